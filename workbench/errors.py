@@ -1,0 +1,70 @@
+"""Every error that the workbench raises on purpose: one tree, each with a parent from the standard library.
+
+A message names what was observed, why it is a problem and what to do about it; the command line prints it as it stands.
+"""
+
+from __future__ import annotations
+
+
+class WorkbenchError(Exception):
+    """The root: anything a user can cause or mend. Catch this one to catch them all."""
+
+
+class ParameterError(WorkbenchError, ValueError):
+    """A parameter or config field has an impossible value, the wrong type or an unknown name."""
+
+
+class UnknownName(WorkbenchError, LookupError):
+    """A preset, prompt set, metric or record type that does not exist; the message names the nearest one that does."""
+
+
+class NotPresent(WorkbenchError, FileNotFoundError):
+    """A file, folder or model that is not on this machine."""
+
+
+class PromptError(WorkbenchError, ValueError):
+    """A prompt file or prompt that cannot be used; the message names the lines."""
+
+
+class PairError(WorkbenchError, ValueError):
+    """Two models that cannot be compared, or a model that cannot be used for what was asked."""
+
+
+class TokenizerMismatch(PairError):
+    """The two models do not share one tokenizer."""
+
+
+class MissingChatTemplate(PairError):
+    """The template mode needs a chat template and the tokenizer has none."""
+
+
+class ContextOverflow(PairError):
+    """Prompt and response together are longer than the model's context."""
+
+
+class NonFiniteLogits(WorkbenchError, ArithmeticError):
+    """A model returned NaN or infinite logits; the message names model, response and position."""
+
+
+class RecordError(WorkbenchError, ValueError):
+    """A saved record that cannot be read: another schema, another type, or damaged."""
+
+
+class StorageFull(WorkbenchError, OSError):
+    """The disk is full. What was complete before stays as it was."""
+
+
+class DownloadError(WorkbenchError, OSError):
+    """A download that was interrupted or does not have the expected checksum."""
+
+
+class NotebookFailed(WorkbenchError, RuntimeError):
+    """A notebook stopped before its end, or ended without results; the message names the cell and what it said."""
+
+
+def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
+    """Return a clause that names the nearest known name, or all of them where none is near."""
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)
