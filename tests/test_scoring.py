@@ -1,0 +1,208 @@
+"""The scoring engine against the naive way, over architectures, layouts and blocks; its memory; its errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from workbench.pair import ModelPair
+
+from tests.fakes import LiveBytes, counting_model
+from tests.tiny_pair import ARCHITECTURES, tiny_pair, tiny_tokenizer
+from workbench import scoring
+from workbench.errors import NonFiniteLogits
+from workbench.metrics import BUFFERS, compare
+from workbench.records import SCALARS
+from workbench.scoring import Item, ScoreConfig, Scores, noise_floor, score
+from workbench.store import Store
+
+NAMES = list(SCALARS)
+
+
+def items(*lengths: tuple[int, int], vocab: int = 320, seed: int = 0) -> list[Item]:
+    g = np.random.default_rng(seed)
+    made = []
+    for n, (context, response) in enumerate(lengths):
+        c = tuple(g.integers(7, vocab, context).tolist())
+        r = tuple(g.integers(7, vocab, response).tolist())
+        made.append(Item(name=f"response {n}", base_context=c, aligned_context=c, response=r))
+    return made
+
+
+def naive(pair: ModelPair, item: Item, config: ScoreConfig) -> dict[str, np.ndarray]:
+    """Both full logits of one response, alone and unpadded, then the same quantities."""
+    logits = []
+    for which, context in (("base", item.base_context), ("aligned", item.aligned_context)):
+        with torch.no_grad(), pair.model(which) as model:  # type: ignore[arg-type]
+            full = model(torch.tensor([context + item.response])).logits[0, :, : pair.vocab].float()
+        logits.append(full[len(context) - 1 : -1].clone())
+    made = compare(
+        logits[0], logits[1], torch.tensor(item.response),
+        space=config.count_space, ranking=config.ranking, top_k=config.top_k, shown_k=config.shown_k,
+    )  # fmt: skip
+    return {n: made.scalars[n].numpy() for n in NAMES}
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("head_rows", [None, (352, 384)])
+def test_equals_the_naive_way_on_every_architecture(arch: str, head_rows: tuple[int, int] | None) -> None:
+    pair = tiny_pair(arch, head_rows=head_rows)  # type: ignore[arg-type]
+    config = ScoreConfig(top_k=20)
+    todo = items((5, 9), (12, 3), (1, 1), (30, 17))
+    for item, made in zip(todo, score(pair, todo, config), strict=True):
+        want = naive(pair, item, config)
+        for n, name in enumerate(NAMES):
+            assert np.allclose(made.scalars[n], want[name], atol=2e-5, rtol=1e-4), name
+
+
+def test_every_batching_gives_the_same_to_rounding() -> None:
+    pair = tiny_pair()
+    todo = items((5, 9), (12, 3), (2, 20), (30, 17), (8, 8))
+    whole = score(pair, todo, ScoreConfig())
+    for batch_tokens in (1, 60, 10_000):
+        for a, b in zip(score(pair, todo, ScoreConfig(), batch_tokens=batch_tokens), whole, strict=True):
+            assert np.allclose(a.scalars, b.scalars, atol=2e-5)
+
+
+def test_chunked_equals_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = tiny_pair("qwen3")
+    todo = items((5, 9), (12, 30))
+    whole = score(pair, todo, ScoreConfig())
+    monkeypatch.setattr(scoring, "rows_per_block", lambda _: 2)
+    for a, b in zip(score(pair, todo, ScoreConfig()), whole, strict=True):
+        assert np.allclose(a.scalars, b.scalars, atol=1e-5)
+        assert (a.topk_ids == b.topk_ids).all()
+        assert (a.detected == b.detected).all()
+
+
+def test_a_pair_of_one_model_with_itself_is_all_zero() -> None:
+    one = tiny_pair()
+    with one.model("base") as model:
+        pair = ModelPair.from_models(model, model, one.tokenizer)
+    made = score(pair, items((5, 40), (9, 12)), ScoreConfig(count_space="full"))
+    for s in made:
+        for name in ("kl_aligned_base_nats", "kl_base_aligned_nats", "js_nats", "excess_mass", "base_favored_count"):
+            assert (s.scalars[NAMES.index(name)] == 0).all()
+        assert (s.scalars[NAMES.index("retention")] == 1).all()
+        assert s.detected.size == 0
+
+
+def test_counting_model_has_no_off_by_one() -> None:
+    pair = ModelPair.from_models(counting_model(320), counting_model(320), tiny_tokenizer())
+    up = Item(name="up", base_context=(10, 11, 12), aligned_context=(4, 12), response=(13, 14, 15, 16))
+    made = score(pair, [up], ScoreConfig())[0]
+    assert (made.scalars[NAMES.index("logprob_base_nats")] == 0).all()
+    assert (made.scalars[NAMES.index("logprob_aligned_nats")] == 0).all()
+    assert (made.scalars[NAMES.index("rank_base")] == 1).all()
+    assert made.topk_ids[:, 0].tolist() == [13, 14, 15, 16]
+
+
+def test_union_of_top_k_has_no_hole_and_no_repetition() -> None:
+    pair = tiny_pair(shift=0.3)
+    made = score(pair, items((5, 30)), ScoreConfig(shown_k=8))[0]
+    for ids, base, aligned in zip(made.topk_ids, made.topk_base, made.topk_aligned, strict=True):
+        there = ids >= 0
+        assert there[: there.sum()].all()
+        assert len(set(ids[there])) == there.sum() >= 8
+        assert np.isfinite(base[there]).all()
+        assert np.isfinite(aligned[there]).all()
+        assert np.isnan(base[~there]).all()
+        assert (np.diff(base[:8]) <= 0).all()
+
+
+def test_detections_sum_over_positions() -> None:
+    pair = tiny_pair(shift=0.3)
+    item = items((5, 25))[0]
+    made = score(pair, [item], ScoreConfig(top_k=15))[0]
+    each = [
+        score(pair, [Item(name="", base_context=item.base_context + item.response[:t],
+                          aligned_context=item.aligned_context + item.response[:t], response=item.response[t : t + 1])],
+              ScoreConfig(top_k=15))[0]
+        for t in range(25)
+    ]  # fmt: skip
+    want: dict[int, int] = {}
+    for e in each:
+        for token in e.detected.tolist():
+            want[token] = want.get(token, 0) + 1
+    assert dict(zip(made.detected.tolist(), made.detected_count.tolist(), strict=True)) == want
+    assert np.isclose(made.detected_mass.sum(), sum(float(e.detected_mass.sum()) for e in each), atol=1e-4)
+
+
+@pytest.mark.parametrize(("prompts", "length", "vocab"), [(4, 24, 2000), (8, 24, 2000), (4, 48, 2000), (4, 24, 4000)])
+def test_vocabulary_wide_memory_stays_inside_the_budget(
+    prompts: int, length: int, vocab: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(scoring.BUFFER_MIB, "cpu", 0.5)  # type: ignore[misc]
+    pair = tiny_pair(vocab=vocab)
+    assert scoring.rows_per_block(pair) < length
+    todo = items(*[(6, length)] * prompts, vocab=vocab)
+    with LiveBytes(lambda t: t.ndim > 0 and t.shape[-1] == vocab) as live:
+        score(pair, todo, ScoreConfig())
+    assert 0 < live.peak <= 0.5 * 2**20
+    assert live.peak >= 0.5 * BUFFERS / (BUFFERS + 1) * 0.5 * 2**20, "the meter sees the buffers"
+
+
+def test_the_meter_sees_the_naive_way_exceed_the_budget() -> None:
+    pair = tiny_pair(vocab=2000)
+    item = items((6, 48), vocab=2000)[0]
+    with LiveBytes(lambda t: t.ndim > 0 and t.shape[-1] == 2000) as live:
+        naive(pair, item, ScoreConfig())
+    assert live.peak > 0.5 * 2**20
+
+
+def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = tiny_pair()
+    todo = items((5, 9), (12, 3), (2, 20), (30, 17), (8, 8))
+    whole = score(pair, todo, ScoreConfig(), batch_tokens=60)
+    write, writes = Store.write, 0
+
+    def die_at_the_third(self: Store, entries: object) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == 3:
+            raise KeyboardInterrupt
+        write(self, entries)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "write", die_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        score(pair, todo, ScoreConfig(), batch_tokens=60, store=Store(tmp_path))
+    monkeypatch.undo()
+    assert len(Store(tmp_path)) > 0
+    for a, b in zip(score(pair, todo, ScoreConfig(), batch_tokens=60, store=Store(tmp_path)), whole, strict=True):
+        for name in Scores.__dataclass_fields__:
+            assert np.array_equal(getattr(a, name), getattr(b, name), equal_nan=True), name
+
+
+def test_settings_and_pair_are_part_of_the_key(tmp_path: Path) -> None:
+    todo = items((5, 9))
+    store = Store(tmp_path)
+    score(tiny_pair(), todo, ScoreConfig(), store=store)
+    score(tiny_pair(), todo, ScoreConfig(), store=store)
+    assert len(store) == 1
+    score(tiny_pair(), todo, ScoreConfig(top_k=5), store=store)
+    score(tiny_pair(seed=7), todo, ScoreConfig(), store=store)
+    assert len(store) == 3
+
+
+def test_nan_names_model_response_and_position() -> None:
+    pair = ModelPair.from_models(broken := counting_model(320), counting_model(320), tiny_tokenizer())
+    with torch.no_grad():
+        broken.lm_head.weight[:, 12] = 3e38  # overflows where token 12 is the input, and only there
+    todo = [
+        Item(name="prompt 'a'", base_context=(30,), aligned_context=(30,), response=(31, 32)),
+        Item(name="prompt 'b'", base_context=(10,), aligned_context=(10,), response=(11, 12, 13, 14)),
+    ]
+    with pytest.raises(NonFiniteLogits, match=r"base model .* position 3 of the response to prompt 'b'"):
+        score(pair, todo, ScoreConfig())
+
+
+def test_noise_floor_is_small_and_shaped() -> None:
+    pair = tiny_pair()
+    noise = noise_floor(pair, items((5, 9), (12, 3)))
+    assert noise.shape == (4, 9)
+    assert np.isnan(noise[2:, 3:]).all()
+    assert (noise[:2] >= 0).all()
+    assert np.nanmax(noise) < 1e-5
+    assert noise_floor(pair, []).shape == (0, 0)
