@@ -1,0 +1,551 @@
+"""Prompt sets: every source, columns and labels as stated, dropped rows and broken lines by line, fair subsets."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import workbench.prompts as prompts_room
+from workbench.errors import NotPresent, ParameterError, PromptError, UnknownName
+from workbench.prompts import PROMPT_SETS, Prompt, PromptConfig, PromptSet, load_prompts
+from workbench.prompts.rows import read_file
+from workbench.prompts.subset import balanced
+from workbench.records import Label
+
+Write = Callable[[str, str | bytes], str]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(name: str, content: str | bytes) -> str:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
+
+    return write
+
+
+def load(source: str, **settings: Any) -> PromptSet:
+    return load_prompts(PromptConfig(source=source, **settings))
+
+
+def texts(prompts: PromptSet) -> list[str]:
+    return [p.prompt for p in prompts]
+
+
+# ---------------------------------------------------------------------------------------------------- sources
+
+
+def test_jsonl_with_every_field(write: Write) -> None:
+    row = {"id": 7, "prompt": "a", "label": "unsafe", "category": "x", "split": "train", "response": "r", "pair_id": 3}
+    (found,) = load(write("p.jsonl", json.dumps(row) + "\n"))
+    assert found == Prompt(
+        id="7", prompt="a", label="harmful", category="x", split="train", response="r", pair_id="3", line=1
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("p.jsonl", '{"prompt": "one"}\n\n{"prompt": "two"}\n'),
+        ("p.jsonl", '"one"\r\n \r\n"two"'),
+        ("p.txt", "one\n\ntwo\n"),
+        ("p.txt", "one\r\rtwo"),
+        ("p.csv", "prompt\none\ntwo\n"),
+        ("p.csv", 'prompt,x\none,\n"two",1\n'),
+        ("p.tsv", "prompt\tx\none\t,\ntwo\t,\n"),
+        ("p.json", '[\n{"prompt": "one"},\n {"prompt":\n "two"}]'),
+        ("p.json", '["one",\n\n"two"]'),
+    ],
+)
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_files_of_every_kind(write: Write, name: str, content: str, mark: bytes) -> None:
+    found = load(write(name, mark + content.encode()))
+    assert texts(found) == ["one", "two"]
+    assert [p.label for p in found] == ["unlabelled"] * 2
+    assert [p.line for p in found] == ([2, 3] if "csv" in name or "tsv" in name or ":\n" in content else [1, 3])
+
+
+def test_ignored_blank_lines_are_counted(write: Write) -> None:
+    assert "note: 2 blank lines ignored (line 2, 4)" in load(write("p.txt", "a\n\nb\n \n")).report()
+    assert "note: 1 blank line ignored (line 3)" in load(write("p.csv", "prompt,x\na,b\n\nc,d\n")).report()
+    assert "blank line" not in load(write("q.txt", "a\nb\n")).report()
+
+
+def test_text_is_taken_as_it_stands(write: Write) -> None:
+    source = write("p.jsonl", json.dumps({"prompt": " a\x00\x1b\u2028b ", "response": " r "}, ensure_ascii=False))
+    (found,) = load(source)
+    assert (found.prompt, found.response) == (" a\x00\x1b\u2028b ", " r ")
+
+
+FIELD = st.text(
+    st.one_of(st.sampled_from('a,"\n\r;\t é'), st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+    max_size=12,
+)
+
+
+@given(rows=st.lists(st.tuples(FIELD, FIELD), min_size=1, max_size=8), end=st.sampled_from(["\n", "\r\n"]))
+@settings(deadline=None)
+def test_csv_round_trip_keeps_text_and_line_numbers(
+    rows: list[tuple[str, str]], end: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator=end, quoting=csv.QUOTE_ALL)
+    writer.writerow(("prompt", "response"))
+    starts = []
+    for row in rows:
+        starts.append(1 + len(re.findall(r"\r\n|\n|\r", out.getvalue())))
+        writer.writerow(row)
+    path = tmp_path_factory.mktemp("csv") / "p.csv"
+    path.write_bytes(out.getvalue().encode())
+    source = read_file(path)
+    assert [(r.values["prompt"], r.values["response"]) for r in source.rows] == rows
+    assert [r.line for r in source.rows] == starts
+
+
+def test_built_in_sets() -> None:
+    assert PROMPT_SETS == ("embedded", "everyday")
+    everyday = load("everyday")
+    assert Counter(p.label for p in everyday) == {"harmful": 48, "harmless": 48, "lookalike": 16}
+    assert not everyday.classroom_safe
+    assert not everyday.dropped
+    assert "prompt -> prompt (built in)" in everyday.report()
+    by_pair: dict[str, list[Prompt]] = {}
+    for prompt in everyday:
+        assert prompt.response is not None
+        assert re.match(r"Sure, here (is|are)\b", prompt.response)
+        if prompt.pair_id is not None:
+            by_pair.setdefault(prompt.pair_id, []).append(prompt)
+    assert len(by_pair) == 48
+    assert set(Counter(pair[0].category for pair in by_pair.values()).values()) == {4}
+    for harmful, harmless in by_pair.values():
+        assert (harmful.label, harmless.label) == ("harmful", "harmless")
+        assert harmful.category == harmless.category
+        assert abs(len(harmful.prompt.split()) - len(harmless.prompt.split())) <= 3
+        assert harmful.response is not None
+        assert harmful.response.endswith(":")  # it stops where content would begin
+
+
+def test_the_embedded_set_is_held_out_unless_asked(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"id": f"{s}-{i}", "prompt": f"{s} {i}", "label": "harmful", "split": s}
+        for i in (1, 2)
+        for s in ("train", "heldout")
+    ]
+    path = Path(write("prompts.jsonl", "\n".join(map(json.dumps, rows))))
+    built_in = prompts_room._BuiltIn(path=path, classroom_safe=True, split="heldout")
+    monkeypatch.setitem(prompts_room._BUILT_IN, "embedded", built_in)
+    found = load("embedded")
+    assert [p.id for p in found] == ["heldout-1", "heldout-2"]
+    assert found.classroom_safe
+    assert "note: split 'heldout' (the default of this set)" in found.report()
+    assert len(load("embedded", split="train")) == 2
+    assert len(load("embedded", split="all")) == 4
+    path.unlink()
+    with pytest.raises(NotPresent, match="'embedded' is not complete"):
+        load("embedded")
+
+
+# -------------------------------------------------------------------------------------------- sources that fail
+
+
+def test_unknown_names(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("prompts.csv", "prompt\na\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownName, match=r"'everydey' is no built-in .* did you mean 'everyday'"):
+        load("everydey")
+    with pytest.raises(NotPresent, match=r"no file 'promts\.csv' .* did you mean 'prompts\.csv'"):
+        load("promts.csv")
+    with pytest.raises(NotPresent, match=r"no file 'data/mine\.jsonl'"):
+        load("data/mine.jsonl")
+    with pytest.raises(NotPresent, match="no file"):
+        load("a/b/c")
+    with pytest.raises(PromptError, match="is a folder: name a file in it"):
+        load(str(tmp_path))
+    with pytest.raises(PromptError, match=r"ends in '\.xlsx', which does not say how to read it"):
+        load(write("p.xlsx", "x"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("p.jsonl", "", "is empty"),
+        ("p.txt", "\n \n", "is empty"),
+        ("p.csv", "prompt,label\n", "holds no rows"),
+        ("p.json", "[]", "holds no rows"),
+        ("p.json", '{"data": [], "x": 1}', r"holds an object \(keys: 'data', 'x'\), not a list"),
+        ("p.json", '{"prompt": "a"}\n{"prompt": "b"}', r"line 2: not JSON \(Extra data.* ending should be \.jsonl"),
+        ("p.json", '[{"prompt": "a"},\n3]', "line 2: holds a number, not an object"),
+        ("p.jsonl", '{"prompt": "a"}\n{"prompt": "b"\n', r"p\.jsonl cannot be used.*line 2: not JSON \(Expecting"),
+        ("p.jsonl", '{"prompt": "a"}\n[1]\nnull\n', "line 2: holds a list, .*line 3: holds null"),
+        ("p.jsonl", '{"prompt": "a", "prompt": "b"}\n', "line 1: the key 'prompt' stands in it twice"),
+        ("p.jsonl", '{"prompt": "a"}\n{"query": "b"}\n', r"line 2: no 'prompt' \(it has 'query'\)"),
+        ("p.jsonl", '{"prompt": "a"}\n{"prompt": 3}\n', "line 2: the prompt is int '3', not text"),
+        ("p.jsonl", '{"prompt": "a\\ud83d"}\n', r"line 1: half a character \(lone surrogate U\+D83D\)"),
+        ("p.jsonl", "x\n" * 9, "line 5: not JSON .*; and 4 more"),
+        ("p.jsonl", "[" * 100_000, "line 1: (nested too deeply|not JSON)"),
+        ("p.csv", 'prompt,label\na,safe\n"b\nc",safe,x\nd\n', "line 3: 3 fields, the header has 2; line 5: 1 field,"),
+        ("p.csv", 'prompt,label\na,safe\n"b,safe\nc,safe\n', "line 3: a quote that is opened here is never closed"),
+        ("p.csv", 'prompt,label\n"a"b,safe\n', "line 2: ',' expected after '\"'"),
+        ("p.csv", "prompt;label\na,b;safe\n", "Are the fields separated by semicolons"),
+        ("p.csv", "prompt,x,x\na,b,c\n", "names the column 'x' twice"),
+        ("p.csv", "How are you?\nGood\n", "no column that can be taken as the prompt .*'How are you\\?'"),
+        ("p.txt", b"ok\nna\xefve\nok\n\xff\n", r"line 2: not UTF-8 \(byte 0xEF at byte 3\); line 4: not UTF-8"),
+        ("p.txt", b"ok\r\na\0b\r\n", "line 2: a NUL byte at byte 2"),
+        ("p.csv", "prompt\nä\n".encode("utf-16"), "starts with a UTF-16 mark: save it as UTF-8"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_line(write: Write, name: str, content: str | bytes, message: str) -> None:
+    with pytest.raises(PromptError, match=f"(?s){message}"):
+        load(write(name, content))
+
+
+# ---------------------------------------------------------------------------------------------------- the hub
+
+
+class FakeTable(list):
+    features: dict[str, Any]
+
+
+def fake_hub(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[tuple[Any, ...]]:
+    asked: list[tuple[Any, ...]] = []
+
+    def load_dataset(path: str, name: str | None = None, *, split: str | None = None) -> Any:
+        asked.append((path, name, split))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    return asked
+
+
+def table(rows: list[dict[str, Any]], **features: Any) -> FakeTable:
+    made = FakeTable(rows)
+    made.features = {name: SimpleNamespace(names=names) for name, names in features.items()}
+    return made
+
+
+def test_a_hub_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"Goal": "a", "Label": 1}, {"Goal": " A ", "Label": 0}, {"Goal": "b", "Label": 0}]
+    asked = fake_hub(monkeypatch, table(rows, Label=["unsafe", "safe"]))
+    found = load("owner/name:part:test")
+    assert asked == [("owner/name", "part", "test")]
+    assert [(p.id, p.prompt, p.label, p.split, p.line) for p in found] == [
+        ("row-1", "a", "harmless", "test", None),
+        ("row-3", "b", "harmful", "test", None),
+    ]
+    assert "duplicate of row 1 (which is harmless, this one harmful) (row 2)" in found.report()
+    assert found.source == "dataset hub: owner/name:part:test"
+
+
+def test_all_splits_of_a_hub_dataset_and_labels_from_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    goal = {"Goal": "a", "Target": "t"}
+    asked = fake_hub(monkeypatch, {"harmful": table([goal]), "benign": table([{**goal, "Goal": "b"}])})
+    found = load("owner/name")
+    assert asked == [("owner/name", None, None)]
+    assert [(p.prompt, p.label, p.split) for p in found] == [("a", "harmful", "harmful"), ("b", "harmless", "benign")]
+    assert "labels are taken from the splits 'benign', 'harmful' (guessed)" in found.report()
+    assert texts(load("owner/name", split="benign")) == ["b"]
+
+
+def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_hub(monkeypatch, ConnectionError("Couldn't reach 'owner/name' on the Hub.\nmuch\nmore"))
+    with pytest.raises(NotPresent, match="'owner/name' could not be loaded") as caught:
+        load("owner/name")
+    assert "\n" not in str(caught.value)
+    assert "much" not in str(caught.value)
+
+
+# -------------------------------------------------------------------------------------------- columns and labels
+
+
+def test_columns_are_guessed_in_a_fixed_order_and_stated(write: Write) -> None:
+    source = write("p.csv", "text,Question,Semantic Category,GOAL,answer,n\nt,q,c,g,a,1\n")
+    found = load(source)
+    assert found.columns == {
+        "GOAL": "prompt (guessed)",
+        "answer": "response (guessed)",
+        "Semantic Category": "category (guessed)",
+    }
+    (prompt,) = found
+    assert (prompt.prompt, prompt.response, prompt.category) == ("g", "a", "c")
+    assert "columns: GOAL -> prompt (guessed), answer -> response (guessed)" in found.report()
+    assert "note: columns not used: 'text', 'Question', 'n'" in found.report()
+
+
+def test_given_columns_win(write: Write) -> None:
+    source = write("p.csv", "prompt,answer,kind,bad\np,a,k,yes\n")
+    found = load(source, prompt_column="answer", label_column="bad", category_column="kind", response_column="prompt")
+    (prompt,) = found
+    assert (prompt.prompt, prompt.response, prompt.category, prompt.label) == ("a", "p", "k", "harmful")
+    assert found.columns["answer"] == "prompt (given)"
+
+
+def test_wrong_columns(write: Write) -> None:
+    source = write("p.csv", "question,label\na,safe\n")
+    with pytest.raises(PromptError, match=r"no column 'qestion' \(prompt_column\): did you mean 'question'\?.*'label'"):
+        load(source, prompt_column="qestion")
+    with pytest.raises(PromptError, match="one column cannot be taken as two things"):
+        load(source, prompt_column="question", response_column="question")
+
+
+def test_a_guessed_response_that_is_no_text_is_not_taken(write: Write) -> None:
+    source = write("p.jsonl", '{"question": "a", "answer": 2}')
+    found = load(source)
+    assert next(iter(found)).response is None
+    assert "column 'answer' is not taken as response" in found.report()
+    with pytest.raises(PromptError, match="line 1: the response is int '2', not text"):
+        load(source, response_column="answer")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "label"),
+    [
+        ("label", "unsafe", "harmful"),
+        ("label", " Safe ", "harmless"),
+        ("label", "Look-alike", "lookalike"),
+        ("label", "look alike", "lookalike"),
+        ("label", 1, "harmful"),
+        ("label", 0.0, "harmless"),
+        ("label", "true", "harmful"),
+        ("label", None, "unlabelled"),
+        ("label", "", "unlabelled"),
+        ("is_harmful", False, "harmless"),
+        ("is_safe", True, "harmless"),
+        ("is_safe", "0", "harmful"),
+        ("harmless", "no", "harmful"),
+    ],
+)
+def test_label_values(write: Write, column: str, value: Any, label: str) -> None:
+    (found,) = load(write("p.jsonl", json.dumps({"prompt": "a", column: value})))
+    assert found.label == label
+
+
+def test_what_true_means_is_stated(write: Write) -> None:
+    assert "in column 'is_safe', 1 or true means harmless" in load(write("p.csv", "text,is_safe\na,1\n")).report()
+
+
+def test_unknown_labels_name_values_and_lines(write: Write) -> None:
+    source = write("p.csv", "prompt,label\na,safe\nb,maybe\nc,3\nd,maybe\n")
+    with pytest.raises(PromptError, match="line 3, line 5: 'maybe' in column 'label' is not a label; line 4: '3'"):
+        load(source)
+    assert [p.label for p in load(source, label="harmful")] == ["harmful"] * 4
+
+
+def test_a_stated_label_and_a_label_column_contradict() -> None:
+    with pytest.raises(ParameterError, match="give one of the two"):
+        PromptConfig(source="x.csv", label="harmful", label_column="label")
+
+
+def test_advbench_columns_are_harmful_unless_stated(write: Write) -> None:
+    source = write("a.csv", "goal,target\nDo it,Sure\n")
+    found = load(source)
+    assert [(p.label, p.response) for p in found] == [("harmful", "Sure")]
+    assert (
+        "every row is taken as harmful (guessed: the columns 'goal' and 'target' are those of AdvBench)"
+        in found.report()
+    )
+    assert [p.label for p in load(source, label="harmless")] == ["harmless"]
+
+
+def test_xstest_safe_rows_are_lookalikes(write: Write) -> None:
+    source = write("x.csv", "id,prompt,type,label,focus,note\n1,a,homonyms,safe,kill,\n2,b,contrast,unsafe,kill,\n")
+    found = load(source)
+    assert [(p.id, p.label, p.category) for p in found] == [
+        ("1", "lookalike", "homonyms"),
+        ("2", "harmful", "contrast"),
+    ]
+    assert "those of XSTest" in found.report()
+
+
+def test_no_label_is_stated(write: Write) -> None:
+    assert "no column says what is harmful" in load(write("p.txt", "a\n")).report()
+
+
+def test_conversations(write: Write) -> None:
+    turns = [{"role": r, "content": c} for r, c in (("system", "s"), ("user", "u"), ("assistant", "a"), ("user", "v"))]
+    source = write("p.jsonl", json.dumps({"messages": turns}) + "\n" + json.dumps({"messages": [*turns, turns[2]]}))
+    found = load(source)
+    (prompt,) = found
+    assert (prompt.prompt, prompt.messages) == ("v", (("system", "s"), ("user", "u"), ("assistant", "a")))
+    assert "with earlier turns: 1" in found.report()
+    assert found.dropped[0].reason == "duplicate of line 1"
+    (closed,) = load(write("q.jsonl", json.dumps({"messages": turns[1:3]})))
+    assert (closed.prompt, closed.messages, closed.response) == ("u", None, "a")
+    for broken in ([], turns[:1], [{"role": "human", "content": "x"}], [{"role": "user", "content": None}]):
+        with pytest.raises(PromptError, match=r"line 1: (a turn needs|the turns do not end)"):
+            load(write("r.jsonl", json.dumps({"messages": broken})))
+
+
+# ----------------------------------------------------------------------------------------- dropped rows and ids
+
+
+def test_dropped_rows_are_reported_by_line(write: Write) -> None:
+    rows = [
+        "prompt,label",
+        "one,safe",
+        '" ",safe',
+        '"two\nlines",safe',
+        "ONE ,unsafe",
+        f"{'x' * 31},safe",
+        "Two  lines,safe",
+    ]
+    found = load(write("p.csv", "\n".join(rows)), max_chars=30)
+    assert texts(found) == ["one", "two\nlines"]
+    assert [(d.line, d.reason) for d in found.dropped] == [
+        (3, "empty"),
+        (6, "duplicate of line 2 (which is harmless, this one harmful)"),
+        (7, "too long: prompt of 31 characters, the limit is 30"),
+        (8, "duplicate of line 4"),
+    ]
+    assert "dropped: 4 rows\n  line 3: empty\n  line 6: duplicate of line 2" in found.report()
+
+
+def test_a_field_longer_than_csv_allows_is_only_dropped(write: Write) -> None:
+    before = csv.field_size_limit()
+    found = load(write("p.csv", f"prompt\nok\n{'x' * 200_000}\n"))
+    assert [(d.line, len(d.text)) for d in found.dropped] == [(3, 200)]
+    assert csv.field_size_limit() == before
+
+
+def test_an_over_long_response_drops_its_row(write: Write) -> None:
+    found = load(write("p.jsonl", '{"prompt": "a", "response": "bbb"}\n{"prompt": "c"}'), max_chars=2)
+    assert found.dropped[0].reason == "too long: response of 3 characters, the limit is 2"
+
+
+def test_the_report_shows_twenty_dropped_rows(write: Write) -> None:
+    report = load(write("p.txt", "a\n" * 24)).report()
+    assert report.endswith("and 3 more")
+    assert report.count("duplicate of line 1") == 20
+
+
+def test_nothing_left(write: Write) -> None:
+    with pytest.raises(PromptError, match=r"leaves no prompt: all 2 rows dropped \(line 2: empty; line 3: empty\)"):
+        load(write("p.csv", 'prompt\n" "\n""\n'))
+
+
+def test_ids_are_the_files_own_only_where_they_are_unique(write: Write) -> None:
+    assert [p.id for p in load(write("a.csv", "id,prompt\nx,a\ny,b\n"))] == ["x", "y"]
+    found = load(write("b.csv", "id,prompt\nx,a\nx,b\n"))
+    assert [p.id for p in found] == ["line-2", "line-3"]
+    assert "ids are lines, not column 'id': 'x' stands there 2 times" in found.report()
+    assert "some are missing" in load(write("c.csv", "id,prompt\nx,a\n,b\n")).report()
+    assert [p.id for p in load(write("d.json", '["a", "b"]'))] == ["row-1", "row-2"]
+
+
+# -------------------------------------------------------------------------------------------- split, where, limit
+
+
+def test_split_and_where(write: Write) -> None:
+    source = write("p.csv", "prompt,label,split\na,safe,train\nb,unsafe,heldout\nc,safe,heldout\n")
+    assert texts(load(source)) == ["a", "b", "c"]
+    assert texts(load(source, split="all")) == ["a", "b", "c"]
+    found = load(source, split="heldout")
+    assert texts(found) == ["b", "c"]
+    with pytest.raises(PromptError, match="split 'test': it has 'heldout', 'train'"):
+        load(source, split="test")
+    with pytest.raises(PromptError, match="it has no splits"):
+        load(write("q.txt", "a"), split="train")
+    harmless = found.where(label="harmless")
+    assert texts(harmless) == ["c"]
+    assert "only label 'harmless': 1 of 2" in harmless.report()
+    assert len(found.where(label="lookalike")) == 0
+    assert found.where() == found
+    with pytest.raises(PromptError, match="split 'train': it has 'heldout'"):
+        found.where(split="train")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"limit": 0}, {"limit": -1}, {"max_chars": 0}, {"source": " "}], ids=lambda s: next(iter(s))
+)
+def test_impossible_settings(settings: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError, match=f"{next(iter(settings))}="):
+        PromptConfig(**{"source": "everyday", **settings})
+
+
+def test_limit(write: Write) -> None:
+    found = load("everyday", limit=24)
+    assert Counter(p.label for p in found) == {"harmful": 8, "harmless": 8, "lookalike": 8}
+    pairs = Counter(p.pair_id for p in found if p.pair_id)
+    assert set(pairs.values()) == {2}
+    everything = [p.id for p in load("everyday")]
+    assert [p.id for p in found] == sorted((p.id for p in found), key=everything.index)
+    assert load("everyday", limit=24) == found
+    assert load("everyday", limit=24, seed=1).prompts != found.prompts
+    assert "limit 24 of 112 prompts, seed 0" in found.report()
+    more = load("everyday", limit=1000)
+    assert len(more) == 112
+    assert "limit 1000 is more than there are: all 112 prompts are in" in more.report()
+    assert "limit" not in load("everyday", limit=112).report()
+
+
+@st.composite
+def labelled(draw: st.DrawFn) -> list[tuple[str, Label, str | None]]:
+    """Draw (id, label, pair_id) of matched units of several kinds and of single prompts, in any order."""
+    made: list[tuple[str, Label, str | None]] = []
+    kinds: list[tuple[Label, ...]] = [("harmful", "harmless"), ("harmful", "harmless", "lookalike"), ("harmful",) * 2]
+    for n in range(draw(st.integers(0, 8))):
+        made += [(f"{n}-{i}", label, str(n)) for i, label in enumerate(draw(st.sampled_from(kinds)))]
+    singles: list[tuple[Label, int]] = [("harmful", 6), ("harmless", 6), ("lookalike", 3)]
+    for label, most in singles:
+        made += [(f"{label}-{i}", label, None) for i in range(draw(st.integers(0, most)))]
+    return draw(st.permutations(made))
+
+
+def prompt(name: str, label: Label, pair: str | None) -> Prompt:
+    return Prompt(id=name, prompt="p", label=label, pair_id=pair)
+
+
+@given(rows=labelled(), limit=st.integers(1, 30), seed=st.integers(0, 5))
+@settings(deadline=None)
+def test_a_subset_is_exact_in_order_and_splits_at_most_one_pair(
+    rows: list[tuple[str, Label, str | None]], limit: int, seed: int
+) -> None:
+    prompts = [prompt(*row) for row in rows]
+    taken, notes = balanced(prompts, limit, seed)
+    assert len(taken) == min(limit, len(prompts))
+    assert balanced(prompts, limit, seed) == (taken, notes)
+    order = [p.id for p in prompts]
+    assert [p.id for p in taken] == sorted({p.id for p in taken}, key=order.index)
+    whole, part = Counter(p.pair_id for p in prompts), Counter(p.pair_id for p in taken)
+    split = [pair for pair in part if pair is not None and part[pair] < whole[pair]]
+    assert len(split) == len(notes) <= 1
+
+
+@given(pairs=st.integers(0, 10), alone=st.integers(0, 10), limit=st.integers(1, 30), seed=st.integers(0, 5))
+@settings(deadline=None)
+def test_a_subset_is_as_balanced_as_the_labels_allow(pairs: int, alone: int, limit: int, seed: int) -> None:
+    prompts = [prompt(f"a{i}", "harmful", str(i)) for i in range(pairs)]
+    prompts += [prompt(f"b{i}", "harmless", str(i)) for i in range(pairs)]
+    prompts += [prompt(f"c{i}", "lookalike", None) for i in range(alone)]
+    counts = Counter(p.label for p in balanced(prompts, limit, seed)[0])
+    assert abs(counts["harmful"] - counts["harmless"]) <= 1
+    if counts["lookalike"] < alone:
+        assert counts["harmful"] - counts["lookalike"] <= 1
+    if counts["harmful"] < pairs:
+        assert counts["lookalike"] - counts["harmful"] <= 2
+
+
+# ------------------------------------------------------------------------------------------------------ the room
+
+
+def test_loading_prompts_needs_no_heavy_library() -> None:
+    code = (
+        "import sys; from workbench.prompts import *; load_prompts(PromptConfig(source='everyday'));"
+        "sys.exit(bool({'torch', 'pandas', 'datasets', 'transformers'} & set(sys.modules)))"
+    )
+    assert subprocess.run((sys.executable, "-c", code), check=False).returncode == 0
