@@ -39,7 +39,7 @@ def _printable(text: str, keep: str, signs: dict[str, str]) -> str:
             if marks <= _MOST_MARKS:
                 out.append(char if out else "◌" + char)
             elif marks == _MOST_MARKS + 1:
-                out.append("⟨more marks⟩")
+                out.append("⟨+marks⟩")
             continue
         marks = 0
         if char in keep:

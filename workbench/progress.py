@@ -6,7 +6,7 @@ import html
 import sys
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 
 class Progress:
@@ -24,7 +24,7 @@ class Progress:
         self._bar: Any = None
         self._show: Any = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Progress:
         if not self.what:
             return self
         if _in_kernel():

@@ -47,7 +47,9 @@ def source_commit() -> tuple[str | None, bool | None]:
 
 
 def settings_of(config: Any) -> dict[str, Any]:
-    """Return a config's fields as plain values that survive saving (sequences become tuples)."""
+    """Return a config's fields, or a mapping of settings, as plain values that survive saving (lists become tuples)."""
+    if isinstance(config, Mapping):
+        return {str(k): _plain(v) for k, v in config.items()}
     return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
 
 
