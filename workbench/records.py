@@ -244,7 +244,8 @@ class Contrast(Record):
 class TokenFrequency(Record):
     """Hold how often one vocabulary element is detected as base-favored (share of positions, per prompt label).
 
-    `mass` is its p_b - p_a summed over the answer positions at which it was detected. See diagnosis.frequencies for `kind`.
+    `mass` is its p_b - p_a summed over the answer positions at which it was detected. For `kind` see
+    diagnosis.frequencies.
     """
 
     token_id: int
@@ -274,6 +275,7 @@ class Divergent(Record):
 
     response: int
     prompt_id: str
+    label: Label
     prefix_tokens: int
     mean_kl_nats: float
     peak_position: int
@@ -296,6 +298,15 @@ class Diagnosis(Record):
     divergent: tuple[Divergent, ...]
     verdict: Literal["identical", "shallow", "deep", "undetermined"]
     sentences: tuple[str, ...]
+
+    def most_divergent(self, label: Label = "harmful") -> Divergent:
+        """Return the most divergent response of a label, or of all where none of the listed ones has it.
+
+        Raises RecordError when nothing was traced.
+        """
+        if not self.divergent:
+            raise RecordError("this diagnosis lists no response: nothing was traced")
+        return next((d for d in self.divergent if d.label == label), self.divergent[0])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,0 +1,76 @@
+# Every target sets up what it needs by itself. PYTHON chooses the interpreter that makes .venv (3.11 or newer).
+SHELL := /bin/bash -euo pipefail
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+USER := .venv/.installed
+DEV := .venv/.installed-dev
+
+.PHONY: help setup demo lab test test-slow check format bench embedded screenshots clean
+
+help:  ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: $(USER)  ## make .venv with what a user runs
+
+demo: $(USER)  ## run the first notebook on the embedded pair; prints where the results lie
+	@$(BIN)/python -m workbench run notebooks/01_diagnosis.ipynb --out runs/demo
+
+lab: $(USER)  ## open JupyterLab on the notebooks
+	@$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks --LabApp.news_url=None
+
+test: $(DEV)  ## everything that runs in minutes on two cores
+	@$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: $(DEV)  ## every test; what this machine cannot run is skipped with a sentence
+	@$(BIN)/python -m pytest
+
+check: $(DEV)  ## lint, types, import contracts, stripped notebooks
+	@echo "ruff";         $(BIN)/ruff check --quiet
+	@echo "mypy";         $(BIN)/mypy --no-error-summary
+	@echo "import-linter"; $(BIN)/lint-imports --no-logo
+	@echo "nbstripout";   find notebooks -name '*.ipynb' -not -path '*/.*' -print0 | xargs -0 -r $(BIN)/nbstripout --keep-id --verify
+	@echo "all checks pass"
+
+format: $(DEV)  ## put imports in order, mend what ruff can mend, strip notebooks
+	@$(BIN)/ruff check --quiet --fix
+	@$(BIN)/ruff format
+	@find notebooks -name '*.ipynb' -not -path '*/.*' -print0 | xargs -0 -r $(BIN)/nbstripout --keep-id
+
+bench: $(DEV)  ## scoring against bare forward passes and the naive way; writes benchmarks/results.json
+	@$(BIN)/python -m benchmarks
+
+embedded: $(DEV)  ## train the embedded pair again from its seed
+	@$(BIN)/python -m workbench.embedded.recipe
+
+screenshots: $(DEV)  ## photograph the demo's report for the README (needs Chromium)
+	@$(BIN)/python -m benchmarks.screenshots
+
+clean:  ## remove what the tools cache (keeps .venv and runs)
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+
+# ------------------------------------------------------------------------------------------------ the environment
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "The workbench needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.11 setup"; exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+	  echo "Could not make .venv: install Python's venv module (Debian: apt-get install python3-venv) and try again."; exit 1; }
+
+$(USER): requirements.txt pyproject.toml | .venv/bin/python
+	@echo "set-up 1/3: torch (several hundred megabytes the first time)"
+	@$(PIP) install -qq 'setuptools>=77' "$$(grep '^torch==' requirements.txt)"
+	@echo "set-up 2/3: the other packages of requirements.txt"
+	@$(PIP) install -qq -r requirements.txt
+	@echo "set-up 3/3: the workbench itself"
+	@PYTHONWARNINGS=ignore $(PIP) install -qq --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV): requirements-dev.txt $(USER)
+	@echo "set-up: what the tests and checks need (requirements-dev.txt)"
+	@$(PIP) install -qq -r requirements-dev.txt
+	@touch $@

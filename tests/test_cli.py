@@ -1,0 +1,129 @@
+"""The command line: quick to help, one sentence and an exit code for every mistake, a skin over functions."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import workbench
+from tests.small_notebook import WRITE, write_notebook
+from workbench import __main__ as cli
+from workbench.errors import StorageFull
+
+HEAVY = ("torch", "transformers", "papermill", "nbconvert", "plotly", "numpy", "scipy", "huggingface_hub")
+
+
+def test_help_needs_nothing_heavy() -> None:
+    script = (
+        "import sys; from workbench.__main__ import main\n"
+        "try: main(['run', '--help'])\n"
+        f"except SystemExit: print('heavy:', [m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run((sys.executable, "-c", script), capture_output=True, text=True, check=True)
+    assert "usage: workbench run" in done.stdout
+    assert "heavy: []" in done.stdout
+
+
+def test_the_pairs_table_needs_no_torch_and_no_network() -> None:
+    script = "import sys; from workbench.__main__ import main; main(['pairs']); print('torch' in sys.modules)"
+    done = subprocess.run((sys.executable, "-c", script), capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["name", "parameters", "16-bit", "licence", "access", "present"]
+    assert lines[1].startswith("embedded")
+    assert lines[-1] == "False"
+
+
+def test_pairs_as_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["pairs", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["llama-2-7b"]["gated"] is True
+    assert rows["smollm2"]["present"] is False
+    assert rows["smollm2"]["how"] == "`workbench pairs fetch smollm2`"
+
+
+def test_only_a_fetched_pair_is_fetched(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workbench.smollm2.fetch_smollm2", lambda progress: progress("downloading") or Path("there"))
+    assert cli.main(["pairs", "fetch", "smollm2"]) == 0
+    assert capsys.readouterr() == ("there\n", "downloading\n")
+    assert cli.main(["pairs", "fetch", "qwen3-8b"]) == 2
+    assert capsys.readouterr().err.startswith("workbench: qwen3-8b is not fetched by this command: ")
+    assert cli.main(["pairs", "fetch", "smolm2"]) == 2
+    assert "did you mean 'smollm2'?" in capsys.readouterr().err
+
+
+def test_run_prints_where_everything_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_notebook(Path("small.ipynb"), WRITE, smoke={"limit": 1})
+    words = ["run", "small.ipynb", "-p", "prefix_tokens", "[0,5]", "-p", "strength", "-1", "--smoke", "--out", "runs/x"]
+    assert cli.main(words) == 0
+    said = capsys.readouterr()
+    paths = dict(line.split(":") for line in said.out.splitlines())
+    assert {k: v.strip() for k, v in paths.items()} == {
+        "notebook": "runs/x/small.ipynb",
+        "notebook as a page": "runs/x/small.html",
+        "results": "runs/x/results.json",
+    }
+    assert all(Path(p.strip()).exists() for p in paths.values())
+    assert said.err.splitlines()[0] == "cell 1/2"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        ([], 2, "workbench: the following arguments are required: COMMAND"),
+        (["rum"], 2, "workbench: argument COMMAND: invalid choice: 'rum'"),
+        (["run", "small.ipynb"], 2, "workbench run: the following arguments are required: --out"),
+        (["run", "none.ipynb", "--out", "x"], 2, "workbench: no notebook at 'none.ipynb'"),
+        (["run", "small.ipynb", "--out", "x", "-p", "limit"], 2, "workbench run: argument -p: expected 2 arguments"),
+        (["run", "small.ipynb", "--out", "x", "-p", "limt", "3"], 2, "small.ipynb has no parameter 'limt': did you"),
+        (["run", "small.ipynb", "--out", "x", "-p", "limit", "a"], 2, "parameter 'limit' (how many prompts) takes a"),
+        (["run", "small.ipynb", "--out", "."], 2, "workbench: --out '.' is not the name of a folder to make"),
+        (["run", "small.ipynb", "--out", "x"], 1, "small.ipynb stopped in cell 2 of 2 with ZeroDivisionError"),
+    ],
+)
+def test_a_mistake_ends_in_one_sentence_and_a_code(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    code: int,
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_notebook(Path("small.ipynb"), "1/0")
+    try:
+        ended: object = cli.main(words)
+    except SystemExit as stop:
+        ended = stop.code
+    said = capsys.readouterr().err
+    assert ended == code
+    assert says in said
+    assert "Traceback" not in said
+    assert len([line for line in said.splitlines() if not line.startswith("cell ")]) == 1
+    assert not Path("x").exists()
+
+
+def test_debug_shows_the_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = (sys.executable, "-m", "workbench", "run", "none.ipynb", "--out", "x", "--debug")
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert "Traceback" in done.stderr
+    assert "NotPresent" in done.stderr
+
+
+def test_an_operating_systems_error_is_said_without_its_number(capsys: pytest.CaptureFixture[str]) -> None:
+    cli._complain(StorageFull(28, "the disk is full"))
+    assert capsys.readouterr().err == "workbench: the disk is full\n"
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"workbench {workbench.__version__}\n"

@@ -1,0 +1,145 @@
+"""The house rules: who may import whom, what loads no torch, how long a file may be, what may not stand in one."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import workbench
+
+BIN = Path(sys.executable).parent
+
+
+def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def tracked(root: Path, *kinds: str) -> list[Path]:
+    """Return the files that are in git or would be added; where there is no git, all but the hidden ones."""
+    listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", cwd=root)
+    if listed.returncode == 0:
+        paths = [root / name for name in listed.stdout.split("\0") if name]
+    else:
+        paths = [p for p in root.rglob("*") if not re.search(r"/(\.|runs/|build/)", f"/{p.relative_to(root)}")]
+    return sorted(p for p in paths if p.is_file() and (not kinds or p.suffix in kinds))
+
+
+def test_imports_go_one_way(root: Path) -> None:
+    done = run(str(BIN / "lint-imports"), "--no-logo", "--no-cache", cwd=root)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import workbench",
+        "import workbench; workbench.WorkbenchError; workbench.load; workbench.TraceSet",
+        "import widgets",
+        "import workbench.__main__, workbench.presets, workbench.runs, workbench.parameters",
+    ],
+)
+def test_this_loads_no_torch(script: str, root: Path) -> None:
+    heavy = "[m for m in ('torch', 'transformers', 'peft', 'IPython') if m in sys.modules]"
+    done = run(sys.executable, "-c", f"import sys; {script}; print({heavy})", cwd=root)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_opening_a_saved_record_from_the_widgets_side_loads_no_torch(tmp_path: Path, root: Path) -> None:
+    from workbench.records import Estimate, save
+
+    save(Estimate(value=1.0, low=None, high=None, n=1, unit="nats"), tmp_path / "record")
+    script = (
+        "import sys, widgets; from workbench.records import load, Estimate\n"
+        "print(load(sys.argv[1], Estimate)); print('torch' in sys.modules)"
+    )
+    done = run(sys.executable, "-c", script, str(tmp_path / "record"), cwd=root)
+    assert done.stdout == "1 nats (n = 1)\nFalse\n", done.stderr
+
+
+def test_public_names_are_few_there_and_documented() -> None:
+    assert len(workbench.__all__) <= 25
+    assert sorted(workbench.__all__) == sorted(workbench._ROOM_OF)
+    modules = {m.name for m in pkgutil.iter_modules(workbench.__path__)}
+    assert not modules & set(workbench.__all__), "a module of this name would hide the public one"
+    for name in workbench.__all__:
+        doc = getattr(workbench, name).__doc__ or ""
+        assert re.match(r"[A-Z].*[.:]", doc), f"{name} has no docstring of its own: {doc!r}"
+    with pytest.raises(AttributeError, match="no public name 'nonsense'"):
+        _ = workbench.nonsense
+
+
+def test_the_installed_version_is_this_one() -> None:
+    assert importlib.metadata.version("deep-alignment-workbench") == workbench.__version__
+
+
+def test_no_file_is_too_long(root: Path) -> None:
+    files = [p for p in tracked(root, ".py", ".js", ".css") if p.relative_to(root).parts[0] in ("workbench", "widgets")]
+    lengths = {str(p.relative_to(root)): len(p.read_text("utf-8").splitlines()) for p in files}
+    assert {name: n for name, n in lengths.items() if n > 700} == {}
+
+
+def test_no_room_is_named_for_nothing(root: Path) -> None:
+    bad = {"utils", "util", "helpers", "helper", "common", "misc"}
+    assert [p for p in tracked(root, ".py") if p.stem in bad] == []
+    getters = [p.name for p in tracked(root / "workbench", ".py") if re.search(r"def get_", p.read_text("utf-8"))]
+    assert getters == []
+
+
+PLACES = re.compile(r"/work/|/root/|/home/[a-z]|/Users/|/opt/(pypi|wheels)|C:\\Users|pypi\.org|pythonhosted\.org")
+
+
+def test_no_machines_path_and_no_registrys_host_in_any_file(root: Path) -> None:
+    found = []
+    for path in tracked(root):
+        if path == Path(__file__).resolve():
+            continue
+        try:
+            text = path.read_text("utf-8")
+        except UnicodeDecodeError:
+            continue  # weights
+        found += [f"{path.relative_to(root)}: {m[0]}" for m in PLACES.finditer(text)]
+    assert found == []
+
+
+def test_torch_is_pinned_and_the_rest_is_bounded(root: Path) -> None:
+    lines = [
+        line
+        for name in ("requirements.txt", "requirements-dev.txt")
+        for line in (root / name).read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    assert "torch==2.13.0" in lines
+    assert [line for line in lines if not re.search(r"==|>=.*,<", line)] == []
+
+
+def test_the_readme_names_the_command_that_ci_runs(root: Path) -> None:
+    readme = (root / "README.md").read_text("utf-8")
+    ci = (root / ".ci" / "run").read_text("utf-8")
+    assert "The tests: `make test`" in readme
+    assert re.search(r"^make test\b", ci, re.MULTILINE)
+    assert re.search(r"^make check$", ci, re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), re.MULTILINE)
+    named = set(re.findall(r"`?make ([a-z][a-z-]*)", readme))
+    assert {"demo", "lab", "test"} <= named <= set(targets)
+
+
+def test_the_readmes_table_names_what_is_there(root: Path) -> None:
+    table = (root / "README.md").read_text("utf-8").split("## Where to change what")[1]
+    named = re.findall(r"`(workbench/[a-z_/.0-9]+)`", table)
+    assert len(named) > 8
+    assert [n for n in named if not (root / n).exists()] == []
+
+
+def test_the_axis_legend_is_the_one_in_the_code(root: Path) -> None:
+    from workbench import shapes
+
+    legend = re.findall(r"^    ([a-z]+(?:, [a-z]+)*)  ", shapes.__doc__ or "", re.MULTILINE)
+    table = (root / "CONTRIBUTING.md").read_text("utf-8").split("## Axes")[1]
+    for names in legend:
+        assert f"| {names} |" in table, names

@@ -1,0 +1,102 @@
+"""Every notebook of the repository: its form, and that it runs to its end with its own small settings."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workbench.parameters import declared_parameters, resolve_parameters, smoke_parameters
+from workbench.runs import RunConfig, run_notebook
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted(p for p in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+SIMPLE = r"(str|int|float|bool|list\[(str|int|float)\])"
+LINE = re.compile(rf"\w+: ({SIMPLE}|Optional\[{SIMPLE}\]) = [^#]+  # \S.*")
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: str(p.relative_to(ROOT / "notebooks")))
+
+
+def read(path: Path) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return body
+
+
+def code(path: Path) -> list[str]:
+    return ["".join(c["source"]) for c in read(path)["cells"] if c["cell_type"] == "code"]
+
+
+def parameters_cell(path: Path) -> str:
+    tagged = [c for c in read(path)["cells"] if "parameters" in c["metadata"].get("tags", [])]
+    assert len(tagged) == 1, "one cell is tagged `parameters`"
+    return "".join(tagged[0]["source"])
+
+
+@each_notebook
+def test_outputs_are_stripped(path: Path) -> None:
+    words = (str(Path(sys.executable).parent / "nbstripout"), "--keep-id", "--verify", str(path))
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert read(path)["metadata"]["kernelspec"]["name"] == "python3"
+
+
+@each_notebook
+def test_parameters_are_simple_typed_and_explained(path: Path) -> None:
+    lines = [s for s in parameters_cell(path).splitlines() if s.strip() and not s.startswith(("from ", "import ", "#"))]
+    assert [s for s in lines if not LINE.fullmatch(s)] == []
+    written = [n.target.id for n in ast.parse(parameters_cell(path)).body if isinstance(n, ast.AnnAssign)]  # type: ignore[union-attr]
+    declared = declared_parameters(path)
+    assert list(declared) == written, "papermill does not see every parameter"
+    assert declared["out"].type == "str"
+    defaults = {name: ast.literal_eval(p.default) for name, p in declared.items()}
+    assert resolve_parameters(path, defaults) == defaults
+
+
+@each_notebook
+def test_smoke_settings_are_declared_parameters(path: Path) -> None:
+    smoke = smoke_parameters(path)
+    assert smoke
+    assert resolve_parameters(path, {}, smoke=True) == smoke
+
+
+@each_notebook
+def test_cells_are_calls(path: Path) -> None:
+    for source in code(path):
+        if source == parameters_cell(path):
+            continue
+        assert len(source.splitlines()) <= 12, source
+        assert not re.search(r"^\s*(async |def |class |for |while )", source, re.MULTILINE), source
+
+
+@each_notebook
+@pytest.mark.timeout(120)
+def test_it_runs_headless_with_its_small_settings(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    made = run_notebook(RunConfig(notebook=path, out=tmp_path / "run", smoke=True, cell_seconds=60))
+    assert made.results is not None
+    rows = json.loads(made.results.read_text("utf-8"))["rows"]
+    assert len(rows) > 0
+    assert {"name", "value", "n", "unit", "position", "condition"} <= rows[0].keys()
+    assert made.notebook.stat().st_size < 1_000_000
+    assert "application/vnd.jupyter.widget-view+json" not in made.notebook.read_text("utf-8")
+    page = made.html.read_text("utf-8")
+    fetched = re.findall(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)\s*=\s*["']?(?!data:)(\w+:)?//[^"'>]+""", page)
+    assert fetched == []
+
+
+@each_notebook
+@pytest.mark.timeout(180)
+def test_plain_papermill_runs_it_too(path: Path, tmp_path: Path) -> None:
+    smoke = {**smoke_parameters(path), "out": str(tmp_path / "run")}
+    given = [w for name, value in smoke.items() for w in ("-y", json.dumps({name: value}))]
+    words = (sys.executable, "-m", "papermill", str(path), str(tmp_path / "out.ipynb"), *given, "--no-progress-bar")
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "run" / "results.json").is_file()

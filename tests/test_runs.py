@@ -1,0 +1,353 @@
+"""Running a notebook: parameters are checked first, a folder is whole or not there, a failure says what and where."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.small_notebook import PARAMETERS, WRITE, write_notebook
+from workbench.errors import NotebookFailed, NotPresent, ParameterError, StorageFull
+from workbench.kernel import _Cells
+from workbench.parameters import declared_parameters, resolve_parameters, smoke_parameters
+from workbench.runs import RunConfig, RunPaths, notebook_html, run_notebook
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*cells: str, out: str = "runs/x", said: list[str] | None = None, **config: Any) -> RunPaths:
+    write_notebook(Path("small.ipynb"), *cells, smoke={"limit": 1})
+    say = None if said is None else said.append
+    return run_notebook(RunConfig(notebook="small.ipynb", out=out, **config), say=say)
+
+
+def names(folder: str) -> list[str]:
+    return sorted(p.name for p in Path(folder).iterdir())
+
+
+# --------------------------------------------------------------------------------------------------- parameters
+
+
+def test_declarations_carry_type_default_and_help() -> None:
+    declared = declared_parameters(write_notebook(Path("small.ipynb")))
+    assert list(declared) == ["limit", "prefix_tokens", "pair", "strength", "thinking", "out"]
+    assert declared["pair"].type == "Optional[str]"
+    assert declared["limit"].default == "3"
+    assert declared["limit"].help == "how many prompts"
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "value"),
+    [
+        ("limit", "24", 24),
+        ("limit", 24.0, 24),
+        ("prefix_tokens", "[0,5,10]", [0, 5, 10]),
+        ("prefix_tokens", "0, 5,10", [0, 5, 10]),
+        ("prefix_tokens", "7", [7]),
+        ("prefix_tokens", "[]", []),
+        ("prefix_tokens", (0, 5), [0, 5]),
+        ("pair", "none", None),
+        ("pair", "null", None),
+        ("pair", "smollm2", "smollm2"),
+        ("pair", Path("a/b"), "a/b"),
+        ("strength", "1e-3", 0.001),
+        ("strength", "-2", -2.0),
+        ("strength", 2, 2.0),
+        ("thinking", "true", True),
+        ("thinking", "False", False),
+    ],
+)
+def test_values_are_converted_to_the_declared_type(name: str, given: Any, value: Any) -> None:
+    resolved = resolve_parameters(write_notebook(Path("small.ipynb")), {name: given})
+    assert resolved == {name: value}
+    assert type(resolved[name]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "wanted"),
+    [
+        ("limit", "three", "a whole number"),
+        ("limit", "3.5", "a whole number"),
+        ("limit", 3.5, "a whole number"),
+        ("limit", True, "a whole number"),
+        ("limit", None, "a whole number"),
+        ("prefix_tokens", "a,b", "a list, each a whole number"),
+        ("prefix_tokens", "[0,5", "a list, each a whole number"),
+        ("prefix_tokens", 5, "a list, each a whole number"),
+        ("pair", 5, "text or none"),
+        ("strength", "nan", "a number"),
+        ("strength", "much", "a number"),
+        ("thinking", "maybe", "true or false"),
+        ("thinking", 1, "true or false"),
+    ],
+)
+def test_a_value_of_another_type_is_named_with_what_is_wanted(name: str, given: Any, wanted: str) -> None:
+    message = re.escape(f"takes {wanted}, not {given!r}")
+    with pytest.raises(ParameterError, match=f"parameter '{name}' .*{message}"):
+        resolve_parameters(write_notebook(Path("small.ipynb")), {name: given})
+
+
+def test_lists_of_text_and_unannotated_parameters() -> None:
+    cell = "names: list[str] = ['a']  # names\nseed = 0  # whole\nplace = None  # any\nshares: list = [0.5]  # numbers"
+    notebook = write_notebook(Path("small.ipynb"), parameters=cell)
+    given = {"names": "[a, b c]", "seed": "7", "place": "x", "shares": "1,0.5"}
+    resolved = resolve_parameters(notebook, given)
+    assert resolved == {"names": ["a", "b c"], "seed": 7, "place": "x", "shares": [1.0, 0.5]}
+
+
+def test_an_unknown_name_names_the_nearest_before_anything_runs() -> None:
+    with pytest.raises(ParameterError, match=r"no parameter 'limt': did you mean 'limit'\?"):
+        run("open('ran', 'w').close()", parameters={"limt": 3})
+    assert names(".") == ["small.ipynb"]
+
+
+def test_a_notebook_without_parameters_takes_none() -> None:
+    notebook = write_notebook(Path("small.ipynb"), "1", parameters="")
+    with pytest.raises(ParameterError, match="it declares none"):
+        resolve_parameters(notebook, {"limit": 3})
+
+
+def test_smoke_settings_come_from_the_notebook_and_are_overridden() -> None:
+    notebook = write_notebook(Path("small.ipynb"), smoke={"limit": 1, "prefix_tokens": [0]})
+    assert smoke_parameters(notebook) == {"limit": 1, "prefix_tokens": [0]}
+    assert resolve_parameters(notebook, {"limit": "9"}, smoke=True) == {"limit": 9, "prefix_tokens": [0]}
+    assert resolve_parameters(notebook, {}) == {}
+
+
+def test_what_is_not_a_notebook_is_named() -> None:
+    with pytest.raises(NotPresent, match=r"no notebook at 'none\.ipynb'"):
+        resolve_parameters("none.ipynb", {})
+    Path("text.ipynb").write_text("hello")
+    with pytest.raises(ParameterError, match="is not a notebook"):
+        resolve_parameters("text.ipynb", {})
+    Path("list.ipynb").write_text("[]")
+    with pytest.raises(ParameterError, match="is not a notebook of format 4"):
+        resolve_parameters("list.ipynb", {})
+
+
+# ------------------------------------------------------------------------------------------------------- a run
+
+
+def test_a_run_leaves_one_whole_folder() -> None:
+    said: list[str] = []
+    work = "import sys\nprint('half way', file=sys.stderr)\nprint(sys.executable)"
+    made = run("# Work", work, WRITE, said=said, parameters={"prefix_tokens": "0,5"}, smoke=True)
+    assert names("runs") == ["x"]
+    assert names("runs/x") == ["results.json", "run.json", "small.html", "small.ipynb"]
+    assert made.results == Path("runs/x/results.json")
+    assert json.loads(made.results.read_text())["rows"] == [{"name": "limit", "value": 1}]
+    assert said[:4] == ["cell 1/3", "cell 2/3  Work", "    half way", "cell 3/3  Work"]
+    notebook = made.notebook.read_text()
+    assert sys.executable in notebook
+    assert "partial" not in notebook
+    assert '"runs/x\\n"' in notebook
+    record = json.loads((made.folder / "run.json").read_text())
+    assert record["resolved"]["parameters"] == {"limit": 1, "prefix_tokens": [0, 5], "out": "runs/x"}
+
+
+def test_relative_paths_are_the_callers() -> None:
+    Path("prompts.txt").write_text("hello")
+    made = run("print(open('prompts.txt').read())", WRITE)
+    assert "hello" in made.notebook.read_text()
+
+
+def test_an_earlier_run_is_replaced_only_by_a_complete_one() -> None:
+    run(WRITE)
+    with pytest.raises(NotebookFailed):
+        run("1/0")
+    assert names("runs") == ["x", "x.failed"]
+    assert json.loads(Path("runs/x/results.json").read_text())["rows"][0]["value"] == 3
+    run(WRITE, parameters={"limit": 5})
+    assert names("runs") == ["x"]
+    assert json.loads(Path("runs/x/results.json").read_text())["rows"][0]["value"] == 5
+
+
+def test_a_failing_cell_is_said_in_one_sentence_with_the_notebook_so_far() -> None:
+    with pytest.raises(NotebookFailed) as caught:
+        run("print('reached')", "1/0", WRITE)
+    assert str(caught.value) == (
+        "small.ipynb stopped in cell 3 of 4 with ZeroDivisionError: division by zero "
+        "(as far as it ran: runs/x.failed/small.ipynb)"
+    )
+    assert not Path("runs/x").exists()
+    assert "reached" in Path("runs/x.failed/small.ipynb").read_text()
+
+
+def test_a_workbench_error_in_a_cell_speaks_for_itself() -> None:
+    with pytest.raises(NotebookFailed, match=r"^no pair 'x' \(as far"):
+        run("from workbench.errors import UnknownName\nraise UnknownName(\"no pair 'x'\")")
+    with pytest.raises(NotebookFailed, match=r"^the disk is full \(as far"):
+        run("from workbench.errors import StorageFull\nraise StorageFull(28, 'the disk is full')")
+
+
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        ("1", r"wrote no results\.json"),
+        ("open(out + '/results.json', 'w').write('{')", r"cannot be read"),
+        ("open(out + '/results.json', 'w').write('{\"rows\": []}')", r"with no rows"),
+        ("import os; os._exit(1)", r"cell 2 of 2: its kernel died"),
+        ("import os; os.write(2, b'Bus error'); os._exit(1)", r"its kernel died and last said: Bus error"),
+    ],
+)
+def test_reaching_the_end_is_not_enough(cell: str, says: str) -> None:
+    with pytest.raises(NotebookFailed, match=says):
+        run(cell)
+    assert not Path("runs/x").exists()
+
+
+def test_a_cell_that_takes_too_long_is_stopped() -> None:
+    with pytest.raises(NotebookFailed, match="cell 2 of 2: it took over 1 seconds"):
+        run("import time; time.sleep(60)", cell_seconds=1)
+
+
+def test_a_notebook_that_declares_no_out_needs_no_results() -> None:
+    notebook = write_notebook(Path("plain.ipynb"), "1", parameters="")
+    made = run_notebook(RunConfig(notebook=notebook, out="runs/plain"))
+    assert made.results is None
+    assert names("runs/plain") == ["plain.html", "plain.ipynb", "run.json"]
+
+
+def test_a_folder_that_is_not_a_run_is_never_replaced() -> None:
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("irreplaceable")
+    with pytest.raises(ParameterError, match="is not an earlier run"):
+        run(WRITE, out="mine")
+    for out, says in ((".", "not the name"), ("mine/thesis.txt", "is a file"), ("mine/thesis.txt/x", "cannot be made")):
+        with pytest.raises(ParameterError, match=says):
+            run(WRITE, out=out)
+    Path("run.json").write_text("{}")
+    with pytest.raises(ParameterError, match="working directory"):
+        run(WRITE, out=str(Path.cwd()))
+    with pytest.raises(ParameterError, match="--out"):
+        run(WRITE, parameters={"out": "elsewhere"})
+    assert Path("mine/thesis.txt").read_text() == "irreplaceable"
+
+
+def test_a_full_disk_is_named_and_the_earlier_run_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    run(WRITE)
+
+    def full(_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("workbench.runs.notebook_html", full)
+    with pytest.raises(StorageFull, match="the disk is full"):
+        run(WRITE, parameters={"limit": 5})
+    assert names("runs") == ["x"]
+    assert json.loads(Path("runs/x/results.json").read_text())["rows"][0]["value"] == 3
+
+
+# ------------------------------------------------------------------------------------------------ stopped, killed
+
+
+def start_a_long_run() -> subprocess.Popen[str]:
+    write_notebook(Path("small.ipynb"), "import os\nopen('kernel', 'w').write(str(os.getpid()))", "while True: pass")
+    words = (sys.executable, "-m", "workbench", "run", "small.ipynb", "--out", "runs/x")
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stderr is not None
+    said = []
+    while line := process.stderr.readline():
+        said.append(line)
+        if line.startswith("cell 3/3"):
+            return process
+    process.communicate()
+    raise AssertionError(f"the run ended too early: {''.join(said)}")
+
+
+def kernel_is_gone() -> bool:
+    kernel = int(Path("kernel").read_text())
+    for _ in range(100):
+        try:
+            os.kill(kernel, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_ctrl_c_leaves_no_folder_no_kernel_and_one_sentence() -> None:
+    process = start_a_long_run()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.strip().startswith("workbench: stopped")
+    assert said.strip().count("\n") == 0
+    assert names("runs") == []
+    assert kernel_is_gone()
+
+
+def test_a_killed_run_leaves_no_half_folder_and_the_next_one_clears_up() -> None:
+    process = start_a_long_run()
+    process.kill()
+    process.communicate(timeout=60)
+    assert not Path("runs/x").exists()
+    assert len(names("runs")) == 1
+    assert kernel_is_gone()
+    run(WRITE)
+    assert names("runs") == ["x"]
+
+
+def test_a_run_that_was_killed_between_two_renames_comes_back() -> None:
+    run(WRITE)
+    os.rename("runs/x", "runs/x.partial-999999999-0123abcd-old")
+    with pytest.raises(NotebookFailed):
+        run("1/0")
+    assert json.loads(Path("runs/x/results.json").read_text())["rows"][0]["value"] == 3
+
+
+def test_the_partial_folder_of_a_living_run_is_left_alone() -> None:
+    other = Path(f"runs/x.partial-{os.getppid()}-0123abcd")
+    other.mkdir(parents=True)
+    run(WRITE)
+    assert other.exists()
+
+
+# ---------------------------------------------------------------------------------------------------- the page
+
+FETCHES = re.compile(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)\s*=\s*["']?(?!data:)[^"'>]+|import\(|@import""")
+
+
+def test_the_page_fetches_nothing_and_holds_no_widget() -> None:
+    kinds = '{"application/vnd.jupyter.widget-view+json": {"model_id": "m"}, "text/html": "<b>bold</b>"}'
+    made = run("# Heading $x$", f"display({kinds}, raw=True)", WRITE)
+    page = made.html.read_text()
+    assert "<b>bold</b>" in page
+    assert "Heading" in page
+    assert FETCHES.findall(page) == []
+    notebook = json.loads(made.notebook.read_text())
+    assert "widgets" not in notebook["metadata"]
+    outputs = [o for c in notebook["cells"] for o in c.get("outputs", [])]
+    assert [list(o["data"]) for o in outputs if "data" in o] == [["text/html"]]
+
+
+def test_plotlys_library_is_put_in_once_and_only_where_needed() -> None:
+    figure = 'display({"text/html": "<div id=f></div><script>Plotly.newPlot(\'f\', [])</script>"}, raw=True)'
+    made = run(figure, figure, WRITE)
+    page = made.html.read_text()
+    assert page.count("plotly.js v") == 1
+    assert made.notebook.stat().st_size < 100_000
+    plain = write_notebook(Path("plain.ipynb"), "# Nothing", parameters="")
+    assert len(notebook_html(plain)) < 1_000_000
+
+
+def test_a_bar_that_moves_inside_a_cell_is_said_now_and_then() -> None:
+    said: list[str] = []
+    cells = _Cells(write_notebook(Path("small.ipynb")), said.append)
+    bar = {"data": {"text/html": "<progress value=1>", "text/plain": "scoring: 1/8"}}
+    for _ in range(100):
+        cells.hear({"msg_type": "update_display_data", "content": bar})
+    assert said == ["    scoring: 1/8"]
+    assert PARAMETERS.startswith("from typing")

@@ -1,0 +1,178 @@
+"""The command line: a skin over `presets` and `run_notebook`. Nothing heavy is imported before it is needed.
+
+Exit codes: 0 done; 1 the notebook failed; 2 nothing was done, because of what was asked or what this machine lacks;
+130 stopped with Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from workbench.errors import NotebookFailed, ParameterError, WorkbenchError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    try:
+        code: int = asked.do(asked)
+    except WorkbenchError as error:
+        if asked.debug:
+            raise
+        _complain(error)
+        return 1 if isinstance(error, NotebookFailed) else 2
+    except KeyboardInterrupt:
+        if asked.debug:
+            raise
+        print("workbench: stopped; what was computed is kept and taken up again by the next run", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    return code
+
+
+def _complain(error: WorkbenchError) -> None:
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    print(f"workbench: {said}", file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="workbench", description="Compare a base model with its aligned version, token by token.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and stop")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    pairs = verbs.add_parser("pairs", help="list the model pairs known by name, or fetch one")
+    pairs.add_argument("--json", action="store_true", help="print the list as JSON")
+    pairs.set_defaults(do=_list_pairs)
+    actions = pairs.add_subparsers(metavar="ACTION")
+    fetch = actions.add_parser("fetch", help="put a pair into this machine's cache")
+    fetch.add_argument("name", help="a name from `workbench pairs`")
+    fetch.set_defaults(do=_fetch_pair)
+
+    run = verbs.add_parser(
+        "run",
+        help="run a notebook into a folder",
+        description="Run a notebook without a screen. The folder holds run.json, results.json, the executed notebook, "
+        "its HTML, and what the notebook writes; it appears when the run is complete.",
+    )
+    run.add_argument("notebook", help="path of the notebook")
+    run.add_argument("--out", required=True, metavar="DIR", help="the run's folder; an earlier run there is replaced")
+    run.add_argument(
+        "-p",
+        dest="parameters",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="set a parameter of the notebook; lists as 0,5,10; may be repeated",
+    )
+    run.add_argument("--smoke", action="store_true", help="small settings, out of the notebook's own metadata")
+    run.add_argument("--cell-seconds", type=int, metavar="N", help="stop when one cell takes longer")
+    run.set_defaults(do=_run)
+    for verb in (pairs, fetch, run):
+        verb.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from workbench import __version__
+
+        print(f"workbench {__version__}")
+        parser.exit()
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+# -------------------------------------------------------------------------------------------------- the commands
+
+
+def _list_pairs(asked: argparse.Namespace) -> int:
+    from workbench.presets import PresetRow, preset_rows
+
+    rows = preset_rows()
+    if asked.json:
+        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
+        return 0
+
+    def cells(row: PresetRow) -> tuple[str, ...]:
+        models = 2 if row.aligned else 1
+        each = "?" if row.parameters is None else _short(row.parameters)
+        size = "" if row.parameters is None else f"{_short(2 * models * row.parameters)}B"
+        return (
+            row.name,
+            f"{models} x {each}",
+            size,
+            row.licence,
+            "gated" if row.gated else "open",
+            "here" if row.present else row.how,
+        )
+
+    table = [("name", "parameters", "16-bit", "licence", "access", "present"), *map(cells, rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    return 0
+
+
+def _short(number: int) -> str:
+    for unit, name in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= 0.9995 * unit:
+            return f"{number / unit:.1f}{name}" if number < 10 * unit else f"{number / unit:.0f}{name}"
+    return str(number)
+
+
+def _fetch_pair(asked: argparse.Namespace) -> int:
+    from workbench.presets import how_to_have, is_present, preset
+
+    row = preset(asked.name)
+    if row.kind == "fetched":
+        from workbench.smollm2 import fetch_smollm2
+
+        print(fetch_smollm2(progress=_say))
+    elif is_present(row):
+        print(f"{row.name} is here already")
+    else:
+        raise ParameterError(f"{row.name} is not fetched by this command: {how_to_have(row)}")
+    return 0
+
+
+def _run(asked: argparse.Namespace) -> int:
+    from workbench.runs import RunConfig, run_notebook
+
+    config = RunConfig(
+        notebook=asked.notebook,
+        out=asked.out,
+        parameters=dict(asked.parameters),
+        smoke=asked.smoke,
+        cell_seconds=asked.cell_seconds,
+    )
+    made = run_notebook(config, say=_say)
+    for what, path in (
+        ("report", made.report),
+        ("notebook", made.notebook),
+        ("notebook as a page", made.html),
+        ("results", made.results),
+    ):
+        if path is not None:
+            print(f"{what + ':':<20}{path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

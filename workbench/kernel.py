@@ -1,0 +1,172 @@
+"""Execute a notebook cell by cell in a kernel of its own, and say how far it is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from workbench import errors
+from workbench.errors import NotebookFailed, WorkbenchError
+from workbench.parameters import import_papermill, read_notebook
+
+Say = Callable[[str], None]
+
+PROGRESS_SECONDS = 5.0
+"""How often a bar that moves inside a cell is said as a line."""
+
+
+def execute(
+    source: Path,
+    executed: Path,
+    parameters: Mapping[str, Any],
+    *,
+    say: Say,
+    start_seconds: int = 120,
+    cell_seconds: int | None = None,
+) -> None:
+    """Execute a notebook with parameters and write it, with its outputs, to `executed`.
+
+    The kernel is this very Python and works in the caller's folder. Raises NotebookFailed when a cell raises or takes
+    over `cell_seconds`, or its kernel dies; `executed` then holds the notebook as far as it ran.
+    """
+    papermill = import_papermill()
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.engines import papermill_engines
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
+    cells = _Cells(source, say)
+    scratch = Path(tempfile.mkdtemp(prefix="workbench-"))  # unique: sockets under the default name collide
+    transport = {"transport": "ipc", "ip": str(scratch / "k")} if hasattr(socket, "AF_UNIX") else {}
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else each kernel prints a debugger's warning
+    papermill_engines.register("workbench", _engine(cells, scratch / "stderr"))
+    started = time.perf_counter()
+    try:
+        papermill.execute_notebook(
+            str(source),
+            str(executed),
+            parameters=dict(parameters),
+            engine_name="workbench",
+            kernel_name="python3",
+            progress_bar=False,
+            timeout=cell_seconds,
+            startup_timeout=start_seconds,
+            config=Config({"KernelManager": transport}),
+        )
+    except PapermillExecutionError as error:
+        raise NotebookFailed(_what_it_said(source, cells, error.ename, error.evalue)) from error
+    except CellTimeoutError as error:
+        raise NotebookFailed(f"{source} stopped in {cells.where()}: it took over {cell_seconds} seconds") from error
+    except DeadKernelError as error:
+        last = (scratch / "stderr").read_text("utf-8", "replace").strip().rpartition("\n")[2]
+        why = f" and last said: {last[:300]}" if last else ", most often because memory ran out"
+        raise NotebookFailed(f"{source} stopped in {cells.where()}: its kernel died{why}") from error
+    except RuntimeError as error:
+        raise NotebookFailed(f"{source} did not run: {error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    say(f"ran {cells.total} cells in {time.perf_counter() - started:.1f} s")
+
+
+class _Cells:
+    """Say which cell starts, what it writes to stderr, and how its progress bars move."""
+
+    def __init__(self, source: Path, say: Say) -> None:
+        self.say = say
+        self.number = 0
+        self._heading_of: dict[str, str] = {}
+        self._line = ""
+        self._last = 0.0
+        heading = ""
+        cells = [(c, "".join(c["source"]).strip()) for c in read_notebook(source)["cells"]]
+        for cell, text in cells:
+            if cell["cell_type"] == "markdown" and text:
+                heading = text.splitlines()[0].strip("#*_ ")
+            self._heading_of[cell.get("id", "")] = heading
+        self.total = sum(c["cell_type"] == "code" and bool(text) for c, text in cells)
+
+    def where(self) -> str:
+        return f"cell {self.number} of {self.total}"
+
+    def start(self, cell: Any, cell_index: int) -> None:
+        injected = "injected-parameters" in cell.metadata.get("tags", [])
+        if cell.cell_type == "code" and cell.source.strip() and not injected:
+            self.number += 1
+            self.say(f"cell {self.number}/{self.total}  {self._heading_of.get(cell.get('id', ''), '')}".rstrip())
+
+    def hear(self, message: Mapping[str, Any]) -> None:
+        content = message["content"]
+        if message["msg_type"] == "stream" and content["name"] == "stderr":
+            *lines, self._line = re.split(r"[\r\n]+", self._line + content["text"])
+            for line in filter(str.strip, lines):
+                self.say(f"    {line.rstrip()}")
+        elif message["msg_type"] in ("display_data", "update_display_data"):
+            due = time.monotonic() - self._last >= PROGRESS_SECONDS
+            if due and "<progress" in content["data"].get("text/html", ""):
+                self._last = time.monotonic()
+                self.say(f"    {content['data'].get('text/plain', '')}")
+
+
+def _engine(cells: _Cells, stderr: Path) -> type:
+    """Return a papermill engine that reports to `cells` and starts this Python, whatever kernels are installed.
+
+    What the kernel's process itself (not a cell) writes goes to the file `stderr`.
+    """
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+    from papermill.clientwrap import PapermillNotebookClient
+    from papermill.engines import Engine
+
+    class OwnKernel(AsyncKernelManager):
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            return KernelSpec(argv=command, display_name="Python 3", language="python")
+
+    class Client(PapermillNotebookClient):
+        def process_message(self, message: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+            cells.hear(message)
+            return super().process_message(message, *args, **kwargs)
+
+        def papermill_execute_cells(self) -> None:
+            try:
+                super().papermill_execute_cells()
+            except KeyboardInterrupt:
+                logging.getLogger("asyncio").disabled = True  # it would tell of every task that was left behind
+                raise
+
+    class CellEngine(Engine):
+        @classmethod
+        def execute_managed_notebook(
+            cls, nb_man: Any, kernel_name: str, *, timeout: int | None, startup_timeout: int, config: Any, **rest: Any
+        ) -> Any:
+            client = Client(
+                nb_man,
+                kernel_name=kernel_name,
+                kernel_manager_class=OwnKernel,
+                on_cell_start=cells.start,
+                timeout=timeout,
+                startup_timeout=startup_timeout,
+                config=config,
+            )
+            with stderr.open("wb") as log:
+                return client.execute(stdout=log, stderr=log)
+
+    return CellEngine
+
+
+def _what_it_said(source: Path, cells: _Cells, name: str, said: str) -> str:
+    said = re.sub(r"^\[Errno \d+\] ", "", " ".join(said.split()))
+    kind = getattr(errors, name, None)
+    if isinstance(kind, type) and issubclass(kind, WorkbenchError):
+        return said
+    return f"{source} stopped in {cells.where()} with {name}: {said[:500]}".rstrip(": ")
