@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from workbench.pair import ModelPair
 
 from tests.fakes import counting_model
 from tests.tiny_pair import ARCHITECTURES, tiny_pair, tiny_tokenizer
@@ -14,6 +13,7 @@ from workbench import generate as room
 from workbench.batches import halving_on_memory, plan_batches
 from workbench.errors import ContextOverflow, NonFiniteLogits, ParameterError, PromptError
 from workbench.generate import GenerateConfig, generate, left_padded
+from workbench.pair import ModelPair
 from workbench.store import Store
 
 CONTEXTS = [(0, 20, 30), (0, 41, 52, 63, 74, 85, 96), (5,), (0, 9, 9, 9)]

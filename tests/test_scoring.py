@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from workbench.pair import ModelPair
 
 from tests.fakes import LiveBytes, counting_model
 from tests.tiny_pair import ARCHITECTURES, tiny_pair, tiny_tokenizer
 from workbench import scoring
 from workbench.errors import NonFiniteLogits
 from workbench.metrics import BUFFERS, compare
+from workbench.pair import ModelPair
 from workbench.records import SCALARS
 from workbench.scoring import Item, ScoreConfig, Scores, noise_floor, score
 from workbench.store import Store

@@ -98,8 +98,8 @@ def test_what_is_left_out_or_cut_is_said() -> None:
     assert any("2 of 2 responses are longer than 3 tokens" in w for w in traces.warnings)
     with pytest.raises(PromptError, match=r"none of the 2 prompts.*free_running"):
         trace(pair, prompt_set("a", "b", response=None), SMALL)
+    config = TraceConfig(trajectory="free_running", prefix_tokens=(4,), max_tokens=9)
     with pytest.raises(PromptError, match=r"prefix of 4 tokens"):
-        config = TraceConfig(trajectory="free_running", prefix_tokens=(4,), max_tokens=9)
         trace(pair, prompt_set("a", response=None), config)
 
 

@@ -34,8 +34,8 @@ def kl_nats(p: Float[Tensor, "*rows vocab"], q: Float[Tensor, "*rows vocab"]) ->
 def js_nats(p: Float[Tensor, "*rows vocab"], q: Float[Tensor, "*rows vocab"]) -> Float[Tensor, "*rows"]:
     """Return the Jensen-Shannon divergence (KL(p || m) + KL(q || m)) / 2, m = (p + q) / 2, nats; in [0, ln 2].
 
-    Computed as sum_v p (ln 2 - softplus(-d)) / 2 + q (ln 2 - softplus(d)) / 2 with d = log p - log q, which is exactly 0
-    where the two are equal.
+    Computed as sum_v p (ln 2 - softplus(-d)) / 2 + q (ln 2 - softplus(d)) / 2 with d = log p - log q, which is exactly
+    0 where the two are equal.
     """
     d = p - q
     s = torch.nn.functional.softplus(d)

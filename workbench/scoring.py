@@ -122,7 +122,8 @@ def response_rows(
     width = max(map(len, inputs))
     ids = torch.tensor([i + (0,) * (width - len(i)) for i in inputs], device=pair.device)
     hidden = pair.hidden(which, ids)
-    batch, at = [], []
+    batch: list[int] = []
+    at: list[int] = []
     for n, (c, r) in enumerate(zip(contexts, responses, strict=True)):
         batch += [n] * len(r)
         at += range(len(c) - 1, len(c) - 1 + len(r))

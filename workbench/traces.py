@@ -30,7 +30,8 @@ class TraceConfig:
 
     `teacher_forced` goes along each prompt's given response; `free_running` lets the aligned model continue greedily
     after the first k tokens of it, for each k of `prefix_tokens`. `max_tokens` bounds a response, prefix included.
-    `count_space`, `ranking`, `base_floor` and `top_k`: see `metrics`.
+    `count_space`, `ranking` and `top_k`: see `metrics`. `base_floor` is the least p_b of a detected token: without one,
+    tokens that neither model would ever say are detected at most positions.
     """
 
     trajectory: Trajectory = "teacher_forced"
@@ -39,7 +40,7 @@ class TraceConfig:
     system_prompt: str | None = None
     count_space: CountSpace = "aligned_topk"
     ranking: Ranking = "mass"
-    base_floor: float = 0.0
+    base_floor: float = 0.001
     top_k: int = 100
     shown_k: int = 10
     batch_tokens: int = 4096
@@ -98,7 +99,7 @@ def trace(
     )
     scores = score(pair, items, settings, batch_tokens=config.batch_tokens, store=store)
     noise = noise_floor(pair, _spread(items))
-    notes += [*pair.notes, *template_disagreement(pair, prompts, config.system_prompt)]
+    notes += template_disagreement(pair, prompts, config.system_prompt)
     return _assembled(pair, prompts, config, paths, scores, noise, tuple(notes), watch)
 
 
@@ -200,6 +201,8 @@ def _assembled(
                 "prompts": prompts.name,
                 "prompts_source": prompts.source,
                 "columns": prompts.columns,
+                "pair_notes": pair.notes,
+                "prompt_notes": prompts.notes,
             },
             device=str(pair.device),
             fingerprint=pair.fingerprint,
