@@ -1,0 +1,25 @@
+"""Plotly figures of records. Positions are 1-based, axes say unit and direction, estimates show n and interval.
+
+A figure has dark ink on a white card, so that it reads in any front end; inside our own pages the style sheet of
+`views` makes ink and grid follow the theme. `layout.meta` holds a title, a summary and the drawn numbers as a table.
+"""
+
+from __future__ import annotations
+
+from workbench.figures.curves import curves, panel
+from workbench.figures.frequencies import base_favored_frequencies
+from workbench.figures.gradients import gradients
+from workbench.figures.heat_map import retention_heat_map
+from workbench.figures.page import CONFIG, figure_html, figure_spec, plotlyjs_tag
+
+__all__ = [
+    "CONFIG",
+    "base_favored_frequencies",
+    "curves",
+    "figure_html",
+    "figure_spec",
+    "gradients",
+    "panel",
+    "plotlyjs_tag",
+    "retention_heat_map",
+]
