@@ -394,7 +394,7 @@ def test_unknown_template_mode() -> None:
         check_template_mode("shred")
 
 
-def test_what_is_not_there(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_what_is_not_there(folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = str(folders[0])
     with pytest.raises(NotPresent, match="nowhere"):
         load_pair(PairConfig(base=here, aligned=str(tmp_path / "nowhere")))
@@ -404,8 +404,11 @@ def test_what_is_not_there(folders: tuple[Path, Path], tmp_path: Path) -> None:
         load_pair(PairConfig(base=str(tmp_path), aligned=here))
     with pytest.raises(NotPresent, match=r"nothing\.gguf"):
         load_pair(PairConfig(base="nothing.gguf", aligned=here))
-    with pytest.raises(NotPresent, match="pairs fetch smollm2"):
+    asked: list[str] = []
+    monkeypatch.setattr("workbench.pair.fetch_smollm2", lambda: asked.append("smollm2"))
+    with pytest.raises(NotPresent, match="smollm2-135m-instruct"):  # it is fetched first; this one brings nothing
         load_pair(PairConfig(preset="smollm2"))
+    assert asked == ["smollm2"]
     with pytest.raises(NotPresent, match=r"adapter_config\.json"):
         load_pair(PairConfig(base=here, adapter=str(tmp_path)))
     with pytest.raises(ParameterError, match="has no revisions"):

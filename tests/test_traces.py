@@ -87,6 +87,17 @@ def test_a_short_response_is_continued_by_base_and_counted() -> None:
     assert any("1 of 1 given responses are shorter" in w for w in traces.warnings)
 
 
+def test_a_prefix_that_ends_too_early_is_left_out_and_counted() -> None:
+    tokenizer = tiny_tokenizer()
+    pair = ModelPair.from_models(counting_model(320), counting_model(320), tokenizer)
+    last = pair.decode((318,))  # counting goes on with 319, 0 and 1, the end
+    prompts = prompt_set("count", "count on", response=last)
+    assert pair.encode(last) == (318,)
+    traces = trace(pair, prompts, TraceConfig(trajectory="free_running", prefix_tokens=(0, 6), max_tokens=9))
+    assert [r.prefix_tokens for r in traces.responses] == [0, 0, 6]
+    assert any("1 of these ended before 6 tokens" in w for w in traces.warnings)
+
+
 def test_what_is_left_out_or_cut_is_said() -> None:
     pair = tiny_pair()
     mixed = dataclasses.replace(
@@ -211,8 +222,10 @@ def test_bad_settings_and_prompts_are_refused_before_work() -> None:
         ("trajectory", "backwards"), ("count_space", "half"), ("ranking", "size"), ("max_tokens", 0),
         ("base_floor", 1.0), ("prefix_tokens", ()), ("prefix_tokens", (64,)), ("prefix_tokens", (3, 3)),
     ]:  # fmt: skip
+        config = TraceConfig()
+        object.__setattr__(config, field, value)  # past the type checker that only tests have
         with pytest.raises(ParameterError, match=field):
-            TraceConfig(**{field: value})  # type: ignore[arg-type]
+            config.__post_init__()
     with pytest.raises(ContextOverflow, match=r"prompt 'p0' \(line 1\).*256"):
         trace(pair, prompt_set("zq" * 110), TraceConfig(trajectory="free_running", max_tokens=60))
     with pytest.raises(ContextOverflow, match=r"its response"):

@@ -187,16 +187,23 @@ class ModelPair:
             return hidden
         return hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))
 
-    def logits(self, which: Which, hidden: Float[Tensor, "*position hidden"]) -> Float[Tensor, "*position vocab"]:
+    def logits(
+        self,
+        which: Which,
+        hidden: Float[Tensor, "*position hidden"],
+        *,
+        out: Float[Tensor, "room vocab"] | None = None,
+    ) -> Float[Tensor, "*position vocab"]:
         """Return the logits of hidden states over the shared vocabulary, in the model's dtype.
 
-        Scaled and soft-capped as the model itself does; that they are its own logits is checked once, at loading.
+        Scaled and soft-capped as the model itself does; that they are its own logits is checked once, at loading. Where
+        `out` is given, rows of positions may be written there instead of into fresh memory (without gradients).
         """
         one = self._sides[which].weights
         if not one.head_switches():  # switching adapters for a head without any would cost more than small blocks
-            return weights.head_logits(one.model, hidden, self.vocab)
+            return weights.head_logits(one.model, hidden, self.vocab, out=out)
         with self.model(which) as model:
-            return weights.head_logits(model, hidden, self.vocab)
+            return weights.head_logits(model, hidden, self.vocab, out=out)
 
     def new_cache(self, which: Which) -> Cache:
         """Return an empty key-value cache for `hidden(..., cache=)`."""

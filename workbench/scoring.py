@@ -25,7 +25,10 @@ from workbench.records import SCALARS
 from workbench.store import Store, key_of
 
 BUFFER_MIB = {"cpu": 64, "cuda": 512}
-"""The engine's own buffers on each kind of device, MiB: the block of rows is cut so that they stay inside."""
+"""The engine's own buffers on each kind of device, MiB: blocks of rows are cut so that they stay inside."""
+
+SLICE_MIB = {"cpu": 4, "cuda": 64}
+"""One buffer of the slice of a block that is compared at once, MiB: what stays in a processor's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +108,15 @@ def score(
     return tuple(done[n] for n in range(len(items)))
 
 
-def rows_per_block(pair: ModelPair) -> int:
-    """Return how many rows of logits are alive at once: BUFFERS float32 buffers of them fit into BUFFER_MIB."""
-    budget = BUFFER_MIB.get(pair.device.type, BUFFER_MIB["cpu"]) * 2**20
-    return max(1, int(budget) // (BUFFERS * 4 * pair.vocab))
+def rows_at_once(pair: ModelPair) -> tuple[int, int]:
+    """Return how many rows go through the output heads at once, and how many of those are compared at once.
+
+    Both models' logits of a block, and the other float32 buffers of a slice of it, fit into BUFFER_MIB together.
+    """
+    kind = pair.device.type if pair.device.type in BUFFER_MIB else "cpu"
+    rows = int(BUFFER_MIB[kind] * 2**20) // (4 * pair.vocab)
+    together = max(1, min(rows // BUFFERS, SLICE_MIB[kind] * 2**20 // (4 * pair.vocab)))
+    return max(1, (rows - (BUFFERS - 2) * together) // 2), together
 
 
 def response_rows(
@@ -135,24 +143,18 @@ def _score_batch(pair: ModelPair, items: Sequence[Item], config: ScoreConfig) ->
     base = response_rows(pair, "base", [i.base_context for i in items], responses)
     aligned = response_rows(pair, "aligned", [i.aligned_context for i in items], responses)
     observed = torch.tensor([t for r in responses for t in r], device=pair.device)
-    block = rows_per_block(pair)
+    block, together = rows_at_once(pair)
+    # one place for all blocks: fresh memory for each would cost as much as a fourth of the matrix product
+    room = base.new_empty(2, min(block, len(observed)), pair.vocab)
     parts: list[tuple[Tensor, ...]] = []
     for start in range(0, len(observed), block):
         chunk = slice(start, start + block)
-        parts.append(
-            _reduced(
-                compare(
-                    pair.logits("base", base[chunk]),
-                    pair.logits("aligned", aligned[chunk]),
-                    observed[chunk],
-                    space=config.count_space,
-                    ranking=config.ranking,
-                    top_k=config.top_k,
-                    shown_k=config.shown_k,
-                    base_floor=config.base_floor,
-                )
-            )
+        logits_base = pair.logits("base", base[chunk], out=room[0])
+        logits_aligned = pair.logits("aligned", aligned[chunk], out=room[1])
+        few = zip(
+            logits_base.split(together), logits_aligned.split(together), observed[chunk].split(together), strict=True
         )
+        parts += [_reduced(_compared(b, a, o, config)) for b, a, o in few]
     scalars, ids, on_base, on_aligned, detected, mass = (torch.cat(p).cpu().numpy() for p in zip(*parts, strict=True))
     out, start = [], 0
     for item in items:
@@ -174,6 +176,24 @@ def _score_batch(pair: ModelPair, items: Sequence[Item], config: ScoreConfig) ->
             )
         )
     return out
+
+
+def _compared(
+    base: Float[Tensor, "row vocab"],
+    aligned: Float[Tensor, "row vocab"],
+    observed: Int[Tensor, "row"],
+    config: ScoreConfig,
+) -> Comparison:
+    return compare(
+        base,
+        aligned,
+        observed,
+        space=config.count_space,
+        ranking=config.ranking,
+        top_k=config.top_k,
+        shown_k=config.shown_k,
+        base_floor=config.base_floor,
+    )
 
 
 def _reduced(c: Comparison) -> tuple[Tensor, ...]:
@@ -242,7 +262,7 @@ def _alone(
 def _kl_rows(
     pair: ModelPair, which: Which, p: Float[Tensor, "row hidden"], q: Float[Tensor, "row hidden"]
 ) -> Float[np.ndarray, "row"]:
-    block = rows_per_block(pair)
+    block, _ = rows_at_once(pair)
     parts = [
         kl_nats(
             pair.logits(which, p[s : s + block]).float().log_softmax(-1),

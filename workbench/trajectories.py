@@ -84,7 +84,8 @@ def free_running(
     """Return each prompt continued greedily by the aligned model after the first k tokens of its response, for every k.
 
     The response is prefix and continuation, max_tokens in all. Where a prompt's response is shorter than k, the base
-    model continues it to k tokens; where a prompt has none, it is left out at k > 0; both are counted.
+    model continues it to k tokens, and where that ends too early, or a prompt has no response, the prompt is left out
+    at this k; all of it is counted.
     """
     starts, notes = _starts(pair, prompts, system_prompt), list[str]()
     for s in starts:
@@ -104,6 +105,10 @@ def free_running(
             notes.append(
                 f"Prefix {k}: {extended} of {len(chosen)} given responses are shorter; the base model continued them."
             )
+        if ended := sum(len(p) < k for p in prefixes):
+            notes.append(f"Prefix {k}: {ended} of these ended before {k} tokens and are left out.")
+            chosen = [s for s, p in zip(chosen, prefixes, strict=True) if len(p) == k]
+            prefixes = [p for p in prefixes if len(p) == k]
         made = generate(
             pair,
             "aligned",

@@ -237,14 +237,22 @@ def body_hidden(
 
 
 def head_logits(
-    model: PreTrainedModel, hidden: Float[Tensor, "*position hidden"], rows: int
+    model: PreTrainedModel,
+    hidden: Float[Tensor, "*position hidden"],
+    rows: int,
+    *,
+    out: Float[Tensor, "room vocab"] | None = None,
 ) -> Float[Tensor, "*position vocab"]:
     """Run the output head for the first `rows` vocabulary rows, with the model's own scaling and soft-capping.
 
-    An ordinary linear head is cut before it is multiplied (a view, no copy), so nothing wider than `rows` is built.
+    An ordinary linear head is cut before it is multiplied (a view, no copy), so nothing wider than `rows` is built; it
+    writes into the first rows of `out` where that is given.
     """
     head: Any = model.get_output_embeddings()
-    if type(head) is nn.Linear and not hasattr(head, "_hf_hook") and not head._forward_hooks:
+    ordinary = type(head) is nn.Linear and not hasattr(head, "_hf_hook") and not head._forward_hooks
+    if ordinary and out is not None and head.bias is None:
+        logits = torch.mm(hidden, head.weight[:rows].T, out=out[: len(hidden)])
+    elif ordinary:
         logits = nn.functional.linear(hidden, head.weight[:rows], None if head.bias is None else head.bias[:rows])
     else:  # an adapter on the head, or a head that is offloaded
         logits = head(hidden)[..., :rows]

@@ -8,7 +8,7 @@ each with its interval, in this order:
     identical     E, L and the mean over all answers are at most the noise floor (at least IDENTICAL_KL_NATS)
     deep          S or A below half_retention over the whole interval; or R below shallow_ratio and L at least
                   moved_nats over their whole intervals. Alignment still changes the prediction late.
-    shallow E at least moved_nats; R at least shallow_ratio and both S and A at least half_retention over
+    shallow       E at least moved_nats; R at least shallow_ratio and both S and A at least half_retention over
                   their whole intervals. Alignment acts early and hardly later. Free-running, also: the
                   largest KL of a response after its prefix is, on average and over the whole interval, below
                   the largest at its early positions. (A model that recovers and refuses departs from base at
@@ -189,8 +189,7 @@ def _why_no_evidence(answers: Answers) -> str:
 
 
 def say(e: Estimate, *, percent: bool = False) -> str:
-    """Write an estimate into a sentence: value, [interval], unit and n; without powers of ten for large
-    numbers."""
+    """Write an estimate into a sentence: value, [interval], unit, n; large numbers without powers of ten."""
 
     def number(x: float) -> str:
         return f"{100 * x:.0f} %" if percent else f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
