@@ -79,11 +79,19 @@ def run_all(pairs: list[str], rounds: int) -> dict[str, Any]:
         result["peak_mib_above_weights"] = peak
         result["peak_ours_over_naive"] = round(peak["ours"] / peak["naive"], 4)
         out["scoring"][pair] = result
+        write(out)  # what was measured is kept when the rest is interrupted
     print("growth", file=sys.stderr, flush=True)
     growth = {name: round(child("--growth", "50000", *map(str, shape)), 1) for name, shape in GROWTH.items()}
     growth["vocabulary x2"] = round(child("--growth", "100000", *map(str, GROWTH["shape"])), 1)
     out["peak_mib_as_the_task_grows"] = growth
     return out
+
+
+def write(results: dict[str, Any]) -> str:
+    """Write benchmarks/results.json and return its text."""
+    text = json.dumps(results, indent=1)
+    (HERE / "results.json").write_text(text + "\n")
+    return text
 
 
 def main() -> None:
@@ -101,10 +109,7 @@ def main() -> None:
     elif asked.growth:
         print(json.dumps(measure_growth(*asked.growth)))
     else:
-        results = run_all(asked.pairs, asked.rounds)
-        text = json.dumps(results, indent=1)
-        (HERE / "results.json").write_text(text + "\n")
-        print(text)
+        print(write(run_all(asked.pairs, asked.rounds)))
 
 
 if __name__ == "__main__":
