@@ -127,12 +127,32 @@ def log_probabilities(
 
     A row with NaN or +inf comes back as NaN throughout; -inf becomes LOGPROB_FLOOR.
     """
-    peak = logits.amax(-1, keepdim=True)
-    logits.sub_(torch.where(peak.isfinite(), peak, torch.nan))
-    p = logits.exp()
-    total = p.sum(-1, keepdim=True)
-    p.div_(total)
-    return logits.sub_(total.log_()).clamp_(min=LOGPROB_FLOOR), p
+    torch.log_softmax(logits, -1, out=logits)
+    logits.clamp_(min=LOGPROB_FLOOR)
+    return logits, logits.exp()
+
+
+BLOCK = 64
+"""Width of the blocks whose maxima say where the largest entries of a row can be."""
+
+
+def largest(scores: Float[Tensor, "row vocab"], k: int) -> Int[Tensor, "row k"]:
+    """Return the ids of the k largest scores of each row, best first: `topk`, in fewer looks at a wide vocabulary.
+
+    The k largest entries stand in the k blocks with the largest maxima.
+    """
+    rows, vocab = scores.shape
+    blocks = vocab // BLOCK
+    if blocks < 2 * k:
+        return scores.topk(k, -1).indices
+    whole = blocks * BLOCK
+    blocked = scores[:, :whole].unflatten(-1, (blocks, BLOCK))
+    where = blocked.amax(-1).topk(k, -1, sorted=False).indices
+    at = (where.unsqueeze(-1) * BLOCK + torch.arange(BLOCK, device=scores.device)).flatten(1)
+    if whole < vocab:
+        rest = torch.arange(whole, vocab, device=scores.device)
+        at = torch.cat((at, rest.expand(rows, -1)), -1)
+    return at.gather(-1, scores.gather(-1, at).topk(k, -1).indices)
 
 
 def compare(
@@ -174,7 +194,7 @@ def compare(
 
     wide_b = k if space in ("base_topk", "union") else shown
     wide_a = k if space in ("aligned_topk", "union") else shown
-    top_b, top_a = lb.topk(max(wide_b, shown), -1).indices, la.topk(max(wide_a, shown), -1).indices
+    top_b, top_a = largest(lb, max(wide_b, shown)), largest(la, max(wide_a, shown))
     out["base_favored_count"] = _count(lb, la, top_b[:, :k], top_a[:, :k], space, work)
     shown_b, shown_a = top_b[:, :shown], top_a[:, :shown]
     at_b = torch.stack((lb.gather(-1, shown_b), la.gather(-1, shown_b)), -1)
@@ -188,11 +208,14 @@ def compare(
     d = lb.sub_(la)  # from here on `lb` is log p_b - log p_a, and `la` is free
     out["kl_base_aligned_nats"] = torch.mul(pb, d, out=work).sum(-1).clamp_(min=0.0)
     out["kl_aligned_base_nats"] = torch.mul(pa, d, out=work).sum(-1).neg_().clamp_(min=0.0)
-    # softplus(d) as log1p(exp(d)), which would overflow at d > 88; there p_a is 0 and log(p_b / m) is ln 2 either way
-    share = torch.exp(d.clamp_(max=80.0), out=work).log1p_().neg_().add_(math.log(2))  # log(p_a / m)
-    half_a = torch.mul(pa, share, out=la).sum(-1)
-    half_b = share.add_(d).mul_(pb).sum(-1)
-    out["js_nats"] = ((half_a + half_b) / 2).clamp_(0.0, math.log(2))
+    # log2(p_b / m) = 1 - log2(1 + p_a / p_b) is exactly 0 where the two are equal. Where p_b underflows it only has to
+    # stay finite: there p_b weighs nothing, and log2(p_a / m) is 1, which nothing can exceed.
+    tiny = torch.finfo(torch.float32).tiny
+    share_b = torch.div(pa, la.copy_(pb).clamp_(min=tiny), out=work).clamp_(max=1e30).add_(1.0).log2_().neg_().add_(1.0)
+    half_b = torch.mul(pb, share_b, out=la).sum(-1)
+    share_a = d.div_(-math.log(2)).add_(share_b).clamp_(max=1.0)
+    half_a = share_a.mul_(pa).sum(-1)
+    out["js_nats"] = ((half_a + half_b) * (math.log(2) / 2)).clamp_(0.0, math.log(2))
     return Comparison(
         scalars=out,
         topk_base=shown_b,
@@ -238,7 +261,7 @@ def _detect_in(
         score = base - aligned
         if base_floor > 0.0:
             score.masked_fill_(p_base < base_floor, -math.inf)
-    ids = score.topk(top_k, -1).indices
+    ids = largest(score, top_k)
     keep = base.gather(-1, ids) > aligned.gather(-1, ids)
     if base_floor > 0.0:
         keep &= p_base.gather(-1, ids) >= base_floor
