@@ -94,16 +94,25 @@ def naive(t: Task) -> object:
 VARIANTS: dict[str, Callable[[Task], object]] = {"ours": ours, "bare": bare, "naive": naive}
 
 
-def times_s(t: Task, rounds: int) -> dict[str, list[float]]:
-    """Time the variants in turn, after one warm-up of each, seconds."""
-    out: dict[str, list[float]] = {name: [] for name in VARIANTS}
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """Hold how long each round took: on the clock, and in seconds of all cores, which a busy machine stretches less."""
+
+    wall_s: list[float]
+    cores_s: list[float]
+
+
+def times(t: Task, rounds: int) -> dict[str, Timed]:
+    """Time the variants in turn, after one warm-up of each."""
+    out = {name: Timed(wall_s=[], cores_s=[]) for name in VARIANTS}
     for n in range(rounds + 1):
         for name, run in VARIANTS.items():
             gc.collect()
-            start = time.perf_counter()
+            wall, cores = time.perf_counter(), time.process_time()
             run(t)
             if n:
-                out[name].append(time.perf_counter() - start)
+                out[name].wall_s.append(time.perf_counter() - wall)
+                out[name].cores_s.append(time.process_time() - cores)
     return out
 
 

@@ -66,7 +66,7 @@ def refusal_adapter(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     with pair.model("base") as base, quiet_libraries():
         model = get_peft_model(base, LoraConfig(r=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
-    for _ in range(4):
+    for _ in range(6):
         for context, refusal in rows:
             ids = torch.tensor([context + refusal])
             labels = torch.tensor([(-100,) * len(context) + refusal])
@@ -98,8 +98,9 @@ def test_with_an_adapter_the_first_tokens_move_most(
         for r in rows
         if r["name"] == "kl_aligned_base_nats" and r["condition"] == "harmful" and r["attack"] is None
     }
-    assert float(str(kl[1])) > 0.5
-    assert float(str(kl[1])) > float(str(kl[10]))
+    first, late = ([float(str(kl[p])) for p in positions] for positions in (range(1, 4), range(10, 18)))
+    assert sum(first) / len(first) > 0.1
+    assert sum(first) / len(first) > 3 * sum(late) / len(late)
 
 
 def test_without_an_adapter_it_is_one_model_with_itself(
