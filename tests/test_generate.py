@@ -89,7 +89,7 @@ def test_sampling_follows_the_distribution() -> None:
     for name, config in configs.items():
         g = torch.Generator().manual_seed(0)
         for _ in range(2000):
-            draws[name][int(room._choose(logits, config, [g]))] += 1
+            draws[name][int(room.choose(logits, config, [g]))] += 1
     p = logits.exp()[0].tolist()
     assert all(abs(n / 2000 - q) < 0.04 for n, q in zip(draws["plain"], p, strict=True))
     assert draws["top_k"][2:] == [0, 0]

@@ -209,6 +209,11 @@ class ModelPair:
         """Return an empty key-value cache for `hidden(..., cache=)`."""
         return DynamicCache(config=self._sides[which].weights.model.config)
 
+    def one_copy(self) -> tuple[Weights, Adapters, Adapters] | None:
+        """Return the weights that both models stand on, with base's and aligned's adapters; None for two models."""
+        base, aligned = self._sides["base"], self._sides["aligned"]
+        return (base.weights, base.adapters, aligned.adapters) if base.weights is aligned.weights else None
+
     # ------------------------------------------------------------------------------------------------- tokens
 
     def context(self, prompt: Prompt, which: Which = "aligned", *, system_prompt: str | None = None) -> tuple[int, ...]:
@@ -266,6 +271,23 @@ class ModelPair:
         name = f"{self.name.partition(' + ')[0]} + {adapter}"
         made = _assemble(sides, self._tokenizers, identity, name, self.template_mode, self.thinking)
         return dataclasses.replace(made, notes=tuple(dict.fromkeys((*kept, *made.notes))))
+
+    def with_expert(self, adapter: str) -> ModelPair:
+        """Return the pair of aligned, and aligned with a safety adapter on top of what is on it already.
+
+        What SafeDecoding calls original and expert. Raises NotPresent or PairError for an adapter that is not there or
+        does not fit.
+        """
+        source = _locate_adapter(adapter)
+        side = self._sides["aligned"]
+        on = dict.fromkeys((*side.adapters, side.weights.add(source)))
+        expert = _Side(weights=side.weights, adapters=tuple(on))
+        own = "+".join(v for k, v in self._identity.items() if k != "base")
+        identity = {"base": own, "aligned": own, "adapter": weights.adapter_identity(source)}
+        both: dict[Which, PreTrainedTokenizerBase] = dict.fromkeys(_BOTH, self._tokenizers["aligned"])
+        name = f"aligned of {self.name} | with {adapter}"
+        sides: dict[Which, _Side] = {"base": side, "aligned": expert}
+        return _assemble(sides, both, identity, name, self.template_mode, self.thinking)
 
 
 _ONE_MODEL = "Base and aligned are the same model: every difference is 0 and retention is 1 everywhere."

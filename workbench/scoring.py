@@ -142,7 +142,21 @@ def _score_batch(pair: ModelPair, items: Sequence[Item], config: ScoreConfig) ->
     responses = [i.response for i in items]
     base = response_rows(pair, "base", [i.base_context for i in items], responses)
     aligned = response_rows(pair, "aligned", [i.aligned_context for i in items], responses)
-    observed = torch.tensor([t for r in responses for t in r], device=pair.device)
+    return score_rows(pair, base, aligned, items, config)
+
+
+def score_rows(
+    pair: ModelPair,
+    base: Float[Tensor, "row hidden"],
+    aligned: Float[Tensor, "row hidden"],
+    items: Sequence[Item],
+    config: ScoreConfig,
+) -> list[Scores]:
+    """Score responses from the hidden states that predict their tokens, one response after the other.
+
+    Raises NonFiniteLogits naming model, response and position.
+    """
+    observed = torch.tensor([t for i in items for t in i.response], device=pair.device)
     block, together = rows_at_once(pair)
     # one place for all blocks: fresh memory for each would cost as much as a fourth of the matrix product
     room = base.new_empty(2, min(block, len(observed)), pair.vocab)
@@ -155,27 +169,42 @@ def _score_batch(pair: ModelPair, items: Sequence[Item], config: ScoreConfig) ->
             logits_base.split(together), logits_aligned.split(together), observed[chunk].split(together), strict=True
         )
         parts += [_reduced(_compared(b, a, o, config)) for b, a, o in few]
-    scalars, ids, on_base, on_aligned, detected, mass = (torch.cat(p).cpu().numpy() for p in zip(*parts, strict=True))
+    kept = [torch.cat(p).cpu().numpy() for p in zip(*parts, strict=True)]
     out, start = [], 0
     for item in items:
         own = slice(start, start + len(item.response))
         start += len(item.response)
-        _check_finite(scalars[own], item.name)
-        found, inverse, count = np.unique(detected[own], return_inverse=True, return_counts=True)
-        summed = np.bincount(inverse.ravel(), mass[own].ravel(), minlength=len(found))
-        there = found >= 0
-        out.append(
-            Scores(
-                scalars=np.ascontiguousarray(scalars[own].T),
-                topk_ids=ids[own],
-                topk_base=on_base[own],
-                topk_aligned=on_aligned[own],
-                detected=found[there].astype(np.int32),
-                detected_count=count[there].astype(np.int32),
-                detected_mass=summed[there].astype(np.float32),
-            )
-        )
+        out.append(_scores([k[own] for k in kept], item.name))
     return out
+
+
+def score_logits(
+    base: Float[Tensor, "row vocab"],
+    aligned: Float[Tensor, "row vocab"],
+    observed: Int[Tensor, "row"],
+    config: ScoreConfig,
+    name: str,
+) -> Scores:
+    """Score one response from both models' logits, which are consumed (overwritten); `name` is for errors."""
+    return _scores([k.cpu().numpy() for k in _reduced(_compared(base, aligned, observed, config))], name)
+
+
+def _scores(kept: Sequence[np.ndarray], name: str) -> Scores:
+    """Make one response's Scores of its rows, as `_reduced` returns them."""
+    scalars, ids, on_base, on_aligned, detected, mass = kept
+    _check_finite(scalars, name)
+    found, inverse, count = np.unique(detected, return_inverse=True, return_counts=True)
+    summed = np.bincount(inverse.ravel(), mass.ravel(), minlength=len(found))
+    there = found >= 0
+    return Scores(
+        scalars=np.ascontiguousarray(scalars.T),
+        topk_ids=ids,
+        topk_base=on_base,
+        topk_aligned=on_aligned,
+        detected=found[there].astype(np.int32),
+        detected_count=count[there].astype(np.int32),
+        detected_mass=summed[there].astype(np.float32),
+    )
 
 
 def _compared(

@@ -100,7 +100,7 @@ def trace(
     scores = score(pair, items, settings, batch_tokens=config.batch_tokens, store=store)
     noise = noise_floor(pair, _spread(items))
     notes += template_disagreement(pair, prompts, config.system_prompt)
-    return _assembled(pair, prompts, config, paths, scores, noise, tuple(notes), watch)
+    return assembled(pair, prompts, settings, paths, scores, noise, tuple(notes), watch)
 
 
 def template_disagreement(
@@ -157,16 +157,17 @@ class _Table:
         return self.arrays[name]
 
 
-def _assembled(
+def assembled(
     pair: ModelPair,
     prompts: PromptSet,
-    config: TraceConfig,
+    config: ScoreConfig,
     paths: Sequence[Path],
     scores: Sequence[Scores],
     noise: np.ndarray,
     notes: tuple[str, ...],
     watch: Stopwatch,
 ) -> TraceSet:
+    """Return scored trajectories, display pieces and where they came from as one record."""
     table = _Table(len(paths), max((len(p.item.response) for p in paths), default=0))
     shown = scores[0].topk_ids.shape[-1] if scores else 0
     ids, mask = table.add("token_ids", -1, np.int32), table.add("mask", False, np.bool_)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from workbench.errors import ContextOverflow, ParameterError, PromptError
-from workbench.generate import GenerateConfig, generate
+from workbench.generate import GenerateConfig, Generation, generate
 from workbench.pair import ModelPair, Which
 from workbench.prompts import Prompt, PromptSet
 from workbench.records import Response, Trajectory
@@ -100,24 +100,24 @@ def free_running(
             )
         if len(chosen) < len(starts):
             notes.append(f"Prefix {k}: {len(starts) - len(chosen)} prompts have no response and are left out.")
-        prefixes, extended = _prefixes(pair, chosen, k, store)
+        given, extended = prefixes(pair, [s.base for s in chosen], [s.given for s in chosen], k, store)
         if extended:
             notes.append(
                 f"Prefix {k}: {extended} of {len(chosen)} given responses are shorter; the base model continued them."
             )
-        if ended := sum(len(p) < k for p in prefixes):
+        if ended := sum(len(p) < k for p in given):
             notes.append(f"Prefix {k}: {ended} of these ended before {k} tokens and are left out.")
-            chosen = [s for s, p in zip(chosen, prefixes, strict=True) if len(p) == k]
-            prefixes = [p for p in prefixes if len(p) == k]
+            chosen = [s for s, p in zip(chosen, given, strict=True) if len(p) == k]
+            given = [p for p in given if len(p) == k]
         made = generate(
             pair,
             "aligned",
-            [s.aligned + p for s, p in zip(chosen, prefixes, strict=True)],
+            [s.aligned + p for s, p in zip(chosen, given, strict=True)],
             GenerateConfig(max_tokens=max_tokens - k),
             store=store,
             what=f"continuing after {k} tokens",
         )
-        for s, p, g in zip(chosen, prefixes, made, strict=True):
+        for s, p, g in zip(chosen, given, made, strict=True):
             stop = "end" if g.stop == "end" else "length"
             paths.append(_path(s, p + g.ids, "free_running", prefix=len(p), stop=stop, system_prompt=system_prompt))
     return paths, notes
@@ -145,20 +145,37 @@ def _check_length(pair: ModelPair, start: _Start, more: int, what: str) -> None:
         )
 
 
-def _prefixes(
-    pair: ModelPair, starts: Sequence[_Start], k: int, store: Store
+def prefixes(
+    pair: ModelPair, contexts: Sequence[tuple[int, ...]], given: Sequence[tuple[int, ...]], k: int, store: Store
 ) -> tuple[list[tuple[int, ...]], int]:
-    prefixes = [s.given[:k] for s in starts]
-    short = [n for n, p in enumerate(prefixes) if len(p) < k]
-    for missing, count in Counter(k - len(prefixes[n]) for n in short).items():
-        rows = [n for n in short if k - len(prefixes[n]) == missing]
-        contexts = [starts[n].base + prefixes[n] for n in rows]
-        made = generate(
-            pair, "base", contexts, GenerateConfig(max_tokens=missing), store=store, what=f"extending {count} prefixes"
-        )
+    """Return the first k tokens of each given response, and how many of the responses are shorter.
+
+    Those are continued greedily by the base model; where that ends too early, the prefix stays shorter than k.
+    `contexts` are the prompts as the base model sees them.
+    """
+    found = [g[:k] for g in given]
+    short = [n for n, p in enumerate(found) if len(p) < k]
+    for missing, count in Counter(k - len(found[n]) for n in short).items():
+        rows = [n for n in short if k - len(found[n]) == missing]
+        config = GenerateConfig(max_tokens=missing)
+        what = f"extending {count} prefixes"
+        made = generate(pair, "base", [contexts[n] + found[n] for n in rows], config, store=store, what=what)
         for n, g in zip(rows, made, strict=True):
-            prefixes[n] += g.ids[:-1] if g.stop == "end" else g.ids
-    return prefixes, len(short)
+            found[n] += g.ids[:-1] if g.stop == "end" else g.ids
+    return found, len(short)
+
+
+def thinking_blocks(pair: ModelPair, made: Sequence[Generation]) -> tuple[list[tuple[int, ...]], int]:
+    """Return generated thinking blocks with the token that ends them, and how many had to be closed with it here."""
+    end = pair.think_end_id
+    if end is None:
+        raise ParameterError(f"thinking is on, but the tokenizer of {pair.name} has no end-of-thinking token")
+    ended = [g.ids[-1:] == (end,) for g in made]
+    blocks = [
+        g.ids if done else (*(t for t in g.ids if t not in pair.eos_ids), end)
+        for g, done in zip(made, ended, strict=True)
+    ]
+    return blocks, ended.count(False)
 
 
 def _path(
@@ -204,17 +221,15 @@ def _thinking(
     room = min(THINKING_TOKENS, pair.context_length - max(len(s.aligned) + len(s.given) for s in starts) - 1)
     config = GenerateConfig(max_tokens=max(room, 0), stop_ids=(end,))
     made = generate(pair, "aligned", [s.aligned for s in starts], config, store=store, what="thinking")
-    after, blocks, closed = [], [], 0
-    for s, g in zip(starts, made, strict=True):
-        ended = g.ids[-1:] == (end,)
-        closed += not ended
-        block = g.ids if ended else (*(t for t in g.ids if t not in pair.eos_ids), end)
-        tail = block + pair.encode("\n\n")
-        stop = "end" if ended else "length"
-        blocks.append(
+    blocks, closed = thinking_blocks(pair, made)
+    after, paths = [], []
+    for s, g, block in zip(starts, made, blocks, strict=True):
+        stop = "end" if block == g.ids else "length"
+        paths.append(
             _path(s, block, "free_running", prefix=0, stop=stop, system_prompt=system_prompt, segment="thinking")
         )
+        tail = block + pair.encode("\n\n")
         after.append(replace(s, base=s.base + tail, aligned=s.aligned + tail))
     if closed:
         notes.append(f"{closed} of {len(made)} thinking blocks did not end within {room} tokens and were closed there.")
-    return after, blocks
+    return after, paths

@@ -80,7 +80,7 @@ class Weights:
     def active(self, adapters: Adapters) -> Iterator[PreTrainedModel]:
         """Yield the model in eval mode with exactly these adapters on; what was on before is on again afterwards."""
         training = self.model.training
-        former = [(layer, layer.disable_adapters, list(layer.active_adapters)) for layer in self._layers()]
+        former = [(layer, layer.disable_adapters, list(layer.active_adapters)) for layer in self.layers()]
         as_wanted = all(off if not adapters else not off and on == list(adapters) for _, off, on in former)
         try:
             if training:
@@ -90,7 +90,7 @@ class Weights:
             yield self.model
         finally:
             if not as_wanted:
-                with _grad_flags_kept(self._layers()):
+                with _grad_flags_kept(self.layers()):
                     for layer, off, on in former:
                         if on:
                             layer.set_adapter(on)
@@ -101,19 +101,19 @@ class Weights:
     def head_switches(self) -> bool:
         """Tell whether an adapter sits on the output head, so that its logits depend on which adapters are on."""
         head = self.model.get_output_embeddings()
-        return any(layer is head for layer in self._layers())
+        return any(layer is head for layer in self.layers())
 
     def _switch(self, adapters: Adapters) -> None:
         from peft.tuners.tuners_utils import set_adapter
 
-        layers = self._layers()
+        layers = self.layers()
         with _grad_flags_kept(layers):
             if adapters:
                 set_adapter(self.model, list(adapters), inference_mode=True)
             for layer in layers:
                 layer.enable_adapters(bool(adapters))
 
-    def _layers(self) -> list[Any]:
+    def layers(self) -> list[Any]:
         """List the modules that hold adapters; [] for a model without."""
         if self.peft is None:
             return []
@@ -249,12 +249,13 @@ def head_logits(
     writes into the first rows of `out` where that is given.
     """
     head: Any = model.get_output_embeddings()
-    ordinary = type(head) is nn.Linear and not hasattr(head, "_hf_hook") and not head._forward_hooks
+    own = hasattr(head, "_hf_hook") or head._forward_hooks or "forward" in vars(head)
+    ordinary = type(head) is nn.Linear and not own
     if ordinary and out is not None and head.bias is None:
         logits = torch.mm(hidden, head.weight[:rows].T, out=out[: len(hidden)])
     elif ordinary:
         logits = nn.functional.linear(hidden, head.weight[:rows], None if head.bias is None else head.bias[:rows])
-    else:  # an adapter on the head, or a head that is offloaded
+    else:  # an adapter on the head, a head that is offloaded, or one with a forward of its own (decode.mixed)
         logits = head(hidden)[..., :rows]
     config = model.config.get_text_config()
     if (scale := getattr(config, "logit_scale", None)) is not None:  # Cohere

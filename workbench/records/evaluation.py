@@ -112,6 +112,36 @@ class JudgementSet(Record):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Gibberish(Record):
+    """Hold whether one completion reads as language, and what was measured; None where a text is too short for it.
+
+    `distinct_trigrams` is the share of word triples that are different, `loop` the share of the text that its longest
+    loop covers, `compression` compressed over plain size, `perplexity` under the base model. Exactly when `gibberish`
+    is None, `unscored` is the reason. `why` names the rule that was met.
+    """
+
+    attempt_id: str
+    gibberish: bool | None
+    unscored: str | None
+    distinct_trigrams: float | None
+    loop: float | None
+    compression: float | None
+    perplexity: float | None
+    why: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GibberishSet(Record):
+    """Hold what of one arm's completions is gibberish, in their order. `version` changes when answers may."""
+
+    run: RunRecord
+    version: str
+    arm: str
+    found: tuple[Gibberish, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Score(Record):
     """Hold one number of a scorecard: a metric of one arm under one attack and condition, by one judge.
 

@@ -19,7 +19,8 @@ class Response(Record):
     """Describe one response (one row of a TraceSet): what was asked and how the response came about.
 
     `prefix_tokens` is the number of leading tokens that were given, not generated: k for a free-running response, the
-    whole length for a teacher-forced one. `stop` is "end" (end of turn), "length", or "given".
+    whole length for a teacher-forced one. `stop` is "end" (end of turn), "length", "stopped" (by a person) or "given".
+    `continued_by` and `temperature` (0 is greedy) say how the tokens after the prefix were chosen.
     """
 
     prompt_id: str
@@ -30,9 +31,11 @@ class Response(Record):
     trajectory: Trajectory
     prefix_tokens: int
     segment: Literal["answer", "thinking"]
-    stop: Literal["end", "length", "given"]
+    stop: Literal["end", "length", "stopped", "given"]
     context_tokens: int
     system_prompt: str | None
+    continued_by: Literal["base", "aligned"] = "aligned"
+    temperature: float = 0.0
 
 
 SCALARS: dict[str, str] = {

@@ -109,15 +109,21 @@ def _data_table(traces: TraceSet, response_index: int, rows: tuple[dict[str, Any
     return table(caption, _COLUMNS, rows, kind="wb-data", tall=True)
 
 
-def _how(response: Response, length: int) -> str:
+def how_it_came(response: Response, length: int) -> str:
     """Say in words how a response came about."""
     if response.trajectory == "teacher_forced":
         came = f"teacher-forced: {length} given tokens"
-    elif response.prefix_tokens:
-        came = f"free-running: the first {response.prefix_tokens} of {length} tokens given, the rest chosen by aligned"
     else:
-        came = f"free-running: {length} tokens, all chosen by aligned greedily"
-    ended = {"end": "ended by itself", "length": "cut at the length limit", "given": ""}[response.stop]
+        how = "greedily" if response.temperature == 0 else f"at temperature {response.temperature:g}"
+        given = f"the first {response.prefix_tokens} of {length} tokens given, the rest"
+        which = given if response.prefix_tokens else f"{length} tokens, all"
+        came = f"free-running: {which} chosen by {response.continued_by} {how}"
+    ended = {
+        "end": "ended by itself",
+        "length": "cut at the length limit",
+        "stopped": "stopped before its end",
+        "given": "",
+    }[response.stop]
     segment = "thinking block" if response.segment == "thinking" else ""
     return "; ".join(part for part in (segment, came, ended) if part)
 
@@ -170,7 +176,7 @@ def _running_text(
             inner = f"<b>{inner}</b>" if notable else f'<span class="wb-lean">{inner}</span>'
         ruler = f'<sup class="wb-r" aria-hidden="true">{t + 1}</sup>' if (t + 1) % every == 0 or t == 0 else ""
         if split and t == split and split < shown:
-            out.append('<sub class="wb-turn">▸ aligned continues</sub>')
+            out.append(f'<sub class="wb-turn">▸ {response.continued_by} continues</sub>')
         title = html_text(_token_title(row, int(traces.lengths()[r])))
         out.append(
             f'<{tag} class="{" ".join(filter(None, names))}"{"" if t else first} title="{title}">{ruler}{inner}</{tag}>'
@@ -203,7 +209,7 @@ def token_view(
     treat = treatment(traces, response, harmful_text)
     rows = token_rows(traces, response_index, covered=treat == "redact")
     covered_rows = token_rows(traces, response_index, covered=True) if treat == "blur" else rows
-    name, how = name_of(traces, response_index), _how(response, length)
+    name, how = name_of(traces, response_index), how_it_came(response, length)
     parts = [
         f'<p class="wb-title"><span class="wb-tag wb-{response.label}">{response.label}</span>'
         f'{html_text(legible.label(response.prompt_id))} <span class="wb-soft">{html_text(how)}</span></p>',
