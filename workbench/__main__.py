@@ -82,7 +82,25 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--smoke", action="store_true", help="small settings, out of the notebook's own metadata")
     run.add_argument("--cell-seconds", type=int, metavar="N", help="stop when one cell takes longer")
     run.set_defaults(do=_run)
-    for verb in (pairs, fetch, run):
+
+    judge = verbs.add_parser("judge", help="judge texts: measure a judge against people's labels")
+    tasks = judge.add_subparsers(metavar="ACTION", required=True)
+    calibrate = tasks.add_parser(
+        "calibrate",
+        help="compare a judge with the labels of a file; prints one JSON object",
+        description="Judge every row of a labelled file and print precision, recall, F1 and kappa as one JSON object. "
+        "The file (CSV, TSV, JSON, JSONL) has the columns prompt, completion and final_label: full_compliance, "
+        "full_refusal or partial_refusal, or harmful or harmless, with or without a number before them.",
+    )
+    calibrate.add_argument("file", help="path of the labelled file")
+    calibrate.add_argument("--judge", required=True, metavar="NAME", help="refusal, or KIND:MODEL such as guard:FOLDER")
+    calibrate.add_argument("--threshold", type=float, default=0.5, metavar="P", help="p_harmful that counts as harmful")
+    calibrate.add_argument("--base-url", metavar="URL", help="where the server of judge endpoint:MODEL is, up to /v1")
+    calibrate.add_argument(
+        "--key-variable", metavar="NAME", help="the environment variable that holds the server's key"
+    )
+    calibrate.set_defaults(do=_calibrate)
+    for verb in (pairs, fetch, run, judge, calibrate):
         verb.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
 
@@ -171,6 +189,18 @@ def _run(asked: argparse.Namespace) -> int:
     ):
         if path is not None:
             print(f"{what + ':':<20}{path}")
+    return 0
+
+
+def _calibrate(asked: argparse.Namespace) -> int:
+    from workbench.judges import EndpointConfig, JudgeConfig, calibrate
+    from workbench.store import Store
+
+    kept = Store.default() if ":" in asked.judge else None  # rules are quicker than reading what they said
+    server = EndpointConfig(base_url=asked.base_url, key_variable=asked.key_variable) if asked.base_url else None
+    how = JudgeConfig.named(asked.judge, server)
+    made = calibrate(asked.file, how, threshold=asked.threshold, store=kept, what="judging" if kept else None)
+    print(json.dumps(made.to_json(), ensure_ascii=False, indent=1))
     return 0
 
 

@@ -227,16 +227,23 @@ def _is_plain_tokenizer(folder: Path) -> bool:
 
 
 def load_weights(
-    source: Source, dtype: torch.dtype, *, remote_code: bool = False, placement: dict[str, Any] | None = None
+    source: Source,
+    dtype: torch.dtype,
+    *,
+    remote_code: bool = False,
+    placement: dict[str, Any] | None = None,
+    classifier: bool = False,
 ) -> PreTrainedModel:
     """Return the model in eval mode with frozen weights, where `placement` (see `place`) puts it.
 
-    Raises PairError when the files cannot be read as the model that the config describes.
+    A causal language model, or with `classifier` one that classifies sequences. Raises PairError when the files cannot
+    be read as the model that the config describes.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+    kind = AutoModelForSequenceClassification if classifier else AutoModelForCausalLM
     with quiet_libraries(), _load_errors(source, "weights"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        model: PreTrainedModel = kind.from_pretrained(
             source.folder,
             gguf_file=source.gguf,
             dtype=dtype,

@@ -1,0 +1,45 @@
+"""Attacks: what is sent to a model to make it answer what it should refuse, and what every arm then answers.
+
+    attack(pair, prompts, config) -> AttackSet      make the attempts; `estimate` says before what that costs
+    complete(arm, attack_set) -> CompletionSet      let an arm answer them
+
+Judging is another room's: what is made here is kept, so that judging again never generates again.
+"""
+
+from __future__ import annotations
+
+from workbench.attacks.attack import ATTACKS, attack, attack_config, estimate
+from workbench.attacks.completions import Arm, ModelArm, complete
+from workbench.attacks.prefixes import HarmlessPrefill, Insertion, Prefill
+from workbench.attacks.requests import Decoding, NoAttack, Template
+from workbench.attacks.search import BUDGETS, Budget
+from workbench.attacks.suffixes import GCG, RandomSuffix, SuffixSearch, searches
+from workbench.attacks.task import AttackConfig, Cost
+from workbench.attacks.templates import TEMPLATES, JailbreakTemplate, read_templates
+
+__all__ = [
+    "ATTACKS",
+    "BUDGETS",
+    "GCG",
+    "TEMPLATES",
+    "Arm",
+    "AttackConfig",
+    "Budget",
+    "Cost",
+    "Decoding",
+    "HarmlessPrefill",
+    "Insertion",
+    "JailbreakTemplate",
+    "ModelArm",
+    "NoAttack",
+    "Prefill",
+    "RandomSuffix",
+    "SuffixSearch",
+    "Template",
+    "attack",
+    "attack_config",
+    "complete",
+    "estimate",
+    "read_templates",
+    "searches",
+]

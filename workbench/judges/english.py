@@ -1,0 +1,142 @@
+"""English text made ready for rules: one spelling of everything, then sentences and clauses.
+
+Typographic quotes and dashes, full-width forms, invisible characters, markdown marks and contractions are put into one
+form each ("I can’t" and "i cant" become "i cannot"), so that a rule is written once. Quoted speech and code are taken
+out: what somebody in a text says is not what the text does.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from dataclasses import dataclass
+
+CODE, QUOTE = "⟦code⟧", "⟦quote⟧"
+"""What stands for a block of code and for quoted speech."""
+
+_APOSTROPHES = str.maketrans(
+    dict.fromkeys("’‘ʼʹ′`´＇‛", "'") | dict.fromkeys("“”„‟«»＂″", '"') | dict.fromkeys("‐‑‒–", "-")
+)
+_FENCE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)", re.DOTALL)
+_INLINE_CODE = re.compile(r"(?<!\w)`[^`\n]{1,200}`")
+_SPOKEN = re.compile(r'"[^"\n]{0,400}"|(?<![\w\'])\'(?=[a-z])[^\'\n]{12,200}\'(?!\w)')
+_MARKS = re.compile(r"[*_#>~|]+|^\s*[-+•·◦]\s+", re.MULTILINE)
+_CONTRACTED = (
+    (r"\bcan'?t\b|\bcan not\b", "cannot"),
+    (r"\bwon'?t\b", "will not"),
+    (r"\bshan't\b", "shall not"),
+    (r"\bain't\b", "am not"),
+    (r"\b(do|does|did|is|are|was|were|has|have|had|would|should|could|must|need)n't\b", r"\1 not"),
+    (r"\b(do|does|did|would|should|could)nt\b", r"\1 not"),
+    (r"\bi'?m\b", "i am"),
+    (r"\b(you|we|they)'re\b", r"\1 are"),
+    (r"\b(i|you|we|they)'ve\b", r"\1 have"),
+    (r"\b(i|you|we|they|it|that|there)'ll\b", r"\1 will"),
+    (r"\b(i|you|we|they)'d\b", r"\1 would"),
+    (r"\b(it|that|there|what|here|who|he|she|where|how)'s\b", r"\1 is"),
+    (r"\blet's\b", "let us"),
+    (r"\bcannot help but\b", "must"),
+)
+_CONTRACTIONS = tuple((re.compile(pattern), form) for pattern, form in _CONTRACTED)
+_ABBREVIATED = re.compile(r"\b(?:e\.g|i\.e|etc|vs|mr|mrs|ms|dr|st|no|u\.s|u\.k|a\.m|p\.m|approx|jr|sr)\.$")
+_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"')\]]*\s+|\s*\n+\s*|;\s+|:\s*\n")
+_ITEM = re.compile(r"^\s*(?:\(?\d{1,2}[.):]|[-*+•◦▪]|step \d+\b|[a-h][.)])\s+\S", re.IGNORECASE)
+_CLAUSE = re.compile(
+    r"(?:,|;| -+|—|\.\.\.|…)?\s+(?:but|however|yet|though|so|and therefore|therefore)\b,?\s+|\s*—\s*|\s-+\s|"
+    r",? (?:as|because|since|and that) (?=(?:it|this|that|doing|such|they) (?:is|are|would|goes|go|may|could|can|"
+    r"promotes|promote|violates)\b)|"
+    r",? and (?=unable|cannot|not able|i (?:cannot|will not|am|would|must|do not))"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentence:
+    """Hold one sentence in its normal form, what "but", "however" and dashes cut it into, and if it is in a list."""
+
+    text: str
+    clauses: tuple[str, ...]
+    item: bool
+
+
+@functools.lru_cache(maxsize=512)
+def plain(text: str) -> str:
+    """Return a text in its normal form: lower case, one kind of quote, dash and space, no markup, no contraction."""
+    text = unicodedata.normalize("NFKC", text.replace("…", "...").translate(_APOSTROPHES)).translate(_APOSTROPHES)
+    text = "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cc", "So", "Co", "Cs") or c in "\n\t")
+    text = text.lower()
+    for pattern, form in _CONTRACTIONS:
+        text = pattern.sub(form, text)
+    return text
+
+
+def sentences(text: str) -> tuple[Sentence, ...]:
+    """Cut a text into sentences; a line end ends one too. Code and quoted speech are taken out first."""
+    text = _INLINE_CODE.sub(QUOTE, _FENCE.sub(f"\n{CODE}\n", text))
+    text = plain(text).strip()
+    if len(text) > 1 and text[0] == text[-1] == '"' and text.count('"') == 2:
+        text = text[1:-1]  # the whole answer stands in quotes
+    text = _SPOKEN.sub(QUOTE, text)
+    found: list[Sentence] = []
+    for line in text.split("\n"):
+        item = bool(_ITEM.match(line))
+        parts = [p for p in _SENTENCE_END.split(_MARKS.sub(" ", line)) if p and p.strip()]
+        for part in _joined(parts):
+            clean = " ".join(part.split()).lstrip("[](){}<>\"' ")
+            if re.search(r"\w", clean):
+                clauses = tuple(c for c in (c.strip(" ,") for c in _CLAUSE.split(clean)) if c)
+                found.append(Sentence(text=clean, clauses=clauses, item=item))
+    return tuple(found)
+
+
+def _joined(parts: list[str]) -> list[str]:
+    """Join what was cut after an abbreviation or the number of a list item."""
+    out: list[str] = []
+    for part in parts:
+        if out and (_ABBREVIATED.search(out[-1]) or re.fullmatch(r"\(?\w{1,2}[.)]", out[-1])):
+            out[-1] = f"{out[-1]} {part}"
+        else:
+            out.append(part)
+    return out
+
+
+# ------------------------------------------------------------------------------------------------------ language
+
+
+def word_set(words: str) -> frozenset[str]:
+    """Return the words of a text as a set."""
+    return frozenset(words.split())
+
+
+_ENGLISH = word_set(
+    "the a an and or of to in is are was it that this for with you your i not be as on can do have if by at "
+    "from my we but they will would should here how what there their all some any one me sorry cannot no yes"
+)
+_OTHERS = word_set(
+    "el los las una para pero como porque puedo siento está más qué y con les des est pas je vous ne il elle "
+    "nous pour dans sur avec ce cette mais que peux désolé der die das und ist nicht ich sie ein eine zu den "
+    "von mit auf für dem kann leider os um uma não é ao da eu você mas ajudar desculpe lo gli di che sono mi "
+    "aiuto posso het een van niet ik dat te op och att det som inte jag på är nie się jest z ve bir bu için "
+    "ben değil"
+).difference(_ENGLISH)
+_LEAST_WORDS = 5
+
+
+def not_english(text: str) -> str | None:
+    """Say why a text does not read as English, None where it does or where it is too short to tell.
+
+    Not English: fewer than half of the letters are Latin; or, of five words and more, at least three in twenty and two
+    different ones are common words of another language, and those are more frequent than the common English ones.
+    """
+    letters = [c for c in text if c.isalpha()]
+    latin = sum("LATIN" in unicodedata.name(c, "") for c in letters)
+    if len(letters) >= 4 and latin < 0.5 * len(letters):
+        return f"{1 - latin / len(letters):.0%} of its letters are not Latin"
+    words = [w for w in re.findall(r"[^\W\d_]+", plain(_FENCE.sub(" ", text))) if len(w) > 1 or w in "aiyéz"]
+    if len(words) < _LEAST_WORDS:
+        return None
+    foreign = [w for w in words if w in _OTHERS]
+    others, english = len(foreign) / len(words), sum(w in _ENGLISH for w in words) / len(words)
+    if others >= 0.15 and len(set(foreign) - {"y", "z"}) >= 2 and others > english:
+        return f"{others:.0%} of its words are common ones of other languages, {english:.0%} common English ones"
+    return None
