@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 USER := .venv/.installed
 DEV := .venv/.installed-dev
 
-.PHONY: help setup demo lab test test-slow check format bench embedded screenshots clean
+.PHONY: help setup demo lab voila test test-slow check format bench embedded screenshots clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,9 @@ demo: $(USER)  ## run the first notebook on the embedded pair; prints where the 
 
 lab: $(USER)  ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks --LabApp.news_url=None
+
+voila: $(DEV)  ## the first notebook as a page with live widgets, on this machine only (Voila; prints its address)
+	@$(BIN)/voila notebooks/01_diagnosis.ipynb --Voila.ip=127.0.0.1 --token
 
 test: $(DEV)  ## everything that runs in minutes on two cores
 	@$(BIN)/python -m pytest -m "not slow and not gpu"
@@ -47,7 +50,7 @@ bench: $(DEV)  ## scoring against bare forward passes and the naive way; writes 
 embedded: $(DEV)  ## train the embedded pair again from its seed
 	@$(BIN)/python -m workbench.embedded.recipe
 
-screenshots: $(DEV)  ## photograph the demo's report for the README (needs Chromium)
+screenshots: $(DEV)  ## photograph the lens in JupyterLab and the demo's report for the README (needs Chromium)
 	@$(BIN)/python -m benchmarks.screenshots
 
 clean:  ## remove what the tools cache (keeps .venv and runs)

@@ -1,6 +1,31 @@
-"""Live widgets, one file triple per view (.py, .js, .css), standing on records, figures and views.
+"""Live widgets: each shows a record, and gives back what the person selected as a frozen value.
 
-The package is here so that its import contract holds from the first day; the widgets come with the lens.
+The names below are the public ones. They are imported when first used, so `import widgets` loads no IPython; no widget
+loads torch to show a saved record.
 """
 
 from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from widgets.linked import LinkedViews
+    from widgets.live_probe import LiveProbe
+    from widgets.token_lens import TokenLens
+
+_FILE_OF = {"TokenLens": "token_lens", "LinkedViews": "linked", "LiveProbe": "live_probe"}
+
+__all__ = ["LinkedViews", "LiveProbe", "TokenLens"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FILE_OF:
+        raise AttributeError(f"widgets has no public name {name!r}; it has: {', '.join(__all__)}")
+    value = getattr(importlib.import_module(f"widgets.{_FILE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -14,6 +14,7 @@ _SIGNS = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
 _HIDDEN = frozenset({"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"})
 _ALSO_HIDDEN = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5")  # fillers: letters that show nothing
 _JOINERS = frozenset("\u200c\u200d")
+_BLANKS = frozenset("\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000")
 _MOST_MARKS = 4
 
 
@@ -46,7 +47,7 @@ def _printable(text: str, keep: str, signs: dict[str, str]) -> str:
             out.append(char)
         elif char in signs:
             out.append(signs[char])
-        elif _hidden(char) and not (char in _JOINERS and _is_joining(text, i)):
+        elif (_hidden(char) and not (char in _JOINERS and _is_joining(text, i))) or (char in _BLANKS and not keep):
             out.append(_sign(char))
         else:
             out.append(char)

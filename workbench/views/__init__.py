@@ -6,10 +6,23 @@ prompts is text everywhere, never markup.
 
 from __future__ import annotations
 
+from workbench.views.continuations import ledger_table, side_by_side
 from workbench.views.distributions import top_k_table
+from workbench.views.look import penalty_look
+from workbench.views.method import card_rows, evaluation_card, paper_table
 from workbench.views.plots import FigureView, figure_view
 from workbench.views.responses import HarmfulText
+from workbench.views.samples import samples_view
 from workbench.views.scales import QUANTITIES, READING, legend
+from workbench.views.scorecard import (
+    arms_table,
+    attack_matrix,
+    capability_table,
+    categories_table,
+    comparisons_table,
+    conclusions,
+    tradeoff_table,
+)
 from workbench.views.summaries import (
     contrasts_table,
     divergent_table,
@@ -18,6 +31,7 @@ from workbench.views.summaries import (
     prompt_summary,
     verdict,
 )
+from workbench.views.sweep import penalty_check, recommendation, sweep_table
 from workbench.views.tokens import token_view, tokens_table
 from workbench.views.view import View
 
@@ -27,15 +41,32 @@ __all__ = [
     "FigureView",
     "HarmfulText",
     "View",
+    "arms_table",
+    "attack_matrix",
+    "capability_table",
+    "card_rows",
+    "categories_table",
+    "comparisons_table",
+    "conclusions",
     "contrasts_table",
     "divergent_table",
+    "evaluation_card",
     "figure_view",
     "frequency_table",
+    "ledger_table",
     "legend",
     "method_card",
+    "paper_table",
+    "penalty_check",
+    "penalty_look",
     "prompt_summary",
+    "recommendation",
+    "samples_view",
+    "side_by_side",
+    "sweep_table",
     "token_view",
     "tokens_table",
     "top_k_table",
+    "tradeoff_table",
     "verdict",
 ]

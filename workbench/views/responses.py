@@ -17,6 +17,7 @@ from workbench.records import Response, TraceSet
 HarmfulText = Literal["auto", "show", "blur", "redact"]
 """What becomes of harmful text: `auto` shows a classroom-safe set and redacts harmful-labelled responses of any other;
 `blur` covers it until the reader opens it."""
+Treatment = Literal["show", "blur", "redact"]
 COVER = "░░░"
 """What stands for every withheld token."""
 MOST_TOKENS = 2_000
@@ -38,12 +39,17 @@ class Alternative:
         return self.base - self.aligned
 
 
-def treatment(traces: TraceSet, response: Response, harmful_text: HarmfulText) -> Literal["show", "blur", "redact"]:
+def treatment(traces: TraceSet, response: Response, harmful_text: HarmfulText) -> Treatment:
     """Return what becomes of a response's text."""
-    if response.label != "harmful":
+    return treatment_of(response.label, traces.classroom_safe, harmful_text)
+
+
+def treatment_of(label: str, classroom_safe: bool, harmful_text: HarmfulText) -> Treatment:
+    """Return what becomes of a text under a prompt with this label."""
+    if label != "harmful":
         return "show"
     if harmful_text == "auto":
-        return "show" if traces.classroom_safe else "redact"
+        return "show" if classroom_safe else "redact"
     return harmful_text
 
 

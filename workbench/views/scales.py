@@ -172,21 +172,50 @@ def quantity_named(name: str, traces: TraceSet | None = None) -> Quantity:
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sign:
+    """Hold one sign of a token text that is no fill: its name, its CSS class, how it looks and what it says."""
+
+    name: str
+    css: str
+    sample: str
+    said: str
+    tag: str = "span"
+
+    @property
+    def html(self) -> str:
+        """Return the sign as it stands in a text."""
+        return f'<{self.tag} class="{self.css}">{html_text(self.sample)}</{self.tag}>'
+
+
+SIGNS = (
+    Sign(
+        name="favored",
+        css="wb-favored",
+        sample="underlined",
+        said="base-favored: base gives the token that stands here more probability than aligned",
+        tag="b",
+    ),
+    Sign(name="lean", css="wb-lean", sample="dotted", said=f"the same, by less than {NOTABLE_SHIFT_NATS} nats"),
+    Sign(
+        name="sure",
+        css="wb-sure",
+        sample="\u00a0hatched\u00a0",
+        said="both nearly certain: retention says nothing",
+    ),
+    Sign(name="partial", css="wb-sign", sample="▫", said="part of a character that a later token completes"),
+    Sign(name="hid", css="wb-hid", sample="░░░", said="a token whose text is withheld; all have the same width"),
+)
+"""What every token text draws beside its fill, live and static."""
+
+
 def legend_html(quantity: Quantity, *, redacted: bool = False, partial: bool = False) -> str:
     """Return the swatches of a quantity and every sign that a token text uses."""
     swatches = "".join(
         f'<span class="wb-swatch {quantity.css(level)}">{html_text(said)}</span>' for level, said in quantity.ranges()
     )
-    signs = [
-        '<span class="wb-key"><b>underlined</b></span>&ensp;base-favored: base gives the token that stands here more '
-        f'probability than aligned; <span class="wb-lean">dotted</span> where by less than {NOTABLE_SHIFT_NATS} nats'
-    ]
-    if quantity.name == "retention":
-        signs.append('<span class="wb-sure">&nbsp;hatched&nbsp;</span> both nearly certain: retention says nothing')
-    if partial:
-        signs.append('<span class="wb-sign">▫</span> part of a character that a later token completes')
-    if redacted:
-        signs.append('<span class="wb-hid">░░░</span> a token whose text is withheld; all have the same width')
+    there = {"favored": True, "lean": True, "sure": quantity.name == "retention", "partial": partial, "hid": redacted}
+    signs = [f"{sign.html} {html_text(sign.said)}" for sign in SIGNS if there[sign.name]]
     lines = "".join(f"<span>{s}</span>" for s in signs)
     return (
         f'<div class="wb-legend"><span><b>{html_text(quantity.title)}</b></span><span>{swatches}</span></div>'

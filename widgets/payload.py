@@ -1,0 +1,132 @@
+"""One response of a TraceSet as the lens in the page reads it: one buffer with what is text first, then the arrays.
+
+    4 bytes   length of the header, little endian
+    header    JSON in UTF-8: the texts, and for each array its type, where it lies and how many entries it has
+    arrays    little endian, each at a multiple of 8 bytes from the buffer's beginning
+
+Numbers travel as numbers: NaN never passes through JSON, and a text has no lone surrogate in it. Where a response is
+covered the buffer has scores only: no text, no ids, nothing that has the tokens' length or kind.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from workbench import legible
+from workbench.records import TraceSet
+from workbench.views.responses import checked, text_digest
+from workbench.views.tokens import how_it_came
+
+FLOATS = (
+    "logprob_base_nats",
+    "logprob_aligned_nats",
+    "kl_aligned_base_nats",
+    "kl_base_aligned_nats",
+    "js_nats",
+    "excess_mass",
+    "entropy_base_nats",
+    "entropy_aligned_nats",
+)
+"""Scalars that are sent; retention and shift follow from them in the page."""
+COUNTS = ("rank_base", "rank_aligned", "base_favored_count")
+SCALAR_BYTES = 4 * (len(FLOATS) + len(COUNTS)) + 4 + 1
+"""Bytes a token, all but the alternatives: the scalars, which of the texts it is, and its place among them."""
+
+ALIGN = 8
+Treatment = Literal["show", "blur", "redact"]
+
+
+def column(traces: TraceSet, response: int, *, name: str, treatment: Treatment, covered: bool) -> bytes:
+    """Return one response as a buffer. `covered`: without its text; `treatment` tells the page what may become of it.
+
+    Arrays: FLOATS and COUNTS (token); `form` (token), which of `forms` a token is; `observed` (token), at which of the
+    alternatives it stands, 255 for none; `alternative` (token k), which of `labels`, -1 for none, and both of their
+    log-probabilities, `alternative_base_nats` and `alternative_aligned_nats` (token k); `label_ids` (label). A form is
+    [running text, one-line label, kind, id] with kind 0 text, 1 special, 2 part of a character.
+    """
+    length, of = checked(traces, response), traces.responses[response]
+    forms, which = _forms(traces, response, length, covered)
+    labels, arrays = _alternatives(traces, response, length, covered)
+    header: dict[str, Any] = {
+        "response": response,
+        "name": legible.sentence(name, 80),
+        "prompt_id": legible.label(of.prompt_id),
+        "label": of.label,
+        "how": how_it_came(of, length),
+        "prompt": legible.prose(of.prompt),
+        "system": legible.prose(of.system_prompt) if of.system_prompt else "",
+        "segment": of.segment,
+        "tokens": length,
+        "given": min(of.prefix_tokens, length) if of.trajectory == "free_running" else 0,
+        "continued_by": of.continued_by if of.trajectory == "free_running" else "",
+        "treatment": treatment,
+        "covered": covered,
+        "digest": "" if treatment == "show" else text_digest(traces, response),
+        "forms": forms,
+        "labels": labels,
+    }
+    scores = {n: getattr(traces, n)[response, :length].astype("<f4") for n in FLOATS}
+    scores |= {n: getattr(traces, n)[response, :length].astype("<i4") for n in COUNTS}
+    return packed(header, {**scores, "form": which, **arrays})
+
+
+def packed(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Return header and arrays as one buffer. Raises ValueError for NaN in the header."""
+    layout: dict[str, tuple[str, int, int]] = {}
+    parts: list[bytes] = []
+    at = 0
+    for name, array in arrays.items():
+        data = np.ascontiguousarray(array).tobytes()
+        layout[name] = (array.dtype.str, at, array.size)
+        parts.append(data + bytes(-len(data) % ALIGN))
+        at += len(parts[-1])
+    text = json.dumps({**header, "arrays": layout}, ensure_ascii=False, allow_nan=False).encode()
+    text += b" " * (-(4 + len(text)) % ALIGN)
+    return b"".join((struct.pack("<I", len(text)), text, *parts))
+
+
+def _forms(traces: TraceSet, r: int, length: int, covered: bool) -> tuple[list[list[Any]], np.ndarray]:
+    """Return the distinct tokens of a response as they are shown, and which of them stands at each position."""
+    if covered:
+        return [["", "", 0, -1]], np.zeros(length, "<i4")
+    known, forms = traces.label_of(), {}
+    which = np.empty(length, "<i4")
+    ids = traces.token_ids[r, :length].tolist()
+    kinds = np.where(traces.special[r, :length], 1, np.where(traces.partial[r, :length], 2, 0)).tolist()
+    for t, seen in enumerate(zip(ids, traces.pieces[r][:length], kinds, strict=True)):
+        which[t] = forms.setdefault(seen, len(forms))
+    return [[legible.prose(piece), _said(piece, kind, known.get(i, "")), kind, i] for i, piece, kind in forms], which
+
+
+def _said(piece: str, kind: int, label: str) -> str:
+    return legible.label(piece) if piece and kind != 2 else legible.label(label)
+
+
+def _alternatives(traces: TraceSet, r: int, length: int, covered: bool) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Return the labels that occur among a response's alternatives, and the alternatives with their scores."""
+    ids = traces.topk_ids[r, :length]
+    base, aligned = traces.topk_logprob_base_nats[r, :length], traces.topk_logprob_aligned_nats[r, :length]
+    there = (ids >= 0) & np.isfinite(base) & np.isfinite(aligned)
+    is_observed = there & (ids == traces.token_ids[r, :length, None])
+    observed = np.where(is_observed.any(-1), is_observed.argmax(-1), 255) if ids.shape[-1] else np.full(length, 255)
+    if covered:
+        labels: list[str] = []
+        which, seen = np.where(there, 0, -1), np.zeros(0)
+    else:
+        seen, inverse = np.unique(ids[there], return_inverse=True)
+        which = np.full(ids.shape, -1)
+        which[there] = inverse
+        known = traces.label_of()
+        labels = [legible.label(known.get(i, f"id {i}")) for i in seen.tolist()]
+    return labels, {
+        "observed": observed.astype("u1"),
+        "alternative": which.astype("<i4"),
+        "alternative_base_nats": base.astype("<f4"),
+        "alternative_aligned_nats": aligned.astype("<f4"),
+        "label_ids": seen.astype("<i4"),
+    }

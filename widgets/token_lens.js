@@ -1,0 +1,493 @@
+// The lens: it keeps the state that it shares with Python, and lets text, map, card, pins and controls follow it. All but
+// opening another response and fetching covered text works without Python.
+const PAGE_KEY_TOKENS = 50, PATIENCE_MS = 5000;
+let lenses = 0;
+
+class LensView {
+  constructor(model, root) {
+    this.model = model;
+    this.root = root;
+    this.texts = new Map(); // response -> its column with text, where the page was given one
+    this.revealed = new Set();
+    this.at = { c: 0, i: 0 };
+    this.search = { text: "", node: null, error: "" };
+    this.card = make("div", "wb-lens-card");
+    this.card.id = `wb-lens-card-${(lenses += 1)}`;
+    this.card.setAttribute("role", "tooltip");
+    this.card.hidden = true;
+    if ("popover" in this.card) this.card.popover = "manual";
+    this.build();
+    this.load();
+    this.follow();
+    this.askTexts();
+  }
+
+  // ------------------------------------------------------------------------------------------------ what stands where
+
+  build() {
+    this.lens = this.model.get("lens");
+    this.state = { ...this.model.get("state") };
+    this.controls = makeControls(this.lens, {
+      now: () => ({ reach: this.reach }), set: (patch, soon) => this.set(patch, soon), step: (by) => this.step(by, false),
+    });
+    this.map?.stop();
+    this.map = new PositionMap({ go: (position) => this.go(this.at.c, position - 1), brush: (span) => this.set({ span }) });
+    const panel = make("div", "wb-panel");
+    panel.append(this.controls.top, this.controls.find, this.controls.bar);
+    this.waiting = make("p", "wb-waiting");
+    this.waiting.setAttribute("role", "status");
+    this.head = make("div", "wb-head");
+    this.place = make("div", "wb-place");
+    this.pins = make("section", "wb-pins");
+    this.pins.setAttribute("aria-label", "Pinned tokens");
+    this.legend = make("div");
+    this.root.replaceChildren(panel);
+    addAlert(this.model, this.root);
+    this.root.append(this.waiting, this.head, this.controls.tally, this.map.root, this.place, this.legend, this.pins, this.card);
+  }
+
+  /** Read the columns and draw them from the beginning. */
+  load() {
+    const before = this.columns?.[0]?.response, focused = this.text?.root.contains(document.activeElement);
+    const scrolled = this.text?.root.scrollTop ?? 0;
+    const ended = this.text && scrolled + this.text.root.clientHeight >= this.text.root.scrollHeight - 4;
+    this.columns = this.model.get("columns").map((view) => {
+      const column = new Column(view, this.lens.cover), text = this.texts.get(column.response);
+      return column.covered && text && this.revealed.has(column.response) ? text : column;
+    });
+    this.reach = Math.max(0, ...this.columns.map((column) => column.tokens));
+    this.waiting.hidden = true;
+    this.text?.stop();
+    this.hide();
+    const names = this.columns.map((column) => column.head.name).join(", ");
+    this.text = new RunningText(this.columns, `Response (${names}): ${this.reach} tokens, arrow keys move from token to token`);
+    this.drawHead();
+    const parts = [];
+    if (this.columns.length > 1) parts.push(this.columnHeads());
+    if (this.reach) parts.push(this.text.root);
+    else parts.push(make("p", "wb-note", "This response has no tokens."));
+    this.place.replaceChildren(...parts);
+    this.place.classList.toggle("wb-thinking", this.columns[0].head.segment === "thinking");
+    this.listen();
+    this.text.root.classList.toggle("wb-long", this.reach > 600 || (this.columns.length > 1 && this.reach > 100));
+    this.text.start(this.look());
+    const same = before === this.columns[0].response;
+    const i = Math.min(same ? this.at.i : (this.state.position ?? 1) - 1, Math.max(0, this.columns[0].tokens - 1));
+    this.rove(same && this.at.c < this.columns.length && i < this.columns[this.at.c].tokens ? this.at.c : 0, i);
+    this.update();
+    this.text.root.scrollTop = same ? (ended ? this.text.root.scrollHeight : scrolled) : 0;
+    if (focused && this.reach) this.text.element(this.at.c, this.at.i).focus({ preventScroll: true });
+    if (!same && this.state.position) this.text.bring(this.at.c, this.at.i);
+  }
+
+  drawHead() {
+    const [first] = this.columns, { head } = first;
+    const title = make("p", "wb-title");
+    title.append(make("span", `wb-tag wb-${head.label}`, head.label));
+    if (head.segment === "thinking") title.append(make("span", "wb-tag", "thinking block"));
+    title.append(make("span", "wb-id", head.prompt_id), make("span", "wb-soft", ` ${this.columns.length > 1 ? "" : head.how}`));
+    this.head.replaceChildren(title);
+    for (const [role, text] of [["system", head.system], ["prompt", head.prompt]]) {
+      if (!text) continue;
+      const box = control(make("div", "wb-prompt"), `${role}: scrolls`);
+      box.append(make("span", "wb-role", role), text);
+      box.setAttribute("role", "group");
+      if (text.length > 600) box.tabIndex = 0;
+      this.head.append(box);
+    }
+    if (this.columns.length === 1) this.head.append(...this.cover(first));
+  }
+
+  columnHeads() {
+    const row = make("div", "wb-row10 wb-heads");
+    row.style.setProperty("--wb-columns", this.columns.length);
+    row.append(make("span", "wb-gutter"));
+    for (const column of this.columns) {
+      const cell = make("div", "wb-cell10");
+      cell.append(make("b", "", column.head.name), make("span", "wb-soft", ` ${column.head.how}`), ...this.cover(column));
+      row.append(cell);
+    }
+    return row;
+  }
+
+  /** Say that a response is covered, with the button that reveals it where that may be. */
+  cover(column) {
+    const { treatment, digest } = column.head;
+    if (treatment === "show") return [];
+    const box = make("div", "wb-cover");
+    if (treatment === "redact") {
+      box.append(make("span", "", `The text of this harmful response is withheld. SHA-256: ${digest}… (first 12 digits).`));
+      return [box];
+    }
+    const open = !column.covered;
+    const button = control(make("button", "wb-reveal-button", open ? "Cover it again" : "Reveal this harmful response"));
+    button.type = "button";
+    button.dataset.response = column.response;
+    button.addEventListener("click", () => this.reveal(column.response, !open));
+    box.append(make("span", "", open ? "Harmful text, revealed by you." : "Harmful text, covered. Its scores are shown."), button);
+    return [box];
+  }
+
+  // ------------------------------------------------------------------------------------------------ covered text
+
+  askTexts() {
+    if (this.columns.some((column) => column.head.treatment === "blur")) this.model.send({ do: "texts" });
+  }
+
+  reveal(response, open) {
+    if (open) this.revealed.add(response);
+    else this.revealed.delete(response);
+    if (open && !this.texts.has(response)) {
+      this.askTexts();
+      this.wait("Asking Python for the text…");
+      return;
+    }
+    this.load();
+    this.root.querySelector(`button.wb-reveal-button[data-response="${response}"]`)?.focus();
+  }
+
+  /** Take the text of a covered response: it comes as a message, so that it is in no saved state. */
+  received(message, buffers) {
+    if (message?.do !== "text" || !buffers?.length) return;
+    const buffer = buffers[0] instanceof DataView ? buffers[0] : new DataView(buffers[0].buffer ?? buffers[0]);
+    const column = new Column(buffer, this.lens.cover);
+    this.texts.set(column.response, column);
+    if (this.revealed.has(column.response)) this.load();
+  }
+
+  /** Say what is being waited for, and after a while that nobody answers. */
+  wait(said) {
+    this.waiting.textContent = said;
+    this.waiting.hidden = false;
+    clearTimeout(this.patience);
+    this.patience = setTimeout(() => {
+      if (!this.waiting.hidden) this.waiting.textContent = "Python does not answer: is the kernel still there? What was sent can still be read.";
+    }, PATIENCE_MS);
+  }
+
+  // ------------------------------------------------------------------------------------------------ state
+
+  /** Change the state here and in Python, `soon` where more of the same is likely to come. */
+  set(patch, soon = false) {
+    if (patch.search !== undefined) patch = { search: this.read(patch.search) };
+    if (patch.span && patch.span[0] === 1 && patch.span[1] === this.reach) patch = { ...patch, span: null };
+    if (patch.response !== undefined && patch.response !== this.columns[0].response) {
+      patch = { ...patch, position: null, pinned: [], span: null };
+      this.wait("Asking Python for this response…");
+    }
+    this.state = { ...this.state, ...patch };
+    this.model.set("state", { ...this.state });
+    clearTimeout(this.saving);
+    if (soon) this.saving = setTimeout(() => this.model.save_changes(), 120);
+    else this.model.save_changes();
+    this.update();
+  }
+
+  /** Read a search; return it where it can be read, else nothing, with the reason said in place. */
+  read(text) {
+    this.search = { text, node: null, error: "" };
+    if (!text.trim()) return "";
+    try {
+      this.search.node = readSearch(text);
+      return text;
+    } catch (error) {
+      if (!(error instanceof SearchError)) throw error;
+      this.search.error = error.message;
+      return "";
+    }
+  }
+
+  /** Follow what Python and other views of this lens change. */
+  follow() {
+    const changed = () => {
+      const state = this.model.get("state"), before = this.state;
+      if (JSON.stringify(state) === JSON.stringify(before)) return;
+      this.state = { ...state };
+      if (state.search !== before.search) this.read(state.search);
+      if (state.response !== this.columns[0].response) return;
+      this.waiting.hidden = true;
+      this.update();
+      if (state.position && state.position !== before.position) {
+        const i = Math.min(state.position, this.columns[this.at.c].tokens) - 1;
+        this.rove(this.at.c, i);
+        this.text.bring(this.at.c, i);
+      }
+    };
+    const loaded = () => {
+      this.state = { ...this.model.get("state") };
+      this.texts.clear();
+      this.load();
+      this.askTexts();
+    };
+    const renewed = () => {
+      this.build();
+      this.load();
+    };
+    const message = (content, buffers) => this.received(content, buffers);
+    const listeners = [["change:state", changed], ["change:columns", loaded], ["change:lens", renewed], ["msg:custom", message]];
+    for (const [name, listener] of listeners) this.model.on(name, listener);
+    const outside = (event) => {
+      if (event.type === "scroll" && !this.card.contains(event.target)) this.placeCard();
+      if (event.key === "Escape" && this.shown && !this.root.contains(document.activeElement)) this.hide();
+    };
+    document.addEventListener("scroll", outside, { capture: true, passive: true });
+    document.addEventListener("keydown", outside);
+    this.stop = () => {
+      for (const [name, listener] of listeners) this.model.off(name, listener);
+      document.removeEventListener("scroll", outside, { capture: true });
+      document.removeEventListener("keydown", outside);
+      clearTimeout(this.patience);
+      this.text.stop();
+      this.map.stop();
+    };
+  }
+
+  // ------------------------------------------------------------------------------------------------ what it looks like
+
+  quantity() { return this.lens.quantities.find((q) => q.name === this.state.quantity); }
+
+  look() {
+    const { state, lens } = this;
+    if (state.search.trim() && this.search.text !== state.search) this.read(state.search);
+    this.narrowed = narrowed(state, lens.stored_k);
+    const settings = [state.minimum_base, state.ratio, state.top_k, state.only_sampled, state.temperature, state.top_p].join();
+    if (this.counted?.settings !== settings || this.counted.columns !== this.columns) {
+      this.counted = { settings, columns: this.columns, each: this.columns.map((column) => countAlternatives(column, state, lens.stored_k)) };
+    }
+    const { node } = this.search;
+    const usesCounts = node && JSON.stringify(node).includes('"alternatives"');
+    const key = node ? `${this.search.text}\u0000${usesCounts ? settings : ""}` : "";
+    if (this.matched?.key !== key || this.matched.columns !== this.columns) {
+      this.matched = { key, columns: this.columns, each: this.columns.map((column, c) => {
+        const values = (name) => (name === "alternatives" ? this.counted.each[c].counts : column.values(name));
+        return node ? runSearch(node, values, (name) => column.flags(name), column.texts()) : null;
+      }) };
+    }
+    return {
+      columns: this.columns, several: this.columns.length > 1, quantity: this.quantity(), granularity: state.granularity,
+      floor: lens.entropy_floor_nats, notable: lens.notable_shift_nats, span: state.span, position: state.position,
+      pinned: new Set(state.pinned), counts: this.counted.each.map(({ counts }) => (this.narrowed ? counts : null)), matches: this.matched.each,
+    };
+  }
+
+  update() {
+    const look = this.look();
+    this.text.paint(look);
+    this.map.show(this.columns, look, this.counted.each.map(({ counts }) => counts));
+    const matches = this.matches();
+    const here = matches.findIndex(([c, i]) => c === this.at.c && i + 1 === this.state.position);
+    const found = !this.search.node ? "" : matches.length === 0 ? "no token matches" : here >= 0 ? `${here + 1} of ${matches.length} tokens` : `${wholeText(matches.length)} token${matches.length === 1 ? "" : "s"} match`;
+    this.controls.show({
+      state: this.state, reach: this.reach, covered: this.columns.every((column) => column.covered), searchError: this.search.error,
+      found, matching: matches.length > 0, counted: this.countedText(),
+    });
+    this.drawPins();
+    const legend = `${look.quantity.name} ${look.granularity} ${this.columns.length}`;
+    if (this.legendOf !== legend || !this.legend.childElementCount) {
+      const open = this.legend.querySelector("details")?.open;
+      this.legend.replaceChildren(makeLegend(this.lens, look.quantity, look));
+      this.legend.querySelector("details").open = Boolean(open);
+      this.legendOf = legend;
+    }
+    if (this.shown) this.show(this.shown.c, this.shown.i, this.shown.byKey);
+  }
+
+  /** Say how many alternatives count, at how many positions, within what is stored. */
+  countedText() {
+    const parts = this.columns.map((column, c) => {
+      const { counts } = this.counted.each[c];
+      const places = counts.reduce((n, x) => n + (x > 0 ? 1 : 0), 0), all = counts.reduce((n, x) => n + x, 0);
+      const name = this.columns.length > 1 ? `${column.head.name}: ` : "";
+      return `${name}${wholeText(all)} alternatives at ${wholeText(places)} of ${wholeText(column.tokens)} positions`;
+    });
+    const what = this.narrowed ? "count as base-favored under these thresholds (tokens with none are soft)" : "are base-favored";
+    return `${parts.join("; ")} ${what}, within the stored top ${this.lens.stored_k} of either model.`;
+  }
+
+  drawPins() {
+    const key = `${this.state.pinned.join()} ${this.columns.map((column) => `${column.response}${column.covered}`)}`;
+    if (this.pinsOf === key && this.pinColumns === this.columns) return;
+    [this.pinsOf, this.pinColumns] = [key, this.columns];
+    const tools = {
+      go: (position) => this.go(Math.max(0, this.columns.findIndex((column) => position <= column.tokens)), position - 1, true),
+      unpin: (position) => { this.pin(position); this.text.element(this.at.c, this.at.i).focus({ preventScroll: true }); },
+    };
+    const boxes = this.state.pinned.filter((p) => p <= this.reach).map((p) => pinned(this.columns, p, this.lens, tools));
+    this.pins.hidden = boxes.length === 0;
+    this.pins.replaceChildren(...boxes);
+  }
+
+  // ------------------------------------------------------------------------------------------------ moving about
+
+  /** Let a token be the one that Tab reaches. */
+  rove(c, i) {
+    if (!this.reach) return;
+    const before = this.text.root.querySelector('[tabindex="0"]');
+    if (before) before.tabIndex = -1;
+    this.at = { c, i };
+    control(this.text.element(c, i)).tabIndex = 0;
+  }
+
+  /** Make a token the current one; with `focus` the keyboard goes there too. */
+  go(c, i, focus = false, patch = {}) {
+    i = Math.max(0, Math.min(this.columns[c].tokens - 1, i));
+    this.rove(c, i);
+    this.set({ position: i + 1, ...patch }, true);
+    this.text.bring(c, i);
+    if (!focus) return;
+    const element = this.text.element(c, i);
+    element.setAttribute("aria-label", spoken(this.columns[c], i, this.look()));
+    element.setAttribute("aria-describedby", this.card.id);
+    element.focus({ preventScroll: true });
+    element.scrollIntoView({ block: "nearest", inline: "nearest" });
+    this.show(c, i, true);
+  }
+
+  pin(position) {
+    const kept = this.state.pinned.filter((p) => p !== position);
+    if (kept.length === this.state.pinned.length) kept.push(position);
+    this.set({ pinned: kept.sort((a, b) => a - b) });
+  }
+
+  matches() {
+    const found = [];
+    this.matched.each.forEach((each, c) => each?.forEach((is, i) => { if (is) found.push([c, i]); }));
+    return this.columns.length > 1 ? found.sort(([c, i], [d, j]) => i - j || c - d) : found;
+  }
+
+  /** Go to the next (1) or previous (-1) match, round the ends. */
+  step(by, focus) {
+    const matches = this.matches();
+    if (!matches.length) return;
+    const { c, i } = this.at, order = ([d, j]) => j - i || d - c;
+    const here = this.state.position === i + 1;
+    const next = by > 0
+      ? matches.find((m) => (here ? order(m) > 0 : order(m) >= 0)) ?? matches[0]
+      : matches.findLast((m) => order(m) < 0) ?? matches.at(-1);
+    this.go(next[0], next[1], focus);
+  }
+
+  // ------------------------------------------------------------------------------------------------ the card
+
+  show(c, i, byKey = false) {
+    const element = this.text.element(c, i);
+    this.shown = { c, i, byKey };
+    fillCard(this.card, this.columns[c], i, { look: this.text.look, counting: this.counted.each[c], isNarrowed: this.narrowed, lens: this.lens });
+    this.card.hidden = false;
+    if (this.card.popover && !this.card.matches(":popover-open")) this.card.showPopover();
+    for (const peer of this.peers ?? []) peer.classList.remove("wb-peer");
+    this.peers = this.columns.length > 1 ? this.text.elements.map((each) => each[i]).filter((peer) => peer && peer !== element) : [];
+    for (const peer of this.peers) peer.classList.add("wb-peer");
+    this.placeCard();
+  }
+
+  placeCard() {
+    if (!this.shown) return;
+    const spots = [...this.text.element(this.shown.c, this.shown.i).getClientRects()], box = this.card.getBoundingClientRect();
+    const spot = spots[0], view = this.text.root.getBoundingClientRect();
+    if (!spot || spot.bottom < Math.max(0, view.top) || spot.top > Math.min(innerHeight, view.bottom)) return this.hide();
+    const below = spots.at(-1).bottom + 8, above = spot.top - box.height - 10;
+    const top = below + box.height < innerHeight || above < 0 ? below : above;
+    this.card.style.left = `${Math.max(8, Math.min(spot.left, document.documentElement.clientWidth - box.width - 8))}px`;
+    this.card.style.top = `${Math.max(8, Math.min(top, innerHeight - box.height - 8))}px`;
+  }
+
+  hide() {
+    if (!this.shown) return;
+    this.shown = null;
+    for (const peer of this.peers ?? []) peer.classList.remove("wb-peer");
+    if (this.card.popover && this.card.matches(":popover-open")) this.card.hidePopover();
+    this.card.hidden = true;
+    this.card.replaceChildren();
+  }
+
+  // ------------------------------------------------------------------------------------------------ hands
+
+  listen() {
+    const { root } = this.text;
+    const tokenOf = (event) => event.target instanceof Element && event.target.closest("[role=option]");
+    let pressed = null;
+    root.addEventListener("mouseover", (event) => {
+      const token = tokenOf(event);
+      if (token) { if (this.shown?.c !== token.column || this.shown?.i !== token.index) this.show(token.column, token.index); }
+      else if (!this.shown?.byKey) this.hide();
+    });
+    root.addEventListener("mouseleave", () => { if (!this.shown?.byKey) this.hide(); });
+    root.addEventListener("mousedown", (event) => {
+      pressed = event.button === 0 ? tokenOf(event) : null;
+      if (event.shiftKey && pressed) event.preventDefault();
+    });
+    root.addEventListener("mouseup", (event) => {
+      const token = tokenOf(event), from = pressed;
+      pressed = null;
+      if (!token || !from) return;
+      if (token !== from) this.set({ span: [Math.min(from.index, token.index) + 1, Math.max(from.index, token.index) + 1] });
+    });
+    root.addEventListener("click", (event) => {
+      const token = tokenOf(event);
+      if (!token) return;
+      const { column: c, index: i } = token;
+      if (event.shiftKey && this.state.position) {
+        const anchor = this.state.position;
+        this.set({ span: [Math.min(anchor, i + 1), Math.max(anchor, i + 1)] });
+        return;
+      }
+      this.go(c, i, true);
+      this.pin(i + 1);
+    });
+    root.addEventListener("focusin", (event) => {
+      const token = tokenOf(event);
+      if (token && (token.column !== this.at.c || token.index !== this.at.i || !this.shown)) this.go(token.column, token.index, true);
+    });
+    root.addEventListener("focusout", () => this.hide());
+    root.addEventListener("keydown", (event) => this.key(event, tokenOf(event)));
+  }
+
+  key(event, token) {
+    if (!token || event.ctrlKey || event.metaKey || event.altKey) return;
+    const { column: c, index: i } = token, last = this.columns[c].tokens - 1;
+    const to = {
+      ArrowRight: () => i + 1, ArrowLeft: () => i - 1, ArrowDown: () => this.text.byLine(c, i, 1), ArrowUp: () => this.text.byLine(c, i, -1),
+      Home: () => 0, End: () => last, PageDown: () => i + PAGE_KEY_TOKENS, PageUp: () => i - PAGE_KEY_TOKENS,
+    }[event.key];
+    if (to) {
+      const next = Math.max(0, Math.min(last, to()));
+      if (event.shiftKey) {
+        this.anchor ??= i;
+        this.go(c, next, true, { span: [Math.min(this.anchor, next) + 1, Math.max(this.anchor, next) + 1] });
+      } else {
+        this.anchor = null;
+        this.go(c, next, true);
+      }
+    } else if (event.key === "Enter" || event.key === " ") this.pin(i + 1);
+    else if (event.key === "Escape") {
+      const { pinned } = this.state;
+      if (this.shown) this.hide();
+      else if (pinned.length) this.pin(pinned.includes(i + 1) ? i + 1 : pinned.at(-1));
+    } else if (event.key === "n") this.step(1, true);
+    else if (event.key === "p") this.step(-1, true);
+    else if (event.key === "c" && this.columns.length > 1) {
+      for (let d = 1; d <= this.columns.length; d += 1) {
+        const other = (c + d) % this.columns.length;
+        if (i < this.columns[other].tokens) { this.go(other, i, true); break; }
+      }
+    } else return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+}
+
+function render({ model, el }) {
+  const root = make("section", "wb wb-lens mathjax_ignore tex2jax_ignore");
+  root.setAttribute("aria-label", "Token lens");
+  el.append(root);
+  try {
+    const view = new LensView(model, root);
+    return () => view.stop();
+  } catch (error) {
+    root.remove(); // the static form shows as long as nothing is drawn
+    throw error;
+  }
+}
+
+export default { render };
