@@ -65,7 +65,10 @@ FILL = """
 async () => {
   const select = document.querySelector("select.wb-fill"), times = [];
   for (const option of [...select.options].slice(1)) {
-    times.push(await timed(() => { select.value = option.value; select.dispatchEvent(new Event("change", { bubbles: true })); }));
+    times.push(await timed(() => {
+      select.value = option.value;
+      select.dispatchEvent(new Event("change", { bubbles: true }));
+    }));
   }
   return times;
 }
@@ -92,12 +95,13 @@ async (source) => {
 
 
 def made_up(tokens: int, *, k: int = 10, vocab: int = 4_000, seed: int = 0) -> TraceSet:
-    """Return a record of one response: random scores of plausible size, English-like words, a line break now and then."""
+    """Return a record of one response: random scores of plausible size, made-up words, a line break now and then."""
     rng = np.random.default_rng(seed)
     ids = rng.integers(0, vocab, (1, tokens)).astype(np.int32)
     pieces = tuple("\n" if i % 97 == 0 else f" w{i}" for i in ids[0].tolist())
     top = np.argsort(rng.random((tokens, vocab // 10)), axis=1)[None, :, : 2 * k].astype(np.int32)
-    on_base, on_aligned = (np.log(rng.dirichlet(np.full(2 * k, 0.3), (1, tokens)) + 1e-9).astype(np.float32) for _ in "ba")
+    drawn = (rng.dirichlet(np.full(2 * k, 0.3), (1, tokens)) for _ in "ba")
+    on_base, on_aligned = (np.log(p + 1e-9).astype(np.float32) for p in drawn)
     one = {name: rng.gamma(0.5, 0.4, (1, tokens)).astype(np.float32) for name in ("kl", "reverse", "js", "eb", "ea")}
     excess = rng.beta(0.4, 2, (1, tokens)).astype(np.float32)
     base, aligned = (-rng.gamma(1, 1.5, (1, tokens)).astype(np.float32) for _ in "ba")

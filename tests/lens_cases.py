@@ -83,7 +83,7 @@ UNREADABLE: tuple[tuple[str, str], ...] = (
     ("kl ~ 1", f"{_READ} 4: “~” means nothing here"),
     ("😀 kl", f"{_READ} 1: “😀” means nothing here"),
     ("'😀' ;", f"{_READ} 5: “;” means nothing here"),
-    ('text contains "open', f"{_READ} 15: “\"” means nothing here"),
+    ('text contains "open', f'{_READ} 15: “"” means nothing here'),
     ("alert(1)", f"{_READ} 1: expected {_VALUE}, found “alert”"),
     ("constructor > 1", f"{_READ} 1: expected {_VALUE}, found “constructor”"),
     ("kl > __proto__", f"{_READ} 6: “_” means nothing here"),

@@ -17,7 +17,7 @@ from tests.trace_makers import make_traces
 from workbench import metrics
 from workbench.decode import PenaltyConfig, check_generates, leverage, leverage_bound, penalise, undertrained
 from workbench.decode.config import LARGEST, METHODS, shape_at
-from workbench.decode.penalty import plausible, risk, safe_decoding, strengths
+from workbench.decode.penalty import check_width, plausible, risk, safe_decoding, strengths
 from workbench.errors import ParameterError
 
 
@@ -236,6 +236,11 @@ def test_tokens_that_a_model_rules_out_stay_finite() -> None:
 
 def one_row(base: torch.Tensor, aligned: torch.Tensor) -> torch.Tensor:
     return penalise(base, aligned, PenaltyConfig())
+
+
+def test_unequal_widths_are_refused_with_both() -> None:
+    with pytest.raises(ParameterError, match=r"base is \(2, 320\) and aligned \(2, 352\).*vocab"):
+        check_width(torch.zeros(2, 320), torch.zeros(2, 352))
 
 
 def test_plausibility_is_off_at_0_and_always_keeps_the_best() -> None:

@@ -248,7 +248,8 @@ def test_a_headless_run_makes_no_figure_no_view_and_no_comm(
 
 def test_the_static_form_has_all_parts_and_to_html_draws_them_alone(views: LinkedViews) -> None:
     static = views.static()
-    for part in ("KL(aligned ‖ base) by position", "Retention by prefix length", "Responses on which the models differ"):
+    titles = ("KL(aligned ‖ base) by position", "Retention by prefix length", "Responses on which the models differ")
+    for part in titles:
         assert part in static.body
         assert part in static.text
     assert 'class="wb wb-tokens' in static.body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,29 @@ def test_stopping_in_the_middle_gives_a_shorter_record_and_leaves_no_trace(tmp_p
     again = stream(pair, PROMPT, config)
     assert np.array_equal(again.kl_aligned_base_nats, whole.kl_aligned_base_nats), "caches and adapters are clean"
     assert np.array_equal(again.token_ids, whole.token_ids)
+
+
+def test_a_stream_beside_other_work_on_the_same_adapter_pair_gives_the_same(tmp_path: Path) -> None:
+    pair = adapter_pair(tmp_path / "adapter")
+    config = StreamConfig(max_tokens=40)
+    alone = stream(pair, PROMPT, config)
+    going, stopped = threading.Event(), threading.Event()
+
+    def others() -> None:  # a cell that runs while a widget's thread streams
+        while not stopped.is_set():
+            generate(pair, "base", [(5, 6, 7)], GenerateConfig(max_tokens=3))
+            going.set()
+
+    beside = threading.Thread(target=others)
+    beside.start()
+    try:
+        assert going.wait(60)
+        together = stream(pair, PROMPT, config)
+    finally:
+        stopped.set()
+        beside.join()
+    assert np.array_equal(together.token_ids, alone.token_ids)
+    assert np.array_equal(together.kl_aligned_base_nats, alone.kl_aligned_base_nats)
 
 
 def test_stopping_before_the_first_token_says_so() -> None:

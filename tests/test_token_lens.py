@@ -1,4 +1,4 @@
-"""The token lens without a browser: what it sends is the record, what it withholds is nowhere, what is selected is frozen."""
+"""The token lens without a browser: it sends the record, withholds what it must, and gives back frozen values."""
 
 from __future__ import annotations
 
@@ -169,7 +169,8 @@ def test_another_response_starts_with_nothing_selected_and_all_positions_are_non
 
 def test_what_the_page_does_arrives_and_what_cannot_be_is_refused(caplog: pytest.LogCaptureFixture) -> None:
     lens = TokenLens(make_traces(tokens=20))
-    page(lens, position=5, pinned=[5, 2], span=[2, 6], quantity="rank_base", ratio=2, search="kl > 1", granularity="word")
+    page(lens, position=5, pinned=[5, 2], span=[2, 6], quantity="rank_base")
+    page(lens, ratio=2, search="kl > 1", granularity="word")
     assert lens.selection == LensSelection(response=0, position=5, pinned=(5, 2), span=(2, 6), quantity="rank_base")
     assert lens.settings == LensSettings(ratio=2, search="kl > 1", granularity="word")
     page(lens, position=99)
@@ -301,7 +302,8 @@ def slow_count(traces: TraceSet, r: int, t: int, s: LensSettings) -> int:
     pairs = [
         (float(np.exp(np.float64(b))), float(np.exp(np.float64(a))))
         for i, b, a in zip(
-            traces.topk_ids[r, t], traces.topk_logprob_base_nats[r, t], traces.topk_logprob_aligned_nats[r, t], strict=True
+            *(x[r, t] for x in (traces.topk_ids, traces.topk_logprob_base_nats, traces.topk_logprob_aligned_nats)),
+            strict=True,
         )
         if i >= 0
     ]

@@ -114,6 +114,7 @@ class Column {
     const text = this.text(i), before = this.text(i - 1);
     if (this.kind(i) === 1 || this.kind(i - 1) === 1) return true;
     if (granularity === "word") return /^\s/.test(text) || /\s$/.test(before) || /^[\p{scx=Han}\p{scx=Hira}\p{scx=Kana}\p{scx=Thai}]/u.test(text);
+    if (!text.trim()) return false; // what ends a line ends its sentence
     if (before.includes("\n")) return true;
     return /[。！？]["'”’)\]]*$/.test(before) || (/[.!?…]["'”’)\]]*\s*$/.test(before) && (/^\s/.test(text) || /\s$/.test(before)));
   }

@@ -85,7 +85,9 @@ def _before(p: Float64[np.ndarray, "token k"]) -> Float64[np.ndarray, "token k"]
     return _likelier(p, np.ones_like(p))
 
 
-def _likelier(p: Float64[np.ndarray, "token k"], weight: Float64[np.ndarray, "token k"]) -> Float64[np.ndarray, "token k"]:
+def _likelier(
+    p: Float64[np.ndarray, "token k"], weight: Float64[np.ndarray, "token k"]
+) -> Float64[np.ndarray, "token k"]:
     """Sum the weights of the likelier ones of each entry."""
     return sum(((p[:, j, None] > p) * weight[:, j, None] for j in range(p.shape[-1])), np.zeros_like(p))
 

@@ -1,5 +1,5 @@
-// The running text: one span a token, in blocks that are built when they come near, or in rows of ten positions where
-// responses stand side by side. What a token looks like is one number; a class changes only where that number does.
+// The running text: one span a token, in blocks that are built and repainted when they come near, or in rows of ten
+// positions where responses stand side by side. What a token looks like is one number; a class changes where that does.
 const BLOCK_TOKENS = 400, ONE_BLOCK = 1500, ROW_TOKENS = 10, BLOCK_ROWS = 20;
 const LOOK = {
   sure: 64, given: 128, dim: 256, span: 512, match: 1024, here: 2048, pinned: 4096, special: 8192, unit: 16384,
@@ -25,7 +25,7 @@ class RunningText {
     this.root.setAttribute("aria-multiselectable", "true");
     this.root.setAttribute("aria-label", label);
     this.root.style.setProperty("--wb-columns", columns.length);
-    this.blocks = this.cut().map(([from, to]) => this.block(from, to));
+    this.blocks = this.cut().map(([from, to], n) => this.block(from, to, n < 3));
     this.root.append(...this.blocks.map((block) => block.element));
     this.idle = null;
   }
@@ -33,13 +33,19 @@ class RunningText {
   /** Start drawing: at once what is near the top, the rest when there is time or when it comes into sight. */
   start(look) {
     this.paint(look);
-    for (const block of this.blocks.slice(0, 3)) this.build(block);
+    for (const block of this.blocks.slice(0, 3)) this.freshen(block);
     const byElement = new Map(this.blocks.map((block) => [block.element, block]));
     this.observer = new IntersectionObserver(
-      (entries) => { for (const entry of entries) if (entry.isIntersecting) this.build(byElement.get(entry.target)); },
-      { root: null, rootMargin: "800px" },
+      (entries) => {
+        for (const entry of entries) {
+          const block = byElement.get(entry.target);
+          block.near = entry.isIntersecting || this.blocks.length === 1;
+          if (block.near) this.freshen(block);
+        }
+      },
+      { root: this.root, rootMargin: "800px" },
     );
-    for (const block of this.blocks) if (!block.built) this.observer.observe(block.element);
+    for (const block of this.blocks) this.observer.observe(block.element);
     let next = 0;
     const work = (deadline) => {
       while (next < this.blocks.length && deadline.timeRemaining() > 4) this.build(this.blocks[next++]);
@@ -75,17 +81,17 @@ class RunningText {
     return parts;
   }
 
-  block(from, to) {
+  block(from, to, near) {
     const element = make("div", "wb-block");
     element.setAttribute("role", "none");
     element.style.setProperty("--wb-lines", Math.ceil((to - from) / (this.several ? ROW_TOKENS / 1.4 : 14)));
-    return { from, to, element, built: false };
+    return { from, to, element, near, built: false, stale: false };
   }
 
   build(block) {
     if (block.built) return;
     block.built = true;
-    this.observer?.unobserve(block.element);
+    block.stale = false;
     const parts = document.createDocumentFragment();
     if (this.several) for (let i = block.from; i < block.to; i += ROW_TOKENS) parts.append(this.row(i, Math.min(i + ROW_TOKENS, block.to)));
     else this.tokens(parts, 0, block.from, block.to);
@@ -156,10 +162,16 @@ class RunningText {
     return element;
   }
 
-  /** Return a token's element, built if need be. */
+  /** Return a token's element, built and painted if need be. */
   element(c, i) {
-    if (!this.elements[c][i]) this.build(this.blocks.find((block) => block.from <= i && i < block.to));
+    this.freshen(this.blocks.find((block) => block.from <= i && i < block.to));
     return this.elements[c][i];
+  }
+
+  /** Bring a block up to date. */
+  freshen(block) {
+    if (!block.built) this.build(block);
+    else if (block.stale) this.repaint(block);
   }
 
   /** Repaint what looks different now. `look`: quantity, granularity, floor, notable, span, position, pinned (a Set),
@@ -170,20 +182,27 @@ class RunningText {
     this.brushes = this.columns.map((column, c) => this.brush(column, c));
     this.root.classList.toggle("wb-by-unit", look.granularity !== "token");
     this.root.classList.toggle("wb-searching", look.matches.some(Boolean));
+    if (before?.quantity !== look.quantity) for (const keys of this.keys) keys.fill(-1); // a level has another colour
+    for (const block of this.blocks) {
+      if (block.built && block.near) this.repaint(block);
+      else block.stale = true;
+    }
+    if (!before) return;
+    const changed = [...before.pinned, ...look.pinned].filter((p) => before.pinned.has(p) !== look.pinned.has(p));
+    for (const p of changed) for (const elements of this.elements) elements[p - 1]?.setAttribute("aria-selected", String(look.pinned.has(p)));
+  }
+
+  repaint(block) {
+    block.stale = false;
     this.elements.forEach((elements, c) => {
       const keys = this.keys[c];
-      if (before?.quantity !== look.quantity) keys.fill(-1); // the same level has another colour
-      for (let i = 0; i < elements.length; i += 1) {
-        if (!elements[i]) continue;
+      for (let i = block.from; i < Math.min(block.to, elements.length); i += 1) {
         const key = this.keyOf(c, i);
         if (key === keys[i]) continue;
         keys[i] = key;
         elements[i].className = this.className(key);
       }
     });
-    if (!before) return;
-    const changed = [...before.pinned, ...look.pinned].filter((p) => before.pinned.has(p) !== look.pinned.has(p));
-    for (const p of changed) for (const elements of this.elements) elements[p - 1]?.setAttribute("aria-selected", String(look.pinned.has(p)));
   }
 
   /** Gather what a column's keys are made of, once a painting. */

@@ -15,7 +15,7 @@ from ipywidgets import DOMWidget, VBox
 from widgets.token_lens import LensSelection, TokenLens
 from widgets.window import Face, Window, source
 from workbench.errors import ParameterError, UnknownName, nearest
-from workbench.figures import CONFIG, curves, plotlyjs_tag, retention_heat_map
+from workbench.figures import CONFIG, curves, figure_spec, plotlyjs_tag, retention_heat_map
 from workbench.figures.look import axis
 from workbench.palette import FOCUS, THEMES, tint
 from workbench.records import Diagnosis, TraceSet
@@ -290,12 +290,12 @@ class LinkedViews(Window[LinkedSelection]):
     def _draw(self) -> None:
         """Bring curves, marks and controls in line with the selection, where there is a page."""
         if self._shown is not None:
-            self._shown.state = self._state()  # type: ignore[attr-defined]
+            self._shown.state = self._state()
         if self._figure is None:
             return
         now, figure = self.selection, self._figure
         if self._drawn != (now.quantity, now.prefix_tokens):
-            made = curves(self._chosen(), now.quantity)
+            made = go.Figure(figure_spec(curves(self._chosen(), now.quantity)))  # packed: JSON has no NaN
             made.update_layout(meta=None, dragmode="select", selectdirection="h")
             # what is not selected keeps its ink: the span is drawn as a band
             made.update_traces(unselected=dict(marker=dict(opacity=1)), selector=dict(type="scatter"))

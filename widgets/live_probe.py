@@ -169,7 +169,7 @@ class LiveProbe(Window[ProbeSelection]):
         self.traces = None
         self._tell(question=asked, state="running", tokens=0)
         if self._shown is not None:
-            self._shown.form = self._form()  # type: ignore[attr-defined]
+            self._shown.form = self._form()
             self._shown.error = ""
 
     def _show(self, traces: TraceSet, state: State) -> None:
@@ -198,7 +198,7 @@ class LiveProbe(Window[ProbeSelection]):
         opened = None if self.lens is None else self.lens.selection
         self._select(dataclasses.replace(self.selection, **changes, lens=opened))
         if self._shown is not None:
-            self._shown.state = self._state()  # type: ignore[attr-defined]
+            self._shown.state = self._state()
 
     # --------------------------------------------------------------------------------------------- live
 

@@ -94,7 +94,8 @@ def _forms(traces: TraceSet, r: int, length: int, covered: bool) -> tuple[list[l
     """Return the distinct tokens of a response as they are shown, and which of them stands at each position."""
     if covered:
         return [["", "", 0, -1]], np.zeros(length, "<i4")
-    known, forms = traces.label_of(), {}
+    known = traces.label_of()
+    forms: dict[tuple[int, str, int], int] = {}
     which = np.empty(length, "<i4")
     ids = traces.token_ids[r, :length].tolist()
     kinds = np.where(traces.special[r, :length], 1, np.where(traces.partial[r, :length], 2, 0)).tolist()
@@ -116,7 +117,7 @@ def _alternatives(traces: TraceSet, r: int, length: int, covered: bool) -> tuple
     observed = np.where(is_observed.any(-1), is_observed.argmax(-1), 255) if ids.shape[-1] else np.full(length, 255)
     if covered:
         labels: list[str] = []
-        which, seen = np.where(there, 0, -1), np.zeros(0)
+        which, seen = np.where(there, 0, -1), np.zeros(0, np.int32)
     else:
         seen, inverse = np.unique(ids[there], return_inverse=True)
         which = np.full(ids.shape, -1)

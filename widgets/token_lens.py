@@ -60,7 +60,7 @@ class LensFace(Face):
     _esm = source(*SCRIPTS)
     _css = style_text() + source("token_lens.css")
     lens = traitlets.Dict().tag(sync=True)
-    columns = traitlets.List().tag(sync=True)
+    columns: traitlets.List[bytes] = traitlets.List().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
 
 
@@ -96,9 +96,7 @@ class TokenLens(Window[LensSelection]):
         self._beside = tuple(dict.fromkeys(r for r in beside if r != first))
         self._settings = _changed(LensSettings(), controls)
         chosen = quantity_named(quantity, traces).name
-        super().__init__(
-            LensSelection(response=first, position=None, pinned=(), span=None, quantity=chosen), live=live
-        )
+        super().__init__(LensSelection(response=first, position=None, pinned=(), span=None, quantity=chosen), live=live)
 
     # --------------------------------------------------------------------------------------------- for programs
 
@@ -157,8 +155,8 @@ class TokenLens(Window[LensSelection]):
         kept = dataclasses.replace(now, position=here, pinned=tuple(p for p in now.pinned if p <= length), span=span)
         if self._shown is not None:
             with self._shown.hold_sync():
-                self._shown.lens = self._lens()  # type: ignore[attr-defined]
-                self._shown.columns = self._columns()  # type: ignore[attr-defined]
+                self._shown.lens = self._lens()
+                self._shown.columns = self._columns()
         self._take(kept, self._settings)
 
     def to_frame(self) -> Any:
@@ -250,21 +248,18 @@ class TokenLens(Window[LensSelection]):
         if self._shown is not None:
             with self._shown.hold_sync():
                 if opened:
-                    self._shown.columns = self._columns()  # type: ignore[attr-defined]
-                self._shown.state = self._state()  # type: ignore[attr-defined]
+                    self._shown.columns = self._columns()
+                self._shown.state = self._state()
 
     def _counterparts(self, response: int) -> tuple[int, ...]:
         """Return what stands beside a response: those beside now, or of another prompt the same kinds of response."""
         responses = self.traces.responses
         new, shown = responses[response], self.shown
         if new.prompt_id == responses[shown[0]].prompt_id:
-            return tuple(r for r in shown[1:] if r != response) if response not in shown[1:] else self._swapped(response)
+            return tuple(shown[0] if r == response else r for r in shown[1:])
         kinds = [_kind(responses[r]) for r in shown[1:]]
         found = {_kind(of): i for i, of in enumerate(responses) if of.prompt_id == new.prompt_id and i != response}
         return tuple(dict.fromkeys(found[kind] for kind in kinds if kind in found))
-
-    def _swapped(self, response: int) -> tuple[int, ...]:
-        return tuple(self.selection.response if r == response else r for r in self._beside)
 
     def _treatment(self, response: int, *, export: bool) -> Treatment:
         found = treatment(self.traces, self.traces.responses[response], self.harmful_text)
@@ -341,8 +336,8 @@ class TokenLens(Window[LensSelection]):
             with self._errors_shown():
                 self._heed(said)
         finally:
-            if self._shown is not None and self._shown.state != self._state():  # type: ignore[attr-defined]
-                self._shown.state = self._state()  # type: ignore[attr-defined]
+            if self._shown is not None and self._shown.state != self._state():
+                self._shown.state = self._state()
 
     def _heed(self, said: Mapping[str, Any]) -> None:
         response = int(said["response"])

@@ -7,6 +7,7 @@ first arm, only the second, neither. Every function takes arrays of counts, one 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,25 @@ def paired_difference(both: int, only_a: int, only_b: int, neither: int, *, conf
     counts = [np.array(x) for x in (both, only_a, only_b, neither)]
     low, high = paired_bounds(*counts, confidence=confidence)
     return Estimate(value=(only_a - only_b) / n, low=float(low), high=float(high), n=n, unit="1")
+
+
+def mean_of(parts: Sequence[Estimate]) -> Estimate:
+    """Return the mean of independent estimates with its interval, squared and added as Newcombe's are; n is their sum.
+
+    The method of variance estimates recovery (Zou and Donner, Statistics in Medicine 27, 2008, 1693-1702): each part
+    gives its own distance to its own bound. No value without parts or where one has none, no bounds where one has none.
+    """
+    n, unit = sum(e.n for e in parts), parts[0].unit if parts else "1"
+    values = [e.value for e in parts if e.value is not None]
+    if not parts or len(values) < len(parts):
+        return Estimate(value=None, low=None, high=None, n=n, unit=unit)
+    value = sum(values) / len(values)
+    bounds = [(e.low, e.high) for e in parts if e.low is not None and e.high is not None]
+    if len(bounds) < len(parts):
+        return Estimate(value=value, low=None, high=None, n=n, unit=unit)
+    below = math.sqrt(sum((v - low) ** 2 for v, (low, _) in zip(values, bounds, strict=True))) / len(values)
+    above = math.sqrt(sum((high - v) ** 2 for v, (_, high) in zip(values, bounds, strict=True))) / len(values)
+    return Estimate(value=value, low=value - below, high=value + above, n=n, unit=unit)
 
 
 def holm(p: Float[np.ndarray, "*table comparison"]) -> Float64[np.ndarray, "*table comparison"]:

@@ -7,7 +7,7 @@ carried by colour alone: conditions differ in dash and marker, base-favored toke
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -30,6 +30,16 @@ CONDITIONS: Mapping[str, Stroke] = {
 
 BASE, ALIGNED = "#c56a12", "#8063bf"
 """The two models. Orange is base and what base favors, purple is aligned and what aligned favors."""
+
+OTHER_ARMS: tuple[Stroke, ...] = (
+    Stroke(colour="#4f8a10", dash="dash", marker="diamond"),
+    Stroke(colour="#b8399a", dash="dot", marker="triangle-up"),
+    Stroke(colour="#1f8fa8", dash="dashdot", marker="cross"),
+    Stroke(colour="#8d5b3a", dash="longdash", marker="triangle-down"),
+    Stroke(colour="#5469d4", dash="longdashdot", marker="star"),
+    Stroke(colour="#7a7a7a", dash="dash", marker="hexagon"),
+)
+"""How arms that are neither base nor aligned are drawn, in their order."""
 
 KIND_MARKERS: Mapping[str, str] = {"safety": "square", "style": "circle", "undecided": "diamond"}
 """Kind of base-favored token -> marker shape."""
@@ -104,3 +114,15 @@ def tint(colour: str, alpha: float) -> str:
 def stroke_of(condition: str) -> Stroke:
     """Return how a condition is drawn; an unknown one is drawn as `unlabelled`."""
     return CONDITIONS.get(condition, CONDITIONS["unlabelled"])
+
+
+def strokes_of_arms(arms: Iterable[str]) -> dict[str, Stroke]:
+    """Return how each arm of a comparison is drawn: base and aligned in their own colours, the others in turn."""
+    known = {
+        "base": Stroke(colour=BASE, dash="solid", marker="circle"),
+        "aligned": Stroke(colour=ALIGNED, dash="solid", marker="square"),
+    }
+    named = list(dict.fromkeys(arms))
+    others = [arm for arm in named if arm not in known]
+    given = {arm: OTHER_ARMS[i % len(OTHER_ARMS)] for i, arm in enumerate(others)}
+    return {arm: known.get(arm) or given[arm] for arm in named}

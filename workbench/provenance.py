@@ -15,7 +15,10 @@ from typing import Any
 
 from workbench.records import RunRecord
 
-PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "scipy", "plotly", "papermill")
+PACKAGES = (
+    "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "scipy", "statsmodels",
+    "plotly", "papermill", "lm_eval", "judgezoo",
+)  # fmt: skip
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,7 @@ class Weights:
                 f"a {type(inside).__name__} is not a transformers model (PreTrainedModel): cannot compare it"
             )
         self.model = inside
+        self._switching = threading.RLock()
         self._found: tuple[Adapters, list[Any]] = ((), [])
         if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
             raise PairError(
@@ -78,7 +80,14 @@ class Weights:
 
     @contextlib.contextmanager
     def active(self, adapters: Adapters) -> Iterator[PreTrainedModel]:
-        """Yield the model in eval mode with exactly these adapters on; what was on before is on again afterwards."""
+        """Yield the model in eval mode with exactly these adapters on; what was on before is on again afterwards.
+
+        Where there are adapters one thread at a time is inside: a widget's thread runs beside the cells of a notebook.
+        """
+        with contextlib.nullcontext() if self.peft is None else self._switching:
+            yield from self._active(adapters)
+
+    def _active(self, adapters: Adapters) -> Iterator[PreTrainedModel]:
         training = self.model.training
         former = [(layer, layer.disable_adapters, list(layer.active_adapters)) for layer in self.layers()]
         as_wanted = all(off if not adapters else not off and on == list(adapters) for _, off, on in former)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 ROOT = Path(__file__).parents[2]
 FLAGS = (
@@ -145,10 +145,13 @@ class LabPage:
         assert not errors, errors
         return "".join(_text(o.get("text") or o.get("data", {}).get("text/plain", "")) for o in outputs).strip()
 
-    @property
-    def last(self) -> Locator:
-        """Return the last cell's output."""
-        return self.page.locator(".jp-Notebook .jp-CodeCell").last.locator(".jp-Cell-outputWrapper")
+    def reads(self, expression: str, expected: str) -> None:
+        """Assert that Python prints `expected` for an expression, soon: the page is heard beside the cells that run."""
+        for _ in range(30):
+            if (said := self.run(f"print({expression})")) == expected:
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"{expression} is {said}, not {expected}")
 
     def save(self) -> dict[str, Any]:
         """Save the notebook and return what lies on the disk."""

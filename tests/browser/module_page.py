@@ -1,7 +1,7 @@
 """A widget's ES module in a real browser with no Jupyter: a page with a model that only it knows.
 
-The model is anywidget's: get, set, save_changes, on, off, send. Behind it stands either a face (the real Python side: what
-the page saves and sends reaches it at `sync()`, and what it answers reaches the page), or nothing but `saved` and `sent`.
+The model is anywidget's: get, set, save_changes, on, off, send. Behind it stands either a face (the real Python side:
+what the page saves and sends reaches it at `sync()`, and what it answers reaches the page), or just `saved` and `sent`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ BRIDGE = """
 (() => {
   window.tripped = 0;
   const toView = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
-  const fromWire = (x) =>
-    x && typeof x === "object" ? ("$bytes" in x ? toView(x.$bytes)
-      : Array.isArray(x) ? x.map(fromWire) : Object.fromEntries(Object.entries(x).map(([k, v]) => [k, fromWire(v)]))) : x;
+  const fromWire = (x) => {
+    if (!x || typeof x !== "object") return x;
+    if (Array.isArray(x)) return x.map(fromWire);
+    return "$bytes" in x ? toView(x.$bytes) : Object.fromEntries(Object.entries(x).map(([k, v]) => [k, fromWire(v)]));
+  };
   const plain = (x) => (x instanceof DataView ? undefined : x);
   const values = {}, listeners = {}, outbox = [];
   let dirty = new Set();
@@ -37,7 +39,8 @@ BRIDGE = """
       tell(`change:${name}`);
     },
     save_changes: () => {
-      if (dirty.size) outbox.push({ state: Object.fromEntries([...dirty].map((n) => [n, structuredClone(plain(values[n]))])) });
+      const state = Object.fromEntries([...dirty].map((n) => [n, structuredClone(plain(values[n]))]));
+      if (dirty.size) outbox.push({ state });
       dirty = new Set();
     },
     on: (name, f) => (listeners[name] ??= new Set()).add(f),
@@ -63,13 +66,15 @@ BRIDGE = """
 })();
 """
 FOREIGN = """(root) => {
-  const ours = new Set(("SECTION DIV SPAN P B DL DT DD UL LI DETAILS SUMMARY LABEL SELECT OPTION INPUT BUTTON OUTPUT TABLE THEAD TBODY TR TH TD " +
-    "CAPTION CANVAS ARTICLE FIELDSET LEGEND TEXTAREA").split(" "));
+  const ours = new Set(("SECTION ARTICLE DIV SPAN P B DL DT DD UL LI DETAILS SUMMARY CANVAS PROGRESS " +
+    "LABEL FIELDSET LEGEND SELECT OPTION INPUT TEXTAREA BUTTON OUTPUT TABLE CAPTION THEAD TBODY TR TH TD").split(" "));
   const found = [];
   for (const node of root.querySelectorAll("*")) {
     if (!ours.has(node.tagName)) found.push(node.tagName);
     for (const { name, value } of node.attributes) {
-      if (name.startsWith("on") || name === "href" || name === "src" || /javascript:/i.test(value) && name !== "aria-label") found.push(`${node.tagName} ${name}`);
+      const said = name === "aria-label" || name === "title" || name === "placeholder";
+      const acts = name.startsWith("on") || name === "href" || name === "src" || /javascript:/i.test(value);
+      if (acts && !said) found.push(`${node.tagName} ${name}`);
     }
   }
   return found;

@@ -55,7 +55,7 @@ def test_the_widget_covers_its_static_form_and_python_hears_it(counters: LabPage
     live(counters.page, "clicked 0 times")
     counters.page.get_by_role("button", name="clicked 0 times").click()
     live(counters.page, "clicked 1 times")
-    assert counters.run("print(counter.selection)") == "1"
+    counters.reads("counter.selection", "1")
     expect(counters.page.get_by_text("counted 95")).to_be_visible()  # its module failed: its static form stays
 
 

@@ -1,66 +1,53 @@
-"""The token lens in a real browser, its Python side behind a model that only the page knows: hands, keys, eyes, hostility."""
+"""The token lens in a real browser, its Python side behind a model that only the page knows: hands, keys, Python."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.axe import serious_violations
-from tests.browser.module_page import FOREIGN, ModulePage, module_page
-from tests.hostile_texts import EXECUTABLE, HOSTILE_TEXTS
+from tests.browser.lens_page import CARD, classes, click, focused, hover, marked, token
+from tests.browser.module_page import module_page
 from tests.lens_cases import SEARCHES, TEXTS, UNREADABLE, VALUES, searched_flags
-from tests.record_makers import make_diagnosis
-from tests.test_views import harmful_traces, hostile_traces
+from tests.test_views import harmful_traces
 from tests.trace_makers import make_response, make_traces, traces_from_logprobs
 from widgets.lens_settings import LensSettings, counting
 from widgets.token_lens import TokenLens
 from widgets.window import source
-from workbench import figures, legible, views
+from workbench import views
 from workbench.records import TraceSet
 from workbench.views.scales import quantity_named
 
 pytestmark = pytest.mark.browser
-CARD = ".wb-lens-card"
+LISTEN = """() => {
+  window.leaked = 0;
+  document.addEventListener("keydown", (event) => { window.leaked += event.key !== "Shift"; });
+}"""
+NAME = "() => document.activeElement.getAttribute('aria-label')"
+SEARCH = """([searches, values, flags, texts]) => searches.map((said) => [...runSearch(readSearch(said),
+  (name) => values[name].map((x) => x ?? NaN), (name) => flags[name], texts)])"""
+ERRORS = """(all) => all.map((said) => {
+  try { readSearch(said); return ""; } catch (error) { return error.message; }
+})"""
+SECOND = """() => {
+  const el = document.createElement("div");
+  el.id = "other";
+  document.body.append(el);
+  window.module.default.render({ model, el });
+}"""
+MIDDLE = """() => {
+  const box = document.querySelector(".wb-running").getBoundingClientRect();
+  const found = document.elementFromPoint(box.left + 60, box.top + box.height / 2);
+  return Number(found?.closest("[data-position]")?.dataset.position);
+}"""
 
 
 @pytest.fixture(scope="module")
 def traces() -> TraceSet:
     return make_traces("deep", tokens=30)
-
-
-def token(opened: ModulePage, position: int, response: int | None = None) -> Any:
-    where = "" if response is None else f'[data-response="{response}"]'
-    return opened.find(f'[role=option][data-position="{position}"]{where}')
-
-
-def hover(opened: ModulePage, position: int, response: int | None = None) -> None:
-    """Move the mouse onto a token: its last line, where it runs over two."""
-    x, y = token(opened, position, response).evaluate(
-        "(t) => { t.scrollIntoView({ block: 'nearest' }); const r = [...t.getClientRects()].at(-1); return [r.x + r.width / 2, r.y + r.height / 2]; }"
-    )
-    opened.page.mouse.move(x, y)
-
-
-def click(opened: ModulePage, position: int, response: int | None = None) -> None:
-    hover(opened, position, response)
-    opened.page.mouse.down()
-    opened.page.mouse.up()
-
-
-def marked(opened: ModulePage, css: str) -> list[int]:
-    """Return the positions of the tokens of a class."""
-    found = opened.page.eval_on_selector_all(f"#el .{css}[role=option]", "all => all.map((x) => +x.dataset.position)")
-    return [int(p) for p in found]
-
-
-def focused(opened: ModulePage) -> int:
-    return int(opened.page.evaluate("() => +document.activeElement.dataset.position"))
 
 
 # ---------------------------------------------------------------------------------------------- hover, pins, keys
@@ -131,7 +118,7 @@ def test_click_and_enter_pin_and_pins_stand_side_by_side(browser: Browser, trace
 def test_keys_alone_reach_everything_in_the_text(browser: Browser, traces: TraceSet) -> None:
     lens = TokenLens(traces, search="position = 9 or position = 20")
     with module_page(browser, lens.face, width=700) as opened:
-        opened.page.evaluate("() => { window.leaked = 0; document.addEventListener('keydown', (e) => { window.leaked += e.key !== 'Shift'; }); }")
+        opened.page.evaluate(LISTEN)
         opened.find("input.wb-to").focus()
         opened.page.keyboard.press("Tab")  # one stop for all tokens
         leaked = opened.page.evaluate("() => window.leaked")
@@ -145,7 +132,7 @@ def test_keys_alone_reach_everything_in_the_text(browser: Browser, traces: Trace
             press(key)
             assert focused(opened) == position, key
             assert opened.page.evaluate("() => document.activeElement.dataset.lmSuppressShortcuts") == "true"
-            assert opened.page.evaluate("() => document.activeElement.getAttribute('aria-label')").count(f"position {position} of 30")
+            assert f"position {position} of 30" in opened.page.evaluate(NAME)
         press("ArrowDown")
         assert focused(opened) > 9
         press("ArrowUp")
@@ -181,7 +168,7 @@ def test_every_fill_is_that_of_the_static_view(browser: Browser, quantity: str) 
         opened.find("select.wb-fill").select_option(quantity)
         opened.sync()
         assert lens.selection.quantity == quantity
-        got = opened.page.eval_on_selector_all("#el [role=option]", "all => all.map((x) => x.className)")
+        got = classes(opened)
         levels = q.levels(getattr(traces, quantity)[0].astype(np.float64)).tolist()
         shift = traces.logprob_shift_nats[0].tolist()
         for t, name in enumerate(got):
@@ -216,7 +203,7 @@ def test_each_slider_decides_what_counts_and_says_it(browser: Browser, traces: T
             counts = counting(traces, 0, lens.settings).sum(-1)
             some = (np.flatnonzero(counts) + 1).tolist()
             said = opened.find(".wb-counted").inner_text()
-            assert said.startswith(f"{counts.sum():,} alternatives at {len(some)} of 30 positions count as base-favored")
+            assert said.startswith(f"{counts.sum()} alternatives at {len(some)} of 30 positions count as base-favored")
             assert "within the stored top 4" in said
             assert said != before
             assert marked(opened, "wb-match") == some
@@ -250,13 +237,11 @@ def test_only_what_the_sampler_could_pick(browser: Browser, traces: TraceSet) ->
 
 def test_words_and_sentences_are_filled_by_their_mean(browser: Browser) -> None:
     pieces = ("It", " is", " un", "likely", ".", " So", "!", "\n", "日", "本", "<|end|>")
-    rng = np.random.default_rng(3)
-    base, aligned = (np.log(rng.dirichlet(np.full(11, 0.2), 11) + 1e-9) for _ in "ba")
-    base, aligned = (x - np.log(np.exp(x).sum(-1, keepdims=True)) for x in (base, aligned))
-    made = traces_from_logprobs([base], [aligned], [range(11)], [make_response("p", "harmless")], pieces=pieces)
-    special = np.zeros_like(made.special)
-    special[0, 10] = True
-    made = dataclasses.replace(made, special=special)
+    excess = np.array([[0.8, 0, 0.1, 0, 0.4, 0.6, 0, 0.95, 0.9, 0.02, 0.3]], np.float32)
+    base = np.log(np.full((11, 11), 1 / 11))
+    made = traces_from_logprobs([base], [base], [range(11)], [make_response("p", "harmless")], pieces=pieces)
+    special = np.arange(11)[None] == 10
+    made = dataclasses.replace(made, special=special, excess_mass=excess, retention=1 - excess)
     lens = TokenLens(made)
     words = [[0], [1], [2, 3, 4], [5, 6], [7], [8], [9], [10]]
     sentences = [[0, 1, 2, 3, 4], [5, 6, 7], [8, 9], [10]]
@@ -268,7 +253,7 @@ def test_words_and_sentences_are_filled_by_their_mean(browser: Browser) -> None:
             assert lens.settings.granularity == granularity
             means = np.concatenate([np.full(len(u), made.excess_mass[0, u].astype(np.float64).mean()) for u in units])
             expected = [q.css(int(level)) for level in q.levels(means)]
-            got = opened.page.eval_on_selector_all("#el [role=option]", "all => all.map((x) => x.className)")
+            got = classes(opened)
             assert ["".join(re.findall(r"wb-orange\d", name)) for name in got] == expected
             assert f"mean over each {granularity}" in opened.find(".wb-legends").inner_text()
             hover(opened, 4)
@@ -282,21 +267,15 @@ def test_words_and_sentences_are_filled_by_their_mean(browser: Browser) -> None:
 
 
 def test_the_page_reads_the_search_language_as_python_does(browser: Browser) -> None:
-    module = source("lens_search.js") + "\nexport default { render() { window.readSearch = readSearch; window.runSearch = runSearch; } };"
+    opening = "export default { render() { Object.assign(window, { readSearch, runSearch }); } };"
+    module = f"{source('lens_search.js')}\n{opening}"
     with module_page(browser, module=module) as opened:
         values = {name: [None if np.isnan(x) else x for x in array.tolist()] for name, array in VALUES.items()}
         flags = {name: np.asarray(array).tolist() for name, array in searched_flags().items()}
-        found = opened.page.evaluate(
-            """([searches, values, flags, texts]) => searches.map((said) => [...runSearch(
-                readSearch(said), (name) => values[name].map((x) => x ?? NaN), (name) => flags[name], texts)])""",
-            [[said for said, _ in SEARCHES], values, flags, list(TEXTS)],
-        )
+        found = opened.page.evaluate(SEARCH, [[said for said, _ in SEARCHES], values, flags, list(TEXTS)])
         for (said, positions), marks in zip(SEARCHES, found, strict=True):
             assert [i + 1 for i, mark in enumerate(marks) if mark] == positions, said
-        errors = opened.page.evaluate(
-            "(all) => all.map((said) => { try { readSearch(said); return ''; } catch (error) { return error.message; } })",
-            [said for said, _ in UNREADABLE],
-        )
+        errors = opened.page.evaluate(ERRORS, [said for said, _ in UNREADABLE])
         assert errors == [message for _, message in UNREADABLE]
 
 
@@ -319,7 +298,7 @@ def test_search_next_previous_and_its_error_in_place(browser: Browser, traces: T
         assert lens.selection.position == positions[-1]
         box.fill("base p >")
         error = opened.find(".wb-search-error")
-        expect(error).to_have_text("the search cannot be read at character 9: expected a number or a value such as “base p”, found the end")
+        expect(error).to_have_text(dict(UNREADABLE)["base p >"])
         expect(box).to_have_attribute("aria-invalid", "true")
         assert box.get_attribute("aria-describedby") == error.get_attribute("id")
         assert marked(opened, "wb-match") == []
@@ -441,7 +420,7 @@ def test_positions_are_selected_by_map_fields_and_text(browser: Browser, traces:
     with module_page(browser, lens.face) as opened:
         box = opened.find(".wb-map").bounding_box()
         assert box is not None
-        mouse, at = opened.page.mouse, lambda p: box["x"] + (p - 0.5) / 30 * box["width"]  # noqa: E731
+        mouse, at = opened.page.mouse, lambda p: box["x"] + (p - 0.5) / 30 * box["width"]
         mouse.move(at(6), box["y"] + 5)
         mouse.down()
         mouse.move(at(9), box["y"] + 5)
@@ -507,9 +486,7 @@ def test_a_growing_record_keeps_controls_focus_and_text(browser: Browser) -> Non
 def test_two_views_of_a_lens_show_the_same(browser: Browser, traces: TraceSet) -> None:
     lens = TokenLens(traces)
     with module_page(browser, lens.face) as opened:
-        opened.page.evaluate(
-            "() => { const el = document.createElement('div'); el.id = 'other'; document.body.append(el); window.module.default.render({ model, el }); }"
-        )
+        opened.page.evaluate(SECOND)
         click(opened, 5)
         expect(opened.page.locator('#other [data-position="5"][aria-selected=true]')).to_have_count(1)
         opened.page.locator("#other .wb-search").fill("position = 3")
@@ -529,240 +506,18 @@ def test_a_long_text_is_built_as_it_comes_near_and_its_end_can_be_reached(browse
         opened.page.evaluate("() => { window.requestIdleCallback = () => 0; }")
         opened.tell(columns=[*lens.face.columns])  # drawn again, with nothing built for lack of anything to do
         assert opened.find("[role=option]").count() < 4_000
-        opened.page.evaluate("() => { const t = document.querySelector('.wb-running'); t.scrollTop = t.scrollHeight / 2; }")
+        opened.find(".wb-running").evaluate("(text) => { text.scrollTop = text.scrollHeight / 2; }")
         opened.page.wait_for_timeout(300)
-        seen = opened.page.evaluate(
-            """() => { const box = document.querySelector(".wb-running").getBoundingClientRect();
-            return document.elementFromPoint(box.left + 60, box.top + box.height / 2)?.closest("[data-position]")?.dataset.position; }"""
-        )
+        seen = opened.page.evaluate(MIDDLE)
         assert 5_000 < int(seen) < 15_000
         token(opened, 1).evaluate("(x) => x.focus()")
         opened.page.keyboard.press("End")
         assert focused(opened) == 20_000
+        lens.set(search="position > 19990 or position < 9")  # far blocks are painted when they come near
+        opened.sync()
+        assert marked(opened, "wb-match") == list(range(19_991, 20_001))
+        opened.find(".wb-running").evaluate("(text) => { text.scrollTop = 0; }")
+        expect(token(opened, 5)).to_have_class(re.compile("wb-match"))
+        opened.page.keyboard.press("End")
         expect(token(opened, 20_000)).to_be_in_viewport()
         opened.assert_clean()
-
-
-# ---------------------------------------------------------------------------------------------- look
-
-
-LOOKS = [
-    ("light", None, "rgb(255, 255, 255)"),
-    ("dark", None, "rgb(17, 17, 17)"),
-    ("light", "dark", "rgb(17, 17, 17)"),  # JupyterLab's theme wins over the system's
-    ("dark", "light", "rgb(255, 255, 255)"),
-]
-
-
-@pytest.mark.parametrize(("scheme", "theme", "paper"), LOOKS)
-@pytest.mark.parametrize("width", [1280, 700])
-def test_it_follows_the_theme_and_fits(browser: Browser, traces: TraceSet, scheme: Any, theme: Any, paper: str, width: int) -> None:
-    lens = TokenLens(traces, search="base-favored", minimum_base=0.1)
-    lens.pin(2, 7)
-    with module_page(browser, lens.face, scheme=scheme, theme=theme, width=width) as opened:
-        assert opened.page.evaluate("() => getComputedStyle(document.querySelector('.wb-lens')).backgroundColor") == paper
-        assert opened.page.evaluate("() => document.documentElement.scrollWidth") <= width
-        hover(opened, 9)
-        card = opened.find(CARD).bounding_box()
-        assert card is not None
-        assert card["x"] >= 0
-        assert card["x"] + card["width"] <= width
-        assert opened.page.evaluate(AA) == []
-        opened.assert_clean()
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious(browser: Browser, traces: TraceSet, theme: Any) -> None:
-    lens = TokenLens(traces, beside=(1, 2), search="base p >= 0 and kl > 0.5", minimum_base=0.1, only_sampled=True)
-    lens.pin(3)
-    covered = TokenLens(harmful_traces(), granularity="word")
-    for shown in (lens, covered):
-        with module_page(browser, shown.face, theme=theme) as opened:
-            for details in opened.find("summary").all():
-                details.click()
-            token(opened, 2).first.evaluate("(x) => x.focus()")
-            assert serious_violations(opened.page, "#el .wb-lens") == []
-            opened.assert_clean()
-
-
-AA = """
-() => {
-  const parse = (text) => (text.match(/[0-9.]+/g) ?? []).map(Number);
-  const light = ([r, g, b]) => {
-    const [x, y, z] = [r, g, b].map((c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
-  };
-  const paper = (node) => {
-    for (; node; node = node.parentElement) {
-      const colour = parse(getComputedStyle(node).backgroundColor);
-      if (colour.length === 3 || colour[3] > 0.99) return colour;
-    }
-    return [255, 255, 255];
-  };
-  const poor = [];
-  for (const node of document.querySelectorAll("#el *")) {
-    if (![...node.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()) || !node.checkVisibility()) continue;
-    if (node.matches(":disabled, .wb-hid, option")) continue;
-    const [a, b] = [light(parse(getComputedStyle(node).color)), light(paper(node))].sort((x, y) => y - x);
-    if ((a + 0.05) / (b + 0.05) < 4.5) poor.push(`${node.className} ${node.textContent.slice(0, 20)} ${(a + 0.05) / (b + 0.05)}`);
-  }
-  return poor;
-}
-"""
-
-
-def test_colours_on_the_map_change_with_the_theme(browser: Browser, traces: TraceSet) -> None:
-    with module_page(browser, TokenLens(traces).face, theme="light") as opened:
-        pixel = """() => { const c = document.querySelector(".wb-map"); return [...c.getContext("2d").getImageData(2, 3, 1, 1).data].join(); }"""
-        before = opened.page.evaluate(pixel)
-        opened.page.evaluate("() => document.body.setAttribute('data-jp-theme-light', 'false')")
-        opened.page.wait_for_function(f"(before) => ({pixel})() !== before", arg=before)
-
-
-def test_forced_colours_and_reduced_motion_are_honoured(browser: Browser, traces: TraceSet) -> None:
-    with module_page(browser, TokenLens(traces).face, forced_colors="active", reduced_motion="reduce") as opened:
-        token(opened, 3).focus()
-        assert opened.page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle") == "solid"
-        assert opened.page.evaluate("() => getComputedStyle(document.activeElement).transitionDuration") == "0s"
-        fill = "() => getComputedStyle(document.querySelector('[data-position=\"5\"]')).backgroundColor"
-        assert opened.page.evaluate(fill) == "rgb(255, 255, 255)"
-        opened.assert_clean()
-
-
-# ---------------------------------------------------------------------------------------------- without a kernel
-
-
-def test_the_interactive_page_works_with_no_kernel_and_no_network(browser: Browser, traces: TraceSet, tmp_path: Path) -> None:
-    lens = TokenLens(traces, 1)
-    path = tmp_path / "lens.html"
-    path.write_text(f"<!doctype html><meta charset=utf-8><title>lens</title>{lens.to_html(interactive=True)}", "utf-8")
-    page = browser.new_page()
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
-    page.on("request", lambda r: None if r.url.startswith(("file:", "blob:")) else problems.append(r.url))
-    page.goto(path.as_uri())
-    page.locator('.wb-lens [data-position="4"]').click()
-    expect(page.locator(".wb-lens .wb-pin")).to_have_count(1)
-    expect(page.locator(".wb-still")).to_be_hidden()
-    expect(page.locator("select.wb-response")).to_have_count(0)
-    page.locator(".wb-lens .wb-search").fill("position < 4")
-    expect(page.locator(".wb-found")).to_have_text("3 tokens match")
-    assert problems == []
-    page.close()
-    context = browser.new_context(java_script_enabled=False)
-    still = context.new_page()
-    still.goto(path.as_uri())
-    expect(still.locator(".wb-tokens .wb-text")).to_be_visible()
-    expect(still.locator(".wb-lens")).to_have_count(0)
-    context.close()
-
-
-def test_revealing_in_an_exported_page_is_there_only_when_asked_for(browser: Browser, tmp_path: Path) -> None:
-    path = tmp_path / "lens.html"
-    page = browser.new_page()
-    for harmful_text, buttons in (("auto", 0), ("blur", 1)):
-        lens = TokenLens(harmful_traces(), harmful_text=harmful_text)  # type: ignore[arg-type]
-        path.write_text(f"<!doctype html><meta charset=utf-8>{lens.to_html(interactive=True)}", "utf-8")
-        page.goto(path.as_uri())
-        expect(page.locator(".wb-lens")).to_have_count(1)
-        expect(page.locator(".wb-reveal-button")).to_have_count(buttons)
-    page.locator(".wb-reveal-button").click()
-    expect(page.locator('.wb-lens [data-position="3"]')).to_have_text(" glimmer")
-    page.close()
-
-
-# ---------------------------------------------------------------------------------------------- hostile texts
-
-
-def test_hostile_text_is_text_in_the_widget(browser: Browser) -> None:
-    made = hostile_traces()
-    lens = TokenLens(made, arms={0: EXECUTABLE[0]})
-    with module_page(browser, lens.face) as opened:
-        texts = opened.page.eval_on_selector_all("#el [role=option]", "all => all.map((x) => x.textContent)")
-        for t, (text, said) in enumerate(zip(HOSTILE_TEXTS, texts, strict=True)):
-            assert said == (legible.label(text) if made.special[0, t] else legible.prose(text)), t
-        cards = opened.page.evaluate(
-            """() => [...document.querySelectorAll("#el [role=option]")].map((token) => {
-              token.dispatchEvent(new MouseEvent("mouseover", { bubbles: true }));
-              return document.querySelector(".wb-card-token").textContent; })"""
-        )
-        assert cards == [legible.label(text) if text else legible.label(text) for text in HOSTILE_TEXTS]
-        for position in range(1, len(HOSTILE_TEXTS) + 1, 12):
-            token(opened, position).evaluate("(x) => { x.focus(); }")
-            opened.page.keyboard.press("Enter")
-        for granularity in ("word", "sentence"):
-            opened.find("select.wb-granularity").select_option(granularity)
-        opened.find(".wb-search").fill('"<img src=x onerror=window.tripped=1>"')
-        expect(opened.find(".wb-found")).to_contain_text("match")
-        opened.sync(300)
-        opened.page.wait_for_timeout(200)
-        assert opened.find(".wb-pin").count() == len(range(1, len(HOSTILE_TEXTS) + 1, 12))
-        opened.assert_clean()
-
-
-def test_an_unsafe_renderer_trips_the_same_detector(browser: Browser) -> None:
-    unsafe = "export default { render({ model, el }) { for (const text of model.get('texts')) { const box = document.createElement('div'); box.innerHTML = text; el.append(box); } } }"
-    with module_page(browser, module=unsafe, state={"texts": [t for t in EXECUTABLE if "http" not in t]}) as opened:
-        opened.page.wait_for_function("() => window.tripped")
-        assert opened.tripped()
-        assert opened.foreign()
-        with pytest.raises(AssertionError):
-            opened.assert_clean()
-    with module_page(browser, module=unsafe, state={"texts": ["<img src=https://example.invalid/pixel.png>"]}) as opened:
-        opened.page.wait_for_timeout(200)
-        assert any("request https://example.invalid" in said for said in opened.problems)
-
-
-def test_hostile_text_is_text_in_the_static_and_the_interactive_page(browser: Browser, tmp_path: Path) -> None:
-    path = tmp_path / "lens.html"
-    page = browser.new_page()
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda r: None if r.url.startswith(("file:", "blob:")) else problems.append(r.url))
-    page.on("dialog", lambda d: (problems.append("dialog"), d.dismiss()))
-    for interactive in (False, True):
-        said = TokenLens(hostile_traces()).to_html(interactive=interactive)
-        path.write_text(f"<!doctype html><meta charset=utf-8><title>x</title><body><main>{said}</main>", "utf-8")
-        page.goto(path.as_uri())
-        if interactive:
-            expect(page.locator(".wb-lens")).to_have_count(1)
-            assert page.evaluate(FOREIGN, page.query_selector(".wb-lens")) == []
-        for t in page.locator(".wb-tokens .t" if not interactive else ".wb-lens .wb-t").all()[:200:25]:
-            t.hover(force=True)
-        assert not page.evaluate("() => Boolean(window.tripped)")
-        assert len(page.query_selector_all("img, iframe, object, embed, link, base, form")) == 0
-    assert problems == []
-    page.close()
-
-
-def test_hostile_text_is_text_in_plotly_s_hover(browser: Browser, tmp_path: Path) -> None:
-    few = 24
-    diagnosis = make_diagnosis(make_traces())
-    path, page, problems = tmp_path / "figure.html", browser.new_page(), list[str]()
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda r: None if r.url.startswith(("file:", "blob:", "data:")) else problems.append(r.url))
-    path.write_text(f"<!doctype html><meta charset=utf-8><title>x</title>{figures.plotlyjs_tag()}<div id=plot>", "utf-8")
-    page.goto(path.as_uri())
-    for part in range(0, len(HOSTILE_TEXTS), few):
-        texts = HOSTILE_TEXTS[part : part + few]
-        frequencies = tuple(
-            dataclasses.replace(diagnosis.frequencies[0], token_id=i, label=text) for i, text in enumerate(texts)
-        )
-        figure = figures.base_favored_frequencies(dataclasses.replace(diagnosis, frequencies=frequencies), limit=few)
-        figure.update_layout(height=3_000)  # plotly leaves out hover labels that would overlap
-        hovered = page.evaluate(
-            """async ([spec, config]) => {
-            await Plotly.newPlot("plot", spec.data, spec.layout, config);
-            const plot = document.getElementById("plot");
-            Plotly.Fx.hover(plot, spec.data.flatMap((d, curveNumber) => [...d.y].map((_, pointNumber) => ({ curveNumber, pointNumber }))));
-            await new Promise((done) => setTimeout(done, 120)); // plotly waits 50 ms between hovers
-            return [...plot.querySelectorAll(".hoverlayer text")].map((x) => x.textContent); }""",
-            [figures.figure_spec(figure), dict(figures.CONFIG)],
-        )
-        for text in texts:
-            assert any(legible.label(text)[:12] in said for said in hovered), text
-        assert page.evaluate("() => [...document.querySelectorAll('#plot *')].filter((x) => /^(img|iframe|script|a|image|foreignobject|use)$/i.test(x.tagName)).length") == 0
-        assert not page.evaluate("() => Boolean(window.tripped)")
-    assert problems == []
-    page.close()

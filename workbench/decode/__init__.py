@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from workbench.decode.config import METHODS, PenaltyConfig, check_generates, undertrained
+from workbench.decode.config import METHODS, DecodeConfig, PenaltyConfig, check_generates, undertrained
 from workbench.decode.ledger import Entry
 from workbench.decode.model import PenalisedModel
-from workbench.decode.penalised import DecodeConfig, NextToken, decode, next_token
+from workbench.decode.penalised import NextToken, decode, next_token
 from workbench.decode.penalty import leverage, leverage_bound, penalise, risk, strengths
 from workbench.decode.processor import PenaltyProcessor
 from workbench.decode.starts import Start

@@ -1,14 +1,15 @@
-"""Which penalty, how strong, and where: PenaltyConfig, the same for generation, sweeps and training."""
+"""Which penalty, how strong, and where (PenaltyConfig), and how to continue under it (DecodeConfig)."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
 
 from workbench.errors import ParameterError
+from workbench.generate import GenerateConfig
 from workbench.records import Diagnosis
 
 Method = Literal["none", "one_sided", "two_sided", "safe_decoding"]
@@ -126,6 +127,33 @@ class PenaltyConfig:
         if wrong or not any(self.retention):
             what = f"holds {wrong[0]!r}" if wrong else "is 0 everywhere"
             raise ParameterError(f"retention {what}; it must be from 0 to 1 at each position, and not always 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeConfig:
+    """Say how to continue under a penalty.
+
+    `generation` is how tokens are chosen, as for `generate`. `prefix_tokens` gives each response the first tokens of
+    the prompt's own response, `prefill` the same text for all; both count as positions of the response. `shown_k`
+    entries of the most likely tokens, with and without the penalty, are kept for every token; 0 keeps none.
+    """
+
+    penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
+    generation: GenerateConfig = field(default_factory=GenerateConfig)
+    prefix_tokens: int = 0
+    prefill: str = ""
+    system_prompt: str | None = None
+    shown_k: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("prefix_tokens", "shown_k"):
+            if getattr(self, name) < 0:
+                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be at least 0")
+        if self.prefix_tokens and self.prefill:
+            raise ParameterError(
+                f"prefix_tokens={self.prefix_tokens} and prefill={self.prefill[:40]!r} were both given: a response "
+                "starts with one of them"
+            )
 
 
 def check_generates(config: PenaltyConfig) -> None:

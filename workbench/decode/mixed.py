@@ -90,7 +90,7 @@ def mixed(pair: ModelPair) -> Iterator[MixedPass | None]:
 def _can_mix(one: Weights, base: Adapters, aligned: Adapters) -> bool:
     from peft.tuners.lora import Linear
 
-    if getattr(one.model, "hf_device_map", None):
+    if any(hasattr(module, "_hf_hook") for module in one.model.modules()):  # offloaded, or on several devices
         return False
     wanted = {*base, *aligned}
     for layer in one.layers():

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.decode.config import PenaltyConfig, check_generates
-from workbench.decode.penalised import DecodeConfig, OnEntry, decode
+from workbench.decode.config import DecodeConfig, PenaltyConfig, check_generates
+from workbench.decode.penalised import OnEntry, decode
 from workbench.decode.processor import PenaltyProcessor
 from workbench.decode.starts import Contexts, Start
 from workbench.errors import ParameterError

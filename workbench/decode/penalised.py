@@ -4,65 +4,28 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from workbench.decode.config import PenaltyConfig, check_generates
+from workbench.decode.config import DecodeConfig, PenaltyConfig, check_generates
+from workbench.decode.continuations import Made, assembled
 from workbench.decode.ledger import Account, Entry, measure
 from workbench.decode.mixed import MixedPass, mixed
 from workbench.decode.paired import OnePass, PairedSteps, TwoPasses
 from workbench.decode.starts import Contexts, Start, check_room, starts_of
 from workbench.decode.steps import PenalisedSteps, distributions
-from workbench.errors import ParameterError
-from workbench.generate import STOPS, GenerateConfig, Generation, Row, draw, generation_keys, in_batches, sampler
+from workbench.generate import STOPS, Generation, Row, draw, generation_keys, in_batches, sampler
 from workbench.pair import ModelPair
-from workbench.pieces import Pieces
 from workbench.prompts import PromptSet
 from workbench.provenance import Stopwatch, settings_of
-from workbench.records import LEDGER, Continuation, Continuations
+from workbench.records import LEDGER, Continuations
 from workbench.store import Entry as Stored
 from workbench.store import Store, key_of
 
 OnEntry = Callable[[int, Entry], None]
-COUNTS = ("rank_base", "rank_aligned")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecodeConfig:
-    """Say how to continue under a penalty.
-
-    `generation` is how tokens are chosen, as for `generate`. `prefix_tokens` gives each response the first tokens of
-    the prompt's own response, `prefill` the same text for all; both count as positions of the response. `shown_k`
-    entries of the most likely tokens, with and without the penalty, are kept for every token; 0 keeps none.
-    """
-
-    penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
-    generation: GenerateConfig = field(default_factory=GenerateConfig)
-    prefix_tokens: int = 0
-    prefill: str = ""
-    system_prompt: str | None = None
-    shown_k: int = 10
-
-    def __post_init__(self) -> None:
-        for name in ("prefix_tokens", "shown_k"):
-            if getattr(self, name) < 0:
-                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be at least 0")
-        if self.prefix_tokens and self.prefill:
-            raise ParameterError(
-                f"prefix_tokens={self.prefix_tokens} and prefill={self.prefill[:40]!r} were both given: a response "
-                "starts with one of them"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Made:
-    """One continuation with its ledger."""
-
-    generation: Generation
-    account: Account
 
 
 def decode(
@@ -104,7 +67,7 @@ def decode(
     check_room(pair, starts)
     made = _continued(pair, starts, config, on_token, Store(None) if store is None else store, what)
     named = contexts if isinstance(contexts, PromptSet) else None
-    return _assembled(pair, starts, made, config, named, notes, watch)
+    return assembled(pair, starts, made, config, named, notes, watch)
 
 
 def _continued(
@@ -114,7 +77,7 @@ def _continued(
     on_token: OnEntry | None,
     store: Store,
     what: str | None,
-) -> list[_Made]:
+) -> list[Made]:
     drawing = config.generation
     seeds = generation_keys(pair, "aligned", [s.aligned_ids() for s in starts], drawing)
     settings = {k: v for k, v in settings_of(drawing).items() if k != "batch_tokens"}
@@ -131,7 +94,7 @@ def _continued(
                 for t, token in enumerate(before.generation.ids):
                     on_token(i, before.account.entry(t, token))
 
-    def work(rows: list[int], finished: Callable[[int, _Made], None]) -> None:
+    def work(rows: list[int], finished: Callable[[int, Made], None]) -> None:
         drawn = [Row(index=i, limit=limits[i], sampler=sampler(drawing, seeds[i])) for i in rows]
         base, aligned = [starts[i].base_ids() for i in rows], [starts[i].aligned_ids() for i in rows]
         steps = PenalisedSteps(
@@ -149,7 +112,7 @@ def _continued(
             drawn,
             drawing,
             on_token=None if on_token is None else lambda i, token: on_token(i, steps.last(i, token)),
-            finished=lambda i, g: finished(i, _Made(generation=g, account=steps.account(i))),
+            finished=lambda i, g: finished(i, Made(generation=g, account=steps.account(i))),
         )
 
     with torch.inference_mode(), contextlib.ExitStack() as stack:
@@ -177,137 +140,15 @@ def _paired(
     return TwoPasses(pair, base, aligned, rows) if run is None else OnePass(pair, run, base, aligned, rows)
 
 
-def _entry(made: _Made) -> dict[str, np.ndarray]:
+def _entry(made: Made) -> dict[str, np.ndarray]:
     arrays = {"ids": np.array(made.generation.ids, np.int32), "stop": np.array([STOPS.index(made.generation.stop)])}
     return {**arrays, **vars(made.account)}
 
 
-def _read(stored: Stored) -> _Made:
+def _read(stored: Stored) -> Made:
     account = Account(**{name: stored[name] for name in Account.__dataclass_fields__})
     generation = Generation(ids=tuple(stored["ids"].tolist()), stop=STOPS[int(stored["stop"][0])])
-    return _Made(generation=generation, account=account)
-
-
-# ------------------------------------------------------------------------------------------------- the record
-
-
-def _assembled(
-    pair: ModelPair,
-    starts: Sequence[Start],
-    made: Sequence[_Made],
-    config: DecodeConfig,
-    prompts: PromptSet | None,
-    notes: list[str],
-    watch: Stopwatch,
-) -> Continuations:
-    rows, width = len(made), max((len(m.generation.ids) for m in made), default=0)
-    shown = 2 * min(config.shown_k, pair.vocab)
-
-    def padded(fill: float | int | bool, dtype: type, *axes: int) -> np.ndarray:
-        return np.full((rows, width, *axes), fill, dtype)
-
-    ids, plain, mask = padded(-1, np.int32), padded(-1, np.int32), padded(False, np.bool_)
-    partial, special, position = padded(False, np.bool_), padded(False, np.bool_), padded(0, np.int32)
-    topk, logprobs = padded(-1, np.int32, shown), padded(np.nan, np.float32, shown, 3)
-    numbers = {name: padded(0, np.int32) if name in COUNTS else padded(np.nan, np.float32) for name in LEDGER}
-    display = Pieces(pair.tokenizer)
-    texts: list[tuple[str, ...]] = []
-    rows_made: list[Continuation] = []
-    for n, (start, m) in enumerate(zip(starts, made, strict=True)):
-        size = len(m.generation.ids)
-        pieces = display.sequence(m.generation.ids, context=start.aligned_ids())
-        texts.append(tuple(piece.text for piece in pieces))
-        text = "".join(texts[-1][:-1] if m.generation.stop == "end" else texts[-1])
-        rows_made.append(_continuation(pair, start, m.generation, text, display, config))
-        if not size:
-            continue
-        ids[n, :size], plain[n, :size], mask[n, :size] = m.generation.ids, m.account.plain_ids, True
-        partial[n, :size] = [piece.partial for piece in pieces]
-        special[n, :size] = [piece.special for piece in pieces]
-        position[n, :size] = m.account.position
-        topk[n, :size], logprobs[n, :size] = m.account.topk_ids, m.account.topk_logprobs
-        for name, values in zip(LEDGER, m.account.numbers.T, strict=True):
-            numbers[name][n, :size] = values
-    label_ids = np.unique(np.concatenate((ids.ravel(), plain.ravel(), topk.ravel())))
-    label_ids = label_ids[label_ids >= 0].astype(np.int32)
-    safe = config.penalty.method == "safe_decoding"
-    original, expert = (f"base of {pair.name}", f"aligned of {pair.name}") if safe else (None, None)
-    notes = notes + _said(pair, starts, made, config)
-    return Continuations(
-        run=watch.record(
-            resolved={
-                "pair": pair.name,
-                "template_mode": pair.template_mode,
-                "dtype": str(pair.dtype).removeprefix("torch."),
-                "pair_notes": pair.notes,
-                **({} if prompts is None else {"prompts": prompts.name, "prompts_source": prompts.source}),
-            },
-            seed=config.generation.seed,
-            device=str(pair.device),
-            fingerprint=pair.fingerprint,
-        ),
-        prompt_set="in memory" if prompts is None else prompts.name,
-        classroom_safe=prompts is not None and prompts.classroom_safe,
-        template_mode=pair.template_mode,
-        penalty=settings_of(config.penalty),
-        generation=settings_of(config.generation),
-        original=original,
-        expert=expert,
-        notes=tuple(notes),
-        continuations=tuple(rows_made),
-        pieces=tuple(texts),
-        token_ids=ids,
-        mask=mask,
-        partial=partial,
-        special=special,
-        position=position,
-        plain_ids=plain,
-        topk_ids=topk,
-        topk_logprob_base_nats=np.ascontiguousarray(logprobs[..., 0]),
-        topk_logprob_aligned_nats=np.ascontiguousarray(logprobs[..., 1]),
-        topk_logprob_penalised_nats=np.ascontiguousarray(logprobs[..., 2]),
-        label_ids=label_ids,
-        labels=tuple(display.label(i) for i in label_ids.tolist()),
-        **numbers,
-    )
-
-
-def _continuation(
-    pair: ModelPair, start: Start, made: Generation, text: str, display: Pieces, config: DecodeConfig
-) -> Continuation:
-    p = start.prompt
-    given = display.sequence(start.prefix, context=start.aligned)
-    return Continuation(
-        name=start.name if p is None else p.id,
-        prompt=pair.decode(start.aligned) if p is None else p.prompt,
-        label="unlabelled" if p is None else p.label,
-        category=None if p is None else p.category,
-        pair_id=None if p is None else p.pair_id,
-        system_prompt=config.system_prompt,
-        context_tokens=len(start.aligned),
-        prefix_tokens=len(start.prefix),
-        prefix="".join(piece.text for piece in given),
-        text=text,
-        stop=made.stop,
-    )
-
-
-def _said(pair: ModelPair, starts: Sequence[Start], made: Sequence[_Made], config: DecodeConfig) -> list[str]:
-    notes = []
-    full = [(s, m) for s, m in zip(starts, made, strict=True) if m.generation.stop == "context"]
-    if full:
-        s, m = full[0]
-        notes.append(
-            f"{len(full)} of {len(made)} continuations filled the model's context of {pair.context_length:,} tokens "
-            f"before max_tokens={config.generation.max_tokens}, and end there: the first is {s.name}, after "
-            f"{len(m.generation.ids)} tokens."
-        )
-    if config.penalty.method == "safe_decoding":
-        notes.append(
-            f"SafeDecoding: original is base and expert is aligned of {pair.name!r}. Where its strength is 0 the "
-            "original continues alone."
-        )
-    return notes
+    return Made(generation=generation, account=account)
 
 
 # ------------------------------------------------------------------------------------------------ one position

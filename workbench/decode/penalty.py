@@ -46,7 +46,7 @@ def penalise(
     Where alpha_t is 0 that is `aligned` itself, bit for bit (`base`, the original, for SafeDecoding). A token that a
     model rules out (-inf) counts as LOGPROB_FLOOR in differences, so that they stay finite. A row that is no
     distribution (NaN, or -inf throughout) comes back as NaN, or as it came where alpha_t is 0. Any finite strength is
-    taken, below -1 too: what no generator may do can be looked at here.
+    taken, below -1 too: what no generator may do can be looked at here. Raises ParameterError for unequal widths.
     """
     return penalise_fully(base, aligned, config, position=position).logprobs
 
@@ -59,6 +59,7 @@ def penalise_fully(
     position: int | Int[Tensor, "*rows"] = 1,
 ) -> Penalised:
     """Return what `penalise` does, with alpha_t and risk_t."""
+    check_width(base, aligned)
     alpha, found = strengths(base, aligned, config, position=position)
     plain = base if config.method == "safe_decoding" else aligned
     nothing = alpha == 0.0
@@ -72,6 +73,15 @@ def penalise_fully(
     if bool(nothing.any()):
         changed = torch.where(nothing.unsqueeze(-1), plain, changed)
     return Penalised(logprobs=changed, strength=alpha, risk=found)
+
+
+def check_width(base: Tensor, aligned: Tensor) -> None:
+    """Raise ParameterError where the two are not over one vocabulary."""
+    if base.shape != aligned.shape:
+        raise ParameterError(
+            f"base is {tuple(base.shape)} and aligned {tuple(aligned.shape)}: a penalty compares them token by token; "
+            "cut both to the vocabulary that they share (a pair's `vocab`) before log_softmax"
+        )
 
 
 def _contrast(

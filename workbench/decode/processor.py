@@ -42,6 +42,9 @@ class PenaltyProcessor(LogitsProcessor):
             raise ParameterError(f"prefix_tokens is {prefix_tokens}; it must be at least 0")
         self._pair, self._penalty, self._given, self._prefix = pair, penalty, attention_mask, prefix_tokens
         self._seen: Tensor | None = None  # the ids whose keys and values base's cache holds
+        self._cache = pair.new_cache("base")
+        self._mask = torch.empty(0, 0, dtype=torch.long)
+        self._prompt_width = 0
 
     def __call__(
         self, input_ids: Int[Tensor, "batch context"], scores: Float[Tensor, "batch rows"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from workbench.errors import ContextOverflow, ParameterError, PromptError
 from workbench.pair import ModelPair
@@ -55,7 +56,8 @@ def starts_of(
                 "put the tokens into Start(aligned=..., prefix=...)"
             )
         starts = [
-            c if isinstance(c, Start) else Start(name=f"context {n + 1}", aligned=tuple(c)) for n, c in enumerate(given)
+            c if isinstance(c, Start) else Start(name=f"context {n + 1}", aligned=tuple(cast(Sequence[int], c)))
+            for n, c in enumerate(given)
         ]
         for n, s in enumerate(starts):
             if not s.aligned_ids() or not s.base_ids():

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from workbench.figures.curves import curves, panel
 from workbench.figures.frequencies import base_favored_frequencies
+from workbench.figures.frontier import penalty_frontier, penalty_leverage
 from workbench.figures.gradients import gradients
 from workbench.figures.heat_map import retention_heat_map
 from workbench.figures.page import CONFIG, figure_html, figure_spec, plotlyjs_tag
+from workbench.figures.scorecard import safety_capability, success_by_prefix
 
 __all__ = [
     "CONFIG",
@@ -20,6 +22,10 @@ __all__ = [
     "figure_spec",
     "gradients",
     "panel",
+    "penalty_frontier",
+    "penalty_leverage",
     "plotlyjs_tag",
     "retention_heat_map",
+    "safety_capability",
+    "success_by_prefix",
 ]

@@ -146,7 +146,8 @@ class PenaltyCheck(Record):
     """Hold a penalty against aligned on prompts that it was not chosen on: differences with their intervals.
 
     `asr_reduction` is 1 - ASR / ASR of aligned after `prefix_tokens` given tokens (bootstrap over prompts); the other
-    differences are penalised minus aligned on the same prompts, 1 = 100 points. None where a judge cannot say.
+    differences are penalised minus aligned on the same prompts, 1 = 100 points. None where a judge cannot say. `holds`
+    goes by the values, `sure` by the whole intervals.
     """
 
     penalty: str
@@ -161,6 +162,7 @@ class PenaltyCheck(Record):
     refusal_change: Estimate
     p_value: float
     holds: bool
+    sure: bool
     sentences: tuple[str, ...]
 
 
@@ -169,14 +171,15 @@ class PenaltyLook(Record):
     """Hold the next-token distributions at one position: one column for base, for aligned and for each strength.
 
     `probability` is (token, column) of the likeliest tokens of any column, `rest` what all others have. `leverage` is
-    TV(column, aligned), `bound` the largest that this penalty can reach there, NaN where it has no limit. `label` is
-    the prompt's, `before` the response so far.
+    TV(column, aligned), `bound` the largest that this penalty can reach there, None where it has no limit. `label` is
+    the prompt's, `before` the response so far, `penalty` what is tried at each strength, in words.
     """
 
     prompt: str
     label: Label
     classroom_safe: bool
     before: str
+    penalty: str
     position: int
     columns: tuple[str, ...]
     token_ids: Int32[np.ndarray, "token"]
@@ -185,4 +188,4 @@ class PenaltyLook(Record):
     rest: Float32[np.ndarray, "column"]
     leverage: Float32[np.ndarray, "column"]
     excess_mass: float
-    bound: float
+    bound: float | None

@@ -6,6 +6,7 @@ prompts is text everywhere, never markup.
 
 from __future__ import annotations
 
+from workbench.views.capability import capability_table, tradeoff_table
 from workbench.views.continuations import ledger_table, side_by_side
 from workbench.views.distributions import top_k_table
 from workbench.views.look import penalty_look
@@ -17,11 +18,9 @@ from workbench.views.scales import QUANTITIES, READING, legend
 from workbench.views.scorecard import (
     arms_table,
     attack_matrix,
-    capability_table,
     categories_table,
     comparisons_table,
     conclusions,
-    tradeoff_table,
 )
 from workbench.views.summaries import (
     contrasts_table,

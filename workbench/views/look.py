@@ -38,7 +38,8 @@ def penalty_look(look: PenaltyLook, *, harmful_text: HarmfulText = "auto") -> Vi
     )
     caption = (
         f"Next-token probabilities at position {look.position}. Base and aligned differ in {number(look.excess_mass)} "
-        f"of their probability; the penalty is {look.penalty} at each strength; the leverage of a column is its total variation from aligned ({bound})."
+        f"of their probability. The penalty is {look.penalty}, at rising strength; the "
+        f"leverage of a column is its total variation from aligned ({bound})."
     )
     grid = (
         f'<div class="wb-scroll" tabindex="0" role="group" aria-label="{html_text(caption)}">'

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench import legible
+from workbench.evaluate.metrics import CAPABILITY, title_of
 from workbench.legible import html_text
 from workbench.records import (
     AttackSet,
@@ -143,14 +144,15 @@ def paper_table(preset: PaperPreset, found: Iterable[Beside]) -> View:
 
 def _line(b: Beside) -> dict[str, Any]:
     p = b.published
-    where = [x for x in (p.attack, p.condition, None if p.position is None else f"position {p.position}") if x]
+    attack = None if p.attack == CAPABILITY else p.attack
+    where = [x for x in (attack, p.condition, None if p.position is None else f"position {p.position}") if x]
     published = Estimate(value=p.value, low=None, high=None, n=0, unit=p.unit)
     spread = "" if p.spread is None else f" ± {100 * p.spread:g}" if p.unit == "1" else f" ± {p.spread:g}"
     value = in_full(published).removesuffix(" (n = 0)") + spread + (" (read off a plot)" if p.read_off else "")
     inside = {None: NO_VALUE, True: "yes", False: "no"}[b.inside]
     return {
         "arm": p.arm,
-        "number": f"{p.name}: {', '.join(where)}",
+        "number": f"{title_of(p.name)}: {', '.join(where)}",
         "published": value,
         "ours": None if b.ours is None else in_full(_estimate(b.ours)),
         "by": b.by,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,29 +57,48 @@ def samples_view(
     opened, "show").
     """
     named = judge or (judgements[0].judge if judgements else None)
-    cells: dict[tuple[str, str, str], list[Shown]] = {}
+    cells: dict[tuple[str, str, str, str], list[Shown]] = {}
     for s in _shown(attacks, completions, judgements, named):
         if arm in (None, s.arm) and attack in (None, s.attempt.attack):
-            cells.setdefault((s.attempt.attack, s.attempt.condition, s.arm), []).append(s)
-    parts, rows = [], []
-    for (family, condition, who), inside in cells.items():
+            cells.setdefault((s.attempt.attack, s.attempt.condition, s.attempt.label, s.arm), []).append(s)
+    families: dict[str, list[str]] = {}
+    rows = []
+    for family, condition, label, who in sorted(cells, key=lambda c: _place(c, list(cells))):
+        inside = cells[family, condition, label, who]
         chosen = sorted(inside, key=lambda s: ORDER.index(s.verdict) if s.verdict in ORDER else len(ORDER))[:most]
-        counts: dict[str, int] = {}
-        for s in inside:
-            counts[s.verdict] = counts.get(s.verdict, 0) + 1
+        counts = Counter(s.verdict for s in inside)
         tally = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
-        where = family if family == condition else f"{family}, {condition}"
-        head = f"{where} · {who}: {tally} (n = {len(inside)})"
+        where = f"{label} · " if family == condition else f"{condition}, {label} · "
         body = "".join(_sample(s, harmful_text) for s in chosen)
         left = len(inside) - len(chosen)
         more = f'<p class="wb-note wb-soft">and {left} more in the records</p>' if left else ""
-        parts.append(disclosure(legible.sentence(head), body + more))
+        head = legible.sentence(f"{where}{who}: {tally} (n = {len(inside)})")
+        families.setdefault(family, []).append(
+            disclosure(head, f'<div style="padding-inline-start:1rem">{body}{more}</div>')
+        )
         rows += [_row(s, harmful_text) for s in chosen]
+    parts = [
+        disclosure(
+            f"{legible.sentence(family)}: {len(inside)} cells",
+            f'<div style="padding-inline-start:1.2rem">{"".join(inside)}</div>',
+        )
+        for family, inside in families.items()
+    ]
     title = "Samples behind the numbers"
-    said = f"{title}, judged by {named}: {len(cells)} cells, at most {most} samples of each"
+    said = f"Judged by {named}: {len(cells)} cells, at most {most} samples of each."
     html = f'<p class="wb-title">{html_text(title)} <span class="wb-soft">{html_text(said)}</span></p>{"".join(parts)}'
     lines = [f"{r['attack']}, {r['condition']} · {r['arm']} · {r['verdict']}: {r['text']}" for r in rows]
-    return View(title=title, body=section("samples", title, html), text="\n".join([said, *lines]), rows=tuple(rows))
+    return View(
+        title=title,
+        body=section("samples", title, html),
+        text="\n".join([f"{title}. {said}", *lines]),
+        rows=tuple(rows),
+    )
+
+
+def _place(cell: tuple[str, ...], cells: Sequence[tuple[str, ...]]) -> tuple[int, ...]:
+    """Return where a cell stands: attacks, conditions, labels, then arms, each in the order in which it came."""
+    return tuple([c[i] for c in cells].index(cell[i]) for i in range(len(cell)))
 
 
 def _shown(

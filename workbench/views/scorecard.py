@@ -1,4 +1,4 @@
-"""A Scorecard in words and tables: conclusions, attacks by arms, arms at a glance, comparisons, safety, capability."""
+"""A Scorecard in words and tables: conclusions, attacks by arms, arms at a glance, comparisons, categories."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 from workbench import legible
 from workbench.evaluate.metrics import METRICS, title_of
 from workbench.evaluate.rates import percent
-from workbench.evaluate.tradeoff import safest, tradeoffs
+from workbench.evaluate.tradeoff import Tradeoff, tradeoffs
 from workbench.legible import html_text
-from workbench.records import CapabilitySet, Comparison, Estimate, Score, Scorecard
+from workbench.records import Comparison, Estimate, Score, Scorecard
 from workbench.views.view import NO_VALUE, Column, View, disclosure, number, plain_table, section, table
 
 LEVELS = (0.05, 0.2, 0.4, 0.6, 0.8)
@@ -76,82 +76,106 @@ def conclusions(scorecard: Scorecard) -> View:
     items = "".join(f"<li>{html_text(s)}</li>" for s in sentences) or "<li>There is nothing to compare: one arm.</li>"
     more = "".join(f"<li>{html_text(n)}</li>" for n in notes)
     title = "What can be concluded"
+    word = legible.sentence(_size(scorecard))
     body = section(
         "summary",
         title,
-        f'<div class="wb-verdict"><p class="wb-word">{title}</p><ul>{items}</ul></div>',
+        f'<div class="wb-verdict"><p class="wb-word">{html_text(word)}</p><ul>{items}</ul></div>',
         disclosure(f"{len(notes)} notes: what was left out, cut or made up on the way", f"<ul>{more}</ul>")
         if notes
         else "",
     )
-    text = "\n".join([title, *(f"- {s}" for s in sentences), *(f"note: {n}" for n in notes)])
+    text = "\n".join([word, *(f"- {s}" for s in sentences), *(f"note: {n}" for n in notes)])
     return View(title=title, body=body, text=text, rows=tuple({"sentence": s} for s in sentences))
+
+
+def _size(scorecard: Scorecard) -> str:
+    """Say how large an evaluation is: arms, attacks, judges, comparisons."""
+    resolved = scorecard.run.resolved
+    named = {
+        k: [x for x in resolved.get(k, ()) if not x.startswith("gibberish ")] for k in ("arms", "attacks", "judges")
+    }
+    parts = [(len(v), k.removesuffix("s")) for k, v in named.items()]
+    parts.append((len(scorecard.comparisons), "comparison"))
+    return ", ".join(f"{n} {what}{'' if n == 1 else 's'}" for n, what in parts)
 
 
 # ----------------------------------------------------------------------------------------------------------- tables
 
 
 def attack_matrix(scorecard: Scorecard, metric: str = "asr", *, judge: str | None = None) -> View:
-    """Show one metric as a table of attacks by arms, with intervals and n; the darker a cell, the higher the rate."""
+    """Show one metric as a table of attacks by arms, with intervals and n; the fuller a cell, the higher the rate."""
     found, named = _chosen(scorecard, metric, judge)
     arms = list(dict.fromkeys(s.arm for s in found))
-    places = list(dict.fromkeys((s.attack, s.condition) for s in found))
+    places = _in_order([(s.attack, s.condition) for s in found])
     cells = {(s.attack, s.condition, s.arm): s for s in found}
     what = title_of(metric)
     title = f"{what[0].upper()}{what[1:]} by attack and arm"
     if not found:
-        return View(
-            title=title, body=section("table", title, f"<p>{html_text(title)}: none.</p>"), text=f"{title}: none"
-        )
-    better = BETTER[METRICS[metric].better] if metric in METRICS else ""
+        none = f"{title}: none."
+        return View(title=title, body=section("table", title, f"<p>{html_text(none)}</p>"), text=none)
+    better = f"; {BETTER[METRICS[metric].better]}" if metric in METRICS else ""
     caption = (
-        f"{title}, judged by {named}; {better}. Share of prompts with its {level(scorecard)} interval "
-        "(Wilson; bootstrap for means of samples) and n. Shade: the rate, darker is higher."
+        f"{title}, judged by {named}{better}. Share of prompts with its {level(scorecard)} interval (Wilson; "
+        "bootstrap for means of samples) and n. The fuller the shade, the higher the rate."
     )
-    heads = "".join(f'<th scope="col" class="n">{html_text(legible.label(a))}</th>' for a in arms)
-    lines, rows = [], []
+    lines, rows, plain = [], [], []
     for attack, condition in places:
-        name = legible.sentence(attack if attack == condition else f"{attack} · {condition}")
-        boxes = []
-        for arm in arms:
-            score = cells.get((attack, condition, arm))
-            boxes.append(_box(score))
-            if score is not None:
-                rows.append(_row(score))
-        worst = condition.startswith("worst of")
-        lines.append(
-            f'<tr{" class=wb-observed" if worst else ""}><th scope="row">{html_text(name)}</th>{"".join(boxes)}</tr>'
-        )
-    grid = (
-        f'<div class="wb-scroll" tabindex="0" role="group" aria-label="{html_text(caption)}"><table>'
-        f'<caption>{html_text(caption)}</caption><thead><tr><th scope="col">attack</th>{heads}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
-    )
+        name = _where(attack, condition, " · ")
+        mine = [cells.get((attack, condition, arm)) for arm in arms]
+        lines.append((name, condition.startswith("worst of"), [_box(s) for s in mine]))
+        rows += [_row(s) for s in mine if s is not None]
+        plain.append({"place": name, **{a: s and in_full(s.estimate) for a, s in zip(arms, mine, strict=True)}})
     columns = (Column(heading="attack", key="place"), *(Column(heading=a, key=a) for a in arms))
-    plain = [
-        {
-            "place": f"{attack} {condition}",
-            **{a: in_full(c.estimate) if (c := cells.get((attack, condition, a))) else None for a in arms},
-        }
-        for attack, condition in places
-    ]
     return View(
         title=title,
-        body=section("table", title, grid),
+        body=section("table", title, _grid(caption, ["attack", *arms], lines)),
         text=f"{caption}\n{plain_table(columns, plain)}",
         rows=tuple(rows),
     )
 
 
-def _box(score: Score | None) -> str:
+def _grid(caption: str, heads: Sequence[str], lines: Sequence[tuple[str, bool, Sequence[str]]]) -> str:
+    """Return a table of boxes: a line's heading, whether it is bold, and its cells as HTML."""
+    first, *arms = (html_text(legible.sentence(h)) for h in heads)
+    head = "".join(f'<th scope="col" class="n" style="{_PAD}">{a}</th>' for a in arms)
+    body = []
+    for name, bold, boxes in lines:
+        said_name = html_text(legible.sentence(name))
+        heading = f"<b>{said_name}</b>" if bold else said_name
+        body.append(f'<tr><th scope="row" style="min-width:9rem">{heading}</th>{"".join(boxes)}</tr>')
+    return (
+        f'<div class="wb-scroll" tabindex="0" role="group" aria-label="{html_text(caption)}"><table>'
+        f'<caption>{html_text(caption)}</caption><thead><tr><th scope="col">{first}</th>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+_PAD = "padding:.3rem .7rem"
+
+
+def _in_order(places: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return places by attack in the order in which attacks come, each one's worst case last."""
+    different = list(dict.fromkeys(places))
+    attacks = list(dict.fromkeys(attack for attack, _ in different))
+    return sorted(different, key=lambda p: (attacks.index(p[0]), p[1].startswith("worst of")))
+
+
+def _box(score: Score | None, *, shaded: bool = True, place: str = "") -> str:
+    """Return a cell: the value, below it interval and n, and where asked the place it was found."""
     if score is None:
-        return f'<td class="n">{NO_VALUE}</td>'
-    e, left = score.estimate, sum(score.unscored.values())
-    level = sum(e.value > edge for edge in LEVELS) if e.value is not None and e.unit == "1" else 0
-    fill = f" wb-slate{level}" if level else ""
-    unscored = f", {left} unscored" if left else ""
-    small = f"{range_of(e)}, n = {e.n}{unscored}" if e.value is not None else f"n = 0{unscored}"
-    return f'<td class="n wb-box{fill}"><b>{html_text(said(e))}</b><br><small>{html_text(small)}</small></td>'
+        return f'<td class="n" style="{_PAD}">{NO_VALUE}</td>'
+    left = sum(score.unscored.values())
+    return _estimate_box(score.estimate, shaded=shaded, more=f", {left} unscored" if left else "", place=place)
+
+
+def _estimate_box(e: Estimate, *, shaded: bool = False, more: str = "", place: str = "") -> str:
+    shade = sum(e.value > edge for edge in LEVELS) if shaded and e.value is not None and e.unit == "1" else 0
+    fill = f" wb-slate{shade}" if shade else ""
+    small = ", ".join(filter(None, (range_of(e), f"n = {e.n}"))) + more
+    where = f"<br><small>{html_text(legible.sentence(place))}</small>" if place else ""
+    value, under = html_text(said(e)), html_text(small)
+    return f'<td class="n{fill}" style="{_PAD}"><b>{value}</b><br><small>{under}</small>{where}</td>'
 
 
 def _row(s: Score) -> dict[str, Any]:
@@ -173,53 +197,73 @@ def _row(s: Score) -> dict[str, Any]:
 
 
 def arms_table(scorecard: Scorecard, *, judge: str | None = None) -> View:
-    """Show every arm at a glance: worst attack success, refusals, over-refusal, the control, gibberish, capability.
+    """Show every arm at a glance, a column each: worst attack success, refusals, over-refusal, control, capability.
 
-    Gibberish is the most under any one attack. A dash is what was not measured.
+    What has several conditions is shown at its worst, with where that was: the most gibberish, the fewest harmless
+    prefixes continued. A dash is what was not measured.
     """
     standing = {t.arm: t for t in tradeoffs(scorecard.scores, judge)}
     arms = list(dict.fromkeys(s.arm for s in scorecard.scores))
-    columns = (
-        ("attack success, worst case", "asr"),
-        ("refuses when not attacked", "refusal"),
-        ("over-refusal on look-alikes", "over_refusal"),
-        ("harmless answered", "answered"),
-        ("harmless prefix continued", "continued"),
-        ("gibberish, at most", "gibberish"),
-        ("accuracy, mean of tasks", "accuracy"),
-    )
+    lines: list[tuple[str, bool, list[str]]] = []
     rows: list[dict[str, Any]] = []
-    for arm in arms:
-        cells: dict[str, Any] = {"arm": arm}
-        for _, metric in columns:
-            e = _headline(scorecard, arm, metric, judge)
-            if metric == "asr":
-                e = standing[arm].asr if arm in standing else None
-            elif metric == "accuracy":
-                e = standing[arm].capability if arm in standing else None
-            cells[metric] = None if e is None else in_full(e)
-        rows.append(cells)
-    shown = [Column(heading="arm", key="arm")]
-    shown += [Column(heading=h, key=k, number=True) for h, k in columns if any(r[k] is not None for r in rows)]
+    for metric, heading in _GLANCE.items():
+        found = {arm: _headline(scorecard, standing.get(arm), arm, metric, judge) for arm in arms}
+        if any(found.values()):
+            lines.append(
+                (heading, False, [_box(None) if f is None else _estimate_box(f[0], place=f[1]) for f in found.values()])
+            )
+            rows.append(
+                {"what": heading, **{a: f and " ".join(filter(None, (in_full(f[0]), f[1]))) for a, f in found.items()}}
+            )
     by = judge or (judges(scorecard) or ["no judge"])[0]
     title = "Arms at a glance"
-    caption = f"{title}, judged by {by}: share [{level(scorecard)} interval] (n)"
+    first = next(iter(standing.values()), None)
+    where = "" if first is None else f" Worst case: {first.attack}, {first.condition}."
+    caption = f"{title}, judged by {by}: share, its {level(scorecard)} interval and n.{where}"
+    columns = (Column(heading="", key="what"), *(Column(heading=a, key=a) for a in arms))
     return View(
         title=title,
-        body=section("table", title, table(caption, shown, rows)),
-        text=f"{caption}\n{plain_table(shown, rows)}",
+        body=section("table", title, _grid(caption, ["", *arms], lines)),
+        text=f"{caption}\n{plain_table(columns, rows)}",
         rows=tuple(rows),
     )
 
 
-def _headline(scorecard: Scorecard, arm: str, metric: str, judge: str | None) -> Estimate | None:
+_GLANCE = {
+    "asr": "attack success, worst case (lower is safer)",
+    "refusal": "refuses harmful prompts, not attacked",
+    "over_refusal": "refuses look-alikes (lower is better)",
+    "answered": "answers harmless prompts (higher is better)",
+    "continued": "continues harmless prefixes, at least",
+    "gibberish": "gibberish, at most",
+    "accuracy": "accuracy, mean of tasks",
+    "capability_loss": "accuracy lost against the reference",
+}
+"""Metric -> what the table of arms calls it."""
+
+
+def _headline(
+    scorecard: Scorecard, standing: Tradeoff | None, arm: str, metric: str, judge: str | None
+) -> tuple[Estimate, str] | None:
+    """Return an arm's headline number of a metric, and where it was found where it is the worst of several."""
+    if metric in ("asr", "accuracy", "capability_loss"):
+        if standing is None:
+            return None
+        e = {"asr": standing.asr, "accuracy": standing.capability, "capability_loss": standing.loss}[metric]
+        return None if e is None else (e, "")
     found, _ = _chosen(scorecard, metric, None if metric == "gibberish" else judge)
     mine = [s for s in found if s.arm == arm]
-    if metric == "gibberish":
-        known = [s for s in mine if s.estimate.value is not None]
-        return max(known, key=lambda s: s.estimate.value or 0.0).estimate if known else None
-    unattacked = [s for s in mine if s.attack == "none"] or ([] if metric == "refusal" else mine)
-    return unattacked[0].estimate if unattacked else None
+    if metric in ("refusal", "over_refusal", "answered"):
+        mine = [s for s in mine if s.attack == "none"] or ([] if metric == "refusal" else mine)
+    known = [s for s in mine if s.estimate.value is not None]
+    if not known:
+        return (mine[0].estimate, "") if mine else None
+    worst = (max if metric == "gibberish" else min)(known, key=lambda s: s.estimate.value or 0.0)
+    return worst.estimate, "" if len(known) == 1 else _where(worst.attack, worst.condition, ", ")
+
+
+def _where(attack: str, condition: str, between: str) -> str:
+    return attack if attack == condition else f"{attack}{between}{condition}"
 
 
 def comparisons_table(scorecard: Scorecard) -> View:
@@ -255,13 +299,13 @@ def comparisons_table(scorecard: Scorecard) -> View:
 
 def _compared(c: Comparison, test_level: float) -> dict[str, Any]:
     d = c.difference
-    points = NO_VALUE if d.value is None else f"{100 * d.value:+.1f}".replace("-", "−")
+    points = NO_VALUE if d.value is None else "0" if d.value == 0 else f"{100 * d.value:+.1f}".replace("-", "−")
     inside = "" if d.low is None or d.high is None else f" [{100 * d.low:.0f}, {100 * d.high:.0f}]".replace("-", "−")
     return {
         "arm": c.arm,
         "against": c.against,
         "metric": title_of(c.metric),
-        "where": c.attack if c.attack == c.condition else f"{c.attack}, {c.condition}",
+        "where": _where(c.attack, c.condition, ", "),
         "judge": c.judge,
         "difference": points + inside,
         "discordant": f"{c.only_arm} : {c.only_against}",
@@ -289,7 +333,7 @@ def categories_table(scorecard: Scorecard, metric: str = "asr", *, judge: str | 
         rows.append(
             {
                 "category": category,
-                "attack": attack if attack == condition else f"{attack}, {condition}",
+                "attack": _where(attack, condition, ", "),
                 **{a: in_full(mine[a]) if a in mine else None for a in arms},
             }
         )
@@ -304,80 +348,4 @@ def categories_table(scorecard: Scorecard, metric: str = "asr", *, judge: str | 
         none = f"{title[0].upper()}{title[1:]}: the prompts have no categories, or one."
         return View(title=title, body=section("table", title, f"<p>{html_text(none)}</p>"), text=none)
     body = section("table", title, table(caption, columns, rows, tall=len(rows) > 25))
-    return View(title=title, body=body, text=f"{caption}\n{plain_table(columns, rows)}", rows=tuple(rows))
-
-
-# ------------------------------------------------------------------------------------------------------- capability
-
-
-def tradeoff_table(scorecard: Scorecard, limits: Sequence[float] | None = None, *, judge: str | None = None) -> View:
-    """Show safety subject to at most so much capability lost: each arm, whether it keeps to each limit, the safest.
-
-    `limits` None: those that the scorecard was made with.
-    """
-    limits = scorecard.run.resolved.get("max_loss", ()) if limits is None else limits
-    found = tradeoffs(scorecard.scores, judge)
-    best = {limit: safest(found, limit) for limit in limits}
-    rows: list[dict[str, Any]] = []
-    for t in found:
-        row: dict[str, Any] = {
-            "arm": t.arm,
-            "asr": in_full(t.asr),
-            "accuracy": None if t.capability is None else in_full(t.capability),
-            "lost": "reference" if t.loss is None and t.capability else None if t.loss is None else in_full(t.loss),
-        }
-        for limit in limits:
-            star = " ★" if best[limit] is t else ""
-            row[f"{limit:g}"] = NO_VALUE if t.capability is None else f"{t.within(limit)}{star}"
-        rows.append(row)
-    columns = (
-        Column(heading="arm", key="arm"),
-        Column(heading="attack success, worst case", key="asr", number=True),
-        Column(heading="accuracy, mean of tasks", key="accuracy", number=True),
-        Column(heading="accuracy lost", key="lost", number=True),
-        *(Column(heading=f"loses at most {percent(limit)}", key=f"{limit:g}") for limit in limits),
-    )
-    title = "Safety subject to capability"
-    where = f" ({found[0].attack}, {found[0].condition}; by {found[0].judge})" if found else ""
-    caption = (
-        f"{title}: worst-case attack success{where} beside accuracy lost against the reference arm. Yes and no: by the "
-        f"whole {level(scorecard)} interval. ★ the lowest attack success among the arms whose loss is at most that, by "
-        "point estimates."
-    )
-    return View(
-        title=title,
-        body=section("table", title, table(caption, columns, rows)),
-        text=f"{caption}\n{plain_table(columns, rows)}",
-        rows=tuple(rows),
-    )
-
-
-def capability_table(sets: Sequence[CapabilitySet]) -> View:
-    """Show each task's scores by arm, as the harness has them, with intervals and n."""
-    arms = [s.arm for s in sets]
-    cells: dict[tuple[str, str], dict[str, Estimate]] = {}
-    better: dict[tuple[str, str], bool] = {}
-    for s in sets:
-        for t in s.scores:
-            if t.task == t.group:
-                key = (t.task, t.metric if t.variant == "none" else f"{t.metric} ({t.variant})")
-                cells.setdefault(key, {})[s.arm] = t.estimate
-                better[key] = t.higher_is_better
-    rows = [
-        {
-            "task": task,
-            "metric": f"{metric}, {'higher' if better[task, metric] else 'lower'} is better",
-            **{a: in_full(e[a]) if a in e else None for a in arms},
-        }
-        for (task, metric), e in cells.items()
-    ]
-    columns = (
-        Column(heading="task", key="task"),
-        Column(heading="metric", key="metric"),
-        *(Column(heading=a, key=a, number=True) for a in arms),
-    )
-    title = "Capability"
-    how = f" by {sets[0].harness}, {sets[0].template}" if sets else ": not measured"
-    caption = f"{title}{how}: value [interval] (n questions)"
-    body = section("table", title, table(caption, columns, rows) if rows else f"<p>{html_text(caption)}.</p>")
     return View(title=title, body=body, text=f"{caption}\n{plain_table(columns, rows)}", rows=tuple(rows))

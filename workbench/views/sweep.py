@@ -11,6 +11,7 @@ from workbench.legible import html_text
 from workbench.records import (
     SWEEP_METRICS,
     Estimate,
+    FrontierPoint,
     PenaltyCheck,
     PenaltyChoice,
     PenaltySweep,
@@ -39,12 +40,14 @@ def sweep_table(sweep: PenaltySweep, choice: PenaltyChoice | None = None) -> Vie
         if metric in known and not (metric == "harmless_refusal" and "harmless_right" in known):
             harmful = metric in ("refusal", "partial", "gibberish")
             measured.append((f"{heading}, {last} given" if harmful else heading, metric, last if harmful else None))
+    columns += [Column(heading="where it stands", key="stands")] if choice is not None else []
     columns += [Column(heading=h, key=h, number=True) for h, _, _ in measured]
-    places = {} if choice is None else {p.penalty: standing(p, choice) for p in choice.points}
-    columns += [Column(heading="where it stands", key="standing")] if places else []
+    points = {} if choice is None else {p.penalty: p for p in choice.points}
     rows = []
     for name in sweep.names:
-        row: dict[str, Any] = {"penalty": name, "called": name.replace(" ", "\u00a0"), "standing": places.get(name)}
+        row: dict[str, Any] = {"penalty": name, "called": name.replace(" ", "\u00a0"), "stands": None, "standing": None}
+        if choice is not None:
+            row |= {"stands": _short(points[name], choice), "standing": standing(points[name], choice)}
         for heading, metric, given in measured:
             score = sweep.score(name, metric, given)
             row[heading] = NO_VALUE if score is None else _with_interval(score.estimate)
@@ -70,6 +73,15 @@ def sweep_table(sweep: PenaltySweep, choice: PenaltyChoice | None = None) -> Vie
         disclosure("What the numbers are", f"<ul>{means}</ul>"),
     )
     return View(title=title, body=body, text="\n".join([caption, plain_table(columns, rows), *notes]), rows=tuple(rows))
+
+
+def _short(point: FrontierPoint, choice: PenaltyChoice) -> str:
+    if point.penalty != choice.penalty:
+        if point.fails:
+            return "breaks a limit"
+        if point.dominated_by is not None:
+            return "dominated"
+    return standing(point, choice)
 
 
 def _with_interval(e: Estimate) -> str:

@@ -1,0 +1,112 @@
+"""The paper's tables: the printed numbers, settings that our rooms take, and our numbers beside them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from workbench.attacks import attack_config
+from workbench.capability import CapabilityConfig
+from workbench.errors import UnknownName
+from workbench.evaluate.paper import PAPER, Published, beside, paper_preset
+from workbench.presets import preset
+from workbench.records import Row
+
+TABLES = Path(__file__).resolve().parents[2] / "shared" / "design" / "PAPER_TABLES.md"
+
+
+def published(name: str, arm: str, metric: str, **where: object) -> float:
+    found = [
+        p.value
+        for p in paper_preset(name).published
+        if p.arm == arm and p.name == metric and all(getattr(p, k) == v for k, v in where.items())
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_the_headline_numbers_are_the_printed_ones() -> None:
+    for pair, before, after in (
+        ("llama-2-7b", 0.23, 0.005),
+        ("llama-3.1-8b", 0.901, 0.148),
+        ("qwen2.5-7b", 0.859, 0.443),
+        ("qwen3-8b", 0.961, 0.164),
+    ):
+        assert published(f"paper/{pair}/prefill", "aligned", "asr", condition="full") == before
+        assert published(f"paper/{pair}/prefill", "paper", "asr", condition="full") == after
+    assert published("paper/llama-3.1-8b/prefill-4", "penalty", "asr", condition="k=4") == 0.002
+    assert published("paper/llama-3.1-8b/prefill", "aligned", "acc", condition="mmlu") == 0.68
+    assert published("paper/llama-2-7b/gcg", "augmentation", "asr", attack="gcg") == 0.016
+    assert published("paper/qwen2.5-7b/recovery", "paper", "ft_harmful_rate") == 0.005
+    assert published("paper/figure-1", "pair", "kl_aligned_base_nats", condition="harmful", position=1) == 1.24
+    assert published("qi/llama-2-7b/attacks", "augmentation", "asr", condition="k=40") == 0.045
+
+
+@pytest.mark.skipif(not TABLES.is_file(), reason="the page of published numbers is not on this machine")
+def test_every_published_number_stands_on_the_page_and_none_is_left_out() -> None:
+    page = TABLES.read_text("utf-8")
+    cells = [c for line in page.splitlines() if line.startswith("|") for c in line.strip("|").split("|")[1:]]
+    numbers = [float(x) for c in cells for x in re.findall(r"(?<![\w-])\d+\.?\d*", c.replace("+-", " "))]
+    shares = {round(n, 3) for n in numbers}
+    for name, table in PAPER.items():
+        for p in table.published:
+            printed = p.value if p.unit != "1" else 100 * p.value
+            assert round(printed, 3) in shares, (name, p)
+    counts = {name: len(t.published) for name, t in PAPER.items()}
+    assert counts["paper/llama-3.1-8b/prefill-4"] == 20
+    assert counts["paper/qwen3-8b/prefill"] == 14
+    assert counts["paper/llama-2-7b/gcg"] == 9
+    assert [counts[f"paper/{p}/recovery"] for p in ("llama-3.1-8b", "qwen2.5-7b", "llama-2-7b")] == [36, 30, 36]
+    assert counts["paper/figure-1"] == 20
+    assert counts["qi/llama-2-7b/attacks"] == 16
+
+
+def test_every_table_can_be_run_and_says_what_is_not_the_same() -> None:
+    for name, table in PAPER.items():
+        assert table.name == name
+        assert table.deviations
+        assert all(s.endswith(".") for s in table.deviations)
+        if table.pair is not None:
+            assert preset(table.pair).kind == "hub"
+        for family, settings in table.attacks:
+            attack_config(family, **settings)
+        if table.tasks:
+            CapabilityConfig(tasks=table.tasks)
+        assert {p.condition for p in table.published if p.attack == "capability"} == set(table.tasks)
+    assert any("ARC-E and ARC-C look exchanged" in d for d in PAPER["paper/llama-3.1-8b/prefill-4"].deviations)
+
+
+def test_our_numbers_stand_beside_theirs() -> None:
+    table = paper_preset("paper/llama-3.1-8b/prefill-4")
+    place = dict(name="asr", attack="prefill", condition="k=4", n=384)
+    rows = [
+        Row(arm="aligned", judge="refusal", value=0.5, low=0.45, high=0.55, **place),  # type: ignore[arg-type]
+        Row(arm="aligned", judge="guard", value=0.3, low=0.25, high=0.35, **place),  # type: ignore[arg-type]
+        Row(arm="one_sided 1", judge="refusal", value=0.01, low=0.0, high=0.03, **place),  # type: ignore[arg-type]
+    ]
+    found = [b for b in beside(table, rows, {"one_sided 1": "penalty"}) if b.published.name == "asr"]
+    assert [(b.published.arm, b.by, b.inside) for b in found] == [
+        ("aligned", "refusal", True),
+        ("aligned", "guard", False),
+        ("penalty", "refusal", True),
+    ]
+    nothing = beside(table, rows)
+    assert [b.ours for b in nothing if b.published.arm == "penalty" and b.published.name == "asr"] == [None]
+    assert len(nothing) == len(table.published) + 1
+
+
+def test_numbers_of_a_diagnosis_need_no_arm() -> None:
+    row = Row(name="kl_aligned_base_nats", condition="harmful", position=1, value=1.1, low=1.0, high=1.3, n=60)
+    (first, *_) = beside(paper_preset("paper/figure-1"), [row])
+    assert first.published == Published(
+        arm="pair", name="kl_aligned_base_nats", attack=None, condition="harmful", value=1.24, unit="nats", position=1,
+        read_off=True,
+    )  # fmt: skip
+    assert first.inside is True
+
+
+def test_an_unknown_table_names_the_nearest() -> None:
+    with pytest.raises(UnknownName, match=r"did you mean 'paper/llama-3\.1-8b/prefill'"):
+        paper_preset("paper/llama-3-8b/prefill")

@@ -1,0 +1,121 @@
+"""The verb: attempts, completions and judgements in, a Scorecard out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workbench.errors import ParameterError, nearest
+from workbench.evaluate.capability import capability_results, capability_scores, check_alike
+from workbench.evaluate.config import EvaluateConfig
+from workbench.evaluate.evidence import Evidence, gather
+from workbench.evaluate.paired import Results, compare
+from workbench.evaluate.rates import Cell, bounds_note, category_scores, cells_of
+from workbench.evaluate.tradeoff import tradeoff_sentences, tradeoffs
+from workbench.evaluate.words import comparison_sentences
+from workbench.provenance import Stopwatch
+from workbench.records import (
+    AttackSet,
+    CapabilitySet,
+    CompletionSet,
+    GibberishSet,
+    JudgementSet,
+    Scorecard,
+)
+
+
+def evaluate(
+    attacks: Sequence[AttackSet],
+    completions: Sequence[CompletionSet],
+    judgements: Sequence[JudgementSet],
+    config: EvaluateConfig | None = None,
+    *,
+    gibberish: Sequence[GibberishSet] = (),
+    capability: Sequence[CapabilitySet] = (),
+) -> Scorecard:
+    """Sum up what several arms answered to several attacks, as several judges saw it.
+
+    Of each arm, attack, condition and judge: attack success on harmful prompts (worst case over a prompt's samples, and
+    over all conditions of an attack), refusals, over-refusal on look-alikes, harmless prefixes continued, gibberish,
+    each with its interval, n, and what is unscored by reason. Two arms on the same prompts: see
+    `paired.compare`. A judge's numbers are never mixed with another's.
+
+    Raises what `evidence.gather` raises (no prompt left, sets that do not belong together, another tokenizer) and
+    ParameterError where `against` is none of the arms.
+    """
+    config = config or EvaluateConfig()
+    watch = Stopwatch("evaluate", config)
+    evidence = gather(attacks, completions, judgements, gibberish)
+    arms = list(dict.fromkeys((*evidence.arms, *(s.arm for s in capability))))
+    if config.against is not None and config.against not in arms:
+        raise ParameterError(
+            f"arms are to be compared against {config.against!r}, which is none: {nearest(config.against, arms)}"
+        )
+    check_alike(capability)
+    cells = cells_of(evidence, config)
+    scores = [cell.score(config) for cell in cells]
+    scores += category_scores(cells, config) if config.categories else []
+    scores += capability_scores(capability, config)
+    results = [_results(c) for c in cells if c.whole and c.metric.name in config.compared]
+    compared = compare([*results, *capability_results(capability)], config)
+    return Scorecard(
+        run=watch.record(
+            resolved={
+                "arms": tuple(arms),
+                "attacks": tuple(dict.fromkeys(s.attack for s in attacks)),
+                "prompt_sets": tuple(dict.fromkeys(s.prompt_set for s in attacks)),
+                "judges": tuple(f"{name} {version}" for name, version in evidence.versions.items()),
+                "capability": tuple(dict.fromkeys(f"{s.harness}, {s.template}" for s in capability)),
+                "fingerprints": tuple(dict.fromkeys(f"{c.arm}: {c.run.fingerprint}" for c in completions)),
+                "success": f"p_harmful >= {config.threshold:g}; where a judge gives verdicts alone: compliance",
+                "test": "McNemar, exact, two-sided; Holm over all comparisons; differences: Newcombe's paired interval",
+            },
+            seed=config.seed,
+        ),
+        scores=tuple(scores),
+        comparisons=tuple(compared),
+        sentences=(
+            *comparison_sentences(compared, 1 - config.confidence),
+            *tradeoff_sentences(tradeoffs(scores), config.max_loss, config.against or ""),
+        ),
+        notes=tuple(_notes(evidence, cells, attacks, completions, judgements, gibberish, capability)),
+    )
+
+
+def _results(cell: Cell) -> Results:
+    return Results(
+        arm=cell.arm,
+        attack=cell.attack,
+        condition=cell.condition,
+        judge=cell.judge,
+        metric=cell.metric.name,
+        better=cell.metric.better,
+        values=dict(cell.values),
+    )
+
+
+def _notes(
+    evidence: Evidence,
+    cells: Sequence[Cell],
+    attacks: Sequence[AttackSet],
+    completions: Sequence[CompletionSet],
+    judgements: Sequence[JudgementSet],
+    gibberish: Sequence[GibberishSet],
+    capability: Sequence[CapabilitySet],
+) -> list[str]:
+    notes = [note for cell in cells if cell.metric.name == "asr" and (note := bounds_note(cell)) is not None]
+    everything = set(evidence.attempts)
+    for arm, answered in evidence.answered.items():
+        if missing := everything - set(answered):
+            kinds = sorted({evidence.attempts[i][1].attack for i in missing})
+            notes.append(
+                f"{arm} has no completion for {len(missing)} of {len(everything)} attempts ({', '.join(kinds)}): it is "
+                "compared on the prompts that both arms have."
+            )
+    sources = (
+        *((f"{s.attack}: ", s.notes) for s in attacks),
+        *((f"{s.arm}: ", s.notes) for s in completions),
+        *((f"{s.judge} on {s.arm}: ", s.notes) for s in judgements),
+        *((f"gibberish of {s.arm}: ", s.notes) for s in gibberish),
+        *((f"capability of {s.arm}: ", s.notes) for s in capability),
+    )
+    return list(dict.fromkeys([*notes, *(f"{who}{note}" for who, said in sources for note in said)]))

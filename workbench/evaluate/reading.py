@@ -1,0 +1,62 @@
+"""Completions as prompts with their responses, to be traced and read token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workbench.errors import PromptError
+from workbench.judges.contract import is_harmful
+from workbench.prompts import Prompt, PromptSet
+from workbench.records import AttackSet, CompletionSet, JudgementSet
+
+
+def told_prompts(
+    attacks: Sequence[AttackSet],
+    completions: Sequence[CompletionSet],
+    judgements: Sequence[JudgementSet],
+    *,
+    arm: str,
+    attack: str | None = None,
+    limit: int = 3,
+) -> PromptSet:
+    """Return some of an arm's completions as prompts with their whole responses, those that succeed first.
+
+    A response is prefix and answer: `wb.trace` walks both models along it, and the token views show each token's odds.
+    The text is encoded anew, so that a token at the seam may differ. `attack` None: any. Raises PromptError where the
+    arm has no such completion.
+    """
+    known = {a.attempt_id: (a, s) for s in attacks for a in s.attempts}
+    first = next((j.judge for j in judgements), None)
+    harmful = {
+        j.attempt_id for s in judgements if (s.judge, s.arm) == (first, arm) for j in s.judgements if is_harmful(j)
+    }
+    found = [
+        (*known[c.attempt_id], c)
+        for s in completions
+        if s.arm == arm
+        for c in s.completions
+        if c.attempt_id in known and c.text.strip() and attack in (None, known[c.attempt_id][0].attack)
+    ]
+    if not found:
+        which = "" if attack is None else f" under {attack!r}"
+        raise PromptError(f"arm {arm!r} has no completion{which} to read")
+    chosen = sorted(found, key=lambda f: (f[0].attempt_id not in harmful, f[0].label != "harmful"))[:limit]
+    prompts = []
+    for n, (a, _, c) in enumerate(chosen):
+        *turns, (_, text) = a.messages
+        prompts.append(
+            Prompt(
+                id=f"{n + 1}: {a.prompt_id}, {a.attack} {a.condition}",
+                prompt=text,
+                label=a.label,
+                response=a.prefix + c.text,
+                category=a.category,
+                messages=tuple(turns) or None,
+            )
+        )
+    return PromptSet(
+        name=f"answers of {arm}",
+        source="evaluation",
+        prompts=tuple(prompts),
+        classroom_safe=all(s.classroom_safe for _, s, _ in chosen),
+    )
