@@ -27,8 +27,16 @@ from workbench.pair import ModelPair, PairConfig, load_pair
 RANK = 16
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 PENALTY = PenaltyConfig(gamma=1.0)
-SHAPES = {"short": 32, "long": 768}
-"""Context tokens."""
+SHAPES = {
+    "batch 1, short context": (1, 32, 48),
+    "batch 1, long context": (1, 768, 32),
+    "batch 16, short context": (16, 32, 16),
+    "batch 16, long context": (16, 256, 8),
+}
+"""Name of each comparison -> rows, context tokens, generated tokens."""
+
+TEXTBOOK_TOKENS, TEXTBOOK_PARTS = 256, 4
+"""The textbook loop takes minutes for 256 tokens, so it is timed in parts: the next 64 tokens of a longer context."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +123,6 @@ VARIANTS: dict[str, Callable[[Task], object]] = {
     "transformers": transformers,
     "two_models": two_models,
     "mixed_batch": mixed_batch,
-    "textbook": textbook,
 }
 
 
@@ -133,25 +140,46 @@ def ms_per_token(t: Task, rounds: int, variants: tuple[str, ...] = tuple(VARIANT
     return out
 
 
+def seconds(run: Callable[[Task], object], t: Task) -> float:
+    """Time one call, after a short one."""
+    run(dataclasses.replace(t, tokens=2))
+    gc.collect()
+    start = time.perf_counter()
+    run(t)
+    return time.perf_counter() - start
+
+
+def textbook_part(part: int, context: int = 32) -> float:
+    """Time one part of the textbook loop (0 to TEXTBOOK_PARTS - 1), seconds; their sum is TEXTBOOK_TOKENS tokens."""
+    tokens = TEXTBOOK_TOKENS // TEXTBOOK_PARTS
+    return seconds(textbook, task(1, context + part * tokens, tokens))
+
+
+def cached_seconds(context: int = 32) -> dict[str, float]:
+    """Time the same TEXTBOOK_TOKENS tokens by both of our ways, seconds."""
+    t = task(1, context, TEXTBOOK_TOKENS)
+    return {name: seconds(VARIANTS[name], t) for name in ("two_models", "mixed_batch")}
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Return median, least and greatest."""
+    found = {"median": statistics.median(values), "least": min(values), "greatest": max(values)}
+    return {name: round(value, 3) for name, value in found.items()}
+
+
 def summary(times: dict[str, list[float]]) -> dict[str, object]:
     """Return medians, and each penalised variant's cost over plain generation at its best, round by round."""
     best = [min(pair) for pair in zip(times["plain"], times["transformers"], strict=True)]
-
-    def spread(values: list[float]) -> dict[str, float]:
-        found = {"median": statistics.median(values), "least": min(values), "greatest": max(values)}
-        return {name: round(value, 3) for name, value in found.items()}
-
-    out: dict[str, object] = {
+    two, mixed = times["two_models"], times["mixed_batch"]
+    return {
         "ms_per_token_median": {name: round(statistics.median(v), 2) for name, v in times.items()},
         "rounds": len(best),
+        "two_models_over_plain": spread([a / b for a, b in zip(two, best, strict=True)]),
+        "mixed_batch_over_plain": spread([a / b for a, b in zip(mixed, best, strict=True)]),
+        "mixed_batch_over_two_models": spread([a / b for a, b in zip(mixed, two, strict=True)]),
     }
-    for name in ("two_models", "mixed_batch"):
-        if name in times:
-            out[f"{name}_over_plain"] = spread([a / b for a, b in zip(times[name], best, strict=True)])
-            if "textbook" in times:
-                ratios = [a / b for a, b in zip(times["textbook"], times[name], strict=True)]
-                out[f"textbook_over_{name}"] = spread(ratios)
-    if {"two_models", "mixed_batch"} <= set(times):
-        ratios = [a / b for a, b in zip(times["mixed_batch"], times["two_models"], strict=True)]
-        out["mixed_batch_over_two_models"] = spread(ratios)
-    return out
+
+
+def measure(shape: str, rounds: int) -> dict[str, object]:
+    """Time one of SHAPES."""
+    return summary(ms_per_token(task(*SHAPES[shape]), rounds))

@@ -127,7 +127,7 @@ function makeControls(lens, { now, set, step }) {
 
   const show = (facts) => {
     const { state } = facts;
-    if (document.activeElement !== response) response.value = String(state.response);
+    response.value = String(state.response);
     fill.value = state.quantity;
     unit.value = state.granularity;
     unit.disabled = facts.covered;

@@ -9,6 +9,15 @@ const LOOK_CLASSES = {
   special: "wb-special", unit: "wb-unit",
 };
 
+/** Call `work(deadline)` when there is time; where the browser cannot say when, for 10 ms at a time. */
+function whenIdle(work) {
+  if (window.requestIdleCallback) return requestIdleCallback(work);
+  return setTimeout(() => {
+    const end = performance.now() + 10;
+    work({ timeRemaining: () => end - performance.now() });
+  }, 30);
+}
+
 class RunningText {
   /** Draw `columns`; `look` (see `paint`) says how. `root` is a listbox, its tokens are options. */
   constructor(columns, label) {
@@ -49,15 +58,14 @@ class RunningText {
     let next = 0;
     const work = (deadline) => {
       while (next < this.blocks.length && deadline.timeRemaining() > 4) this.build(this.blocks[next++]);
-      this.idle = next < this.blocks.length ? requestIdleCallback(work) : null;
+      this.idle = next < this.blocks.length ? whenIdle(work) : null;
     };
-    if (window.requestIdleCallback) this.idle = requestIdleCallback(work);
-    else for (const block of this.blocks) this.build(block);
+    this.idle = whenIdle(work);
   }
 
   stop() {
     this.observer?.disconnect();
-    if (this.idle !== null) cancelIdleCallback(this.idle);
+    if (this.idle !== null) (window.cancelIdleCallback ?? clearTimeout)(this.idle);
   }
 
   /** Cut the positions into blocks: whole rows, or up to where a line of the text ends. */

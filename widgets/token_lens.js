@@ -1,7 +1,6 @@
 // The lens: it keeps the state that it shares with Python, and lets text, map, card, pins and controls follow it. All but
 // opening another response and fetching covered text works without Python.
 const PAGE_KEY_TOKENS = 50, PATIENCE_MS = 5000;
-let lenses = 0;
 
 class LensView {
   constructor(model, root) {
@@ -12,7 +11,7 @@ class LensView {
     this.at = { c: 0, i: 0 };
     this.search = { text: "", node: null, error: "" };
     this.card = make("div", "wb-lens-card");
-    this.card.id = `wb-lens-card-${(lenses += 1)}`;
+    this.card.id = `wb-lens-card-${Math.random().toString(36).slice(2)}`;
     this.card.setAttribute("role", "tooltip");
     this.card.hidden = true;
     if ("popover" in this.card) this.card.popover = "manual";
@@ -328,18 +327,18 @@ class LensView {
     control(this.text.element(c, i)).tabIndex = 0;
   }
 
-  /** Make a token the current one; with `focus` the keyboard goes there too. */
+  /** Make a token the current one; with `focus` the keyboard goes there too. Nothing scrolls under a pressed mouse. */
   go(c, i, focus = false, patch = {}) {
     i = Math.max(0, Math.min(this.columns[c].tokens - 1, i));
     this.rove(c, i);
     this.set({ position: i + 1, ...patch }, true);
-    this.text.bring(c, i);
+    if (!this.pressed) this.text.bring(c, i);
     if (!focus) return;
     const element = this.text.element(c, i);
     element.setAttribute("aria-label", spoken(this.columns[c], i, this.look()));
     element.setAttribute("aria-describedby", this.card.id);
     element.focus({ preventScroll: true });
-    element.scrollIntoView({ block: "nearest", inline: "nearest" });
+    if (!this.pressed) element.scrollIntoView({ block: "nearest", inline: "nearest" });
     this.show(c, i, true);
   }
 
@@ -406,7 +405,6 @@ class LensView {
   listen() {
     const { root } = this.text;
     const tokenOf = (event) => event.target instanceof Element && event.target.closest("[role=option]");
-    let pressed = null;
     root.addEventListener("mouseover", (event) => {
       const token = tokenOf(event);
       if (token) { if (this.shown?.c !== token.column || this.shown?.i !== token.index) this.show(token.column, token.index); }
@@ -414,14 +412,14 @@ class LensView {
     });
     root.addEventListener("mouseleave", () => { if (!this.shown?.byKey) this.hide(); });
     root.addEventListener("mousedown", (event) => {
-      pressed = event.button === 0 ? tokenOf(event) : null;
-      if (event.shiftKey && pressed) event.preventDefault();
+      this.pressed = event.button === 0 ? tokenOf(event) : null;
+      if (event.shiftKey && this.pressed) event.preventDefault();
+      addEventListener("mouseup", () => setTimeout(() => { this.pressed = null; }), { once: true }); // after the click
     });
     root.addEventListener("mouseup", (event) => {
-      const token = tokenOf(event), from = pressed;
-      pressed = null;
-      if (!token || !from) return;
-      if (token !== from) this.set({ span: [Math.min(from.index, token.index) + 1, Math.max(from.index, token.index) + 1] });
+      const token = tokenOf(event), from = this.pressed;
+      if (!token || !from || token === from) return;
+      this.set({ span: [Math.min(from.index, token.index) + 1, Math.max(from.index, token.index) + 1] });
     });
     root.addEventListener("click", (event) => {
       const token = tokenOf(event);

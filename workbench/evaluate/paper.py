@@ -115,8 +115,8 @@ def beside(preset: PaperPreset, rows: Iterable[Row], arms: Mapping[str, str] | N
     made: list[Beside] = []
     for p in preset.published:
         place = (p.name, p.attack, p.condition, p.position)
-        found: list[Row | None] = [*(known.get((p.arm, *place)) or known.get((None, *place)) or [None])]
-        made += [Beside(published=p, ours=row) for row in found]
+        found: list[Row] = known.get((p.arm, *place)) or known.get((None, *place)) or []
+        made += [Beside(published=p, ours=row) for row in found] or [Beside(published=p, ours=None)]
     return tuple(made)
 
 

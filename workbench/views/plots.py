@@ -17,14 +17,17 @@ PLOTLY_MIME = "application/vnd.plotly.v1+json"
 
 @dataclass(frozen=True, kw_only=True)
 class FigureView(View):
-    """A view of a figure. JupyterLab draws the figure itself; elsewhere the HTML needs plotly.js once in the page."""
+    """A view of a figure. JupyterLab draws the figure itself; elsewhere the HTML needs plotly.js once in the page.
+
+    JupyterLab also fits it to its output: plotly doing the same would let its height collapse at the first resize.
+    """
 
     figure: go.Figure
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         spec = figure_spec(self.figure)
         return {
-            PLOTLY_MIME: {"data": spec["data"], "layout": spec["layout"], "config": dict(CONFIG)},
+            PLOTLY_MIME: {"data": spec["data"], "layout": spec["layout"], "config": {**CONFIG, "responsive": False}},
             "text/html": self.html,
             "text/plain": self.text,
         }
