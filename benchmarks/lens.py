@@ -138,7 +138,7 @@ def _paint(browser: Browser, lens: TokenLens, rounds: int) -> list[float]:
 
 
 def _state(lens: TokenLens) -> dict[str, Any]:
-    return {name: getattr(lens.face, name) for name in ("lens", "columns", "state", "error")}
+    return {name: getattr(lens.face, name) for name in ("lens", "columns", "state", "asked", "error")}
 
 
 def _acts(opened: ModulePage, hovers: int, slides: int) -> dict[str, Any]:

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from tests.hostile_texts import HOSTILE_TEXTS
-from tests.lens_cases import SEARCHES, TEXTS, UNREADABLE, VALUES, searched_flags
+from tests.lens_cases import SEARCHES, SPLIT, TEXTS, UNREADABLE, VALUES, searched_flags, split_traces
 from tests.test_views import SECRET, harmful_traces, hostile_traces
-from tests.trace_makers import make_response, make_traces, traces_from_logprobs
+from tests.trace_makers import make_traces
 from widgets.lens_search import FIELDS, Search
 from widgets.lens_settings import LensSettings, counting, stored_k
 from widgets.payload import COUNTS, FLOATS, SCALAR_BYTES, packed
@@ -110,19 +110,11 @@ def test_hostile_texts_arrive_legible_and_whole() -> None:
 
 
 def test_pieces_join_to_the_text_with_split_emoji_cut_tails_and_special_tokens() -> None:
-    pieces = ("Hi", "", "", "😀", "\n", "<|end|>", "", "\ufffd")
-    base = np.log(np.random.default_rng(0).dirichlet(np.ones(8), 8))
-    traces = traces_from_logprobs([base], [base], [range(8)], [make_response("p", "harmless")], pieces=pieces)
-    part = np.array([[0, 1, 1, 1, 0, 0, 1, 1]], bool)
-    special = np.array([[0, 0, 0, 0, 0, 1, 0, 0]], bool)
-    marked = dataclasses.replace(
-        traces, partial=part, special=special, labels=("Hi", "⟨F0⟩", "⟨9F 98⟩", "⟨80⟩", "↵", "<|end|>", "⟨E2⟩", "⟨82⟩")
-    )
-    header, arrays = column(TokenLens(marked))
+    header, arrays = column(TokenLens(split_traces()))
     forms = [header["forms"][i] for i in arrays["form"]]
-    assert "".join(f[0] for f in forms) == "".join(pieces)
-    assert [f[1] for f in forms] == ["Hi", "⟨F0⟩", "⟨9F·98⟩", "⟨80⟩", "↵", "<|end|>", "⟨E2⟩", "⟨82⟩"]
-    assert [f[2] for f in forms] == [0, 2, 2, 2, 0, 1, 2, 2]
+    assert "".join(f[0] for f in forms) == "".join(SPLIT)
+    assert [f[1] for f in forms] == ["Hi", "⟨F0⟩", "⟨9F·98⟩", "😀", "↵", "<|end|>", "a⟨E2⟩", "⟨82⟩"]
+    assert [f[2] for f in forms] == [0, 2, 2, 0, 0, 1, 2, 2]
 
 
 def test_scales_and_signs_are_those_of_the_static_views() -> None:
@@ -415,7 +407,7 @@ def test_covered_text_is_sent_when_the_page_asks_and_only_where_it_may_be_reveal
         assert column(lens)[0]["treatment"] == treatment
         sent.clear()
         face(lens).send = lambda content, buffers=None: sent.append((content, buffers))  # type: ignore[method-assign]
-        lens._message(face(lens), {"do": "texts"}, [])
+        face(lens).asked += 1
         assert len(sent) == texts
         for content, buffers in sent:
             assert content == {"do": "text"}

@@ -1,13 +1,18 @@
 // Which stored alternatives count as base-favored under the thresholds: what lens_settings.py says, here for the page.
 
-/** Sum the weights of the likelier ones of each entry, within each token. */
+/** Sum the weights (null: 1 each) of the likelier ones of each entry, within each token. */
 function likelier(p, weight, width) {
   const out = new Float64Array(p.length);
   for (let from = 0; from < p.length; from += width) {
-    for (let j = from; j < from + width; j += 1) {
-      let sum = 0;
-      for (let l = from; l < from + width; l += 1) if (p[l] > p[j]) sum += weight === null ? 1 : weight[l];
-      out[j] = sum;
+    for (let j = from + 1; j < from + width; j += 1) {
+      const mine = p[j];
+      if (mine < 0) continue;
+      for (let l = from; l < j; l += 1) {
+        const other = p[l];
+        if (other < 0) continue;
+        if (other > mine) out[j] += weight === null ? 1 : weight[l];
+        else if (mine > other) out[l] += weight === null ? 1 : weight[j];
+      }
     }
   }
   return out;

@@ -37,7 +37,12 @@ function slider(css, name, steps, said, change) {
 function numberField(css, name, { min, max, step }, change) {
   const input = control(make("input", css), name);
   Object.assign(input, { type: "number", min, max, step });
-  input.addEventListener("change", () => { if (input.value !== "") change(Number(input.value)); });
+  const take = () => { if (input.value !== "") change(Number(input.value)); };
+  input.addEventListener("change", take);
+  input.addEventListener("keydown", (event) => { // JupyterLab takes Enter before the field can tell of its change
+    event.stopPropagation();
+    if (event.key === "Enter") take();
+  });
   return input;
 }
 

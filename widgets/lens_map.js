@@ -35,19 +35,18 @@ class PositionMap {
     this.draw();
   }
 
-  /** Read the colours of the theme that the page has now: of fills by their class, of marks by their variable. */
+  /** Read the colours of the theme that the page has now, each by its variable. */
   read(quantity) {
     if (this.colours?.quantity === quantity.name) return;
-    const read = (name, variable) => {
-      this.probe.className = `wb-probe-colour ${name}`;
-      this.probe.style.color = variable;
-      const { backgroundColor, color } = getComputedStyle(this.probe);
-      return variable ? color : backgroundColor;
+    const read = (name) => {
+      this.probe.style.color = `var(--wb-${name})`;
+      return getComputedStyle(this.probe).color;
     };
+    const fill = (css) => (css ? css.replace(/^wb-([a-z]+)(\d)$/, "$1-$2") : "panel"); // wb-orange3 -> orange-3
     this.colours = {
       quantity: quantity.name,
-      level: new Map(quantity.levels.map(([level, css]) => [level, level === 0 ? read("", "var(--wb-panel)") : read(css, "")])),
-      ...Object.fromEntries(["ink", "soft", "rule", "focus", "panel", "base"].map((name) => [name, read("", `var(--wb-${name})`)])),
+      level: new Map(quantity.levels.map(([level, css]) => [level, read(fill(css))])),
+      ...Object.fromEntries(["ink", "soft", "focus", "panel"].map((name) => [name, read(name)])),
     };
   }
 

@@ -8,11 +8,15 @@
   const tell = (name, ...said) => { for (const listener of [...(listeners[name] ?? [])]) listener(...said); };
   const model = {
     get: (name) => values[name],
-    set: (name, value) => { values[name] = value; tell(`change:${name}`); },
+    set: (name, value) => {
+      values[name] = value;
+      tell(`change:${name}`);
+      if (name === "asked") setTimeout(() => { for (const text of sealed.texts) tell("msg:custom", { do: "text" }, [view(text)]); });
+    },
     save_changes: () => {},
     on: (name, listener) => { (listeners[name] ??= new Set()).add(listener); },
     off: (name, listener) => { listeners[name]?.delete(listener); },
-    send: () => setTimeout(() => { for (const text of sealed.texts) tell("msg:custom", { do: "text" }, [view(text)]); }),
+    send: () => {},
   };
   const url = URL.createObjectURL(new Blob([sealed.module], { type: "text/javascript" }));
   const module = await import(url);

@@ -151,17 +151,15 @@ class RunningText {
       element.setAttribute("aria-label", `withheld token at position ${i + 1}`);
     } else if (column.kind(i) === 1) {
       element.textContent = column.label(i);
-    } else if (text === "") {
-      element.dataset.sign = "▫";
-      element.setAttribute("aria-label", `${column.label(i)}, part of a character`);
     } else {
+      if (column.kind(i) === 2 || text === "") element.dataset.sign = "▫";
       const lines = text.split("\n");
       lines.forEach((line, n) => {
         if (line) element.append(line);
         if (n === lines.length - 1) return;
         element.append(make("span", "wb-break"), "\n");
       });
-      if (!text.trim()) element.setAttribute("aria-label", column.label(i));
+      if (!text.trim()) element.setAttribute("aria-label", column.label(i) || "part of a character");
     }
     this.elements[c][i] = element;
     const key = this.keyOf(c, i);

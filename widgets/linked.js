@@ -174,7 +174,8 @@ function drawHeat(model, ask) {
   const swatches = made("span");
   for (const [css, said] of heat.legend) swatches.append(made("span", `wb-swatch ${css}`, said));
   key.append(swatches, made("span", "wb-soft", "dotted: given tokens; right of the line aligned continues"));
-  box.append(where, scroll, key);
+  const reading = "Where aligned is nearly certain of the next token (see the entropy curve) a retention near 1 means nothing.";
+  box.append(where, scroll, key, made("p", "wb-soft", reading));
   const show = () => {
     const { span, position, opened_prefix } = model.get("state");
     rows.forEach((row, i) => row.forEach((cell, j) => {
@@ -198,7 +199,7 @@ function drawPrompts(model, ask) {
   if (labels.length > 1) said.append(labelled("Show", filter));
   const head = made("div", "wb-row wb-head");
   head.setAttribute("aria-hidden", "true");
-  for (const name of ["", "prompts", "prompt", "given", "mean KL", "peak KL", "text at the peak"]) head.append(made("span", "", name));
+  for (const name of ["", "prompts", "prompt", "given", "tokens, n", "mean KL", "peak KL", "text at the peak"]) head.append(made("span", "", name));
   const list = made("div", "wb-options");
   list.setAttribute("role", "listbox");
   list.setAttribute("aria-label", "Prompts ranked by divergence");
@@ -207,13 +208,13 @@ function drawPrompts(model, ask) {
     option.setAttribute("role", "option");
     option.dataset.response = p.response;
     option.tabIndex = -1;
-    control(option, `${p.rank}, ${p.label}: ${p.prompt}; ${p.prefix_tokens} given tokens, mean KL ${number(p.mean_kl_nats)} nats, ` +
-      `peak ${number(p.peak_kl_nats)} nats at position ${p.peak_position}`);
+    control(option, `${p.rank}, ${p.label}: ${p.prompt}; ${p.prefix_tokens} given tokens, mean KL ${number(p.mean_kl_nats)} nats ` +
+      `over ${p.tokens} tokens, peak ${number(p.peak_kl_nats)} nats at position ${p.peak_position}`);
     const tag = made("span");
     tag.append(made("span", `wb-tag wb-${p.label}`, p.label));
     option.append(
       made("span", "n", String(p.rank)), tag, made("span", "wb-asked", p.prompt), made("span", "n", String(p.prefix_tokens)),
-      made("span", "n", number(p.mean_kl_nats)), made("span", "n", `${number(p.peak_kl_nats)} at ${p.peak_position}`),
+      made("span", "n", String(p.tokens)), made("span", "n", number(p.mean_kl_nats)), made("span", "n", `${number(p.peak_kl_nats)} at ${p.peak_position}`),
       made("span", "wb-around", p.around),
     );
     list.append(option);

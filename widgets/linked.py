@@ -279,7 +279,7 @@ class LinkedViews(Window[LinkedSelection]):
                 case "span":
                     self.show(span=(int(asked["from"]), int(asked["to"])))
                 case "all":
-                    self.show(span=(1, self._length(self.selection.response)))
+                    self._everything()
                 case "quantity":
                     self.show(quantity=str(asked["quantity"]))
                 case "prefix":
@@ -302,8 +302,9 @@ class LinkedViews(Window[LinkedSelection]):
             figure.data = ()
             figure.add_traces(list(made.data))
             figure.layout = made.layout
-            for drawn in figure.data:
-                drawn.on_selection(self._brushed)
+            for first in figure.data[:1]:  # plotly tells every line of the same drag
+                first.on_selection(self._brushed)
+                first.on_deselect(lambda *_: self._everything())
             self._drawn = (now.quantity, now.prefix_tokens)
         figure.layout.shapes = self._marks()
 
@@ -315,6 +316,9 @@ class LinkedViews(Window[LinkedSelection]):
         with self._errors_shown():
             self._figure.layout.selections = ()
             self.show(span=self._span(*dragged))
+
+    def _everything(self) -> None:
+        self.show(span=(1, self._length(self.selection.response)))
 
     def _marks(self) -> list[dict[str, Any]]:
         """Return the band of the selected span and the line of the selected position as plotly shapes."""

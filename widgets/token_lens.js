@@ -18,7 +18,7 @@ class LensView {
     this.build();
     this.load();
     this.follow();
-    this.askTexts();
+    this.ask();
   }
 
   // ------------------------------------------------------------------------------------------------ what stands where
@@ -129,15 +129,18 @@ class LensView {
 
   // ------------------------------------------------------------------------------------------------ covered text
 
-  askTexts() {
-    if (this.columns.some((column) => column.head.treatment === "blur")) this.model.send({ do: "texts" });
+  /** Ask for the texts of covered responses. As a change of a trait: its echo is what lets the page be heard while a
+      cell runs, so it is asked even where nothing is covered. */
+  ask() {
+    this.model.set("asked", this.model.get("asked") + 1);
+    this.model.save_changes();
   }
 
   reveal(response, open) {
     if (open) this.revealed.add(response);
     else this.revealed.delete(response);
     if (open && !this.texts.has(response)) {
-      this.askTexts();
+      this.ask();
       this.wait("Asking Python for the text…");
       return;
     }
@@ -216,7 +219,7 @@ class LensView {
       this.state = { ...this.model.get("state") };
       this.texts.clear();
       this.load();
-      this.askTexts();
+      this.ask();
     };
     const renewed = () => {
       this.build();

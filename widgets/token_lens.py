@@ -55,13 +55,17 @@ class LensSelection:
 
 
 class LensFace(Face):
-    """The page's side: what never changes, one buffer a shown response, and the state, which both sides change."""
+    """The page's side: what seldom changes, one buffer a shown response, and the state, which both sides change.
+
+    `asked` rises when the page asks for the text of covered responses.
+    """
 
     _esm = source(*SCRIPTS)
     _css = style_text() + source("token_lens.css")
     lens = traitlets.Dict().tag(sync=True)
     columns: traitlets.List[bytes] = traitlets.List().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
+    asked = traitlets.Int(0).tag(sync=True)
 
 
 class TokenLens(Window[LensSelection]):
@@ -203,7 +207,7 @@ class TokenLens(Window[LensSelection]):
             return still
         sealed = {
             "module": source(*SCRIPTS),
-            "state": {"lens": {**self._lens(), "sealed": True}, "state": self._state(), "error": ""},
+            "state": {"lens": {**self._lens(), "sealed": True}, "state": self._state(), "asked": 0, "error": ""},
             "columns": [b64encode(self._column(r, export=True)).decode() for r in self.shown],
             "texts": [
                 b64encode(self._column(r, export=True, covered=False)).decode()
@@ -324,7 +328,7 @@ class TokenLens(Window[LensSelection]):
     def _face(self) -> LensFace:
         face = LensFace(lens=self._lens(), columns=self._columns(), state=self._state())
         face.observe(self._moved, "state")
-        face.on_msg(self._message)
+        face.observe(self._texts, "asked")
         return face
 
     def _moved(self, change: Any) -> None:
@@ -357,13 +361,12 @@ class TokenLens(Window[LensSelection]):
         )
         self._take(selection, _changed(self._settings, {name: said[name] for name in _CONTROLS}))
 
-    def _message(self, face: Any, content: Any, buffers: Any) -> None:
-        """Send the text of covered responses that may be revealed: it is no part of the state."""
+    def _texts(self, change: Any) -> None:
+        """Send the text of covered responses that may be revealed: as messages, so that it is no part of the state."""
         with self._errors_shown():
-            if isinstance(content, dict) and content.get("do") == "texts" and self._shown is not None:
-                for r in self.shown:
-                    if self._treatment(r, export=False) == "blur":
-                        self._shown.send({"do": "text"}, [self._column(r, export=False, covered=False)])
+            for r in self.shown:
+                if self._shown is not None and self._treatment(r, export=False) == "blur":
+                    self._shown.send({"do": "text"}, [self._column(r, export=False, covered=False)])
 
     def _columns(self) -> list[bytes]:
         return [self._column(r, export=False) for r in self.shown]

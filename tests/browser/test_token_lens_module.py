@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.browser.lens_page import CARD, classes, click, focused, hover, marked, token
 from tests.browser.module_page import module_page
-from tests.lens_cases import SEARCHES, TEXTS, UNREADABLE, VALUES, searched_flags
+from tests.lens_cases import SEARCHES, SPLIT, TEXTS, UNREADABLE, VALUES, searched_flags, split_traces
 from tests.test_views import harmful_traces
 from tests.trace_makers import make_response, make_traces, traces_from_logprobs
 from widgets.lens_settings import LensSettings, counting
@@ -153,6 +153,20 @@ def test_keys_alone_reach_everything_in_the_text(browser: Browser, traces: Trace
         assert opened.page.evaluate("() => window.leaked") == leaked  # JupyterLab hears none of them
         outline = opened.page.evaluate("() => getComputedStyle(document.activeElement).outlineWidth")
         assert outline == "3px"
+        opened.assert_clean()
+
+
+def test_split_characters_special_tokens_and_breaks_show_as_what_they_are(browser: Browser) -> None:
+    with module_page(browser, TokenLens(split_traces()).face) as opened:
+        texts = opened.page.eval_on_selector_all("#el [role=option]", "all => all.map((x) => x.textContent)")
+        assert "".join(texts) == "".join(SPLIT)
+        signs = opened.page.eval_on_selector_all("#el [role=option]", "all => all.map((x) => x.dataset.sign ?? '')")
+        assert signs == ["", "▫", "▫", "", "", "", "▫", "▫"]
+        expect(token(opened, 6)).to_have_class(re.compile("wb-special"))
+        expect(token(opened, 5).locator(".wb-break")).to_have_count(1)
+        hover(opened, 2)
+        expect(opened.find(CARD)).to_contain_text("⟨F0⟩")
+        expect(opened.find(CARD)).to_contain_text("no whole character")
         opened.assert_clean()
 
 
@@ -369,9 +383,9 @@ def test_covered_text_is_not_in_the_page_until_it_is_revealed(browser: Browser) 
 
 def test_revealing_needs_python_only_where_the_text_was_never_sent(browser: Browser) -> None:
     lens = TokenLens(harmful_traces())
-    state = {name: getattr(lens.face, name) for name in ("lens", "columns", "state", "error")}
+    state = {name: getattr(lens.face, name) for name in ("lens", "columns", "state", "asked", "error")}
     with module_page(browser, module=str(lens.face._esm), css=str(lens.face._css), state=state) as opened:
-        assert opened.sent == [{"do": "texts"}]
+        assert opened.saved == [{"asked": 1}]
         opened.find(".wb-reveal-button").click()
         expect(opened.find(".wb-waiting")).to_have_text("Asking Python for the text…")
         opened.message({"do": "text"}, [lens._column(0, export=False, covered=False)])
@@ -384,7 +398,10 @@ def test_redacted_text_has_no_button(browser: Browser) -> None:
     with module_page(browser, lens.face) as opened:
         expect(opened.find(".wb-reveal-button")).to_have_count(0)
         expect(opened.find(".wb-cover")).to_contain_text("SHA-256")
-        assert opened.sent == []
+        opened.page.evaluate("() => model.set('asked', 7)")
+        opened.page.evaluate("() => model.save_changes()")
+        opened.sync()
+        assert "glimmer" not in opened.page.content()
         opened.assert_clean()
 
 
