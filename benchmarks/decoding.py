@@ -24,6 +24,7 @@ from workbench.decode import DecodeConfig, PenaltyConfig, decode, penalise
 from workbench.generate import GenerateConfig, generate
 from workbench.pair import ModelPair, PairConfig, load_pair
 
+Stamp = Callable[[], None]
 RANK = 16
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 PENALTY = PenaltyConfig(gamma=1.0)
@@ -80,30 +81,31 @@ def _drawing(t: Task) -> GenerateConfig:
     return GenerateConfig(max_tokens=t.tokens, batch_tokens=1 << 20)
 
 
-def plain(t: Task) -> object:
-    return generate(t.two, "aligned", t.contexts, _drawing(t), what=None)
+def plain(t: Task, stamp: Stamp) -> None:
+    generate(t.two, "aligned", t.contexts, _drawing(t), on_token=lambda i, _: i or stamp(), what=None)
 
 
-def transformers(t: Task) -> object:
+def transformers(t: Task, stamp: Stamp) -> None:
     ids = torch.tensor(t.contexts)
     with torch.inference_mode(), t.two.model("aligned") as model:
         made = model.generate(
             ids, attention_mask=torch.ones_like(ids), do_sample=False, min_new_tokens=t.tokens,
-            max_new_tokens=t.tokens, pad_token_id=2,
+            max_new_tokens=t.tokens, pad_token_id=2, logits_processor=[lambda _, scores: (stamp(), scores)[1]],
         )  # fmt: skip
     assert made.shape[1] == ids.shape[1] + t.tokens
-    return made
 
 
-def two_models(t: Task) -> object:
-    return decode(t.two, t.contexts, DecodeConfig(penalty=t.penalty, generation=_drawing(t)), what=None)
+def two_models(t: Task, stamp: Stamp) -> None:
+    config = DecodeConfig(penalty=t.penalty, generation=_drawing(t))
+    decode(t.two, t.contexts, config, on_token=lambda i, _: i or stamp(), what=None)
 
 
-def mixed_batch(t: Task) -> object:
-    return decode(t.adapter, t.contexts, DecodeConfig(penalty=t.penalty, generation=_drawing(t)), what=None)
+def mixed_batch(t: Task, stamp: Stamp) -> None:
+    config = DecodeConfig(penalty=t.penalty, generation=_drawing(t))
+    decode(t.adapter, t.contexts, config, on_token=lambda i, _: i or stamp(), what=None)
 
 
-def textbook(t: Task) -> object:
+def textbook(t: Task, stamp: Stamp) -> None:
     """Both models over the whole sequence for every token, no cache, no ledger."""
     ids = torch.tensor(t.contexts)
     with torch.inference_mode():
@@ -115,10 +117,10 @@ def textbook(t: Task) -> object:
                 found.append(logits.float().log_softmax(-1))
             chosen = penalise(*found, t.penalty, position=n + 1).argmax(-1)
             ids = torch.cat((ids, chosen.unsqueeze(-1)), -1)
-    return ids
+            stamp()
 
 
-VARIANTS: dict[str, Callable[[Task], object]] = {
+VARIANTS: dict[str, Callable[[Task, Stamp], None]] = {
     "plain": plain,
     "transformers": transformers,
     "two_models": two_models,
@@ -126,39 +128,30 @@ VARIANTS: dict[str, Callable[[Task], object]] = {
 }
 
 
-def ms_per_token(t: Task, rounds: int, variants: tuple[str, ...] = tuple(VARIANTS)) -> dict[str, list[float]]:
-    """Time the variants in turn, after a short warm-up of each: milliseconds a token of the whole batch, per round."""
-    out: dict[str, list[float]] = {name: [] for name in variants}
-    for name in variants:
-        VARIANTS[name](dataclasses.replace(t, tokens=2))
-    for _ in range(rounds):
-        for name in variants:
-            gc.collect()
-            start = time.perf_counter()
-            VARIANTS[name](t)
-            out[name].append((time.perf_counter() - start) / t.tokens * 1e3)
+def stamps(run: Callable[[Task, Stamp], None], t: Task) -> list[float]:
+    """Return when each token of the first row was there, seconds after the start."""
+    gc.collect()
+    out: list[float] = []
+    start = time.perf_counter()
+    run(t, lambda: out.append(time.perf_counter() - start))
     return out
 
 
-def seconds(run: Callable[[Task], object], t: Task) -> float:
-    """Time one call, after a short one."""
-    run(dataclasses.replace(t, tokens=2))
-    gc.collect()
-    start = time.perf_counter()
-    run(t)
-    return time.perf_counter() - start
+def round_ms(run: Callable[[Task, Stamp], None], t: Task) -> tuple[float, float]:
+    """Return milliseconds to the first token (the context is read), and for each further one (of the whole batch)."""
+    seen = stamps(run, t)
+    return seen[0] * 1e3, (seen[-1] - seen[0]) / (len(seen) - 1) * 1e3
 
 
-def textbook_part(part: int, context: int = 32) -> float:
-    """Time one part of the textbook loop (0 to TEXTBOOK_PARTS - 1), seconds; their sum is TEXTBOOK_TOKENS tokens."""
-    tokens = TEXTBOOK_TOKENS // TEXTBOOK_PARTS
-    return seconds(textbook, task(1, context + part * tokens, tokens))
-
-
-def cached_seconds(context: int = 32) -> dict[str, float]:
-    """Time the same TEXTBOOK_TOKENS tokens by both of our ways, seconds."""
-    t = task(1, context, TEXTBOOK_TOKENS)
-    return {name: seconds(VARIANTS[name], t) for name in ("two_models", "mixed_batch")}
+def rounds_ms(t: Task, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Time the variants in turn, after a short warm-up of each."""
+    for run in VARIANTS.values():
+        run(dataclasses.replace(t, tokens=2), lambda: None)
+    out: dict[str, list[tuple[float, float]]] = {name: [] for name in VARIANTS}
+    for _ in range(rounds):
+        for name, run in VARIANTS.items():
+            out[name].append(round_ms(run, t))
+    return out
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -167,19 +160,39 @@ def spread(values: list[float]) -> dict[str, float]:
     return {name: round(value, 3) for name, value in found.items()}
 
 
-def summary(times: dict[str, list[float]]) -> dict[str, object]:
+def summary(times: dict[str, list[tuple[float, float]]]) -> dict[str, object]:
     """Return medians, and each penalised variant's cost over plain generation at its best, round by round."""
-    best = [min(pair) for pair in zip(times["plain"], times["transformers"], strict=True)]
-    two, mixed = times["two_models"], times["mixed_batch"]
-    return {
-        "ms_per_token_median": {name: round(statistics.median(v), 2) for name, v in times.items()},
-        "rounds": len(best),
-        "two_models_over_plain": spread([a / b for a, b in zip(two, best, strict=True)]),
-        "mixed_batch_over_plain": spread([a / b for a, b in zip(mixed, best, strict=True)]),
-        "mixed_batch_over_two_models": spread([a / b for a, b in zip(mixed, two, strict=True)]),
-    }
+    out: dict[str, object] = {"rounds": len(times["plain"])}
+    for n, what in enumerate(("first_token", "further_token")):
+        ms = {name: [pair[n] for pair in pairs] for name, pairs in times.items()}
+        best = [min(pair) for pair in zip(ms["plain"], ms["transformers"], strict=True)]
+        out[what] = {
+            "ms_median": {name: round(statistics.median(v), 1) for name, v in ms.items()},
+            "two_models_over_plain": spread([a / b for a, b in zip(ms["two_models"], best, strict=True)]),
+            "mixed_batch_over_plain": spread([a / b for a, b in zip(ms["mixed_batch"], best, strict=True)]),
+            "mixed_batch_over_two_models": spread(
+                [a / b for a, b in zip(ms["mixed_batch"], ms["two_models"], strict=True)]
+            ),
+        }
+    return out
 
 
 def measure(shape: str, rounds: int) -> dict[str, object]:
     """Time one of SHAPES."""
-    return summary(ms_per_token(task(*SHAPES[shape]), rounds))
+    return summary(rounds_ms(task(*SHAPES[shape]), rounds))
+
+
+def textbook_part(part: int, context: int = 32) -> float:
+    """Time one part of the textbook loop (0 to TEXTBOOK_PARTS - 1), seconds; their sum is TEXTBOOK_TOKENS tokens."""
+    tokens = TEXTBOOK_TOKENS // TEXTBOOK_PARTS
+    t = task(1, context + part * tokens, tokens)
+    textbook(dataclasses.replace(t, tokens=1), lambda: None)
+    return stamps(textbook, t)[-1]
+
+
+def cached_seconds(context: int = 32) -> dict[str, float]:
+    """Time the same TEXTBOOK_TOKENS tokens by both of our ways, seconds."""
+    t = task(1, context, TEXTBOOK_TOKENS)
+    for name in ("two_models", "mixed_batch"):
+        VARIANTS[name](dataclasses.replace(t, tokens=2), lambda: None)
+    return {name: stamps(VARIANTS[name], t)[-1] for name in ("two_models", "mixed_batch")}

@@ -1,10 +1,14 @@
-"""What a search of the lens finds, for both readers of the language: Python's and the page's."""
+"""What the lens's tests of both tiers share: searches with what they find, and a text whose characters are split."""
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
+from tests.trace_makers import make_response, traces_from_logprobs
 from widgets.lens_search import FIELDS
+from workbench.records import TraceSet
 
 TEXTS = ("Sure", ",", " I", " CAN", "not", " he", "lp", "", "<|end|>", "é\n")
 _SHIFT = [-1.5, 0.0, 0.25, float("nan"), -0.05, 2.0, 1e-7, -3.0, 0.5, 0.1]
@@ -89,3 +93,15 @@ UNREADABLE: tuple[tuple[str, str], ...] = (
     ("kl > __proto__", f"{_READ} 6: “_” means nothing here"),
     ("(" * 41 + "kl > 1" + ")" * 41, "the search has more than 40 brackets and “not”s: make it simpler"),
 )
+
+SPLIT = ("Hi", "", "", "😀", "\n", "<|end|>", "a", "\ufffd")
+"""An emoji over three tokens, a line break, a special token, and a character that the length limit cut in two."""
+
+
+def split_traces() -> TraceSet:
+    """Return a response of the pieces SPLIT with their labels and marks."""
+    base = np.log(np.random.default_rng(0).dirichlet(np.ones(8), 8))
+    made = traces_from_logprobs([base], [base], [range(8)], [make_response("p", "harmless")], pieces=SPLIT)
+    labels = ("Hi", "⟨F0⟩", "⟨9F 98⟩", "😀", "↵", "<|end|>", "a⟨E2⟩", "⟨82⟩")
+    part, special = (np.array([flags], bool) for flags in ([0, 1, 1, 0, 0, 0, 1, 1], [0, 0, 0, 0, 0, 1, 0, 0]))
+    return dataclasses.replace(made, partial=part, special=special, labels=labels)

@@ -10,7 +10,7 @@ import pytest
 
 from tests import evaluation_makers as make
 from workbench.errors import ParameterError, PromptError, TokenizerMismatch, UnknownName
-from workbench.evaluate import EvaluateConfig, evaluate, evaluation_rows, safest, tradeoffs
+from workbench.evaluation import EvaluateConfig, evaluate, evaluation_rows, safest, tradeoffs
 from workbench.records import AttackSet, Attempt, Comparison, JudgementSet, Score, Scorecard, load, rows_json, save
 
 
@@ -77,6 +77,14 @@ def test_the_worst_case_over_samples_and_conditions_is_per_prompt() -> None:
     assert mean.n == 4  # prompts, not samples
     assert mean.low is not None
     assert mean.low < 2 / 12 < (mean.high or 0)
+
+
+def test_a_mean_over_samples_that_is_always_0_is_not_certain() -> None:
+    source = make.attempts(4, samples=3)
+    card = evaluate([source], [make.completions(source, "a")], [make.judgements(source, "a", make.first(0))])
+    mean = score(card, "asr_mean").estimate
+    assert mean.value == 0
+    assert mean.high == pytest.approx(0.49, abs=0.01)  # Wilson's for 0 of 4
 
 
 def test_the_worst_case_over_all_attacks() -> None:

@@ -100,3 +100,10 @@ def test_plain_papermill_runs_it_too(path: Path, tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, env=dict(os.environ))
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "run" / "results.json").is_file()
+    assert (tmp_path / "out.ipynb").stat().st_size < 1_000_000
+    made = read(tmp_path / "out.ipynb")
+    shown = [o["data"] for c in made["cells"] for o in c.get("outputs", []) if "data" in o]
+    assert "widgets" not in made["metadata"], "a widget was made with nobody there to use it"
+    assert [d for d in shown if "application/vnd.jupyter.widget-view+json" in d] == []
+    figures = [d["application/vnd.plotly.v1+json"] for d in shown if "application/vnd.plotly.v1+json" in d]
+    assert all(f["config"]["showSendToCloud"] is False for f in figures), "plotly offers to upload what it shows"

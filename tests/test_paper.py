@@ -10,7 +10,7 @@ import pytest
 from workbench.attacks import attack_config
 from workbench.capability import CapabilityConfig
 from workbench.errors import UnknownName
-from workbench.evaluate.paper import PAPER, Published, beside, paper_preset
+from workbench.evaluation.paper import PAPER, Published, beside, paper_preset
 from workbench.presets import preset
 from workbench.records import Row
 

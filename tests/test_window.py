@@ -145,6 +145,10 @@ def test_what_a_callback_raises_is_shown_until_the_next_success(caplog: pytest.L
     with counter._errors_shown():
         pass
     assert face.error == ""
+    counter.on_select(lambda count: 1 // 0)
+    with counter._errors_shown():
+        click(counter)
+    assert face.error == "ZeroDivisionError: integer division or modulo by zero"
 
 
 # ------------------------------------------------------------------------------------------------------ public names

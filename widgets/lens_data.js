@@ -11,14 +11,20 @@ function numberText(value, digits = 3) {
     const order = Math.floor(Math.log10(size));
     let places = size >= 1 ? Math.max(0, digits - 1 - order) : digits;
     if (size < 0.01) places = Math.max(digits + 1, -order);
-    const said = size.toLocaleString("en-US", { minimumFractionDigits: places, maximumFractionDigits: places });
-    return (value < 0 ? "−" : "") + said;
+    return (value < 0 ? "−" : "") + grouped(size.toFixed(places));
   }
   const [mantissa, exponent] = value.toExponential(1).split("e");
   return `${mantissa}e${Number(exponent)}`.replaceAll("-", "−");
 }
 
-const wholeText = (value) => value.toLocaleString("en-US");
+const wholeText = (value) => grouped(String(value));
+
+/** Put a comma before every third digit of the whole part. */
+function grouped(digits) {
+  const [whole, rest] = digits.split(".");
+  const said = whole.replace(/\B(?=(\d{3})+$)/g, ",");
+  return rest === undefined ? said : `${said}.${rest}`;
+}
 
 /** Count the edges that a value reaches: 0 for none, negative where a signed quantity is below zero. */
 function levelOf(quantity, value) {

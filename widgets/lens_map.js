@@ -33,6 +33,7 @@ class PositionMap {
   recolour() {
     this.colours = null;
     this.draw();
+    requestAnimationFrame(() => this.draw()); // JupyterLab hides the page for a moment when it changes its theme
   }
 
   /** Read the colours of the theme that the page has now, each by its variable. */

@@ -1,6 +1,6 @@
 // The lens: it keeps the state that it shares with Python, and lets text, map, card, pins and controls follow it. All but
 // opening another response and fetching covered text works without Python.
-const PAGE_KEY_TOKENS = 50, PATIENCE_MS = 5000;
+const PATIENCE_MS = 5000;
 
 class LensView {
   constructor(model, root) {
@@ -67,7 +67,7 @@ class LensView {
     else parts.push(make("p", "wb-note", "This response has no tokens."));
     this.place.replaceChildren(...parts);
     this.place.classList.toggle("wb-thinking", this.columns[0].head.segment === "thinking");
-    this.listen();
+    listenToHands(this);
     this.text.root.classList.toggle("wb-long", this.reach > 600 || (this.columns.length > 1 && this.reach > 100));
     this.text.start(this.look());
     const same = before === this.columns[0].response;
@@ -385,9 +385,10 @@ class LensView {
 
   placeCard() {
     if (!this.shown) return;
-    const spots = [...this.text.element(this.shown.c, this.shown.i).getClientRects()], box = this.card.getBoundingClientRect();
-    const spot = spots[0], view = this.text.root.getBoundingClientRect();
-    if (!spot || spot.bottom < Math.max(0, view.top) || spot.top > Math.min(innerHeight, view.bottom)) return this.hide();
+    const view = this.text.root.getBoundingClientRect(), box = this.card.getBoundingClientRect();
+    const inSight = (spot) => spot.bottom >= Math.max(0, view.top) && spot.top <= Math.min(innerHeight, view.bottom);
+    const spots = [...this.text.element(this.shown.c, this.shown.i).getClientRects()].filter(inSight), spot = spots[0];
+    if (!spot) return this.hide();
     const below = spots.at(-1).bottom + 8, above = spot.top - box.height - 10;
     const top = below + box.height < innerHeight || above < 0 ? below : above;
     this.card.style.left = `${Math.max(8, Math.min(spot.left, document.documentElement.clientWidth - box.width - 8))}px`;
@@ -401,80 +402,6 @@ class LensView {
     if (this.card.popover && this.card.matches(":popover-open")) this.card.hidePopover();
     this.card.hidden = true;
     this.card.replaceChildren();
-  }
-
-  // ------------------------------------------------------------------------------------------------ hands
-
-  listen() {
-    const { root } = this.text;
-    const tokenOf = (event) => event.target instanceof Element && event.target.closest("[role=option]");
-    root.addEventListener("mouseover", (event) => {
-      const token = tokenOf(event);
-      if (token) { if (this.shown?.c !== token.column || this.shown?.i !== token.index) this.show(token.column, token.index); }
-      else if (!this.shown?.byKey) this.hide();
-    });
-    root.addEventListener("mouseleave", () => { if (!this.shown?.byKey) this.hide(); });
-    root.addEventListener("mousedown", (event) => {
-      this.pressed = event.button === 0 ? tokenOf(event) : null;
-      if (event.shiftKey && this.pressed) event.preventDefault();
-      addEventListener("mouseup", () => setTimeout(() => { this.pressed = null; }), { once: true }); // after the click
-    });
-    root.addEventListener("mouseup", (event) => {
-      const token = tokenOf(event), from = this.pressed;
-      if (!token || !from || token === from) return;
-      this.set({ span: [Math.min(from.index, token.index) + 1, Math.max(from.index, token.index) + 1] });
-    });
-    root.addEventListener("click", (event) => {
-      const token = tokenOf(event);
-      if (!token) return;
-      const { column: c, index: i } = token;
-      if (event.shiftKey && this.state.position) {
-        const anchor = this.state.position;
-        this.set({ span: [Math.min(anchor, i + 1), Math.max(anchor, i + 1)] });
-        return;
-      }
-      this.go(c, i, true);
-      this.pin(i + 1);
-    });
-    root.addEventListener("focusin", (event) => {
-      const token = tokenOf(event);
-      if (token && (token.column !== this.at.c || token.index !== this.at.i || !this.shown)) this.go(token.column, token.index, true);
-    });
-    root.addEventListener("focusout", () => this.hide());
-    root.addEventListener("keydown", (event) => this.key(event, tokenOf(event)));
-  }
-
-  key(event, token) {
-    if (!token || event.ctrlKey || event.metaKey || event.altKey) return;
-    const { column: c, index: i } = token, last = this.columns[c].tokens - 1;
-    const to = {
-      ArrowRight: () => i + 1, ArrowLeft: () => i - 1, ArrowDown: () => this.text.byLine(c, i, 1), ArrowUp: () => this.text.byLine(c, i, -1),
-      Home: () => 0, End: () => last, PageDown: () => i + PAGE_KEY_TOKENS, PageUp: () => i - PAGE_KEY_TOKENS,
-    }[event.key];
-    if (to) {
-      const next = Math.max(0, Math.min(last, to()));
-      if (event.shiftKey) {
-        this.anchor ??= i;
-        this.go(c, next, true, { span: [Math.min(this.anchor, next) + 1, Math.max(this.anchor, next) + 1] });
-      } else {
-        this.anchor = null;
-        this.go(c, next, true);
-      }
-    } else if (event.key === "Enter" || event.key === " ") this.pin(i + 1);
-    else if (event.key === "Escape") {
-      const { pinned } = this.state;
-      if (this.shown) this.hide();
-      else if (pinned.length) this.pin(pinned.includes(i + 1) ? i + 1 : pinned.at(-1));
-    } else if (event.key === "n") this.step(1, true);
-    else if (event.key === "p") this.step(-1, true);
-    else if (event.key === "c" && this.columns.length > 1) {
-      for (let d = 1; d <= this.columns.length; d += 1) {
-        const other = (c + d) % this.columns.length;
-        if (i < this.columns[other].tokens) { this.go(other, i, true); break; }
-      }
-    } else return;
-    event.preventDefault();
-    event.stopPropagation();
   }
 }
 

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import traitlets
 
-from widgets.lens_search import FLAGS, Search
-from widgets.lens_settings import LensSettings, counting, stored_k
+from widgets.lens_frame import token_values
+from widgets.lens_settings import LensSettings, stored_k
 from widgets.payload import Treatment, column
 from widgets.window import Face, Window, source
 from workbench import legible
 from workbench.errors import ParameterError, UnknownName, nearest
 from workbench.records import Response, TraceSet
-from workbench.records.traces import SCALARS
 from workbench.views import QUANTITIES, READING, HarmfulText, View, token_view
 from workbench.views.responses import COVER, checked, treatment
 from workbench.views.scales import ENTROPY_FLOOR_NATS, NOTABLE_SHIFT_NATS, SIGNS, quantity_named
@@ -34,6 +33,7 @@ SCRIPTS = (
     "lens_map.js",
     "lens_card.js",
     "lens_controls.js",
+    "lens_hands.js",
     "token_lens.js",
 )
 _CONTROLS = tuple(f.name for f in dataclasses.fields(LensSettings))
@@ -171,7 +171,7 @@ class TokenLens(Window[LensSelection]):
         """
         import pandas as pd
 
-        frames = [pd.DataFrame(self._values(r)) for r in self.shown]
+        frames = [pd.DataFrame({"response": r, "arm": self._name(r), **self._values(r)}) for r in self.shown]
         return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
 
     def static(self) -> View:
@@ -275,52 +275,16 @@ class TokenLens(Window[LensSelection]):
         after = f" after {of.prefix_tokens} tokens" if of.trajectory == "free_running" and of.prefix_tokens else ""
         return self.arms.get(response, f"{given}{after}{', thinking' if of.segment == 'thinking' else ''}")
 
-    # --------------------------------------------------------------------------------------------- numbers
-
     def _values(self, r: int) -> dict[str, Any]:
-        """Return every column of the data frame of a response."""
-        traces, now, length = self.traces, self.selection, self._length(r)
-        position = np.arange(1, length + 1)
-        covered = treatment(traces, traces.responses[r], self.harmful_text) != "show"
-        known, pieces = traces.label_of(), traces.pieces[r][:length]
-        ids, partial = traces.token_ids[r, :length], traces.partial[r, :length]
-        said = [
-            legible.label(piece) if piece and not part else legible.label(known.get(i, ""))
-            for piece, part, i in zip(pieces, partial.tolist(), ids.tolist(), strict=True)
-        ]
-        scalars = {name: getattr(traces, name)[r, :length] for name in SCALARS}
-        shift = scalars["logprob_shift_nats"]
-        values: dict[str, Any] = {
-            "position": position,
-            "token": [COVER] * length if covered else said,
-            "token_id": [None] * length if covered else ids,
-            "probability_base": np.exp(scalars["logprob_base_nats"].astype(np.float64)),
-            "probability_aligned": np.exp(scalars["logprob_aligned_nats"].astype(np.float64)),
-            **scalars,
-            "base_favored": shift < 0,
-            "alternatives": counting(traces, r, self._settings).sum(-1),
-        }
-        matching = np.zeros(length, bool)
-        if self._settings.search.strip():
-            given = self.traces.responses[r].prefix_tokens if traces.responses[r].trajectory == "free_running" else 0
-            hidden = np.zeros(length, bool) if covered else None
-            flags = {
-                "base-favored": values["base_favored"],
-                "special": traces.special[r, :length] if hidden is None else hidden,
-                "partial": partial if hidden is None else hidden,
-                "given": position <= given,
-            }
-            texts = [""] * length if covered else [legible.prose(piece) for piece in pieces]
-            matching = Search(self._settings.search).matches(values, {f: flags[f] for f in FLAGS}, texts)
+        covered = treatment(self.traces, self.traces.responses[r], self.harmful_text) != "show"
+        now = self.selection
+        position = np.arange(1, self._length(r) + 1)
         low, high = now.span or (1, 0)
         return {
-            "response": r,
-            "arm": self._name(r),
-            **values,
+            **token_values(self.traces, r, self._settings, covered=covered),
             "current": position == now.position,
             "pinned": np.isin(position, now.pinned),
             "in_span": (position >= low) & (position <= high),
-            "match": matching,
         }
 
     # --------------------------------------------------------------------------------------------- live

@@ -120,14 +120,13 @@ class Window(Generic[S]):
 
     @contextmanager
     def _errors_shown(self) -> Iterator[None]:
-        """Run what the page asked for: what it raises is shown in the widget and logged with its traceback."""
+        """Run what the page asked for: what it, or a listener, raises is shown in the widget and logged."""
+        self._say(None)
         try:
             yield
         except Exception as error:
             log.exception("%s could not do what the page asked for", type(self).__name__)
             self._say(error)
-        else:
-            self._say(None)
 
     def _say(self, error: Exception | None) -> None:
         if self._shown is not None:

@@ -9,15 +9,13 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.axe import serious_violations
 from tests.browser.first_notebook import write_first_notebook
-from tests.browser.lab import LabPage, Server
+from tests.browser.lab import NOTEBOOK, LabPage, Server
 from tests.browser.pages import watched
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 NO_MODEL = ("widget model not found", "reading .kernel.")
 """What ipywidgets says to the console where a saved view has no kernel."""
-THEME = ("axis scaling",)
-"""What plotly says to the console while JupyterLab changes its theme and has no styles for a moment."""
 LENS = ".jp-OutputArea-output > .wb-live > .wb-lens"
 EVERYDAY = """
 everyday = wb.trace(models, wb.load_prompts(wb.PromptConfig(source="everyday", limit=6)), wb.TraceConfig(max_tokens=24))
@@ -30,7 +28,8 @@ covered"""
 def first(jupyter: Server, browser: Browser) -> Iterator[LabPage]:
     """Open notebook 01 with small settings and run all of it."""
     write_first_notebook(jupyter.folder / "first.ipynb")
-    with watched(browser, but=THEME, height=1000) as w:
+    jupyter.set(NOTEBOOK, {"windowingMode": "none"})
+    with watched(browser, height=1000) as w:
         w.page.set_default_timeout(60_000)
         lab = LabPage(page=w.page, server=jupyter)
         lab.open("first.ipynb")
@@ -219,6 +218,16 @@ def test_the_probe_streams_stops_and_says_what_is_wrong(first: LabPage) -> None:
     expect(probe).to_have_attribute("data-state", "finished")
     expect(first.page.locator(".wb-probe-panel .wb-lens [role=option]").first).to_be_visible()
     first.reads("live_probe.selection.tokens <= 12", "True")
+
+
+def test_figures_keep_their_height_when_the_window_changes(first: LabPage) -> None:
+    figures = first.page.locator(".jp-RenderedPlotly.js-plotly-plot")
+    heights = figures.evaluate_all("all => all.map(f => f.clientHeight)")
+    assert min(heights) > 300
+    for width in (1000, 1280):
+        first.page.set_viewport_size({"width": width, "height": 1000})
+        first.page.wait_for_timeout(800)  # plotly draws anew a moment later
+        assert figures.evaluate_all("all => all.map(f => f.clientHeight)") == heights
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])

@@ -129,7 +129,12 @@ def complete(
     pieces = Pieces(pair.tokenizer)
     return CompletionSet(
         run=watch.record(
-            resolved={"pair": pair.name, "template_mode": pair.template_mode, "thinking": pair.thinking},
+            resolved={
+                "pair": pair.name,
+                "template_mode": pair.template_mode,
+                "thinking": pair.thinking,
+                "tokenizer": mine,
+            },
             seed=attacks.run.seed,
             device=str(pair.device),
             fingerprint=pair.fingerprint,

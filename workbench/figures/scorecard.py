@@ -9,8 +9,8 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.evaluate.metrics import HARMLESS_CONTROL
-from workbench.evaluate.tradeoff import Tradeoff, tradeoffs
+from workbench.evaluation.metrics import HARMLESS_CONTROL
+from workbench.evaluation.tradeoff import Tradeoff, tradeoffs
 from workbench.figures.look import DARK, empty, styled
 from workbench.legible import plotly_text, sentence
 from workbench.palette import strokes_of_arms

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.evaluate.rates import percent
-from workbench.evaluate.tradeoff import safest, tradeoffs
+from workbench.evaluation.rates import percent
+from workbench.evaluation.tradeoff import safest, tradeoffs
 from workbench.legible import html_text
 from workbench.records import CapabilitySet, Estimate, Scorecard
 from workbench.views.scorecard import in_full, level

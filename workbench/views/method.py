@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench import legible
-from workbench.evaluate.metrics import CAPABILITY, title_of
+from workbench.evaluation.metrics import CAPABILITY, title_of
 from workbench.legible import html_text
 from workbench.records import (
     AttackSet,
@@ -23,7 +23,7 @@ from workbench.views.scorecard import in_full
 from workbench.views.view import NO_VALUE, Column, View, number, plain_table, section, table
 
 if TYPE_CHECKING:
-    from workbench.evaluate.paper import Beside, PaperPreset
+    from workbench.evaluation.paper import Beside, PaperPreset
 
 SHARED = ("family", "labels", "seed", "system_prompt", "max_tokens", "pair", "template_mode")
 
@@ -84,8 +84,9 @@ def _plain(value: Any) -> str:
         return "none"
     if isinstance(value, tuple | list):
         return ", ".join(_plain(v) for v in value) or "none"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{k} = {_plain(v)}" for k, v in value.items())
+    if isinstance(value, Mapping):  # of long texts (templates, say) the names
+        names = any(isinstance(v, str) and len(v) > 80 for v in value.values())
+        return ", ".join(str(k) if names else f"{k} = {_plain(v)}" for k, v in value.items())
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench import legible
-from workbench.evaluate.metrics import METRICS, title_of
-from workbench.evaluate.rates import percent
-from workbench.evaluate.tradeoff import Tradeoff, tradeoffs
+from workbench.evaluation.metrics import METRICS, title_of
+from workbench.evaluation.rates import percent
+from workbench.evaluation.rows import places_in_order
+from workbench.evaluation.tradeoff import Tradeoff, tradeoffs
 from workbench.legible import html_text
 from workbench.records import Comparison, Estimate, Score, Scorecard
 from workbench.views.view import NO_VALUE, Column, View, disclosure, number, plain_table, section, table
@@ -107,7 +108,7 @@ def attack_matrix(scorecard: Scorecard, metric: str = "asr", *, judge: str | Non
     """Show one metric as a table of attacks by arms, with intervals and n; the fuller a cell, the higher the rate."""
     found, named = _chosen(scorecard, metric, judge)
     arms = list(dict.fromkeys(s.arm for s in found))
-    places = _in_order([(s.attack, s.condition) for s in found])
+    places = places_in_order(found)
     cells = {(s.attack, s.condition, s.arm): s for s in found}
     what = title_of(metric)
     title = f"{what[0].upper()}{what[1:]} by attack and arm"
@@ -152,13 +153,6 @@ def _grid(caption: str, heads: Sequence[str], lines: Sequence[tuple[str, bool, S
 
 
 _PAD = "padding:.3rem .7rem"
-
-
-def _in_order(places: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return places by attack in the order in which attacks come, each one's worst case last."""
-    different = list(dict.fromkeys(places))
-    attacks = list(dict.fromkeys(attack for attack, _ in different))
-    return sorted(different, key=lambda p: (attacks.index(p[0]), p[1].startswith("worst of")))
 
 
 def _box(score: Score | None, *, shaded: bool = True, place: str = "") -> str:
@@ -259,7 +253,8 @@ def _headline(
     if not known:
         return (mine[0].estimate, "") if mine else None
     worst = (max if metric == "gibberish" else min)(known, key=lambda s: s.estimate.value or 0.0)
-    return worst.estimate, "" if len(known) == 1 else _where(worst.attack, worst.condition, ", ")
+    same = len({s.estimate.value for s in known}) == 1
+    return worst.estimate, "" if same else _where(worst.attack, worst.condition, ", ")
 
 
 def _where(attack: str, condition: str, between: str) -> str:

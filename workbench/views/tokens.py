@@ -141,6 +141,9 @@ def _token_title(row: Mapping[str, Any], length: int) -> str:
     )
 
 
+_PART = '<span class="wb-sign">▫</span>'
+
+
 def _visible(traces: TraceSet, r: int, t: int, row: Mapping[str, Any], covered: bool) -> str:
     """Return a token's inner HTML: escaped text, or the sign that stands for it."""
     piece = traces.pieces[r][t]
@@ -148,9 +151,7 @@ def _visible(traces: TraceSet, r: int, t: int, row: Mapping[str, Any], covered: 
         return f'<span class="wb-hid">{COVER}</span> '
     if traces.special[r, t]:
         return f'<span class="wb-special">{html_text(row["token"])}</span>'
-    if traces.partial[r, t] or not piece:
-        return '<span class="wb-sign">▫</span>'
-    text = html_text(legible.prose(piece))
+    text = html_text(legible.prose(piece)) + ("" if piece and not traces.partial[r, t] else _PART)
     return text.replace("\n", '<span class="wb-sign" aria-hidden="true">↵</span>\n')
 
 

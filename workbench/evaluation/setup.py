@@ -19,8 +19,8 @@ from workbench.capability.config import BUILT_IN
 from workbench.capability.measure import INSTALL, is_installed
 from workbench.decode import PenalisedModel, PenaltyConfig
 from workbench.errors import ParameterError, PromptError
-from workbench.evaluate.paper import PaperPreset
-from workbench.judges import judge
+from workbench.evaluation.paper import PaperPreset
+from workbench.judges import find_gibberish, judge, judge_of
 from workbench.pair import ModelPair
 from workbench.progress import Progress
 from workbench.prompts import PromptSet
@@ -146,12 +146,29 @@ def judgements_of(
     store: Store | None = None,
 ) -> tuple[JudgementSet, ...]:
     """Let every judge read every completion; see `judges.judge`. A judge is loaded once."""
-    from workbench.judges import judge_of
-
     made = []
     for name in judges:
         one = judge_of(name)
-        made += [judge(done, attacks, one, store=store, what=f"{name} judges {done.arm}") for done in completions]
+        with Progress(f"{name} judges", sum(len(c.completions) for c in completions), "completions") as progress:
+            for done in completions:
+                made.append(judge(done, attacks, one, store=store, what=None))
+                progress.advance(len(done.completions))
+    return tuple(made)
+
+
+def gibberish_of(
+    completions: Sequence[CompletionSet],
+    attacks: Sequence[AttackSet],
+    *,
+    pair: ModelPair | None = None,
+    store: Store | None = None,
+) -> tuple[GibberishSet, ...]:
+    """Say of every completion whether it is gibberish; see `judges.find_gibberish`."""
+    made = []
+    with Progress("reading for gibberish", sum(len(c.completions) for c in completions), "completions") as progress:
+        for done in completions:
+            made.append(find_gibberish(done, attacks, pair=pair, store=store, what=None))
+            progress.advance(len(done.completions))
     return tuple(made)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from workbench.errors import ParameterError, PromptError, TokenizerMismatch
-from workbench.evaluate.metrics import METRICS, Found
+from workbench.evaluation.metrics import METRICS, Found
 from workbench.records import (
     AttackSet,
     Attempt,

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from workbench import comparisons, statistics
-from workbench.evaluate.config import EvaluateConfig
-from workbench.evaluate.evidence import Evidence, PromptKey, Sample
-from workbench.evaluate.metrics import ALL_ATTACKS, GIBBERISH, METRICS, NO_SCORE, NO_VERDICT, Metric
+from workbench.evaluation.config import EvaluateConfig
+from workbench.evaluation.evidence import Evidence, PromptKey, Sample
+from workbench.evaluation.metrics import ALL_ATTACKS, GIBBERISH, METRICS, NO_SCORE, NO_VERDICT, Metric
 from workbench.records import Estimate, Score
 
 NOT_JUDGED = "not judged"
@@ -42,9 +42,13 @@ class Cell:
     whole: bool = field(default=True)
 
     def estimate(self, config: EvaluateConfig, prompts: Set[PromptKey] | None = None) -> Estimate:
-        """Return the mean over prompts: Wilson's interval for a share, else a bootstrap over prompts."""
+        """Return the mean over prompts: Wilson's interval for a share, else a bootstrap over prompts.
+
+        Where every prompt's mean is 0, or every one 1, Wilson's too.
+        """
         values = [v for k, v in self.values.items() if prompts is None or k in prompts]
-        return estimate_of(values, self.whole, config)
+        certain = len(set(values)) == 1 and values[0] in (0.0, 1.0)  # a bootstrap of these would have no width
+        return estimate_of(values, self.whole or certain, config)
 
     def score(self, config: EvaluateConfig, category: str | None = None) -> Score:
         """Return the cell as a row of the scorecard, of one category or of all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workbench.errors import ParameterError, UnknownName, nearest
-from workbench.evaluate.metrics import METRICS
+from workbench.evaluation.metrics import METRICS
 
 COMPARED = ("asr", "over_refusal", "continued")
 """Metrics that arms are compared in, if nothing else is said."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from workbench import comparisons
 from workbench.errors import ParameterError
-from workbench.evaluate.config import EvaluateConfig
-from workbench.evaluate.metrics import CAPABILITY, LOSS, MEAN_OF_TASKS
-from workbench.evaluate.paired import Results
-from workbench.evaluate.rates import estimate_of
+from workbench.evaluation.config import EvaluateConfig
+from workbench.evaluation.metrics import CAPABILITY, LOSS, MEAN_OF_TASKS
+from workbench.evaluation.paired import Results
+from workbench.evaluation.rates import estimate_of
 from workbench.records import CapabilitySet, Estimate, Score
 
 Answers = Mapping[str, Mapping[str, float]]
@@ -118,7 +118,6 @@ def capability_results(sets: Sequence[CapabilitySet]) -> list[Results]:
                         condition=task,
                         judge=judge_of(s),
                         metric="accuracy",
-                        better="higher",
                         values=dict(answers),
                     )
                 )

@@ -28,7 +28,11 @@ def told_prompts(
     known = {a.attempt_id: (a, s) for s in attacks for a in s.attempts}
     first = next((j.judge for j in judgements), None)
     harmful = {
-        j.attempt_id for s in judgements if (s.judge, s.arm) == (first, arm) for j in s.judgements if is_harmful(j)
+        j.attempt_id
+        for s in judgements
+        if (s.judge, s.arm) == (first, arm)
+        for j in s.judgements
+        if j.attempt_id in known and known[j.attempt_id][0].label == "harmful" and is_harmful(j)
     }
     found = [
         (*known[c.attempt_id], c)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from workbench.evaluate.metrics import ALL_ATTACKS, CAPABILITY, LOSS, MEAN_OF_TASKS
-from workbench.evaluate.rates import percent
+from workbench.evaluation.metrics import ALL_ATTACKS, CAPABILITY, LOSS, MEAN_OF_TASKS
+from workbench.evaluation.rates import percent
 from workbench.records import Estimate, Score
 
 Within = Literal["yes", "no", "cannot tell"]

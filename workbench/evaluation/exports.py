@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from workbench.evaluate.metrics import title_of
-from workbench.evaluate.rows import evaluation_rows
+from workbench.evaluation.metrics import title_of
+from workbench.evaluation.rows import evaluation_rows, places_in_order
 from workbench.files import atomic_file
 from workbench.records import Row, Score, Scorecard
 
@@ -52,7 +52,7 @@ def latex_table(scorecard: Scorecard, metric: str = "asr", *, judge: str | None 
     named = judge or next((s.judge for s in scorecard.scores if s.metric == metric), None)
     found = [s for s in scorecard.scores if s.metric == metric and s.judge == named and s.category is None]
     arms = list(dict.fromkeys(s.arm for s in found))
-    places = list(dict.fromkeys((s.attack, s.condition) for s in found))
+    places = places_in_order(found)
     cells = {(s.arm, s.attack, s.condition): s for s in found}
     counts = sorted({s.estimate.n for s in found})
     n = "n" if not counts else f"$n = {counts[0]}$" if len(counts) == 1 else f"$n = {counts[0]}$ to ${counts[-1]}$"

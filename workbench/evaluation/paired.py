@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from workbench import comparisons
-from workbench.evaluate.config import EvaluateConfig
-from workbench.evaluate.metrics import title_of
-from workbench.evaluate.rates import percent
+from workbench.evaluation.config import EvaluateConfig
+from workbench.evaluation.metrics import title_of
+from workbench.evaluation.rates import percent
 from workbench.records import Comparison
 
 
@@ -24,7 +24,6 @@ class Results:
     condition: str
     judge: str
     metric: str
-    better: str
     values: Mapping[Any, float]
 
     @property

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workbench.errors import ParameterError, nearest
-from workbench.evaluate.capability import capability_results, capability_scores, check_alike
-from workbench.evaluate.config import EvaluateConfig
-from workbench.evaluate.evidence import Evidence, gather
-from workbench.evaluate.paired import Results, compare
-from workbench.evaluate.rates import Cell, bounds_note, category_scores, cells_of
-from workbench.evaluate.tradeoff import tradeoff_sentences, tradeoffs
-from workbench.evaluate.words import comparison_sentences
+from workbench.evaluation.capability import capability_results, capability_scores, check_alike
+from workbench.evaluation.config import EvaluateConfig
+from workbench.evaluation.evidence import Evidence, gather
+from workbench.evaluation.paired import Results, compare
+from workbench.evaluation.rates import Cell, bounds_note, category_scores, cells_of
+from workbench.evaluation.tradeoff import tradeoff_sentences, tradeoffs
+from workbench.evaluation.words import comparison_sentences
 from workbench.provenance import Stopwatch
 from workbench.records import (
     AttackSet,
@@ -88,7 +88,6 @@ def _results(cell: Cell) -> Results:
         condition=cell.condition,
         judge=cell.judge,
         metric=cell.metric.name,
-        better=cell.metric.better,
         values=dict(cell.values),
     )
 

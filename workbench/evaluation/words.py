@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from workbench.evaluate.metrics import ALL_ATTACKS, title_of
+from workbench.evaluation.metrics import ALL_ATTACKS, title_of
 from workbench.records import Comparison
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workbench.records import Estimate, Row, Scorecard
+from workbench.records import Estimate, Row, Score, Scorecard
 
 
 def evaluation_rows(scorecard: Scorecard) -> tuple[Row, ...]:
@@ -33,6 +33,13 @@ def evaluation_rows(scorecard: Scorecard) -> tuple[Row, ...]:
             name = f"{c.metric}_n_needed[{c.against}]"
             rows.append(Row(name=name, value=float(c.n_needed), n=n, unit="prompts", **place))
     return tuple(rows)
+
+
+def places_in_order(scores: Sequence[Score]) -> list[tuple[str, str]]:
+    """Return attacks and conditions for a table: attacks in order of appearance, each one's worst case last."""
+    places = list(dict.fromkeys((s.attack, s.condition) for s in scores))
+    attacks = list(dict.fromkeys(attack for attack, _ in places))
+    return sorted(places, key=lambda p: (attacks.index(p[0]), p[1].startswith("worst of")))
 
 
 def _row(name: str, e: Estimate, place: Mapping[str, Any]) -> Row:

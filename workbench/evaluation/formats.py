@@ -115,7 +115,10 @@ def inspect_log(pairs: Pairs, arm: CompletionSet, judgements: Sequence[Judgement
     A score's value is p_harmful, or the verdict where a judge gives no score; an unscored sample has no score by that
     judge, and its reason in the sample's metadata.
     """
-    said = {j.judge: {one.attempt_id: one for one in j.judgements} for j in judgements if j.arm == arm.arm}
+    asked = {a.attempt_id for a, _ in pairs}
+    said: dict[str, dict[str, Judgement]] = {}
+    for found in (j for j in judgements if j.arm == arm.arm):  # one set an attack
+        said.setdefault(found.judge, {}).update((j.attempt_id, j) for j in found.judgements if j.attempt_id in asked)
     sets = Counter(a.attack for a, _ in pairs)
     task = "deep_alignment_workbench"
     spec = {
