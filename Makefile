@@ -44,7 +44,7 @@ format: $(DEV)  ## put imports in order, mend what ruff can mend, strip notebook
 	@$(BIN)/ruff format
 	@find notebooks -name '*.ipynb' -not -path '*/.*' -print0 | xargs -0 -r $(BIN)/nbstripout --keep-id
 
-bench: $(DEV)  ## scoring against bare forward passes and the naive way; writes benchmarks/results.json
+bench: $(DEV)  ## everything against the plain way of doing it; writes benchmarks/results.json (an hour)
 	@$(BIN)/python -m benchmarks
 
 embedded: $(DEV)  ## train the embedded pair again from its seed

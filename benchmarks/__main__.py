@@ -1,4 +1,7 @@
-"""Measure everything and write benchmarks/results.json: `python -m benchmarks [--rounds N] [--pairs NAME ...]`."""
+"""Measure and write benchmarks/results.json: `python -m benchmarks [SECTION ...] [--pairs NAME ...] [--rounds N]`.
+
+Every measurement runs in a process of its own. A section that is not asked for keeps its numbers and their date.
+"""
 
 from __future__ import annotations
 
@@ -9,31 +12,25 @@ import platform
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
-ROUNDS = {"embedded": 9, "smollm2": 7, "wide": 2}  # the naive way takes minutes a round on the wide head
+PAIR_ROUNDS = {"embedded": 9, "smollm2": 7, "wide": 2}  # the naive way takes minutes a round on the wide head
 GROWTH = {"shape": (4, 96, 64), "prompts x2": (8, 96, 64), "length x2": (4, 192, 128)}
 
 
-def child(*words: str) -> Any:
-    """Run one measurement in a fresh process and return what it printed, as JSON."""
-    done = subprocess.run(
-        (sys.executable, "-m", "benchmarks", *words), capture_output=True, text=True, cwd=HERE.parent, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"benchmark {' '.join(words)} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+# ------------------------------------------------------------------------------ one measurement, in a fresh process
 
 
-def measure_time(pair: str, rounds: int) -> dict[str, Any]:
+def scoring_time(pair: str, rounds: str) -> dict[str, Any]:
     from benchmarks.pairs import PAIRS
     from benchmarks.scoring import ratio, task, times
 
-    timed = times(task(PAIRS[pair]()), rounds)
+    timed = times(task(PAIRS[pair]()), int(rounds))
     ours, bare, naive = timed["ours"], timed["bare"], timed["naive"]
     return {
         "seconds_median": {k: round(statistics.median(v.wall_s), 4) for k, v in timed.items()},
@@ -43,78 +40,167 @@ def measure_time(pair: str, rounds: int) -> dict[str, Any]:
     }
 
 
-def measure_memory(pair: str, variant: str) -> float:
+def scoring_memory(pair: str, variant: str) -> float:
     from benchmarks.pairs import PAIRS
     from benchmarks.scoring import VARIANTS, peak_mib, task
 
-    full, small = task(PAIRS[pair]()), None
-    small = task(full.pair, prompts=1, length=16, response=8)
-    VARIANTS[variant](small)  # libraries load what they load on first use
-    return peak_mib(lambda: VARIANTS[variant](full))
+    full = task(PAIRS[pair]())
+    VARIANTS[variant](task(full.pair, prompts=1, length=16, response=8))  # libraries load what they load on first use
+    return round(peak_mib(lambda: VARIANTS[variant](full)), 1)
 
 
-def measure_growth(vocab: int, prompts: int, length: int, response: int) -> float:
+def scoring_growth(vocab: str, *shape: str) -> float:
     from benchmarks.pairs import wide
     from benchmarks.scoring import ours, peak_mib, task
 
-    pair = wide(vocab)
+    pair = wide(int(vocab))
     ours(task(pair, prompts=1, length=16, response=8))
-    t = task(pair, prompts=prompts, length=length, response=response)
-    return peak_mib(lambda: ours(t))
+    prompts, length, response = map(int, shape)
+    full = task(pair, prompts=prompts, length=length, response=response)
+    return round(peak_mib(lambda: ours(full)), 1)
 
 
-def run_all(pairs: list[str], rounds: int | None) -> dict[str, Any]:
-    import torch
+def lens() -> dict[str, Any]:
+    from benchmarks.lens import measure
 
+    return measure()
+
+
+def generation(shape: str, rounds: str) -> dict[str, Any]:
+    from benchmarks.decoding import measure
+
+    return measure(shape, int(rounds))
+
+
+def textbook(part: str) -> float:
+    from benchmarks.decoding import textbook_part
+
+    return textbook_part(int(part))
+
+
+def cached() -> dict[str, float]:
+    from benchmarks.decoding import cached_seconds
+
+    return cached_seconds()
+
+
+def gcg_step(rounds: str) -> dict[str, Any]:
+    from benchmarks.attacks import measure_gcg
+    from benchmarks.pairs import PAIRS
+
+    return measure_gcg(PAIRS["smollm2"](), int(rounds))
+
+
+def answers(rounds: str) -> dict[str, Any]:
+    from benchmarks.attacks import measure_answers
+    from benchmarks.pairs import PAIRS
+
+    return measure_answers(PAIRS["embedded"](), int(rounds))
+
+
+PARTS: Mapping[str, Callable[..., Any]] = {
+    f.__name__: f
+    for f in (scoring_time, scoring_memory, scoring_growth, lens, generation, textbook, cached, gcg_step, answers)
+}
+
+
+def child(part: str, *words: object) -> Any:
+    """Run one of PARTS in a fresh process and return what it found."""
+    said = " ".join(map(str, words))
+    print(f"{part} {said}", file=sys.stderr, flush=True)
+    command = (sys.executable, "-m", "benchmarks", "--part", part, *map(str, words))
+    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parent, check=False)
+    if done.returncode:
+        raise SystemExit(f"benchmark {part} {said} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# ------------------------------------------------------------------------------------------------------ the sections
+
+
+def measure_scoring(now: dict[str, Any], keep: Callable[[], None], asked: argparse.Namespace) -> None:
+    """Score against bare forward passes and the naive way: time, memory, and memory as the task grows."""
     from workbench.scoring import BUFFER_MIB
 
-    kept = json.loads(RESULTS.read_text()).get("scoring", {}) if RESULTS.exists() else {}
-    out: dict[str, Any] = {
-        "date": date.today().isoformat(),
-        "machine": {"cores": os.cpu_count(), "architecture": platform.machine(), "torch": torch.__version__},
-        "shape": {"prompts": 8, "length": 192, "response_positions": 128},
-        "buffer_budget_mib": BUFFER_MIB["cpu"],
-        "scoring": kept,
-    }
-    for pair in pairs:
-        print(f"{pair}: time", file=sys.stderr, flush=True)
-        result = child("--time", pair, "--rounds", str(rounds or ROUNDS[pair]))
-        print(f"{pair}: memory", file=sys.stderr, flush=True)
-        peak = {v: round(child("--memory", pair, v), 1) for v in ("ours", "bare", "naive")}
+    now["shape"] = {"prompts": 8, "length": 192, "response_positions": 128}
+    now["buffer_budget_mib"] = BUFFER_MIB["cpu"]
+    for pair in asked.pairs:
+        result = child("scoring_time", pair, asked.rounds or PAIR_ROUNDS[pair])
+        peak = {v: child("scoring_memory", pair, v) for v in ("ours", "bare", "naive")}
         result["peak_mib_above_weights"] = peak
         result["peak_ours_over_naive"] = round(peak["ours"] / peak["naive"], 4)
-        out["scoring"][pair] = result
-        write(out)  # what was measured is kept when the rest is interrupted
-    print("growth", file=sys.stderr, flush=True)
-    growth = {name: round(child("--growth", "50000", *map(str, shape)), 1) for name, shape in GROWTH.items()}
-    growth["vocabulary x2"] = round(child("--growth", "100000", *map(str, GROWTH["shape"])), 1)
-    out["peak_mib_as_the_task_grows"] = growth
-    return out
+        now.setdefault("pairs", {})[pair] = result
+        keep()
+    growth = {name: child("scoring_growth", 50_000, *shape) for name, shape in GROWTH.items()}
+    growth["vocabulary x2"] = child("scoring_growth", 100_000, *GROWTH["shape"])
+    now["peak_mib_as_the_task_grows"] = growth
 
 
-def write(results: dict[str, Any]) -> str:
-    """Write benchmarks/results.json and return its text."""
-    text = json.dumps(results, indent=1)
-    RESULTS.write_text(text + "\n")
-    return text
+def measure_lens(now: dict[str, Any], keep: Callable[[], None], asked: argparse.Namespace) -> None:
+    """Read the lens's times in the browser: first paint, hover, sliders, scrolling."""
+    now.update(child("lens"))
+
+
+def measure_generation(now: dict[str, Any], keep: Callable[[], None], asked: argparse.Namespace) -> None:
+    """Generate with a penalty against plain generation, and against the textbook loop."""
+    from benchmarks.decoding import SHAPES, TEXTBOOK_PARTS, TEXTBOOK_TOKENS
+
+    for shape in SHAPES:
+        now[shape] = child("generation", shape, asked.rounds or 5)
+        keep()
+    whole, ours = sum(child("textbook", part) for part in range(TEXTBOOK_PARTS)), child("cached")
+    now[f"textbook loop, {TEXTBOOK_TOKENS} tokens"] = {
+        "seconds": {"textbook": round(whole, 1), **{k: round(v, 2) for k, v in ours.items()}},
+        "textbook_over": {k: round(whole / v, 1) for k, v in ours.items()},
+    }
+
+
+def measure_attacks(now: dict[str, Any], keep: Callable[[], None], asked: argparse.Namespace) -> None:
+    """Take a step of GCG, and answer attempts in batches, against the plain ways."""
+    now["gcg_step"] = child("gcg_step", asked.rounds or 3)
+    keep()
+    now["answers"] = child("answers", asked.rounds or 3)
+
+
+SECTIONS: Mapping[str, Callable[[dict[str, Any], Callable[[], None], argparse.Namespace], None]] = {
+    "scoring": measure_scoring,
+    "lens": measure_lens,
+    "generation": measure_generation,
+    "attacks": measure_attacks,
+}
+
+
+def run(asked: argparse.Namespace) -> dict[str, Any]:
+    """Measure the sections asked for; what was measured is on disk before the next begins."""
+    import torch
+
+    found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+
+    def keep() -> None:
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+
+    for name in asked.sections or SECTIONS:
+        now: dict[str, Any] = found.setdefault(name, {})
+        SECTIONS[name](now, keep, asked)
+        now["date"] = date.today().isoformat()
+        now["machine"] = {"cores": os.cpu_count(), "architecture": platform.machine(), "torch": torch.__version__}
+        keep()
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, help=f"timed rounds after one warm-up (default {ROUNDS})")
-    parser.add_argument("--pairs", nargs="+", choices=ROUNDS, default=list(ROUNDS))
-    parser.add_argument("--time", help=argparse.SUPPRESS)
-    parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--growth", nargs=4, type=int, help=argparse.SUPPRESS)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)} (default: all)")
+    parser.add_argument("--rounds", type=int, help="timed rounds after one warm-up")
+    parser.add_argument("--pairs", nargs="+", choices=PAIR_ROUNDS, default=list(PAIR_ROUNDS), help="for scoring")
+    parser.add_argument("--part", nargs="+", help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.time:
-        print(json.dumps(measure_time(asked.time, asked.rounds or ROUNDS[asked.time])))
-    elif asked.memory:
-        print(json.dumps(measure_memory(*asked.memory)))
-    elif asked.growth:
-        print(json.dumps(measure_growth(*asked.growth)))
-    else:
-        print(write(run_all(asked.pairs, asked.rounds)))
+    if asked.part:
+        print(json.dumps(PARTS[asked.part[0]](*asked.part[1:])))
+        return
+    if unknown := set(asked.sections) - set(SECTIONS):
+        parser.error(f"no section {', '.join(sorted(unknown))}: there are {', '.join(SECTIONS)}")
+    print(json.dumps(run(asked), indent=1))
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def lab(browser: Browser) -> None:
                 photograph(page.locator(".wb-linked-panel"), f"{name}-linked")
                 photograph(page.locator(".wb-probe-panel"), f"{name}-probe")
                 lens.scroll_into_view_if_needed()
-                lens.locator("[role=option][data-position='7']").hover()
+                lens.locator("[role=option][data-position='16']").hover()
                 page.screenshot(path=OUT / f"{name}.png")
                 photograph(lens, f"{name}-lens")
                 page.mouse.move(2, 2)

@@ -170,7 +170,7 @@ function drawHeat(model, ask) {
   });
   scroll.append(table);
   const key = made("p", "wb-legend");
-  key.append(made("span", "wb-soft", "retention in hundredths:"));
+  key.append(made("span", "wb-soft", "retention in hundredths, 1 is all of it:"));
   const swatches = made("span");
   for (const [css, said] of heat.legend) swatches.append(made("span", `wb-swatch ${css}`, said));
   key.append(swatches, made("span", "wb-soft", "dotted: given tokens; right of the line aligned continues"));

@@ -28,11 +28,3 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Serve an empty folder."""
     with server(tmp_path_factory.mktemp("served"), tmp_path_factory.mktemp("server")) as running:
         yield running
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave these to `make test-slow` until all of them have been seen to pass on a quiet machine (LOG.md)."""
-    for item in items:
-        if "tests/browser/" in item.nodeid:
-            item.add_marker(pytest.mark.slow)
