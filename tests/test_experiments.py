@@ -532,6 +532,7 @@ def test_views_and_figures_show_every_penalty_and_cover_harmful_text(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_on_the_embedded_pair_the_recommended_penalty_holds_on_held_out_topics() -> None:
     from workbench.pair import PairConfig, load_pair
 

@@ -12,11 +12,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from widgets.linked import LinkedViews
     from widgets.live_probe import LiveProbe
+    from widgets.penalty_dial import PenaltyDial
     from widgets.token_lens import TokenLens
 
-_FILE_OF = {"TokenLens": "token_lens", "LinkedViews": "linked", "LiveProbe": "live_probe"}
+_FILE_OF = {
+    "TokenLens": "token_lens",
+    "LinkedViews": "linked",
+    "LiveProbe": "live_probe",
+    "PenaltyDial": "penalty_dial",
+}
 
-__all__ = ["LinkedViews", "LiveProbe", "TokenLens"]
+__all__ = ["LinkedViews", "LiveProbe", "PenaltyDial", "TokenLens"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,40 @@
 // What is known of one token: the card at it, and the pinned ones below the text with both distributions back to back.
 const CARD_ALTERNATIVES = 5, PIN_ALTERNATIVES = 10;
 
+/** Make the card that floats over the page beside one token at a time. */
+function floatingCard() {
+  const card = make("div", "wb-lens-card");
+  card.id = `wb-lens-card-${Math.random().toString(36).slice(2)}`;
+  card.setAttribute("role", "tooltip");
+  card.hidden = true;
+  if ("popover" in card) card.popover = "manual";
+  return card;
+}
+
+function openCard(card) {
+  card.hidden = false;
+  if (card.popover && !card.matches(":popover-open")) card.showPopover();
+}
+
+function closeCard(card) {
+  if (card.popover && card.matches(":popover-open")) card.hidePopover();
+  card.hidden = true;
+  card.replaceChildren();
+}
+
+/** Put a card below a token, or above where there is no room; tell whether the token is in sight inside `frame`. */
+function putBeside(card, token, frame) {
+  const view = frame.getBoundingClientRect(), box = card.getBoundingClientRect();
+  const inSight = (spot) => spot.bottom >= Math.max(0, view.top) && spot.top <= Math.min(innerHeight, view.bottom);
+  const spots = [...token.getClientRects()].filter(inSight), spot = spots[0];
+  if (!spot) return false;
+  const below = spots.at(-1).bottom + 8, above = spot.top - box.height - 10;
+  const top = below + box.height < innerHeight || above < 0 ? below : above;
+  card.style.left = `${Math.max(8, Math.min(spot.left, document.documentElement.clientWidth - box.width - 8))}px`;
+  card.style.top = `${Math.max(8, Math.min(top, innerHeight - box.height - 8))}px`;
+  return true;
+}
+
 /** A bar of a probability, in the colour of its model. */
 function bar(model, share) {
   const cell = make("span", "wb-track"), fill = make("span", `wb-bar wb-${model === "base" ? "b" : "a"}`);

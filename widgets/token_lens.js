@@ -10,11 +10,7 @@ class LensView {
     this.revealed = new Set();
     this.at = { c: 0, i: 0 };
     this.search = { text: "", node: null, error: "" };
-    this.card = make("div", "wb-lens-card");
-    this.card.id = `wb-lens-card-${Math.random().toString(36).slice(2)}`;
-    this.card.setAttribute("role", "tooltip");
-    this.card.hidden = true;
-    if ("popover" in this.card) this.card.popover = "manual";
+    this.card = floatingCard();
     this.build();
     this.load();
     this.follow();
@@ -180,9 +176,16 @@ class LensView {
     this.state = { ...this.state, ...patch };
     this.model.set("state", { ...this.state });
     clearTimeout(this.saving);
-    if (soon) this.saving = setTimeout(() => this.model.save_changes(), 120);
-    else this.model.save_changes();
+    if (soon) this.saving = setTimeout(() => this.save(), 120);
+    else this.save();
     this.update();
+  }
+
+  /** Send the state as it stands: an echo of an earlier one may have come between. */
+  save() {
+    this.saving = null;
+    this.model.set("state", { ...this.state });
+    this.model.save_changes();
   }
 
   /** Read a search; return it where it can be read, else nothing, with the reason said in place. */
@@ -202,6 +205,7 @@ class LensView {
   /** Follow what Python and other views of this lens change. */
   follow() {
     const changed = () => {
+      if (this.saving) return;  // what was set here is newer and about to be sent
       const state = this.model.get("state"), before = this.state;
       if (JSON.stringify(state) === JSON.stringify(before)) return;
       this.state = { ...state };
@@ -375,8 +379,7 @@ class LensView {
     const element = this.text.element(c, i);
     this.shown = { c, i, byKey };
     fillCard(this.card, this.columns[c], i, { look: this.text.look, counting: this.counted.each[c], isNarrowed: this.narrowed, lens: this.lens });
-    this.card.hidden = false;
-    if (this.card.popover && !this.card.matches(":popover-open")) this.card.showPopover();
+    openCard(this.card);
     for (const peer of this.peers ?? []) peer.classList.remove("wb-peer");
     this.peers = this.columns.length > 1 ? this.text.elements.map((each) => each[i]).filter((peer) => peer && peer !== element) : [];
     for (const peer of this.peers) peer.classList.add("wb-peer");
@@ -384,24 +387,14 @@ class LensView {
   }
 
   placeCard() {
-    if (!this.shown) return;
-    const view = this.text.root.getBoundingClientRect(), box = this.card.getBoundingClientRect();
-    const inSight = (spot) => spot.bottom >= Math.max(0, view.top) && spot.top <= Math.min(innerHeight, view.bottom);
-    const spots = [...this.text.element(this.shown.c, this.shown.i).getClientRects()].filter(inSight), spot = spots[0];
-    if (!spot) return this.hide();
-    const below = spots.at(-1).bottom + 8, above = spot.top - box.height - 10;
-    const top = below + box.height < innerHeight || above < 0 ? below : above;
-    this.card.style.left = `${Math.max(8, Math.min(spot.left, document.documentElement.clientWidth - box.width - 8))}px`;
-    this.card.style.top = `${Math.max(8, Math.min(top, innerHeight - box.height - 8))}px`;
+    if (this.shown && !putBeside(this.card, this.text.element(this.shown.c, this.shown.i), this.text.root)) this.hide();
   }
 
   hide() {
     if (!this.shown) return;
     this.shown = null;
     for (const peer of this.peers ?? []) peer.classList.remove("wb-peer");
-    if (this.card.popover && this.card.matches(":popover-open")) this.card.hidePopover();
-    this.card.hidden = true;
-    this.card.replaceChildren();
+    closeCard(this.card);
   }
 }
 

@@ -21,7 +21,7 @@ from workbench.errors import ParameterError, UnknownName, nearest
 from workbench.records import Response, TraceSet
 from workbench.views import QUANTITIES, READING, HarmfulText, View, token_view
 from workbench.views.responses import COVER, checked, treatment
-from workbench.views.scales import ENTROPY_FLOOR_NATS, NOTABLE_SHIFT_NATS, SIGNS, quantity_named
+from workbench.views.scales import ENTROPY_FLOOR_NATS, NOTABLE_SHIFT_NATS, SIGNS, Quantity, quantity_named
 from workbench.views.view import style_text
 
 SCRIPTS = (
@@ -355,7 +355,7 @@ class TokenLens(Window[LensSelection]):
         """Return what the page needs once: the choices, the scales, the legend, and what is stored."""
         return {
             "responses": [[r, self._listed(r)] for r in range(len(self.traces.responses))],
-            "quantities": [_scale(name, self.traces) for name in QUANTITIES],
+            "quantities": [scale(quantity_named(name, self.traces)) for name in QUANTITIES],
             "signs": [[sign.css, sign.sample, sign.said] for sign in SIGNS],
             "reading": READING,
             "entropy_floor_nats": ENTROPY_FLOOR_NATS,
@@ -383,9 +383,8 @@ def _changed(settings: LensSettings, controls: Mapping[str, Any]) -> LensSetting
     return dataclasses.replace(settings, **controls)
 
 
-def _scale(name: str, traces: TraceSet) -> dict[str, Any]:
+def scale(q: Quantity) -> dict[str, Any]:
     """Return a quantity as the page draws it: edges, and from the lowest level up its class and range in words."""
-    q = quantity_named(name, traces)
     return {
         "name": q.name,
         "title": q.title,

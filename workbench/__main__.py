@@ -100,7 +100,22 @@ def _parser() -> argparse.ArgumentParser:
         "--key-variable", metavar="NAME", help="the environment variable that holds the server's key"
     )
     calibrate.set_defaults(do=_calibrate)
-    for verb in (pairs, fetch, run, judge, calibrate):
+
+    merge = verbs.add_parser(
+        "merge",
+        help="write a model with an adapter merged into it",
+        description="Merge an adapter into the aligned model of a pair, in the place of its own, and write the model "
+        "and its tokenizer as a folder that loads with transformers alone.",
+    )
+    merge.add_argument("adapter", help="folder or hub id of the adapter, as notebook 03 leaves it")
+    merge.add_argument("--out", required=True, metavar="DIR", help="the model's folder; must not exist yet")
+    merge.add_argument("--pair", metavar="NAME", help="a name from `workbench pairs`")
+    merge.add_argument("--base", metavar="MODEL", help="base model, where no pair is named: hub id, folder, GGUF file")
+    merge.add_argument(
+        "--aligned", metavar="MODEL", help="aligned model, likewise; left out where it is base + adapter"
+    )
+    merge.set_defaults(do=_merge)
+    for verb in (pairs, fetch, run, judge, calibrate, merge):
         verb.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
 
@@ -189,6 +204,18 @@ def _run(asked: argparse.Namespace) -> int:
     ):
         if path is not None:
             print(f"{what + ':':<20}{path}")
+    return 0
+
+
+def _merge(asked: argparse.Namespace) -> int:
+    from workbench.pair import PairConfig, load_pair
+    from workbench.train import merge
+
+    alone = asked.aligned is None and asked.pair is None
+    config = PairConfig(
+        preset=asked.pair, base=asked.base, aligned=asked.aligned, adapter=asked.adapter if alone else None
+    )
+    print(merge(load_pair(config), asked.adapter, asked.out))
     return 0
 
 

@@ -46,6 +46,10 @@ class NonFiniteLogits(WorkbenchError, ArithmeticError):
     """A model returned NaN or infinite logits; the message names model, response and position."""
 
 
+class NonFiniteLoss(WorkbenchError, ArithmeticError):
+    """A training's loss became NaN or infinite; the message names step and rows."""
+
+
 class RecordError(WorkbenchError, ValueError):
     """A saved record that cannot be read: another schema, another type, or damaged."""
 

@@ -330,6 +330,13 @@ def choose(
     """Choose each row's next token: the most likely, or a draw after temperature, top-k and top-p (in this order)."""
     if config.temperature == 0.0:
         return logits.argmax(-1)
+    p = truncated(logits, config)
+    draws = [torch.multinomial(row.cpu(), 1, generator=g) for row, g in zip(p, samplers, strict=True)]
+    return torch.cat(draws).to(logits.device)
+
+
+def truncated(logits: Float[Tensor, "batch vocab"], config: GenerateConfig) -> Float[Tensor, "batch vocab"]:
+    """Return what is drawn from at a temperature above 0: weights, 0 where a token was cut off, of any sum."""
     logits = logits / config.temperature
     if 0 < config.top_k < logits.shape[-1]:
         logits = logits.masked_fill(logits < logits.topk(config.top_k, -1).values[:, -1:], -torch.inf)
@@ -338,5 +345,4 @@ def choose(
         ranked, order = p.sort(-1, descending=True)
         beyond = ranked.cumsum(-1) - ranked >= config.top_p
         p = p.masked_fill(beyond.gather(-1, order.argsort(-1)), 0.0)
-    draws = [torch.multinomial(row.cpu(), 1, generator=g) for row, g in zip(p, samplers, strict=True)]
-    return torch.cat(draws).to(logits.device)
+    return p

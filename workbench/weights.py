@@ -255,7 +255,8 @@ def head_logits(
     """Run the output head for the first `rows` vocabulary rows, with the model's own scaling and soft-capping.
 
     An ordinary linear head is cut before it is multiplied (a view, no copy), so nothing wider than `rows` is built; it
-    writes into the first rows of `out` where that is given.
+    writes into the first rows of `out` where that is given. Where hidden states are wider than the weights (float32
+    over bfloat16), an ordinary head computes in their precision, any other in its own.
     """
     head: Any = model.get_output_embeddings()
     own = hasattr(head, "_hf_hook") or head._forward_hooks or "forward" in vars(head)
@@ -263,9 +264,10 @@ def head_logits(
     if ordinary and out is not None and head.bias is None:
         logits = torch.mm(hidden, head.weight[:rows].T, out=out[: len(hidden)])
     elif ordinary:
-        logits = nn.functional.linear(hidden, head.weight[:rows], None if head.bias is None else head.bias[:rows])
+        bias = None if head.bias is None else head.bias[:rows].to(hidden.dtype)
+        logits = nn.functional.linear(hidden, head.weight[:rows].to(hidden.dtype), bias)
     else:  # an adapter on the head, a head that is offloaded, or one with a forward of its own (decode.mixed)
-        logits = head(hidden)[..., :rows]
+        logits = head(hidden.to(model.dtype))[..., :rows]
     config = model.config.get_text_config()
     if (scale := getattr(config, "logit_scale", None)) is not None:  # Cohere
         logits = logits * scale

@@ -24,10 +24,10 @@ from workbench.runs import notebook_html
 pytestmark = pytest.mark.browser
 
 OTHERS = {
-    "notebook": (r"reading 'schema'",),
+    "notebook": (r"reading 'schema'", r"'filebrowser:open-path' not registered"),
     "voila": (r"jsdelivr|cdnjs|ERR_NAME_NOT_RESOLVED|ERR_INTERNET_DISCONNECTED", r"shared module is not a function"),
 }
-"""What others do by themselves: Notebook's shortcuts start before its settings, Voila's page asks for fonts."""
+"""What others do by themselves: Notebook starts things before what they need, Voila's page asks for fonts."""
 IMPORTS = "from tests.trace_makers import make_traces\nfrom widgets import TokenLens\n"
 LENS = (f"{IMPORTS}lens = TokenLens(make_traces(), 0)\nlens", "print('python reads', lens.selection.pinned)")
 

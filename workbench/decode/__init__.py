@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from workbench.decode.config import METHODS, DecodeConfig, PenaltyConfig, check_generates, undertrained
 from workbench.decode.ledger import Entry
+from workbench.decode.live import Writing, write
 from workbench.decode.model import PenalisedModel
 from workbench.decode.penalised import NextToken, decode, next_token
 from workbench.decode.penalty import leverage, leverage_bound, penalise, risk, strengths
 from workbench.decode.processor import PenaltyProcessor
 from workbench.decode.starts import Start
+from workbench.decode.truncation import surviving_excess_mass
 
 __all__ = [
     "METHODS",
@@ -19,6 +21,7 @@ __all__ = [
     "PenaltyConfig",
     "PenaltyProcessor",
     "Start",
+    "Writing",
     "check_generates",
     "decode",
     "leverage",
@@ -27,5 +30,7 @@ __all__ = [
     "penalise",
     "risk",
     "strengths",
+    "surviving_excess_mass",
     "undertrained",
+    "write",
 ]

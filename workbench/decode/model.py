@@ -100,7 +100,7 @@ class PenalisedModel:
             what=what,
         )
         return tuple(
-            Generation(ids=tuple(ids[there].tolist()), stop=c.stop)
+            Generation(ids=tuple(ids[there].tolist()), stop=c.stop)  # type: ignore[arg-type]  # never "stopped"
             for ids, there, c in zip(made.token_ids, made.mask, made.continuations, strict=True)
         )
 

@@ -43,7 +43,8 @@ class PenalisedSteps:
     """The steps of one batch of penalised rows, with their ledger.
 
     `rows` are the continuations' indices for the caller, `given` how many response tokens each was given, `samplers`
-    the random numbers that each is drawn with (only looked at here).
+    the random numbers that each is drawn with (only looked at here). `kept` of the given tokens were generated before,
+    by a continuation that these rows branch off from.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class PenalisedSteps:
         given: Sequence[int],
         samplers: Sequence[torch.Generator],
         shown_k: int,
+        kept: int = 0,
     ) -> None:
+        self._kept = kept
         self._paired, self._penalty, self._config, self._shown_k = paired, penalty, config, shown_k
         self._live, self._samplers = list(rows), list(samplers)
         self._given = dict(zip(rows, given, strict=True))
@@ -66,7 +69,7 @@ class PenalisedSteps:
     def scores(self) -> Float[Tensor, "batch vocab"]:
         """Return the penalised scores of each row's next token; where alpha_t is 0, the plain logits bit for bit."""
         base, aligned = self._paired.logits()
-        before = [self._given[row] if self._penalty.count_from == "response" else 0 for row in self._live]
+        before = [self._given[row] if self._penalty.count_from == "response" else self._kept for row in self._live]
         d = distributions(base, aligned, self._penalty, [b + self._taken + 1 for b in before])
         plain = base if d.plain is d.base else aligned
         changed = d.penalised.strength != 0.0

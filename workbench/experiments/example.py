@@ -37,8 +37,23 @@ def continue_three_ways(
 ) -> Mapping[str, Continuations]:
     """Continue the `example`-th harmful prompt (from 1) after a prefix: by base, by aligned, and under the penalty.
 
-    Only prompts whose given response has `prefix_tokens` tokens count. Raises ParameterError for an example that is
-    not there, PromptError where no prompt has such a response.
+    Raises what `example_prompt` raises.
+    """
+    one = replace(prompts, prompts=(example_prompt(pair, prompts, example=example, prefix_tokens=prefix_tokens),))
+    shared = dict(
+        generation=GenerateConfig(max_tokens=max_tokens), prefix_tokens=prefix_tokens, system_prompt=system_prompt
+    )
+    arms = {"base": PenaltyConfig.family(0.0), "aligned": ALIGNED, penalty.title: penalty}
+    return {
+        name: decode(pair, one, DecodeConfig(penalty=p, **shared), store=store, what=None)  # type: ignore[arg-type]
+        for name, p in arms.items()
+    }
+
+
+def example_prompt(pair: ModelPair, prompts: PromptSet, *, example: int = 1, prefix_tokens: int = 0) -> Prompt:
+    """Return the `example`-th harmful prompt (from 1) whose given response has `prefix_tokens` tokens.
+
+    Raises ParameterError for an example that is not there, PromptError where no prompt has such a response.
     """
     able = [p for p in prompts if p.label == "harmful" and len(pair.encode(p.response or "")) >= max(prefix_tokens, 0)]
     if not able:
@@ -48,15 +63,7 @@ def continue_three_ways(
         )
     if not 1 <= example <= len(able):
         raise ParameterError(f"example is {example}; there are {len(able)} harmful prompts to show, counted from 1")
-    one = replace(prompts, prompts=(able[example - 1],))
-    shared = dict(
-        generation=GenerateConfig(max_tokens=max_tokens), prefix_tokens=prefix_tokens, system_prompt=system_prompt
-    )
-    arms = {"base": PenaltyConfig.family(0.0), "aligned": ALIGNED, penalty.title: penalty}
-    return {
-        name: decode(pair, one, DecodeConfig(penalty=p, **shared), store=store, what=None)  # type: ignore[arg-type]
-        for name, p in arms.items()
-    }
+    return able[example - 1]
 
 
 def look_at(
@@ -95,7 +102,7 @@ def look_at(
     if asked is None:
         raise ParameterError(f"prompt {c.name!r} is not in {prompts.name!r}: give the set that was continued")
     generated = continuations.token_ids[response, : position - first].tolist()
-    start = _start(pair, asked, c.prefix_tokens, tuple(generated), c.system_prompt)
+    start = start_of(pair, asked, c.prefix_tokens, tuple(generated), system_prompt=c.system_prompt)
     seen = [next_token(pair, start, replace(penalty, strength=s)) for s in strengths]
     plain = next_token(pair, start, ALIGNED)
     columns = ("base", "aligned", *(f"{s:g}" for s in strengths))
@@ -124,9 +131,15 @@ def look_at(
     )
 
 
-def _start(
-    pair: ModelPair, prompt: Prompt, prefix_tokens: int, generated: tuple[int, ...], system_prompt: str | None
+def start_of(
+    pair: ModelPair,
+    prompt: Prompt,
+    prefix_tokens: int,
+    generated: tuple[int, ...] = (),
+    *,
+    system_prompt: str | None = None,
 ) -> Start:
+    """Return what a prompt's response goes on from: the first `prefix_tokens` of the given one, then `generated`."""
     given = pair.encode(prompt.response or "")[:prefix_tokens]
     own = pair.template_mode == "own"
     return Start(
@@ -134,4 +147,5 @@ def _start(
         aligned=pair.context(prompt, "aligned", system_prompt=system_prompt),
         base=pair.context(prompt, "base", system_prompt=system_prompt) if own else None,
         prefix=given + generated,
+        prompt=prompt,
     )

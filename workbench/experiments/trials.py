@@ -110,7 +110,7 @@ def _answered(
         run = done.run
         for at, (n, c) in enumerate(zip(rows, done.continuations, strict=True)):
             ids = tuple(done.token_ids[at, done.mask[at]].tolist())
-            stop = "length" if c.stop == "context" else c.stop
+            stop = "length" if c.stop == "context" or c.stop == "stopped" else c.stop
             made[n] = Completion(attempt_id=attempts[n].attempt_id, ids=ids, text=c.text, stop=stop)
     assert run is not None
     return CompletionSet(run=run, arm=penalty.title, completions=tuple(made[n] for n in range(len(attempts))))

@@ -12,7 +12,9 @@ from workbench.figures.frontier import penalty_frontier, penalty_leverage
 from workbench.figures.gradients import gradients
 from workbench.figures.heat_map import retention_heat_map
 from workbench.figures.page import CONFIG, figure_html, figure_spec, plotlyjs_tag
+from workbench.figures.sampling import sampling_surface
 from workbench.figures.scorecard import safety_capability, success_by_prefix
+from workbench.figures.training import training_curves, training_film
 
 __all__ = [
     "CONFIG",
@@ -27,5 +29,8 @@ __all__ = [
     "plotlyjs_tag",
     "retention_heat_map",
     "safety_capability",
+    "sampling_surface",
     "success_by_prefix",
+    "training_curves",
+    "training_film",
 ]

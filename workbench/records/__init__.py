@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from workbench.records.branches import Branch, BranchTree
 from workbench.records.capability import Answer, CapabilitySet, TaskScore
 from workbench.records.core import SCHEMA, Estimate, Label, Record, Row, RunRecord, load, rows_json, save
-from workbench.records.decoding import LEDGER, Continuation, Continuations
+from workbench.records.decoding import LEDGER, Continuation, Continuations, SamplingSurface
 from workbench.records.diagnosis import (
     Contrast,
     Curve,
@@ -40,15 +41,29 @@ from workbench.records.experiments import (
     Trials,
 )
 from workbench.records.traces import SCALARS, Response, TraceSet, Trajectory
+from workbench.records.training import (
+    Adapter,
+    ArmComparison,
+    ArmNumber,
+    FilmText,
+    Preflight,
+    StepRecord,
+    TrainingFilm,
+)
 
 __all__ = [
     "LEDGER",
     "SCALARS",
     "SCHEMA",
     "SWEEP_METRICS",
+    "Adapter",
+    "ArmComparison",
+    "ArmNumber",
     "Answer",
     "AttackSet",
     "Attempt",
+    "Branch",
+    "BranchTree",
     "CapabilitySet",
     "Comparison",
     "Completion",
@@ -60,6 +75,7 @@ __all__ = [
     "Diagnosis",
     "Divergent",
     "Estimate",
+    "FilmText",
     "FrontierPoint",
     "Gibberish",
     "GibberishSet",
@@ -73,16 +89,20 @@ __all__ = [
     "PenaltyChoice",
     "PenaltyLook",
     "PenaltySweep",
+    "Preflight",
     "Record",
     "Response",
     "Row",
     "RunRecord",
+    "SamplingSurface",
     "Score",
     "Scorecard",
+    "StepRecord",
     "SweepScore",
     "TaskScore",
     "TokenFrequency",
     "TraceSet",
+    "TrainingFilm",
     "Trajectory",
     "Trials",
     "Verdict",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Float32, Int32
 
 from workbench.records.core import Label, Record, RunRecord
 from workbench.shapes import Counts, Mask, Scores, Tokens, TopIds, TopScores
@@ -34,7 +34,8 @@ class Continuation(Record):
     `prompt` is what was asked; the decoded context where bare token ids were continued. `prefix` is the text of the
     `prefix_tokens` response tokens that were given; `text` is what follows them, without the end-of-turn token.
     `context_tokens` counts aligned's context before the prefix. `stop` is "end" (end of turn), "length" (max_tokens),
-    "stop" (a stop string or stop id) or "context" (the model's context was full before max_tokens).
+    "stop" (a stop string or stop id), "context" (the model's context was full before max_tokens) or "stopped" (by a
+    person, or still being written).
     """
 
     name: str
@@ -47,7 +48,7 @@ class Continuation(Record):
     prefix_tokens: int
     prefix: str
     text: str
-    stop: Literal["end", "length", "stop", "context"]
+    stop: Literal["end", "length", "stop", "context", "stopped"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,3 +112,27 @@ class Continuations(Record):
     def label_of(self) -> dict[int, str]:
         """Map every id that occurs in the record to its printable form."""
         return dict(zip(self.label_ids.tolist(), self.labels, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SamplingSurface(Record):
+    """Hold the base-favored mass that survives each way of truncating the distribution that is sampled from.
+
+    `surviving_excess_mass` is (arm, temperature, top-p, top-k): how much of the probability that base puts above
+    aligned stands on tokens that can still be drawn, 0 to 1, mean over `positions` positions of one response. It is
+    exact for that text, no estimate.
+    Temperature 0 is greedy, top-k 0 and top-p 1 are off. `arms` names what is truncated ("aligned", a penalty).
+    `along` names
+    the arm whose continuation of prompt `name` is read. `excess_mass` is the mean TV(base, aligned) along the same
+    positions.
+    """
+
+    name: str
+    along: str
+    positions: int
+    arms: tuple[str, ...]
+    temperatures: tuple[float, ...]
+    top_ps: tuple[float, ...]
+    top_ks: tuple[int, ...]
+    surviving_excess_mass: Float32[np.ndarray, "arm temperature top_p top_k"]
+    excess_mass: float

@@ -6,6 +6,7 @@ prompts is text everywhere, never markup.
 
 from __future__ import annotations
 
+from workbench.views.branches import branch_tree
 from workbench.views.capability import capability_table, tradeoff_table
 from workbench.views.continuations import ledger_table, side_by_side
 from workbench.views.distributions import top_k_table
@@ -32,6 +33,7 @@ from workbench.views.summaries import (
 )
 from workbench.views.sweep import penalty_check, recommendation, sweep_table
 from workbench.views.tokens import token_view, tokens_table
+from workbench.views.training import arms_comparison, training_summary
 from workbench.views.view import View
 
 __all__ = [
@@ -40,8 +42,10 @@ __all__ = [
     "FigureView",
     "HarmfulText",
     "View",
+    "arms_comparison",
     "arms_table",
     "attack_matrix",
+    "branch_tree",
     "capability_table",
     "card_rows",
     "categories_table",
@@ -67,5 +71,6 @@ __all__ = [
     "tokens_table",
     "top_k_table",
     "tradeoff_table",
+    "training_summary",
     "verdict",
 ]

@@ -1,0 +1,215 @@
+"""Step time and peak memory of the streamed training loss, against the plain computation and TRL's GKD loss.
+
+`python -m benchmarks.training [--rounds N]` prints JSON. One step is the student's body with gradients, the frozen
+bodies without, the heads on the response positions, the loss, and the backward pass into the student's body; its head
+is frozen, as LoRA leaves it. The variants share student, teacher and batch, and each is checked to give the same
+gradient. `ours`, `plain` and `trl` distil from aligned alone (lambda 1), because TRL's loss has one teacher; `hybrid`
+and `plain_hybrid` from the teacher between aligned and base (lambda 1.2), which costs a third model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gc
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.pairs import wide
+from benchmarks.scoring import peak_mib, ratio
+from workbench.pair import ModelPair, Which
+from workbench.train import losses
+from workbench.train.config import LossConfig
+from workbench.train.heads import Heads
+from workbench.train.objective import Positions, Role, streamed_loss
+from workbench.weights import body_hidden, head_logits
+
+WIDTHS = {49_152: 576, 151_936: 896}
+"""Width of the head -> hidden size: those of SmolLM2-135M and Qwen2.5-0.5B."""
+
+TEMPERATURE = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A pair, a student that starts a little off aligned, and a batch whose last `response` tokens are answers."""
+
+    pair: ModelPair
+    student: nn.Module
+    ids: Tensor
+    response: int
+
+    def rows(self, hidden: Tensor) -> Tensor:
+        """Return the states that predict the response tokens, as [n, hidden]."""
+        return hidden[:, -self.response - 1 : -1].flatten(0, 1)
+
+    def states(self, which: Which) -> Tensor:
+        with torch.no_grad():
+            return self.rows(self.pair.hidden(which, self.ids))
+
+
+def task(vocab: int, rows: int = 4, length: int = 160, response: int = 128) -> Task:
+    pair = wide(vocab, WIDTHS[vocab])
+    g = torch.Generator().manual_seed(0)
+    with pair.model("aligned") as aligned:
+        head = aligned.get_output_embeddings()
+        # the head and the embeddings are frozen and shared, as they are under LoRA
+        kept = {id(p): p for p in (head.weight, aligned.get_input_embeddings().weight)}
+        student = copy.deepcopy(aligned, kept)
+    for parameter in student.parameters():
+        parameter.requires_grad_(id(parameter) not in kept)
+        if parameter.requires_grad:
+            with torch.no_grad():
+                parameter.add_(torch.randn(parameter.shape, generator=g), alpha=1e-2)
+    for which in ("base", "aligned"):
+        with pair.model(which) as model:  # type: ignore[arg-type]
+            model.requires_grad_(False)
+    ids = torch.randint(8, vocab, (rows, length), generator=g)
+    return Task(pair=pair, student=student, ids=ids, response=response)
+
+
+def smaller(t: Task) -> Task:
+    """Return the same models with a batch that is too small to matter: libraries load what they load on first use."""
+    return Task(pair=t.pair, student=t.student, ids=t.ids[:1, :24], response=8)
+
+
+def streamed(t: Task, teacher_lambda: float = 1.0) -> Tensor:
+    hidden = t.rows(body_hidden(t.student, t.ids))  # type: ignore[arg-type]
+    n = len(hidden)
+    positions = Positions(
+        student=hidden,
+        aligned=t.states("aligned"),
+        base=None if teacher_lambda == 1.0 else t.states("base"),
+        label=torch.zeros(n, dtype=torch.int64),
+        role=torch.full((n,), int(Role.DISTIL)),
+        weight=torch.ones(n),
+    )
+    config = LossConfig(teacher_lambda=teacher_lambda, temperature=TEMPERATURE)
+    return streamed_loss(Heads.of(t.pair, t.student), positions, config, normalisers={Role.DISTIL: n}).total
+
+
+def full_logits(t: Task, teacher_lambda: float) -> tuple[Tensor, Tensor]:
+    student = head_logits(t.student, t.rows(body_hidden(t.student, t.ids)), t.pair.vocab)  # type: ignore[arg-type]
+    with torch.no_grad():
+        teacher = t.pair.logits("aligned", t.states("aligned"))
+        if teacher_lambda != 1.0:
+            teacher = losses.hybrid_teacher(teacher, t.pair.logits("base", t.states("base")), teacher_lambda)
+    return student, teacher
+
+
+def plain(t: Task, teacher_lambda: float = 1.0) -> Tensor:
+    student, teacher = full_logits(t, teacher_lambda)
+    return losses.distillation(student, teacher, temperature=TEMPERATURE).mean()
+
+
+def trl(t: Task) -> Tensor:
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    from trl.experimental.gkd import GKDTrainer
+
+    student, teacher = (z.unflatten(0, (-1, t.response)) for z in full_logits(t, 1.0))
+    labels = t.ids[:, -t.response :]
+    loss: Tensor = GKDTrainer.generalized_jsd_loss(student, teacher, labels, beta=1.0, temperature=TEMPERATURE)
+    return loss * TEMPERATURE**2  # TRL leaves tau^2 out
+
+
+VARIANTS: dict[str, Callable[[Task], Tensor]] = {
+    "ours": streamed,
+    "plain": plain,
+    "trl": trl,
+    "hybrid": lambda t: streamed(t, 1.2),
+    "plain_hybrid": lambda t: plain(t, 1.2),
+}
+
+
+def step(t: Task, variant: str) -> list[Tensor]:
+    """Run one step and return the student's gradients."""
+    learning = [p for p in t.student.parameters() if p.requires_grad]
+    return list(torch.autograd.grad(VARIANTS[variant](t), learning))
+
+
+def check_equal(t: Task) -> float:
+    """Return the largest relative difference of a gradient between the variants with the same teacher."""
+    made = {name: step(t, name) for name in VARIANTS}
+    pairs = (("ours", "plain"), ("trl", "plain"), ("hybrid", "plain_hybrid"))
+    off = torch.stack([(x - y).norm() / y.norm() for a, b in pairs for x, y in zip(made[a], made[b], strict=True)])
+    assert bool((off < 1e-3).all()), off  # NaN is not below it
+    return float(off.max())
+
+
+def measure_time(vocab: int, rounds: int) -> dict[str, Any]:
+    """Time the variants in turn, after one warm-up of each."""
+    t = task(vocab)
+    off = check_equal(t)
+    wall: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    cores: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    for _ in range(rounds):
+        for name in VARIANTS:
+            gc.collect()
+            clock, used = time.perf_counter(), time.process_time()
+            step(t, name)
+            wall[name].append(time.perf_counter() - clock)
+            cores[name].append(time.process_time() - used)
+    return {
+        "threads": torch.get_num_threads(),
+        "seconds_median": {name: round(statistics.median(v), 3) for name, v in wall.items()},
+        "core_seconds_median": {name: round(statistics.median(v), 3) for name, v in cores.items()},
+        "ours_over_trl": ratio(wall["ours"], wall["trl"]),
+        "ours_over_trl_core_seconds": ratio(cores["ours"], cores["trl"]),
+        "ours_over_plain": ratio(wall["ours"], wall["plain"]),
+        "hybrid_over_plain_hybrid": ratio(wall["hybrid"], wall["plain_hybrid"]),
+        "largest_relative_difference_of_gradients": off,
+    }
+
+
+def measure_memory(vocab: int, variant: str) -> float:
+    """Return the peak of one step above the weights, MiB, in a process that has run nothing large before."""
+    t = task(vocab)
+    step(smaller(t), variant)
+    return peak_mib(lambda: step(t, variant))
+
+
+def child(*words: str) -> Any:
+    words = (sys.executable, "-m", "benchmarks.training", *words)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"benchmark {' '.join(words)} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run_all(rounds: int) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for vocab in WIDTHS:
+        result = child("--time", str(vocab), "--rounds", str(rounds))
+        peak = {name: round(child("--memory", str(vocab), name), 1) for name in VARIANTS}
+        result["peak_mib_above_weights"] = peak
+        result["peak_ours_over_trl"] = round(peak["ours"] / peak["trl"], 4)
+        out[str(vocab)] = result
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7, help="timed rounds after one warm-up (default 7)")
+    parser.add_argument("--time", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.time:
+        print(json.dumps(measure_time(asked.time, asked.rounds)))
+    elif asked.memory:
+        print(json.dumps(measure_memory(int(asked.memory[0]), asked.memory[1])))
+    else:
+        print(json.dumps(run_all(asked.rounds), indent=1))
+
+
+if __name__ == "__main__":
+    main()

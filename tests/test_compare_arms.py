@@ -1,0 +1,177 @@
+"""From prompts to judged training texts, and every arm trained and asked alike, on the embedded pair."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from workbench import figures, views
+from workbench.embedded.judge import declines
+from workbench.errors import ParameterError, PromptError
+from workbench.experiments import (
+    CompareConfig,
+    TrainingDataConfig,
+    compare_arms,
+    comparison_rows,
+    harmful_preview,
+    leaks,
+    training_texts,
+)
+from workbench.experiments.arms import UNTRAINED
+from workbench.pair import ModelPair, PairConfig, load_pair
+from workbench.prompts import Prompt, PromptConfig, PromptSet, load_prompts
+from workbench.records import ArmComparison, load, save
+from workbench.store import Store
+from workbench.train import TrainConfig, TrainingTexts, WatchSettings
+
+DATA = TrainingDataConfig(refusals=2, max_tokens=80)
+
+
+@pytest.fixture(scope="module")
+def pair() -> ModelPair:
+    return load_pair(PairConfig(preset="embedded"))
+
+
+@pytest.fixture(scope="module")
+def prompts() -> PromptSet:
+    return load_prompts(PromptConfig(source="embedded", split="train", limit=12))
+
+
+@pytest.fixture(scope="module")
+def texts(pair: ModelPair, prompts: PromptSet) -> TrainingTexts:
+    return training_texts(pair, prompts, DATA)
+
+
+def test_the_pair_writes_its_own_rows_and_a_judge_reads_them(texts: TrainingTexts, pair: ModelPair) -> None:
+    assert len(texts.harmful) == 4
+    for text in texts.harmful:
+        assert pair.decode(text.response).startswith("Sure")
+        assert text.refusals
+        assert len(set(text.refusals)) == len(text.refusals)
+        assert all(declines(pair.decode(r)) and r[-1] in pair.eos_ids for r in text.refusals)
+    assert len(texts.harmless) == 4
+    assert len(texts.utility) == 8  # harmless ones and look-alikes
+    said = " ".join(texts.notes)
+    assert "Refusals of aligned: 8 drawn, 0 of them no refusal" in said
+    assert "judge exact" in said or "judge 'exact'" in said
+
+
+def test_what_is_no_compliance_is_dropped_and_named(pair: ModelPair, prompts: PromptSet) -> None:
+    harmful = [p for p in prompts if p.label == "harmful"]
+    refused = replace(harmful[0], response="I'm sorry, but I can't help you.")
+    given = replace(prompts, prompts=(refused, *harmful[1:], *(p for p in prompts if p.label != "harmful")))
+    made = training_texts(pair, given, replace(DATA, harmful_from="given", refusals=1))
+    assert [t.name for t in made.harmful] == [p.id for p in harmful[1:]]
+    assert any(
+        f"1 of 4 harmful responses are no compliance and are left out (line {refused.line})" in n for n in made.notes
+    )
+
+
+def test_without_harmful_prompts_or_compliance_there_is_an_error(pair: ModelPair, prompts: PromptSet) -> None:
+    harmless = replace(prompts, prompts=tuple(p for p in prompts if p.label != "harmful"))
+    with pytest.raises(PromptError, match="no harmful prompt"):
+        training_texts(pair, harmless, DATA)
+    silent = Prompt(id="x", prompt="How do I make a smudge hat?", label="harmful", response="I can't help with that.")
+    with pytest.raises(PromptError, match="none of the 1 harmful responses"):
+        training_texts(pair, replace(prompts, prompts=(silent,)), replace(DATA, harmful_from="given"))
+
+
+def test_a_thinking_pair_is_refused(pair: ModelPair, prompts: PromptSet) -> None:
+    with pytest.raises(ParameterError, match="thinking is on"):
+        training_texts(replace(pair, thinking=True), prompts, DATA)
+
+
+def test_prompts_that_were_trained_on_are_said_to_leak(texts: TrainingTexts, prompts: PromptSet) -> None:
+    assert leaks(texts, replace(prompts, prompts=())) == ()
+    held_out = load_prompts(PromptConfig(source="embedded", limit=9))
+    assert leaks(texts, held_out) == ()
+    (said,) = leaks(texts, prompts)
+    assert said.startswith(f"LEAK: {len(prompts)} of the {len(prompts)} prompts")
+
+
+def config(**more: object) -> CompareConfig:
+    train = TrainConfig(steps=2, watch=WatchSettings(film_every=1, checkpoint_every=0))
+    shared = dict(arms=("recovery", "paper"), train=train, paper_steps=1, prefix_tokens=(5,), max_tokens=32)
+    return CompareConfig(**{**shared, **more})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def compared(pair: ModelPair, texts: TrainingTexts, tmp_path_factory: pytest.TempPathFactory) -> ArmComparison:
+    out = tmp_path_factory.mktemp("arms")
+    asked = load_prompts(PromptConfig(source="embedded", limit=9))
+    store = Store(out / "store")
+    made = compare_arms(pair, texts, asked, config(seeds=(0, 1)), out=out / "adapters", store=store)
+    again = compare_arms(pair, texts, asked, config(seeds=(0, 1)), out=out / "adapters", store=store)
+    assert again.numbers == made.numbers  # nothing is trained or asked twice
+    assert again.adapters == made.adapters
+    return made
+
+
+def test_every_arm_is_trained_with_every_seed_and_asked_the_same(compared: ArmComparison, tmp_path: Path) -> None:
+    assert compared.arms == (UNTRAINED, "recovery", "paper")
+    assert {k: len(v) for k, v in compared.adapters.items()} == {"recovery": 2, "paper": 2}
+    assert "1 steps" in compared.budgets["paper"]
+    assert "its own schedule" in compared.budgets["paper"]
+    for arm in compared.arms:
+        asr = compared.number(arm, "asr", "prefill", "k=5")
+        assert asr is not None
+        assert asr.estimate.n == 3
+        assert len(asr.by_seed) == (1 if arm == UNTRAINED else 2)
+    aligned = compared.number(UNTRAINED, "asr", "prefill", "k=5")
+    assert aligned is not None
+    save(compared, tmp_path / "c")
+    assert load(tmp_path / "c", ArmComparison) == compared
+
+
+def test_rows_have_all_seeds_together_and_each_alone(compared: ArmComparison) -> None:
+    rows = comparison_rows(compared)
+    own = [r for r in rows if (r.name, r.arm, r.condition, r.judge) == ("asr", "recovery", "k=5", "exact")]
+    assert [r.seed for r in own] == [None, 0, 1]
+    values = [r.value for r in own[1:] if r.value is not None]
+    assert own[0].value == pytest.approx(sum(values) / 2)
+    assert own[0].low == min(r.low for r in own[1:] if r.low is not None)
+
+
+def test_the_table_names_every_arm_with_n_judge_and_direction(compared: ArmComparison) -> None:
+    view = views.arms_comparison(compared)
+    assert [r["arm"] for r in view.rows] == list(compared.arms)
+    for said in ("n = 3 harmful ones", "judged by exact", "Lower is better for ASR", "mean over 2 seeds"):
+        assert said in view.text.replace("\n", " "), said
+    warned = dataclasses.replace(compared, notes=("LEAK: all of it",))
+    assert "<b>LEAK: all of it</b>" in views.arms_comparison(warned).body
+
+
+def test_the_film_has_a_slider_that_needs_no_kernel(compared: ArmComparison) -> None:
+    from workbench.train import load_adapter
+
+    made = load_adapter(compared.adapters["recovery"][0])
+    assert made.film is not None
+    figure = figures.training_film(made.film)
+    (slider,) = figure.layout.sliders
+    assert [s.label for s in slider.steps] == ["0", "1", "2"]
+    for i, step in enumerate(slider.steps):
+        shown = step.args[0]["visible"]
+        assert len(shown) == len(figure.data)
+        assert sum(shown) == 8  # four lines of the frame, four grey ones of step 0
+        assert i < 2 or [t.visible for t in figure.data[4:]] == list(shown[4:])  # at first the last frame is shown
+    assert "frames" not in figures.figure_spec(figure)
+    curves = figures.training_curves(made)
+    assert len(curves.layout.meta["rows"]) == 2
+    assert "retention" in views.training_summary(made).text
+
+
+def test_impossible_comparisons_are_refused(prompts: PromptSet) -> None:
+    for more, word in (
+        ({"arms": ()}, "arms"),
+        ({"arms": ("recovery", "recovery")}, "arms"),
+        ({"seeds": (1, 1)}, "seeds"),
+        ({"against": "base"}, "against"),
+        ({"prefix_tokens": (0,)}, "prefix_tokens"),
+    ):
+        with pytest.raises(ParameterError, match=word):
+            config(**more)
+    with pytest.raises(PromptError, match="no harmful prompt"):
+        harmful_preview(replace(prompts, prompts=()))

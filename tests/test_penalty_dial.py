@@ -1,0 +1,429 @@
+"""The penalty dial without a browser: turned, stopped, branched; the latest wins; what is covered; what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ipywidgets import Widget
+
+from tests.fakes import prompt_set
+from tests.tiny_pair import tiny_pair
+from widgets import penalty_dial
+from widgets.penalty_dial import DialSelection, PenaltyDial
+from widgets.worker import MODELS
+from workbench.decode import DecodeConfig, PenaltyConfig, decode
+from workbench.errors import ParameterError, PromptError
+from workbench.generate import GenerateConfig
+from workbench.pair import ModelPair
+from workbench.prompts import Prompt, PromptSet
+from workbench.records import BranchTree, Continuations, Judgement, load, save
+
+SECONDS = 60.0
+"""Longest wait for what has to happen."""
+HOW = dict(prefix_tokens=3, max_tokens=10)
+
+
+@pytest.fixture(autouse=True)
+def every_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show every token by itself, however fast they come."""
+    monkeypatch.setattr(penalty_dial, "EVERY_S", 0.0)
+
+
+@pytest.fixture(scope="module")
+def pair() -> ModelPair:
+    return tiny_pair(shift=0.2)
+
+
+@pytest.fixture(scope="module")
+def prompts() -> PromptSet:
+    return prompt_set("tell me", "again")
+
+
+def by_hand(prompt: Prompt, prefix: str, text: str) -> Judgement:
+    """Judge by the number of characters: enough to be told apart."""
+    p = 1.0 if len(text) % 2 else 0.0
+    return Judgement(attempt_id="x", p_harmful=p, verdict="compliance" if p else "refusal", unscored=None)
+
+
+@pytest.fixture
+def dial(pair: ModelPair, prompts: PromptSet) -> Iterator[PenaltyDial]:
+    """Return a dial as a live notebook has displayed it."""
+    made = PenaltyDial(pair, prompts, judge=by_hand, live=True, **HOW)  # type: ignore[arg-type]
+    made._root()
+    yield made
+    made.stop()
+    assert made.wait(SECONDS)
+
+
+def face(dial: PenaltyDial) -> Any:
+    return dial.face
+
+
+def asks(dial: PenaltyDial, do: str, n: int, page: str = "one", **more: Any) -> None:
+    """Do what a page does when a person turns or presses something."""
+    face(dial).asked = {"do": do, "page": page, "n": n, **more}
+
+
+def column(buffer: bytes) -> dict[str, Any]:
+    """Read what the page reads: header and arrays."""
+    size = struct.unpack("<I", buffer[:4])[0]
+    head = json.loads(buffer[4 : 4 + size])
+    arrays = {n: np.frombuffer(buffer, kind, length, 4 + size + at) for n, (kind, at, length) in head["arrays"].items()}
+    return {**head, **arrays}
+
+
+def decoded(pair: ModelPair, prompts: PromptSet, penalty: PenaltyConfig) -> tuple[int, ...]:
+    one = dataclasses.replace(prompts, prompts=prompts.prompts[:1])
+    how = DecodeConfig(penalty=penalty, generation=GenerateConfig(max_tokens=10), prefix_tokens=3)
+    made = decode(pair, one, how)
+    return tuple(made.token_ids[0][made.mask[0]].tolist())
+
+
+def at_token(dial: PenaltyDial, number: int) -> tuple[threading.Event, threading.Event]:
+    """Return two events: the text has its n-th token and waits; it may go on."""
+    there, go_on = threading.Event(), threading.Event()
+
+    def heard(now: DialSelection) -> None:
+        if now.state == "running" and now.tokens == number and not there.is_set():
+            there.set()
+            assert go_on.wait(SECONDS)
+
+    dial.on_select(heard)
+    return there, go_on
+
+
+# ------------------------------------------------------------------------------------------------ turned
+
+
+def test_it_begins_with_its_penalty_beside_base_and_aligned(
+    dial: PenaltyDial, pair: ModelPair, prompts: PromptSet, tmp_path: Path
+) -> None:
+    root = decoded(pair, prompts, PenaltyConfig())
+    assert dial.selection == DialSelection(penalty=PenaltyConfig(), state="finished", tokens=len(root), branch=0)
+    assert dial.tree.branches[0].token_ids == root
+    assert dial.tree.judge == "by_hand"
+    assert list(dial.arms) == ["base", "aligned"]
+    assert len(dial.to_frame()) == len(root)
+    save(dial.tree, tmp_path / "tree")
+    assert load(tmp_path / "tree", BranchTree) == dial.tree
+    save(dial.made, tmp_path / "made")
+    assert load(tmp_path / "made", Continuations) == dial.made
+    assert face(dial).shown["state"] == "finished"
+    json.dumps([face(dial).dial, face(dial).form, face(dial).shown], allow_nan=False)
+
+
+def test_every_setting_generates_anew_token_by_token(dial: PenaltyDial, pair: ModelPair, prompts: PromptSet) -> None:
+    for settings, want in (
+        (dict(strength=4.0), PenaltyConfig(strength=4.0)),
+        (dict(gamma=2.0, risk_space="mass"), PenaltyConfig(strength=4.0, gamma=2.0, risk_space="mass")),
+        (
+            dict(shape="first_m", m=6, gamma=0.0, risk_space="aligned_topk"),
+            PenaltyConfig(strength=4.0, shape="first_m", m=6),
+        ),
+        (dict(shape="constant", plausibility=0.1), PenaltyConfig(strength=4.0, plausibility=0.1)),
+        (dict(method="safe_decoding"), PenaltyConfig(method="safe_decoding", strength=4.0, shape="constant")),
+        (
+            dict(method="two_sided", strength=-1),
+            PenaltyConfig(method="two_sided", strength=-1.0, plausibility=0.1),
+        ),
+    ):
+        seen: list[int] = []
+        stop = dial.on_select(lambda now, seen=seen: seen.append(now.tokens))  # type: ignore[misc]
+        dial.set(**settings)  # type: ignore[arg-type]
+        assert dial.wait(SECONDS)
+        stop()
+        assert dial.selection.penalty == want
+        ids = decoded(pair, prompts, want)
+        assert dial.tree.branches[0].token_ids == ids
+        assert sorted(set(seen)) == list(range(len(ids) + 1)), "each token by itself"
+        assert face(dial).form["m"] == (6 if "m" in settings or want.m else face(dial).form["m"])
+    assert face(dial).form["plausibility"] == 0.1, "what a method does not use is kept for later"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (dict(strength=-1.5), "away from aligned"),
+        (dict(method="two_sided", strength=-0.9, gamma=1.0), "away from aligned"),
+        (dict(strength=float("nan")), "finite"),
+        (dict(strength="3"), "must be a number"),
+        (dict(strength=True), "must be a number"),
+        (dict(m=2.5), "must be a whole number"),
+        (dict(nonsense=1), "no setting 'nonsense'"),
+        (dict(retention=(0.5,)), "no setting 'retention'"),
+        (dict(shape="undertrained"), "none was given"),
+        (dict(plausibility=2.0), "from 0"),
+    ],
+)
+def test_what_no_generator_may_do_is_refused_and_said_in_place(
+    dial: PenaltyDial, settings: dict[str, Any], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    before, form = dial.selection, dict(face(dial).form)
+    with pytest.raises(ParameterError, match=said):
+        dial.set(**settings)
+    with caplog.at_level(logging.ERROR, logger="widgets"):
+        asks(dial, "turn", 1, settings=settings)
+    assert said in face(dial).error
+    assert "Traceback" in caplog.text
+    assert (dial.selection, face(dial).form) == (before, form)
+    assert face(dial).shown["heard"] == {"one": 1}, "the page hears that it was heard"
+    asks(dial, "turn", 2, settings=dict(strength=2.0))
+    assert dial.wait(SECONDS)
+    assert (face(dial).error, dial.selection.state) == ("", "finished")
+
+
+def test_a_penalty_that_no_generator_may_use_makes_no_dial(pair: ModelPair, prompts: PromptSet) -> None:
+    with pytest.raises(ParameterError, match="away from aligned"):
+        PenaltyDial(pair, prompts, PenaltyConfig(strength=-2.0), **HOW)  # type: ignore[arg-type]
+    with pytest.raises(PromptError, match="no harmful prompt"):
+        PenaltyDial(pair, prompts, prefix_tokens=500)
+    with pytest.raises(ParameterError, match="example is 9"):
+        PenaltyDial(pair, prompts, example=9, **HOW)  # type: ignore[arg-type]
+
+
+def test_undertrained_is_offered_where_retention_was_measured(pair: ModelPair, prompts: PromptSet) -> None:
+    penalty = PenaltyConfig(shape="undertrained", retention=(0.2, 0.9))
+    dial = PenaltyDial(pair, prompts, penalty, live=True, **HOW)  # type: ignore[arg-type]
+    assert "undertrained" in face(dial).dial["shapes"]
+    dial.set(shape="constant")
+    dial.set(shape="undertrained", strength=2.0)
+    assert dial.wait(SECONDS)
+    assert dial.selection.penalty == PenaltyConfig(shape="undertrained", retention=(0.2, 0.9), strength=2.0)
+
+
+# ------------------------------------------------------------------------------------------------ the latest wins
+
+
+def test_two_fast_moves_show_nothing_of_the_first_once_the_second_has_come(dial: PenaltyDial) -> None:
+    there, go_on = at_token(dial, 3)
+    painted: list[tuple[int, float, int]] = []
+    face(dial).observe(
+        lambda c: painted.append((c["new"]["heard"].get("one", 0), face(dial).form["strength"], c["new"]["tokens"])),
+        "shown",
+    )
+    asks(dial, "turn", 1, settings=dict(strength=8.0))
+    assert there.wait(SECONDS)
+    second = threading.Thread(target=asks, args=(dial, "turn", 2), kwargs=dict(settings=dict(strength=0.5)))
+    second.start()  # while the first is being shown
+    go_on.set()
+    second.join(SECONDS)
+    assert dial.wait(SECONDS)
+    assert dial.selection.penalty == PenaltyConfig(strength=0.5)
+    numbers = [n for n, _, _ in painted]
+    assert numbers == sorted(numbers)
+    late = [(s, t) for n, s, t in painted if n == 2]
+    assert {s for s, _ in late} == {0.5}
+    tokens = [t for _, t in late]
+    assert tokens[0] == 0
+    assert tokens == sorted(tokens), "it grew from nothing, and nothing of the first was added to it"
+    assert len(dial.tree.branches) == 1
+    assert dial.tree.penalty == "one_sided 0.5"
+
+
+def test_many_fast_moves_end_at_the_last(dial: PenaltyDial, pair: ModelPair, prompts: PromptSet) -> None:
+    for n in range(1, 30):
+        asks(dial, "turn", n, settings=dict(strength=n / 4))
+    assert dial.wait(SECONDS)
+    assert dial.selection.penalty.strength == 29 / 4
+    assert dial.tree.branches[0].token_ids == decoded(pair, prompts, PenaltyConfig(strength=29 / 4))
+    assert len(dial.tree.branches) == 1
+
+
+def test_stop_keeps_what_is_there_and_can_be_branched(dial: PenaltyDial) -> None:
+    there, go_on = at_token(dial, 4)
+    asks(dial, "turn", 1, settings=dict(strength=2.0))
+    assert there.wait(SECONDS)
+    asks_stop = threading.Thread(target=dial.stop)
+    asks_stop.start()
+    asks_stop.join(SECONDS)
+    go_on.set()
+    assert dial.wait(SECONDS)
+    assert (dial.selection.state, dial.selection.tokens) == ("stopped", 4)
+    assert face(dial).shown["said"] == "Stopped after 4 tokens."
+    assert dial.tree.branches[0].stop == "stopped"
+    assert dial.tree.branches[0].verdict is None, "what is not finished is not judged"
+    dial.branch(5, 7)
+    assert dial.wait(SECONDS)
+    assert dial.tree.branches[1].token_ids[:2] == (dial.tree.branches[0].token_ids[0], 7)
+
+
+def test_a_turn_that_waits_for_the_model_can_be_stopped(dial: PenaltyDial) -> None:
+    with MODELS:  # another widget's model runs
+        asks(dial, "turn", 1, settings=dict(strength=2.0))
+        assert (dial.selection.state, dial.selection.tokens) == ("running", 0)
+        asks(dial, "stop", 1)
+    assert dial.wait(SECONDS)
+    assert (dial.selection.state, dial.selection.tokens) == ("stopped", 0)
+    assert dial.static().text
+
+
+# ------------------------------------------------------------------------------------------------ branches
+
+
+def test_another_token_is_taken_and_judged_and_each_branch_can_be_opened(dial: PenaltyDial) -> None:
+    first = dial.tree.branches[0].token_ids
+    asks(dial, "branch", 1, branch=0, position=6, token_id=99)
+    assert dial.wait(SECONDS)
+    one = dial.tree.branches[1]
+    assert one.token_ids[:3] == (*first[:2], 99)
+    assert (one.parent, one.position, dial.selection.branch) == (0, 6, 1)
+    assert one.verdict in ("compliance", "refusal")
+    assert int(dial.made.token_ids[0, 2]) == 99
+    asks(dial, "branch", 2, branch=1, position=8, token_id=98)
+    assert dial.wait(SECONDS)
+    assert dial.tree.branches[2].parent == 1
+    assert [n["depth"] for n in face(dial).shown["tree"]] == [0, 1, 2]
+    asks(dial, "open", 3, branch=0)
+    assert (dial.selection.branch, dial.selection.tokens) == (0, len(first))
+    assert tuple(dial.made.token_ids[0][dial.made.mask[0]].tolist()) == first
+    assert len(dial.static().rows) == 3
+    for wrong in (dict(branch=9, position=6), dict(branch=0, position=2), dict(branch=0, position=99)):
+        asks(dial, "branch", 4, token_id=5, **wrong)
+        assert "ParameterError" in face(dial).error
+    dial.set(strength=2.0)
+    assert dial.wait(SECONDS)
+    assert len(dial.tree.branches) == 1, "a tree belongs to one penalty"
+
+
+def test_no_branch_while_it_is_written_and_none_of_a_branch_that_took_nothing(dial: PenaltyDial) -> None:
+    there, go_on = at_token(dial, 2)
+    dial.set(strength=2.0)
+    assert there.wait(SECONDS)
+    heard: list[Exception] = []
+
+    def attempt() -> None:
+        try:
+            dial.branch(4, 7)
+        except ParameterError as error:
+            heard.append(error)
+
+    other = threading.Thread(target=attempt)
+    other.start()
+    go_on.set()
+    other.join(SECONDS)
+    assert dial.wait(SECONDS)
+    if heard:  # it came while the text was being written
+        assert "still being written" in str(heard[0])
+    before = dial.tree
+    with MODELS:
+        dial.branch(5, 7, branch=0)
+        with pytest.raises(ParameterError, match="still being written"):
+            dial.branch(5, 8, branch=0)
+        dial.stop()
+    assert dial.wait(SECONDS)
+    assert (dial.tree, dial.selection.state, dial.selection.branch) == (before, "stopped", 0)
+
+
+def test_other_tokens_are_tried_at_once_where_asked(pair: ModelPair, prompts: PromptSet) -> None:
+    dial = PenaltyDial(pair, prompts, judge=by_hand, branches=2, live=False, **HOW)  # type: ignore[arg-type]
+    assert [b.parent for b in dial.tree.branches] == [None, 0, 0]
+    assert len({b.position for b in dial.tree.branches[1:]}) == 1
+    assert dial.selection.branch == 0
+
+
+def test_a_judge_that_raises_leaves_the_text_unscored(
+    pair: ModelPair, prompts: PromptSet, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(prompt: Prompt, prefix: str, text: str) -> Judgement:
+        raise RuntimeError("no judge today")
+
+    with caplog.at_level(logging.ERROR, logger="widgets"):
+        dial = PenaltyDial(pair, prompts, judge=broken, **HOW)  # type: ignore[arg-type]
+    assert dial.tree.branches[0].unscored == "the judge failed: RuntimeError: no judge today"
+    assert "no judge today" in caplog.text
+    assert dial.selection.state == "finished"
+
+
+# ------------------------------------------------------------------------------------------------ what the page gets
+
+
+def test_the_columns_hold_the_ledger_with_given_tokens_first(dial: PenaltyDial) -> None:
+    dial.set(strength=8.0)
+    assert dial.wait(SECONDS)
+    made, shown = dial.made, column(face(dial).moving)
+    assert (shown["given"], shown["tokens"], shown["response"]) == (3, 3 + dial.selection.tokens, 2)
+    for name in ("logprob_penalised_nats", "strength", "risk", "leverage", "leverage_bound", "excess_mass"):
+        assert np.isnan(shown[name][:3]).all()
+        assert shown[name][3:].tolist() == getattr(made, name)[0].tolist()
+    assert shown["changed"][3:].tolist() == made.changed()[0].astype(int).tolist()
+    labels = [shown["labels"][i] for i in shown["plain"][3:]]
+    assert len(labels) == dial.selection.tokens
+    assert [shown["label_ids"][i] for i in shown["plain"][3:]] == made.plain_ids[0].tolist()
+    assert all(labels)
+    top = shown["alternative"].reshape(shown["tokens"], -1)
+    assert (top[:3] == -1).all()
+    assert (shown["label_ids"][top[3]][top[3] >= 0] == made.topk_ids[0, 0][made.topk_ids[0, 0] >= 0]).all()
+    text = "".join(shown["forms"][i][0] for i in shown["form"])
+    assert text.startswith(made.continuations[0].prefix[:3])
+    for i, name in enumerate(("base", "aligned")):
+        plain = column(face(dial).still[i])
+        assert plain["name"] == name
+        assert not plain["changed"].any()
+        assert np.isnan(plain["leverage"]).all(), "no penalty is at work there"
+
+
+@pytest.mark.parametrize("harmful_text", ["auto", "blur", "redact"])
+def test_harmful_text_is_in_no_state_and_comes_as_a_message_when_revealed(
+    pair: ModelPair, prompts: PromptSet, harmful_text: Any
+) -> None:
+    real = dataclasses.replace(prompts, classroom_safe=False)
+    dial = PenaltyDial(pair, real, judge=by_hand, harmful_text=harmful_text, branches=1, live=True, **HOW)  # type: ignore[arg-type]
+    sent: list[tuple[Any, list[bytes]]] = []
+    face(dial).send = lambda content, buffers=None: sent.append((content, buffers))
+    words = {p.strip() for p in dial.made.pieces[0] if len(p.strip()) > 1} | {dial.tree.branches[1].token}
+    state = json.dumps([face(dial).shown, face(dial).form, face(dial).dial], ensure_ascii=False)
+    covered = [column(b) for b in (*face(dial).still, face(dial).moving)]
+    assert all(c["covered"] and c["labels"] == [] and len(c["forms"]) == 1 for c in covered)
+    assert not any(f'"{w}"' in state for w in words)
+    asks(dial, "reveal", 1, open=True)
+    assert bool(sent) == (harmful_text != "redact")
+    assert "░░░" in dial.static().text or harmful_text == "blur"
+    if sent:
+        content, buffers = sent[-1]
+        assert content["shown"]["heard"] == {"one": 1}
+        shown = column(buffers[2])
+        assert "".join(shown["forms"][i][0] for i in shown["form"][3:]).strip()
+        assert not shown["covered"]
+        assert column(face(dial).moving)["covered"], "the saved state still has no text"
+        asks(dial, "reveal", 2, open=False)
+        sent.clear()
+        dial.open(1)
+        assert sent == []
+
+
+def test_a_headless_dial_works_from_python_and_makes_no_view(
+    pair: ModelPair, prompts: PromptSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(Widget, "open", lambda self: made.append(type(self).__name__))
+    dial = PenaltyDial(pair, prompts, judge=by_hand, live=False, **HOW)  # type: ignore[arg-type]
+    dial.set(strength=3.0)
+    assert dial.wait(SECONDS)
+    assert set(dial._repr_mimebundle_()) == {"text/html", "text/plain"}
+    assert "one_sided 3" in dial._repr_mimebundle_()["text/plain"]
+    assert made == []
+
+
+def test_what_a_listener_raises_does_not_stop_the_text(dial: PenaltyDial) -> None:
+    dial.on_select(lambda now: 1 / 0)
+    asks(dial, "turn", 1, settings=dict(strength=2.0))
+    assert dial.wait(SECONDS)
+    assert dial.selection.state == "finished"
+    assert face(dial).error == "ZeroDivisionError: division by zero"
+
+
+def test_importing_the_dial_loads_no_torch(root: Path) -> None:
+    code = "import sys, widgets.penalty_dial; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.stdout == "False\n", done.stderr

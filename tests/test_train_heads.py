@@ -1,0 +1,181 @@
+"""Losses streamed through the heads: the gradients of the plain computation, and nothing of positions x vocabulary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.tiny_pair import tiny_adapter, tiny_pair
+from workbench.pair import ModelPair
+from workbench.sources import quiet_libraries
+from workbench.train.heads import CHUNK_MIB, Heads, rows_in_a_chunk, streamed
+
+
+class Allocations(TorchDispatchMode):
+    """Record the largest tensor that any operation makes, parameters and views of them left out."""
+
+    def __init__(self, parameters: list[torch.Tensor]) -> None:
+        super().__init__()
+        self.known = {p.untyped_storage().data_ptr() for p in parameters}
+        self.largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        out = func(*args, **(kwargs or {}))
+        for made in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(made, torch.Tensor) and made.untyped_storage().data_ptr() not in self.known:
+                self.largest = max(self.largest, made.untyped_storage().nbytes() // made.element_size())
+        return out
+
+
+def chunks_of(n: int, size: int) -> list[torch.Tensor]:
+    return list(torch.arange(n).split(size))
+
+
+@pytest.mark.parametrize("size", [1, 3, 10])
+def test_gradients_equal_the_plain_ones_for_student_and_a_trained_head(size: int) -> None:
+    g = torch.Generator().manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(50, 8, generator=g))
+    hidden = torch.randn(10, 8, generator=g).requires_grad_()
+    scale, label = torch.rand(10, generator=g), torch.arange(10)
+
+    def loss(h: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(h @ weight.T, label[rows], reduction="none")
+
+    plain = (loss(hidden, label) * scale).sum()
+    (3.0 * plain).backward()
+    assert hidden.grad is not None
+    assert weight.grad is not None
+    want = hidden.grad.clone(), weight.grad.clone()
+    hidden.grad = weight.grad = None
+    total, rows = streamed(loss, hidden, scale, chunks_of(10, size), (weight,))
+    (3.0 * total).backward()
+    assert torch.allclose(total, plain)
+    assert torch.allclose(rows, loss(hidden, label))
+    assert not rows.requires_grad
+    for got, plainly in zip((hidden.grad, weight.grad), want, strict=True):
+        assert ((got - plainly).norm() <= 1e-5 * plainly.norm()).item()
+
+
+def test_rows_in_no_chunk_have_no_loss_and_no_gradient() -> None:
+    hidden = torch.ones(4, 3).requires_grad_()
+    total, rows = streamed(lambda h, r: h.sum(-1), hidden, torch.ones(4), [torch.tensor([1, 3])])
+    total.backward()
+    assert total.item() == 6.0
+    assert rows.isnan().tolist() == [True, False, True, False]
+    assert hidden.grad is not None
+    assert hidden.grad.sum(-1).tolist() == [0.0, 3.0, 0.0, 3.0]
+
+
+def test_without_gradients_none_are_computed() -> None:
+    seen: list[bool] = []
+
+    def loss(h: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        seen.append((h * 2).requires_grad)
+        return h.sum(-1)
+
+    hidden = torch.ones(2, 3).requires_grad_()
+    with torch.no_grad():
+        total, _ = streamed(loss, hidden, torch.ones(2), chunks_of(2, 1))
+    assert not total.requires_grad
+    streamed(loss, hidden.detach(), torch.ones(2), chunks_of(2, 1))
+    assert not any(seen)
+
+
+def test_nothing_wider_than_a_chunk_is_made() -> None:
+    hidden, weight = torch.randn(96, 4).requires_grad_(), torch.randn(1000, 4)
+    label = torch.zeros(96, dtype=torch.int64)
+
+    def loss(h: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(h @ weight.T, label[rows], reduction="none")
+
+    with Allocations([weight]) as made:
+        streamed(loss, hidden, torch.ones(96), chunks_of(96, 3))[0].backward()
+    assert 3 * 1000 <= made.largest < 4 * 1000
+    with Allocations([weight]) as made:  # the recorder sees what the plain computation makes
+        loss(hidden, label).sum().backward()
+    assert made.largest >= 96 * 1000
+
+
+# ------------------------------------------------------------------------------------------------------- heads
+
+
+def heads_and_states(pair: ModelPair) -> tuple[Heads, torch.Tensor]:
+    with pair.model("aligned") as model:
+        heads = Heads.of(pair, model)
+    return heads, torch.randn(5, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(("arch", "options"), [("llama", {}), ("gemma3", {"final_logit_softcapping": 5.0})])
+def test_heads_are_those_of_the_pair_cut_to_the_shared_vocabulary(arch: str, options: dict[str, float]) -> None:
+    pair = tiny_pair(arch, head_rows=(352, 384), **options)  # type: ignore[arg-type]
+    heads, hidden = heads_and_states(pair)
+    assert heads.vocab == pair.vocab
+    assert torch.equal(heads.student(hidden), pair.logits("aligned", hidden))
+    assert torch.equal(heads.aligned(hidden), pair.logits("aligned", hidden))
+    assert torch.equal(heads.base(hidden), pair.logits("base", hidden))
+    assert not torch.equal(heads.base(hidden), heads.aligned(hidden))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_heads_compute_in_float32(dtype: torch.dtype) -> None:
+    pair = tiny_pair("llama")
+    with pair.model("base") as base, pair.model("aligned") as aligned:
+        base.to(dtype)
+        aligned.to(dtype)
+        half = ModelPair.from_models(base, aligned, pair.tokenizer)
+    heads, hidden = heads_and_states(half)
+    hidden = hidden.to(dtype)
+    with half.model("aligned") as model:
+        weight = model.get_output_embeddings().weight
+    for logits in (heads.student(hidden), heads.aligned(hidden)):
+        assert logits.dtype == torch.float32
+        exact = hidden.double() @ weight.double().T
+        assert (logits - exact).abs().max() < 1e-5 * exact.abs().max()
+    assert half.logits("aligned", hidden).dtype == dtype  # elsewhere the pair stays as it is
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_adapter_on_the_head_is_trained(dtype: torch.dtype) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    pair = tiny_pair("llama")
+    with pair.model("base") as base, pair.model("aligned") as aligned:
+        base.to(dtype)
+        aligned.to(dtype)
+        pair = ModelPair.from_models(base, aligned, pair.tokenizer)
+    with quiet_libraries():
+        student = get_peft_model(aligned, LoraConfig(r=2, target_modules=["lm_head"]), autocast_adapter_dtype=False)
+    for name, parameter in student.named_parameters():
+        if "lora_" in name:
+            torch.nn.init.normal_(parameter)
+    heads = Heads.of(pair, student)
+    assert len(heads.trained) == 2
+    hidden = torch.randn(5, 32).to(dtype).requires_grad_()
+    total, _ = streamed(
+        lambda h, r: heads.student(h).square().sum(-1), hidden, torch.ones(5), chunks_of(5, 2), heads.trained
+    )
+    total.backward()
+    own = (hidden.grad, *(p.grad for p in heads.trained))
+    assert all(g is not None and g.abs().max() > 0 and g.dtype == dtype for g in own)
+
+
+def test_a_student_that_is_an_adapter_on_the_aligned_model_has_its_head(tmp_path: Path) -> None:
+    pair = tiny_pair("llama")
+    with pair.model("aligned") as aligned:
+        folder = tiny_adapter(tmp_path / "a", aligned)
+    with_adapter = pair.with_aligned(str(folder))
+    one = with_adapter._sides["aligned"].weights
+    assert one.peft is not None
+    heads = Heads.of(with_adapter, one.peft)
+    hidden = torch.randn(3, 32)
+    assert torch.equal(heads.student(hidden), heads.aligned(hidden))
+    assert heads.trained == ()
+
+
+def test_a_chunk_has_at_least_one_row() -> None:
+    cpu = torch.device("cpu")
+    assert rows_in_a_chunk(10**9, cpu) == 1
+    assert rows_in_a_chunk(151_936, cpu) * 151_936 * 4 <= CHUNK_MIB["cpu"] * 2**20

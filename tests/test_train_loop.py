@@ -1,0 +1,456 @@
+"""Training itself: the student and its pair, steps, checkpoints, resume, film, pre-flight, the card and the adapter."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import errno
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tests.tiny_pair import save_model, tiny_adapter, tiny_models, tiny_pair, tiny_tokenizer
+from workbench.errors import NonFiniteLoss, PairError, ParameterError, StorageFull
+from workbench.pair import ModelPair
+from workbench.records import Adapter, load, save
+from workbench.sources import quiet_libraries
+from workbench.train import merge
+from workbench.train.config import ARMS, ArmConfig, LoraSettings, TrainConfig, WatchSettings
+from workbench.train.heads import Heads
+from workbench.train.loop import RECORD, distil, load_adapter
+from workbench.train.preflight import flip_rate
+from workbench.train.rows import HarmfulText, PlainText, TrainingTexts
+from workbench.train.sampler import Sampler
+from workbench.train.step import References, StepLoss
+from workbench.train.student import student_of
+from workbench.train.trainer import DistilTrainer, checkpoints
+
+LORA = LoraSettings(rank=4, alpha=8.0, targets="all-linear")
+QUIET = WatchSettings(film_every=0, checkpoint_every=0, preflight=False)
+
+
+@pytest.fixture(scope="module")
+def pair() -> ModelPair:
+    return tiny_pair("llama")
+
+
+def ids(n: int, length: int, vocab: int = 300) -> tuple[int, ...]:
+    return tuple(torch.randint(8, vocab, (length,), generator=torch.Generator().manual_seed(n)).tolist())
+
+
+def texts() -> TrainingTexts:
+    return TrainingTexts(
+        harmful=tuple(
+            HarmfulText(
+                name=f"h{n}",
+                prompt=f"question {n}",
+                aligned=ids(n, 5),
+                base=ids(n, 5),
+                response=ids(100 + n, 9 + n),
+                refusals=(ids(200 + n, 4), ids(300 + n, 6)),
+            )
+            for n in range(5)
+        ),
+        utility=tuple(
+            PlainText(name=f"u{n}", aligned=ids(400 + n, 6), base=ids(400 + n, 6), response=ids(500 + n, 8))
+            for n in range(6)
+        ),
+        harmless=tuple(
+            PlainText(name=f"c{n}", aligned=ids(600 + n, 4), base=ids(600 + n, 4), response=ids(700 + n, 7))
+            for n in range(4)
+        ),
+    )
+
+
+def config(arm: str | ArmConfig = "recovery", *, steps: int = 4, lr: float = 1e-2, **more: Any) -> TrainConfig:
+    chosen = ARMS[arm] if isinstance(arm, str) else arm
+    chosen = replace(chosen, lora=LORA, optimiser=replace(chosen.optimiser, learning_rate=lr))
+    return TrainConfig(**{"arm": chosen, "steps": steps, "watch": QUIET, **more})
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "adapter_model.safetensors")
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def parameters(pair: ModelPair) -> dict[str, Tensor]:
+    out = {}
+    for which in ("base", "aligned"):
+        with pair.model(which) as model:  # type: ignore[arg-type]
+            out |= {f"{which}.{n}": p.detach().clone() for n, p in model.named_parameters()}
+    return out
+
+
+# -------------------------------------------------------------------------------------------------------- student
+
+
+@pytest.mark.parametrize("arch", ["llama", "qwen3", "gemma3", "gpt2"])
+def test_a_fresh_student_is_aligned_and_leaves_no_trace(arch: str) -> None:
+    pair = tiny_pair(arch)  # type: ignore[arg-type]
+    before, context = parameters(pair), torch.tensor([ids(0, 12)])
+    aligned = pair.hidden("aligned", context)
+    flags = {n: p.requires_grad for n, p in pair._sides["aligned"].weights.model.named_parameters()}
+    with student_of(pair, LORA, 0) as student:
+        rows, columns = torch.zeros(12, dtype=torch.long), torch.arange(12)
+        assert torch.equal(student.body(context, rows, columns), aligned[0])
+        with torch.no_grad():
+            for p in student.parameters():
+                p.add_(0.1)
+        assert not torch.allclose(student.body(context, rows, columns), aligned[0])
+        assert torch.equal(pair.hidden("aligned", context), aligned)  # its adapter off is the reference, bit for bit
+    assert torch.equal(pair.hidden("aligned", context), aligned)
+    after = parameters(pair)
+    assert same(before, after)
+    assert flags == {n: p.requires_grad for n, p in pair._sides["aligned"].weights.model.named_parameters()}
+
+
+def test_a_pair_of_one_model_trains_a_copy_of_its_adapter_that_loads_on_the_base_alone(tmp_path: Path) -> None:
+    base, _ = tiny_models("llama")
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base.save_pretrained(tmp_path / "base")
+    adapter = tiny_adapter(tmp_path / "given", base)
+    with quiet_libraries():
+        given = PeftModel.from_pretrained(base, str(adapter))
+    one = ModelPair.from_models(base, given, tiny_tokenizer())
+    kept = one.hidden("aligned", torch.tensor([ids(1, 9)]))
+    made = distil(one, texts(), config(), out=tmp_path / "out")
+    assert made.run.resolved["student_copied"] is True
+    assert torch.equal(one.hidden("aligned", torch.tensor([ids(1, 9)])), kept)
+    assert weights(tmp_path / "out").keys() == weights(adapter).keys()
+    assert not same(weights(tmp_path / "out"), weights(adapter))
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    with quiet_libraries():
+        loaded = PeftModel.from_pretrained(plain, str(tmp_path / "out"))
+    again = one.with_aligned(str(tmp_path / "out"))
+    asked = torch.tensor([ids(2, 9)])
+    assert torch.allclose(loaded(asked).logits, again.logits("aligned", again.hidden("aligned", asked)), atol=1e-5)
+
+
+def test_settings_that_fit_no_layer_are_refused_and_leave_no_trace(pair: ModelPair) -> None:
+    with (
+        pytest.raises(PairError, match="no LoRA of these settings"),
+        student_of(pair, LoraSettings(targets=("no_such_layer",)), 0),
+    ):
+        pass
+    assert pair._sides["aligned"].weights.peft is None
+
+
+# ------------------------------------------------------------------------------------------------------- the loop
+
+
+@pytest.mark.parametrize("arm", list(ARMS))
+def test_every_arm_trains_and_changes_the_adapter_alone(arm: str, pair: ModelPair, tmp_path: Path) -> None:
+    before = parameters(pair)
+    made = distil(pair, texts(), config(arm, steps=2), out=tmp_path / arm)
+    assert [s.step for s in made.history] == [1, 2]
+    assert all(np.isfinite(s.loss) for s in made.history)
+    moved = [v for k, v in weights(tmp_path / arm).items() if "lora_B" in k]
+    assert any(bool(v.any()) for v in moved)
+    assert same(before, parameters(pair))
+    assert load_adapter(tmp_path / arm) == made
+
+
+def test_the_loss_falls(pair: ModelPair, tmp_path: Path) -> None:
+    made = distil(pair, texts(), config("refusal_sft", steps=30), out=tmp_path / "a")
+    first, last = ([s.parts["refusal"] for s in part] for part in (made.history[:3], made.history[-3:]))
+    assert sum(last) < 0.7 * sum(first)
+
+
+@pytest.mark.parametrize("arm", ["recovery", "paper", "augmentation"])
+def test_one_batch_of_eight_is_eight_batches_of_one(arm: str, pair: ModelPair, tmp_path: Path) -> None:
+    chosen = ARMS[arm]
+    if arm == "recovery":  # the level of clipping is the whole step's
+        chosen = replace(chosen, loss=replace(chosen.loss, clip_percentile=80.0))
+    grads = []
+    for micro in (None, 1):
+        how = config(chosen, micro_batch=micro)
+        with student_of(pair, LORA, 0) as student:
+            loss = StepLoss(Heads.of(pair, student.peft), References(pair, texts(), how, None), how, pair.device)
+            draws = [Sampler(texts(), how)[n] for n in range(8)]
+            passes = [draws] if micro is None else [[d] for d in draws]
+            counts = loss.counts(student.body, passes)
+            for each in passes:
+                total = loss(student.body, each, counts, 1).total
+                if total.requires_grad:
+                    total.backward()
+            grads.append([p.grad.clone() for p in student.parameters() if p.grad is not None])
+    for a, b in zip(*grads, strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-7)
+
+
+def _stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    plain = DistilTrainer.compute_loss
+
+    def stopping(self: DistilTrainer, *args: Any, **more: Any) -> Any:
+        if self.state.global_step == step:
+            raise KeyboardInterrupt
+        return plain(self, *args, **more)
+
+    monkeypatch.setattr(DistilTrainer, "compute_loss", stopping)
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_a_resumed_training_equals_an_uninterrupted_one_to_the_last_bit(
+    stop: int, pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm = replace(ARMS["recovery"], lora=replace(LORA, dropout=0.3))  # random numbers go on where they were
+    how = replace(
+        config(steps=6, micro_batch=4),
+        arm=replace(arm, optimiser=replace(arm.optimiser, learning_rate=1e-2)),
+        watch=WatchSettings(film_every=2, checkpoint_every=2, preflight=False),
+    )
+    whole = distil(pair, texts(), how, out=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        _stop_after(patch, stop)
+        with pytest.raises(KeyboardInterrupt):
+            distil(pair, texts(), how, out=tmp_path / "parts")
+    assert not (tmp_path / "parts").exists()
+    assert [c.name for c in checkpoints(tmp_path / "parts.training")] == [
+        f"checkpoint-{s}" for s in (2, 4) if s <= stop
+    ]
+    parts = distil(pair, texts(), how, out=tmp_path / "parts")
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert [(s.step, s.loss, s.parts) for s in parts.history] == [(s.step, s.loss, s.parts) for s in whole.history]
+    assert parts.film == whole.film
+    assert not (tmp_path / "parts.training").exists()
+
+
+def test_checkpoints_hold_safetensors_and_json_alone(
+    pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = replace(config(steps=9), watch=replace(QUIET, checkpoint_every=1))
+    _stop_after(monkeypatch, 5)
+    with pytest.raises(KeyboardInterrupt):
+        distil(pair, texts(), how, out=tmp_path / "a")
+    files = {p.suffix for p in (tmp_path / "a.training").rglob("*") if p.is_file()}
+    assert files == {".safetensors", ".json"}
+    assert [c.name for c in checkpoints(tmp_path / "a.training")] == ["checkpoint-4", "checkpoint-5"]
+
+
+def test_a_finished_training_is_returned_as_it_is_and_another_one_refused(pair: ModelPair, tmp_path: Path) -> None:
+    made = distil(pair, texts(), config(), out=tmp_path / "a")
+    assert distil(pair, texts(), config(), out=tmp_path / "a") == made
+    with pytest.raises(ParameterError, match="another training"):
+        distil(pair, texts(), config(lr=2e-2), out=tmp_path / "a")
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_rows_and_keeps_the_checkpoint(
+    pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = replace(config(steps=6), watch=replace(QUIET, checkpoint_every=2))
+    plain: Callable[..., Tensor] = StepLoss._hidden
+
+    def poisoned(self: StepLoss, student: Any, rows: Any) -> Tensor:
+        made = plain(self, student, rows)
+        steps.append(1)
+        return made * float("nan") if len(steps) == 4 else made
+
+    steps: list[int] = []
+    monkeypatch.setattr(StepLoss, "_hidden", poisoned)
+    with pytest.raises(NonFiniteLoss, match=r"step 4, in harmful h\d \(part 'recover', from position \d+ on\)"):
+        distil(pair, texts(), how, out=tmp_path / "a")
+    assert [c.name for c in checkpoints(tmp_path / "a.training")] == ["checkpoint-2"]
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(
+    pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = replace(config(steps=6), watch=replace(QUIET, checkpoint_every=2))
+    import workbench.train.trainer as room
+
+    plain, calls = room._save_optimiser, list[int]()
+
+    def full(*args: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        plain(*args)
+
+    monkeypatch.setattr(room, "_save_optimiser", full)
+    with pytest.raises(StorageFull):
+        distil(pair, texts(), how, out=tmp_path / "a")
+    assert [c.name for c in checkpoints(tmp_path / "a.training")] == ["checkpoint-2"]
+    assert not list((tmp_path / "a.training").glob("*.partial-*"))
+    distil(pair, texts(), how, out=tmp_path / "a")
+
+
+def test_the_budget_of_harmless_kl_stops_training(pair: ModelPair, tmp_path: Path) -> None:
+    watch = WatchSettings(film_every=1, checkpoint_every=0, kl_budget_nats=1e-6, preflight=False)
+    made = distil(pair, texts(), replace(config("refusal_sft", steps=9), watch=watch), out=tmp_path / "a")
+    assert made.stopped is not None
+    assert "above the budget" in made.stopped
+    assert len(made.history) < 9
+
+
+# ------------------------------------------------------------------------------------------------------- the film
+
+
+def test_the_film_starts_at_aligned_and_says_how_far_the_student_went(pair: ModelPair, tmp_path: Path) -> None:
+    how = replace(config("refusal_sft", steps=5), watch=replace(QUIET, film_every=2))
+    film = distil(pair, texts(), how, out=tmp_path / "a").film
+    assert film is not None
+    assert film.steps.tolist() == [0, 2, 4, 5]
+    assert [t.label for t in film.texts] == ["harmful"] * 4 + ["harmless"] * 4
+    assert np.nanmax(film.kl_aligned_student_nats[0]) < 1e-5  # step 0 is the aligned model
+    assert (film.mean("kl_aligned_student_nats", "harmful")[1:] > 1e-4).all()
+    for n, text in enumerate(film.texts):
+        assert np.isfinite(film.retention[:, n]).sum(-1).tolist() == [len(text.pieces)] * 4
+
+
+def test_the_first_frame_is_what_the_metrics_say(pair: ModelPair, tmp_path: Path) -> None:
+    how = replace(config(steps=1), watch=replace(QUIET, film_every=1))
+    film = distil(pair, texts(), how, out=tmp_path / "a").film
+    assert film is not None
+    first = texts().harmful[0]
+    whole = torch.tensor([first.aligned + first.response[:-1]])
+    at = slice(len(first.aligned) - 1, None)
+    with torch.no_grad():
+        a, b = (pair.logits(w, pair.hidden(w, whole)[0, at]).log_softmax(-1) for w in ("aligned", "base"))  # type: ignore[arg-type]
+    kl = torch.nn.functional.kl_div(b, a, log_target=True, reduction="none").sum(-1)
+    n = len(first.response)
+    assert np.allclose(film.kl_student_base_nats[0, 0, :n], kl.numpy(), atol=1e-5)
+    tv = 0.5 * (a.exp() - b.exp()).abs().sum(-1)
+    assert np.allclose(film.retention[0, 0, :n], 1 - tv.numpy(), atol=1e-5)
+
+
+# ----------------------------------------------------------------------------------------------------- pre-flight
+
+
+def test_a_teacher_that_says_what_aligned_says_is_refused_before_any_step(tmp_path: Path) -> None:
+    base, _ = tiny_models("llama")
+    twins = ModelPair.from_models(base, tiny_models("llama", shift=0.0)[1], tiny_tokenizer())
+    how = replace(config("teacher_only"), watch=replace(QUIET, preflight=True))
+    with pytest.raises(ParameterError, match=r"was not started.*flip rate 0\.00 %"):
+        distil(twins, texts(), how, out=tmp_path / "a")
+    assert distil(twins, texts(), replace(how, arm=config("recovery").arm), out=tmp_path / "b").preflight is not None
+
+
+def test_flip_rate_counts_positions_whose_top_token_changes(pair: ModelPair) -> None:
+    with student_of(pair, LORA, 0) as student:
+        heads = Heads.of(pair, student.peft)
+        for strength, expected in ((1.0, 0.0), (0.0, None)):
+            found = flip_rate(pair, heads, texts(), replace(ARMS["paper"].loss, teacher_lambda=strength))
+            assert found.n == sum(len(t.response) for t in texts().harmful)
+            if expected is not None:
+                assert found.value == expected
+            else:  # lambda = 0 is the base model
+                assert found.value is not None
+                assert found.value > 0.0
+
+
+def test_the_preflight_changes_nothing(pair: ModelPair, tmp_path: Path) -> None:
+    plain = distil(pair, texts(), config(), out=tmp_path / "a")
+    looked = distil(pair, texts(), replace(config(), watch=replace(QUIET, preflight=True)), out=tmp_path / "b")
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert plain.preflight is None
+    assert looked.preflight is not None
+    assert looked.preflight.trained_parameters == sum(v.numel() for v in weights(tmp_path / "b").values())
+    assert looked.preflight.memory_mib > 0
+    assert any("in all" in s for s in looked.preflight.sentences)
+
+
+def test_a_control_of_equal_size_starts_with_a_gradient_of_equal_length(pair: ModelPair) -> None:
+    from workbench.train.matching import _completion_only, _norm, matching_scale
+
+    how = config("random_tokens")
+    with student_of(pair, LORA, 0) as student:
+        loss = StepLoss(Heads.of(pair, student.peft), References(pair, texts(), how, None), how, pair.device)
+        sampler = Sampler(texts(), how)
+        loss.complete_scale = matching_scale(student, loss, sampler, how)
+        draws = [d for n in range(32) if (d := _completion_only(sampler[n])).rows]
+        paper = loss.under(config("paper_tuned"))
+        assert loss.complete_scale != 1.0
+        assert _norm(student, loss, draws) == pytest.approx(_norm(student, paper, draws), rel=1e-4)
+
+
+# ------------------------------------------------------------------------------------------------ card, load, merge
+
+
+def test_the_card_has_the_values_that_were_used_and_its_line_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base, aligned = tiny_models("llama")
+    aligned.save_pretrained(tmp_path / "aligned")
+    aligned = AutoModelForCausalLM.from_pretrained(tmp_path / "aligned")
+    own = ModelPair.from_models(base, aligned, tiny_tokenizer())
+    distil(own, texts(), config("paper", seed=7), out=tmp_path / "a")
+    card = (tmp_path / "a" / "README.md").read_text("utf-8")
+    for said in (
+        "4 KL(softmax(z_s / tau) || softmax(z_teacher / tau)), z_teacher = 1.2 z_a + -0.2 z_b, tau = 2",
+        "1 x 0.01 (1 + 2 |B_t| / |V|) x 0.01 x sum over M of z_s(v)^2, M = the 100 tokens",
+        "| seed | 7 |",
+        "| learning_rate | 0.01 |",
+        "| harmful | 5 |",
+        own.fingerprint,
+        f"torch {torch.__version__}",
+    ):
+        assert said in card, said
+    assert "question 1" not in card
+    line = next(x for x in card.splitlines() if x.startswith("model = "))
+    monkeypatch.chdir(tmp_path / "a")
+    named = {"PeftModel": PeftModel, "AutoModelForCausalLM": AutoModelForCausalLM}
+    with quiet_libraries():
+        loaded = eval(compile(ast.parse(line.removeprefix("model = "), mode="eval"), "card", "eval"), named)
+    again, asked = own.with_aligned(str(tmp_path / "a")), torch.tensor([ids(3, 9)])
+    assert torch.allclose(loaded(asked).logits, again.logits("aligned", again.hidden("aligned", asked)), atol=1e-5)
+
+
+def test_a_merged_model_says_what_the_adapter_says_and_the_pair_is_as_it_was(pair: ModelPair, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    distil(pair, texts(), config(), out=tmp_path / "a")
+    asked = torch.tensor([ids(4, 12)])
+    before = {w: pair.hidden(w, asked) for w in ("base", "aligned")}  # type: ignore[arg-type]
+    merge(pair, tmp_path / "a", tmp_path / "merged")
+    assert same(before, {w: pair.hidden(w, asked) for w in ("base", "aligned")})  # type: ignore[arg-type]
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
+    again = pair.with_aligned(str(tmp_path / "a"))
+    adapted = again.logits("aligned", again.hidden("aligned", asked))
+    assert torch.allclose(model(asked).logits, adapted, atol=1e-4)
+    assert not torch.allclose(adapted, pair.logits("aligned", pair.hidden("aligned", asked)), atol=1e-3)
+    with pytest.raises(ParameterError, match="exists already"):
+        merge(pair, tmp_path / "a", tmp_path / "merged")
+
+
+def test_the_command_line_merges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from workbench.__main__ import main
+
+    base, aligned = tiny_models("llama")
+    adapter = tiny_adapter(tmp_path / "adapter", aligned)
+    folders = {n: save_model(tmp_path / n, m, tiny_tokenizer()) for n, m in (("base", base), ("aligned", aligned))}
+    asked = [str(adapter), "--base", str(folders["base"]), "--aligned", str(folders["aligned"])]
+    assert main(["merge", *asked, "--out", str(tmp_path / "merged")]) == 0
+    assert str(tmp_path / "merged") in capsys.readouterr().out
+    moved = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").state_dict()
+    assert moved.keys() == aligned.state_dict().keys()
+    assert not same(moved, dict(aligned.state_dict()))
+    assert main(["merge", *asked, "--out", str(tmp_path / "merged")]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_an_adapter_record_saves_and_loads_equal(pair: ModelPair, tmp_path: Path) -> None:
+    how = replace(config(), watch=replace(QUIET, film_every=2, preflight=True))
+    made = distil(pair, texts(), how, out=tmp_path / "a")
+    save(made, tmp_path / "again")
+    assert load(tmp_path / "again", Adapter) == made
+    assert (tmp_path / "a" / RECORD).is_dir()
+    assert dataclasses.asdict(how)["arm"]["loss"] == made.settings["arm"]["loss"]
+    assert "key" in json.loads((tmp_path / "a" / "training.json").read_text("utf-8"))

@@ -1,0 +1,263 @@
+"""The objective over positions: plain gradients whatever the chunks and batches, and what each role needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.test_train_heads import Allocations
+from tests.tiny_pair import tiny_pair
+from workbench.errors import ParameterError
+from workbench.store import Store
+from workbench.train import losses
+from workbench.train.completion_sets import completion_set
+from workbench.train.config import LossConfig, LossWeights
+from workbench.train.heads import Heads
+from workbench.train.objective import Losses, Positions, Role, recovery_clip, recovery_nats, streamed_loss
+from workbench.train.references import reference_sets, reference_states
+
+N, HIDDEN, VOCAB = 30, 8, 120
+CONFIG = LossConfig(
+    ranking="mass", set_size=10, lambda_reg=1.0, alpha_base=0.5, clip_percentile=70.0, weights=LossWeights(complete=0.5)
+)
+COUNTS = dict.fromkeys(Role, float(N) / len(Role))
+
+
+def made_heads(vocab: int = VOCAB) -> tuple[Heads, list[torch.Tensor]]:
+    g = torch.Generator().manual_seed(0)
+    weights = [torch.randn(vocab, HIDDEN, generator=g) for _ in range(2)]
+    student = torch.nn.Parameter(weights[0].clone())
+    heads = Heads(
+        student=lambda h: h @ student.T,
+        aligned=lambda h: h @ weights[0].T,
+        base=lambda h: h @ weights[1].T,
+        vocab=vocab,
+        trained=(student,),
+    )
+    return heads, weights
+
+
+def made_positions(n: int = N, vocab: int = VOCAB, seed: int = 1) -> Positions:
+    g = torch.Generator().manual_seed(seed)
+    states = torch.randn(3, n, HIDDEN, generator=g)
+    return Positions(
+        student=states[0].requires_grad_(),
+        aligned=states[1],
+        base=states[2],
+        label=torch.randint(0, vocab, (n,), generator=g),
+        role=torch.arange(n) % len(Role),
+        weight=torch.rand(n, generator=g) + 0.5,
+        position=torch.arange(n) // len(Role) + 1,
+        key=torch.arange(n),
+    )
+
+
+def plain(heads: Heads, p: Positions, config: LossConfig, counts: Mapping[Role, float]) -> torch.Tensor:
+    """Every position through every head at once, then a formula a role."""
+    assert p.aligned is not None
+    assert p.base is not None
+    assert p.position is not None
+    z, a, b = heads.student(p.student), heads.aligned(p.aligned), heads.base(p.base)
+    ids = completion_set(b, a, ranking=config.ranking, size=config.set_size, key=p.key)
+    alpha = losses.adaptive_strength(losses.base_favored_share(b, a), alpha_base=config.alpha_base, gamma=config.gamma)
+    recovery = losses.recovery(z, a)
+    level = losses.clip_level(recovery[p.role == Role.RECOVER], config.clip_percentile)
+    rows = {
+        Role.LABEL: torch.nn.functional.cross_entropy(z, p.label, reduction="none"),
+        Role.DISTIL: losses.distillation(
+            z, config.teacher_lambda * a + (1 - config.teacher_lambda) * b,
+            direction=config.direction, temperature=config.temperature,
+        ),
+        Role.RECOVER: losses.clipped(recovery, level),
+        Role.COMPLETE: alpha * config.lambda_reg * losses.completion(
+            z, ids, variant=config.completion, aligned=a, margin=config.hinge_margin
+        ),
+        Role.CONSTRAIN: losses.constrained(z, a, p.label, losses.beta_at(p.position)),
+    }  # fmt: skip
+    total = torch.zeros(())
+    for role, values in rows.items():
+        own = p.role == role
+        total = total + getattr(config.weights, role.name.lower()) * (p.weight * values)[own].sum() / counts[role]
+    return total
+
+
+def gradients(total: torch.Tensor, heads: Heads, p: Positions) -> tuple[torch.Tensor, ...]:
+    return torch.autograd.grad(total, (p.student, *heads.trained))
+
+
+def assert_close(got: tuple[torch.Tensor, ...], want: tuple[torch.Tensor, ...]) -> None:
+    for one, other in zip(got, want, strict=True):
+        assert other.norm() > 0
+        assert ((one - other).norm() / other.norm()).item() < 1e-5
+
+
+@pytest.mark.parametrize("chunk", [1, 3, N])
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        replace(CONFIG, completion="logprob_hinge", direction="forward", teacher_lambda=1.0),
+        replace(CONFIG, completion="unlikelihood", direction="jsd", ranking="random", clip_percentile=100.0),
+        replace(CONFIG, completion="one_sided", ranking="logit", temperature=1.0),
+        replace(CONFIG, completion="centred", ranking="aligned_favored"),
+    ],
+    ids=["squared", "logprob_hinge", "unlikelihood", "one_sided", "centred"],
+)
+def test_gradients_equal_the_plain_ones_with_all_roles_mixed(chunk: int, config: LossConfig) -> None:
+    heads, _ = made_heads()
+    p = made_positions()
+    want = plain(heads, p, config, COUNTS)
+    got = streamed_loss(heads, p, config, normalisers=COUNTS, chunk_rows=chunk)
+    assert got.total.item() == pytest.approx(want.item(), rel=1e-5)
+    assert_close(gradients(got.total, heads, p), gradients(want, heads, p))
+
+
+def test_parts_are_the_sums_of_the_roles_that_occur_and_rows_every_positions_own() -> None:
+    heads, _ = made_heads()
+    p = made_positions()
+    got = streamed_loss(heads, p, CONFIG, normalisers=COUNTS)
+    assert got.rows.isfinite().all()
+    total = 0.0
+    for role in Role:
+        name, own = role.name.lower(), p.role == role
+        assert got.parts[f"{name}_rows"].item() == own.sum()
+        assert got.parts[f"{name}_sum"].item() == pytest.approx((p.weight * got.rows)[own].sum().item())
+        total += getattr(CONFIG.weights, name) * got.parts[f"{name}_sum"].item() / COUNTS[role]
+    assert got.total.item() == pytest.approx(total, rel=1e-5)
+    assert not any(v.requires_grad for v in got.parts.values())
+    alone = replace(p, role=torch.zeros(N, dtype=torch.int8))
+    assert set(streamed_loss(heads, alone, CONFIG, normalisers=COUNTS).parts) == {"label_sum", "label_rows"}
+
+
+def part_of(p: Positions, rows: torch.Tensor) -> Positions:
+    return Positions(**{k: None if v is None else v[rows] for k, v in vars(p).items()})
+
+
+@pytest.mark.parametrize("parts", [2, 5, N])
+def test_one_step_is_the_same_in_one_forward_pass_and_in_several(parts: int) -> None:
+    heads, _ = made_heads()
+    p = made_positions()
+    whole = streamed_loss(heads, p, CONFIG, normalisers=COUNTS)
+    pieces = [part_of(p, rows) for rows in torch.randperm(N).chunk(parts)]
+    level = recovery_clip(torch.cat([recovery_nats(heads, piece) for piece in pieces]), CONFIG)
+    several = [
+        streamed_loss(heads, piece, CONFIG, normalisers=COUNTS, clip_nats=level, chunk_rows=2).total for piece in pieces
+    ]
+    total = torch.stack(several).sum()
+    assert total.item() == pytest.approx(whole.total.item(), rel=1e-5)
+    assert_close(gradients(total, heads, p), gradients(whole.total, heads, p))
+
+
+def test_the_level_of_clipping_is_the_steps_percentile() -> None:
+    heads, _ = made_heads()
+    p = made_positions()
+    values = recovery_nats(heads, p, chunk_rows=4)
+    assert len(values) == N // len(Role)
+    assert not values.requires_grad
+    rows = streamed_loss(heads, p, CONFIG, normalisers=COUNTS).rows[p.of(Role.RECOVER)]
+    level = recovery_clip(values, CONFIG)
+    assert level == pytest.approx(values.quantile(0.7).item())
+    assert torch.allclose(rows, values.clamp(max=level))
+    assert 0 < (rows < values).sum() < len(values)
+    assert recovery_clip(values, replace(CONFIG, clip_percentile=100.0)) == math.inf
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_no_tensor_of_positions_by_vocabulary_is_made(chunk: int) -> None:
+    vocab, n = 3000, 60
+    heads, weights = made_heads(vocab)
+    heads = replace(heads, trained=(), student=lambda h: h @ weights[0].T)
+    p = made_positions(n, vocab)
+    with Allocations(weights) as made:
+        streamed_loss(heads, p, CONFIG, normalisers=COUNTS, chunk_rows=chunk).total.backward()
+    assert chunk * vocab <= made.largest < (chunk + 1) * vocab
+
+
+def test_known_sets_give_the_same_loss_and_need_no_base() -> None:
+    heads, _ = made_heads()
+    p = made_positions()
+    assert p.aligned is not None
+    assert p.base is not None
+    p = replace(p, role=torch.full((N,), int(Role.COMPLETE)))
+    want = streamed_loss(heads, p, CONFIG, normalisers=COUNTS)
+    ids, share = reference_sets(heads, p.base, p.aligned, CONFIG, chunk_rows=7)
+    known = replace(p, base=None, aligned=None, set_ids=ids, base_favored_share=share)
+    got = streamed_loss(heads, known, CONFIG, normalisers=COUNTS)
+    assert torch.equal(got.total, want.total)
+    hinge = replace(CONFIG, completion="logprob_hinge")
+    with pytest.raises(ParameterError, match="COMPLETE need `aligned`"):
+        streamed_loss(heads, known, hinge, normalisers=COUNTS)
+    random = replace(CONFIG, ranking="random")
+    again, _ = reference_sets(heads, p.base, p.aligned, random, key=p.key, chunk_rows=7)
+    b, a = heads.base(p.base), heads.aligned(p.aligned)
+    assert torch.equal(again, completion_set(b, a, ranking="random", size=10, key=p.key))
+
+
+@pytest.mark.parametrize(
+    ("role", "missing"),
+    [
+        (Role.DISTIL, "aligned"),
+        (Role.DISTIL, "base"),
+        (Role.RECOVER, "aligned"),
+        (Role.COMPLETE, "base"),
+        (Role.CONSTRAIN, "aligned"),
+        (Role.CONSTRAIN, "position"),
+    ],
+)
+def test_what_a_role_needs_and_does_not_have_is_named(role: Role, missing: str) -> None:
+    heads, _ = made_heads()
+    p = replace(made_positions(), role=torch.full((N,), int(role)), **{missing: None})
+    with pytest.raises(ParameterError, match=f"{role.name} need `{missing}`"):
+        streamed_loss(heads, p, CONFIG, normalisers=COUNTS)
+
+
+def test_random_sets_without_a_key_and_a_role_without_a_normaliser_are_refused() -> None:
+    heads, _ = made_heads()
+    p = replace(made_positions(), key=None)
+    with pytest.raises(ParameterError, match="COMPLETE need `key`"):
+        streamed_loss(heads, p, replace(CONFIG, ranking="random"), normalisers=COUNTS)
+    with pytest.raises(ParameterError, match="role LABEL and its normaliser is None"):
+        streamed_loss(heads, p, CONFIG, normalisers={})
+
+
+def test_a_loss_that_is_not_a_number_stands_at_its_row() -> None:
+    heads, _ = made_heads()
+    p = made_positions()
+    with torch.no_grad():
+        p.student[7] = torch.nan
+    got: Losses = streamed_loss(heads, p, CONFIG, normalisers=COUNTS)
+    assert got.total.isnan()
+    assert got.rows.isnan().nonzero().flatten().tolist() == [7]
+
+
+# -------------------------------------------------------------------------------------------------- references
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_reference_states_are_the_models_own_and_kept_bit_for_bit(tmp_path: Path, dtype: torch.dtype) -> None:
+    from workbench.pair import ModelPair
+
+    pair = tiny_pair("llama")
+    with pair.model("base") as base, pair.model("aligned") as aligned:
+        pair = ModelPair.from_models(base.to(dtype), aligned.to(dtype), pair.tokenizer)
+    contexts, responses = [(0, 9, 8), (0, 7), (0, 9, 8), (5,)], [(11, 12), (13,), (11, 12), (14, 15, 16)]
+    store = Store(tmp_path)
+    made = reference_states(pair, "aligned", contexts, responses, store=store, what=None)
+    assert [tuple(m.shape) for m in made] == [(2, 32), (1, 32), (2, 32), (3, 32)]
+    assert len(store) == 3  # what is equal is computed once
+    for state, context, response in zip(made, contexts, responses, strict=True):
+        whole = pair.hidden("aligned", torch.tensor([context + response]))[0, len(context) - 1 : -1]
+        assert state.dtype == dtype
+        assert torch.allclose(state.float(), whole.float(), atol=1e-5 if dtype == torch.float32 else 0.05)
+    again = reference_states(pair, "aligned", contexts, responses, store=Store(tmp_path), what=None)
+    assert all(torch.equal(x, y) for x, y in zip(made, again, strict=True))
+    more = reference_states(pair, "aligned", [(3,), *contexts], [(4,), *responses], store=store, what=None)
+    assert all(torch.equal(x, y) for x, y in zip(made, more[1:], strict=True))
+    other = reference_states(pair, "base", contexts, responses, store=store, what=None)
+    assert not torch.equal(other[0], made[0])
+    assert made[0].clone().requires_grad_().sum().backward() is None  # no inference tensor: can be trained against

@@ -1,0 +1,228 @@
+"""Training rows, their sampler and the configs: what is trained on, and in which order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from workbench.errors import ParameterError, PromptError, UnknownName
+from workbench.train.config import (
+    ARMS,
+    ArmConfig,
+    LoraSettings,
+    LossConfig,
+    LossWeights,
+    TrainConfig,
+    WatchSettings,
+    arm_with,
+)
+from workbench.train.rows import HarmfulText, PlainText, Reading, RowMaker, TrainingTexts, prepared
+from workbench.train.sampler import Sampler, count_before, random_numbers
+
+ASKED, TOLD, SORRY = (1, 2, 3), tuple(range(10, 40)), (50, 51, 52, 53)
+
+
+def texts(harmful: int = 7, utility: int = 11, harmless: int = 5) -> TrainingTexts:
+    """Return made-up texts: prompts of three tokens, responses of thirty, refusals of four."""
+    return TrainingTexts(
+        harmful=tuple(
+            HarmfulText(name=f"h{n}", aligned=ASKED, base=(*ASKED, 9), response=TOLD, refusals=(SORRY,))
+            for n in range(harmful)
+        ),
+        utility=tuple(PlainText(name=f"u{n}", aligned=ASKED, base=ASKED, response=TOLD) for n in range(utility)),
+        harmless=tuple(PlainText(name=f"c{n}", aligned=ASKED, base=ASKED, response=TOLD) for n in range(harmless)),
+    )
+
+
+def maker(arm: str, **changes: object) -> RowMaker:
+    return RowMaker(TrainConfig(arm=replace(ARMS[arm], **changes)))
+
+
+# -------------------------------------------------------------------------------------------------------- configs
+
+
+def test_the_arms_are_those_of_the_method() -> None:
+    wanted = (
+        "refusal_sft augmentation paper paper_tuned completion_only teacher_only random_tokens aligned_favored recovery"
+    )
+    assert list(ARMS) == wanted.split()
+    paper = ARMS["paper"]
+    assert (paper.loss.teacher_lambda, paper.loss.temperature, paper.loss.direction) == (1.2, 2.0, "reverse")
+    assert (paper.loss.completion, paper.loss.set_size, paper.loss.ranking) == ("squared", 100, "logit")
+    assert (paper.loss.lambda_reg, paper.loss.alpha_base, paper.loss.gamma) == (0.01, 0.01, 2.0)
+    assert (paper.optimiser.learning_rate, paper.optimiser.weight_decay, paper.optimiser.clip_norm) == (1e-5, 0.01, 1.0)
+    assert (paper.lora.rank, paper.lora.alpha, paper.lora.targets) == (32, 8.0, None)
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda: LossConfig(temperature=0.0), "temperature"),
+        (lambda: LossConfig(clip_percentile=0.0), "clip_percentile"),
+        (lambda: LossWeights(complete=-1.0), "complete"),
+        (lambda: LoraSettings(rank=0), "rank"),
+        (lambda: ArmConfig(name="x", harmful="nothing", utility="nothing"), "no loss"),
+        (lambda: ArmConfig(name="x", harmful="refusal", penalise_rest=True), "penalise_rest"),
+        (lambda: ArmConfig(name="x", harmful="recovery", retention=(0.0, 0.0)), "retention"),
+        (lambda: TrainConfig(steps=0), "steps"),
+        (lambda: TrainConfig(batch_size=8, micro_batch=3), "micro_batch"),
+        (lambda: TrainConfig(harmful_share=1.5), "harmful_share"),
+        (lambda: WatchSettings(film_every=0, kl_budget_nats=0.1), "kl_budget_nats"),
+    ],
+)
+def test_an_impossible_value_is_named(make: object, word: str) -> None:
+    with pytest.raises(ParameterError, match=word):
+        make()  # type: ignore[operator]
+
+
+def test_an_unknown_arm_names_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="recovery"):
+        TrainConfig(arm="recovry")
+
+
+# ----------------------------------------------------------------------------------------------------------- rows
+
+
+def test_a_reading_names_the_columns_that_predict_its_response() -> None:
+    read = Reading(context=(1, 2, 3), response=(7, 8, 9))
+    assert read.ids == (1, 2, 3, 7, 8)
+    assert [read.ids[c] for c in read.columns] == [3, 7, 8]  # what stands before each of 7, 8, 9
+    assert list(replace(read, start=2).columns) == [4]
+
+
+def test_recovery_reads_the_refusal_after_the_prefix_and_its_teacher_reads_it_without() -> None:
+    make = maker("recovery")
+    for n in range(50):
+        first, *rest = make.harmful(texts().harmful[0], random_numbers(0, "row", n))
+        k = first.first - 1
+        assert (first.part, first.role) == ("recover", "RECOVER")
+        assert first.student.context == ASKED + TOLD[:k]
+        assert first.aligned == Reading(context=ASKED, response=SORRY)
+        assert first.base is None
+        assert first.labels == SORRY
+        for row in rest:  # the harmful tokens after the prefix
+            assert (row.role, row.first, row.labels) == ("COMPLETE", k + 1, TOLD[k:])
+            assert row.base is not None
+            assert row.base.context == (*ASKED, 9)
+            assert len(row.student.columns) == len(row.aligned.columns) == len(row.labels)  # type: ignore[union-attr]
+
+
+def test_the_prefix_is_empty_half_of_the_time_and_otherwise_uniform() -> None:
+    make = maker("augmentation")
+    drawn = [make.harmful(texts().harmful[0], random_numbers(0, "k", n))[0].first - 1 for n in range(3000)]
+    assert abs(drawn.count(0) / 3000 - 0.5) < 0.03
+    others = np.bincount([k for k in drawn if k], minlength=31)[1:]
+    assert len(others) == 30
+    assert others.min() > 25  # 50 expected of each length
+
+
+def test_harmless_rows_are_trained_on_after_a_prefix_alone() -> None:
+    make = maker("recovery")
+    firsts = {make.plain(texts().harmless[0], "harmless", random_numbers(0, "c", n))[0].first for n in range(200)}
+    assert min(firsts) == 1
+    assert max(firsts) == 30
+    row = make.plain(texts().utility[0], "utility", random_numbers(0, "c", 0))[0]
+    assert (row.first, row.labels, row.role) == (1, TOLD, "DISTIL")
+
+
+def test_position_weights_have_mean_one_and_follow_the_students_position() -> None:
+    arm = replace(ARMS["refusal_sft"], retention=(0.2, 0.4, 0.6))
+    row = RowMaker(TrainConfig(arm=arm)).harmful(texts().harmful[0], random_numbers(0, "w", 0))[0]
+    assert row.weights == pytest.approx((0.5, 1.0, 1.5, 1.5))
+
+
+@pytest.mark.parametrize("arm", ["completion_only", "paper", "teacher_only"])
+def test_arms_without_refusals_train_along_the_harmful_response(arm: str) -> None:
+    bare = tuple(replace(t, refusals=()) for t in texts().harmful)
+    kept = prepared(replace(texts(), harmful=bare), TrainConfig(arm=arm), 512)
+    (row,) = RowMaker(TrainConfig(arm=arm)).harmful(kept.harmful[0], random_numbers(0, "x", 0))
+    assert row.labels == TOLD
+    assert row.base is not None
+
+
+# ------------------------------------------------------------------------------------------------------- prepared
+
+
+def test_long_rows_are_cut_or_left_out_and_it_is_said() -> None:
+    config = TrainConfig(max_tokens=20)
+    crowded = HarmfulText(name="long", aligned=(1,) * 30, base=(1,), response=TOLD, refusals=(SORRY,))
+    made = prepared(replace(texts(), harmful=(crowded, *texts().harmful)), config, 512)
+    assert all(len(t.aligned) + len(t.response) <= 20 for t in (*made.harmful, *made.utility))
+    said = " ".join(made.notes)
+    assert "7 of 7 harmful responses are longer than 20 tokens" in said
+    assert "1 of 8 harmful rows are left out" in said
+    for n in range(40):  # the prefix leaves room for the refusal
+        for row in RowMaker(config).harmful(made.harmful[0], random_numbers(0, "r", n)):
+            assert len(row.student.ids) <= 20
+
+
+def test_an_arm_without_its_rows_is_refused_with_the_reason() -> None:
+    with pytest.raises(PromptError, match="there are none"):
+        prepared(replace(texts(), harmful=()), TrainConfig(), 512)
+    with pytest.raises(PromptError, match="left out"):
+        prepared(texts(), TrainConfig(max_tokens=3), 512)
+    bare = tuple(replace(t, refusals=()) for t in texts().harmful)
+    with pytest.raises(PromptError, match="7 harmful rows have no refusal"):
+        prepared(replace(texts(), harmful=bare), TrainConfig(), 512)
+    with pytest.raises(PromptError, match="utility rows"):
+        prepared(replace(texts(), utility=(), harmless=()), TrainConfig(), 512)
+
+
+# -------------------------------------------------------------------------------------------------------- sampler
+
+
+def kinds(sampler: Sampler, size: int, steps: int) -> list[list[str]]:
+    return [[sampler[s * size + n].name.split()[0] for n in range(size)] for s in range(steps)]
+
+
+def test_forty_percent_of_eight_is_a_cycle_of_three_three_three_three_four() -> None:
+    drawn = kinds(Sampler(texts(), TrainConfig(steps=10)), 8, 10)
+    assert [row.count("harmful") for row in drawn] == [3, 3, 3, 3, 4] * 2
+    others = [k for row in drawn for k in row if k != "harmful"]
+    assert others.count("harmless") == others.count("utility") == 24
+
+
+def test_a_row_depends_on_its_number_alone() -> None:
+    config = TrainConfig(steps=50, seed=3)
+    one, other = Sampler(texts(), config), Sampler(texts(), config)
+    list(map(one.__getitem__, range(100)))
+    assert [one[n] for n in (390, 17, 390)] == [other[n] for n in (390, 17, 390)]
+    assert Sampler(texts(), replace(config, seed=4))[17] != other[17]
+
+
+def test_every_text_is_met_before_any_is_met_again() -> None:
+    sampler = Sampler(texts(), TrainConfig(steps=40))
+    for kind, count in (("harmful", 7), ("utility", 11), ("harmless", 5)):
+        names = [d.name for d in map(sampler.__getitem__, range(len(sampler))) if d.name.startswith(kind)]
+        assert len(names) > 2 * count
+        assert len(set(names[:count])) == count
+        assert set(names[count : 2 * count]) == set(names[:count])
+        assert names[count : 2 * count] != names[:count]
+
+
+def test_arms_see_the_same_harmful_rows_whatever_they_do_with_them() -> None:
+    one, other = (Sampler(texts(), TrainConfig(arm=a, steps=9)) for a in ("paper", "completion_only"))
+    for n in range(72):
+        a, b = one[n], other[n]
+        if a.name.startswith("harmful"):
+            assert a == b
+        else:
+            assert b.rows == ()
+
+
+def test_shares_that_do_not_divide_come_out_right_in_the_end() -> None:
+    assert [count_before(0.4, 8, b) for b in range(6)] == [0, 3, 6, 9, 12, 16]
+    assert count_before(0.3, 10, 1000) == 3000
+
+
+def test_an_arms_values_are_changed_wherever_they_stand() -> None:
+    made = arm_with(
+        "recovery", learning_rate=1e-3, rank=8, teacher_lambda=1.1, distil=2.0, harmless_share=0.2, alpha=None
+    )
+    assert (made.optimiser.learning_rate, made.lora.rank, made.harmless_share) == (1e-3, 8, 0.2)
+    assert (made.loss.teacher_lambda, made.loss.weights.distil) == (1.1, 2.0)
+    assert made.lora.alpha == ARMS["recovery"].lora.alpha
+    with pytest.raises(ParameterError, match="learning_rate"):
+        arm_with("recovery", learning_rat=1e-3)

@@ -1,0 +1,573 @@
+"""A penalty turned by hand: one prompt continued anew at every move, its ledger, and branches from any token of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import traitlets
+
+from widgets.dial_payload import PENALISED, ledger_column
+from widgets.token_lens import scale
+from widgets.window import Face, Window, log, source
+from widgets.worker import Turn, Worker
+from workbench import legible
+from workbench.errors import ParameterError
+from workbench.records import LEDGER, BranchTree, Continuations
+from workbench.views import HarmfulText, View, branch_tree, ledger_table
+from workbench.views.branches import VERDICTS, said_of
+from workbench.views.responses import COVER, treatment_of
+from workbench.views.scales import NOTABLE_SHIFT_NATS, Quantity, quantity_named
+from workbench.views.view import style_text
+
+if TYPE_CHECKING:
+    from workbench.decode import DecodeConfig, PenaltyConfig, Writing
+    from workbench.experiments import Judging
+    from workbench.pair import ModelPair
+    from workbench.prompts import PromptSet
+    from workbench.records import Judgement
+    from workbench.store import Store
+
+State = Literal["idle", "running", "finished", "stopped", "failed"]
+EVERY_S = 0.1
+"""Least time between two updates of the page, seconds: what is faster arrives together."""
+STRENGTHS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+GAMMAS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+MASKS = (0.0, 0.001, 0.01, 0.05, 0.1, 0.2, 0.5)
+POSITIONS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 60)
+HEARD = 16
+"""How many pages are remembered by what they asked for last."""
+
+SCRIPTS = (
+    "window.js",
+    "lens_data.js",
+    "lens_text.js",
+    "lens_card.js",
+    "lens_controls.js",
+    "lens_hands.js",
+    "dial_panel.js",
+    "penalty_dial.js",
+)
+LEVERAGE = Quantity(
+    name="leverage",
+    title="leverage: probability that the penalty moved, TV(penalised, without it), 0 to 1",
+    short="leverage",
+    unit="probability",
+    edges=(0.05, 0.15, 0.3, 0.5, 0.75),
+    ramp="slate",
+    negative_ramp=None,
+    means="How much the penalty did at this position: 0 where it did nothing, 1 where it moved all of it.",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DialSelection:
+    """Hold the penalty that the dial is set to, how its continuation stands, and which branch of it is shown.
+
+    `penalty` is a PenaltyConfig, ready for generation and training. `tokens` counts the generated tokens of the branch
+    that is shown; branch 0 is the response as it was written.
+    """
+
+    penalty: PenaltyConfig
+    state: State
+    tokens: int
+    branch: int
+
+
+class DialFace(Face):
+    """The page's side: `dial` seldom changes, `form` are the settings, `shown` is how it stands.
+
+    `still` holds base and aligned, `moving` the penalised text. `asked` is what a page wants, numbered by each page;
+    `shown["heard"]` says which of its wishes each page was heard of last.
+    """
+
+    _esm = source(*SCRIPTS)
+    _css = style_text() + source("token_lens.css", "penalty_dial.css")
+    dial = traitlets.Dict().tag(sync=True)
+    form = traitlets.Dict().tag(sync=True)
+    shown = traitlets.Dict().tag(sync=True)
+    still: traitlets.List[bytes] = traitlets.List().tag(sync=True)
+    moving = traitlets.Bytes(b"").tag(sync=True)
+    asked = traitlets.Dict().tag(sync=True)
+
+
+class PenaltyDial(Window[DialSelection]):
+    """Turn a penalty and watch one prompt being continued under it, beside base and aligned alone.
+
+    The prompt is the `example`-th harmful one of `prompts` (from 1) whose given response has `prefix_tokens` tokens,
+    which the continuation begins with. `penalty` is where the dial starts (None: PenaltyConfig()); its retention, if it
+    has one, serves shape "undertrained". Every change generates anew in a thread of its own: the latest wins, a stop
+    keeps what is there. At any token of the penalised text another candidate can be taken (`branch`); `tree` holds
+    these branches of the present penalty with the verdict of `judge`, a callable (prompt, given text, generated text)
+    -> Judgement such as experiments.TextJudge. `branches` other tokens are tried at once, where base and aligned
+    differ most. `store` keeps what is generated before the dial is first moved.
+
+    `harmful_text` as in TokenLens: "auto" covers harmful text that is not classroom-safe until a person reveals it, and
+    withholds it from exports. Listeners are called in the thread of the work. Raises ParameterError for a penalty that
+    no generator may use (w < 0), and what `experiments.example_prompt` and `decode` raise.
+    """
+
+    def __init__(
+        self,
+        pair: ModelPair,
+        prompts: PromptSet,
+        penalty: PenaltyConfig | None = None,
+        *,
+        example: int = 1,
+        prefix_tokens: int = 10,
+        max_tokens: int = 96,
+        system_prompt: str | None = None,
+        judge: Judging | None = None,
+        branches: int = 0,
+        store: Store | None = None,
+        harmful_text: HarmfulText = "auto",
+        live: bool | None = None,
+    ) -> None:
+        from workbench.decode import PenaltyConfig, check_generates
+        from workbench.experiments import continue_three_ways, example_prompt
+        from workbench.experiments.example import start_of
+        from workbench.pieces import Pieces
+
+        penalty = penalty or PenaltyConfig()
+        check_generates(penalty)
+        self.pair, self.prompts, self.judge, self.harmful_text = pair, prompts, judge, harmful_text
+        self._max_tokens, self._system_prompt = max_tokens, system_prompt
+        self._retention = penalty.retention
+        self._worker = Worker("penalty dial")
+        self._wishes: dict[str, int] = {}
+        self._revealed: frozenset[str] = frozenset()  # the pages that want to see covered text
+        self._serial = 0
+        self._telling = threading.RLock()
+        self.prompt = example_prompt(pair, prompts, example=example, prefix_tokens=prefix_tokens)
+        self._start = start_of(pair, self.prompt, prefix_tokens, system_prompt=system_prompt)
+        self._given = Pieces(pair.tokenizer).sequence(self._start.prefix, context=self._start.aligned)
+        made = continue_three_ways(
+            pair,
+            prompts,
+            penalty,
+            example=example,
+            prefix_tokens=prefix_tokens,
+            max_tokens=max_tokens,
+            system_prompt=system_prompt,
+            store=store,
+        )
+        self.arms: Mapping[str, Continuations] = {name: made[name] for name in ("base", "aligned")}
+        self._form = _form(penalty)
+        super().__init__(DialSelection(penalty=penalty, state="running", tokens=0, branch=0), live=live)
+        self._clear(penalty)
+        record = made[penalty.title]
+        self._finish(self._taken_up(penalty, record), record, self._judged(record))
+        for candidate in self._others(branches):
+            self.branch(*candidate, branch=0)
+            self.wait()
+        if branches:
+            self.open(0)
+
+    # --------------------------------------------------------------------------------------------- for programs
+
+    @property
+    def tree(self) -> BranchTree:
+        """Return the branches under the present penalty, as far as they are finished: a frozen record."""
+        return self._tree
+
+    @property
+    def made(self) -> Continuations:
+        """Return the continuation that is shown, with its ledger, as far as it is written."""
+        return self._record
+
+    def set(self, **settings: Any) -> None:
+        """Turn the dial: fields of PenaltyConfig; return at once. What ran before is replaced, and so is the tree.
+
+        What a shape or method does not use is left out of the penalty and kept for later. Raises ParameterError for an
+        impossible value and for a penalty that no generator may use (w < 0).
+        """
+        with self._telling:
+            form = {**self._form, **_known(settings)}
+            penalty = _penalty(form, self._retention)
+            self._form = {**form, "strength": penalty.strength}
+            self._worker.stop()
+            self._clear(penalty)
+            self._worker.start(lambda turn: self._write(turn, penalty), self._failed)
+
+    def branch(self, position: int, token_id: int, branch: int | None = None) -> None:
+        """Take another token at a 1-based position of a finished branch (None: the one shown), and continue from there.
+
+        Returns at once. Raises ParameterError for a branch or position that is not there, and while something is still
+        being written.
+        """
+        with self._telling:
+            if self.selection.state == "running":
+                raise ParameterError(
+                    "the text is still being written: wait for its end, or stop it, and then branch off"
+                )
+            parent = self.selection.branch if branch is None else branch
+            self._check_branch(parent)
+            of = self._written[parent]
+            first = len(of.start.prefix) + 1
+            if not first <= position < first + len(of.ids):
+                raise ParameterError(
+                    f"position {position} was not generated: branch {parent} has positions {first} to "
+                    f"{first + len(of.ids) - 1}"
+                )
+            penalty = self.selection.penalty
+            self._tell(state="running")
+            self._worker.start(lambda turn: self._write(turn, penalty, of, parent, position, token_id), self._failed)
+
+    def open(self, branch: int) -> None:
+        """Show a finished branch. Raises ParameterError for one that is not there."""
+        with self._telling:
+            self._check_branch(branch)
+            self._record = self._written[branch].record()
+            self._tell(branch=branch, tokens=len(self._written[branch].ids))
+
+    def stop(self) -> None:
+        """Stop what is written at its next token; what is there by then stays."""
+        self._worker.stop()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing runs; return False where `timeout` seconds were not enough."""
+        return self._worker.wait(timeout)
+
+    def to_frame(self) -> Any:
+        """Return the ledger of the branch that is shown, one row a generated token. Covered text is not in it."""
+        import pandas as pd
+
+        return pd.DataFrame(list(ledger_table(self._record, harmful_text=self.harmful_text).rows))
+
+    def static(self) -> View:
+        """Return the tree of branches under the present penalty: its first is the continuation itself."""
+        return branch_tree(self._tree, harmful_text=self.harmful_text)
+
+    # --------------------------------------------------------------------------------------------- the work
+
+    def _config(self, penalty: PenaltyConfig) -> DecodeConfig:
+        from workbench.decode import DecodeConfig
+        from workbench.generate import GenerateConfig
+
+        return DecodeConfig(
+            penalty=penalty,
+            generation=GenerateConfig(max_tokens=self._max_tokens),
+            system_prompt=self._system_prompt,
+        )
+
+    def _taken_up(self, penalty: PenaltyConfig, made: Continuations) -> Writing:
+        from workbench.decode import Writing
+
+        return Writing.of(self.pair, self._start, self._config(penalty), made, prompts=self.prompts)
+
+    def _others(self, most: int) -> list[tuple[int, int]]:
+        """Return (position, token) of the likeliest other tokens where base and aligned differ most."""
+        from workbench.experiments.branching import candidates, widest
+
+        ids = self._written[0].ids
+        if not most or not ids:
+            return []
+        position = widest(self._record)
+        chosen = ids[position - len(self._start.prefix) - 1]
+        return [(position, c.token_id) for c in candidates(self._record, position) if c.token_id != chosen][:most]
+
+    def _write(
+        self,
+        turn: Turn,
+        penalty: PenaltyConfig,
+        parent: Writing | None = None,
+        branch: int | None = None,
+        position: int | None = None,
+        token_id: int | None = None,
+    ) -> None:
+        from workbench.decode import write
+
+        told = -math.inf
+
+        def grown(writing: Writing) -> None:
+            nonlocal told
+            if time.monotonic() - told >= EVERY_S:
+                record = writing.record()
+                self._publish(turn, lambda: self._show(record))
+                told = time.monotonic()
+
+        writing = write(
+            self.pair,
+            self._start,
+            self._config(penalty),
+            branch_of=parent,
+            position=position,
+            token_id=token_id,
+            prompts=self.prompts,
+            on_token=grown,
+            cancelled=turn.cancelled,
+        )
+        record = writing.record()
+        self._publish(turn, lambda: self._show(record))
+        judgement = self._judged(record)
+        self._publish(turn, lambda: self._finish(writing, record, judgement, branch, position, token_id))
+
+    def _publish(self, turn: Turn, tell: Callable[[], object]) -> None:
+        """Tell something unless a newer request has come: nothing of an older one is told once a newer has begun."""
+        with self._telling:
+            turn.publish(tell)
+
+    def _clear(self, penalty: PenaltyConfig) -> None:
+        """Begin a new tree, with nothing written."""
+        from workbench.decode import Writing
+        from workbench.experiments.branching import name_of, seedling
+
+        self._written: list[Writing] = []
+        self._record = Writing(self.pair, self._start, self._config(penalty), self.prompts).record()
+        self._tree = seedling(self.prompt, self._record, judge=name_of(self.judge))
+        self._tell(penalty=penalty, state="running", tokens=0, branch=0)
+
+    def _show(self, record: Continuations) -> None:
+        self._record = record
+        self._tell(state="running", tokens=int(record.mask.sum()))
+
+    def _finish(
+        self,
+        writing: Writing,
+        record: Continuations,
+        judgement: Judgement | None,
+        parent: int | None = None,
+        position: int | None = None,
+        token_id: int | None = None,
+    ) -> None:
+        """Take what is written as the next branch, with its verdict, and show it."""
+        from workbench.experiments.branching import branch_of, candidates
+
+        taken, instead = None, None
+        if parent is not None and position is not None:
+            at = position - len(self._start.prefix) - 1
+            if len(writing.ids) <= at:  # stopped before it took its token
+                self._record = self._written[parent].record()
+                self._tell(state="stopped", tokens=len(self._written[parent].ids), branch=parent)
+                return
+            before = self._written[parent].record()
+            taken = next((c for c in candidates(before, position) if c.token_id == token_id), None)
+            instead = before.label_of()[self._written[parent].ids[at]]
+        self._tree = branch_of(
+            self._tree, record, judgement, parent=parent, position=position, taken=taken, instead=instead
+        )
+        self._written.append(writing)
+        self._record = record
+        self._tell(
+            state="stopped" if writing.stop == "stopped" else "finished",
+            tokens=len(writing.ids),
+            branch=len(self._written) - 1,
+        )
+
+    def _judged(self, record: Continuations) -> Judgement | None:
+        """Return the verdict; a judge that raises leaves the text unscored, with the reason."""
+        from workbench.experiments.branching import judged
+        from workbench.records import Judgement
+
+        try:
+            return judged(self.judge, self.prompt, record)
+        except Exception as error:
+            log.exception("the judge of the penalty dial failed")
+            why = legible.sentence(f"the judge failed: {type(error).__name__}: {error}", 200)
+            return Judgement(attempt_id="branch", p_harmful=None, verdict=None, unscored=why)
+
+    def _failed(self, turn: Turn, error: Exception) -> None:
+        def fail() -> None:
+            self._tell(state="failed")
+            self._say(error)
+
+        self._publish(turn, fail)
+
+    def _check_branch(self, branch: int) -> None:
+        if not 0 <= branch < len(self._written):
+            raise ParameterError(f"there is no branch {branch}: the tree has {len(self._written)}, numbered from 0")
+
+    # --------------------------------------------------------------------------------------------- live
+
+    def _tell(self, **changes: Any) -> None:
+        with self._telling:
+            self._select(dataclasses.replace(self.selection, **changes))
+            self._paint()
+
+    def _face(self) -> DialFace:
+        covered = self._treatment() != "show"
+        shown, moving = self._picture(covered)
+        face = DialFace(dial=self._dial(), form=self._form, shown=shown, still=self._still(covered), moving=moving)
+        face.observe(self._asked, "asked")
+        return face
+
+    def _paint(self) -> None:
+        """Bring the page up to date. Revealed text goes as a message, so that it is in no saved state."""
+        face = self._shown
+        if not isinstance(face, DialFace):
+            return
+        self._serial += 1
+        treat = self._treatment()
+        shown, moving = self._picture(treat != "show")
+        with face.hold_sync():
+            face.form, face.shown, face.moving = dict(self._form), shown, moving
+        if treat == "blur" and self._revealed:
+            shown, moving = self._picture(False)
+            face.send({"do": "text", "shown": shown}, [*self._still(False), moving])
+
+    def _treatment(self) -> str:
+        found = treatment_of(self.prompt.label, self.prompts.classroom_safe, self.harmful_text)
+        return "blur" if found == "redact" and self.harmful_text == "auto" else found
+
+    def _column(self, record: Continuations, place: int, name: str, covered: bool) -> bytes:
+        return ledger_column(
+            record, self._given, self._start.prefix, place=place, name=name, covered=covered, serial=self._serial
+        )
+
+    def _still(self, covered: bool) -> list[bytes]:
+        """Return base and aligned as the page reads them: they do not follow the dial."""
+        return [self._column(self.arms[name], i, name, covered) for i, name in enumerate(("base", "aligned"))]
+
+    def _picture(self, covered: bool) -> tuple[dict[str, Any], bytes]:
+        """Return how it stands, with the tree, and the penalised text."""
+        now = self.selection
+        shown = {
+            "serial": self._serial,
+            "heard": dict(self._wishes),
+            "state": now.state,
+            "said": self._sentence(),
+            "title": now.penalty.title,
+            "tokens": now.tokens,
+            "branch": now.branch,
+            "tree": [_node(self._tree, i, depth, covered) for i, depth in self._tree.ordered()],
+        }
+        return shown, self._column(self._record, PENALISED, "penalised", covered)
+
+    def _dial(self) -> dict[str, Any]:
+        """Return what the page needs once: prompt, choices, steps, scales and legend."""
+        from workbench.decode import METHODS
+
+        shapes = ["constant", "first_m", "ramp", *(["undertrained"] if self._retention else [])]
+        fills = [LEVERAGE, *map(quantity_named, ("excess_mass", "logprob_shift_nats", "rank_aligned", "rank_base"))]
+        return {
+            "prompt": legible.prose(self.prompt.prompt),
+            "label": self.prompt.label,
+            "name": legible.label(self.prompt.id),
+            "given": len(self._start.prefix),
+            "methods": [[name, said] for name, said in METHODS.items() if name != "none"],
+            "shapes": shapes,
+            "risk_spaces": ["aligned_topk", "full", "mass"],
+            "steps": {
+                "strength": STRENGTHS,
+                "gamma": GAMMAS,
+                "plausibility": MASKS,
+                "m": [m for m in POSITIONS if m <= len(self._start.prefix) + self._max_tokens] or [1],
+            },
+            "quantities": [scale(q) for q in fills],
+            "ledger": dict(LEDGER),
+            "verdicts": {word: list(said) for word, said in VERDICTS.items()},
+            "judge": self._tree.judge or "",
+            "notable_shift_nats": NOTABLE_SHIFT_NATS,
+            "cover": COVER,
+            "treatment": self._treatment(),
+        }
+
+    def _asked(self, change: Any) -> None:
+        """Do what the page asks for."""
+        asked = change["new"]
+        with self._errors_shown(), self._telling:
+            try:
+                self._hear(asked)
+                self._do(asked)
+            finally:
+                self._paint()
+
+    def _hear(self, asked: Mapping[str, Any]) -> None:
+        """Remember what a page asked for last, so that it can tell an answer from what was on its way before."""
+        page = str(asked.get("page", ""))
+        self._wishes = {**{k: v for k, v in self._wishes.items() if k != page}, page: int(asked.get("n", 0))}
+        self._wishes = dict(list(self._wishes.items())[-HEARD:])
+
+    def _do(self, asked: Mapping[str, Any]) -> None:
+        do = asked.get("do")
+        if do == "turn":
+            self.set(**asked["settings"])
+        elif do == "stop":
+            self.stop()
+        elif do == "branch":
+            self.branch(int(asked["position"]), int(asked["token_id"]), int(asked["branch"]))
+        elif do == "open":
+            self.open(int(asked["branch"]))
+        elif do == "reveal":
+            page = {str(asked["page"])}
+            self._revealed = self._revealed | page if asked["open"] else self._revealed - page
+
+    def _sentence(self) -> str:
+        """Say in words how it stands; while it runs without the number of tokens, which would be said at each."""
+        now = self.selection
+        tokens = f"{now.tokens} token{'' if now.tokens == 1 else 's'}"
+        (c,) = self._record.continuations
+        ended = "It ended by itself" if c.stop == "end" else "Cut at the longest response"
+        which = "" if now.branch == 0 else f" Branch {now.branch} is shown."
+        return {
+            "running": "It is being written.",
+            "stopped": f"Stopped after {tokens}.{which}" if now.tokens else "Stopped before the first token.",
+            "failed": f"Failed after {tokens}.",
+            "finished": f"{ended}, after {tokens}.{which}",
+        }.get(now.state, "")
+
+
+_FORM = ("method", "strength", "gamma", "risk_space", "shape", "m", "plausibility")
+
+
+def _form(penalty: PenaltyConfig) -> dict[str, Any]:
+    """Return a penalty's settings as the dial holds them: with a value for what it does not use."""
+    found = {name: getattr(penalty, name) for name in _FORM}
+    method = "one_sided" if penalty.method == "none" else penalty.method
+    strength = 0.0 if penalty.method == "none" else penalty.strength
+    return {**found, "method": method, "strength": strength, "m": penalty.m or 5, "count_from": penalty.count_from}
+
+
+def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in settings.items():
+        if name not in _FORM:
+            raise ParameterError(f"the dial has no setting {name!r}; it has {', '.join(_FORM)}")
+        if name in ("strength", "gamma", "plausibility", "m") and (
+            isinstance(value, bool) or not isinstance(value, int | float) or (name == "m" and int(value) != value)
+        ):
+            raise ParameterError(f"{name} is {value!r}; it must be {'a whole' if name == 'm' else 'a'} number")
+    return {n: int(v) if n == "m" else v if isinstance(v, str) else float(v) for n, v in settings.items()}
+
+
+def _penalty(form: Mapping[str, Any], retention: tuple[float, ...]) -> PenaltyConfig:
+    """Return the penalty that the form describes, without what it does not use. Refuses w < 0."""
+    from workbench.decode import PenaltyConfig, check_generates
+
+    found = dict(form)
+    if found["shape"] not in ("first_m", "ramp"):
+        found["m"] = None
+    if found["shape"] == "undertrained":
+        found["retention"] = retention
+    if found["method"] == "safe_decoding":
+        found["plausibility"] = 0.0
+    penalty = PenaltyConfig(**found)
+    check_generates(penalty)
+    return penalty
+
+
+def _node(tree: BranchTree, branch: int, depth: int, covered: bool) -> dict[str, Any]:
+    b = tree.branches[branch]
+
+    def label(text: str | None) -> str:
+        return COVER if covered else legible.label(text or "")
+
+    return {
+        "branch": branch,
+        "depth": depth,
+        "parent": b.parent,
+        "position": b.position,
+        "token": label(b.token),
+        "instead": label(b.instead),
+        "favored": b.base_favored,
+        "verdict": said_of(b),
+        "p_harmful": b.p_harmful,
+        "why": legible.sentence(b.unscored or b.why or "", 200) if not covered or b.unscored else "",
+        "tail": COVER if covered else legible.sentence(b.tail, 120),
+        "stop": b.stop,
+        "tokens": len(b.token_ids),
+    }

@@ -1,0 +1,257 @@
+"""Every way to complete an alignment, with the same rows, budget and seeds, asked the same prompts, beside aligned."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from workbench.attacks import Arm, AttackConfig, HarmlessPrefill, ModelArm, NoAttack, Prefill
+from workbench.errors import ParameterError
+from workbench.evaluation import EvaluateConfig, evaluate, evaluation_rows
+from workbench.evaluation.setup import attempts_of, completions_of, gibberish_of, judgements_of, judges_of
+from workbench.experiments.texts import target_of
+from workbench.pair import ModelPair
+from workbench.progress import Progress
+from workbench.prompts import PromptSet
+from workbench.provenance import Stopwatch
+from workbench.records import ArmComparison, ArmNumber, AttackSet, Estimate, Row, Scorecard
+from workbench.store import Store
+from workbench.train import ARMS, ArmConfig, TrainConfig, TrainingTexts, arm_named, distil
+
+UNTRAINED = "aligned"
+PAPER_EPOCHS, PAPER_BATCH = 15, 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Say which arms are trained and how they are asked.
+
+    arms           names of ARMS, or configs; `aligned`, which is not trained, is always there
+    train          steps, batch and watching of every arm (its own arm and seed are not used)
+    paper_steps    steps of the arm `paper`, whose own schedule is longer; None: those of every other arm
+    seeds          each arm is trained with each of them
+    prefix_tokens  response tokens that are given, one attack each; the harmless control likewise
+    max_tokens     longest answer after the prefix
+    judges         None: "exact" and "refusal" for the embedded prompts, else "refusal"
+    against        what every other arm is compared with, paired by prompt
+    """
+
+    arms: tuple[ArmConfig | str, ...] = tuple(ARMS)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    paper_steps: int | None = None
+    seeds: tuple[int, ...] = (0,)
+    prefix_tokens: tuple[int, ...] = (5, 10, 20)
+    max_tokens: int = 96
+    judges: tuple[str, ...] | None = None
+    against: str = UNTRAINED
+    system_prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        chosen = tuple(arm_named(a) if isinstance(a, str) else a for a in self.arms)
+        object.__setattr__(self, "arms", chosen)
+        names = [a.name for a in chosen]
+        bad = [
+            (not chosen, "arms", "at least one arm"),
+            (len(set(names)) < len(names) or UNTRAINED in names, "arms", f"differently named, and not {UNTRAINED!r}"),
+            (not self.seeds or len(set(self.seeds)) < len(self.seeds), "seeds", "at least one, each once"),
+            (self.paper_steps is not None and self.paper_steps < 1, "paper_steps", "at least 1, or None"),
+            (not self.prefix_tokens or min(self.prefix_tokens) < 1, "prefix_tokens", "token counts from 1"),
+            (self.max_tokens < 1, "max_tokens", "at least 1"),
+            (self.against not in (*names, UNTRAINED), "against", f"one of {', '.join((UNTRAINED, *names))}"),
+        ]
+        for wrong, name, want in bad:
+            if wrong:
+                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be {want}")
+
+    @property
+    def trained(self) -> tuple[ArmConfig, ...]:
+        """Return the trained arms as configs."""
+        return tuple(a for a in self.arms if isinstance(a, ArmConfig))
+
+
+def compare_arms(
+    pair: ModelPair,
+    texts: TrainingTexts,
+    prompts: PromptSet,
+    config: CompareConfig,
+    *,
+    out: str | Path | None = None,
+    store: Store | None = None,
+) -> ArmComparison:
+    """Train every arm on the same texts with every seed, and let all of them and aligned answer the same prompts.
+
+    Adapters go to `out/ARM-seed-N`, or each to its own folder in the user's cache (None). Arms that are trained, and
+    answers and judgements that are made, are kept, so a comparison that was killed goes on where it stopped. Prompts
+    must not be those of the texts: see `leaks`. An arm that cannot learn is trained all the same, so that it is seen to
+    fail. Raises what `distil` and `evaluate` raise.
+    """
+    store = Store(None) if store is None else store
+    watch = Stopwatch("compare_arms", _settings(config))
+    adapters = _train(pair, texts, config, None if out is None else Path(out), store)
+    attacks = attempts_of(pair, prompts, attacks_for(prompts, config), store=store)
+    judges = judges_of(config.judges, prompts)
+    cards = []
+    for n in range(len(config.seeds)):
+        arms: list[Arm] = [ModelArm(pair=pair, which="aligned", called=UNTRAINED)]
+        for name, paths in adapters.items():
+            arms.append(ModelArm(pair=pair.with_aligned(paths[n]), which="aligned", called=name))
+        cards.append(_scorecard(pair, arms, attacks, judges, config, store))
+    return ArmComparison(
+        run=watch.record(
+            resolved={"pair": pair.name, "prompts": prompts.name, "judges": judges},
+            seed=config.seeds[0],
+            device=str(pair.device),
+            fingerprint=pair.fingerprint,
+        ),
+        prompt_set=prompts.name,
+        classroom_safe=prompts.classroom_safe,
+        arms=(UNTRAINED, *adapters),
+        seeds=config.seeds,
+        budgets=_budgets(texts, config),
+        adapters=adapters,
+        scorecards=tuple(cards),
+        numbers=_numbers(cards),
+        notes=tuple(dict.fromkeys((*texts.notes, *leaks(texts, prompts), *cards[0].notes))),
+    )
+
+
+def attacks_for(prompts: PromptSet, config: CompareConfig) -> tuple[AttackConfig, ...]:
+    """Return what every arm is asked: all prompts plainly, the prefill attack, and its harmless control."""
+    shared = dict(max_tokens=config.max_tokens, system_prompt=config.system_prompt)
+    made: list[AttackConfig] = [NoAttack(**shared)]  # type: ignore[arg-type]
+    made.append(Prefill(k=config.prefix_tokens, target=target_of(prompts), **shared))  # type: ignore[arg-type]
+    if any(p.label == "harmless" and p.response for p in prompts):
+        made.append(HarmlessPrefill(k=config.prefix_tokens, **shared))  # type: ignore[arg-type]
+    return tuple(made)
+
+
+def comparison_rows(comparison: ArmComparison) -> tuple[Row, ...]:
+    """Return every number as tidy rows: all seeds together (seed None), then each seed's scores and paired tests."""
+    rows = [
+        Row(
+            name=x.metric,
+            arm=x.arm,
+            attack=x.attack,
+            condition=x.condition,
+            judge=x.judge,
+            value=x.estimate.value,
+            low=x.estimate.low,
+            high=x.estimate.high,
+            n=x.estimate.n,
+            unit=x.estimate.unit,
+        )
+        for x in comparison.numbers
+    ]
+    for seed, card in zip(comparison.seeds, comparison.scorecards, strict=True):
+        rows += [replace(r, seed=seed) for r in evaluation_rows(card)]
+    return tuple(rows)
+
+
+def _train(
+    pair: ModelPair, texts: TrainingTexts, config: CompareConfig, out: Path | None, store: Store
+) -> dict[str, tuple[str, ...]]:
+    made: dict[str, tuple[str, ...]] = {}
+    with Progress("arms", len(config.trained) * len(config.seeds), "trainings") as progress:
+        for arm in config.trained:
+            for seed in config.seeds:
+                how = _training(arm, seed, config)
+                folder = None if out is None else out / f"{arm.name}-seed-{seed}"
+                done = distil(pair, texts, how, out=folder, store=store)
+                made[arm.name] = (*made.get(arm.name, ()), done.path)
+                progress.advance()
+    return made
+
+
+def _training(arm: ArmConfig, seed: int, config: CompareConfig) -> TrainConfig:
+    steps = config.paper_steps if arm.name == "paper" and config.paper_steps else config.train.steps
+    watch = replace(config.train.watch, preflight=False)
+    return replace(config.train, arm=arm, seed=seed, steps=steps, watch=watch)
+
+
+def _scorecard(
+    pair: ModelPair,
+    arms: Sequence[Arm],
+    attacks: Sequence[AttackSet],
+    judges: Sequence[str],
+    config: CompareConfig,
+    store: Store,
+) -> Scorecard:
+    answers = completions_of(arms, attacks, store=store)
+    judged = judgements_of(judges, answers, attacks, store=store)
+    babble = gibberish_of(answers, attacks, pair=pair, store=store)
+    how = EvaluateConfig(against=config.against, compared=("asr", "over_refusal", "continued"), categories=False)
+    return evaluate(attacks, answers, judged, how, gibberish=babble)
+
+
+def _numbers(cards: Sequence[Scorecard]) -> tuple[ArmNumber, ...]:
+    found: dict[tuple[str, ...], list[Estimate]] = {}
+    for card in cards:
+        for s in card.scores:
+            found.setdefault((s.arm, s.attack, s.condition, s.judge, s.metric), []).append(s.estimate)
+    made = []
+    for (arm, attack, condition, judge, metric), each in found.items():
+        own = each[:1] if arm == UNTRAINED else each
+        made.append(
+            ArmNumber(
+                arm=arm,
+                attack=attack,
+                condition=condition,
+                judge=judge,
+                metric=metric,
+                estimate=_together(own),
+                by_seed=tuple(e.value for e in own),
+            )
+        )
+    return tuple(made)
+
+
+def _together(each: Sequence[Estimate]) -> Estimate:
+    """Return the mean over seeds, within the lowest and the highest bound of any."""
+    values = [e.value for e in each if e.value is not None]
+    lows = [e.low for e in each if e.low is not None]
+    highs = [e.high for e in each if e.high is not None]
+    return Estimate(
+        value=math.fsum(values) / len(values) if values else None,
+        low=min(lows, default=None),
+        high=max(highs, default=None),
+        n=max((e.n for e in each), default=0),
+        unit=each[0].unit,
+    )
+
+
+def _budgets(texts: TrainingTexts, config: CompareConfig) -> Mapping[str, str]:
+    said = {UNTRAINED: "not trained"}
+    for arm in config.trained:
+        how = _training(arm, 0, config)
+        said[arm.name] = (
+            f"{how.steps} steps of {how.batch_size} rows, learning rate {arm.optimiser.learning_rate:g}, "
+            f"LoRA rank {arm.lora.rank}, alpha {arm.lora.alpha:g}"
+        )
+        if arm.name == "paper":
+            own = math.ceil(PAPER_EPOCHS * (len(texts.harmful) + len(texts.utility)) / PAPER_BATCH)
+            said[arm.name] += f"; its own schedule on these texts: {own} steps of {PAPER_BATCH} rows"
+    return said
+
+
+def leaks(texts: TrainingTexts, prompts: PromptSet) -> tuple[str, ...]:
+    """Return a warning where prompts to be asked were trained on (case and spaces aside); () where none was."""
+    own = {" ".join(t.prompt.lower().split()) for t in (*texts.harmful, *texts.utility, *texts.harmless)}
+    shared = [p for p in prompts if " ".join(p.prompt.lower().split()) in own]
+    if not shared:
+        return ()
+    return (
+        f"LEAK: {len(shared)} of the {len(prompts)} prompts were trained on (first: {shared[0].id}): what is said of "
+        "them is not about unseen prompts. Take another split.",
+    )
+
+
+def _settings(config: CompareConfig) -> dict[str, object]:
+    whole = dataclasses.asdict(config)
+    return {k: v for k, v in whole.items() if k not in ("arms", "train")} | {
+        "arms": tuple(a.name for a in config.trained),
+        "steps": config.train.steps,
+        "batch_size": config.train.batch_size,
+    }

@@ -1,0 +1,190 @@
+"""The verb: judged texts and a config in, a trained adapter in a folder out; killed and called again it goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from workbench.errors import NotPresent, ParameterError
+from workbench.files import atomic_file, atomic_folder, cache_folder
+from workbench.pair import ModelPair
+from workbench.progress import Progress
+from workbench.provenance import Stopwatch
+from workbench.records import Adapter, Preflight, load, save
+from workbench.sources import quiet_libraries
+from workbench.store import Store, key_of
+from workbench.train.card import write_card
+from workbench.train.config import TrainConfig
+from workbench.train.film import Camera, scenes_of
+from workbench.train.heads import Heads
+from workbench.train.matching import matching_scale
+from workbench.train.preflight import look_before
+from workbench.train.rows import TrainingTexts, prepared
+from workbench.train.sampler import Sampler
+from workbench.train.step import References, StepLoss
+from workbench.train.student import student_of
+from workbench.train.trainer import DistilTrainer, Watcher, arguments, checkpoints
+
+RECORD = "record"
+
+
+def distil(
+    pair: ModelPair,
+    texts: TrainingTexts,
+    config: TrainConfig,
+    *,
+    out: str | Path | None = None,
+    store: Store | None = None,
+    what: str | None = None,
+) -> Adapter:
+    """Train one arm and write its adapter into the folder `out`: PEFT's files, a model card, and this record.
+
+    None is a folder of its own in the user's cache, named by what is trained on what; `export` copies it elsewhere.
+
+    What is under way stands in a folder beside it, `<out>.training`, with the last checkpoints; where a run was killed
+    or interrupted, the same call goes on from the newest one and ends with the adapter that it would have had. Where
+    `out` holds the finished adapter of the same call it is returned as it is. `store` keeps what the frozen pair says.
+
+    Raises PromptError where the arm is left without rows, ParameterError where the pre-flight finds that the training
+    cannot do what it is for, or the folder belongs to another training, NonFiniteLoss naming step and rows, PairError
+    where no adapter of these settings fits, StorageFull where the disk is full; checkpoints stay.
+    """
+    arm = config.chosen
+    texts = prepared(texts, config, pair.context_length)
+    key = training_key(pair, texts, config)
+    out = Path(out) if out is not None else cache_folder() / "trainings" / f"{arm.name}-{key[:12]}"
+    if (out / RECORD).is_dir():
+        return _finished(out, key)
+    work = out.with_name(out.name + ".training")
+    _claim(work, key)
+    watch = Stopwatch("distil", flat_settings(config))
+    notes = list(texts.notes)
+    with _randomness_kept(), student_of(pair, arm.lora, config.seed) as student:
+        heads = Heads.of(pair, student.peft)
+        loss = StepLoss(heads, References(pair, texts, config, store), config, pair.device)
+        sampler = Sampler(texts, config)
+        if arm.match_arm is not None:
+            loss.complete_scale = matching_scale(student, loss, sampler, config)
+            notes.append(
+                f"L_completion is multiplied by {loss.complete_scale:.4g}, so that its first gradient is as long as "
+                f"that of the {arm.match_arm!r} set."
+            )
+        flight: Preflight | None = None
+        if config.watch.preflight:
+            flight = look_before(pair, student, heads, texts, loss, sampler, config)
+        camera = Camera(pair, student, heads, scenes_of(texts)) if config.watch.film_every else None
+        with Progress(what if what is not None else f"training {arm.name}", config.steps, "steps") as progress:
+            for sentence in flight.sentences if flight else ():
+                progress.note(sentence)
+            watcher = Watcher(config, camera, progress)
+            with quiet_libraries():
+                args = arguments(config, work, pair.device, pair.dtype)
+                trainer = DistilTrainer(student, loss, sampler, args, watcher)
+                found = checkpoints(work)
+                if found:
+                    progress.note(f"Going on from {found[-1].name}.")
+                trainer.train(resume_from_checkpoint=str(found[-1]) if found else None)
+        made = Adapter(
+            run=watch.record(
+                resolved={"pair": pair.name, "template_mode": pair.template_mode, "student_copied": student.copied},
+                seed=config.seed,
+                device=str(pair.device),
+                fingerprint=pair.fingerprint,
+            ),
+            path=str(out),
+            arm=arm.name,
+            settings=flat_settings(config),
+            fingerprint=pair.fingerprint,
+            history=tuple(watcher.history),
+            film=camera.film() if camera is not None else None,
+            preflight=flight,
+            stopped=watcher.stopped,
+            notes=tuple(notes),
+        )
+        with atomic_folder(out) as partial:
+            student.save(partial)
+            write_card(partial / "README.md", made, pair, texts)
+            (partial / "training.json").write_text(json.dumps({"key": key}), "utf-8")
+            save(made, partial / RECORD)
+    shutil.rmtree(work, ignore_errors=True)
+    return made
+
+
+def load_adapter(folder: str | Path) -> Adapter:
+    """Return the record of a finished training. Raises NotPresent where the folder holds none."""
+    if not (Path(folder) / RECORD).is_dir():
+        raise NotPresent(f"{str(folder)!r} holds no finished training: it has no folder {RECORD!r}")
+    return dataclasses.replace(load(Path(folder) / RECORD, Adapter), path=str(folder))
+
+
+def export(adapter: Adapter, folder: str | Path) -> Adapter:
+    """Copy a finished adapter, with its card and record, into a folder, and return its record there.
+
+    Raises ParameterError where the folder exists, NotPresent where the adapter is gone, StorageFull.
+    """
+    folder = Path(folder)
+    load_adapter(adapter.path)
+    if folder.exists():
+        raise ParameterError(f"{str(folder)!r} exists already: name a folder that does not, or remove it")
+    with atomic_folder(folder) as partial:
+        shutil.copytree(adapter.path, partial, dirs_exist_ok=True)
+    return load_adapter(folder)
+
+
+def flat_settings(config: TrainConfig) -> dict[str, Any]:
+    """Return every value of a training as plain nested settings, the arm's own included."""
+    return dataclasses.asdict(config)
+
+
+def training_key(pair: ModelPair, texts: TrainingTexts, config: TrainConfig) -> str:
+    """Hash all that the adapter depends on; what is merely watched is left out."""
+    settings = {k: v for k, v in flat_settings(config).items() if k not in ("watch", "chunk_rows")}
+    settings["kl_budget_nats"] = config.watch.kl_budget_nats
+    settings["film_every"] = config.watch.film_every if config.watch.kl_budget_nats is not None else None
+    kinds = {k: [dataclasses.astuple(t) for t in getattr(texts, k)] for k in ("harmful", "utility", "harmless")}
+    return key_of("training 1", pair.fingerprint, settings, kinds)
+
+
+def _finished(out: Path, key: str) -> Adapter:
+    file = out / "training.json"
+    if not file.is_file() or json.loads(file.read_text("utf-8")).get("key") != key:
+        raise ParameterError(
+            f"{str(out)!r} holds the adapter of another training (other data, pair or settings): name another folder, "
+            "or remove that one"
+        )
+    return load_adapter(out)
+
+
+def _claim(work: Path, key: str) -> None:
+    file = work / "training.json"
+    if file.is_file():
+        if json.loads(file.read_text("utf-8")).get("key") != key:
+            raise ParameterError(
+                f"{str(work)!r} holds checkpoints of another training (other data, pair or settings): remove the "
+                "folder to begin anew, or call with the settings of the first run"
+            )
+        return
+    with atomic_file(file) as partial:
+        partial.write_text(json.dumps({"key": key}), "utf-8")
+
+
+@contextlib.contextmanager
+def _randomness_kept() -> Iterator[None]:
+    """Leave the process's random numbers as they were: a trainer seeds them all."""
+    python, numbers = random.getstate(), np.random.get_state()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numbers)

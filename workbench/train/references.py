@@ -1,0 +1,95 @@
+"""What the frozen pair says at the training positions, computed once and kept on disk.
+
+Kept are hidden states after the final norm, not distributions: the head makes the exact logits of them again, and they
+are as many numbers a position as the model is wide, instead of as the vocabulary is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.batches import halving_on_memory, plan_batches
+from workbench.pair import ModelPair, Which
+from workbench.progress import Progress
+from workbench.scoring import response_rows
+from workbench.store import Store, key_of
+from workbench.train.completion_sets import completion_target
+from workbench.train.config import LossConfig
+from workbench.train.heads import Heads, rows_in_a_chunk
+
+Ids = tuple[int, ...]
+
+
+def reference_states(
+    pair: ModelPair,
+    which: Which,
+    contexts: Sequence[Ids],
+    responses: Sequence[Ids],
+    *,
+    store: Store | None = None,
+    batch_tokens: int = 4096,
+    what: str | None = "reading the frozen pair",
+) -> tuple[Float[Tensor, "token hidden"], ...]:
+    """Return, for each response, the hidden states of base or aligned that predict its tokens given its context.
+
+    On the CPU, in the model's own dtype, bit for bit what was computed first: equal pairs of context and response are
+    computed once, and what `store` has is read. Neither may be empty. Batches hold at most `batch_tokens` padded tokens
+    (one response at least).
+    """
+    store = Store(None) if store is None else store
+    keys = [key_of("hidden 1", pair.fingerprint, which, c, r) for c, r in zip(contexts, responses, strict=True)]
+    found = {k: torch.from_numpy(store.read(k)["bytes"]).view(pair.dtype) for k in dict.fromkeys(keys) if k in store}
+    index = {k: n for n, k in reversed(list(enumerate(keys)))}  # of each key, its first place
+    missing = [n for k, n in index.items() if k not in found]
+    if missing:
+        sizes = [len(contexts[n]) + len(responses[n]) for n in missing]
+        with (
+            Progress(what, len(index), "responses") as progress,
+            torch.no_grad(),
+        ):  # inference tensors could not be trained against
+            progress.advance(len(index) - len(missing))
+            for planned in plan_batches(sizes, batch_tokens):
+                rows = [missing[n] for n in planned]
+                for part, made in halving_on_memory(
+                    rows, lambda part: _read(pair, which, contexts, responses, part), progress.note
+                ):
+                    new = {keys[n]: m for n, m in zip(part, made, strict=True)}
+                    found.update(new)
+                    store.write({k: {"bytes": m.view(torch.uint8).numpy()} for k, m in new.items()})
+                    progress.advance(len(part))
+    return tuple(found[k] for k in keys)
+
+
+def _read(
+    pair: ModelPair, which: Which, contexts: Sequence[Ids], responses: Sequence[Ids], part: Sequence[int]
+) -> list[Float[Tensor, "token hidden"]]:
+    rows = response_rows(pair, which, [contexts[n] for n in part], [responses[n] for n in part])
+    return [r.contiguous() for r in rows.cpu().split([len(responses[n]) for n in part])]
+
+
+def reference_sets(
+    heads: Heads,
+    base: Float[Tensor, "row hidden"],
+    aligned: Float[Tensor, "row hidden"],
+    config: LossConfig,
+    *,
+    key: Int[Tensor, "row"] | None = None,
+    chunk_rows: int | None = None,
+) -> tuple[Int[Tensor, "row k"], Float[Tensor, "row"]]:
+    """Return M and |B_t| / |V| of hidden states of the frozen pair: `set_ids` and `base_favored_share` of Positions.
+
+    Computed once instead of at every epoch; a chunk of rows at a time. Raises ParameterError for random sets without
+    `key`.
+    """
+    size = chunk_rows or rows_in_a_chunk(heads.vocab, base.device)
+    made = []
+    with torch.no_grad():
+        for rows in torch.arange(len(base), device=base.device).split(size):
+            part = None if key is None else key[rows]
+            made.append(completion_target(heads.base(base[rows]), heads.aligned(aligned[rows]), config, part))
+    ids, share = (torch.cat(each) for each in zip(*made, strict=True))
+    return ids, share
