@@ -98,10 +98,27 @@ def answers(rounds: str) -> dict[str, Any]:
     return measure_answers(PAIRS["embedded"](), int(rounds))
 
 
-PARTS: Mapping[str, Callable[..., Any]] = {
-    f.__name__: f
-    for f in (scoring_time, scoring_memory, scoring_growth, lens, generation, textbook, cached, gcg_step, answers)
-}
+def dial() -> dict[str, Any]:
+    from benchmarks.dial import measure
+
+    return measure()
+
+
+def training_time(vocab: str, rounds: str) -> dict[str, Any]:
+    from benchmarks.training import measure_time
+
+    return measure_time(int(vocab), int(rounds))
+
+
+def training_memory(vocab: str, variant: str) -> float:
+    from benchmarks.training import measure_memory
+
+    return round(measure_memory(int(vocab), variant), 1)
+
+
+_SCORING = (scoring_time, scoring_memory, scoring_growth)
+_OTHERS = (lens, dial, generation, textbook, cached, gcg_step, answers, training_time, training_memory)
+PARTS: Mapping[str, Callable[..., Any]] = {f.__name__: f for f in (*_SCORING, *_OTHERS)}
 
 
 def child(part: str, *words: object) -> Any:
@@ -162,11 +179,31 @@ def measure_attacks(now: dict[str, Any], keep: Callable[[], None], asked: argpar
     now["answers"] = child("answers", asked.rounds or 3)
 
 
+def measure_dial(now: dict[str, Any], keep: Callable[[], None], asked: argparse.Namespace) -> None:
+    """Turn the penalty dial in JupyterLab: from the slider to the first new token."""
+    now.update(child("dial"))
+
+
+def measure_training(now: dict[str, Any], keep: Callable[[], None], asked: argparse.Namespace) -> None:
+    """Take a step of a training loss against the plain computation and TRL's GKD loss: time, memory, gradients."""
+    from benchmarks.training import VARIANTS, WIDTHS
+
+    for vocab in WIDTHS:
+        result = child("training_time", vocab, asked.rounds or 7)
+        peak = {name: child("training_memory", vocab, name) for name in VARIANTS}
+        result["peak_mib_above_weights"] = peak
+        result["peak_ours_over_trl"] = round(peak["ours"] / peak["trl"], 4)
+        now[f"head {vocab} wide"] = result
+        keep()
+
+
 SECTIONS: Mapping[str, Callable[[dict[str, Any], Callable[[], None], argparse.Namespace], None]] = {
     "scoring": measure_scoring,
     "lens": measure_lens,
+    "dial": measure_dial,
     "generation": measure_generation,
     "attacks": measure_attacks,
+    "training": measure_training,
 }
 
 

@@ -1,6 +1,6 @@
 """Step time and peak memory of the streamed training loss, against the plain computation and TRL's GKD loss.
 
-`python -m benchmarks.training [--rounds N]` prints JSON. One step is the student's body with gradients, the frozen
+One step is the student's body with gradients, the frozen
 bodies without, the heads on the response positions, the loss, and the backward pass into the student's body; its head
 is frozen, as LoRA leaves it. The variants share student, teacher and batch, and each is checked to give the same
 gradient. `ours`, `plain` and `trl` distil from aligned alone (lambda 1), because TRL's loss has one teacher; `hybrid`
@@ -9,14 +9,10 @@ and `plain_hybrid` from the teacher between aligned and base (lambda 1.2), which
 
 from __future__ import annotations
 
-import argparse
 import copy
 import gc
-import json
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -176,40 +172,3 @@ def measure_memory(vocab: int, variant: str) -> float:
     t = task(vocab)
     step(smaller(t), variant)
     return peak_mib(lambda: step(t, variant))
-
-
-def child(*words: str) -> Any:
-    words = (sys.executable, "-m", "benchmarks.training", *words)
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"benchmark {' '.join(words)} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def run_all(rounds: int) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for vocab in WIDTHS:
-        result = child("--time", str(vocab), "--rounds", str(rounds))
-        peak = {name: round(child("--memory", str(vocab), name), 1) for name in VARIANTS}
-        result["peak_mib_above_weights"] = peak
-        result["peak_ours_over_trl"] = round(peak["ours"] / peak["trl"], 4)
-        out[str(vocab)] = result
-    return out
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7, help="timed rounds after one warm-up (default 7)")
-    parser.add_argument("--time", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.time:
-        print(json.dumps(measure_time(asked.time, asked.rounds)))
-    elif asked.memory:
-        print(json.dumps(measure_memory(int(asked.memory[0]), asked.memory[1])))
-    else:
-        print(json.dumps(run_all(asked.rounds), indent=1))
-
-
-if __name__ == "__main__":
-    main()
