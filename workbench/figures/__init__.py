@@ -7,6 +7,7 @@ A figure has dark ink on a white card, so that it reads in any front end; inside
 from __future__ import annotations
 
 from workbench.figures.curves import curves, panel
+from workbench.figures.files import save_figure
 from workbench.figures.frequencies import base_favored_frequencies
 from workbench.figures.frontier import penalty_frontier, penalty_leverage
 from workbench.figures.gradients import gradients
@@ -30,6 +31,7 @@ __all__ = [
     "retention_heat_map",
     "safety_capability",
     "sampling_surface",
+    "save_figure",
     "success_by_prefix",
     "training_curves",
     "training_film",

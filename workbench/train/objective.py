@@ -61,7 +61,7 @@ class Positions:
     role: Int[Tensor, "row"]
     weight: Float[Tensor, "row"]
     aligned: Float[Tensor, "row hidden"] | None = None
-    base: Float[Tensor, "row hidden"] | None = None
+    base: Float[Tensor, "row _"] | None = None  # of base's own width
     position: Int[Tensor, "row"] | None = None
     key: Int[Tensor, "row"] | None = None
     set_ids: Int[Tensor, "row k"] | None = None

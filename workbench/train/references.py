@@ -73,7 +73,7 @@ def _read(
 
 def reference_sets(
     heads: Heads,
-    base: Float[Tensor, "row hidden"],
+    base: Float[Tensor, "row _"],
     aligned: Float[Tensor, "row hidden"],
     config: LossConfig,
     *,
