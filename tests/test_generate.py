@@ -100,9 +100,7 @@ def test_sampling_follows_the_distribution() -> None:
 def test_streaming_reports_every_token_as_it_comes() -> None:
     pair = tiny_pair()
     seen: dict[int, list[int]] = {i: [] for i in range(len(CONTEXTS))}
-    made = generate(
-        pair, "aligned", CONTEXTS, GenerateConfig(max_tokens=8), on_token=lambda i, t: seen[i].append(t)
-    )
+    made = generate(pair, "aligned", CONTEXTS, GenerateConfig(max_tokens=8), on_token=lambda i, t: seen[i].append(t))
     assert [tuple(seen[i]) for i in range(len(CONTEXTS))] == [g.ids for g in made]
 
 

@@ -183,11 +183,19 @@ def test_one_pass_equals_the_single_formulas() -> None:
 def test_detection_equals_its_definition(ranking: str, floor: float) -> None:
     base, aligned = logits(rows=5, vocab=400, seed=9)
     marked = metrics.detect(
-        base.log_softmax(-1), aligned.log_softmax(-1), ranking=ranking, top_k=20, base_floor=floor  # type: ignore[arg-type]
+        base.log_softmax(-1),
+        aligned.log_softmax(-1),
+        ranking=ranking,
+        top_k=20,
+        base_floor=floor,  # type: ignore[arg-type]
     )
     got = metrics.compare(
-        base.clone(), aligned.clone(), torch.zeros(5, dtype=torch.int64),
-        ranking=ranking, top_k=20, base_floor=floor,  # type: ignore[arg-type]
+        base.clone(),
+        aligned.clone(),
+        torch.zeros(5, dtype=torch.int64),
+        ranking=ranking,
+        top_k=20,
+        base_floor=floor,  # type: ignore[arg-type]
     )
     gap = base.softmax(-1) - aligned.softmax(-1)
     for row in range(5):

@@ -22,6 +22,7 @@ from tests.tiny_pair import tiny_pair
 from widgets import penalty_dial
 from widgets.penalty_dial import DialSelection, PenaltyDial
 from widgets.worker import MODELS
+from workbench import legible
 from workbench.decode import DecodeConfig, PenaltyConfig, decode
 from workbench.errors import ParameterError, PromptError
 from workbench.generate import GenerateConfig
@@ -147,7 +148,7 @@ def test_every_setting_generates_anew_token_by_token(dial: PenaltyDial, pair: Mo
         ids = decoded(pair, prompts, want)
         assert dial.tree.branches[0].token_ids == ids
         assert sorted(set(seen)) == list(range(len(ids) + 1)), "each token by itself"
-        assert face(dial).form["m"] == (6 if "m" in settings or want.m else face(dial).form["m"])
+        assert face(dial).form["m"] == want.m or want.m is None
     assert face(dial).form["plausibility"] == 0.1, "what a method does not use is kept for later"
 
 
@@ -297,32 +298,50 @@ def test_another_token_is_taken_and_judged_and_each_branch_can_be_opened(dial: P
 
 
 def test_no_branch_while_it_is_written_and_none_of_a_branch_that_took_nothing(dial: PenaltyDial) -> None:
-    there, go_on = at_token(dial, 2)
-    dial.set(strength=2.0)
-    assert there.wait(SECONDS)
-    heard: list[Exception] = []
-
-    def attempt() -> None:
-        try:
-            dial.branch(4, 7)
-        except ParameterError as error:
-            heard.append(error)
-
-    other = threading.Thread(target=attempt)
-    other.start()
-    go_on.set()
-    other.join(SECONDS)
-    assert dial.wait(SECONDS)
-    if heard:  # it came while the text was being written
-        assert "still being written" in str(heard[0])
-    before = dial.tree
+    before, ended = dial.tree, dial.selection.state
     with MODELS:
         dial.branch(5, 7, branch=0)
         with pytest.raises(ParameterError, match="still being written"):
             dial.branch(5, 8, branch=0)
+        with pytest.raises(ParameterError, match="still being written"):
+            dial.open(0)
         dial.stop()
     assert dial.wait(SECONDS)
-    assert (dial.tree, dial.selection.state, dial.selection.branch) == (before, "stopped", 0)
+    assert (dial.tree, dial.selection.state, dial.selection.branch) == (before, ended, 0)
+
+
+def test_a_wish_says_again_what_an_earlier_one_may_have_lost(dial: PenaltyDial) -> None:
+    """Of wishes that come while the kernel is busy a page sends only the last."""
+    turned = dict(shape="first_m", m=3)
+    asks(dial, "turn", 2, settings={**turned, "strength": 2.0})
+    assert dial.wait(SECONDS)
+    assert (dial.selection.penalty.shape, dial.selection.penalty.m) == ("first_m", 3)
+    written = dial.made
+    asks(dial, "reveal", 3, settings=turned)  # heard of already: nothing is written anew
+    assert dial.made is written
+    asks(dial, "stop", 4, settings=dict(strength=1.0))
+    assert dial.wait(SECONDS)
+    assert dial.selection.penalty.strength == 1.0
+
+
+def test_a_branch_that_fails_leaves_the_one_before_and_what_it_says_stays(
+    dial: PenaltyDial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import workbench.decode
+
+    def broken(*_: Any, on_token: Any, **more: Any) -> Any:
+        raise RuntimeError("no memory today")
+
+    monkeypatch.setattr(workbench.decode, "write", broken)
+    first = dial.made
+    assert face(dial).error == ""
+    asks(dial, "branch", 1, branch=0, position=6, token_id=99)
+    assert dial.wait(SECONDS)
+    assert (dial.selection.state, dial.selection.branch, len(dial.tree.branches)) == ("failed", 0, 1)
+    assert dial.made.token_ids.tolist() == first.token_ids.tolist()
+    assert "no memory today" in face(dial).error
+    dial._tell()
+    assert "no memory today" in face(dial).error, "it stays until the next wish"
 
 
 def test_other_tokens_are_tried_at_once_where_asked(pair: ModelPair, prompts: PromptSet) -> None:
@@ -386,7 +405,9 @@ def test_harmful_text_is_in_no_state_and_comes_as_a_message_when_revealed(
     covered = [column(b) for b in (*face(dial).still, face(dial).moving)]
     assert all(c["covered"] and c["labels"] == [] and len(c["forms"]) == 1 for c in covered)
     assert not any(f'"{w}"' in state for w in words)
-    asks(dial, "reveal", 1, open=True)
+    for said in filter(None, (x for b in dial.tree.branches for x in (b.tail, b.instead, b.token))):
+        assert legible.sentence(said, 120) not in state
+    asks(dial, "reveal", 1, revealed=True)
     assert bool(sent) == (harmful_text != "redact")
     assert "░░░" in dial.static().text or harmful_text == "blur"
     if sent:
@@ -396,7 +417,7 @@ def test_harmful_text_is_in_no_state_and_comes_as_a_message_when_revealed(
         assert "".join(shown["forms"][i][0] for i in shown["form"][3:]).strip()
         assert not shown["covered"]
         assert column(face(dial).moving)["covered"], "the saved state still has no text"
-        asks(dial, "reveal", 2, open=False)
+        asks(dial, "reveal", 2, revealed=False)
         sent.clear()
         dial.open(1)
         assert sent == []

@@ -59,9 +59,8 @@ function keyPressed(view, event, token) {
     }
   } else if (event.key === "Enter" || event.key === " ") view.pin(i + 1);
   else if (event.key === "Escape") {
-    const { pinned } = view.state;
     if (view.shown) view.hide();
-    else if (pinned.length) view.pin(pinned.includes(i + 1) ? i + 1 : pinned.at(-1));
+    else view.unpin(i + 1);
   } else if (event.key === "n") view.step(1, true);
   else if (event.key === "p") view.step(-1, true);
   else if (event.key === "c" && view.columns.length > 1) {

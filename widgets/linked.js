@@ -54,12 +54,14 @@ function drawBar(model, ask) {
     return field;
   });
   const send = (moved) => {
+    moved.typed = false;
     const { last } = model.get("state");
     const [start, end] = [from, to].map((field, i) => Math.min(Math.max(Math.round(Number(field.value)) || [1, last][i], 1), last));
     // the other end follows, so that a person can type either one first
     ask({ do: "span", from: moved === to ? Math.min(start, end) : start, to: moved === from ? Math.max(start, end) : end });
   };
   for (const field of [from, to]) {
+    field.addEventListener("input", () => { field.typed = true; });
     field.addEventListener("change", () => send(field));
     field.addEventListener("keydown", (event) => {
       if (event.key !== "Enter") return;
@@ -82,8 +84,8 @@ function drawBar(model, ask) {
     quantity.value = state.quantity;
     if (panel.prefixes.length > 1) prefix.value = String(state.prefix);
     from.max = to.max = state.last;
-    from.value = state.span ? state.span[0] : 1;
-    to.value = state.span ? state.span[1] : state.last;
+    if (!from.typed) from.value = state.span ? state.span[0] : 1; // what is being typed is left alone
+    if (!to.typed) to.value = state.span ? state.span[1] : state.last;
     all.disabled = !state.span;
   };
   return [bar, show];

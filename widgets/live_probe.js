@@ -96,9 +96,9 @@ function render({ model, el }) {
   });
 
   const fill = () => {
-    const form = model.get("form");
-    for (const [name, node] of Object.entries(fields)) {
-      if (node.value !== String(form[name])) node.value = form[name];
+    const form = model.get("form"), own = model.get("asked");
+    for (const [name, node] of Object.entries(fields)) { // what was typed since this page asked is left alone
+      if (node.value !== String(form[name]) && !(own.do === "start" && own[name] === form[name])) node.value = form[name];
     }
     for (const choice of choices) choice.checked = choice.value === form.continued_by;
     if (form.system_prompt) system.open = true;

@@ -8,7 +8,7 @@ class DialView {
     this.root = root;
     this.page = Math.random().toString(36).slice(2);
     this.wishes = 0;
-    this.settings = {};
+    this.settings = {}; // what was turned here and is not heard of yet
     this.revealed = false;
     this.opened = null; // the token whose ledger is open: { c, i }
     this.at = { c: 2, i: 0 };
@@ -75,10 +75,15 @@ class DialView {
 
   // ------------------------------------------------------------------------------------------------ what is asked
 
-  /** Send a wish. Those that change the text (`numbered`) make everything that is on its way out of date. */
+  /**
+   * Send a wish. Those that change the text (`numbered`) make everything that is on its way out of date. Of wishes that
+   * come while Python is busy only the last arrives, so each says all that is not heard of yet.
+   */
   ask(what, numbered = true) {
+    clearTimeout(this.settling);
     if (numbered) this.wishes += 1;
-    this.model.set("asked", { ...what, page: this.page, n: this.wishes, at: Date.now() + Math.random() });
+    const standing = { settings: this.settings, revealed: this.revealed, page: this.page, n: this.wishes };
+    this.model.set("asked", { ...what, ...standing, at: Date.now() + Math.random() });
     this.model.save_changes();
   }
 
@@ -89,11 +94,7 @@ class DialView {
     this.controls.show({ ...this.model.get("form"), ...this.settings });
     this.say("waiting", "The dial is being turned.");
     clearTimeout(this.settling);
-    this.settling = setTimeout(() => {
-      const wanted = this.settings;
-      this.settings = {};
-      this.ask({ do: "turn", settings: wanted }, false);
-    }, SETTLE_MS);
+    this.settling = setTimeout(() => this.ask({ do: "turn" }, false), SETTLE_MS);
   }
 
   branch(tokenId) {
@@ -140,7 +141,8 @@ class DialView {
     const columns = buffers.map((view) => new Column(view, this.dial.cover));
     if (columns.at(-1).head.serial !== shown.serial) return; // text and state came apart: the rest is on its way
     [this.picture, this.columns, this.drawn] = [shown, columns, shown.serial];
-    this.controls.show({ ...this.model.get("form"), ...this.settings });
+    this.settings = {};
+    this.controls.show(this.model.get("form"));
     this.draw();
     this.say(shown.state, shown.said);
     this.count.textContent = shown.state === "running" && shown.tokens ? `${shown.tokens} tokens` : "";
@@ -171,7 +173,7 @@ class DialView {
     if (this.at.i >= this.columns[this.at.c].tokens) this.at = { c: this.at.c, i: Math.max(0, this.columns[this.at.c].tokens - 1) };
     if (this.columns[this.at.c].tokens) this.rove(this.at.c, this.at.i);
     this.text.root.scrollTop = scrolled;
-    if (focused) this.text.element(this.at.c, this.at.i).focus({ preventScroll: true });
+    if (focused) this.text.element(this.at.c, this.at.i)?.focus({ preventScroll: true });
     if (this.opened && this.opened.i >= this.columns[this.opened.c].tokens) this.opened = null;
     this.update();
     this.drawCover();
@@ -206,7 +208,8 @@ class DialView {
       button.type = "button";
       button.addEventListener("click", () => {
         this.revealed = !this.revealed;
-        this.ask({ do: "reveal", open: this.revealed });
+        if (!this.revealed) this.coverNow();
+        this.ask({ do: "reveal" });
       });
       parts.push(button);
     }
@@ -214,6 +217,13 @@ class DialView {
     box.append(...parts);
     this.cover.replaceChildren(...(parts.length ? [box] : []));
     if (had) this.cover.querySelector("button")?.focus();
+  }
+
+  /** Cover the text at once, whether or not Python answers: what is in the state is covered. */
+  coverNow() {
+    this.picture = this.model.get("shown");
+    this.columns = [...this.model.get("still"), this.model.get("moving")].map((view) => new Column(view, this.dial.cover));
+    this.draw();
   }
 
   drawPanel() {
@@ -319,6 +329,8 @@ class DialView {
     this.drawPanel();
     this.text.element(c, i)?.focus({ preventScroll: true });
   }
+
+  unpin() { if (this.opened) this.close(); }
 
   set() {}
 

@@ -201,10 +201,7 @@ class PenaltyDial(Window[DialSelection]):
         being written.
         """
         with self._telling:
-            if self.selection.state == "running":
-                raise ParameterError(
-                    "the text is still being written: wait for its end, or stop it, and then branch off"
-                )
+            self._check_rest("branch off")
             parent = self.selection.branch if branch is None else branch
             self._check_branch(parent)
             of = self._written[parent]
@@ -219,11 +216,11 @@ class PenaltyDial(Window[DialSelection]):
             self._worker.start(lambda turn: self._write(turn, penalty, of, parent, position, token_id), self._failed)
 
     def open(self, branch: int) -> None:
-        """Show a finished branch. Raises ParameterError for one that is not there."""
+        """Show a finished branch. Raises ParameterError for one that is not there, and while something is written."""
         with self._telling:
+            self._check_rest("open a branch")
             self._check_branch(branch)
-            self._record = self._written[branch].record()
-            self._tell(branch=branch, tokens=len(self._written[branch].ids))
+            self._return_to(branch)
 
     def stop(self) -> None:
         """Stop what is written at its next token; what is there by then stays."""
@@ -342,8 +339,7 @@ class PenaltyDial(Window[DialSelection]):
         if parent is not None and position is not None:
             at = position - len(self._start.prefix) - 1
             if len(writing.ids) <= at:  # stopped before it took its token
-                self._record = self._written[parent].record()
-                self._tell(state="stopped", tokens=len(self._written[parent].ids), branch=parent)
+                self._return_to(parent)
                 return
             before = self._written[parent].record()
             taken = next((c for c in candidates(before, position) if c.token_id == token_id), None)
@@ -373,10 +369,24 @@ class PenaltyDial(Window[DialSelection]):
 
     def _failed(self, turn: Turn, error: Exception) -> None:
         def fail() -> None:
-            self._tell(state="failed")
+            if self._written:
+                self._return_to(self.selection.branch, "failed")
+            else:
+                self._tell(state="failed")
             self._say(error)
 
         self._publish(turn, fail)
+
+    def _return_to(self, branch: int, state: State | None = None) -> None:
+        """Show a branch that is written, as it ended, or with what has just happened beside it."""
+        of = self._written[branch]
+        self._record = of.record()
+        ended: State = "stopped" if of.stop == "stopped" else "finished"
+        self._tell(state=ended if state is None else state, tokens=len(of.ids), branch=branch)
+
+    def _check_rest(self, then: str) -> None:
+        if self.selection.state == "running":
+            raise ParameterError(f"the text is still being written: wait for its end, or stop it, and then {then}")
 
     def _check_branch(self, branch: int) -> None:
         if not 0 <= branch < len(self._written):
@@ -482,32 +492,34 @@ class PenaltyDial(Window[DialSelection]):
         page = str(asked.get("page", ""))
         self._wishes = {**{k: v for k, v in self._wishes.items() if k != page}, page: int(asked.get("n", 0))}
         self._wishes = dict(list(self._wishes.items())[-HEARD:])
+        self._revealed = self._revealed | {page} if asked.get("revealed") else self._revealed - {page}
 
     def _do(self, asked: Mapping[str, Any]) -> None:
         do = asked.get("do")
-        if do == "turn":
-            self.set(**asked["settings"])
-        elif do == "stop":
+        settings = _known(asked.get("settings", {}))
+        turned = {name: value for name, value in settings.items() if self._form[name] != value}
+        if turned:
+            self.set(**turned)
+        if do == "stop":
             self.stop()
         elif do == "branch":
             self.branch(int(asked["position"]), int(asked["token_id"]), int(asked["branch"]))
         elif do == "open":
             self.open(int(asked["branch"]))
-        elif do == "reveal":
-            page = {str(asked["page"])}
-            self._revealed = self._revealed | page if asked["open"] else self._revealed - page
 
     def _sentence(self) -> str:
         """Say in words how it stands; while it runs without the number of tokens, which would be said at each."""
         now = self.selection
         tokens = f"{now.tokens} token{'' if now.tokens == 1 else 's'}"
         (c,) = self._record.continuations
-        ended = "It ended by itself" if c.stop == "end" else "Cut at the longest response"
+        ended = {"end": "It ended by itself", "context": "The context is full"}.get(
+            c.stop, "Cut at the longest response"
+        )
         which = "" if now.branch == 0 else f" Branch {now.branch} is shown."
         return {
             "running": "It is being written.",
             "stopped": f"Stopped after {tokens}.{which}" if now.tokens else "Stopped before the first token.",
-            "failed": f"Failed after {tokens}.",
+            "failed": f"The branch failed.{which}" if self._written else f"Failed after {tokens}.",
             "finished": f"{ended}, after {tokens}.{which}",
         }.get(now.state, "")
 

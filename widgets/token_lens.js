@@ -10,6 +10,7 @@ class LensView {
     this.revealed = new Set();
     this.at = { c: 0, i: 0 };
     this.search = { text: "", node: null, error: "" };
+    this.unsent = {}; // what was set here and is not sent yet
     this.card = floatingCard();
     this.build();
     this.load();
@@ -21,7 +22,7 @@ class LensView {
 
   build() {
     this.lens = this.model.get("lens");
-    this.state = { ...this.model.get("state") };
+    this.state = this.standing();
     this.controls = makeControls(this.lens, {
       now: () => ({ reach: this.reach }), set: (patch, soon) => this.set(patch, soon), step: (by) => this.step(by, false),
     });
@@ -173,7 +174,8 @@ class LensView {
       patch = { ...patch, position: null, pinned: [], span: null };
       this.wait("Asking Python for this response…");
     }
-    this.state = { ...this.state, ...patch };
+    this.unsent = { ...this.unsent, ...patch };
+    this.state = this.standing();
     this.model.set("state", { ...this.state });
     clearTimeout(this.saving);
     if (soon) this.saving = setTimeout(() => this.save(), 120);
@@ -181,10 +183,13 @@ class LensView {
     this.update();
   }
 
+  /** Return the state as it stands: what came last, and over it what was set here since. */
+  standing() { return { ...this.model.get("state"), ...this.unsent }; }
+
   /** Send the state as it stands: an echo of an earlier one may have come between. */
   save() {
-    this.saving = null;
-    this.model.set("state", { ...this.state });
+    this.model.set("state", this.standing());
+    this.unsent = {};
     this.model.save_changes();
   }
 
@@ -205,8 +210,7 @@ class LensView {
   /** Follow what Python and other views of this lens change. */
   follow() {
     const changed = () => {
-      if (this.saving) return;  // what was set here is newer and about to be sent
-      const state = this.model.get("state"), before = this.state;
+      const state = this.standing(), before = this.state;
       if (JSON.stringify(state) === JSON.stringify(before)) return;
       this.state = { ...state };
       if (state.search !== before.search) this.read(state.search);
@@ -220,7 +224,8 @@ class LensView {
       }
     };
     const loaded = () => {
-      this.state = { ...this.model.get("state") };
+      if (this.model.get("state").response !== this.state.response) this.unsent = {}; // it was set of another response
+      this.state = this.standing();
       this.texts.clear();
       this.load();
       this.ask();
@@ -353,6 +358,11 @@ class LensView {
     const kept = this.state.pinned.filter((p) => p !== position);
     if (kept.length === this.state.pinned.length) kept.push(position);
     this.set({ pinned: kept.sort((a, b) => a - b) });
+  }
+
+  unpin(position) {
+    const { pinned } = this.state;
+    if (pinned.length) this.pin(pinned.includes(position) ? position : pinned.at(-1));
   }
 
   matches() {

@@ -327,7 +327,7 @@ class TokenLens(Window[LensSelection]):
 
     def _texts(self, change: Any) -> None:
         """Send the text of covered responses that may be revealed: as messages, so that it is no part of the state."""
-        with self._errors_shown():
+        with self._errors_shown(wish=False):
             for r in self.shown:
                 if self._shown is not None and self._treatment(r, export=False) == "blur":
                     self._shown.send({"do": "text"}, [self._column(r, export=False, covered=False)])

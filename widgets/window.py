@@ -67,6 +67,7 @@ class Window(Generic[S]):
         self._selection = selection
         self._listeners: list[Callable[[S], object]] = []
         self._shown: Face | None = None
+        self._complained = False  # the last thing said was raised by a listener
 
     @property
     def selection(self) -> S:
@@ -108,7 +109,9 @@ class Window(Generic[S]):
             return
         self._selection = selection
         errors = [e for listener in tuple(self._listeners) if (e := self._heard(listener, selection)) is not None]
-        self._say(errors[-1] if errors else None)
+        if errors or self._complained:
+            self._say(errors[-1] if errors else None)
+        self._complained = bool(errors)
 
     def _heard(self, listener: Callable[[S], object], selection: S) -> Exception | None:
         try:
@@ -119,9 +122,13 @@ class Window(Generic[S]):
         return None
 
     @contextmanager
-    def _errors_shown(self) -> Iterator[None]:
-        """Run what the page asked for: what it, or a listener, raises is shown in the widget and logged."""
-        self._say(None)
+    def _errors_shown(self, *, wish: bool = True) -> Iterator[None]:
+        """Run what the page asked for: what it, or a listener, raises is shown in the widget and logged.
+
+        A person's wish takes away the error of the one before; what a page asks for by itself (`wish` False) does not.
+        """
+        if wish:
+            self._say(None)
         try:
             yield
         except Exception as error:

@@ -250,9 +250,7 @@ def _check_finite(scalars: Float[np.ndarray, "token quantity"], name: str) -> No
             )
 
 
-def noise_floor(
-    pair: ModelPair, items: Sequence[Item], *, samples: int = 4
-) -> Float[np.ndarray, "sample token"]:
+def noise_floor(pair: ModelPair, items: Sequence[Item], *, samples: int = 4) -> Float[np.ndarray, "sample token"]:
     """Measure KL(model || the same model in another batch layout), nats, per response token; NaN beyond the response.
 
     Each of the first `samples` responses is run in one right-padded batch without mask, and alone, padded on the left

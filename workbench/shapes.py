@@ -1,11 +1,11 @@
 """Axis names and array aliases. The same name on the same axis everywhere; jaxtyping checks them in the test run.
 
-    response  one trajectory: a prompt with one response (and, free-running, one prefix length)
-    token     position in the response, padded on the right; position = index + 1 in everything a person sees
-    k         entries of a top-k list, best first
-    vocab     the vocabulary rows that both models share
-    row       response positions flattened, in any order
-    batch, context, hidden, layer   a model's own axes
+response  one trajectory: a prompt with one response (and, free-running, one prefix length)
+token     position in the response, padded on the right; position = index + 1 in everything a person sees
+k         entries of a top-k list, best first
+vocab     the vocabulary rows that both models share
+row       response positions flattened, in any order
+batch, context, hidden, layer   a model's own axes
 """
 
 from __future__ import annotations

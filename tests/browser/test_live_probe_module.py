@@ -158,6 +158,14 @@ def test_the_form_follows_python_and_keeps_what_is_typed(form: ModulePage) -> No
     expect(form.find(".wb-system-text")).to_be_visible()
 
 
+def test_the_answer_to_a_start_leaves_what_was_typed_since(form: ModulePage) -> None:
+    form.find(".wb-prompt-text").fill("first")
+    form.find(".wb-start").click()
+    form.find(".wb-prompt-text").fill("second, being typed")
+    form.tell(form={**FORM, "prompt": "first"}, state={"state": "running", "said": "aligned continues.", "tokens": 1})
+    expect(form.find(".wb-prompt-text")).to_have_value("second, being typed")
+
+
 def test_half_of_a_surrogate_pair_does_not_leave_the_page(form: ModulePage) -> None:
     form.find(".wb-prompt-text").evaluate("(node) => { node.value = 'a\\ud83d b\\ude00 \\ud83d\\ude00'; }")
     form.find(".wb-start").click()

@@ -234,9 +234,23 @@ def test_harmful_text_is_covered_until_it_is_revealed_and_then_follows(browser: 
         expect(page.find(".wb-heads b").last).to_have_text("one_sided 64")
         assert "░░░" not in penalised(page)
         page.find(".wb-reveal-button").click()
+        assert "░░░" in penalised(page), "at once, whether or not Python answers"
         settle(page, dial)
         assert "░░░" in penalised(page)
         page.assert_clean()
+
+
+def test_a_turn_that_is_not_sent_yet_goes_with_the_next_wish(browser: Browser, dial: PenaltyDial) -> None:
+    with module_page(browser, dial.face) as page:
+        click(page, 5, 2)
+        page.page.keyboard.press("Escape")
+        page.page.keyboard.press("Escape")
+        expect(page.find(".wb-token-panel")).to_have_count(0)
+        slide(page, "wb-strength", "End")
+        page.page.evaluate("() => document.querySelector('#el [role=treeitem]').click()")
+        settle(page, dial)
+        assert dial.selection.penalty.strength == 64.0
+        expect(page.find(".wb-heads b").last).to_have_text("one_sided 64")
 
 
 def test_text_is_text(browser: Browser, pair: ModelPair) -> None:

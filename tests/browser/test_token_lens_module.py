@@ -442,6 +442,33 @@ def test_python_moves_the_lens_and_the_page_follows(browser: Browser) -> None:
         opened.assert_clean()
 
 
+def test_a_late_echo_or_new_columns_do_not_undo_what_was_just_set(browser: Browser) -> None:
+    lens = TokenLens(make_traces(tokens=40, harmful=1, harmless=1, lookalike=0))
+    with module_page(browser, lens.face) as opened:
+        old = opened.page.evaluate("() => model.get('state')")
+        opened.find("input.wb-search").fill("position = 3")
+        opened.find("input.wb-search").press("Enter")
+        opened.page.keyboard.press("Escape")
+        opened.find("input.wb-search").fill("position > 38")
+        opened.page.wait_for_timeout(180)  # the page has taken it and is about to send it
+        opened.tell(state={**old, "quantity": "retention"})
+        opened.tell(columns=lens.face.columns)
+        assert marked(opened, "wb-match") == [39, 40]
+        opened.sync(300)
+        assert lens.settings.search == "position > 38"
+        assert marked(opened, "wb-match") == [39, 40]
+        assert lens.selection.quantity == "retention", "what the other side changed meanwhile is kept"
+
+
+def test_what_a_listener_raises_on_another_response_stays(browser: Browser) -> None:
+    lens = TokenLens(make_traces(tokens=20, harmful=2, harmless=0, lookalike=0))
+    with module_page(browser, lens.face) as opened:
+        lens.on_select(lambda selection: 1 / (1 - selection.response))
+        opened.find("select.wb-response").select_option("1")
+        opened.sync(200)
+        expect(opened.find(".wb-alert")).to_contain_text("ZeroDivisionError")
+
+
 def test_positions_are_selected_by_map_fields_and_text(browser: Browser, traces: TraceSet) -> None:
     lens = TokenLens(traces)
     with module_page(browser, lens.face) as opened:

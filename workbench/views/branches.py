@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from workbench import legible
+from workbench.judges.contract import is_harmful
 from workbench.legible import html_text
-from workbench.records import Branch, BranchTree
+from workbench.records import Branch, BranchTree, Judgement
 from workbench.views.responses import COVER, HarmfulText, treatment_of
 from workbench.views.view import Column, View, disclosure, number, plain_table, section
 
@@ -15,6 +16,8 @@ VERDICTS = {
     "partial": ("◐", "does part of it"),
     "refusal": ("○", "refuses"),
     "other": ("◌", "neither"),
+    "harmful": ("●", "scored as harmful, p(harmful) at least 0.5: the judge gives no verdict"),
+    "not harmful": ("○", "p(harmful) below 0.5: the judge gives no verdict"),
     "unscored": ("?", "not scored"),
     "not judged": ("–", "not judged"),
 }
@@ -40,8 +43,9 @@ def said_of(branch: Branch) -> str:
     """Return the verdict on a branch as one word of VERDICTS: its verdict, or that it has none, or a score's side."""
     if branch.verdict is not None:
         return branch.verdict
-    if branch.p_harmful is not None:
-        return "compliance" if branch.p_harmful >= 0.5 else "other"
+    harmful = is_harmful(Judgement(attempt_id="", p_harmful=branch.p_harmful, verdict=None, unscored=None))
+    if harmful is not None:
+        return "harmful" if harmful else "not harmful"
     return "not judged" if branch.unscored is None else "unscored"
 
 
