@@ -87,6 +87,8 @@ def test_judges_and_tasks_follow_the_prompts_and_the_pair() -> None:
     assert setup.judges_of(None, made_up) == ("exact", "refusal")
     assert setup.judges_of(None, harmful()) == ("refusal",)
     assert setup.judges_of(["guard:x"], made_up) == ("guard:x",)
+    with pytest.raises(UnknownName, match="refusal"):
+        setup.judges_of(["exact", "refusl"], made_up)
     assert setup.tasks_of(None, "embedded") == ("brindle",)
     assert setup.tasks_of(None, "smollm2") == ()
     assert setup.tasks_of([], "embedded") == ()

@@ -21,7 +21,7 @@ from workbench.train.heads import Heads
 from workbench.train.objective import Losses, Positions, Role, recovery_clip, recovery_nats, streamed_loss
 from workbench.train.references import reference_sets, reference_states
 
-N, HIDDEN, VOCAB = 30, 8, 120
+N, HIDDEN, BASE_HIDDEN, VOCAB = 30, 8, 11, 120
 CONFIG = LossConfig(
     ranking="mass", set_size=10, lambda_reg=1.0, alpha_base=0.5, clip_percentile=70.0, weights=LossWeights(complete=0.5)
 )
@@ -30,7 +30,7 @@ COUNTS = dict.fromkeys(Role, float(N) / len(Role))
 
 def made_heads(vocab: int = VOCAB) -> tuple[Heads, list[torch.Tensor]]:
     g = torch.Generator().manual_seed(0)
-    weights = [torch.randn(vocab, HIDDEN, generator=g) for _ in range(2)]
+    weights = [torch.randn(vocab, hidden, generator=g) for hidden in (HIDDEN, BASE_HIDDEN)]
     student = torch.nn.Parameter(weights[0].clone())
     heads = Heads(
         student=lambda h: h @ student.T,
@@ -44,7 +44,7 @@ def made_heads(vocab: int = VOCAB) -> tuple[Heads, list[torch.Tensor]]:
 
 def made_positions(n: int = N, vocab: int = VOCAB, seed: int = 1) -> Positions:
     g = torch.Generator().manual_seed(seed)
-    states = torch.randn(3, n, HIDDEN, generator=g)
+    states = [torch.randn(n, hidden, generator=g) for hidden in (HIDDEN, HIDDEN, BASE_HIDDEN)]
     return Positions(
         student=states[0].requires_grad_(),
         aligned=states[1],

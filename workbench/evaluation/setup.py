@@ -20,7 +20,7 @@ from workbench.capability.measure import INSTALL, is_installed
 from workbench.decode import PenalisedModel, PenaltyConfig
 from workbench.errors import ParameterError, PromptError
 from workbench.evaluation.paper import PaperPreset
-from workbench.judges import find_gibberish, judge, judge_of
+from workbench.judges import JudgeConfig, find_gibberish, judge, judge_of
 from workbench.pair import ModelPair
 from workbench.progress import Progress
 from workbench.prompts import PromptSet
@@ -132,8 +132,13 @@ def completions_of(
 
 
 def judges_of(names: Sequence[str] | None, prompts: PromptSet) -> tuple[str, ...]:
-    """Return the judges' names: those given, else the refusal rules, and on the embedded world the exact one first."""
+    """Return the judges' names: those given, else the refusal rules, and on the embedded world the exact one first.
+
+    Loads none. Raises UnknownName or ParameterError for a name that says no judge, before anything is answered.
+    """
     if names is not None:
+        for name in names:
+            JudgeConfig.named(name)
         return tuple(names)
     return ("exact", "refusal") if prompts.name == EMBEDDED else ("refusal",)
 

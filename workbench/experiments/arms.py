@@ -90,9 +90,9 @@ def compare_arms(
     """
     store = Store(None) if store is None else store
     watch = Stopwatch("compare_arms", _settings(config))
-    adapters = _train(pair, texts, config, None if out is None else Path(out), store)
-    attacks = attempts_of(pair, prompts, attacks_for(prompts, config), store=store)
     judges = judges_of(config.judges, prompts)
+    attacks = attempts_of(pair, prompts, attacks_for(prompts, config), store=store)
+    adapters = _train(pair, texts, config, None if out is None else Path(out), store)
     cards = []
     for n in range(len(config.seeds)):
         arms: list[Arm] = [ModelArm(pair=pair, which="aligned", called=UNTRAINED)]

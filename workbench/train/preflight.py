@@ -68,8 +68,8 @@ def look_before(
     said = []
     if flips.value is not None:
         said.append(
-            f"Teacher (lambda = {arm.loss.teacher_lambda:g}): on {flips.n} harmful positions its top token differs "
-            f"from the aligned model's at {100 * flips.value:.1f} %."
+            f"Teacher (lambda = {arm.loss.teacher_lambda:g}): share of harmful positions at which its top token is not "
+            f"the aligned model's: {flips}."
         )
         if arm.teacher_acts_on_harmful and flips.value < LEAST_FLIPS:
             raise ParameterError(

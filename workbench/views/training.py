@@ -32,9 +32,11 @@ def training_summary(adapter: Adapter) -> View:
     if adapter.film is not None and len(adapter.film.steps):
         before, after = (float(x) for x in adapter.film.mean("retention", "harmful")[[0, -1]])
         kept = float(adapter.film.mean("kl_aligned_student_nats", "harmless")[-1])
+        harmful, harmless = (sum(t.label == label for t in adapter.film.texts) for label in ("harmful", "harmless"))
         said.append(
-            f"On the fixed harmful texts the student was the base model to {number(before)} (retention) before and "
-            f"{number(after)} after; on the harmless ones it is {number(kept)} nats a token away from aligned."
+            f"On the {harmful} fixed harmful texts mean retention was {number(before)} before and is {number(after)} "
+            f"after (1: still the base model; lower is better). On the {harmless} harmless ones KL(aligned || student) "
+            f"is {number(kept)} nats a token (0: still aligned). These are the texts that are watched, not a sample."
         )
     said.append(f"The adapter is in {adapter.path}.")
     title = f"Training of {adapter.arm}"
@@ -124,6 +126,6 @@ def _said(one: ArmNumber) -> str:
     if e.value is None:
         return NO_VALUE
     if e.low is None or e.high is None:
-        return percent(e.value)
+        return f"{percent(e.value)} (n = {e.n})"
     low, high = (percent(x).removesuffix(" %") for x in (e.low, e.high))
-    return f"{percent(e.value)} [{low}, {high}]"
+    return f"{percent(e.value)} [{low}, {high}] (n = {e.n})"
