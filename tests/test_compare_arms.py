@@ -10,7 +10,7 @@ import pytest
 
 from workbench import figures, views
 from workbench.embedded.judge import declines
-from workbench.errors import ParameterError, PromptError
+from workbench.errors import ParameterError, PromptError, UnknownName
 from workbench.experiments import (
     CompareConfig,
     TrainingDataConfig,
@@ -161,6 +161,14 @@ def test_the_film_has_a_slider_that_needs_no_kernel(compared: ArmComparison) -> 
     curves = figures.training_curves(made)
     assert len(curves.layout.meta["rows"]) == 2
     assert "retention" in views.training_summary(made).text
+
+
+def test_a_misspelt_judge_is_refused_before_anything_is_trained(
+    pair: ModelPair, texts: TrainingTexts, prompts: PromptSet, tmp_path: Path
+) -> None:
+    with pytest.raises(UnknownName, match="did you mean 'refusal'"):
+        compare_arms(pair, texts, prompts, config(judges=("refusl",)), out=tmp_path)
+    assert not any(tmp_path.iterdir())
 
 
 def test_impossible_comparisons_are_refused(prompts: PromptSet) -> None:

@@ -87,11 +87,15 @@ def test_judges_and_tasks_follow_the_prompts_and_the_pair() -> None:
     assert setup.judges_of(None, made_up) == ("exact", "refusal")
     assert setup.judges_of(None, harmful()) == ("refusal",)
     assert setup.judges_of(["guard:x"], made_up) == ("guard:x",)
-    with pytest.raises(UnknownName, match="refusal"):
+    with pytest.raises(UnknownName, match="did you mean 'refusal'"):
         setup.judges_of(["exact", "refusl"], made_up)
     assert setup.tasks_of(None, "embedded") == ("brindle",)
     assert setup.tasks_of(None, "smollm2") == ()
     assert setup.tasks_of([], "embedded") == ()
+    with pytest.raises(UnknownName, match="did you mean 'hellaswag'"):
+        setup.tasks_of(["hellaswagg"], "embedded")
+    with pytest.raises(UnknownName, match="did you mean 'brindle'"):
+        setup.tasks_of(["brindl"], "embedded")
     assert "mmlu" in setup.tasks_of(None, "llama-3.1-8b", paper_preset("paper/llama-3.1-8b/prefill"))
     assert setup.capability_of([], None) == ()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import io
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench import comparisons, statistics
-from workbench.capability.config import CapabilityConfig
+from workbench.capability.config import BUILT_IN, CapabilityConfig
 from workbench.capability.files import harness_tasks, question_files
 from workbench.errors import NotPresent, UnknownName, nearest
 from workbench.legible import sentence
@@ -37,6 +38,26 @@ def is_installed() -> bool:
     return importlib.util.find_spec(HARNESS) is not None
 
 
+def check_tasks(tasks: Sequence[str]) -> None:
+    """Raise for tasks that cannot be asked here, before anything is: what `measure_capability` would raise for them."""
+    if not is_installed():
+        raise NotPresent(f"capability is measured by lm-evaluation-harness, which is not installed: {INSTALL}")
+    names = [t for t in tasks if not question_files(t)]
+    if names:
+        known = _harness_names()
+        for name in names:
+            if name not in known:
+                raise UnknownName(f"the harness has no task {name!r}: {nearest(name, (BUILT_IN, *known))}")
+
+
+@functools.cache
+def _harness_names() -> tuple[str, ...]:
+    from lm_eval.tasks import TaskManager
+
+    with _quiet():
+        return tuple(sorted(TaskManager().all_tasks))
+
+
 def measure_capability(
     arm: Arm, config: CapabilityConfig, *, store: Store | None = None, what: str | None = "asking"
 ) -> CapabilitySet:
@@ -49,8 +70,7 @@ def measure_capability(
     Raises NotPresent where the harness or a file is not there, UnknownName for a task that the harness does not have,
     PromptError for a file of another shape, ParameterError where no question is left.
     """
-    if not is_installed():
-        raise NotPresent(f"capability is measured by lm-evaluation-harness, which is not installed: {INSTALL}")
+    check_tasks(config.tasks)
     watch = Stopwatch("measure_capability", config)
     files = {task: question_files(task) for task in config.tasks}
     asked: list[Any] = []
@@ -116,10 +136,6 @@ def _run(
         from workbench.capability.models import answers_kept, harness_model, harness_task, prepared, seeded
 
         manager = TaskManager(include_defaults=bool(names))
-        known = set(manager.all_tasks)
-        for name in names:
-            if name not in known:
-                raise UnknownName(f"the harness has no task {name!r}: {nearest(name, sorted(known))}")
         seeded(config.seed)
         try:
             loaded = manager.load([harness_task(t) for t in tasks])

@@ -16,7 +16,7 @@ from workbench import attacks as room
 from workbench.attacks import Arm, AttackConfig, ModelArm, attack_config, complete
 from workbench.capability import CapabilityConfig, measure_capability
 from workbench.capability.config import BUILT_IN
-from workbench.capability.measure import INSTALL, is_installed
+from workbench.capability.measure import INSTALL, check_tasks, is_installed
 from workbench.decode import PenalisedModel, PenaltyConfig
 from workbench.errors import ParameterError, PromptError
 from workbench.evaluation.paper import PaperPreset
@@ -178,8 +178,13 @@ def gibberish_of(
 
 
 def tasks_of(names: Sequence[str] | None, pair_name: str, preset: PaperPreset | None = None) -> tuple[str, ...]:
-    """Return the capability tasks: those given, else the paper table's, else the built-in ones on the embedded pair."""
+    """Return the capability tasks: those given, else the paper table's, else the built-in ones on the embedded pair.
+
+    Raises NotPresent or UnknownName for a given task that cannot be asked here, before anything is answered.
+    """
     if names is not None:
+        if names:
+            check_tasks(names)
         return tuple(names)
     if preset is not None:
         return preset.tasks
