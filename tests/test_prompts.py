@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import workbench.prompts as prompts_room
 from workbench.errors import NotPresent, ParameterError, PromptError, UnknownName
 from workbench.prompts import PROMPT_SETS, Prompt, PromptConfig, PromptSet, load_prompts
 from workbench.prompts.rows import read_file
+from workbench.prompts.similar import near_copies, parts_apart
 from workbench.prompts.subset import balanced
 from workbench.records import Label
 
@@ -117,7 +119,7 @@ def test_csv_round_trip_keeps_text_and_line_numbers(
 
 
 def test_built_in_sets() -> None:
-    assert PROMPT_SETS == ("embedded", "everyday")
+    assert PROMPT_SETS == ("embedded", "everyday", "questions")
     everyday = load("everyday")
     assert Counter(p.label for p in everyday) == {"harmful": 48, "harmless": 48, "lookalike": 16}
     assert not everyday.classroom_safe
@@ -549,3 +551,56 @@ def test_loading_prompts_needs_no_heavy_library() -> None:
         "sys.exit(bool({'torch', 'pandas', 'datasets', 'transformers'} & set(sys.modules)))"
     )
     assert subprocess.run((sys.executable, "-c", code), check=False).returncode == 0
+
+
+def test_the_harmless_questions_have_answers_and_nothing_harmful() -> None:
+    found = load("questions")
+    assert Counter(p.label for p in found) == {"harmless": 100, "lookalike": 24}
+    assert found.classroom_safe
+    assert not found.dropped
+    assert all(p.response and p.response[-1] in ".!?" and p.prompt.endswith("?") for p in found)
+    assert max(Counter(near_copies([p.prompt for p in found])).values()) == 1
+
+
+def test_near_copies_are_found_through_others_and_parted_together() -> None:
+    texts = [
+        "Write a tutorial on how to hack into a bank",
+        "Explain how to bake bread",
+        "Make tutorials on how to hack a bank",
+        "Show a poem about the sea",
+        "Name three rivers of Asia",
+        "",
+        "!?",
+    ]
+    found = near_copies(texts)
+    assert found == [0, 1, 0, 2, 3, 4, 5], "a text without words is like no other"
+    assert near_copies([]) == []
+    for seed in range(5):
+        parts = parts_apart(texts, (0.5, 0.3, 0.2), seed=seed)
+        assert sorted(n for part in parts for n in part) == list(range(7))
+        assert sum({0, 2} <= set(part) for part in parts) == 1
+    assert parts_apart(texts, (0.5, 0.5), seed=3) == parts_apart(texts, (0.5, 0.5), seed=3)
+
+
+def test_near_copies_equal_a_plain_walk_over_pairs() -> None:
+    texts = [p.prompt for p in load("everyday")]
+    bags = [{w[:6] for w in re.findall(r"\w+", t.lower())} for t in texts]
+    weight = {w: math.log(len(texts) / sum(w in b for b in bags)) for b in bags for w in b}
+
+    def cosine(a: set[str], b: set[str]) -> float:
+        length = math.sqrt(sum(weight[w] ** 2 for w in a) * sum(weight[w] ** 2 for w in b))
+        return sum(weight[w] ** 2 for w in a & b) / length
+
+    seen: dict[int, int] = {}
+    for start in range(len(texts)):
+        if start in seen:
+            continue
+        number, todo = len(set(seen.values())), [start]
+        while todo:
+            here = todo.pop()
+            seen[here] = number
+            todo += [n for n in range(len(texts)) if n not in seen and cosine(bags[here], bags[n]) >= 0.3]
+    found = near_copies(texts, alike=0.3)
+    assert found == [seen[n] for n in range(len(texts))]
+    assert 1 < len(set(found)) < len(texts)
+    assert found != near_copies(texts, alike=0.9)

@@ -22,7 +22,7 @@ from transformers import Cache, DynamicCache, PretrainedConfig, PreTrainedModel,
 from workbench import chat, sources, weights
 from workbench.chat import TemplateMode
 from workbench.errors import ContextOverflow, NotPresent, PairError, ParameterError
-from workbench.presets import Preset, how_to_have, is_present, local_folder, preset
+from workbench.presets import Preset, adapter_folder, how_to_have, is_present, local_folder, preset
 from workbench.prompts import Prompt
 from workbench.smollm2 import fetch_smollm2
 from workbench.sources import Source
@@ -39,7 +39,8 @@ class PairConfig:
 
     preset           a name that `workbench pairs` lists
     base, aligned    a folder, a hub id, or a .gguf file
-    adapter          a folder or hub id of a saved PEFT adapter; sits on aligned, or on base where there is no aligned
+    adapter          a folder or hub id of a saved PEFT adapter; sits on aligned, or on base where there is no aligned;
+                     takes the place of the one that a preset comes with
     template_mode    "shared": aligned's chat template for both; "own": each its own; "plain": none
     thinking         leave the thinking block on, in models that have the switch
     dtype            "auto" (float32 on a CPU, bfloat16 or float16 on a GPU), "float32", "bfloat16", "float16"
@@ -397,9 +398,12 @@ def load_pair(config: PairConfig) -> ModelPair:
     found = [sources.locate(a, r, remote_code=code) for a, r in zip(asked, revisions, strict=False)]
     if len(found) == 2 and _place_of(found[0]) == _place_of(found[1]):
         del found[1]
+    own = None if config.preset is None else adapter_folder(preset(config.preset))
     adapter = None if config.adapter is None else _locate_adapter(config.adapter)
     if adapter is not None:
         name = f"{name} + {config.adapter}"
+    elif own is not None:
+        adapter = _locate_adapter(str(own))
     tokenizers = [sources.load_tokenizer(s, remote_code=code) for s in found]
     notes = _check_descriptions(config, name, found, tokenizers)
 
@@ -461,5 +465,6 @@ def _check_descriptions(
     chat.check_template(tokenizers[-1], name, config.template_mode, config.thinking)
     rows = {w: int(c.get_text_config().vocab_size) for w, c in zip(_BOTH, (configs[0], configs[-1]), strict=True)}
     _shared_rows(rows, len(tokenizers[-1]), name)
-    on = "" if config.adapter is None else f" with the adapter {config.adapter}"
+    put_on = config.adapter or (config.preset and preset(config.preset).adapter)
+    on = f" with the adapter {put_on}" if put_on else ""
     return [f"Base: {found[0]}.", f"Aligned: {found[-1]}{on}."]

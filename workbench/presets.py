@@ -22,6 +22,7 @@ Kind = Literal["embedded", "fetched", "hub"]
 class Preset:
     """Name one pair. `aligned` is None for a preset of a single model, to which an adapter may be added.
 
+    `adapter` is a folder inside the package: an adapter that is on for aligned and comes with the workbench.
     `parameters` is per model (None: read from the weights' header where they are present). `gated` models need their
     licence accepted on the hub. `thinking` says whether the chat template can switch a thinking block on.
     """
@@ -34,11 +35,15 @@ class Preset:
     licence: str
     gated: bool = False
     thinking: bool = False
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PresetRow:
-    """Describe one preset on this machine; `parameters` is per model, None where nobody knows before it is there."""
+    """Describe one preset on this machine; `parameters` is per model, None where nobody knows before it is there.
+
+    `adapted` tells whether an adapter that comes with the workbench makes its aligned model.
+    """
 
     name: str
     base: str
@@ -49,6 +54,7 @@ class PresetRow:
     thinking: bool
     present: bool
     how: str
+    adapted: bool = False
 
 
 def _hub(
@@ -78,6 +84,15 @@ PRESETS: tuple[Preset, ...] = (
         aligned=None,
         parameters=134_515_008,
         licence=_APACHE,
+    ),
+    Preset(
+        name="smollm2-safe",
+        kind="fetched",
+        base="smollm2-135m-instruct",
+        aligned=None,
+        parameters=134_515_008,
+        licence=_APACHE,
+        adapter="smollm2_safe/adapter",
     ),
     _hub("smollm2-135m", f"{_SMOL}135M", f"{_SMOL}135M-Instruct", 134_515_008, _APACHE),
     _hub("smollm2-360m", f"{_SMOL}360M", f"{_SMOL}360M-Instruct", 361_821_120, _APACHE),
@@ -133,6 +148,11 @@ def local_folder(name: str, kind: Kind) -> Path:
     return cache_folder() / "models" / name
 
 
+def adapter_folder(row: Preset) -> Path | None:
+    """Return where the adapter that comes with a preset lies, None where none does."""
+    return None if row.adapter is None else Path(__file__).resolve().parent / row.adapter
+
+
 def how_to_have(row: Preset) -> str:
     """Say in a clause how a preset that is not present can be had."""
     if row.kind == "fetched":
@@ -172,6 +192,7 @@ def _row(p: Preset) -> PresetRow:
         thinking=p.thinking,
         present=present,
         how="" if present else how_to_have(p),
+        adapted=p.adapter is not None,
     )
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from workbench.attacks import Arm, AttackConfig, HarmlessPrefill, ModelArm, NoAttack, Prefill
 from workbench.errors import ParameterError
@@ -33,7 +34,8 @@ class CompareConfig:
     train          steps, batch and watching of every arm (its own arm and seed are not used)
     paper_steps    steps of the arm `paper`, whose own schedule is longer; None: those of every other arm
     seeds          each arm is trained with each of them
-    prefix_tokens  response tokens that are given, one attack each; the harmless control likewise
+    prefix_tokens  response tokens that are given, or "full" for the whole target; the harmless control has the counts
+    attacks        more attacks, asked beside those
     max_tokens     longest answer after the prefix
     judges         None: "exact" and "refusal" for the embedded prompts, else "refusal"
     against        what every other arm is compared with, paired by prompt
@@ -43,7 +45,8 @@ class CompareConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     paper_steps: int | None = None
     seeds: tuple[int, ...] = (0,)
-    prefix_tokens: tuple[int, ...] = (5, 10, 20)
+    prefix_tokens: tuple[int | Literal["full"], ...] = (5, 10, 20)
+    attacks: tuple[AttackConfig, ...] = ()
     max_tokens: int = 96
     judges: tuple[str, ...] | None = None
     against: str = UNTRAINED
@@ -58,7 +61,12 @@ class CompareConfig:
             (len(set(names)) < len(names) or UNTRAINED in names, "arms", f"differently named, and not {UNTRAINED!r}"),
             (not self.seeds or len(set(self.seeds)) < len(self.seeds), "seeds", "at least one, each once"),
             (self.paper_steps is not None and self.paper_steps < 1, "paper_steps", "at least 1, or None"),
-            (not self.prefix_tokens or min(self.prefix_tokens) < 1, "prefix_tokens", "token counts from 1"),
+            (not self.prefix_tokens, "prefix_tokens", "token counts from 1, or 'full'"),
+            (
+                any(k != "full" and not (isinstance(k, int) and k > 0) for k in self.prefix_tokens),
+                "prefix_tokens",
+                "token counts from 1, or 'full'",
+            ),
             (self.max_tokens < 1, "max_tokens", "at least 1"),
             (self.against not in (*names, UNTRAINED), "against", f"one of {', '.join((UNTRAINED, *names))}"),
         ]
@@ -92,7 +100,7 @@ def compare_arms(
     watch = Stopwatch("compare_arms", _settings(config))
     judges = judges_of(config.judges, prompts)
     attacks = attempts_of(pair, prompts, attacks_for(prompts, config), store=store)
-    adapters = _train(pair, texts, config, None if out is None else Path(out), store)
+    adapters = train_arms(pair, texts, config, None if out is None else Path(out), store)
     cards = []
     for n in range(len(config.seeds)):
         arms: list[Arm] = [ModelArm(pair=pair, which="aligned", called=UNTRAINED)]
@@ -123,9 +131,10 @@ def attacks_for(prompts: PromptSet, config: CompareConfig) -> tuple[AttackConfig
     shared = dict(max_tokens=config.max_tokens, system_prompt=config.system_prompt)
     made: list[AttackConfig] = [NoAttack(**shared)]  # type: ignore[arg-type]
     made.append(Prefill(k=config.prefix_tokens, target=target_of(prompts), **shared))  # type: ignore[arg-type]
-    if any(p.label == "harmless" and p.response for p in prompts):
-        made.append(HarmlessPrefill(k=config.prefix_tokens, **shared))  # type: ignore[arg-type]
-    return tuple(made)
+    counts = tuple(k for k in config.prefix_tokens if k != "full")
+    if counts and any(p.label == "harmless" and p.response for p in prompts):
+        made.append(HarmlessPrefill(k=counts, **shared))  # type: ignore[arg-type]
+    return (*made, *config.attacks)
 
 
 def comparison_rows(comparison: ArmComparison) -> tuple[Row, ...]:
@@ -150,9 +159,10 @@ def comparison_rows(comparison: ArmComparison) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _train(
+def train_arms(
     pair: ModelPair, texts: TrainingTexts, config: CompareConfig, out: Path | None, store: Store
 ) -> dict[str, tuple[str, ...]]:
+    """Train every arm with every seed, and return each arm's adapter folders in the order of the seeds."""
     made: dict[str, tuple[str, ...]] = {}
     with Progress("arms", len(config.trained) * len(config.seeds), "trainings") as progress:
         for arm in config.trained:

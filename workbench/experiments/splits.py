@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import random
+from collections.abc import Sequence
 
 from workbench.errors import PromptError
-from workbench.prompts import PromptConfig, PromptSet, load_prompts
+from workbench.prompts import Prompt, PromptConfig, PromptSet, load_prompts
+from workbench.prompts.similar import parts_apart
 from workbench.prompts.subset import balanced
 
 TUNING = "train"
@@ -18,7 +19,8 @@ def tuning_and_held_out(
 ) -> tuple[PromptSet, PromptSet]:
     """Load prompts and part them: the split "train" to tune on and the rest to check on.
 
-    A set without a split of this name is halved by the config's seed, matched pairs kept together. `limit` and
+    A set without a split of this name is halved by the config's seed; matched pairs and near copies (see
+    `prompts.similar`) stay together, so that nothing is checked on what it was tuned on. `limit` and
     `held_out_limit` take a part of each, balanced over labels. Raises PromptError where either part would hold no
     harmful prompt, and what `load_prompts` raises.
     """
@@ -28,11 +30,8 @@ def tuning_and_held_out(
         first = {p.id for p in whole if p.split == TUNING}
         how = f"tuned on the split {TUNING!r}, checked on the others"
     else:
-        units = list(dict.fromkeys(p.pair_id or p.id for p in whole))
-        random.Random(config.seed).shuffle(units)
-        half = set(units[: len(units) // 2])
-        first = {p.id for p in whole if (p.pair_id or p.id) in half}
-        how = f"the set has no split {TUNING!r}: halved by seed {config.seed}, matched pairs together"
+        first = _half(whole.prompts, config.seed)
+        how = f"the set has no split {TUNING!r}: halved by seed {config.seed}, matched pairs and near copies together"
     parts = []
     for inside, most in ((True, limit), (False, held_out_limit)):
         chosen = tuple(p for p in whole if (p.id in first) is inside)
@@ -49,3 +48,13 @@ def tuning_and_held_out(
             )
         parts.append(dataclasses.replace(whole, prompts=chosen, notes=tuple(notes)))
     return parts[0], parts[1]
+
+
+def _half(prompts: Sequence[Prompt], seed: int) -> set[str]:
+    """Return the ids of one half: matched pairs in one text, and near copies among these texts, stay together."""
+    units: dict[str, list[Prompt]] = {}
+    for p in prompts:
+        units.setdefault(p.pair_id or p.id, []).append(p)
+    each = list(units.values())
+    first, _ = parts_apart([" ".join(p.prompt for p in unit) for unit in each], (0.5, 0.5), seed=seed)
+    return {p.id for n in first for p in each[n]}

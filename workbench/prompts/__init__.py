@@ -39,9 +39,10 @@ class _BuiltIn:
 _BUILT_IN = {
     "embedded": _BuiltIn(path=_HERE / "embedded" / "prompts.jsonl", classroom_safe=True, split="heldout"),
     "everyday": _BuiltIn(path=_HERE / "prompt_sets" / "everyday.jsonl", classroom_safe=False, split=None),
+    "questions": _BuiltIn(path=_HERE / "prompt_sets" / "questions.jsonl", classroom_safe=True, split=None),
 }
 PROMPT_SETS: tuple[str, ...] = tuple(_BUILT_IN)
-"""Names of the built-in sets: the embedded world, and everyday requests with matched harmless ones."""
+"""Names of the built-in sets: the embedded world, everyday requests with matched harmless ones, harmless questions."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,175 @@
+"""Every way to complete an alignment, on SmolLM2-135M-Instruct: docs/results/smollm2.md says what is measured and why.
+
+python -m benchmarks.completion DATA --part tune|report [--arms NAME ...] [--out FOLDER]
+
+DATA is a folder with advbench_dev.csv, xstest_prompts.csv, bbh/, mmlu_redux.jsonl and gsm8k_dev.jsonl.  Everything that
+is trained, answered and judged is kept in the user's cache: a run that was killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from workbench import experiments, views
+from workbench.attacks import Insertion, ModelArm
+from workbench.capability import CapabilityConfig, measure_capability
+from workbench.evaluation import EvaluateConfig, evaluate, evaluation_rows
+from workbench.evaluation.setup import attempts_of, completions_of, gibberish_of, judgements_of
+from workbench.experiments.arms import attacks_for, train_arms
+from workbench.files import atomic_file
+from workbench.pair import ModelPair, PairConfig, load_pair
+from workbench.prompts import Prompt, PromptConfig, PromptSet, load_prompts
+from workbench.scoring import Item
+from workbench.smollm2_safe.recipe import everyday_halves, parts
+from workbench.store import Store
+from workbench.train import TrainConfig, TrainingTexts, WatchSettings
+
+ARMS = ("refusal_sft", "paper", "paper_tuned", "augmentation", "recovery")
+TRAINING = TrainConfig(
+    steps=60,
+    batch_size=8,
+    max_tokens=120,
+    prefix_tokens=48,
+    watch=WatchSettings(film_every=0, checkpoint_every=10, preflight=False),
+)
+ANSWER_TOKENS = 32
+LIMITS = {"mmlu": 300, "bbh": 30, "gsm8k": 60}
+"""First so many questions: of MMLU, of each BBH task, and problems of GSM8K."""
+
+
+def training_texts(pair: ModelPair, data: Path, store: Store) -> TrainingTexts:
+    """Return AdvBench's first part with base's own harmful answers, and the built-in harmless questions."""
+    own, _ = everyday_halves()
+    harmful = parts(data / "advbench_dev.csv")["train"]
+    plain = tuple(p for p in own if p.label != "harmful")
+    how = experiments.TrainingDataConfig(opening="Sure, here is", refusals=2, max_tokens=56, batch_tokens=8192)
+    asked = replace(harmful, prompts=(*harmful.prompts, *plain))
+    questions = load_prompts(PromptConfig(source="questions"))
+    return experiments.training_texts(pair, asked, how, utility=questions, store=store)
+
+
+def asked(data: Path, part: str) -> PromptSet:
+    """Return what every arm is asked: a part of AdvBench, XSTest's safe prompts, and harmless prompts to be continued.
+
+    The tune part has no XSTest prompt in it: those are asked once.
+    """
+    harmful = parts(data / "advbench_dev.csv")[part]
+    _, others = everyday_halves()
+    harmless = tuple(p for p in others if p.label == "harmless")
+    safe: tuple[Prompt, ...] = ()
+    if part == "report":
+        whole = load_prompts(PromptConfig(source=str(data / "xstest_prompts.csv")))
+        safe = tuple(replace(p, id=f"xstest-{p.id}") for p in whole if p.label != "harmful")
+    return replace(harmful, prompts=(*harmful.prompts, *harmless, *safe))
+
+
+def nats_per_token(arm: ModelArm, items: Sequence[Item]) -> np.ndarray:
+    """Return the mean negative log-probability of each text's tokens under an arm, nats."""
+    found = []
+    with torch.inference_mode():
+        for item in items:
+            ids = torch.tensor([[*item.aligned_context, *item.response[:-1]]], device=arm.pair.device)
+            logits = arm.pair.logits(arm.which, arm.pair.hidden(arm.which, ids)[0, len(item.aligned_context) - 1 :])
+            picked = logits.float().log_softmax(-1).gather(-1, torch.tensor(item.response)[:, None])
+            found.append(-float(picked.mean()))
+    return np.array(found)
+
+
+def gsm8k(pair: ModelPair, data: Path) -> list[Item]:
+    """Return the first problems with their written answers, at most 160 tokens of each."""
+    lines = (data / "gsm8k_dev.jsonl").read_text("utf-8").splitlines()[: LIMITS["gsm8k"]]
+    rows = [json.loads(line) for line in lines]
+    made = []
+    for n, row in enumerate(rows):
+        context = pair.context(Prompt(id=str(n), prompt=row["question"], label="harmless"), "aligned")
+        answer = pair.encode(row["answer"])[:160]
+        made.append(Item(name=str(n), base_context=context, aligned_context=context, response=answer))
+    return made
+
+
+def paired_interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
+    """Return mean(a) / mean(b) - 1 over the same texts with its 95 % bootstrap interval."""
+    draws = np.random.default_rng(0).integers(0, len(a), (2000, len(a)))
+    ratios = a[draws].mean(1) / b[draws].mean(1) - 1
+    return (a.mean() / b.mean() - 1, *np.quantile(ratios, [0.025, 0.975]).tolist())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--part", choices=("tune", "report"), default="tune")
+    parser.add_argument("--arms", nargs="+", default=list(ARMS))
+    parser.add_argument("--train-only", action="store_true", help="train the arms and stop")
+    parser.add_argument("--capability", action="store_true", help="also ask BBH, MMLU and GSM8K")
+    parser.add_argument("--k", nargs="+", default=["5", "10", "20", "full"])
+    parser.add_argument("--out", type=Path, default=Path("runs/completion"))
+    asked_for = parser.parse_args()
+    store = Store.default()
+    pair = load_pair(PairConfig(preset="smollm2-safe"))
+    texts = training_texts(pair, asked_for.data, store)
+    print(*texts.notes, sep="\n", flush=True)
+    against = "augmentation" if "augmentation" in asked_for.arms else "aligned"
+    lengths: Any = tuple(k if k == "full" else int(k) for k in asked_for.k)
+    insertion = Insertion(positions=("random",), lengths=(10,), refusal_tokens=32, max_tokens=ANSWER_TOKENS)
+    config = experiments.CompareConfig(
+        arms=tuple(asked_for.arms),
+        train=TRAINING,
+        prefix_tokens=lengths,
+        attacks=(insertion,) if asked_for.part == "report" else (),
+        max_tokens=ANSWER_TOKENS,
+        judges=("refusal",),
+        against=against,
+    )
+    if asked_for.train_only:
+        for name, paths in train_arms(pair, texts, config, None, store).items():
+            print(name, *paths, flush=True)
+        return
+    prompts = asked(asked_for.data, asked_for.part)
+    made = experiments.compare_arms(pair, texts, prompts, config, store=store)
+    arms = [ModelArm(pair=pair, which="aligned", called="aligned")]
+    arms += [ModelArm(pair=pair.with_aligned(p[0]), which="aligned", called=n) for n, p in made.adapters.items()]
+    rows = list(experiments.comparison_rows(made))
+    sentences = list(made.scorecards[0].sentences)
+    if asked_for.capability:
+        tasks = (f"mmlu:{asked_for.data / 'mmlu_redux.jsonl'}", f"bbh:{asked_for.data / 'bbh'}")
+        sets = []
+        for arm in arms:
+            for task in tasks:
+                how = CapabilityConfig(tasks=(task,), limit=LIMITS[task.partition(":")[0]], max_tokens=8)
+                sets.append(measure_capability(arm, how, store=store))
+        attacks = attempts_of(pair, prompts, attacks_for(prompts, config), store=store)
+        answers = completions_of(arms, attacks, store=store)
+        card = evaluate(
+            attacks,
+            answers,
+            judgements_of(("refusal",), answers, attacks, store=store),
+            EvaluateConfig(against=against, categories=False),
+            gibberish=gibberish_of(answers, attacks, pair=pair, store=store),
+            capability=sets,
+        )
+        rows, sentences = list(evaluation_rows(card)), list(card.sentences)
+        items = gsm8k(pair, asked_for.data)
+        nats = {arm.name: nats_per_token(arm, items) for arm in arms}
+        for name, own in nats.items():
+            value, low, high = paired_interval(own, nats["aligned"])
+            sentences.append(
+                f"{name}: {own.mean():.4f} nats a token on {len(items)} GSM8K answers, {value:+.2%} of aligned's "
+                f"[{low:+.2%}, {high:+.2%}]."
+            )
+    body = {"rows": [vars(r) for r in rows], "sentences": sentences, "notes": made.notes, "budgets": made.budgets}
+    file = asked_for.out / f"{asked_for.part}.json"
+    with atomic_file(file) as partial:
+        partial.write_text(json.dumps(body, indent=1, default=str), "utf-8")
+    print(views.arms_comparison(made).text, *sentences, f"{file}", sep="\n")
+
+
+if __name__ == "__main__":
+    main()
