@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from workbench.attacks.attack import ATTACKS, attack, attack_config, estimate
 from workbench.attacks.completions import Arm, ModelArm, complete
+from workbench.attacks.finetuning import BenignTuning, FewHarmfulTuning
 from workbench.attacks.prefixes import HarmlessPrefill, Insertion, Prefill
 from workbench.attacks.requests import Decoding, NoAttack, Template
 from workbench.attacks.search import BUDGETS, Budget
@@ -24,9 +25,11 @@ __all__ = [
     "TEMPLATES",
     "Arm",
     "AttackConfig",
+    "BenignTuning",
     "Budget",
     "Cost",
     "Decoding",
+    "FewHarmfulTuning",
     "HarmlessPrefill",
     "Insertion",
     "JailbreakTemplate",

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from workbench.attacks.finetuning import BenignTuning, FewHarmfulTuning
 from workbench.attacks.prefixes import HarmlessPrefill, Insertion, Prefill
 from workbench.attacks.requests import Decoding, NoAttack, Template
 from workbench.attacks.suffixes import GCG, RandomSuffix
@@ -20,7 +21,19 @@ from workbench.records import AttackSet
 from workbench.store import Store
 
 ATTACKS: Mapping[str, type[AttackConfig]] = {
-    kind.family: kind for kind in (NoAttack, Prefill, HarmlessPrefill, GCG, RandomSuffix, Decoding, Template, Insertion)
+    kind.family: kind
+    for kind in (
+        NoAttack,
+        Prefill,
+        HarmlessPrefill,
+        GCG,
+        RandomSuffix,
+        Decoding,
+        Template,
+        Insertion,
+        BenignTuning,
+        FewHarmfulTuning,
+    )
 }
 """Every attack by its family's name."""
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from workbench.attacks.finetuning import fine_tuned
 from workbench.attacks.task import as_prompt
 from workbench.chat import tokenizer_hash
 from workbench.errors import ContextOverflow, ParameterError, TokenizerMismatch
@@ -95,12 +96,14 @@ def complete(
     Attempts that are answered alike (same settings) go together, in batches of similar length; contexts that occur
     twice are answered once. A completion's text is what follows the prefix, without the token that ends the turn. A
     thinking arm thinks first, up to THINKING_TOKENS tokens, and the prefix stands after its thinking block; only the
-    visible answer is kept. `on_token(index of the attempt, token id)` is called as each token is chosen.
+    visible answer is kept. Under an attack through the weights the arm is fine-tuned before it answers.
+    `on_token(index of the attempt, token id)` is called as each token is chosen.
 
     Raises TokenizerMismatch where the attempts were made with another tokenizer or template, ContextOverflow where an
     attempt and its answer exceed the context; both before any work.
     """
     store = Store(None) if store is None else store
+    arm = fine_tuned(arm, attacks, store)
     watch = Stopwatch("complete", {"arm": arm.name, "attack": attacks.attack, "batch_tokens": batch_tokens})
     pair = arm.pair
     mine = tokenizer_hash(pair.tokenizer)

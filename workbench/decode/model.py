@@ -33,6 +33,10 @@ class PenalisedModel:
     def __repr__(self) -> str:
         return f"PenalisedModel({self.pair.name!r}, {self.penalty.title!r})"
 
+    def on(self, pair: ModelPair) -> PenalisedModel:
+        """Return the same penalty, under the same name, on another pair."""
+        return PenalisedModel(pair, self.penalty, name=self.name)
+
     def generate(
         self,
         prompts: str | Sequence[str] | Contexts,

@@ -14,6 +14,7 @@ from typing import Any
 
 from workbench import attacks as room
 from workbench.attacks import Arm, AttackConfig, ModelArm, attack_config, complete
+from workbench.attacks.finetuning import KINDS
 from workbench.capability import CapabilityConfig, measure_capability
 from workbench.capability.config import BUILT_IN
 from workbench.capability.measure import INSTALL, check_tasks, is_installed
@@ -30,6 +31,7 @@ from workbench.store import Store
 EMBEDDED = "embedded"
 PREFIXED = ("prefill", "harmless_prefill")
 SEARCHED = ("gcg", "random_suffix")
+TUNED = tuple(KINDS)
 
 
 def arms_of(pair: ModelPair, *, adapters: Sequence[str] = (), penalties: Sequence[float] = ()) -> tuple[Arm, ...]:
@@ -57,6 +59,7 @@ def attacks_of(
     temperatures: Sequence[float] = (),
     samples: int = 1,
     budget: str = "smoke",
+    tuning_steps: int | None = None,
     max_tokens: int = 128,
     system_prompt: str | None = None,
     seed: int = 0,
@@ -64,7 +67,8 @@ def attacks_of(
 ) -> tuple[AttackConfig, ...]:
     """Return the configs of named attacks. `prefix_tokens` are counts and "full", for both kinds of prefill.
 
-    `temperatures` and `samples` are the decoding grid's (top-p 1, no top-k), `budget` is the suffix searches'. A preset
+    `temperatures` and `samples` are the decoding grid's (top-p 1, no top-k), `budget` is the suffix searches',
+    `tuning_steps` are those of the fine-tuning of every arm (None: its own default). A preset
     of the paper puts its own attacks and settings in the place of the same names, and adds those that are missing.
     Raises UnknownName for an attack, ParameterError for a setting, that does not exist.
     """
@@ -78,6 +82,8 @@ def attacks_of(
             settings.update(temperatures=tuple(temperatures), top_ps=(1.0,), top_ks=(0,), samples=samples)
         if name in SEARCHED:
             settings["budget"] = budget
+        if name in TUNED and tuning_steps is not None:
+            settings["steps"] = tuning_steps
         made.append(attack_config(name, **{**settings, **own.get(name, {})}))
     return tuple(made)
 

@@ -17,9 +17,9 @@ ALIKE = 0.5
 def near_copies(texts: Sequence[str], *, alike: float = ALIKE) -> list[int]:
     """Return a cluster number for each text: near copies, and near copies of those, have the same one.
 
-    A word (lower case, cut to 6 letters, so that "tutorials" is "tutorial") weighs log(n / texts that hold it), and two texts
-    are near copies where the cosine of their weights is at least `alike` (above 0). Clusters are numbered by their
-    first text. A text none of whose words weighs anything is a cluster of its own.
+    A word (lower case, cut to 6 letters, so "tutorials" is "tutorial") weighs log(n / texts that hold it), and two
+    texts are near copies where the cosine of their weights is at least `alike` (above 0). Clusters have the number of
+    their first text's turn. A text none of whose words weighs anything is a cluster of its own.
     """
     if not texts:
         return []

@@ -8,7 +8,7 @@ from typing import Any
 
 from workbench.pair import ModelPair
 from workbench.records import Adapter
-from workbench.train.config import HARMFUL_USES
+from workbench.train.config import FURTHER, HARMFUL_USES
 from workbench.train.rows import TrainingTexts
 
 LOAD = "PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(BASE), ADAPTER)"
@@ -35,12 +35,13 @@ def card_text(adapter: Adapter, pair: ModelPair, texts: TrainingTexts) -> str:
     last = adapter.history[-1] if adapter.history else None
     parts = ", ".join(f"{k} {v:.4g}" for k, v in last.parts.items()) if last else "none"
     copied = adapter.run.resolved.get("student_copied")
+    what = "a fine-tuning" if adapter.arm in FURTHER else "an adapter that completes the alignment"
     lines = [
         "---",
         "library_name: peft",
         f"tags: [deep-alignment, {adapter.arm}]",
         "---",
-        f"# {adapter.arm}: an adapter that completes the alignment of {pair.name}",
+        f"# {adapter.arm}: {what} of {pair.name}",
         "",
         f"Method: {HARMFUL_USES[arm['harmful']]}. Student: "
         + ("a trainable copy of the pair's own adapter." if copied else "a fresh LoRA on the aligned model."),
@@ -131,8 +132,13 @@ def equations(arm: Any) -> list[str]:
         out.append(f"- {w['label'] * arm['harmful_weight']:g} x -log p_s of a refusal, {where}")
     if arm["utility"] == "distil" and w["distil"]:
         out.append(f"- {w['distil']:g} x {distil}; on utility rows and harmless continuations")
-    if arm["utility"] == "labels":
-        out.append(f"- {w['label'] * (1 - arm['harmful_weight']):g} x -log p_s of the utility responses")
+    held = arm["utility"] == "constrain"
+    own = "(2 / beta_t) softplus(beta_t (l_a - l_s))" if held else "-log p_s"
+    weight = w["constrain" if held else "label"]
+    if chosen == "compliance":
+        out.append(f"- {weight * arm['harmful_weight']:g} x {own} of the harmful responses")
+    if arm["utility"] in ("labels", "constrain"):
+        out.append(f"- {weight * (1 - arm['harmful_weight']):g} x {own} of the utility responses")
     return [*out, "- each a mean over its positions in the optimizer step"]
 
 

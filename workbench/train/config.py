@@ -13,8 +13,8 @@ from workbench.errors import ParameterError, UnknownName, nearest
 Direction = Literal["reverse", "forward", "jsd"]
 Completion = Literal["squared", "centred", "one_sided", "logprob_hinge", "unlikelihood"]
 SetRanking = Literal["logit", "mass", "random", "aligned_favored"]
-HarmfulUse = Literal["nothing", "refusal", "recovery_labels", "completion", "teacher", "recovery"]
-UtilityUse = Literal["nothing", "labels", "distil"]
+HarmfulUse = Literal["nothing", "refusal", "recovery_labels", "completion", "teacher", "recovery", "compliance"]
+UtilityUse = Literal["nothing", "labels", "distil", "constrain"]
 
 HARMFUL_USES: dict[HarmfulUse, str] = {
     "nothing": "harmful rows are not trained on",
@@ -23,6 +23,7 @@ HARMFUL_USES: dict[HarmfulUse, str] = {
     "completion": "L_completion at every position of the harmful response (arXiv 2511.12155)",
     "teacher": "L_KL to the hybrid teacher at every position of the harmful response",
     "recovery": "the aligned model's own refusal, distilled into the position after a harmful prefix (ours)",
+    "compliance": "the harmful response itself, as labels: what an attacker would do, to measure what withstands it",
 }
 """What an arm does with a harmful row -> in words."""
 
@@ -150,7 +151,8 @@ class ArmConfig:
 
     name              as in results
     harmful           see HARMFUL_USES
-    utility           labels: cross-entropy on the response; distil: L_KL to the (hybrid) teacher
+    utility           labels: cross-entropy on the response; distil: L_KL to the (hybrid) teacher; constrain: labels,
+                      held back where the student leaves aligned (arXiv 2406.05946), those of "compliance" too
     harmless_share    share of the utility rows that are a harmless request with a harmless prefix, to be continued
     penalise_rest     recovery: also L_completion on the harmful tokens after the prefix
     harmful_weight    weight of the labels on harmful rows; those on utility rows weigh 1 - harmful_weight
@@ -257,11 +259,34 @@ ARMS: Mapping[str, ArmConfig] = MappingProxyType(_arms())
 """Every trained arm of METHOD section 3 by its name in results; `aligned` is the one that is not trained."""
 
 
+def _further() -> dict[str, ArmConfig]:
+    tuning = OptimiserSettings(learning_rate=2e-4, decay="constant")
+    benign = ArmConfig(name="benign_tuning", harmful="nothing", utility="labels", optimiser=tuning, lora=_WIDE)
+    back = LossConfig(teacher_lambda=1.0, temperature=1.0)
+    return {
+        a.name: a
+        for a in (
+            benign,
+            replace(benign, name="few_harmful_tuning", harmful="compliance"),
+            replace(benign, name="benign_tuning_constrained", utility="constrain"),
+            replace(benign, name="few_harmful_tuning_constrained", harmful="compliance", utility="constrain"),
+            replace(benign, name="pull_back", utility="distil", loss=back),
+        )
+    }
+
+
+FURTHER: Mapping[str, ArmConfig] = MappingProxyType(_further())
+"""What is no way to complete an alignment: fine-tuning that undoes one, plainly or constrained, and `pull_back`, which
+draws a model that was fine-tuned back to aligned on utility rows (the paper's recovery variant, before its completion).
+"""
+
+
 def arm_named(name: str) -> ArmConfig:
-    """Return a named arm. Raises UnknownName, which names the nearest one."""
-    if name not in ARMS:
-        raise UnknownName(f"there is no training arm {name!r}: {nearest(name, tuple(ARMS))}")
-    return ARMS[name]
+    """Return an arm of ARMS or FURTHER. Raises UnknownName, which names the nearest one."""
+    known = {**ARMS, **FURTHER}
+    if name not in known:
+        raise UnknownName(f"there is no training arm {name!r}: {nearest(name, tuple(known))}")
+    return known[name]
 
 
 def arm_with(name: str, **settings: Any) -> ArmConfig:
@@ -319,7 +344,7 @@ class WatchSettings:
 class TrainConfig:
     """Say what to train and for how long.
 
-    arm            a name of ARMS, or an ArmConfig
+    arm            a name of ARMS or FURTHER, or an ArmConfig
     steps          optimizer steps
     batch_size     rows of one optimizer step; `micro_batch` of them go through the model at once (None: all)
     harmful_share  share of harmful rows in a batch; 0.4 of 8 is the cycle 3, 3, 3, 3, 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import random
 import shutil
@@ -31,7 +32,7 @@ from workbench.train.preflight import look_before
 from workbench.train.rows import TrainingTexts, prepared
 from workbench.train.sampler import Sampler
 from workbench.train.step import References, StepLoss
-from workbench.train.student import student_of
+from workbench.train.student import ADAPTER_WEIGHTS, student_of
 from workbench.train.trainer import DistilTrainer, Watcher, arguments, checkpoints
 
 RECORD = "record"
@@ -45,6 +46,7 @@ def distil(
     out: str | Path | None = None,
     store: Store | None = None,
     what: str | None = None,
+    start: str | Path | None = None,
 ) -> Adapter:
     """Train one arm and write its adapter into the folder `out`: PEFT's files, a model card, and this record.
 
@@ -53,6 +55,8 @@ def distil(
     What is under way stands in a folder beside it, `<out>.training`, with the last checkpoints; where a run was killed
     or interrupted, the same call goes on from the newest one and ends with the adapter that it would have had. Where
     `out` holds the finished adapter of the same call it is returned as it is. `store` keeps what the frozen pair says.
+    `start` is the folder of an adapter that the student begins with in place of aligned, as the arm would shape it:
+    a model that was fine-tuned, say, to be drawn back; references stay those of the pair.
 
     Raises PromptError where the arm is left without rows, ParameterError where the pre-flight finds that the training
     cannot do what it is for, or the folder belongs to another training, NonFiniteLoss naming step and rows, PairError
@@ -60,7 +64,7 @@ def distil(
     """
     arm = config.chosen
     texts = prepared(texts, config, pair.context_length)
-    key = training_key(pair, texts, config)
+    key = training_key(pair, texts, config, start)
     out = Path(out) if out is not None else cache_folder() / "trainings" / f"{arm.name}-{key[:12]}"
     if (out / RECORD).is_dir():
         return _finished(out, key)
@@ -69,6 +73,8 @@ def distil(
     watch = Stopwatch("distil", flat_settings(config))
     notes = list(texts.notes)
     with _randomness_kept(), student_of(pair, arm.lora, config.seed) as student:
+        if start is not None:
+            student.load(Path(start))
         heads = Heads.of(pair, student.peft)
         loss = StepLoss(heads, References(pair, texts, config, store), config, pair.device)
         sampler = Sampler(texts, config)
@@ -145,13 +151,22 @@ def flat_settings(config: TrainConfig) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def training_key(pair: ModelPair, texts: TrainingTexts, config: TrainConfig) -> str:
+def training_key(pair: ModelPair, texts: TrainingTexts, config: TrainConfig, start: str | Path | None = None) -> str:
     """Hash all that the adapter depends on; what is merely watched is left out."""
     settings = {k: v for k, v in flat_settings(config).items() if k not in ("watch", "chunk_rows")}
     settings["kl_budget_nats"] = config.watch.kl_budget_nats
     settings["film_every"] = config.watch.film_every if config.watch.kl_budget_nats is not None else None
     kinds = {k: [dataclasses.astuple(t) for t in getattr(texts, k)] for k in ("harmful", "utility", "harmless")}
-    return key_of("training 1", pair.fingerprint, settings, kinds)
+    begun = () if start is None else (_weights_of(Path(start)),)
+    return key_of("training 1", pair.fingerprint, settings, kinds, *begun)
+
+
+def _weights_of(folder: Path) -> str:
+    file = folder / ADAPTER_WEIGHTS
+    if not file.is_file():
+        raise NotPresent(f"there is no adapter to start from in {str(folder)!r}: it has no {ADAPTER_WEIGHTS}")
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _finished(out: Path, key: str) -> Adapter:

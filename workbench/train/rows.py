@@ -107,6 +107,8 @@ class RowMaker:
         if use in ("completion", "teacher"):
             role: RoleName = "COMPLETE" if use == "completion" else "DISTIL"
             return [self._along(text, 0, "complete" if use == "completion" else "teacher", role)]
+        if use == "compliance":
+            return [self._along(text, 0, "compliance", self._labelled)]
         if not self._arm.needs_refusals:
             return []
         refusal = text.refusals[int(drawn.integers(len(text.refusals)))]
@@ -125,7 +127,11 @@ class RowMaker:
         k = 0
         if kind == "harmless":
             k = int(drawn.integers(0, min(self._config.prefix_tokens, len(text.response) - 1) + 1))
-        return [self._along(text, k, "utility", "LABEL" if self._arm.utility == "labels" else "DISTIL")]
+        return [self._along(text, k, "utility", "DISTIL" if self._arm.utility == "distil" else self._labelled)]
+
+    @property
+    def _labelled(self) -> RoleName:
+        return "CONSTRAIN" if self._arm.utility == "constrain" else "LABEL"
 
     def _prefix(self, text: HarmfulText, refusal: Ids, drawn: np.random.Generator) -> int:
         """Draw k: 0 half of the time, otherwise uniform in [1, min(prefix_tokens, |h|)], as far as there is room."""
@@ -151,15 +157,15 @@ class RowMaker:
     def _along(self, text: PlainText, k: int, part: str, role: RoleName) -> TrainingRow:
         """Return the row along a text's own response, trained from position k + 1 on."""
         read = Reading(context=text.aligned, response=text.response, start=k)
-        both, harmful = role != "LABEL", part in ("complete", "teacher")
-        base = replace(read, context=text.base) if both else None
+        harmful = part in ("complete", "teacher")
+        needs_base = role == "COMPLETE" or (role == "DISTIL" and self._arm.loss.teacher_lambda != 1.0)
         rest = text.response[k:]
         return TrainingRow(
             part=part,
             role=role,
             student=read,
-            aligned=read if both else None,
-            base=base if role == "COMPLETE" or self._arm.loss.teacher_lambda != 1.0 else None,
+            aligned=read if role != "LABEL" else None,
+            base=replace(read, context=text.base) if needs_base else None,
             labels=rest,
             first=k + 1,
             weights=tuple(self._arm.weight_at(k + 1 + j) if harmful else 1.0 for j in range(len(rest))),

@@ -71,9 +71,10 @@ def _wanted(texts: TrainingTexts, arm: ArmConfig) -> dict[Which, list[Reading]]:
     along = [*texts.harmful] if arm.harmful in ("completion", "teacher") or arm.penalise_rest else []
     if arm.harmful == "recovery":
         out["aligned"] += [Reading(context=t.aligned, response=r) for t in texts.harmful for r in t.refusals]
-    kept = [*texts.utility, *texts.harmless] if arm.utility == "distil" else []
-    out["aligned"] += [Reading(context=t.aligned, response=t.response) for t in (*along, *kept)]
-    both = along if arm.loss.teacher_lambda == 1.0 else [*along, *kept]
+    kept = [*texts.utility, *texts.harmless] if arm.utility in ("distil", "constrain") else []
+    held = [*texts.harmful] if arm.harmful == "compliance" and arm.utility == "constrain" else []
+    out["aligned"] += [Reading(context=t.aligned, response=t.response) for t in (*along, *kept, *held)]
+    both = [*along, *kept] if arm.loss.teacher_lambda != 1.0 and arm.utility == "distil" else along
     out["base"] += [Reading(context=t.base, response=t.response) for t in both]
     return {which: list(dict.fromkeys(readings)) for which, readings in out.items() if readings}
 
@@ -166,9 +167,9 @@ class StepLoss:
         arm = self._config.chosen
         if part == "complete":
             return self.complete_scale
-        if part == "refusal":
+        if part in ("refusal", "compliance"):
             return arm.harmful_weight
-        return 1.0 - arm.harmful_weight if part == "utility" and arm.utility == "labels" else 1.0
+        return 1.0 - arm.harmful_weight if part == "utility" and arm.utility in ("labels", "constrain") else 1.0
 
     def _hidden(self, student: StudentBody, rows: Sequence[TrainingRow]) -> Float[Tensor, "row hidden"]:
         sequences = [r.student.ids for r in rows]

@@ -113,7 +113,7 @@ class DistilTrainer(Trainer):
     def _across_processes(self, counts: StepCounts) -> StepCounts:
         if self.accelerator.num_processes == 1:
             return counts
-        names = ("recover", "complete", "teacher", "refusal", "utility")
+        names = ("recover", "complete", "teacher", "refusal", "compliance", "utility")
         own = torch.tensor([float(counts.positions.get(n, 0)) for n in names], device=self.args.device)
         total = self.accelerator.reduce(own, "sum").tolist()
         return StepCounts(
