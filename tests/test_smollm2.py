@@ -13,6 +13,7 @@ import pytest
 from tests.tiny_pair import save_model, tiny_model, tiny_tokenizer
 from workbench import smollm2
 from workbench.errors import DownloadError, NotPresent
+from workbench.presets import adapter_folder, preset, safetensors_header
 from workbench.smollm2 import fetch_smollm2, is_intact, smollm2_folder
 
 
@@ -157,3 +158,16 @@ def test_the_real_thing() -> None:
     with torch.inference_mode():
         best = pair.logits("aligned", pair.hidden("aligned", ids)[:, -1]).argmax(-1)
     assert pair.decode(best.tolist()) == "The"
+
+
+def test_the_refusal_adapter_is_small_and_fits_the_model() -> None:
+    folder = adapter_folder(preset("smollm2-safe"))
+    assert folder is not None
+    file = folder / "adapter_model.safetensors"
+    assert file.stat().st_size <= 4_000_000
+    header = safetensors_header(file)
+    assert {v["dtype"] for v in header.values()} == {"F16"}
+    assert len(header) == 30 * 7 * 2, "two matrices for each of 7 layers in 30 blocks"
+    settings = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+    assert settings["target_modules"] == sorted(settings["target_modules"])
+    assert not (folder / "adapter_model.bin").exists()

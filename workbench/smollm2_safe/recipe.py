@@ -159,6 +159,8 @@ def main() -> None:
         save_file(state, partial / ADAPTER, metadata={"format": "pt"})
         settings = json.loads((Path(made.path) / "adapter_config.json").read_text("utf-8"))
         settings["base_model_name_or_path"] = "HuggingFaceTB/SmolLM2-135M-Instruct"
+        settings["target_modules"] = sorted(settings["target_modules"])
+        (partial / ADAPTER).chmod(0o644)
         (partial / "adapter_config.json").write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n", "utf-8")
     size = (asked.out / ADAPTER).stat().st_size
     last = made.history[-1]
