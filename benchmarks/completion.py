@@ -36,11 +36,12 @@ ARMS = ("refusal_sft", "paper", "paper_tuned", "augmentation", "recovery")
 TRAINING = TrainConfig(
     steps=60,
     batch_size=8,
+    harmful_share=0.5,
     max_tokens=120,
     prefix_tokens=48,
     watch=WatchSettings(film_every=0, checkpoint_every=10, preflight=False),
 )
-ANSWER_TOKENS = 32
+ANSWER_TOKENS = 24
 LIMITS = {"mmlu": 300, "bbh": 30, "gsm8k": 60}
 """First so many questions: of MMLU, of each BBH task, and problems of GSM8K."""
 
@@ -49,11 +50,10 @@ def training_texts(pair: ModelPair, data: Path, store: Store) -> TrainingTexts:
     """Return AdvBench's first part with base's own harmful answers, and the built-in harmless questions."""
     own, _ = everyday_halves()
     harmful = parts(data / "advbench_dev.csv")["train"]
-    plain = tuple(p for p in own if p.label != "harmful")
+    plain = (*(p for p in own if p.label != "harmful"), *load_prompts(PromptConfig(source="questions")))
     how = experiments.TrainingDataConfig(opening="Sure, here is", refusals=2, max_tokens=56, batch_tokens=8192)
     asked = replace(harmful, prompts=(*harmful.prompts, *plain))
-    questions = load_prompts(PromptConfig(source="questions"))
-    return experiments.training_texts(pair, asked, how, utility=questions, store=store)
+    return experiments.training_texts(pair, asked, how, store=store)
 
 
 def asked(data: Path, part: str) -> PromptSet:
@@ -67,7 +67,7 @@ def asked(data: Path, part: str) -> PromptSet:
     safe: tuple[Prompt, ...] = ()
     if part == "report":
         whole = load_prompts(PromptConfig(source=str(data / "xstest_prompts.csv")))
-        safe = tuple(replace(p, id=f"xstest-{p.id}") for p in whole if p.label != "harmful")
+        safe = tuple(replace(p, id=f"xstest-{p.id}") for p in whole if p.label != "harmful")[::2]
     return replace(harmful, prompts=(*harmful.prompts, *harmless, *safe))
 
 

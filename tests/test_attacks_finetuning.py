@@ -56,7 +56,7 @@ def test_rows_are_train_topics_and_never_what_is_asked(pair: ModelPair, prompts:
     assert not asked & {t.prompt for t in (*texts.harmful, *texts.utility)}
     assert all(t.response[-1] in pair.eos_ids for t in texts.utility)
     ((source, other),) = BenignTuning().rows_of("my own prompts").values()
-    assert (source, len(other)) == ("questions", 124)
+    assert (source, len(other)) == ("questions", 172)
     train = load_prompts(PromptConfig(source="embedded", split="train"))
     with pytest.raises(PromptError, match="are prompts that are asked"):
         attack(pair, train, FewHarmfulTuning(**SHORT))

@@ -555,10 +555,10 @@ def test_loading_prompts_needs_no_heavy_library() -> None:
 
 def test_the_harmless_questions_have_answers_and_nothing_harmful() -> None:
     found = load("questions")
-    assert Counter(p.label for p in found) == {"harmless": 100, "lookalike": 24}
+    assert Counter(p.label for p in found) == {"harmless": 148, "lookalike": 24}
     assert found.classroom_safe
     assert not found.dropped
-    assert all(p.response and p.response[-1] in ".!?" and p.prompt.endswith("?") for p in found)
+    assert all(p.response and p.prompt[-1] in ".?" and len(p.response) > 10 for p in found)
     assert max(Counter(near_copies([p.prompt for p in found])).values()) == 1
 
 

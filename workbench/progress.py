@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +13,7 @@ from typing import Any
 class Progress:
     """Report how far counted work is, with the time left. `what` None reports nothing but notes.
 
+    `picture`, where it is set, returns HTML that stands below the bar in a notebook and is asked for at every report.
     In a notebook it is one HTML bar that updates in place and is kept, finished, in the saved notebook; in a terminal a
     tqdm bar; elsewhere a plain line at the start, every `every_s` seconds and at the end.
     """
@@ -20,6 +22,7 @@ class Progress:
         self.what, self.total, self.unit, self.every_s = what or "", total, unit, every_s
         self.done = 0
         self.notes: list[str] = []
+        self.picture: Callable[[], str] | None = None
         self._start = self._last = time.monotonic()
         self._bar: Any = None
         self._show: Any = None
@@ -84,7 +87,8 @@ class Progress:
         notes = "".join(f"<div>{html.escape(n)}</div>" for n in self.notes)
         name = html.escape(self.what)
         bar = f'<progress value="{self.done}" max="{max(self.total, 1)}" aria-label="{name}"></progress>'
-        return f"<div>{bar} {html.escape(self._text())}</div>{notes}"
+        drawn = self.picture() if self.picture is not None else ""
+        return f"<div>{bar} {html.escape(self._text())}</div>{notes}{drawn}"
 
 
 def _in_kernel() -> bool:

@@ -14,7 +14,7 @@ from workbench.legible import plotly_text
 from workbench.palette import OTHER_ARMS, stroke_of
 from workbench.records import Adapter, TrainingFilm
 
-PARTS = ("recover", "complete", "teacher", "refusal", "utility")
+PARTS = ("recover", "complete", "teacher", "refusal", "compliance", "utility")
 LABELS = ("harmful", "harmless")
 FILMED = (
     ("retention", "retention, 1 = still base"),

@@ -72,7 +72,7 @@ ARM = ArmConfig(
 )
 TRAINING = TrainConfig(
     arm=ARM,
-    steps=90,
+    steps=80,
     batch_size=8,
     harmful_share=0.5,
     max_tokens=128,

@@ -89,9 +89,21 @@ class Camera:
 
     def harmless_nats(self) -> float:
         """Return KL(aligned || student) on the harmless texts in the last frame, nats per token; NaN without any."""
-        rows = [n for n, s in enumerate(self._scenes) if s.label == "harmless"]
-        values = self._frames[-1][QUANTITIES.index("kl_aligned_student_nats"), rows] if self._frames else np.array([])
-        return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+        looks = self.looks()
+        return looks[-1][2] if looks else float("nan")
+
+    def looks(self) -> list[tuple[int, float, float]]:
+        """Return for each frame its step, mean retention on harmful texts, and KL as `harmless_nats` does."""
+        rows = {k: [n for n, s in enumerate(self._scenes) if s.label == k] for k in ("harmful", "harmless")}
+
+        def mean(frame: np.ndarray, name: str, label: str) -> float:
+            values = frame[QUANTITIES.index(name), rows[label]]
+            return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+        return [
+            (step, mean(frame, "retention", "harmful"), mean(frame, "kl_aligned_student_nats", "harmless"))
+            for step, frame in zip(self._steps, self._frames, strict=True)
+        ]
 
     def film(self) -> TrainingFilm:
         """Return all frames as a record."""

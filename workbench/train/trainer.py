@@ -24,9 +24,13 @@ from workbench.progress import Progress
 from workbench.records import StepRecord
 from workbench.train.config import TrainConfig
 from workbench.train.film import Camera
+from workbench.train.live import live_curves
 from workbench.train.sampler import Draw, Sampler
 from workbench.train.step import StepCounts, StepLoss
 from workbench.train.student import Student
+
+PARTS = ("recover", "complete", "teacher", "refusal", "compliance", "utility")
+"""What a row counts as in curves and normalisers."""
 
 KEPT = 2
 """How many checkpoints are kept, the newest ones."""
@@ -113,7 +117,7 @@ class DistilTrainer(Trainer):
     def _across_processes(self, counts: StepCounts) -> StepCounts:
         if self.accelerator.num_processes == 1:
             return counts
-        names = ("recover", "complete", "teacher", "refusal", "compliance", "utility")
+        names = PARTS
         own = torch.tensor([float(counts.positions.get(n, 0)) for n in names], device=self.args.device)
         total = self.accelerator.reduce(own, "sum").tolist()
         return StepCounts(
@@ -230,6 +234,12 @@ class Watcher(TrainerCallback):
         self.stopped: str | None = None
         self._total, self._sums, self._norm = 0.0, dict[str, float](), math.nan
         self._clock = time.perf_counter()
+        progress.picture = self.picture
+
+    def picture(self) -> str:
+        """Return the curves so far as HTML."""
+        looks = self._camera.looks() if self._camera is not None else []
+        return live_curves(self.history, looks, self._config.steps, PARTS)
 
     def add(self, total: Tensor, sums: dict[str, float]) -> None:
         """Add one pass to the step that is under way."""
