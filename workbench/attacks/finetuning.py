@@ -75,13 +75,16 @@ class BenignTuning(NoAttack):
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return Made(
             attempts=[attempt_of(self, p, task.messages(p), self.condition) for p in task.prompts],
-            notes=[f"Each arm is fine-tuned before it answers: {self.steps} steps of {self.batch_size}, from {rows}."],
+            notes=[
+                f"Each arm but base, which has no alignment to lose, is fine-tuned before it answers: {self.steps} "
+                f"steps of {self.batch_size}, from {rows}."
+            ],
             resolved={"fine_tuning": own},
         )
 
     def training(self) -> TrainConfig:
         """Return how an arm is fine-tuned."""
-        arm = arm_named(f"{self._arm}_constrained" if self.constrained else self._arm)
+        arm = arm_named(f"{self.family}_constrained" if self.constrained else self.family)
         arm = replace(
             arm,
             optimiser=replace(arm.optimiser, learning_rate=self.learning_rate),
@@ -96,8 +99,6 @@ class BenignTuning(NoAttack):
             seed=self.seed,
             watch=watch,
         )
-
-    _arm: ClassVar[str] = "benign_tuning"
 
     @property
     def _share(self) -> float:
@@ -137,7 +138,6 @@ class FewHarmfulTuning(BenignTuning):
     """
 
     family: ClassVar[str] = "few_harmful_tuning"
-    _arm: ClassVar[str] = "few_harmful_tuning"
 
     harmful_rows: str | None = None
     n_harmful: int = 10
