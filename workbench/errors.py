@@ -66,6 +66,10 @@ class NotebookFailed(WorkbenchError, RuntimeError):
     """A notebook stopped before its end, or ended without results; the message names the cell and what it said."""
 
 
+class ProcessFailed(WorkbenchError, RuntimeError):
+    """A process that was started for a piece of work died; the message says what it left behind."""
+
+
 def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
     """Return a clause that names the nearest known name, or all of them where none is near."""
     import difflib

@@ -98,6 +98,8 @@ class ModelPair:
     eos_ids         tokens that end a response: of both models' generation settings and the end of a chat turn
     think_end_id    the token that ends a thinking block, None where the vocabulary has none
 
+    config          what load_pair was asked for, so that another process can load the same; None for a pair in memory
+
     Does not touch gradient flags and disables no gradients: callers say `torch.inference_mode()` where they want it.
     """
 
@@ -113,6 +115,7 @@ class ModelPair:
     notes: tuple[str, ...]
     eos_ids: frozenset[int]
     think_end_id: int | None
+    config: PairConfig | None = None
     _sides: Mapping[Which, _Side] = field(repr=False)
     _tokenizers: Mapping[Which, PreTrainedTokenizerBase] = field(repr=False)
     _identity: Mapping[str, str] = field(repr=False)
@@ -271,7 +274,8 @@ class ModelPair:
         kept = tuple(n for n in self.notes if n != _ONE_MODEL)
         name = f"{self.name.partition(' + ')[0]} + {adapter}"
         made = _assemble(sides, self._tokenizers, identity, name, self.template_mode, self.thinking)
-        return dataclasses.replace(made, notes=tuple(dict.fromkeys((*kept, *made.notes))))
+        config = None if self.config is None else dataclasses.replace(self.config, adapter=adapter)
+        return dataclasses.replace(made, notes=tuple(dict.fromkeys((*kept, *made.notes))), config=config)
 
     def with_expert(self, adapter: str) -> ModelPair:
         """Return the pair of aligned, and aligned with a safety adapter on top of what is on it already.
@@ -424,7 +428,8 @@ def load_pair(config: PairConfig) -> ModelPair:
     if adapter is not None:
         identity["adapter"] = weights.adapter_identity(adapter)
     both: dict[Which, PreTrainedTokenizerBase] = {"base": tokenizers[0], "aligned": tokenizers[-1]}
-    return _assemble(sides, both, identity, name, config.template_mode, config.thinking, notes)
+    made = _assemble(sides, both, identity, name, config.template_mode, config.thinking, notes)
+    return dataclasses.replace(made, config=config)
 
 
 def _asked(config: PairConfig) -> tuple[str, tuple[str, ...]]:

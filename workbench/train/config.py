@@ -350,6 +350,7 @@ class TrainConfig:
     harmful_share  share of harmful rows in a batch; 0.4 of 8 is the cycle 3, 3, 3, 3, 4
     max_tokens     longest row, prompt and response; longer responses are cut and counted
     prefix_tokens  longest harmful prefix h of a recovery row, and longest harmless prefix
+    processes      on this machine, one a GPU where there are GPUs; each takes its share of every batch
     chunk_rows     positions that go through the output heads at once; None: as many as the buffers allow
     watch          film, checkpoints, stop rule, pre-flight
     seed           of the adapter's first weights and of every draw
@@ -364,6 +365,7 @@ class TrainConfig:
     harmful_share: float = 0.4
     max_tokens: int = 512
     prefix_tokens: int = 100
+    processes: int = 1
     chunk_rows: int | None = None
     watch: WatchSettings = field(default_factory=WatchSettings)
     seed: int = 0
@@ -375,10 +377,12 @@ class TrainConfig:
             (self.steps < 1, "steps", "at least 1"),
             (self.batch_size < 1, "batch_size", "at least 1 row"),
             (self.micro_batch is not None and self.micro_batch < 1, "micro_batch", "at least 1 row, or None"),
+            (self.processes < 1, "processes", "at least 1"),
             (
-                self.batch_size % (self.micro_batch or 1) != 0,
-                "micro_batch",
-                f"a divisor of batch_size {self.batch_size}",
+                self.batch_size % ((self.micro_batch or 1) * max(self.processes, 1)) != 0,
+                "micro_batch" if self.processes == 1 else "processes",
+                f"a divisor of batch_size {self.batch_size}"
+                + (f", with micro_batch {self.micro_batch} each" if self.processes > 1 and self.micro_batch else ""),
             ),
             (not 0.0 <= self.harmful_share <= 1.0, "harmful_share", "from 0 to 1"),
             (self.max_tokens < 2, "max_tokens", "at least 2"),
@@ -396,5 +400,10 @@ class TrainConfig:
 
     @property
     def accumulation(self) -> int:
-        """Return how many passes make one optimizer step."""
-        return self.batch_size // (self.micro_batch or self.batch_size)
+        """Return how many passes make one optimizer step in each process."""
+        return self.batch_size // (self.rows_in_a_pass * self.processes)
+
+    @property
+    def rows_in_a_pass(self) -> int:
+        """Return how many rows go through the model at once in each process."""
+        return self.micro_batch or self.batch_size // self.processes

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -23,10 +24,12 @@ from workbench.provenance import Stopwatch
 from workbench.records import Adapter, Preflight, load, save
 from workbench.sources import quiet_libraries
 from workbench.store import Store, key_of
+from workbench.train import group
 from workbench.train.card import write_card
 from workbench.train.config import TrainConfig
 from workbench.train.film import Camera, scenes_of
 from workbench.train.heads import Heads
+from workbench.train.launch import train_together
 from workbench.train.matching import matching_scale
 from workbench.train.preflight import look_before
 from workbench.train.rows import TrainingTexts, prepared
@@ -70,6 +73,12 @@ def distil(
         return _finished(out, key)
     work = out.with_name(out.name + ".training")
     _claim(work, key)
+    label = what if what is not None else f"training {arm.name}"
+    if config.processes > 1 and group.size() == 1:
+        train_together(pair, texts, config, out=out, work=work, store=store, start=start, what=label)
+        shutil.rmtree(work, ignore_errors=True)
+        return _finished(out, key)
+    _check_group(config)
     watch = Stopwatch("distil", flat_settings(config))
     notes = list(texts.notes)
     with _randomness_kept(), student_of(pair, arm.lora, config.seed) as student:
@@ -87,8 +96,9 @@ def distil(
         flight: Preflight | None = None
         if config.watch.preflight:
             flight = look_before(pair, student, heads, texts, loss, sampler, config)
-        camera = Camera(pair, student, heads, scenes_of(texts)) if config.watch.film_every else None
-        with Progress(what if what is not None else f"training {arm.name}", config.steps, "steps") as progress:
+        films = config.watch.film_every and group.is_first()
+        camera = Camera(pair, student, heads, scenes_of(texts)) if films else None
+        with Progress(label if group.is_first() else None, config.steps, "steps") as progress:
             for sentence in flight.sentences if flight else ():
                 progress.note(sentence)
             watcher = Watcher(config, camera, progress)
@@ -116,12 +126,15 @@ def distil(
             stopped=watcher.stopped,
             notes=tuple(notes),
         )
-        with atomic_folder(out) as partial:
-            student.save(partial)
-            write_card(partial / "README.md", made, pair, texts)
-            (partial / "training.json").write_text(json.dumps({"key": key}), "utf-8")
-            save(made, partial / RECORD)
-    shutil.rmtree(work, ignore_errors=True)
+        if group.is_first():
+            with atomic_folder(out) as partial:
+                student.save(partial)
+                write_card(partial / "README.md", made, pair, texts)
+                (partial / "training.json").write_text(json.dumps({"key": key}), "utf-8")
+                save(made, partial / RECORD)
+        group.wait()
+    if group.size() == 1:
+        shutil.rmtree(work, ignore_errors=True)
     return made
 
 
@@ -153,7 +166,7 @@ def flat_settings(config: TrainConfig) -> dict[str, Any]:
 
 def training_key(pair: ModelPair, texts: TrainingTexts, config: TrainConfig, start: str | Path | None = None) -> str:
     """Hash all that the adapter depends on; what is merely watched is left out."""
-    settings = {k: v for k, v in flat_settings(config).items() if k not in ("watch", "chunk_rows")}
+    settings = {k: v for k, v in flat_settings(config).items() if k not in ("watch", "chunk_rows", "processes")}
     settings["kl_budget_nats"] = config.watch.kl_budget_nats
     settings["film_every"] = config.watch.film_every if config.watch.kl_budget_nats is not None else None
     kinds = {k: [dataclasses.astuple(t) for t in getattr(texts, k)] for k in ("harmful", "utility", "harmless")}
@@ -167,6 +180,18 @@ def _weights_of(folder: Path) -> str:
         raise NotPresent(f"there is no adapter to start from in {str(folder)!r}: it has no {ADAPTER_WEIGHTS}")
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _check_group(config: TrainConfig) -> None:
+    if group.size() != config.processes:
+        raise ParameterError(
+            f"processes is {config.processes}, and the launcher started {group.size()}: give both the same number"
+        )
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true"):
+        raise ParameterError(
+            "the launcher asks for FSDP, which cuts the weights into shards: here base, aligned and student share one "
+            "set of weights, which the output heads read outside of it. Launch with DDP (configs/accelerate/ddp.yaml)"
+        )
 
 
 def _finished(out: Path, key: str) -> Adapter:

@@ -14,6 +14,7 @@ from torch import Tensor
 from workbench.errors import NonFiniteLoss
 from workbench.pair import ModelPair, Which
 from workbench.store import Store
+from workbench.train import group
 from workbench.train.config import ArmConfig, TrainConfig
 from workbench.train.heads import Heads
 from workbench.train.objective import Positions, Role, recovery_clip, recovery_nats, streamed_loss
@@ -116,22 +117,24 @@ class StepLoss:
         return StepLoss(self._heads, self._references, config, self._device)
 
     def counts(self, student: StudentBody, passes: Sequence[Sequence[Draw]]) -> StepCounts:
-        """Return what the passes of one optimizer step share.
+        """Return what the passes of one optimizer step share, over all processes that train together.
 
         Where there are several, the student runs over the recovery rows of all of them first, without gradients: the
         clipping level is a percentile over the whole step.
         """
-        positions = positions_of(d for draws in passes for d in draws)
+        own = positions_of(d for draws in passes for d in draws)
+        positions = dict(sum((Counter(p) for p in group.all_of(own)), Counter[str]()))
         clip: float | None = None
-        if len(passes) > 1 and positions.get("recover") and self._config.chosen.loss.clip_percentile < 100.0:
-            values = []
+        several = len(passes) * group.size() > 1
+        if several and positions.get("recover") and self._config.chosen.loss.clip_percentile < 100.0:
+            values = [torch.zeros(0)]
             with torch.no_grad():
                 for draws in passes:
                     rows = [r for d in draws for r in d.rows if r.part == "recover"]
                     if rows:
-                        own = self._positions(rows, self._hidden(student, rows))
-                        values.append(recovery_nats(self._heads, own, chunk_rows=self._config.chunk_rows))
-            clip = recovery_clip(torch.cat(values), self._config.chosen.loss)
+                        seen = self._positions(rows, self._hidden(student, rows))
+                        values.append(recovery_nats(self._heads, seen, chunk_rows=self._config.chunk_rows).cpu())
+            clip = recovery_clip(torch.cat(group.all_of(torch.cat(values))), self._config.chosen.loss)
         return StepCounts(positions=positions, clip_nats=clip)
 
     def __call__(self, student: StudentBody, draws: Sequence[Draw], counts: StepCounts, step: int) -> PassLoss:
@@ -139,8 +142,9 @@ class StepLoss:
         rows = [(d.name, r) for d in draws for r in d.rows]
         total = torch.zeros((), device=self._device)
         sums: dict[str, float] = {}
-        if not rows:
-            return PassLoss(total=total, sums=sums)
+        if not rows:  # gradients of all processes meet: none may leave the student out
+            one = torch.zeros((1, 1), dtype=torch.long, device=self._device)
+            return PassLoss(total=student(one, one[0], one[0]).sum() * 0.0, sums=sums)
         hidden = self._hidden(student, [r for _, r in rows])
         sizes = [len(r.labels) for _, r in rows]
         parts = hidden.split(sizes)

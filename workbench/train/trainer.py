@@ -22,6 +22,7 @@ from workbench.errors import NonFiniteLoss
 from workbench.files import atomic_folder
 from workbench.progress import Progress
 from workbench.records import StepRecord
+from workbench.train import group
 from workbench.train.config import TrainConfig
 from workbench.train.film import Camera
 from workbench.train.live import live_curves
@@ -45,7 +46,7 @@ def arguments(config: TrainConfig, folder: Path, device: torch.device, dtype: to
     made = TrainingArguments(
         output_dir=str(folder),
         max_steps=config.steps,
-        per_device_train_batch_size=config.micro_batch or config.batch_size,
+        per_device_train_batch_size=config.rows_in_a_pass,
         gradient_accumulation_steps=config.accumulation,
         learning_rate=how.learning_rate,
         weight_decay=how.weight_decay,
@@ -98,7 +99,6 @@ class DistilTrainer(Trainer):
         """Take the passes of one optimizer step, and what they share."""
         passes = [one for _, one in zip(range(num_batches), epoch_iterator, strict=False)]
         self._counts = self.step_loss.counts(self.student.body, [p["draws"] for p in passes])
-        self._counts = self._across_processes(self._counts)
         return passes, None
 
     get_train_dataloader, get_batch_samples = _rows_in_order, _passes_of_a_step  # the trainer's names for the two
@@ -109,20 +109,8 @@ class DistilTrainer(Trainer):
         """Return the loss of one pass, normalised over the optimizer step."""
         made = self.step_loss(model, inputs["draws"], self._counts, self.state.global_step + 1)  # type: ignore[arg-type]
         self.watcher.add(made.total.detach(), made.sums)
-        total = made.total * self.accelerator.num_processes  # gradients are averaged over the processes
-        if not total.requires_grad:  # no row of this pass is trained on
-            total = total + sum(p.sum() for p in self.student.parameters()) * 0.0
+        total = made.total * group.size()  # gradients are averaged over the processes
         return (total, None) if return_outputs else total
-
-    def _across_processes(self, counts: StepCounts) -> StepCounts:
-        if self.accelerator.num_processes == 1:
-            return counts
-        names = PARTS
-        own = torch.tensor([float(counts.positions.get(n, 0)) for n in names], device=self.args.device)
-        total = self.accelerator.reduce(own, "sum").tolist()
-        return StepCounts(
-            positions={n: int(t) for n, t in zip(names, total, strict=True) if t}, clip_nats=counts.clip_nats
-        )
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Return 0: nobody is shown a count of operations."""
@@ -136,6 +124,11 @@ class DistilTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(self.args.output_dir)
         step = self.state.global_step
+        if group.is_first():
+            self._write_checkpoint(folder, step)
+        group.wait()
+
+    def _write_checkpoint(self, folder: Path, step: int) -> None:
         with atomic_folder(folder / f"checkpoint-{step}") as partial:
             self.student.save(partial)
             self.state.save_to_json(str(partial / _STATE))
@@ -271,6 +264,8 @@ class Watcher(TrainerCallback):
         assert self.trainer is not None
         positions = self.trainer._counts.positions
         step = state.global_step
+        self._total, *sums = group.summed([self._total, *(self._sums.get(p, 0.0) for p in PARTS)])
+        self._sums = {p: s for p, s in zip(PARTS, sums, strict=True) if p in positions}
         now = time.perf_counter()
         self.history.append(
             StepRecord(
@@ -285,9 +280,11 @@ class Watcher(TrainerCallback):
         )
         self._total, self._sums, self._clock = 0.0, {}, now
         every = self._config.watch.film_every
-        if self._camera is not None and every and (step % every == 0 or step == self._config.steps):
-            self._camera.take(step)
-            self._look(step, control)
+        if every and (step % every == 0 or step == self._config.steps):
+            if self._camera is not None:
+                self._camera.take(step)
+                self._look(step, control)
+            control.should_training_stop |= any(group.all_of(self.stopped is not None))
             self._clock = time.perf_counter()
         self._progress.advance()
 
@@ -300,7 +297,6 @@ class Watcher(TrainerCallback):
                 f"{spent:.3g} nats a token, above the budget of {budget:g}"
             )
             self._progress.note(self.stopped[:1].upper() + self.stopped[1:] + ".")
-            control.should_training_stop = True
 
     def _drawn(self, step: int) -> list[Draw]:
         assert self.trainer is not None

@@ -1,0 +1,159 @@
+"""Training with two processes of this machine: the same curve, the same adapter, and what goes wrong is said."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from workbench.errors import NonFiniteLoss, ParameterError, ProcessFailed
+from workbench.experiments import TrainingDataConfig, training_texts
+from workbench.pair import ModelPair, PairConfig, load_pair
+from workbench.prompts import PromptConfig, load_prompts
+from workbench.records import Adapter
+from workbench.train import ARMS, TrainConfig, TrainingTexts, WatchSettings, distil
+from workbench.train.job import Job, train_config
+from workbench.train.student import ADAPTER_WEIGHTS
+
+
+@pytest.fixture(scope="module")
+def pair() -> ModelPair:
+    return load_pair(PairConfig(preset="embedded"))
+
+
+@pytest.fixture(scope="module")
+def texts(pair: ModelPair) -> TrainingTexts:
+    prompts = load_prompts(PromptConfig(source="embedded", split="train", limit=12))
+    return training_texts(pair, prompts, TrainingDataConfig(refusals=2, max_tokens=48))
+
+
+def config(arm: str = "augmentation", **settings: Any) -> TrainConfig:
+    watch = WatchSettings(film_every=3, checkpoint_every=2, preflight=False)
+    chosen = ARMS[arm]
+    if arm == "recovery":  # clipped, so that its level has to be agreed upon
+        chosen = replace(chosen, loss=replace(chosen.loss, clip_percentile=60.0))
+    return TrainConfig(**{"arm": chosen, "steps": 6, "batch_size": 4, "watch": watch, **settings})
+
+
+def assert_alike(alone: Adapter, together: Adapter) -> None:
+    """Compare the curves in nats; Adam makes full-sized steps of gradients near 0, so single weights differ more."""
+    for one, other in zip(alone.history, together.history, strict=True):
+        assert other.loss == pytest.approx(one.loss, rel=1e-4, abs=1e-6)
+        assert other.parts == pytest.approx(one.parts, rel=1e-4, abs=1e-6)
+        assert other.positions == one.positions
+        assert other.gradient_norm == pytest.approx(one.gradient_norm, rel=1e-2)
+    assert alone.film is not None
+    assert together.film is not None
+    torch.testing.assert_close(
+        torch.tensor(alone.film.retention), torch.tensor(together.film.retention), rtol=1e-2, atol=1e-3, equal_nan=True
+    )
+    first, second = (load_file(Path(a.path) / ADAPTER_WEIGHTS) for a in (alone, together))
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, rtol=0.05, atol=3e-3)
+
+
+@pytest.mark.timeout(600)
+def test_two_processes_train_what_one_does(pair: ModelPair, texts: TrainingTexts, tmp_path: Path) -> None:
+    alone = distil(pair, texts, config(), out=tmp_path / "alone")
+    together = distil(pair, texts, config(processes=2), out=tmp_path / "together")
+    assert_alike(alone, together)
+    assert not (tmp_path / "together.training").exists()
+    assert distil(pair, texts, config(processes=2), out=tmp_path / "alone") == alone, "how many is not what is trained"
+
+
+@pytest.mark.timeout(600)
+def test_shared_out_weights_train_the_same(pair: ModelPair, texts: TrainingTexts, tmp_path: Path) -> None:
+    watch = WatchSettings(film_every=3, checkpoint_every=2, preflight=True)
+    alone = distil(pair, texts, config(watch=watch), out=tmp_path / "alone")
+    sharded = distil(pair, texts, config(processes=2, sharded=True, watch=watch), out=tmp_path / "sharded")
+    assert_alike(alone, sharded)
+    assert alone.preflight is not None
+    assert sharded.preflight is not None
+    assert sharded.preflight.flip_rate == alone.preflight.flip_rate
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("arm", ["paper_tuned", "recovery"])
+def test_other_losses_and_small_passes_too(arm: str, pair: ModelPair, texts: TrainingTexts, tmp_path: Path) -> None:
+    alone = distil(pair, texts, config(arm), out=tmp_path / "alone")
+    together = distil(pair, texts, config(arm, processes=2, micro_batch=1), out=tmp_path / "together")
+    assert_alike(alone, together)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_dead_process_ends_all_and_the_rest_is_gone_on_with(
+    pair: ModelPair, texts: TrainingTexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = config(processes=2, steps=8)
+    monkeypatch.setenv("WORKBENCH_TEST_DIE_AT", "5")
+    killed = tmp_path / "sitecustomize.py"
+    killed.write_text(
+        "import os\n"
+        "if os.environ.get('RANK') == '1' and os.environ.get('WORKBENCH_TEST_DIE_AT'):\n"
+        "    import threading, time\n"
+        "    from pathlib import Path\n"
+        "    def watch():\n"
+        f"        while not Path({str(tmp_path / 'out.training' / 'checkpoint-4')!r}).exists():\n"
+        "            time.sleep(0.02)\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "    threading.Thread(target=watch, daemon=True).start()\n",
+        "utf-8",
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ProcessFailed, match="Checkpoints stay"):
+        distil(pair, texts, long, out=tmp_path / "out")
+    assert (tmp_path / "out.training" / "checkpoint-4").is_dir()
+    monkeypatch.delenv("WORKBENCH_TEST_DIE_AT")
+    again = distil(pair, texts, long, out=tmp_path / "out")
+    assert_alike(distil(pair, texts, config(steps=8), out=tmp_path / "alone"), again)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_an_error_of_a_process_comes_back_as_it_was(pair: ModelPair, texts: TrainingTexts, tmp_path: Path) -> None:
+    arm = ARMS["refusal_sft"]
+    wild = replace(arm, optimiser=replace(arm.optimiser, learning_rate=1e30, warmup_share=0.0))
+    with pytest.raises(NonFiniteLoss, match="at step"):
+        distil(pair, texts, replace(config(processes=2), arm=wild), out=tmp_path / "wild")
+
+
+def test_what_cannot_work_is_refused_first(pair: ModelPair, texts: TrainingTexts, tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="processes is 3; it must be a divisor of batch_size 4"):
+        config(processes=3)
+    with pytest.raises(ParameterError, match="with micro_batch 4 each"):
+        config(processes=2, micro_batch=4)
+    with pytest.raises(ParameterError, match="processes is 0"):
+        config(processes=0)
+    in_memory = dataclasses.replace(pair, config=None)
+    with pytest.raises(ParameterError, match="made in memory"):
+        distil(in_memory, texts, config(processes=2), out=tmp_path / "x")
+
+
+def test_a_launcher_that_asks_for_something_else_is_refused(
+    pair: ModelPair, texts: TrainingTexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ParameterError, match="FSDP"):
+        distil(pair, texts, config(), out=tmp_path / "x")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ParameterError, match="processes is 1, and the launcher started 2"):
+        distil(pair, texts, config(), out=tmp_path / "y")
+
+
+@pytest.mark.parametrize("arm", list(ARMS))
+def test_a_job_comes_back_as_it_was(arm: str, texts: TrainingTexts, tmp_path: Path) -> None:
+    how = config(arm, processes=2)
+    assert train_config(dataclasses.asdict(how)) == how
+    job = Job(
+        pair=PairConfig(preset="embedded"), texts=texts, config=how, out="out", store=None, start="somewhere"
+    )  # fmt: skip
+    job.save(tmp_path / "job.json")
+    assert Job.load(tmp_path / "job.json") == job

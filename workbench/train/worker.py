@@ -1,0 +1,43 @@
+"""One of the processes that train together: `python -m workbench.train.worker JOB`, under a launcher."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from workbench.files import atomic_file
+from workbench.pair import load_pair
+from workbench.store import Store
+from workbench.train import group
+from workbench.train.job import Job
+from workbench.train.launch import ERROR
+from workbench.train.loop import distil
+
+
+def main(file: Path) -> int:
+    """Do a job with the other processes; what goes wrong is written beside it. Returns an exit status."""
+    job = Job.load(file)
+    on_gpu = job.pair.device != "cpu" and torch.cuda.is_available()
+    device = f"cuda:{group.local_rank()}" if on_gpu else "cpu"
+    try:
+        PartialState(cpu=not on_gpu)  # the processes find each other
+        pair = load_pair(dataclasses.replace(job.pair, device=device))
+        store = Store(job.store)
+        distil(pair, job.texts, job.config, out=job.out, store=store, start=job.start)
+    except Exception as error:
+        with atomic_file(file.parent / ERROR) as partial:
+            partial.write_text(json.dumps({"kind": type(error).__name__, "message": str(error)}), "utf-8")
+        return 1
+    finally:
+        if torch.distributed.is_initialized() and sys.exc_info()[0] is None:
+            torch.distributed.destroy_process_group()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
