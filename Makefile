@@ -9,8 +9,9 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 USER := .venv/.installed
 DEV := .venv/.installed-dev
+DOCS := .venv/.installed-docs
 
-.PHONY: help setup demo lab voila test test-slow check format bench embedded screenshots clean
+.PHONY: help setup demo lab voila test test-slow check format bench embedded screenshots docs docs-plain clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -21,10 +22,10 @@ demo: $(USER)  ## run the first notebook on the embedded pair; prints where the 
 	@$(BIN)/python -m workbench run notebooks/01_diagnosis.ipynb --out runs/demo
 
 lab: $(USER)  ## open JupyterLab on the notebooks
-	@$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks --LabApp.news_url=None
+	@$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
-voila: $(DEV)  ## the first notebook as a page with live widgets, on this machine only (Voila; prints its address)
-	@$(BIN)/voila notebooks/01_diagnosis.ipynb --Voila.ip=127.0.0.1 --token
+voila: $(DEV)  ## notebooks 01 and 04 as pages with live widgets, on this machine only (Voila; prints their addresses)
+	@$(BIN)/python -m widgets.dashboard
 
 test: $(DEV)  ## everything that runs in minutes on two cores
 	@$(BIN)/python -m pytest -m "not slow and not gpu"
@@ -53,8 +54,14 @@ embedded: $(DEV)  ## train the embedded pair again from its seed
 screenshots: $(DEV)  ## photograph the lens in JupyterLab and the demo's report for the README (needs Chromium)
 	@$(BIN)/python -m benchmarks.screenshots
 
+docs: $(DOCS)  ## the site: runs the notebooks with small settings, builds into site/, checks every link
+	@$(BIN)/python -m docs.making
+
+docs-plain: $(DOCS)  ## the same without running the notebooks (half a minute)
+	@$(BIN)/python -m docs.making --plain
+
 clean:  ## remove what the tools cache (keeps .venv and runs)
-	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build site *.egg-info
 
 # ------------------------------------------------------------------------------------------------ the environment
 
@@ -76,4 +83,9 @@ $(USER): requirements.txt pyproject.toml | .venv/bin/python
 $(DEV): requirements-dev.txt $(USER)
 	@echo "set-up: what the tests and checks need (requirements-dev.txt)"
 	@$(PIP) install -qq -r requirements-dev.txt
+	@touch $@
+
+$(DOCS): requirements-docs.txt $(USER)
+	@echo "set-up: what the site is built with (requirements-docs.txt)"
+	@$(PIP) install -qq -r requirements-docs.txt
 	@touch $@

@@ -116,8 +116,32 @@ def training_memory(vocab: str, variant: str) -> float:
     return round(measure_memory(int(vocab), variant), 1)
 
 
+def batch_run(workers: str, warm: str) -> dict[str, float]:
+    from benchmarks.batches import batch_seconds
+
+    return batch_seconds(int(workers), warm == "warm")
+
+
+def batch_plain() -> dict[str, float]:
+    from benchmarks.batches import plain_seconds
+
+    return plain_seconds()
+
+
 _SCORING = (scoring_time, scoring_memory, scoring_growth)
-_OTHERS = (lens, dial, generation, textbook, cached, gcg_step, answers, training_time, training_memory)
+_OTHERS = (
+    lens,
+    dial,
+    generation,
+    textbook,
+    cached,
+    gcg_step,
+    answers,
+    training_time,
+    training_memory,
+    batch_run,
+    batch_plain,
+)
 PARTS: Mapping[str, Callable[..., Any]] = {f.__name__: f for f in (*_SCORING, *_OTHERS)}
 
 
@@ -197,6 +221,14 @@ def measure_training(now: dict[str, Any], keep: Callable[[], None], asked: argpa
         keep()
 
 
+def measure_batches(now: dict[str, Any], keep: Callable[[], None], asked: argparse.Namespace) -> None:
+    """Run twelve cells as a batch, by one worker and by two, cold and warm, and plainly in one process."""
+    from benchmarks.batches import measure
+
+    runs = {f"{kind} {n}": child("batch_run", n, kind) for kind in ("cold", "warm") for n in (1, 2)}
+    now.update(measure(runs["cold 1"], runs["cold 2"], runs["warm 1"], runs["warm 2"], child("batch_plain")))
+
+
 SECTIONS: Mapping[str, Callable[[dict[str, Any], Callable[[], None], argparse.Namespace], None]] = {
     "scoring": measure_scoring,
     "lens": measure_lens,
@@ -204,6 +236,7 @@ SECTIONS: Mapping[str, Callable[[dict[str, Any], Callable[[], None], argparse.Na
     "generation": measure_generation,
     "attacks": measure_attacks,
     "training": measure_training,
+    "batches": measure_batches,
 }
 
 

@@ -83,6 +83,61 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--cell-seconds", type=int, metavar="N", help="stop when one cell takes longer")
     run.set_defaults(do=_run)
 
+    batch = verbs.add_parser(
+        "batch",
+        help="run a grid of notebooks into one folder",
+        description="Run every cell of a grid file: several notebooks with fixed and varied parameters, some needing "
+        "others. Finished cells are skipped, failed ones kept; a batch that was stopped goes on where it was. The "
+        "folder holds cells/, failed/, manifest.jsonl, results.parquet (all rows) and index.html (the comparison).",
+    )
+    batch.add_argument("grid", help="path of the grid file (YAML)")
+    batch.add_argument("--out", metavar="DIR", help="the batch's folder (default: what the file says, or runs/NAME)")
+    batch.add_argument("--workers", type=int, metavar="N", help="cells at once (default: one a GPU, or one a core)")
+    batch.add_argument("--threads", type=int, metavar="N", help="threads of each worker (default: cores / workers)")
+    batch.add_argument("--warm", action="store_true", help="keep workers and their loaded pairs from cell to cell")
+    batch.add_argument("--retry", action="store_true", help="run cells again that failed before")
+    batch.add_argument("--dry-run", action="store_true", help="print the plan, expected time and memory; start nothing")
+    batch.add_argument("--executor", choices=("local", "ray"), default="local", help="where cells run (default: local)")
+    batch.add_argument("--address", metavar="ADDRESS", help="of the Ray cluster (default: one on this machine)")
+    batch.set_defaults(do=_batch)
+
+    compare = verbs.add_parser(
+        "compare",
+        help="show what changed between two runs",
+        description="Print which settings, versions and numbers differ between two run folders, each number with its "
+        "interval; --out writes the same as a page, with the texts that differ through the lens.",
+    )
+    compare.add_argument("first", metavar="RUN", help="folder of a run")
+    compare.add_argument("second", metavar="RUN", help="folder of the run that it is compared with")
+    compare.add_argument("--out", metavar="FILE", help="also write an HTML page")
+    compare.add_argument("--lines", type=int, default=25, metavar="N", help="numbers to print at most (default: 25)")
+    compare.add_argument(
+        "--harmful-text",
+        choices=("auto", "show", "blur", "redact"),
+        default="auto",
+        help="on the page; auto shows the made-up world and withholds the rest (default)",
+    )
+    compare.set_defaults(do=_compare)
+
+    cache = verbs.add_parser("cache", help="list what is stored on this machine, or clear it")
+    cache.add_argument("--all", dest="every", action="store_true", help="one line for every single thing")
+    cache.set_defaults(do=_list_cache)
+    ways = cache.add_subparsers(metavar="ACTION")
+    clearing = ways.add_parser(
+        "clear",
+        help="remove stored things by kind, name or age",
+        description="Remove what matches every option given, after asking. What has changed within ten minutes, is "
+        "open in a process, or is a training that is not finished and younger than a day, stays.",
+    )
+    clearing.add_argument("--kind", dest="kinds", action="append", default=[], help="such as store; may be repeated")
+    clearing.add_argument(
+        "--name", dest="names", action="append", default=[], metavar="PATTERN", help="such as 'recovery-*'; likewise"
+    )
+    clearing.add_argument("--older-than", metavar="AGE", help="unchanged for that long: 30m, 12h, 7d, 2w")
+    clearing.add_argument("--everything", action="store_true", help="where nothing narrower is asked for")
+    clearing.add_argument("--yes", action="store_true", help="do not ask")
+    clearing.set_defaults(do=_clear_cache)
+
     judge = verbs.add_parser("judge", help="judge texts: measure a judge against people's labels")
     tasks = judge.add_subparsers(metavar="ACTION", required=True)
     calibrate = tasks.add_parser(
@@ -115,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
         "--aligned", metavar="MODEL", help="aligned model, likewise; left out where it is base + adapter"
     )
     merge.set_defaults(do=_merge)
-    for verb in (pairs, fetch, run, judge, calibrate, merge):
+    for verb in (pairs, fetch, run, batch, compare, cache, clearing, judge, calibrate, merge):
         verb.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
 
@@ -149,7 +204,7 @@ def _list_pairs(asked: argparse.Namespace) -> int:
         size = "" if row.parameters is None else f"{_short(2 * models * row.parameters)}B"
         return (
             row.name,
-            f"{models} x {each}",
+            f"{models} x {each}" + (" + adapter" if row.adapted else ""),
             size,
             row.licence,
             "gated" if row.gated else "open",
@@ -204,6 +259,69 @@ def _run(asked: argparse.Namespace) -> int:
     ):
         if path is not None:
             print(f"{what + ':':<20}{path}")
+    return 0
+
+
+def _batch(asked: argparse.Namespace) -> int:
+    from workbench.batch import BatchConfig, dry_run, run_batch
+
+    config = BatchConfig(
+        grid=asked.grid,
+        out=asked.out,
+        workers=asked.workers,
+        threads=asked.threads,
+        executor=asked.executor,
+        address=asked.address,
+        warm=asked.warm,
+        retry=asked.retry,
+    )
+    if asked.dry_run:
+        print(dry_run(config))
+        return 0
+    made = run_batch(config)
+    print(f"{'cells:':<20}{made.done} done ({made.skipped} before), {made.failed} failed, {made.blocked} blocked")
+    print(f"{'comparison:':<20}{made.page}\n{'results:':<20}{made.results}")
+    if made.failed:
+        print("run again with --retry to try the failed cells once more", file=sys.stderr)
+    return 1 if made.failed or made.blocked else 0
+
+
+def _compare(asked: argparse.Namespace) -> int:
+    from workbench.changes.differences import compare_runs
+    from workbench.changes.page import terminal_text, write_comparison
+
+    compared = compare_runs(asked.first, asked.second)
+    print(terminal_text(compared, lines=asked.lines))
+    if asked.out is not None:
+        print(f"\npage    {write_comparison(compared, asked.out, harmful_text=asked.harmful_text)}")
+    return 0
+
+
+def _list_cache(asked: argparse.Namespace) -> int:
+    from workbench.cache import cached, listing
+
+    print(listing(cached(), every=asked.every))
+    return 0
+
+
+def _clear_cache(asked: argparse.Namespace) -> int:
+    from workbench.cache import cached, chosen, clear, listing, said_size
+
+    if not (asked.kinds or asked.names or asked.older_than or asked.everything):
+        raise ParameterError("clear what? Give --kind, --name or --older-than (see `workbench cache`), or --everything")
+    items = chosen(cached(), kinds=asked.kinds, names=asked.names, older_than=asked.older_than)
+    if not items:
+        print("nothing in the cache matches")
+        return 0
+    print(listing(items, every=asked.every))
+    if not asked.yes:
+        if not sys.stdin.isatty():
+            raise ParameterError(f"nothing was removed: say --yes to remove {len(items)} things without being asked")
+        if input(f"Remove these {len(items)}? [y/N] ").strip().lower() not in ("y", "yes"):
+            print("nothing was removed")
+            return 0
+    freed, left = clear(items)
+    print("\n".join([*left, f"removed {len(items) - len(left)} of {len(items)}: {said_size(freed)} free"]))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any
 
 from workbench import errors
 from workbench.errors import NotebookFailed, WorkbenchError
+from workbench.files import atomic_file
 from workbench.parameters import import_papermill, read_notebook
 
 Say = Callable[[str], None]
@@ -32,11 +34,13 @@ def execute(
     say: Say,
     start_seconds: int = 120,
     cell_seconds: int | None = None,
+    kept: Kept | None = None,
 ) -> None:
     """Execute a notebook with parameters and write it, with its outputs, to `executed`.
 
-    The kernel is this very Python and works in the caller's folder. Raises NotebookFailed when a cell raises or takes
-    over `cell_seconds`, or its kernel dies; `executed` then holds the notebook as far as it ran.
+    The kernel is this very Python and works in the caller's folder; it is one of its own, or `kept`. Raises
+    NotebookFailed when a cell raises or takes over `cell_seconds`, or its kernel dies; `executed` then holds the
+    notebook as far as it ran.
     """
     papermill = import_papermill()
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -45,11 +49,13 @@ def execute(
     from traitlets.config import Config
 
     cells = _Cells(source, say)
-    scratch = Path(tempfile.mkdtemp(prefix="workbench-"))  # unique: sockets under the default name collide
+    # a unique folder: sockets under the default name collide
+    scratch = Path(tempfile.mkdtemp(prefix="workbench-")) if kept is None else kept.folder
     transport = {"transport": "ipc", "ip": str(scratch / "k")} if hasattr(socket, "AF_UNIX") else {}
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else each kernel prints a debugger's warning
-    papermill_engines.register("workbench", _engine(cells, scratch / "stderr"))
+    papermill_engines.register("workbench", _engine(cells, scratch / "stderr", kept))
     started = time.perf_counter()
+    ended = False
     try:
         papermill.execute_notebook(
             str(source),
@@ -62,6 +68,7 @@ def execute(
             startup_timeout=start_seconds,
             config=Config({"KernelManager": transport}),
         )
+        ended = True
     except PapermillExecutionError as error:
         raise NotebookFailed(_what_it_said(source, cells, error.ename, error.evalue)) from error
     except CellTimeoutError as error:
@@ -73,8 +80,42 @@ def execute(
     except RuntimeError as error:
         raise NotebookFailed(f"{source} did not run: {error}") from error
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if kept is None:
+            shutil.rmtree(scratch, ignore_errors=True)
+        elif not ended:
+            kept.stop()
     say(f"ran {cells.total} cells in {time.perf_counter() - started:.1f} s")
+
+
+class Kept:
+    """Keep one kernel from notebook to notebook; after one that failed, or where it has died, the next gets a new one.
+
+    `before` is code that runs in it before each notebook; it has to leave no name of an earlier notebook behind.
+    """
+
+    def __init__(self, before: str) -> None:
+        self.before = before
+        self.folder = Path(tempfile.mkdtemp(prefix="workbench-"))
+        self._former: Any = None
+
+    def lend(self, client: Any) -> None:
+        """Give a notebook's client the kernel of the one before, where that still lives."""
+        from jupyter_core.utils import run_sync
+
+        former, self._former = self._former, client
+        if former is not None and run_sync(former.km.is_alive)():
+            client.km, client.kc = former.km, former.kc
+
+    def stop(self) -> None:
+        """Stop the kernel; the next notebook gets a new one."""
+        if self._former is not None and self._former.km is not None:
+            self._former._cleanup_kernel()
+        self._former = None
+
+    def close(self) -> None:
+        """Stop the kernel for good."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class _Cells:
@@ -116,10 +157,11 @@ class _Cells:
                 self.say(f"    {content['data'].get('text/plain', '')}")
 
 
-def _engine(cells: _Cells, stderr: Path) -> type:
+def _engine(cells: _Cells, stderr: Path, kept: Kept | None) -> type:
     """Return a papermill engine that reports to `cells` and starts this Python, whatever kernels are installed.
 
-    What the kernel's process itself (not a cell) writes goes to the file `stderr`.
+    A kernel that is `kept` is taken from there and left there. What the kernel's process itself (not a cell) writes
+    goes to the file `stderr`.
     """
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -139,6 +181,12 @@ def _engine(cells: _Cells, stderr: Path) -> type:
 
         def papermill_execute_cells(self) -> None:
             try:
+                if kept is not None:
+                    said = self.wait_for_reply(self.kc.execute(kept.before, silent=True, store_history=False))[
+                        "content"
+                    ]
+                    if said["status"] != "ok":
+                        raise RuntimeError(f"its kernel could not be made fresh: {said.get('evalue', said['status'])}")
                 super().papermill_execute_cells()
             except KeyboardInterrupt:
                 logging.getLogger("asyncio").disabled = True  # it would tell of every task that was left behind
@@ -158,10 +206,19 @@ def _engine(cells: _Cells, stderr: Path) -> type:
                 startup_timeout=startup_timeout,
                 config=config,
             )
-            with stderr.open("wb") as log:
-                return client.execute(stdout=log, stderr=log)
+            nb_man.save = lambda **changed: _save(nb_man)
+            if kept is not None:
+                kept.lend(client)
+            with stderr.open("ab") as log:
+                return client.execute(stdout=log, stderr=log, cleanup_kc=kept is None)
 
     return CellEngine
+
+
+def _save(manager: Any) -> None:
+    """Write the notebook as far as it ran: papermill asks for it twice a cell, and its own way takes long over many."""
+    with atomic_file(manager.output_path) as partial:
+        partial.write_text(json.dumps(manager.nb), "utf-8")
 
 
 def _what_it_said(source: Path, cells: _Cells, name: str, said: str) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 
 from workbench.errors import NotebookFailed, ParameterError
 from workbench.files import storage_errors
-from workbench.kernel import Say, execute
+from workbench.kernel import Kept, Say, execute
 from workbench.parameters import declared_parameters, resolve_parameters
 from workbench.provenance import Stopwatch
 
@@ -31,7 +31,8 @@ class RunConfig:
     """Say which notebook runs, with which parameters, into which folder.
 
     `smoke` takes the small settings from the notebook's metadata; `parameters` overrides them. `cell_seconds` limits
-    one cell (None: no limit), `start_seconds` the kernel's start.
+    one cell (None: no limit), `start_seconds` the kernel's start. `page`: also write the executed notebook as a page;
+    None: only where the notebook writes no report.html of its own.
     """
 
     notebook: str | Path
@@ -40,21 +41,22 @@ class RunConfig:
     smoke: bool = False
     cell_seconds: int | None = None
     start_seconds: int = 120
+    page: bool | None = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunPaths:
-    """Name what a run left: its folder, the executed notebook, its HTML; results and report where there are any."""
+    """Name what a run left: its folder, the executed notebook; its page, results and report where there are any."""
 
     folder: Path
     notebook: Path
-    html: Path
+    html: Path | None
     results: Path | None
     report: Path | None
 
 
-def run_notebook(config: RunConfig, *, say: Say | None = None) -> RunPaths:
-    """Run a notebook in a kernel of its own and return the paths of what it made.
+def run_notebook(config: RunConfig, *, say: Say | None = None, kept: Kept | None = None) -> RunPaths:
+    """Run a notebook in a kernel of its own, or in one that is kept, and return the paths of what it made.
 
     A notebook that declares the parameter `out` is given the folder to write into and must leave `results.json` there.
     Relative paths are relative to the caller's working directory. `say` takes a line whenever a cell starts.
@@ -81,6 +83,7 @@ def run_notebook(config: RunConfig, *, say: Say | None = None) -> RunPaths:
                 say=say or (lambda line: None),
                 start_seconds=config.start_seconds,
                 cell_seconds=config.cell_seconds,
+                kept=kept,
             )
             _check_results(partial, source, required=takes_out)
         except NotebookFailed as error:
@@ -88,7 +91,8 @@ def run_notebook(config: RunConfig, *, say: Say | None = None) -> RunPaths:
             left = f" (as far as it ran: {failed / executed.name})" if (failed / executed.name).exists() else ""
             raise NotebookFailed(f"{error}{left}") from error.__cause__
         _strip_widgets(executed)
-        (partial / f"{source.stem}.html").write_text(notebook_html(executed), "utf-8")
+        if config.page or (config.page is None and not (partial / "report.html").exists()):
+            (partial / f"{source.stem}.html").write_text(notebook_html(executed), "utf-8")
         if not (partial / "run.json").exists():
             record = dataclasses.asdict(watch.record(resolved={"parameters": parameters}))
             (partial / "run.json").write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", "utf-8")
@@ -97,7 +101,7 @@ def run_notebook(config: RunConfig, *, say: Say | None = None) -> RunPaths:
     return RunPaths(
         folder=out,
         notebook=out / f"{source.stem}.ipynb",
-        html=out / f"{source.stem}.html",
+        html=_if_there(out / f"{source.stem}.html"),
         results=_if_there(out / "results.json"),
         report=_if_there(out / "report.html"),
     )

@@ -1,0 +1,1 @@
+"""How the site is made: what is generated (notebooks, reference), mathematics, and the check of every link."""

@@ -1,0 +1,199 @@
+"""How much memory each preset needs: weights, scoring and training, from the models' shapes; see `rows`.
+
+`python -m docs.making.memory` prints the table; `--write` puts it into docs/how-to/memory.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+from workbench.presets import PRESETS
+
+PAGE = Path(__file__).resolve().parents[1] / "how-to" / "memory.md"
+MARKS = ("<!-- table -->", "<!-- end of table -->")
+
+Norms = Literal["plain", "bias", "qk", "gemma", "olmo"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """Hold what decides a decoder's size, from its published config. `extra` is what it has beside the plain layers."""
+
+    hidden: int
+    layers: int
+    inner: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    vocab: int
+    tied: bool
+    extra: Norms = "plain"
+
+    @property
+    def linear(self) -> tuple[tuple[int, int], ...]:
+        """Return (in, out) of a layer's linear maps: query, key, value, output, gate, up, down."""
+        q, kv = self.heads * self.head_width, self.kv_heads * self.head_width
+        h, i = self.hidden, self.inner
+        return ((h, q), (h, kv), (h, kv), (q, h), (h, i), (h, i), (i, h))
+
+    @property
+    def in_layers(self) -> int:
+        """Return the parameters of all linear maps inside the layers: what 8-bit and 4-bit loading shrinks."""
+        return self.layers * sum(a * b for a, b in self.linear)
+
+    @property
+    def parameters(self) -> int:
+        """Return all parameters; a test holds this against the preset's own count, so a wrong shape is found."""
+        q, kv = self.heads * self.head_width, self.kv_heads * self.head_width
+        beside: Mapping[Norms, int] = {
+            "plain": 0,
+            "bias": q + 2 * kv,
+            "qk": 2 * self.head_width,
+            "gemma": 2 * self.hidden + 2 * self.head_width,
+            "olmo": q + kv,
+        }
+        tables = self.vocab * self.hidden * (1 if self.tied else 2)
+        return tables + self.in_layers + self.layers * (2 * self.hidden + beside[self.extra]) + self.hidden
+
+    def adapter(self, rank: int) -> int:
+        """Return the numbers of a LoRA adapter on all linear maps of the layers."""
+        return self.layers * rank * sum(a + b for a, b in self.linear)
+
+
+def _shape(sizes: str, *, tied: bool, extra: Norms = "plain") -> Shape:
+    hidden, layers, inner, heads, kv, width, vocab = map(int, sizes.split())
+    return Shape(
+        hidden=hidden,
+        layers=layers,
+        inner=inner,
+        heads=heads,
+        kv_heads=kv,
+        head_width=width,
+        vocab=vocab,
+        tied=tied,
+        extra=extra,
+    )
+
+
+SHAPES: Mapping[str, Shape] = {
+    "smollm2": _shape("576 30 1536 9 3 64 49152", tied=True),
+    "smollm2-135m": _shape("576 30 1536 9 3 64 49152", tied=True),
+    "smollm2-360m": _shape("960 32 2560 15 5 64 49152", tied=True),
+    "smollm2-1.7b": _shape("2048 24 8192 32 32 64 49152", tied=True),
+    "qwen2.5-0.5b": _shape("896 24 4864 14 2 64 151936", tied=True, extra="bias"),
+    "qwen2.5-1.5b": _shape("1536 28 8960 12 2 128 151936", tied=True, extra="bias"),
+    "qwen2.5-7b": _shape("3584 28 18944 28 4 128 152064", tied=False, extra="bias"),
+    "qwen3-0.6b": _shape("1024 28 3072 16 8 128 151936", tied=True, extra="qk"),
+    "qwen3-8b": _shape("4096 36 12288 32 8 128 151936", tied=False, extra="qk"),
+    "llama-2-7b": _shape("4096 32 11008 32 32 128 32000", tied=False),
+    "llama-3.1-8b": _shape("4096 32 14336 32 8 128 128256", tied=False),
+    "llama-3.2-1b": _shape("2048 16 8192 32 8 64 128256", tied=True),
+    "gemma-3-1b": _shape("1152 26 6912 4 1 256 262144", tied=True, extra="gemma"),
+    "olmo-2-1b": _shape("2048 16 8192 16 16 128 100352", tied=False, extra="olmo"),
+}
+"""hidden, layers, inner, heads, key-value heads, head width, vocabulary."""
+
+BYTES = {"float32": (4.0, 4), "bfloat16": (2.0, 2), "8-bit": (1.0, 2), "4-bit": (0.5 + 4 / 64, 2)}
+"""A weight inside the layers, in bytes (4-bit: half a byte and a float32 scale for each 64), and everything else."""
+
+TOKENS = 192
+ROWS = 8
+
+
+def weights_mib(shape: Shape, kind: str, *, models: int) -> float:
+    """Return the weights of so many models, MiB. Tables, head and norms are never in fewer than 16 bits."""
+    inside, beside = BYTES[kind]
+    return models * (shape.in_layers * inside + (shape.parameters - shape.in_layers) * beside) / 2**20
+
+
+def scoring_mib(shape: Shape, kind: str, *, models: int) -> float:
+    """Return what scoring 8 responses of 192 tokens needs on a GPU, MiB: weights, one body's activations, buffers."""
+    from workbench.scoring import BUFFER_MIB
+
+    wide = BYTES[kind][1]
+    activations = ROWS * TOKENS * (6 * shape.hidden + 3 * shape.inner) * wide / 2**20
+    return weights_mib(shape, kind, models=models) + activations + BUFFER_MIB["cuda"]
+
+
+def training_mib(shape: Shape, kind: str, *, models: int) -> float:
+    """Return what the arm `recovery` needs on a GPU, MiB: the weights and the pre-flight's own estimate beside them.
+
+    Rows of 192 tokens, 8 at a time, LoRA of rank 32 on all linear layers.
+    """
+    import torch
+
+    from workbench.train import TrainConfig
+    from workbench.train.preflight import memory_mib
+
+    config = TrainConfig(arm="recovery", max_tokens=TOKENS, batch_size=ROWS)
+    body = SimpleNamespace(intermediate_size=shape.inner, hidden_size=shape.hidden, num_hidden_layers=shape.layers)
+    dtype = torch.float32 if kind == "float32" else torch.bfloat16
+    text = SimpleNamespace(aligned=(0,) * TOKENS, response=())
+    texts: Any = SimpleNamespace(harmful=(text,), utility=(), harmless=())
+    pair: Any = _LikeAPair(body, dtype)
+    trained = shape.adapter(config.chosen.lora.rank)
+    return weights_mib(shape, kind, models=models) + memory_mib(pair, trained, texts, config)
+
+
+class _LikeAPair:
+    """What the pre-flight asks of a pair: its body's sizes, data type and device. No weights."""
+
+    def __init__(self, body: Any, dtype: Any) -> None:
+        self._body, self.dtype, self.device = body, dtype, SimpleNamespace(type="cuda")
+
+    @contextlib.contextmanager
+    def model(self, which: str) -> Iterator[Any]:
+        yield SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: self._body))
+
+
+def rows(of: Callable[..., float]) -> list[list[str]]:
+    """Return a table's rows: name, parameters, head width, then GiB by data type."""
+    made = []
+    for preset in PRESETS:
+        if preset.kind == "embedded" or preset.adapter is not None:
+            continue
+        shape, models = SHAPES[preset.name], 2 if preset.aligned else 1
+        sizes = [f"{of(shape, kind, models=models) / 1024:.1f}" for kind in BYTES]
+        count = f"{models} x {shape.parameters / 1e9:.2f}"
+        made.append([f"`{preset.name}`", count, f"{shape.vocab:,}", *sizes])
+    return made
+
+
+def table() -> str:
+    """Return both tables as Markdown."""
+    return "\n\n".join(
+        f"## {title}, GiB\n\n{_markdown(rows(of))}"
+        for title, of in (("Scoring", scoring_mib), ("Training", training_mib))
+    )
+
+
+def _markdown(lines: list[list[str]]) -> str:
+    heads = ["pair", "10⁹ parameters", "head width", *BYTES]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (heads, ["---", *["---:"] * (len(heads) - 1)], *lines))
+
+
+def with_table(page: str) -> str:
+    """Return a page with the table between its two marks."""
+    start, end = map(re.escape, MARKS)
+    return re.sub(f"{start}.*{end}", lambda _: f"{MARKS[0]}\n\n{table()}\n\n{MARKS[1]}", page, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Print the table, or write it into its page."""
+    parser = argparse.ArgumentParser(prog="python -m docs.making.memory", description="The memory planner's table.")
+    parser.add_argument("--write", action="store_true", help=f"write it into {PAGE.name}")
+    if parser.parse_args().write:
+        PAGE.write_text(with_table(PAGE.read_text("utf-8")), "utf-8")
+    else:
+        print(table())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,643 @@
+"""Batches: a grid is checked whole before it starts, what is finished stays finished, whoever is killed."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+
+from tests.small_notebook import write_notebook
+from workbench import __main__ as cli
+from workbench.batch import BatchConfig, BatchPaths, Plan, dry_run, plan_of, read_grid, run_batch
+from workbench.batch.devices import check_demands, visible_gpus
+from workbench.batch.executor import Job
+from workbench.batch.local import LocalPool
+from workbench.batch.manifest import Lease, Manifest
+from workbench.errors import NotPresent, ParameterError, UnknownName, WorkbenchError
+
+PARAMETERS = """\
+from typing import Optional
+number: int = 3  # a number
+word: str = "a"  # a word
+numbers: list[int] = [1]  # some numbers
+place: Optional[str] = None  # a folder or file
+out: str = "runs/small"  # the folder to write into"""
+
+ADD = """\
+import json, os
+from pathlib import Path
+rows = [{"name": "sum", "condition": "harmful", "position": None, "value": number + 1.0, "low": 0.5, "high": 9.5,
+         "n": 4, "unit": "nats"}, {"name": "sum", "condition": "harmful", "position": 1, "value": 0.0}]
+with open("ran.txt", "a") as ran:
+    ran.write(f"{word}{number} {os.environ.get('CUDA_VISIBLE_DEVICES')} {os.getpid()}\\n")
+Path(out, "made").mkdir()
+Path(out, "made", "number.txt").write_text(str(number))
+Path(out, "results.json").write_text(json.dumps({"rows": rows}))"""
+"""Compute a sum, leave a folder for later stages, and a line for each time that the cell has really run."""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    write_notebook(tmp_path / "add.ipynb", ADD, parameters=PARAMETERS, smoke={"number": 7})
+    return tmp_path
+
+
+def grid(text: str) -> Plan:
+    Path("grid.yaml").write_text(text, "utf-8")
+    return plan_of(read_grid("grid.yaml"))
+
+
+def batch(text: str, **config: Any) -> tuple[BatchPaths, str]:
+    Path("grid.yaml").write_text(text, "utf-8")
+    said = io.StringIO()
+    return run_batch(BatchConfig(grid="grid.yaml", out="out", **{"workers": 1, "threads": 1, **config}), stream=said), (
+        said.getvalue()
+    )
+
+
+def ran() -> list[str]:
+    """Return which cells have really run, in order."""
+    path = Path("ran.txt")
+    return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def manifest() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path("out/manifest.jsonl").read_text().splitlines()]
+
+
+# --------------------------------------------------------------------------------------------------------- the plan
+
+
+def test_a_stage_has_a_cell_for_each_combination() -> None:
+    plan = grid(
+        "stages: {add: {notebook: add.ipynb, parameters: {word: b}, grid: {number: [1, 2], numbers: [[1], []]}}}"
+    )
+    assert [dict(c.parameters) for c in plan.cells] == [
+        {"word": "b", "number": 1, "numbers": [1]},
+        {"word": "b", "number": 1, "numbers": []},
+        {"word": "b", "number": 2, "numbers": [1]},
+        {"word": "b", "number": 2, "numbers": []},
+    ]
+    assert plan.out == Path("runs/grid")
+    assert [dict(c.axes) for c in plan.cells][1] == {"number": 1, "numbers": []}
+
+
+def test_listed_cells_and_smoke_settings() -> None:
+    plan = grid("{smoke: true, stages: {add: {notebook: add.ipynb, cells: [{word: x}, {word: y, number: '4'}]}}}")
+    assert [dict(c.parameters) for c in plan.cells] == [{"number": 7, "word": "x"}, {"number": 4, "word": "y"}]
+    same = grid("{smoke: true, stages: {add: {notebook: add.ipynb, list: [{word: x}, {word: y, number: 4}]}}}")
+    assert [c.key for c in same.cells] == [c.key for c in plan.cells], "'4' and 4 are the same whole number"
+
+
+CHAIN = """
+stages:
+  last:
+    notebook: add.ipynb
+    needs: [second]
+    parameters: {place: "${first.out}/made", numbers: ["${second.number}", "${first.number}"]}
+  second:
+    notebook: add.ipynb
+    needs: [first]
+    inherit: [word]
+    grid: {number: [10, 20]}
+  first:
+    notebook: add.ipynb
+    grid: {word: [p, q]}
+"""
+
+
+def test_a_later_stage_follows_each_cell_that_it_needs_and_refers_to_it() -> None:
+    plan = grid(CHAIN)
+    assert [c.stage for c in plan.cells] == ["first"] * 2 + ["second"] * 4 + ["last"] * 4
+    first, second, last = plan.cells[0], plan.cells[2], plan.cells[6]
+    assert second.needs == (first.key,)
+    assert last.needs == (second.key,)
+    assert dict(last.parameters) == {
+        "word": "p",
+        "number": 10,
+        "place": f"runs/grid/cells/{first.name}/made",
+        "numbers": [10, 3],
+    }
+    assert last.inputs == (f"runs/grid/cells/{first.name}/made",)
+    assert last.said() == "word=p, number=10"
+    assert [c.name for c in plan.after(plan.cells[1])] == [c.name for c in plan.cells if c.axes["word"] == "q"][1:]
+
+
+def test_cells_of_two_stages_go_together_where_the_values_that_they_share_are_equal() -> None:
+    both = "{notebook: add.ipynb, grid: {number: [1, 2]}}"
+    plan = grid(f"stages: {{a: {both}, b: {both}, c: {{notebook: add.ipynb, needs: [a, b]}}}}")
+    joined = [c for c in plan.cells if c.stage == "c"]
+    assert [c.parameters["number"] for c in joined] == [1, 2]
+    assert [[plan.by_key[n].axes["number"] for n in c.needs] for c in joined] == [[1, 1], [2, 2]]
+
+
+def test_a_key_changes_with_code_parameters_files_and_what_is_needed_and_with_nothing_else(tmp_path: Path) -> None:
+    text = CHAIN.replace("grid: {word", "parameters: {place: adapter}\n    grid: {word")
+    Path("adapter").mkdir()
+    Path("adapter/weights").write_text("one")
+    before = [c.key for c in grid(text).cells]
+    moved = [c.key for c in plan_of(read_grid("grid.yaml"), "elsewhere").cells]
+    assert moved == before
+    write_notebook(tmp_path / "add.ipynb", "# Words change nothing", ADD, parameters=PARAMETERS)
+    assert [c.key for c in grid(f"title: T\nseconds: 9{text}").cells] == before
+    Path("adapter/weights").write_text("two")
+    after = [c.key for c in grid(text).cells]
+    assert not set(after) & set(before), "every cell stands on what the first one read"
+    write_notebook(tmp_path / "add.ipynb", ADD + "\n1", parameters=PARAMETERS)
+    assert not {c.key for c in grid(text).cells} & set(after)
+
+
+ONE = "stages: {add: {notebook: add.ipynb, %s}}"
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "says"),
+    [
+        ("", ParameterError, "holds nothing; it must map names to values"),
+        ("stages: [", ParameterError, "is not YAML"),
+        ("stages: {}", ParameterError, "has no stages"),
+        ("stagse: {a: {}}", UnknownName, "unknown key 'stagse': did you mean 'stages'?"),
+        ("stages: {Add me: {}}", ParameterError, "lower-case letters, digits, - and _, not 'Add me'"),
+        ("stages: {a: {}, a: {}}", ParameterError, "line 1: 'a' stands there twice"),
+        (ONE % "girds: {}", UnknownName, "stage 'add' has an unknown key 'girds': did you mean 'grid'?"),
+        ("stages: {a: {notebook: ad.ipynb}}", NotPresent, "no notebook at 'ad.ipynb'.*did you mean 'add.ipynb'?"),
+        (ONE % "parameters: {numbr: 1}", UnknownName, "add.ipynb has no parameter 'numbr': did you mean 'number'?"),
+        (ONE % "grid: {numbr: [1]}", UnknownName, "add.ipynb has no parameter 'numbr': did you mean 'number'?"),
+        (ONE % "grid: {number: [1, two]}", ParameterError, "with number='two': parameter 'number' .* a whole number"),
+        (ONE % "parameters: {word: false}", ParameterError, "parameter 'word' .* takes text, not False"),
+        (ONE % "grid: {number: 1}", ParameterError, r"takes a list of values for 'number', not 1: write \[1\]"),
+        (ONE % "grid: {number: []}", ParameterError, "no value for 'number', so the stage has no cells"),
+        (ONE % "cells: []", ParameterError, "has no cells: `cells` is an empty list"),
+        (ONE % "cells: [1]", ParameterError, "a list of mappings, one a cell"),
+        (ONE % "grid: {number: [1, 1]}", ParameterError, "the same cell twice: number=1"),
+        (ONE % "grid: {number: [1, '1']}", ParameterError, "has a cell twice: number=1 is equal once"),
+        (ONE % "parameters: {number: 1}, grid: {number: [2]}", ParameterError, "sets 'number' both"),
+        (ONE % "cells: [{number: 1}], grid: {number: [2]}", ParameterError, "'number' both in `cells` and in `grid`"),
+        (ONE % "parameters: {out: x}", ParameterError, "sets `out`: the batch gives each cell a folder"),
+        (ONE % "needs: [sub]", UnknownName, "needs 'sub', and there is no such stage: did you mean|known: add"),
+        (ONE % "needs: [add]", ParameterError, "need each other in a circle: add needs add"),
+        (ONE % "seconds: 0", ParameterError, "seconds takes a positive number of seconds, not 0"),
+        (ONE % "memory_gb: much", ParameterError, "memory_gb takes a positive number of gigabytes, not 'much'"),
+        (ONE % "gpus: 1.5", ParameterError, r"a share below 1 \(0.5\) or a whole number of GPUs, not 1.5"),
+        (ONE % "smoke: 'yes'", ParameterError, "smoke takes true or false, not 'yes'"),
+        (ONE % "parameters: {word: '${add.out}'}", ParameterError, "a stage that it does not need: add 'add'"),
+        (ONE % "parameters: {word: '${sub.out}'}", UnknownName, "names no stage: known: add"),
+        (ONE % "parameters: {word: '${add}'}", ParameterError, r"not a reference: write \$\{STAGE.out\}"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_file_is_named_before_anything_starts(text: str, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says) as caught:
+        grid(text)
+    assert isinstance(caught.value, WorkbenchError)
+
+
+TWO = "stages: {a: {notebook: add.ipynb, grid: {number: [1, 2]}}, b: {notebook: add.ipynb, needs: [a], %s}}"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (TWO % "parameters: {word: '${a.wrd}'}", "'a' has no parameter 'wrd': did you mean 'word'?"),
+        (TWO % "inherit: [numbr]", "inherits 'numbr', which no stage that it needs varies: did you mean 'number'?"),
+        ("stages: {a: {notebook: add.ipynb, needs: [b]}, b: {notebook: add.ipynb, needs: [c]}, "
+         "c: {notebook: add.ipynb, needs: [a]}}", "in a circle: "),
+    ],
+)  # fmt: skip
+def test_so_is_one_between_stages(text: str, says: str) -> None:
+    with pytest.raises(WorkbenchError, match=says):
+        grid(text)
+
+
+def test_a_grid_file_that_is_not_there() -> None:
+    with pytest.raises(NotPresent, match=r"no grid file at 'none\.yaml'"):
+        read_grid("none.yaml")
+
+
+def test_two_stages_that_agree_on_nothing_leave_no_cells() -> None:
+    with pytest.raises(ParameterError, match="stage 'c' has no cells: no cells of 'a' and 'b' agree"):
+        grid(
+            "stages: {a: {notebook: add.ipynb, grid: {number: [1]}}, b: {notebook: add.ipynb, grid: {number: [2]}}, "
+            "c: {notebook: add.ipynb, needs: [a, b]}}"
+        )
+
+
+# ------------------------------------------------------------------------------------------------------- the machine
+
+
+def test_visible_gpus_are_those_that_the_variable_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, names in (("0,3", ("0", "3")), ("", ()), ("-1", ()), (" 2 ,GPU-8f", ("2", "GPU-8f")), ("1,-1,0", ("1",))):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", text)
+        assert visible_gpus() == names
+
+
+def test_more_gpus_or_memory_than_there_are_is_said_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    Path("grid.yaml").write_text(ONE % "gpus: 2")
+    with pytest.raises(ParameterError, match="stage 'add' asks for 2 GPUs a cell, and this machine has 1"):
+        run_batch(BatchConfig(grid="grid.yaml", out="out"))
+    assert not Path("out").exists()
+    plan = grid(ONE % "memory_gb: 8")
+    with pytest.raises(ParameterError, match=r"allows each cell 8 GB, and this machine has 4\.0 GB"):
+        check_demands(plan, gpus=0, most_gb=4.0, where="this machine has")
+
+
+def job(gpus: float, key: str = "k") -> Job:
+    return Job(key=key, name="n", notebook="x", out="o", parameters={}, cwd=".", gpus=gpus)
+
+
+def test_gpus_are_given_out_whole_in_shares_and_several_at_once() -> None:
+    pool = LocalPool(workers=9, gpus=("0", "3", "5"))
+    assert pool._gpus_for(0.0) == ()
+    assert pool._gpus_for(2.0) == ("0", "3")
+    pool._free["3"] = 0.5
+    assert pool._gpus_for(0.5) == ("3",), "a share goes where the least is left"
+    assert pool._gpus_for(0.75) == ("0",)
+    assert pool._gpus_for(2.0) == ("0", "5")
+    assert pool._gpus_for(3.0) is None
+    assert not pool.fits(job(3.0))
+
+
+# --------------------------------------------------------------------------------------------------- the manifest
+
+
+def test_a_torn_line_is_left_alone_and_the_next_stands_on_its_own() -> None:
+    first = Manifest("out")
+    first.append({"key": "a", "status": "ok"})
+    with first.path.open("ab") as file:
+        file.write(b'{"key": "b", "sta')
+    second = Manifest("out")
+    second.append({"key": "c", "status": "failed"})
+    second.append({"key": "c", "status": "ok"})
+    for read in (first, second, Manifest("out")):
+        read.refresh()
+        assert [read.status(k) for k in "abc"] == ["ok", None, "ok"]
+
+
+def test_a_lease_is_held_by_one_and_free_when_its_holder_is_killed() -> None:
+    mine = Lease.take("out", "k")
+    assert mine is not None
+    assert Lease.take("out", "k") is None
+    mine.give_back()
+    script = (
+        "import sys, time; from workbench.batch.manifest import Lease; held = Lease.take('out', 'k'); "
+        "print(held is not None, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen((sys.executable, "-c", script), stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "True\n"
+        assert Lease.take("out", "k") is None
+        other.kill()
+        other.wait()
+        again = Lease.take("out", "k")
+        assert again is not None
+        again.give_back()
+
+
+# ------------------------------------------------------------------------------------------------------- a batch
+
+FAILS = """\
+import os
+assert number != 2 or os.path.exists("mend"), "<img src=x onerror=alert(1)>"
+"""
+FLOW = """
+title: Flow
+stages:
+  add: {notebook: add.ipynb, grid: {number: [1, 2]}}
+  then: {notebook: add.ipynb, needs: [add], parameters: {word: z, place: "${add.out}/made"}}
+"""
+
+
+def test_a_batch_runs_keeps_what_failed_skips_what_is_finished_and_retries(here: Path) -> None:
+    write_notebook(here / "add.ipynb", FAILS, ADD, parameters=PARAMETERS)
+    made, said = batch(FLOW)
+    assert (made.done, made.skipped, made.failed, made.blocked) == (2, 0, 1, 1)
+    assert ran() == ["a1", "z1"]
+    plan = plan_of(read_grid("grid.yaml"), "out")
+    one, two = plan.cells[:2]
+    assert (plan.folder(one) / "results.json").exists()
+    assert not plan.folder(two).exists()
+    assert "AssertionError" in (plan.failed(two) / "add.ipynb").read_text()
+    assert (plan.failed(two) / "log.txt").exists()
+    assert f"failed {two.name}: add.ipynb stopped in cell 2 of 3 with AssertionError" in said
+    assert "4 cells: 2 done, 1 failed, 1 blocked" in said
+    line = next(x for x in manifest() if x["key"] == one.key)
+    assert (line["status"], line["stage"], line["axes"], line["gpu"]) == ("ok", "add", {"number": 1}, "")
+    assert line["peak_gb"] > 0.05
+    assert line["versions"]["torch"]
+
+    page = made.page.read_text("utf-8")
+    assert "<img src=x" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page
+    assert f'<a href="cells/{one.name}/add.html">' in page
+    assert f'href="failed/{two.name}/add.ipynb"' in page
+    for link in re.findall(r'href="([^#"][^"]*)"', page):
+        assert (made.folder / link).exists()
+    assert "2.00 [0.500, 9.50], n = 4" in page
+    assert "sum (nats), harmful" in page
+
+    table = pd.read_parquet(made.results)
+    assert list(table.columns[:4]) == ["cell", "key", "stage", "grid_number"]
+    assert table[table["position"].isna()][["stage", "grid_number", "value"]].to_numpy().tolist() == [
+        ["add", 1, 2.0],
+        ["then", 1, 2.0],
+    ]
+
+    again, said = batch(FLOW)
+    assert (again.done, again.skipped, again.failed) == (2, 2, 1)
+    assert "started" not in said
+    Path("mend").touch()
+    mended, _ = batch(FLOW, retry=True)
+    assert (mended.done, mended.skipped, mended.failed, mended.blocked) == (4, 2, 0, 0)
+    assert ran() == ["a1", "z1", "a2", "z2"]
+    assert not plan.failed(two).exists()
+    assert [x["status"] for x in manifest() if x["key"] == two.key] == ["failed", "ok"]
+
+
+def test_a_cell_that_is_in_its_place_but_in_no_line_is_not_run_again() -> None:
+    text = ONE % "grid: {number: [1]}"
+    batch(text)
+    Path("out/manifest.jsonl").write_text('{"key": "torn')
+    made, said = batch(text)
+    assert made.done == 1
+    assert "found finished" in said
+    assert ran() == ["a1"]
+
+
+def test_what_a_needed_cell_did_not_make_is_said_with_what_it_made() -> None:
+    made, said = batch(FLOW.replace("/made", "/adapter").replace("[1, 2]", "[1]"))
+    assert (made.done, made.failed) == (1, 1)
+    assert re.search(r"made no 'out/cells/add-\w+/adapter'; .* holds: add.html, add.ipynb, made, results.json", said)
+
+
+def test_limits_are_contained_to_the_cell(here: Path) -> None:
+    write_notebook(
+        here / "add.ipynb",
+        "import time\nif number == 1:\n    held = b'x' * 900_000_000\n    time.sleep(60)",
+        "if number == 2:\n    time.sleep(60)",
+        ADD,
+        parameters=PARAMETERS,
+    )
+    text = (
+        "stages: {big: {notebook: add.ipynb, grid: {number: [1, 3]}, memory_gb: 0.7}, "
+        "late: {notebook: add.ipynb, parameters: {number: 2}, seconds: 6}}"
+    )
+    made, _ = batch(text, workers=3)
+    assert (made.done, made.failed) == (1, 2)
+    causes = {x["parameters"]["number"]: (x["cause"], x["error"]) for x in manifest()}
+    assert causes[1][0] == "memory"
+    assert re.match(r"exceeded its memory: \d\.\d\d of 0\.7 GB, after \d+ s", causes[1][1])
+    assert re.search(r"\(as far as it ran: out/failed/big-\w+/add\.ipynb\)$", causes[1][1])
+    assert causes[2][0] == "seconds"
+    assert causes[2][1].startswith("exceeded its time: stopped after 6 s")
+    assert causes[3] == ("", "")
+    assert [p.name.partition("-")[0] for p in Path("out/cells").iterdir()] == ["big"]
+    assert len(list(Path("out/failed").glob("big-*/add.ipynb"))) == 1
+
+
+def test_a_dry_run_starts_nothing_and_knows_earlier_times() -> None:
+    text = "stages: {add: {notebook: add.ipynb, grid: {number: [1, 2]}}}"
+    Path("grid.yaml").write_text(text)
+    said = dry_run(BatchConfig(grid="grid.yaml", out="out", workers=2))
+    assert "2 of 2 cells to run, 2 at once, into out" in said
+    assert "time and memory of add: nothing to go by" in said
+    assert not Path("out").exists()
+    batch(text.replace("[1, 2]", "[1]"))
+    Path("grid.yaml").write_text(text)
+    said = dry_run(BatchConfig(grid="grid.yaml", out="out", workers=2))
+    assert "1 of 2 cells to run" in said
+    assert "finished, skipped" in said
+    assert "time and memory of add: 1 finished cell of its stage" in said
+    assert ran() == ["a1"]
+
+
+def test_a_dry_run_guesses_from_the_size_of_a_known_pair(root: Path) -> None:
+    notebook = root / "notebooks" / "01_diagnosis.ipynb"
+    Path("grid.yaml").write_text(f"stages: {{see: {{notebook: '{notebook}', grid: {{pair: [smollm2, embedded]}}}}}}")
+    said = dry_run(BatchConfig(grid="grid.yaml", out="out", workers=1))
+    assert "a guess from 2 x 135M parameters, time to an order of magnitude" in said
+    assert "CPU worker hours: about" in said
+
+
+def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("grid.yaml").write_text(ONE % "grid: {number: [1]}")
+    assert cli.main(["batch", "grid.yaml", "--out", "out", "--dry-run"]) == 0
+    assert "1 of 1 cells to run" in capsys.readouterr().out
+    assert cli.main(["batch", "grid.yaml", "--out", "out"]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines()[0].split(":")[1].strip() == "1 done (0 before), 0 failed, 0 blocked"
+    assert "comparison:         out/index.html" in said.out
+    for words, says in (
+        (["batch", "none.yaml"], "no grid file at 'none.yaml'"),
+        (["batch", "grid.yaml", "--workers", "0"], "workers takes a whole number from 1, not 0"),
+        (["batch", "grid.yaml", "--address", "auto"], "an address is that of a Ray cluster"),
+        (["batch", "grid.yaml", "--executor", "ray", "--warm"], "warm workers are kept by the local executor only"),
+        (["batch", "grid.yaml", "--out", "add.ipynb"], "is a file, not a folder"),
+        (["batch", "grid.yaml", "--out", "."], "is not an earlier batch"),
+    ):
+        assert cli.main(words) == 2
+        assert says in capsys.readouterr().err
+
+
+# --------------------------------------------------------------------------------- killed, stopped, two at once
+
+SLOW = "import time; time.sleep(1.5)"
+SIX = "stages: {add: {notebook: add.ipynb, grid: {number: [1, 2, 3, 4, 5, 6]}}}"
+
+
+def start(text: str, *more: str, until: str) -> subprocess.Popen[str]:
+    """Start a batch as a process and return it when a line of what it says holds `until`."""
+    Path("grid.yaml").write_text(text)
+    words = (sys.executable, "-m", "workbench", "batch", "grid.yaml", "--out", "out", "--workers", "2", *more)
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stderr is not None
+    said = []
+    while line := process.stderr.readline():
+        said.append(line)
+        if until in line:
+            return process
+    process.communicate()
+    raise AssertionError(f"the batch ended too early: {''.join(said)}")
+
+
+def below(process: int) -> list[psutil.Process]:
+    return psutil.Process(process).children(recursive=True)
+
+
+def assert_gone(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=15)
+    assert alive == []
+
+
+def finished() -> list[int]:
+    return sorted(int(line[1:]) for line in ran())
+
+
+@pytest.mark.slow
+def test_a_killed_driver_loses_no_finished_cell_and_repeats_none(here: Path) -> None:
+    write_notebook(here / "add.ipynb", SLOW, ADD, parameters=PARAMETERS)
+    process = start(SIX, until="done add-")
+    family = below(process.pid)
+    process.kill()
+    process.communicate(timeout=60)
+    assert_gone(family)
+    before = ran()
+    kept = [x["key"] for x in manifest()]
+    made, _ = batch(SIX, workers=2)
+    assert (made.done, made.failed) == (6, 0)
+    assert len(kept) >= 1
+    assert made.skipped >= len(kept)
+    assert all([x["key"] for x in manifest()].count(k) == 1 for k in kept)
+    assert len(ran()) <= 6 + max(0, len(before) - made.skipped), "only what ran when it was killed runs again"
+    assert set(finished()) == set(range(1, 7))
+    assert [p.name for p in Path("out/cells").iterdir() if "partial" in p.name] == []
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_started_again_and_the_others_go_on(here: Path) -> None:
+    write_notebook(here / "add.ipynb", SLOW, ADD, parameters=PARAMETERS)
+    process = start(SIX, until="started add-")
+    time.sleep(0.5)
+    worker = psutil.Process(process.pid).children()[0]
+    worker.kill()
+    out, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert said.count("its worker ended by SIGKILL") == 1
+    assert finished() == [1, 2, 3, 4, 5, 6]
+    assert "6 done" in out
+
+
+@pytest.mark.slow
+def test_a_worker_that_always_dies_fails_its_cell_alone(here: Path) -> None:
+    write_notebook(here / "add.ipynb", "import os, signal\nif number == 1:\n    os.kill(os.getppid(), signal.SIGKILL)",
+                   ADD, parameters=PARAMETERS)  # fmt: skip
+    made, said = batch("stages: {add: {notebook: add.ipynb, grid: {number: [1, 2]}}}")
+    assert (made.done, made.failed) == (1, 1)
+    assert "its worker ended by SIGKILL (often: the system's memory ran out)" in said
+    assert "(3 times)" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_the_cells_keeps_the_manifest_and_says_how_to_go_on(here: Path, number: signal.Signals) -> None:
+    write_notebook(here / "add.ipynb", SLOW, ADD, parameters=PARAMETERS)
+    process = start(SIX, until="done add-")
+    family = below(process.pid)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.search(r"stopped: \d of 6 cells are finished; the same command goes on from there", said)
+    assert "Traceback" not in said
+    assert_gone(family)
+    assert [p.name for p in Path("out/cells").iterdir() if re.search("partial|failed", p.name)] == []
+    done = {x["key"] for x in manifest()}
+    assert all(x["status"] == "ok" for x in manifest())
+    made, _ = batch(SIX, workers=2)
+    assert (made.done, made.skipped) == (6, len(done))
+
+
+@pytest.mark.slow
+def test_two_batches_on_one_folder_share_the_work(here: Path) -> None:
+    write_notebook(here / "add.ipynb", SLOW, ADD, parameters=PARAMETERS)
+    one = start(SIX, until="started add-")
+    two = start(SIX, until="another batch runs it")
+    ends = [p.communicate(timeout=120) for p in (one, two)]
+    assert [one.returncode, two.returncode] == [0, 0], ends
+    assert finished() == [1, 2, 3, 4, 5, 6], "no cell was run twice"
+    assert sorted(x["axes"]["number"] for x in manifest()) == [1, 2, 3, 4, 5, 6]
+    assert all("6 done" in out for out, _ in ends)
+
+
+@pytest.mark.slow
+def test_each_cell_sees_its_own_gpu_and_shares_pack(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
+    write_notebook(here / "add.ipynb", SLOW, ADD, parameters=PARAMETERS)
+    text = (
+        "stages: {one: {notebook: add.ipynb, grid: {number: [1, 2]}}, "
+        "half: {notebook: add.ipynb, grid: {number: [3, 4]}, gpus: 0.5}, "
+        "both: {notebook: add.ipynb, grid: {number: [5]}, gpus: 2}, none: {notebook: add.ipynb, gpus: 0}}"
+    )
+    made, _ = batch(text, workers=4)
+    assert made.done == 6
+    seen = {x["cell"].partition("-")[0] + str(x["axes"].get("number", "")): x["gpu"] for x in manifest()}
+    assert {seen["one1"], seen["one2"]} == {"0", "3"}
+    assert {seen["half3"], seen["half4"]} <= {"0", "3"}
+    assert (seen["both5"], seen["none"]) == ("0,3", "")
+    inside = dict(re.findall(r"^(a\d) (\S*) \d+$", Path("ran.txt").read_text(), re.MULTILINE))
+    assert inside["a5"] == "0,3", "the kernel sees what the manifest says"
+
+
+# ---------------------------------------------------------------------------------------------------- warm workers
+
+LOAD = """\
+import os, torch, workbench as wb
+assert "left" not in globals() and "LEFT" not in os.environ, "an earlier notebook shows through"
+assert torch.get_default_dtype() == torch.float32
+pair = wb.load_pair(wb.PairConfig(preset="embedded"))
+left, os.environ["LEFT"] = 1, "1"
+torch.set_default_dtype(torch.float64)
+with pair.model("aligned") as model:
+    where = next(model.parameters())
+    sound = float(where.sum())
+    if number == 2:
+        with torch.no_grad():
+            where.add_(1.0)
+with open("pairs.txt", "a") as file:
+    file.write(f"{number} {os.getpid()} {id(pair)} {sound:.3f}\\n")
+torch.set_default_dtype(torch.float32) if number == 3 else None
+"""
+
+
+@pytest.mark.slow
+def test_a_warm_worker_keeps_its_pair_and_forgets_the_notebook(here: Path) -> None:
+    write_notebook(here / "add.ipynb", LOAD, ADD, parameters=PARAMETERS)
+    text = "stages: {add: {notebook: add.ipynb, grid: {number: [0, 1, 2, 3]}}}"
+    made, said = batch(text, warm=True)
+    assert (made.done, made.failed) == (4, 0), said
+    lines = [line.split() for line in Path("pairs.txt").read_text().splitlines()]
+    assert len({kernel for _, kernel, _, _ in lines}) == 1, "one kernel for all"
+    pairs = [pair for _, _, pair, _ in lines]
+    assert pairs[0] == pairs[1] == pairs[2], "one loaded pair"
+    assert pairs[3] != pairs[2], "one that a notebook has changed is loaded afresh"
+    assert len({total for *_, total in lines}) == 1, "every notebook finds the pair as it was shipped"
+
+
+@pytest.mark.slow
+def test_a_warm_worker_survives_a_failing_and_a_dying_cell(here: Path) -> None:
+    write_notebook(
+        here / "add.ipynb", "import os\nif number == 2:\n    1 / 0\nif number == 3:\n    os._exit(1)", ADD,
+        parameters=PARAMETERS,
+    )  # fmt: skip
+    made, said = batch("stages: {add: {notebook: add.ipynb, grid: {number: [1, 2, 3, 4]}}}", warm=True)
+    assert (made.done, made.failed) == (2, 2)
+    assert "ZeroDivisionError" in said
+    assert "its kernel died" in said
+    assert finished() == [1, 4]
+    assert len({x["worker"] for x in manifest()}) == 1
+
+
+@pytest.mark.slow
+def test_a_cell_that_is_too_large_beside_what_a_warm_worker_keeps_gets_a_worker_of_its_own(here: Path) -> None:
+    write_notebook(
+        here / "add.ipynb",
+        "import sys, time\nif number == 1:\n    sys.left = b'x' * 500_000_000",
+        "if number == 2:\n    held = b'x' * 600_000_000\n    time.sleep(2)",
+        ADD,
+        parameters=PARAMETERS,
+    )
+    text = "stages: {add: {notebook: add.ipynb, grid: {number: [1, 2]}, memory_gb: 1.5}}"
+    made, said = batch(text, warm=True)
+    assert (made.done, made.failed) == (2, 0), said
+    assert re.search(r"again add-\w+: exceeded its memory: .* in a warm worker that keeps pairs of earlier cells", said)
+    assert len({x["worker"] for x in manifest()}) == 2
