@@ -11,7 +11,7 @@ USER := .venv/.installed
 DEV := .venv/.installed-dev
 DOCS := .venv/.installed-docs
 
-.PHONY: help setup demo lab voila test test-slow check format bench embedded screenshots docs docs-plain clean
+.PHONY: help setup demo lab voila test test-slow check format bench lessons embedded screenshots docs docs-plain clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,9 @@ format: $(DEV)  ## put imports in order, mend what ruff can mend, strip notebook
 
 bench: $(DEV)  ## everything against the plain way of doing it; writes benchmarks/results.json (an hour)
 	@$(BIN)/python -m benchmarks
+
+lessons: $(DEV)  ## make both variants of every lesson's notebook from its source
+	@$(BIN)/python -c 'from workbench.lessons.build import build_all; from pathlib import Path; build_all(Path("notebooks/lessons"))'
 
 embedded: $(DEV)  ## train the embedded pair again from its seed
 	@$(BIN)/python -m workbench.embedded.recipe

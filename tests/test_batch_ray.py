@@ -41,12 +41,13 @@ stages:
 ONE_MACHINE = """
 for trial in range(3):
     try:
-        ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
+        ray.init(address='local', num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
         break
     except Exception as error:
+        said = error
         ray.shutdown()
 else:
-    print("too slow", error)
+    print("too slow", said)
     sys.exit(99)
 """
 TWO_NODES = """
@@ -58,19 +59,24 @@ for trial in range(3):
         ray.init(address=cluster.address, log_to_driver=False)
         break
     except Exception as error:
+        said = error
         ray.shutdown()
 else:
-    print("too slow", error)
+    print("too slow", said)
     sys.exit(99)
 """
 RUN = """
 from workbench.__main__ import main
 code = main(["batch", "grid.yaml", "--out", "out", "--executor", "ray", "--threads", "1"])
 """
+END = """
+if "cluster" in globals():
+    cluster.shutdown()
+"""
 
 
 def run(here: Path, *parts: str) -> tuple[int, str]:
-    script = "\n".join(("import sys, os, time, ray", *parts, "ray.shutdown()", "sys.exit(code)"))
+    script = "\n".join(("import sys, os, time, ray", *parts, "ray.shutdown()", END, "sys.exit(code)"))
     environment = {n: v for n, v in os.environ.items() if n != "CUDA_VISIBLE_DEVICES"}
     environment |= {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

@@ -67,6 +67,7 @@ def test_two_processes_train_what_one_does(pair: ModelPair, texts: TrainingTexts
     assert distil(pair, texts, config(processes=2), out=tmp_path / "alone") == alone, "how many is not what is trained"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_shared_out_weights_train_the_same(pair: ModelPair, texts: TrainingTexts, tmp_path: Path) -> None:
     watch = WatchSettings(film_every=3, checkpoint_every=2, preflight=True)

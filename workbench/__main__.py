@@ -98,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--retry", action="store_true", help="run cells again that failed before")
     batch.add_argument("--dry-run", action="store_true", help="print the plan, expected time and memory; start nothing")
     batch.add_argument("--executor", choices=("local", "ray"), default="local", help="where cells run (default: local)")
-    batch.add_argument("--address", metavar="ADDRESS", help="of the Ray cluster (default: one on this machine)")
+    batch.add_argument(
+        "--address", metavar="ADDRESS", help="of the Ray cluster, or auto (default: start one on this machine)"
+    )
     batch.set_defaults(do=_batch)
 
     compare = verbs.add_parser(

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench import chat, sources, weights
+from workbench import chat, placing, sources, weights
 from workbench.chat import TemplateMode
 from workbench.errors import ContextOverflow, NotPresent, PairError, ParameterError
 from workbench.presets import Preset, adapter_folder, how_to_have, is_present, local_folder, preset
@@ -45,6 +45,11 @@ class PairConfig:
     thinking         leave the thinking block on, in models that have the switch
     dtype            "auto" (float32 on a CPU, bfloat16 or float16 on a GPU), "float32", "bfloat16", "float16"
     device           "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps"
+    device_map       "auto": spread over all GPUs, and memory where they are full; or module name -> device, for both
+                     models, as accelerate takes it; takes the place of device
+    quantised        "8bit" or "4bit" (NF4): weights by bitsandbytes, on an NVIDIA GPU; the numbers are then those of
+                     the quantised models, and so is the fingerprint
+    offload_base     base's weights stay in memory and come to the device layer by layer: half the room, and slower
     base_revision, aligned_revision   a branch, tag or commit of a hub id
     trust_remote_code   run code that comes with a model: only for authors you trust
 
@@ -62,9 +67,13 @@ class PairConfig:
     base_revision: str | None = None
     aligned_revision: str | None = None
     trust_remote_code: bool = False
+    device_map: str | Mapping[str, str | int] | None = None
+    quantised: str | None = None
+    offload_base: bool = False
 
     def __post_init__(self) -> None:
         chat.check_template_mode(self.template_mode)
+        placing.check(self.device, self.device_map, self.quantised, self.offload_base)
         if self.preset is not None:
             preset(self.preset)
             if also := [n for n in ("base", "aligned") if getattr(self, n) is not None]:
@@ -186,7 +195,7 @@ class ModelPair:
         with self.model(which) as model:
             hidden = weights.body_hidden(
                 model, input_ids, attention_mask=attention_mask, position_ids=position_ids, cache=cache
-            )
+            ).to(self.device)
         if positions is None:
             return hidden
         return hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))
@@ -205,9 +214,9 @@ class ModelPair:
         """
         one = self._sides[which].weights
         if not one.head_switches():  # switching adapters for a head without any would cost more than small blocks
-            return weights.head_logits(one.model, hidden, self.vocab, out=out)
+            return weights.head_logits(one.model, hidden, self.vocab, out=out).to(self.device)
         with self.model(which) as model:
-            return weights.head_logits(model, hidden, self.vocab, out=out)
+            return weights.head_logits(model, hidden, self.vocab, out=out).to(self.device)
 
     def new_cache(self, which: Which) -> Cache:
         """Return an empty key-value cache for `hidden(..., cache=)`."""
@@ -319,9 +328,10 @@ def _assemble(
         said.append(_ONE_MODEL)
     if mode == "own" and chat.template_of(tokenizers["base"]) is None:
         said.append("Base has no chat template of its own: in mode 'own' it gets plain text.")
-    if base.dtype != aligned.dtype or base.device.type != aligned.device.type:
+    places = [_input_device(m) for m in (base, aligned)]
+    if base.dtype != aligned.dtype or places[0].type != places[1].type:
         raise PairError(
-            f"base is {base.dtype} on {base.device}, aligned is {aligned.dtype} on {aligned.device}: load both alike"
+            f"base is {base.dtype} on {places[0]}, aligned is {aligned.dtype} on {places[1]}: load both alike"
         )
     parts = {**identity, "tokenizer": chat.tokenizer_hash(tokenizer), "rows": str(rows), "dtype": str(aligned.dtype)}
     if tokenizers["base"] is not tokenizer:
@@ -381,7 +391,7 @@ def _input_device(model: PreTrainedModel) -> torch.device:
     placed = getattr(model, "hf_device_map", None)
     if not placed:
         return model.device
-    first = next((d for d in placed.values() if d not in ("cpu", "disk")), "cpu")
+    first = next((d for d in placed.values() if str(d) not in ("cpu", "disk")), "cpu")
     return torch.device("cuda", first) if isinstance(first, int) else torch.device(first)
 
 
@@ -394,7 +404,7 @@ def load_pair(config: PairConfig) -> ModelPair:
     Raises NotPresent for a model that is not there, TokenizerMismatch, MissingChatTemplate or PairError for two that
     cannot be compared, ParameterError for a dtype or device that this machine does not have.
     """
-    device = sources.choose_device(config.device)
+    device = placing.first_device(config.device, config.device_map)
     dtype = sources.choose_dtype(config.dtype, device)
     name, asked = _asked(config)
     revisions = (config.base_revision, config.aligned_revision)
@@ -412,19 +422,37 @@ def load_pair(config: PairConfig) -> ModelPair:
     notes = _check_descriptions(config, name, found, tokenizers)
 
     found = [sources.with_weights(s, s.revision) for s in found]
-    needs = [sources.parameter_count(s) * dtype.itemsize for s in found]
-    placements, fits = sources.place(needs, device)
+    if config.quantised is not None:
+        placing.check_quantised(config.quantised, device, found)
+    if config.offload_base and len(found) == 1:
+        raise ParameterError(f"offload_base was asked for, and base and aligned of {name} are one set of weights")
+    bytes_each = placing.BYTES.get(config.quantised or "", float(dtype.itemsize))
+    needs = [int(sources.parameter_count(s) * bytes_each) for s in found]
+    if config.offload_base:
+        placements, fits = sources.place(needs[1:], device)
+        placements, fits = ({"device_map": {"": "cpu"}}, *placements), f"{fits}; base stays in memory"
+    elif config.device_map is not None:
+        placements, fits = placing.spread(needs, config.device_map)
+    else:
+        placements, fits = sources.place(needs, device)
+    if config.quantised is not None:
+        placements = tuple({**p, **placing.quantisation(config.quantised, dtype)} for p in placements)
+        fits += f"; weights are quantised to {config.quantised}"
     notes.append(fits[:1].upper() + fits[1:] + ".")
     copies = [
         Weights(sources.load_weights(s, dtype, remote_code=code, placement=p))
         for s, p in zip(found, placements, strict=True)
     ]
+    if config.offload_base:
+        placing.offload(copies[0].model, device)
     on = () if adapter is None else (copies[-1].add(adapter),)
     sides: dict[Which, _Side] = {
         "base": _Side(weights=copies[0]),
         "aligned": _Side(weights=copies[-1], adapters=on),
     }
     identity = {"base": sources.identity(found[0]), "aligned": sources.identity(found[-1])}
+    if config.quantised is not None:
+        identity["quantised"] = config.quantised
     if adapter is not None:
         identity["adapter"] = weights.adapter_identity(adapter)
     both: dict[Which, PreTrainedTokenizerBase] = {"base": tokenizers[0], "aligned": tokenizers[-1]}

@@ -47,7 +47,7 @@ class RayPool:
 
     @classmethod
     def connect(cls, *, address: str | None, workers: int | None, threads: int | None) -> RayPool:
-        """Connect to the cluster at an address, or to the one that runs already in this process, or start one here.
+        """Connect to the cluster at an address, or to the one of this process, or start one on this machine.
 
         Raises NotPresent where Ray is not installed, ParameterError where no cluster answers.
         """
@@ -116,7 +116,8 @@ class RayPool:
 def _init(ray: Any, address: str | None) -> None:
     for trial in range(1, STARTS + 1):
         try:
-            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
+            ray.init(address=address or "local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
             return
         except Exception as error:  # Ray raises plain ones too
             ray.shutdown()

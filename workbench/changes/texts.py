@@ -93,7 +93,7 @@ def _traces(
         title=f"Through the lens: {name}",
         text=(
             f"{len(both)} responses are in both runs; {len(texts)} have other tokens, and {len(scores)} the same "
-            f"tokens with excess mass that differs by more than 0.001 somewhere. {len(parts) // 2} are shown, each twice.",
+            f"tokens with excess mass that differs by over 0.001 somewhere. {len(parts) // 2} are shown, each twice.",
         ),
         parts=tuple(parts),
     )

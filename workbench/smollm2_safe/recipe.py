@@ -72,9 +72,9 @@ ARM = ArmConfig(
 )
 TRAINING = TrainConfig(
     arm=ARM,
-    steps=80,
+    steps=160,
     batch_size=8,
-    harmful_share=0.5,
+    harmful_share=0.35,
     max_tokens=128,
     watch=WatchSettings(film_every=0, checkpoint_every=15, preflight=False),
 )

@@ -351,6 +351,7 @@ class TrainConfig:
     max_tokens     longest row, prompt and response; longer responses are cut and counted
     prefix_tokens  longest harmful prefix h of a recovery row, and longest harmless prefix
     processes      on this machine, one a GPU where there are GPUs; each takes its share of every batch
+    sharded        several processes: each keeps a part of the frozen weights, for a pair too large for one GPU (FSDP)
     chunk_rows     positions that go through the output heads at once; None: as many as the buffers allow
     watch          film, checkpoints, stop rule, pre-flight
     seed           of the adapter's first weights and of every draw
@@ -366,6 +367,7 @@ class TrainConfig:
     max_tokens: int = 512
     prefix_tokens: int = 100
     processes: int = 1
+    sharded: bool = False
     chunk_rows: int | None = None
     watch: WatchSettings = field(default_factory=WatchSettings)
     seed: int = 0
@@ -378,6 +380,7 @@ class TrainConfig:
             (self.batch_size < 1, "batch_size", "at least 1 row"),
             (self.micro_batch is not None and self.micro_batch < 1, "micro_batch", "at least 1 row, or None"),
             (self.processes < 1, "processes", "at least 1"),
+            (self.sharded and self.processes == 1, "sharded", "False where there is one process"),
             (
                 self.batch_size % ((self.micro_batch or 1) * max(self.processes, 1)) != 0,
                 "micro_batch" if self.processes == 1 else "processes",

@@ -48,7 +48,7 @@ class Camera:
         self._scenes = tuple(scenes)
         self._steps: list[int] = []
         self._frames: list[np.ndarray] = []
-        with torch.inference_mode():
+        with torch.no_grad():  # inference tensors could not be trained against where weights are shared out
             self._aligned = [self._states("aligned", s.text.aligned, s) for s in self._scenes]
             self._base = [self._states("base", s.text.base, s) for s in self._scenes]
 
@@ -63,7 +63,7 @@ class Camera:
         training = body.training
         body.eval()
         try:
-            with torch.inference_mode():
+            with torch.no_grad():  # inference tensors could not be trained against where weights are shared out
                 for n, scene in enumerate(self._scenes):
                     frame[:, n, : len(scene.text.response)] = self._look(n, scene)
         finally:

@@ -61,7 +61,7 @@ class Heads:
             return logits
 
         return cls(
-            student=lambda hidden: head_logits(model, hidden.float(), pair.vocab).float(),
+            student=lambda hidden: head_logits(model, hidden.float(), pair.vocab).float().to(pair.device),
             aligned=frozen("aligned"),
             base=frozen("base"),
             vocab=pair.vocab,

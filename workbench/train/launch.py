@@ -54,6 +54,11 @@ def train_together(
             f"processes is {config.processes}, and the pair {pair.name!r} was made in memory, where other processes "
             "cannot find it: load it with load_pair, or set processes to 1"
         )
+    if pair.config.device_map is not None:
+        raise ParameterError(
+            f"processes is {config.processes}, and the pair is spread over devices by a device_map: each process needs "
+            "it on a device of its own. Load it without, and set sharded=True where one device cannot hold it"
+        )
     gpus = torch.cuda.device_count()
     if pair.device.type == "cuda" and gpus < config.processes:
         raise ParameterError(f"processes is {config.processes} and {gpus} GPUs are here: one is needed for each")

@@ -34,6 +34,7 @@ from workbench.train.matching import matching_scale
 from workbench.train.preflight import look_before
 from workbench.train.rows import TrainingTexts, prepared
 from workbench.train.sampler import Sampler
+from workbench.train.shards import share_out
 from workbench.train.step import References, StepLoss
 from workbench.train.student import ADAPTER_WEIGHTS, student_of
 from workbench.train.trainer import DistilTrainer, Watcher, arguments, checkpoints
@@ -84,8 +85,11 @@ def distil(
     with _randomness_kept(), student_of(pair, arm.lora, config.seed) as student:
         if start is not None:
             student.load(Path(start))
+        if config.sharded:
+            share_out(pair, student, config)
         heads = Heads.of(pair, student.peft)
-        loss = StepLoss(heads, References(pair, texts, config, store), config, pair.device)
+        references = References(pair, texts, config, store, keep_all=config.sharded)
+        loss = StepLoss(heads, references, config, pair.device)
         sampler = Sampler(texts, config)
         if arm.match_arm is not None:
             loss.complete_scale = matching_scale(student, loss, sampler, config)
@@ -96,7 +100,7 @@ def distil(
         flight: Preflight | None = None
         if config.watch.preflight:
             flight = look_before(pair, student, heads, texts, loss, sampler, config)
-        films = config.watch.film_every and group.is_first()
+        films = config.watch.film_every and (group.is_first() or config.sharded)
         camera = Camera(pair, student, heads, scenes_of(texts)) if films else None
         with Progress(label if group.is_first() else None, config.steps, "steps") as progress:
             for sentence in flight.sentences if flight else ():
@@ -166,7 +170,9 @@ def flat_settings(config: TrainConfig) -> dict[str, Any]:
 
 def training_key(pair: ModelPair, texts: TrainingTexts, config: TrainConfig, start: str | Path | None = None) -> str:
     """Hash all that the adapter depends on; what is merely watched is left out."""
-    settings = {k: v for k, v in flat_settings(config).items() if k not in ("watch", "chunk_rows", "processes")}
+    settings = {
+        k: v for k, v in flat_settings(config).items() if k not in ("watch", "chunk_rows", "processes", "sharded")
+    }
     settings["kl_budget_nats"] = config.watch.kl_budget_nats
     settings["film_every"] = config.watch.film_every if config.watch.kl_budget_nats is not None else None
     kinds = {k: [dataclasses.astuple(t) for t in getattr(texts, k)] for k in ("harmful", "utility", "harmless")}
@@ -189,8 +195,9 @@ def _check_group(config: TrainConfig) -> None:
         )
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true"):
         raise ParameterError(
-            "the launcher asks for FSDP, which cuts the weights into shards: here base, aligned and student share one "
-            "set of weights, which the output heads read outside of it. Launch with DDP (configs/accelerate/ddp.yaml)"
+            "the launcher asks for FSDP, which would cut weights that base, aligned and student share and that the "
+            "output heads read outside of it: launch workbench.train.worker (configs/accelerate/fsdp.yaml), or set "
+            "TrainConfig.sharded, where the frozen layers alone are cut"
         )
 
 

@@ -33,7 +33,7 @@ def flip_rate(pair: ModelPair, heads: Heads, texts: TrainingTexts, loss: LossCon
     Over the first `most` harmful responses; the interval takes positions as independent, so it is a little narrow.
     """
     flips = n = 0
-    with torch.inference_mode():
+    with torch.no_grad():  # inference tensors could not be trained against where weights are shared out
         for text in texts.harmful[:most]:
             aligned = heads.aligned(response_rows(pair, "aligned", [text.aligned], [text.response]))
             base = heads.base(response_rows(pair, "base", [text.base], [text.response]))
@@ -105,7 +105,7 @@ def memory_mib(pair: ModelPair, trained: int, texts: TrainingTexts, config: Trai
         layers = body.num_hidden_layers
     lengths = [len(t.aligned) + len(t.response) for t in (*texts.harmful, *texts.utility, *texts.harmless)]
     longest = min(max(lengths, default=0), config.max_tokens)
-    tokens = (config.micro_batch or config.batch_size) * longest
+    tokens = config.rows_in_a_pass * longest
     activations = tokens * layers * (18 * body.hidden_size + 3 * inner) * pair.dtype.itemsize
     buffers = 8 * CHUNK_MIB.get(pair.device.type, CHUNK_MIB["cpu"])
     return (16 * trained + activations) / 2**20 + buffers
@@ -114,12 +114,12 @@ def memory_mib(pair: ModelPair, trained: int, texts: TrainingTexts, config: Trai
 def timed(student: Student, loss: StepLoss, sampler: Sampler, config: TrainConfig) -> float:
     """Return the median seconds of a step's forward and backward passes; weights and random numbers stay."""
     spent = []
-    size = config.micro_batch or config.batch_size
+    size = config.rows_in_a_pass
     devices = [p.device for p in student.parameters()[:1] if p.device.type == "cuda"]
     with torch.random.fork_rng(devices=devices):
         for step in range(min(TIMED_STEPS, config.steps)):
             clock = time.perf_counter()
-            draws = [sampler[step * config.batch_size + n] for n in range(config.batch_size)]
+            draws = [sampler[step * config.batch_size + n] for n in range(0, config.batch_size, config.processes)]
             passes = [draws[n : n + size] for n in range(0, len(draws), size)]
             counts = loss.counts(student.body, passes)
             for each in passes:

@@ -28,15 +28,21 @@ KEPT_MIB = 2048
 
 
 class References:
-    """Give the frozen pair's hidden states at a row's positions, computed once before training where they fit."""
+    """Give the frozen pair's hidden states at a row's positions, computed once before training where they fit.
 
-    def __init__(self, pair: ModelPair, texts: TrainingTexts, config: TrainConfig, store: Store | None) -> None:
+    `keep_all`: also where they do not fit onto the device; they are in memory then.
+    """
+
+    def __init__(
+        self, pair: ModelPair, texts: TrainingTexts, config: TrainConfig, store: Store | None, *, keep_all: bool = False
+    ) -> None:
         self._pair = pair
         wanted = _wanted(texts, config.chosen)
         tokens = sum(len(r.response) for readings in wanted.values() for r in readings)
         self.mib = tokens * _width(pair) * pair.dtype.itemsize / 2**20
         self._kept: dict[tuple[Which, Reading], Tensor] = {}
-        if self.mib <= KEPT_MIB:
+        kept_on = pair.device if self.mib <= KEPT_MIB else torch.device("cpu")
+        if self.mib <= KEPT_MIB or keep_all:
             for which, readings in wanted.items():
                 states = reference_states(
                     pair,
@@ -46,7 +52,7 @@ class References:
                     store=store,
                     what=f"reading {which} along {len(readings)} texts" if len(readings) > 1 else None,
                 )
-                self._kept.update({(which, r): s.to(pair.device) for r, s in zip(readings, states, strict=True)})
+                self._kept.update({(which, r): s.to(kept_on) for r, s in zip(readings, states, strict=True)})
 
     def of(self, which: Which, readings: Sequence[Reading]) -> Float[Tensor, "row hidden"]:
         """Return the hidden states that predict the wanted tokens, one reading after the other."""
@@ -58,7 +64,8 @@ class References:
                 self._pair, which, [r.context for r in missing], [r.response for r in missing], what=None
             )
             found = {(which, r): s.to(self._pair.device) for r, s in zip(missing, states, strict=True)} | self._kept
-        return torch.cat([found[which, w][r.start :] for w, r in zip(whole, readings, strict=True)])
+        wanted = [found[which, w][r.start :] for w, r in zip(whole, readings, strict=True)]
+        return torch.cat(wanted).to(self._pair.device)
 
 
 def _width(pair: ModelPair) -> int:
@@ -134,6 +141,8 @@ class StepLoss:
                     if rows:
                         seen = self._positions(rows, self._hidden(student, rows))
                         values.append(recovery_nats(self._heads, seen, chunk_rows=self._config.chunk_rows).cpu())
+                    elif self._config.sharded:
+                        self._one_token(student)
             clip = recovery_clip(torch.cat(group.all_of(torch.cat(values))), self._config.chosen.loss)
         return StepCounts(positions=positions, clip_nats=clip)
 
@@ -143,8 +152,7 @@ class StepLoss:
         total = torch.zeros((), device=self._device)
         sums: dict[str, float] = {}
         if not rows:  # gradients of all processes meet: none may leave the student out
-            one = torch.zeros((1, 1), dtype=torch.long, device=self._device)
-            return PassLoss(total=student(one, one[0], one[0]).sum() * 0.0, sums=sums)
+            return PassLoss(total=self._one_token(student) * 0.0, sums=sums)
         hidden = self._hidden(student, [r for _, r in rows])
         sizes = [len(r.labels) for _, r in rows]
         parts = hidden.split(sizes)
@@ -165,6 +173,12 @@ class StepLoss:
             total = total + made.total
             sums[part] = float((made.rows * positions.weight).sum())
         return PassLoss(total=total, sums=sums)
+
+    def _one_token(self, student: StudentBody) -> Float[Tensor, ""]:
+        """Run the student over one token, where only the other processes have rows."""
+        one = torch.zeros((1, 1), dtype=torch.long, device=self._device)
+        made: Tensor = student(one, one[0], one[0])
+        return made.sum()
 
     def _weight(self, part: str) -> float:
         """Return a part's weight in the whole; what LossConfig.weights says of its role comes on top."""

@@ -42,7 +42,7 @@ class StudentBody(nn.Module):
         self, ids: Int[Tensor, "batch context"], rows: Int[Tensor, "row"], columns: Int[Tensor, "row"]
     ) -> Float[Tensor, "row hidden"]:
         """Return the hidden states at (row, column) of sequences that are padded on the right: no mask is needed."""
-        return weights.body_hidden(self._weights.model, ids)[rows, columns]
+        return weights.body_hidden(self._weights.model, ids).to(ids.device)[rows, columns]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

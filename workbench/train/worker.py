@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from workbench.train.loop import distil
 def main(file: Path) -> int:
     """Do a job with the other processes; what goes wrong is written beside it. Returns an exit status."""
     job = Job.load(file)
+    if os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true"):  # what is cut is decided here
+        job = dataclasses.replace(job, config=dataclasses.replace(job.config, sharded=True))
     on_gpu = job.pair.device != "cpu" and torch.cuda.is_available()
     device = f"cuda:{group.local_rank()}" if on_gpu else "cpu"
     try:

@@ -1,0 +1,153 @@
+"""An engine in the place of our generator, against a stand-in with vLLM's documented interface (no vLLM runs here)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.tiny_pair import tiny_pair
+from workbench.attacks.completions import Arm, Context
+from workbench.attacks.engine import EngineArm, VllmEngine, greedy_agreement
+from workbench.errors import ContextOverflow, NonFiniteLogits, NotPresent, PromptError
+from workbench.generate import GenerateConfig, generate
+from workbench.pair import ModelPair
+from workbench.store import Store
+
+CONTEXTS = [(5, 9, 20 + n, 31) for n in range(6)]
+
+
+@pytest.fixture(scope="module")
+def pair() -> ModelPair:
+    return tiny_pair("llama")
+
+
+@dataclass
+class StandIn:
+    """Answer as vLLM would, with our own model; `wrong` changes one token of some continuations."""
+
+    pair: ModelPair
+    version: str = "0"
+    wrong: int = 0
+    reason: str | None = None
+    asked: list[tuple[Context, dict[str, Any]]] = field(default_factory=list)
+
+    def generate(self, contexts: Sequence[Context], settings: Sequence[dict[str, Any]]) -> list[Any]:
+        out = []
+        for context, wish in zip(contexts, settings, strict=True):
+            self.asked.append((tuple(context), wish))
+            (made,) = generate(
+                self.pair, "aligned", [context], GenerateConfig(max_tokens=wish["max_tokens"]), what=None
+            )
+            ids = list(made.ids)
+            if len(self.asked) <= self.wrong:
+                ids[3] = (ids[3] + 1) % 300
+            finish = self.reason or ("length" if made.stop == "length" else "stop")
+            out.append(SimpleNamespace(outputs=[SimpleNamespace(token_ids=ids, finish_reason=finish)]))
+        return out
+
+
+def test_an_engine_arm_continues_as_our_generator_does(pair: ModelPair) -> None:
+    arm = EngineArm(pair=pair, which="aligned", engine=StandIn(pair))
+    assert isinstance(arm, Arm)
+    assert arm.name == "aligned (vLLM)"
+    config = GenerateConfig(max_tokens=12)
+    told: list[tuple[int, int]] = []
+    made = arm.continue_(CONTEXTS, config, store=Store(None), on_token=lambda n, t: told.append((n, t)))
+    assert made == generate(pair, "aligned", CONTEXTS, config, what=None)
+    assert told == [(n, t) for n, one in enumerate(made) for t in one.ids]
+    found = greedy_agreement(arm, CONTEXTS, max_tokens=8)
+    assert (found.continuations.value, found.continuations.n, found.tokens.value) == (1.0, 6, 1.0)
+
+
+def test_disagreement_is_counted_to_the_first_difference(pair: ModelPair) -> None:
+    found = greedy_agreement(
+        EngineArm(pair=pair, which="aligned", engine=StandIn(pair, wrong=2)), CONTEXTS, max_tokens=8
+    )
+    assert found.continuations.value == pytest.approx(4 / 6)
+    lengths = [len(g.ids) for g in generate(pair, "aligned", CONTEXTS, GenerateConfig(max_tokens=8), what=None)]
+    assert found.tokens.n == sum(lengths)
+    assert found.tokens.value == pytest.approx((2 * 3 + sum(lengths[2:])) / sum(lengths))
+    assert "greedy agreement with our generator: continuations 0.667 [" in str(found)
+
+
+def test_what_the_engine_is_asked(pair: ModelPair) -> None:
+    engine = StandIn(pair)
+    arm = EngineArm(pair=pair, which="aligned", engine=engine)
+    drawn = GenerateConfig(max_tokens=4, temperature=0.7, top_p=0.9, top_k=5, stop=("x",), stop_ids=(7,), seed=3)
+    arm.continue_(CONTEXTS[:2], drawn, store=Store(None))
+    (context, wish), (_, other) = engine.asked
+    seed = wish.pop("seed")
+    assert context == CONTEXTS[0]
+    assert wish == {
+        "max_tokens": 4,
+        "temperature": 0.7,
+        "top_p": 0.9,
+        "top_k": 5,
+        "stop": ["x"],
+        "stop_token_ids": sorted({*pair.eos_ids, 7}),
+    }
+    assert isinstance(seed, int)
+    assert seed != other["seed"]
+    engine.asked.clear()
+    arm.continue_(CONTEXTS[:1], drawn, store=Store(None))
+    assert engine.asked[0][1]["seed"] == seed
+    engine.asked.clear()
+    arm.continue_(CONTEXTS[:1], GenerateConfig(max_tokens=4), store=Store(None))
+    assert (engine.asked[0][1]["seed"], engine.asked[0][1]["top_k"]) == (None, -1)
+
+
+def test_finished_continuations_are_kept(pair: ModelPair, tmp_path: Path) -> None:
+    engine = StandIn(pair)
+    arm, config = EngineArm(pair=pair, which="aligned", engine=engine), GenerateConfig(max_tokens=5)
+    first = arm.continue_(CONTEXTS[:3], config, store=Store(tmp_path))
+    again = arm.continue_([*CONTEXTS[:4], CONTEXTS[3]], config, store=Store(tmp_path))
+    assert again[:3] == first
+    assert again[3] == again[4]
+    assert len(engine.asked) == 4
+    assert arm.continue_(CONTEXTS[:1], GenerateConfig(max_tokens=0), store=Store(None))[0].ids == ()
+
+
+def test_what_cannot_be_continued_is_refused(pair: ModelPair) -> None:
+    arm, config = (
+        EngineArm(pair=pair, which="aligned", engine=StandIn(pair, reason="abort")),
+        GenerateConfig(max_tokens=4),
+    )
+    with pytest.raises(PromptError, match="empty"):
+        arm.continue_([()], config, store=Store(None))
+    with pytest.raises(ContextOverflow, match="exceeds the model's context"):
+        arm.continue_(CONTEXTS, GenerateConfig(max_tokens=10_000), store=Store(None))
+    with pytest.raises(NonFiniteLogits, match="'abort'"):
+        arm.continue_(CONTEXTS, config, store=Store(None))
+
+
+def test_vllm_is_imported_only_when_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(NotPresent, match=r"requirements-vllm\.txt"):
+        VllmEngine("model")
+
+
+def test_vllms_own_classes_are_called_by_their_documented_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: dict[str, Any] = {}
+
+    class LLM:
+        def __init__(self, model: str, **options: Any) -> None:
+            calls["made"] = (model, options)
+
+        def generate(self, prompts: Any, sampling_params: Any, *, use_tqdm: bool) -> list[str]:
+            calls["asked"] = (prompts, sampling_params, use_tqdm)
+            return ["done"]
+
+    module = ModuleType("vllm")
+    vars(module).update(__version__="0.99", LLM=LLM, SamplingParams=dict, TokensPrompt=dict)
+    monkeypatch.setitem(sys.modules, "vllm", module)
+    engine = VllmEngine("folder", dtype="bfloat16")
+    assert engine.version == "0.99"
+    assert engine.generate([(1, 2)], [{"max_tokens": 3}]) == ["done"]
+    assert calls["made"] == ("folder", {"dtype": "bfloat16"})
+    assert calls["asked"] == ([{"prompt_token_ids": [1, 2]}], [{"max_tokens": 3}], False)

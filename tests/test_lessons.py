@@ -1,0 +1,157 @@
+"""Lessons: what a prediction is told, the notebooks' one source, and that each lesson comes out as it says."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workbench import lessons
+from workbench.errors import ParameterError
+from workbench.lessons.build import Block, exercise_of
+from workbench.parameters import smoke_parameters
+from workbench.runs import RunConfig, run_notebook
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "notebooks" / "lessons"
+SOURCES = sorted((FOLDER / "source").glob("*.md"))
+each_lesson = pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (None, "not answered yet"),
+        (0.5, "right. Predicted 0.5, computed 0.52 nats: within 0.05"),
+        (1, "too high. Predicted 1, computed 0.52 nats: 0.48 off"),
+        (0.1, "too low"),
+        ("half", "not an answer yet. 'half' is a str; the answer is a number (nats)"),
+        (True, "not an answer yet"),
+        (float("nan"), "not an answer yet"),
+    ],
+)
+def test_a_number_is_told_how_far_it_is(answer: Any, told: str) -> None:
+    made = lessons.check("1.2", answer, 0.52, tolerance=0.05, unit="nats")
+    assert made.text.startswith(f"Exercise 1.2: {told}")
+    assert html.escape(told.split(".")[0]) in made.body
+    assert ("0.52" in made.text) == ("Predicted" in made.text), "what was computed is covered until there is an answer"
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [(None, "not answered yet"), ("yes", "right"), ("no", "no. Predicted 'no', and it is 'yes'"), (3, "not an answer")],
+)
+def test_a_choice_is_told_what_it_is(answer: Any, told: str) -> None:
+    made = lessons.check("7.3", answer, "yes", options=["yes", "no"])
+    assert made.text.startswith(f"Exercise 7.3: {told}")
+
+
+def test_an_answer_is_text_and_never_markup() -> None:
+    assert "<img" not in lessons.check("1.1", "<img src=x onerror=alert(1)>", 1.0, tolerance=0.1).html
+
+
+def test_a_lesson_s_own_mistakes_are_errors() -> None:
+    with pytest.raises(ParameterError, match="none of yes, no"):
+        lessons.check("1.1", None, "perhaps", options=["yes", "no"])
+    with pytest.raises(ParameterError, match="the truth is nan"):
+        lessons.check("1.1", None, float("nan"), tolerance=0.1)
+    with pytest.raises(ParameterError, match="the tolerance None"):
+        lessons.check("1.1", None, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("question: q\ntruth: 1\nwhy: w", "either a tolerance or options"),
+        ("question: q\ntruth: 1\ntolerance: 1\noptions: a | b\nwhy: w", "either a tolerance or options"),
+        ("question: q\ntolerance: 1\nwhy: w", r"missing \['truth'\]"),
+        ("question: q\nquestion: r\ntruth: 1\ntolerance: 1\nwhy: w", r"twice \['question'\]"),
+        ("questoin: q", "'questoin: q' begins with none of question"),
+    ],
+)
+def test_an_exercise_that_is_not_complete_is_named(text: str, word: str) -> None:
+    with pytest.raises(ParameterError, match=word):
+        exercise_of(Block(kind="exercise", about="1.1", text=text), "x.md")
+
+
+def test_a_block_that_does_not_end_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.md").write_text("# x\n\n```python\nprint(1)\n", "utf-8")
+    with pytest.raises(ParameterError, match="begins in line 3 does not end"):
+        lessons.read_lesson(tmp_path / "x.md")
+
+
+@each_lesson
+def test_the_notebooks_are_made_from_their_source(source: Path, tmp_path: Path) -> None:
+    for instructor, folder in ((False, FOLDER), (True, FOLDER / "instructor")):
+        made = lessons.build(source, tmp_path / "made.ipynb", instructor=instructor)
+        assert (folder / f"{source.stem}.ipynb").read_text("utf-8") == made.read_text("utf-8"), "run `make lessons`"
+    exercises = [exercise_of(b, source.name) for b in lessons.read_lesson(source) if b.kind == "exercise"]
+    assert len(exercises) >= 3
+    student = json.loads((FOLDER / f"{source.stem}.ipynb").read_text("utf-8"))
+    cells = ["".join(c["source"]) for c in student["cells"]]
+    assert sum(c.startswith("answer_") and " = None" in c for c in cells) == len(exercises)
+    assert all(e.hints for e in exercises)
+
+
+def test_there_are_seven_and_no_notebook_without_a_source() -> None:
+    assert [s.stem[0] for s in SOURCES] == list("1234567")
+    for folder in (FOLDER, FOLDER / "instructor"):
+        assert sorted(p.stem for p in folder.glob("*.ipynb")) == [s.stem for s in SOURCES]
+
+
+def told(page: str) -> list[str]:
+    """The words after each exercise's number, in an executed notebook."""
+    return re.findall(r"Exercise \d\.\d: ([a-z ]+)", page)
+
+
+@each_lesson
+@pytest.mark.timeout(120)
+def test_a_lesson_runs_without_answers(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    path = FOLDER / f"{source.stem}.ipynb"
+    assert smoke_parameters(path)
+    made = run_notebook(RunConfig(notebook=path, out=tmp_path / "run", smoke=True, cell_seconds=60))
+    found = told(made.notebook.read_text("utf-8"))
+    assert found
+    assert {f.strip() for f in found} == {"not answered yet"}
+    assert made.notebook.stat().st_size < 1_000_000
+
+
+@pytest.mark.slow
+@each_lesson
+@pytest.mark.timeout(400)
+def test_what_the_instructor_says_is_what_comes_out(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    path = FOLDER / "instructor" / f"{source.stem}.ipynb"
+    made = run_notebook(RunConfig(notebook=path, out=tmp_path / "run", cell_seconds=180))
+    page = made.notebook.read_text("utf-8")
+    assert {f.strip() for f in told(page)} == {"right"}
+    said = {
+        name: float(x) for name, x in re.findall(r"Exercise (\d\.\d): right\. Predicted ([\d.e-]+), computed", page)
+    }
+    for name, low, high in CLAIMS:
+        if name in said:
+            assert low <= said[name] <= high, f"the text of exercise {name} is not borne out: {said[name]}"
+
+
+CLAIMS = (
+    ("1.3", 0.0, 0.1),
+    ("1.4", 0.85, 1.0),
+    ("2.1", 0.0, 0.05),
+    ("2.2", 0.9, 1.0),
+    ("3.1", 0.3, 0.7),
+    ("3.2", 0.0, 0.06),
+    ("4.2", 0.0, 0.1),
+    ("5.2", 0.5, 1.0),
+    ("5.3", 0.0, 0.1),
+    ("6.1", 0.0, 0.1),
+    ("6.3", 0.5, 1.0),
+    ("7.4", 0.1, 1.0),
+)
+"""What the lessons' words say of their numbers: exercise, least, most."""

@@ -1,0 +1,127 @@
+"""Large pairs: where weights lie changes no number, and what this machine cannot do is refused with the reason."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from workbench import placing, sources
+from workbench.errors import NotPresent, ParameterError
+from workbench.pair import ModelPair, PairConfig, load_pair
+from workbench.sources import Source
+from workbench.train import HarmfulText, LoraSettings, PlainText, TrainConfig, TrainingTexts, WatchSettings, arm_named
+from workbench.train.loop import distil
+
+IDS = torch.arange(5, 45)[None]
+
+
+@pytest.fixture(scope="module")
+def plain() -> ModelPair:
+    return load_pair(PairConfig(preset="embedded", device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"device_map": {"": "cpu"}}, "Weights lie on cpu, as asked."),
+        ({"device_map": "auto"}, "Weights are spread over "),
+        ({"device": "cpu", "offload_base": True}, "base stays in memory"),
+    ],
+)
+def test_where_weights_lie_changes_no_number(how: dict[str, Any], said: str, plain: ModelPair) -> None:
+    pair = load_pair(PairConfig(preset="embedded", dtype="float32", **how))
+    assert said in pair.notes[-1]
+    assert pair.fingerprint == plain.fingerprint
+    if pair.device.type != "cpu":
+        return  # another device rounds otherwise
+    for which in ("base", "aligned"):
+        hidden = pair.hidden(which, IDS)  # type: ignore[arg-type]
+        assert torch.equal(hidden, plain.hidden(which, IDS))  # type: ignore[arg-type]
+        assert torch.equal(pair.logits(which, hidden), plain.logits(which, hidden))  # type: ignore[arg-type]
+
+
+def test_a_student_is_trained_with_base_offloaded_as_without(plain: ModelPair, tmp_path: Path) -> None:
+    ids = tuple(range(20, 36))
+    texts = TrainingTexts(
+        harmful=(HarmfulText(name="h", aligned=(5, 6, 7), base=(5, 6, 7), response=ids, refusals=(ids[:5],)),),
+        utility=(PlainText(name="u", aligned=(9, 8), base=(9, 8), response=ids[::-1]),),
+    )
+    arm = replace(arm_named("paper_tuned"), lora=LoraSettings(rank=2))
+    watch = WatchSettings(film_every=0, checkpoint_every=0, preflight=False)
+    how = TrainConfig(arm=arm, steps=2, batch_size=2, watch=watch)
+    offloaded = load_pair(PairConfig(preset="embedded", device="cpu", offload_base=True))
+    losses = [
+        [s.loss for s in distil(pair, texts, how, out=tmp_path / name).history]
+        for name, pair in (("plain", plain), ("offloaded", offloaded))
+    ]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"device_map": "everywhere"}, "device_map is 'everywhere'"),
+        ({"device_map": {}}, "device_map is empty"),
+        ({"device_map": "auto", "device": "cpu"}, "a device_map was given too"),
+        ({"device_map": "auto", "offload_base": True}, "both say where base goes"),
+        ({"quantised": "3bit"}, "quantised is '3bit'"),
+        ({"quantised": "8bit", "offload_base": True}, "cannot be offloaded"),
+    ],
+)
+def test_wishes_that_contradict_each_other_are_refused(how: dict[str, Any], said: str) -> None:
+    with pytest.raises(ParameterError, match=said):
+        PairConfig(preset="embedded", **how)
+
+
+def test_one_set_of_weights_has_no_base_to_offload(tmp_path: Path) -> None:
+    from workbench.presets import local_folder, preset
+
+    row = preset("embedded")
+    folder = str(local_folder(row.base, row.kind))
+    with pytest.raises(ParameterError, match="one set of weights"):
+        load_pair(PairConfig(base=folder, aligned=folder, device="cpu", offload_base=True))
+
+
+@pytest.mark.parametrize("bits", list(placing.BYTES))
+def test_quantised_weights_need_an_nvidia_gpu(bits: str) -> None:
+    with pytest.raises(ParameterError, match="needs an NVIDIA GPU, and the models would go to cpu"):
+        load_pair(PairConfig(preset="embedded", device="cpu", quantised=bits))
+
+
+def test_quantised_weights_need_bitsandbytes_and_no_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, source = torch.device("cuda"), Source(asked="model", folder=tmp_path)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(NotPresent, match=r"requirements-quantised\.txt"):
+        placing.check_quantised("4bit", gpu, [source])
+    with pytest.raises(ParameterError, match=r"'m\.gguf' is a GGUF file"):
+        placing.check_quantised("4bit", gpu, [Source(asked="m.gguf", folder=tmp_path, gguf="m.gguf")])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    placing.check_quantised("4bit", gpu, [source])
+
+
+def test_what_transformers_is_told_to_quantise() -> None:
+    eight = placing.quantisation("8bit", torch.float16)["quantization_config"]
+    four = placing.quantisation("4bit", torch.float16)["quantization_config"]
+    assert (eight.load_in_8bit, eight.load_in_4bit) == (True, False)
+    assert (four.load_in_4bit, four.bnb_4bit_quant_type, four.bnb_4bit_compute_dtype) == (True, "nf4", torch.float16)
+
+
+def test_each_model_gets_its_share_of_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr(sources, "free_memory", lambda d: {None: 1000, 0: 100, 1: 50}[d.index])
+    made, said = placing.spread([30, 10], "auto")
+    assert [m["max_memory"] for m in made] == [{0: 60, 1: 30, "cpu": 600}, {0: 20, 1: 10, "cpu": 200}]
+    assert said == "weights are spread over 2 GPUs"
+
+
+def test_a_device_map_with_a_gpu_that_is_not_there_is_refused() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(ParameterError, match="'cuda:0' is not on this machine"):
+        load_pair(PairConfig(preset="embedded", device_map={"": 0}))
