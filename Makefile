@@ -83,7 +83,7 @@ $(USER): requirements.txt pyproject.toml | .venv/bin/python
 	@PYTHONWARNINGS=ignore $(PIP) install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(DEV): requirements-dev.txt $(USER)
+$(DEV): requirements-dev.txt requirements-docs.txt $(USER)
 	@echo "set-up: what the tests and checks need (requirements-dev.txt)"
 	@$(PIP) install -qq -r requirements-dev.txt
 	@touch $@
