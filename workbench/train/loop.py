@@ -90,8 +90,8 @@ def distil(
         heads = Heads.of(pair, student.peft)
         if heads.trained and group.size() > 1:
             raise ParameterError(
-                "an adapter on the output head cannot be trained by several processes, whose gradients meet in the body "
-                "alone: leave the head out of lora.targets, or set processes to 1"
+                "an adapter on the output head cannot be trained by several processes, whose gradients meet in the body"
+                " alone: leave the head out of lora.targets, or set processes to 1"
             )
         references = References(pair, texts, config, store, keep_all=config.sharded)
         loss = StepLoss(heads, references, config, pair.device)
