@@ -19,6 +19,8 @@ from tests.small_notebook import write_notebook
 from widgets.dashboard import SHOWN, addresses, serve
 from workbench.errors import NotPresent
 
+pytestmark = pytest.mark.slow
+
 
 def test_every_notebook_has_an_address_and_so_has_their_list() -> None:
     lines = addresses([Path(n) for n in SHOWN], 8866, "secret")

@@ -22,6 +22,8 @@ from docs.making.notebooks import Tutorial
 from docs.making.notebooks import tutorials as all_tutorials
 from workbench.presets import PRESETS
 
+pytestmark = pytest.mark.slow  # .ci/run builds the site and checks its links by itself
+
 HOW_TO = Path(__file__).resolve().parent.parent / "docs" / "how-to"
 EXAMPLES = sorted(p.name for p in HOW_TO.glob("*.md") if "```python" in p.read_text("utf-8"))
 NOT_RUN = ("colab-vscode.md",)

@@ -48,12 +48,11 @@ def parameters_cell(path: Path) -> str:
     return "".join(tagged[0]["source"])
 
 
-@each_one
-def test_outputs_are_stripped(path: Path) -> None:
-    words = (str(Path(sys.executable).parent / "nbstripout"), "--keep-id", "--verify", str(path))
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+def test_outputs_are_stripped() -> None:
+    words = (str(Path(sys.executable).parent / "nbstripout"), "--keep-id", "--verify")
+    done = subprocess.run([*words, *map(str, (*NOTEBOOKS, *LESSONS))], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    assert read(path)["metadata"]["kernelspec"]["name"] == "python3"
+    assert {read(path)["metadata"]["kernelspec"]["name"] for path in (*NOTEBOOKS, *LESSONS)} == {"python3"}
 
 
 @each_one
@@ -100,7 +99,9 @@ def test_it_runs_headless_with_its_small_settings(path: Path, tmp_path: Path, mo
     assert fetched == []
 
 
-@each_notebook
+@pytest.mark.parametrize(
+    "path", [NOTEBOOKS[0], *(pytest.param(p, marks=pytest.mark.slow) for p in NOTEBOOKS[1:])], ids=lambda p: p.stem
+)
 @pytest.mark.timeout(180)
 def test_plain_papermill_runs_it_too(path: Path, tmp_path: Path) -> None:
     smoke = {**smoke_parameters(path), "out": str(tmp_path / "run")}
