@@ -310,6 +310,7 @@ def test_no_target_left_is_an_error_that_says_what_to_do(config: Any) -> None:
 def test_attacks_by_name() -> None:
     assert list(ATTACKS) == [
         "none", "prefill", "harmless_prefill", "gcg", "random_suffix", "decoding", "template", "insertion",
+        "benign_tuning", "few_harmful_tuning",
     ]  # fmt: skip
     assert attack_config("prefill", k=[0, "full"], max_tokens=9) == Prefill(k=(0, "full"), max_tokens=9)
     with pytest.raises(UnknownName, match="did you mean 'prefill'"):

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from workbench import lessons
@@ -32,6 +33,9 @@ each_lesson = pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
         ("half", "not an answer yet. 'half' is a str; the answer is a number (nats)"),
         (True, "not an answer yet"),
         (float("nan"), "not an answer yet"),
+        (10**400, "not an answer yet. That is no finite number"),
+        (np.float32(0.5), "right"),
+        (np.array([0.5, 0.6]), "not an answer yet. That is a ndarray"),
     ],
 )
 def test_a_number_is_told_how_far_it_is(answer: Any, told: str) -> None:
@@ -43,7 +47,13 @@ def test_a_number_is_told_how_far_it_is(answer: Any, told: str) -> None:
 
 @pytest.mark.parametrize(
     ("answer", "told"),
-    [(None, "not answered yet"), ("yes", "right"), ("no", "no. Predicted 'no', and it is 'yes'"), (3, "not an answer")],
+    [
+        (None, "not answered yet"),
+        ("yes", "right"),
+        ("no", "no. Predicted 'no', and it is 'yes'"),
+        (3, "not an answer"),
+        (np.array([1, 2]), "not an answer"),
+    ],
 )
 def test_a_choice_is_told_what_it_is(answer: Any, told: str) -> None:
     made = lessons.check("7.3", answer, "yes", options=["yes", "no"])
@@ -132,12 +142,14 @@ def test_what_the_instructor_says_is_what_comes_out(
     made = run_notebook(RunConfig(notebook=path, out=tmp_path / "run", cell_seconds=180))
     page = made.notebook.read_text("utf-8")
     assert {f.strip() for f in told(page)} == {"right"}
-    said = {
-        name: float(x) for name, x in re.findall(r"Exercise (\d\.\d): right\. Predicted ([\d.e-]+), computed", page)
-    }
+    said = dict(re.findall(r"Exercise (\d\.\d): right\. Predicted ([\d.e-]+), computed", page))
+    chosen = dict(re.findall(r"Exercise (\d\.\d): right\. It is '([\w ]+)'", page))
     for name, low, high in CLAIMS:
-        if name in said:
-            assert low <= said[name] <= high, f"the text of exercise {name} is not borne out: {said[name]}"
+        if name[0] == source.stem[0]:
+            assert low <= float(said[name]) <= high, f"the text of exercise {name} is not borne out: {said[name]}"
+    for name, choice in CHOICES:
+        if name[0] == source.stem[0]:
+            assert chosen[name] == choice, f"the text of exercise {name} is not borne out: {chosen[name]}"
 
 
 CLAIMS = (
@@ -148,10 +160,21 @@ CLAIMS = (
     ("3.1", 0.3, 0.7),
     ("3.2", 0.0, 0.06),
     ("4.2", 0.0, 0.1),
-    ("5.2", 0.5, 1.0),
+    ("4.4", 15, 15),
+    ("5.2", 0.95, 1.0),
     ("5.3", 0.0, 0.1),
+    ("5.4", 0.0, 0.1),
     ("6.1", 0.0, 0.1),
     ("6.3", 0.5, 1.0),
-    ("7.4", 0.1, 1.0),
+    ("7.4", 0.4, 1.0),
 )
 """What the lessons' words say of their numbers: exercise, least, most."""
+CHOICES = (("3.3", "larger"), ("4.1", "over 10 times"), ("4.3", "no"), ("6.2", "recovery"), ("7.3", "no"))
+"""And of their choices."""
+
+
+def test_a_score_of_one_topic_is_not_taken_for_all() -> None:
+    """A scorecard holds scores of single topics beside those of all: a lesson names the latter."""
+    for source in SOURCES:
+        text = source.read_text("utf-8")
+        assert ("card.scores" in text) == ("s.category is None" in text), source.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 from workbench.errors import ParameterError
@@ -47,10 +48,16 @@ def _number(answer: Any, truth: float, tolerance: float, unit: str) -> tuple[str
     wanted = f"a number{f' ({unit})' if unit else ''}"
     if answer is None:
         return _unanswered(wanted)
-    if isinstance(answer, bool) or not isinstance(answer, int | float) or not math.isfinite(answer):
-        return "not an answer yet", f"{answer!r} is a {type(answer).__name__}; the answer is {wanted}."
-    off = answer - truth
-    shown = f"Predicted {answer:.4g}, computed {truth:.4g}{f' {unit}' if unit else ''}"
+    if isinstance(answer, bool) or not isinstance(answer, Real):
+        return "not an answer yet", f"{_named(answer)}; the answer is {wanted}."
+    try:
+        said = float(answer)
+    except OverflowError:
+        said = math.inf
+    if not math.isfinite(said):
+        return "not an answer yet", f"That is no finite number; the answer is {wanted}."
+    off = said - truth
+    shown = f"Predicted {said:.4g}, computed {truth:.4g}{f' {unit}' if unit else ''}"
     if abs(off) <= tolerance:
         return "right", f"{shown}: within {tolerance:g}."
     return f"too {'high' if off > 0 else 'low'}", f"{shown}: {abs(off):.4g} off, and {tolerance:g} is allowed. Why?"
@@ -60,11 +67,15 @@ def _choice(answer: Any, truth: str, options: Sequence[str]) -> tuple[str, str]:
     wanted = f"one of: {', '.join(map(repr, options))}"
     if answer is None:
         return _unanswered(wanted)
-    if answer not in options:
-        return "not an answer yet", f"{answer!r} is not among the choices; the answer is {wanted}."
+    if not isinstance(answer, str) or answer not in options:
+        return "not an answer yet", f"{_named(answer)} and not among the choices; the answer is {wanted}."
     if answer == truth:
         return "right", f"It is {truth!r}."
     return "no", f"Predicted {answer!r}, and it is {truth!r}. Look at the numbers once more: why?"
+
+
+def _named(answer: Any) -> str:
+    return f"{answer[:40]!r} is a str" if isinstance(answer, str) else f"That is a {type(answer).__name__}"
 
 
 def _unanswered(wanted: str) -> tuple[str, str]:
