@@ -84,8 +84,8 @@ $(USER): requirements.txt pyproject.toml | .venv/bin/python
 	@touch $@
 
 $(DEV): requirements-dev.txt requirements-docs.txt $(USER)
-	@echo "set-up: what the tests and checks need (requirements-dev.txt)"
-	@$(PIP) install -qq -r requirements-dev.txt
+	@echo "set-up: what the tests and checks need (requirements-dev.txt, requirements-docs.txt)"
+	@$(PIP) install -qq -r requirements-dev.txt -r requirements-docs.txt
 	@touch $@
 
 $(DOCS): requirements-docs.txt $(USER)
