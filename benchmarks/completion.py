@@ -1,6 +1,6 @@
 """Every way to complete an alignment, on SmolLM2-135M-Instruct: docs/results/smollm2.md says what is measured and why.
 
-python -m benchmarks.completion DATA --part tune|report [--arms NAME ...] [--out FOLDER]
+python -m benchmarks.completion DATA --part tune|report [--arms NAME[@LEARNING_RATE] ...] [--out FOLDER]
 
 DATA is a folder with advbench_dev.csv, xstest_prompts.csv, bbh/, mmlu_redux.jsonl and gsm8k_dev.jsonl.  Everything that
 is trained, answered and judged is kept in the user's cache: a run that was killed goes on where it stopped.
@@ -30,9 +30,9 @@ from workbench.prompts import Prompt, PromptConfig, PromptSet, load_prompts
 from workbench.scoring import Item
 from workbench.smollm2_safe.recipe import everyday_halves, parts
 from workbench.store import Store
-from workbench.train import TrainConfig, TrainingTexts, WatchSettings
+from workbench.train import ARMS, ArmConfig, TrainConfig, TrainingTexts, WatchSettings
 
-ARMS = ("refusal_sft", "paper", "paper_tuned", "augmentation", "recovery")
+COMPARED = ("refusal_sft", "paper", "paper_tuned", "augmentation", "recovery")
 TRAINING = TrainConfig(
     steps=60,
     batch_size=8,
@@ -44,6 +44,15 @@ TRAINING = TrainConfig(
 ANSWER_TOKENS = 24
 LIMITS = {"mmlu": 300, "bbh": 30, "gsm8k": 60}
 """First so many questions: of MMLU, of each BBH task, and problems of GSM8K."""
+
+
+def arm_of(word: str) -> ArmConfig:
+    """Return an arm by its name, or with another learning rate: "paper_tuned@3e-4"."""
+    name, _, rate = word.partition("@")
+    arm = ARMS[name]
+    if not rate:
+        return arm
+    return replace(arm, name=word, optimiser=replace(arm.optimiser, learning_rate=float(rate)))
 
 
 def training_texts(pair: ModelPair, data: Path, store: Store) -> TrainingTexts:
@@ -106,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--part", choices=("tune", "report"), default="tune")
-    parser.add_argument("--arms", nargs="+", default=list(ARMS))
+    parser.add_argument("--arms", nargs="+", default=list(COMPARED))
     parser.add_argument("--train-only", action="store_true", help="train the arms and stop")
     parser.add_argument("--capability", action="store_true", help="also ask BBH, MMLU and GSM8K")
     parser.add_argument("--k", nargs="+", default=["5", "10", "20", "full"])
@@ -120,7 +129,7 @@ def main() -> None:
     lengths: Any = tuple(k if k == "full" else int(k) for k in asked_for.k)
     insertion = Insertion(positions=("random",), lengths=(10,), refusal_tokens=32, max_tokens=ANSWER_TOKENS)
     config = experiments.CompareConfig(
-        arms=tuple(asked_for.arms),
+        arms=tuple(map(arm_of, asked_for.arms)),
         train=TRAINING,
         prefix_tokens=lengths,
         attacks=(insertion,) if asked_for.part == "report" else (),

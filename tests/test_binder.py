@@ -59,6 +59,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_fresh_environment_runs_the_lessons_and_notebook_01(python: Path, tmp_path: Path) -> None:
     tree = python.parent.parent.parent / "repository"
     assert len(notebooks()) == 8
+    built_for = subprocess.check_output([python, "-c", "import torch; print(torch.version.cuda)"], text=True)
+    assert built_for.strip() == "None", "gigabytes of CUDA in a small image"
     for source in notebooks():
         out = tmp_path / source.stem
         watched = (

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -115,6 +119,43 @@ def test_a_dead_process_ends_all_and_the_rest_is_gone_on_with(
     monkeypatch.delenv("WORKBENCH_TEST_DIE_AT")
     again = distil(pair, texts, long, out=tmp_path / "out")
     assert_alike(distil(pair, texts, config(steps=8), out=tmp_path / "alone"), again)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_killed_notebook_leaves_no_training_process(texts: TrainingTexts, tmp_path: Path) -> None:
+    Job(
+        pair=PairConfig(preset="embedded"),
+        texts=texts,
+        config=config(processes=2, steps=200),
+        out=str(tmp_path / "out"),
+        store=None,
+        start=None,
+    ).save(tmp_path / "job.json")
+    script = (
+        "import sys; from pathlib import Path; from workbench.pair import load_pair;"
+        "from workbench.train.job import Job; from workbench.train.loop import distil;"
+        "job = Job.load(Path(sys.argv[1])); distil(load_pair(job.pair), job.texts, job.config, out=job.out)"
+    )
+    notebook = subprocess.Popen((sys.executable, "-c", script, str(tmp_path / "job.json")))
+
+    def training() -> list[int]:
+        return [
+            p.pid
+            for p in psutil.process_iter(["cmdline"])
+            if str(tmp_path / "out.training") in " ".join(p.info["cmdline"] or ())
+        ]
+
+    while not list(tmp_path.glob("out.training/checkpoint-*")):
+        assert notebook.poll() is None
+        time.sleep(0.2)
+    assert len(training()) >= 2
+    notebook.kill()
+    notebook.wait()
+    end = time.monotonic() + 60
+    while training() and time.monotonic() < end:
+        time.sleep(0.5)
+    assert training() == []
 
 
 @pytest.mark.slow

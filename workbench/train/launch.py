@@ -29,6 +29,8 @@ from workbench.train.job import Job
 from workbench.train.rows import TrainingTexts
 
 JOB, ERROR = "job.json", "error.json"
+OWNER = "WORKBENCH_TRAINING_OWNER"
+"""The process that the training processes end with, however that ends."""
 _STEPS = re.compile(r": (\d+)/(\d+) steps")
 
 
@@ -77,7 +79,12 @@ def train_together(
     with Progress(what, config.steps, "steps") as progress:
         command = [*_launcher(pair, config.processes), "-m", "workbench.train.worker", str(work / JOB)]
         with subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, OWNER: str(os.getpid())},
         ) as process:
             assert process.stderr is not None
             try:
@@ -96,6 +103,7 @@ def _launcher(pair: ModelPair, processes: int) -> list[str]:
     count = str(processes)
     if pair.device.type == "cuda":
         flags = ["--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        flags += ["--main_process_port", "0"]  # a free one: two trainings may run on one machine
         return [sys.executable, "-m", "accelerate.commands.launch", *flags, "--num_processes", count]
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", count]
 

@@ -6,8 +6,11 @@ import dataclasses
 import json
 import os
 import sys
+import threading
+import time
 from pathlib import Path
 
+import psutil
 import torch
 from accelerate import PartialState
 
@@ -16,12 +19,14 @@ from workbench.pair import load_pair
 from workbench.store import Store
 from workbench.train import group
 from workbench.train.job import Job
-from workbench.train.launch import ERROR
+from workbench.train.launch import ERROR, OWNER
 from workbench.train.loop import distil
 
 
 def main(file: Path) -> int:
     """Do a job with the other processes; what goes wrong is written beside it. Returns an exit status."""
+    if owner := os.environ.get(OWNER):
+        threading.Thread(target=_end_with, args=(int(owner),), daemon=True).start()
     job = Job.load(file)
     if os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true"):  # what is cut is decided here
         job = dataclasses.replace(job, config=dataclasses.replace(job.config, sharded=True))
@@ -40,6 +45,13 @@ def main(file: Path) -> int:
         if torch.distributed.is_initialized() and sys.exc_info()[0] is None:
             torch.distributed.destroy_process_group()
     return 0
+
+
+def _end_with(owner: int) -> None:
+    """End this process when the notebook that waits for it is gone, killed perhaps: its checkpoints stay."""
+    while psutil.pid_exists(owner):
+        time.sleep(1)
+    os._exit(1)
 
 
 if __name__ == "__main__":

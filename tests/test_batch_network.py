@@ -1,0 +1,158 @@
+"""A batch whose network goes away in the middle: of its own machine, and between two machines of a Ray cluster.
+
+The machines are network namespaces, joined by a cable (veth) that is then cut.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.small_notebook import write_notebook
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+COUNT = """\
+import json, os, time
+from pathlib import Path
+with open("ran.txt", "a") as ran:
+    ran.write(f"{number}\\n")
+time.sleep(6)
+Path(out, "results.json").write_text(json.dumps({"rows": [{"name": "number", "value": number}]}))"""
+PARAMETERS = 'number: int = 3  # a number\nout: str = "runs/small"  # the folder'
+GRID = "stages:\n  count: {notebook: count.ipynb, grid: {number: [1, 2, 3, 4, 5, 6]}}\n"
+ADDRESSES = {"wbA": "10.77.0.1", "wbB": "10.77.0.2"}
+BIN = Path(sys.executable).parent
+
+
+def ip(*words: str, check: bool = True) -> bool:
+    return subprocess.run(("ip", *words), capture_output=True, check=check).returncode == 0
+
+
+def inside(machine: str, *words: str | Path) -> tuple[str, ...]:
+    return ("ip", "netns", "exec", machine, *map(str, words))
+
+
+@pytest.fixture
+def machines() -> Iterator[None]:
+    """Two machines and a cable between them."""
+    made = []
+    try:
+        for name in ADDRESSES:
+            if not ip("netns", "add", name, check=False):
+                pytest.skip("network namespaces cannot be made here: that needs Linux and root")
+            made.append(name)
+        ip("link", "add", "wb0", "netns", "wbA", "type", "veth", "peer", "name", "wb0", "netns", "wbB")
+        for name, address in ADDRESSES.items():
+            ip("-n", name, "addr", "add", f"{address}/24", "dev", "wb0")
+            for device in ("lo", "wb0"):
+                ip("-n", name, "link", "set", device, "up")
+        yield
+    except FileNotFoundError:
+        pytest.skip("there is no `ip` here")
+    finally:
+        for name in made:
+            ip("netns", "del", name, check=False)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    write_notebook(tmp_path / "count.ipynb", COUNT, parameters=PARAMETERS)
+    (tmp_path / "grid.yaml").write_text(GRID)
+    return tmp_path
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"}
+
+
+def batch(here: Path, *words: str) -> subprocess.Popen[str]:
+    command = inside("wbA", sys.executable, "-m", "workbench", "batch", "grid.yaml", "--out", "out", *words)
+    return subprocess.Popen(
+        command, cwd=here, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def cells(here: Path) -> list[dict[str, Any]]:
+    file = here / "out" / "manifest.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def wait_for_two_finished(here: Path, running: subprocess.Popen[str]) -> None:
+    while len(cells(here)) < 2:
+        assert running.poll() is None, running.communicate()[0]
+        time.sleep(0.1)
+
+
+def wait_for_ray(nodes: list[subprocess.Popen[bytes]]) -> None:
+    """Wait until as many machines as there are nodes have joined the cluster."""
+    alive = (
+        "import ray, sys; ray.init('10.77.0.1:6399'); "
+        "sys.exit(sum(n['Alive'] for n in ray.nodes()) != int(sys.argv[1]))"
+    )
+    end = time.monotonic() + 180
+    while subprocess.run(
+        inside("wbA", sys.executable, "-c", alive, str(len(nodes))), env=environment(), capture_output=True, check=False
+    ).returncode:
+        if nodes[-1].poll() is not None or time.monotonic() > end:
+            pytest.skip("Ray's own processes do not start on this machine")
+        time.sleep(1)
+
+
+def test_a_machine_without_network_goes_on(here: Path, machines: None) -> None:
+    running = batch(here, "--workers", "2", "--threads", "1")
+    wait_for_two_finished(here, running)
+    ip("-n", "wbA", "link", "set", "wb0", "down")
+    said, _ = running.communicate()
+    assert running.returncode == 0, said
+    assert sorted((here / "ran.txt").read_text().split()) == list("123456"), "each cell ran once"
+    again = batch(here)
+    said, _ = again.communicate()
+    assert again.returncode == 0, said
+    assert "6 done (6 before)" in said
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: requirements-ray.txt")
+def test_a_machine_that_is_cut_off_loses_no_finished_cell_and_the_others_do_its_work(
+    here: Path, machines: None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    nodes = []
+    try:
+        for name, address in ADDRESSES.items():
+            first = name == "wbA"
+            role = ("--head", "--port=6399", "--include-dashboard=false") if first else ("--address=10.77.0.1:6399",)
+            command = inside(
+                name, BIN / "ray", "start", "--block", "--num-cpus=1", f"--node-ip-address={address}", *role
+            )
+            nodes.append(subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+            wait_for_ray(nodes)
+        running = batch(here, "--executor", "ray", "--address", "10.77.0.1:6399", "--threads", "1")
+        wait_for_two_finished(here, running)
+        finished = {c["cell"] for c in cells(here)}
+        before = (here / "ran.txt").read_text().split()
+        ip("-n", "wbB", "link", "set", "wb0", "down")
+        said, _ = running.communicate()
+        assert running.returncode == 0, said
+        lines = cells(here)
+        assert len({c["host"] for c in lines}) == 2, "both machines had finished cells"
+        assert sorted(c["axes"]["number"] for c in lines) == [1, 2, 3, 4, 5, 6]
+        assert all(c["status"] == "ok" for c in lines)
+        ran = (here / "ran.txt").read_text().split()
+        for cell in lines:
+            if cell["cell"] in finished:
+                assert ran.count(str(cell["axes"]["number"])) == 1, "a finished cell was repeated"
+        assert len(before) >= 3
+        assert len(ran) == 7, "the one that ran on the lost machine ran again"
+    finally:
+        for node in nodes:
+            node.terminate()
+            node.wait(60)
