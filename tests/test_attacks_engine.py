@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tests.tiny_pair import tiny_pair
+from tests.tiny_pair import save_model, tiny_models, tiny_pair, tiny_tokenizer
+from workbench.attacks import NoAttack, attack
+from workbench.attacks import engine as engine_room
 from workbench.attacks.completions import Arm, Context
 from workbench.attacks.engine import EngineArm, VllmEngine, greedy_agreement
-from workbench.errors import ContextOverflow, NonFiniteLogits, NotPresent, PromptError
+from workbench.errors import ContextOverflow, NonFiniteLogits, NotPresent, ParameterError, PromptError, UnknownName
+from workbench.evaluation.setup import agreement_rows, arms_of
 from workbench.generate import GenerateConfig, generate
-from workbench.pair import ModelPair
+from workbench.pair import ModelPair, PairConfig, load_pair
+from workbench.prompts import Prompt, PromptSet
 from workbench.store import Store
 
 CONTEXTS = [(5, 9, 20 + n, 31) for n in range(6)]
@@ -151,3 +155,45 @@ def test_vllms_own_classes_are_called_by_their_documented_names(monkeypatch: pyt
     assert engine.generate([(1, 2)], [{"max_tokens": 3}]) == ["done"]
     assert calls["made"] == ("folder", {"dtype": "bfloat16"})
     assert calls["asked"] == ([{"prompt_token_ids": [1, 2]}], [{"max_tokens": 3}], False)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> PairConfig:
+    """A base and an aligned model on disk."""
+    for name, model in zip(("base", "aligned"), tiny_models("llama"), strict=True):
+        save_model(tmp_path / name, model, tiny_tokenizer())
+    return PairConfig(base=str(tmp_path / "base"), aligned=str(tmp_path / "aligned"), device="cpu")
+
+
+def test_notebook_04s_engine_continues_base_and_aligned(folders: PairConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    class StandInVllm(StandIn):
+        def __init__(self, model: str, **options: Any) -> None:
+            asked[model] = options
+            super().__init__(loaded)
+
+    loaded = load_pair(folders)
+    monkeypatch.setattr(engine_room, "VllmEngine", StandInVllm)
+    arms = arms_of(loaded, engine="vllm", penalties=(1.0,))
+    assert [(a.name, type(a).__name__) for a in arms[:2]] == [("base", "EngineArm"), ("aligned", "EngineArm")]
+    assert arms[2].name == "penalty 1"
+    assert set(asked) == {folders.base, folders.aligned}
+    assert asked[str(folders.base)]["dtype"] == "float32"
+    assert asked[str(folders.base)]["max_model_len"] == loaded.context_length
+    prompts = PromptSet(name="two", prompts=tuple(Prompt(id=str(n), prompt=f"say {n}", label="harmful") for n in "ab"))
+    rows = agreement_rows(arms, [attack(loaded, prompts, NoAttack(max_tokens=4))])
+    assert [(r.arm, r.condition) for r in rows] == [
+        (arm, what) for arm in ("base", "aligned") for what in ("continuations", "tokens")
+    ]
+    assert (rows[2].value, rows[2].n) == (1.0, 2)
+    assert agreement_rows(arms[2:], []) == ()
+
+
+def test_an_engine_needs_the_same_weights(folders: PairConfig, pair: ModelPair) -> None:
+    with pytest.raises(ParameterError, match="give base and aligned"):
+        arms_of(pair, engine="vllm")
+    with pytest.raises(ParameterError, match="merged first"):
+        arms_of(replace(load_pair(folders), config=replace(folders, adapter="some")), engine="vllm")
+    with pytest.raises(UnknownName, match=r"no engine 'vlm'.*vllm"):
+        arms_of(pair, engine="vlm")

@@ -15,7 +15,7 @@ import numpy as np
 from workbench.attacks.completions import Context
 from workbench.batches import plan_batches
 from workbench.comparisons import share
-from workbench.errors import NonFiniteLogits, NotPresent, PairError
+from workbench.errors import NonFiniteLogits, NotPresent, PairError, ParameterError
 from workbench.generate import STOPS, GenerateConfig, Generation, OnToken, check_not_empty, check_room, generate
 from workbench.pair import ModelPair, Which
 from workbench.progress import Progress
@@ -144,6 +144,35 @@ class EngineArm:
             return Generation(ids=ids, stop="length")
         ended = bool(ids) and ids[-1] in self.pair.eos_ids and ids[-1] not in config.stop_ids
         return Generation(ids=ids, stop="end" if ended else "stop")
+
+
+def engine_arms(pair: ModelPair, **options: Any) -> tuple[EngineArm, EngineArm]:
+    """Return base and aligned of a pair of folders or hub ids, each run by a vLLM of its own, under its usual name.
+
+    The pair stays loaded, because it scores and reads: three tenths of the GPU's memory go to each engine, contexts are
+    up to 8,192 tokens long. `options` are vLLM's and win. Raises ParameterError for weights that vLLM would load
+    otherwise than the pair did (a preset, a GGUF file, an adapter, quantised), and what VllmEngine raises.
+    """
+    config = pair.config
+    if config is None or config.preset or not config.base or not config.aligned:
+        raise ParameterError(f"engine 'vllm' loads folders and hub ids, not {pair.name!r}: give base and aligned")
+    if config.adapter or config.quantised or f"{config.base}{config.aligned}".lower().count(".gguf"):
+        raise ParameterError(
+            "engine 'vllm' has to hold the very same weights as the pair: no GGUF file, nothing quantised, and an "
+            "adapter merged first (`workbench merge`)"
+        )
+    shared = {
+        "dtype": str(pair.dtype).removeprefix("torch."),
+        "gpu_memory_utilization": 0.3,
+        "max_model_len": min(pair.context_length, 8192),
+        "trust_remote_code": config.trust_remote_code,
+    }
+    base = VllmEngine(config.base, **{**shared, "revision": config.base_revision, **options})
+    aligned = VllmEngine(config.aligned, **{**shared, "revision": config.aligned_revision, **options})
+    return (
+        EngineArm(pair=pair, which="base", engine=base, called="base"),
+        EngineArm(pair=pair, which="aligned", engine=aligned, called="aligned"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

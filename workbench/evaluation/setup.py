@@ -14,33 +14,45 @@ from typing import Any
 
 from workbench import attacks as room
 from workbench.attacks import Arm, AttackConfig, ModelArm, attack_config, complete
+from workbench.attacks.engine import EngineArm, engine_arms, greedy_agreement
 from workbench.attacks.finetuning import KINDS
+from workbench.attacks.task import as_prompt
 from workbench.capability import CapabilityConfig, measure_capability
 from workbench.capability.config import BUILT_IN
 from workbench.capability.measure import INSTALL, check_tasks, is_installed
 from workbench.decode import PenalisedModel, PenaltyConfig
-from workbench.errors import ParameterError, PromptError
+from workbench.errors import ParameterError, PromptError, UnknownName, nearest
 from workbench.evaluation.paper import PaperPreset
 from workbench.judges import JudgeConfig, find_gibberish, judge, judge_of
 from workbench.pair import ModelPair
 from workbench.progress import Progress
 from workbench.prompts import PromptSet
-from workbench.records import AttackSet, CapabilitySet, CompletionSet, GibberishSet, JudgementSet, Record
+from workbench.records import AttackSet, CapabilitySet, CompletionSet, GibberishSet, JudgementSet, Record, Row
 from workbench.store import Store
 
 EMBEDDED = "embedded"
 PREFIXED = ("prefill", "harmless_prefill")
 SEARCHED = ("gcg", "random_suffix")
 TUNED = tuple(KINDS)
+ENGINES = ("transformers", "vllm")
+AGREE_ON = 16
+"""Contexts on which an engine is held against our own generator."""
 
 
-def arms_of(pair: ModelPair, *, adapters: Sequence[str] = (), penalties: Sequence[float] = ()) -> tuple[Arm, ...]:
+def arms_of(
+    pair: ModelPair, *, adapters: Sequence[str] = (), penalties: Sequence[float] = (), engine: str = ENGINES[0]
+) -> tuple[Arm, ...]:
     """Return the arms of a comparison: base, aligned, aligned with each adapter, aligned under each penalty.
 
     An adapter's arm has its folder's name, "recovery" say; a penalty's is "penalty 1" (one-sided, of that strength).
-    Raises ParameterError where two arms would have one name, and what loading an adapter raises.
+    Engine "vllm" continues base and aligned; the other arms stay with our generator. Raises ParameterError where two
+    arms would have one name, and what loading an adapter or an engine raises; UnknownName for another engine.
     """
+    if engine not in ENGINES:
+        raise UnknownName(f"there is no engine {engine!r}: {nearest(engine, ENGINES)}")
     arms: list[Arm] = [ModelArm(pair=pair, which="base"), ModelArm(pair=pair, which="aligned")]
+    if engine == "vllm":
+        arms = list(engine_arms(pair))
     arms += [ModelArm(pair=pair.with_aligned(a), which="aligned", called=Path(a).name or a) for a in adapters]
     for strength in penalties:
         arms.append(PenalisedModel(pair, PenaltyConfig(strength=strength), name=f"penalty {strength:g}"))
@@ -135,6 +147,34 @@ def completions_of(
 ) -> tuple[CompletionSet, ...]:
     """Let every arm answer every attack; see `complete`."""
     return tuple(complete(arm, source, store=store) for arm in arms for source in attacks)
+
+
+def agreement_rows(arms: Sequence[Arm], attacks: Sequence[AttackSet]) -> tuple[Row, ...]:
+    """Say how far each arm that an engine runs continues greedily as our generator does, on the first attempts.
+
+    A share of whole continuations and one of tokens; no rows where no engine runs.
+    """
+    asked = [a for source in attacks for a in source.attempts][:AGREE_ON]
+    rows = []
+    for arm in arms:
+        if not isinstance(arm, EngineArm):
+            continue
+        contexts = [arm.pair.context(as_prompt(a), arm.which) + a.prefix_ids for a in asked]
+        found = greedy_agreement(arm, contexts)
+        for what, share in (("continuations", found.continuations), ("tokens", found.tokens)):
+            rows.append(
+                Row(
+                    name="greedy_agreement",
+                    arm=arm.name,
+                    condition=what,
+                    value=share.value,
+                    low=share.low,
+                    high=share.high,
+                    n=share.n,
+                    unit=share.unit,
+                )
+            )
+    return tuple(rows)
 
 
 def judges_of(names: Sequence[str] | None, prompts: PromptSet) -> tuple[str, ...]:
