@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--part", choices=("tune", "report"), default="tune")
     parser.add_argument("--arms", nargs="+", default=list(COMPARED))
+    parser.add_argument("--steps", type=int, default=TRAINING.steps, help="optimizer steps of every arm")
     parser.add_argument("--train-only", action="store_true", help="train the arms and stop")
     parser.add_argument("--capability", action="store_true", help="also ask BBH, MMLU and GSM8K")
     parser.add_argument("--k", nargs="+", default=["5", "10", "20", "full"])
@@ -130,7 +131,7 @@ def main() -> None:
     insertion = Insertion(positions=("random",), lengths=(10,), refusal_tokens=32, max_tokens=ANSWER_TOKENS)
     config = experiments.CompareConfig(
         arms=tuple(map(arm_of, asked_for.arms)),
-        train=TRAINING,
+        train=replace(TRAINING, steps=asked_for.steps),
         prefix_tokens=lengths,
         attacks=(insertion,) if asked_for.part == "report" else (),
         max_tokens=ANSWER_TOKENS,

@@ -181,7 +181,9 @@ def test_notebook_04s_engine_continues_base_and_aligned(folders: PairConfig, mon
     assert set(asked) == {folders.base, folders.aligned}
     assert asked[str(folders.base)]["dtype"] == "float32"
     assert asked[str(folders.base)]["max_model_len"] == loaded.context_length
-    prompts = PromptSet(name="two", prompts=tuple(Prompt(id=str(n), prompt=f"say {n}", label="harmful") for n in "ab"))
+    prompts = PromptSet(
+        name="two", source="two", prompts=tuple(Prompt(id=str(n), prompt=f"say {n}", label="harmful") for n in "ab")
+    )
     rows = agreement_rows(arms, [attack(loaded, prompts, NoAttack(max_tokens=4))])
     assert [(r.arm, r.condition) for r in rows] == [
         (arm, what) for arm in ("base", "aligned") for what in ("continuations", "tokens")

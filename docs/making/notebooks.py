@@ -1,8 +1,9 @@
-"""The notebooks of the site: executed once with their small settings, then kept until they or the code change."""
+"""The notebooks of the site: executed once, then kept until they or the code change."""
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,19 +51,25 @@ def tutorials(root: Path = ROOT) -> tuple[Tutorial, ...]:
 
 
 def execute(found: tuple[Tutorial, ...], say: Callable[[str], None]) -> None:
-    """Run what has not been run since it or the code changed, with the notebook's own small settings."""
+    """Run what has not been run since it or the code changed; what was kept of it before goes.
+
+    Notebooks run with their own small settings, lessons in full: their words speak of the numbers.
+    """
     for each in found:
         if each.executed is not None:
             say(f"{each.source.name}: as it was run before")
             continue
-        say(f"{each.source.name}: running with its small settings")
+        say(f"{each.source.name}: running {'in full' if each.lesson else 'with its small settings'}")
         KEPT.mkdir(parents=True, exist_ok=True)
-        run_notebook(RunConfig(notebook=each.source, out=each.folder, smoke=True), say=lambda line: None)
+        run_notebook(RunConfig(notebook=each.source, out=each.folder, smoke=not each.lesson), say=lambda line: None)
+        for former in KEPT.glob(f"{each.source.stem}-*"):
+            if former != each.folder:
+                shutil.rmtree(former)
 
 
 def _key(source: Path) -> str:
     code = sorted(p for room in ("workbench", "widgets") for p in (ROOT / room).rglob("*") if p.suffix in _CODE)
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(Path(__file__).read_bytes())
     for path in (source, *code):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import html
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from docs.making.notebooks import Tutorial
+from docs.making.notebooks import ROOT, Tutorial
 
 _PROGRESS = re.compile(r"^<div>(<span[^>]*>)?<progress\b")
 _MARK = '<div class="output" id="{name}"></div>'
@@ -36,7 +37,7 @@ def page_of(tutorial: Tutorial, *, plain: bool) -> TutorialPage:
 
 @functools.cache
 def _page(source: Path, executed: Path | None, path: str, lesson: bool) -> TutorialPage:
-    cells = json.loads((executed or source).read_text("utf-8"))["cells"]
+    cells = json.loads(_portable((executed or source).read_text("utf-8")))["cells"]
     up = "../../../" if lesson else "../../"
     parts, outputs = [], {}
     for number, cell in enumerate(cells):
@@ -53,7 +54,7 @@ def _page(source: Path, executed: Path | None, path: str, lesson: bool) -> Tutor
     title, body = _title(parts, source)
     where = f"notebooks/{'lessons/' if lesson else ''}{source.name}"
     told = (
-        f"This page is `{where}`, run with its small settings on the embedded pair."
+        f"This page is `{where}`, run {'' if lesson else 'with its small settings '}on the embedded pair."
         if executed
         else f"This page is `{where}` without its outputs: `make docs` runs it."
     )
@@ -61,6 +62,12 @@ def _page(source: Path, executed: Path | None, path: str, lesson: bool) -> Tutor
     text = f"# {title}\n\n*{told}*\n\n{script}\n\n" + "\n\n".join(body)
     about = next((p for p in body if not p.startswith(("#", "`", "<", "*"))), "")
     return TutorialPage(path=path, name=title.partition(":")[0], text=text, about=about, outputs=outputs)
+
+
+def _portable(notebook: str) -> str:
+    """Return a notebook's text with paths from the repository or from `~`, wherever it was run."""
+    home, text = os.path.expanduser("~").rstrip("/"), notebook.replace(f"{ROOT}/", "")
+    return text.replace(f"{home}/", "~/") if home else text
 
 
 def _title(parts: list[str], source: Path) -> tuple[str, list[str]]:
@@ -97,13 +104,14 @@ def _output(output: dict[str, Any]) -> str:
 
 
 def with_outputs(page: str, path: str, pages: Sequence[TutorialPage]) -> str:
-    """Return a page's HTML with its outputs in their places."""
+    """Return a page's HTML with its outputs in their places; a class keeps the theme's look off their tables."""
     for each in pages:
         if each.path == path:
             for name, made in each.outputs.items():
                 mark = _MARK.format(name=name)
                 assert mark in page, f"{path}: the place of {name} is gone"
-                page = page.replace(mark, f'<div class="output" id="{name}">{made}</div>')
+                own = made.replace("<table>", '<table class="view">')
+                page = page.replace(mark, f'<div class="output" id="{name}">{own}</div>')
     return page
 
 

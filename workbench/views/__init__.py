@@ -10,6 +10,7 @@ from workbench.views.branches import branch_tree
 from workbench.views.capability import capability_table, tradeoff_table
 from workbench.views.continuations import ledger_table, side_by_side
 from workbench.views.distributions import top_k_table
+from workbench.views.film import film_tokens
 from workbench.views.look import penalty_look
 from workbench.views.method import card_rows, evaluation_card, paper_table
 from workbench.views.plots import FigureView, figure_view
@@ -55,6 +56,7 @@ __all__ = [
     "divergent_table",
     "evaluation_card",
     "figure_view",
+    "film_tokens",
     "frequency_table",
     "ledger_table",
     "legend",

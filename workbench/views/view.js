@@ -66,4 +66,14 @@
     event.preventDefault();
     event.stopPropagation();
   });
+  document.addEventListener("input", (event) => {
+    const dial = event.target instanceof Element && event.target.closest(".wb-film .wb-dial");
+    if (!dial) return;
+    const film = dial.closest(".wb-film");
+    dial.parentElement.querySelector("output").textContent = dial.dataset.steps.split(" ")[dial.value];
+    for (const token of film.querySelectorAll("[data-levels]")) {
+      const level = token.dataset.levels[dial.value];
+      token.className = level === "0" ? "t" : "t wb-slate" + level;
+    }
+  });
 })();

@@ -31,8 +31,9 @@ class View:
 
     @property
     def html(self) -> str:
-        """Return the self-contained fragment: style, body and the small script behind the token cards."""
-        script = f"<script>{script_text()}</script>" if 'class="wb wb-tokens' in self.body else ""
+        """Return the self-contained fragment: style, body and the small script behind cards and slider."""
+        live = any(f'class="wb wb-{kind}' in self.body for kind in ("tokens", "film"))
+        script = f"<script>{script_text()}</script>" if live else ""
         return f"<style>{style_text()}</style>{self.body}{script}"
 
     def __str__(self) -> str:
