@@ -100,7 +100,7 @@ def _traces(
 
 
 def _headed(name: str, body: str) -> str:
-    return f'<h3 class="wb-soft">{html_text(label(name))}</h3>{body}'
+    return f'<h3 style="margin: 1.8rem 0 .3rem; font-size: 16px">{html_text(label(name))}</h3>{body}'
 
 
 def _continuations(

@@ -44,11 +44,11 @@ def numbers_table(compared: RunComparison, *, most: int = MOST) -> View:
     columns = (
         Column(heading="number", key="number"),
         Column(heading=one, key="first", number=True),
-        Column(heading="interval, n", key="first_interval"),
+        Column(heading="interval, n", key="first_interval", number=True),
         Column(heading=two, key="second", number=True),
-        Column(heading="interval, n", key="second_interval"),
+        Column(heading="interval, n", key="second_interval", number=True),
         Column(heading="second − first", key="difference", number=True),
-        Column(heading="its interval", key="difference_interval"),
+        Column(heading="its interval", key="difference_interval", number=True),
         Column(heading="", key="sign"),
         Column(heading="unit", key="unit"),
     )

@@ -15,8 +15,8 @@ RETENTION = QUANTITIES["retention"]
 PRICE = QUANTITIES["kl_aligned_base_nats"]
 """Its levels and colours; what they stand for here is KL(aligned ‖ student)."""
 _SAID = {
-    "harmful": "retention = 1 − total variation of student and base: dark is still the base model",
-    "harmless": "KL(aligned ‖ student), nats a token: dark is no longer aligned's answer",
+    "harmful": "retention = 1 − total variation of student and base: coloured is still the base model",
+    "harmless": "KL(aligned ‖ student), nats a token: coloured is no longer what aligned says",
 }
 
 
@@ -34,9 +34,9 @@ def film_tokens(film: TrainingFilm, *, classroom_safe: bool, harmful_text: Harmf
     steps = film.steps.tolist()
     last = len(steps) - 1
     dial = (
-        f'<p><label>optimizer step <output>{steps[-1]}</output> <input class="wb-dial" type="range" min="0" '
-        f'max="{last}" value="{last}" data-steps="{" ".join(map(str, steps))}" data-lm-suppress-shortcuts="true">'
-        f'</label> <span class="wb-soft">of {steps[-1]}; {len(steps)} frames</span></p>'
+        f'<p><label>optimizer step <input class="wb-dial" type="range" min="0" max="{last}" value="{last}" '
+        f'aria-valuetext="step {steps[-1]}" data-steps="{" ".join(map(str, steps))}" data-lm-suppress-shortcuts="true"></label> '
+        f'<output>{steps[-1]}</output> <span class="wb-soft">of {steps[-1]}; {len(steps)} frames</span></p>'
     )
     shown, lines, rows = [dial], [title], []
     for label in dict.fromkeys(t.label for t in film.texts):
@@ -115,4 +115,4 @@ def _strips(text: FilmText, quantity: Quantity, values: np.ndarray, steps: list[
         running = f'<div class="wb-text" role="group" aria-label="{label}">{"".join(tokens)}</div>'
         return f'<div class="wb-frame"><span class="wb-soft">{name}</span>{running}</div>'
 
-    return strip(0, "before training", False) + strip(-1, "at the step", True)
+    return strip(0, "before training", False) + strip(-1, "at the chosen step", True)

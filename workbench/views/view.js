@@ -70,7 +70,9 @@
     const dial = event.target instanceof Element && event.target.closest(".wb-film .wb-dial");
     if (!dial) return;
     const film = dial.closest(".wb-film");
-    dial.parentElement.querySelector("output").textContent = dial.dataset.steps.split(" ")[dial.value];
+    const step = dial.dataset.steps.split(" ")[dial.value];
+    film.querySelector("output").textContent = step;
+    dial.setAttribute("aria-valuetext", "step " + step);
     for (const token of film.querySelectorAll("[data-levels]")) {
       const level = token.dataset.levels[dial.value];
       token.className = level === "0" ? "t" : "t wb-slate" + level;
