@@ -33,10 +33,11 @@ def film_tokens(film: TrainingFilm, *, classroom_safe: bool, harmful_text: Harmf
         return View(title=title, body=section("film", title, f"<p>{said}</p>"), text=said)
     steps = film.steps.tolist()
     last = len(steps) - 1
+    known = f'data-steps="{" ".join(map(str, steps))}" data-lm-suppress-shortcuts="true"'
     dial = (
         f'<p><label>optimizer step <input class="wb-dial" type="range" min="0" max="{last}" value="{last}" '
-        f'aria-valuetext="step {steps[-1]}" data-steps="{" ".join(map(str, steps))}" data-lm-suppress-shortcuts="true"></label> '
-        f'<output>{steps[-1]}</output> <span class="wb-soft">of {steps[-1]}; {len(steps)} frames</span></p>'
+        f'aria-valuetext="step {steps[-1]}" {known}></label> <output>{steps[-1]}</output> '
+        f'<span class="wb-soft">of {steps[-1]}; {len(steps)} frames</span></p>'
     )
     shown, lines, rows = [dial], [title], []
     for label in dict.fromkeys(t.label for t in film.texts):
