@@ -57,7 +57,7 @@ embedded: $(DEV)  ## train the embedded pair again from its seed
 screenshots: $(DEV)  ## photograph the lens in JupyterLab and the demo's report for the README (needs Chromium)
 	@$(BIN)/python -m benchmarks.screenshots
 
-docs: $(DOCS)  ## the site: runs the notebooks with small settings, builds into site/, checks every link
+docs: $(DOCS)  ## the site: runs notebooks (small settings) and lessons, builds into site/, checks every link
 	@$(BIN)/python -m docs.making
 
 docs-plain: $(DOCS)  ## the same without running the notebooks (half a minute)

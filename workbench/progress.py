@@ -56,7 +56,7 @@ class Progress:
         if self._bar is not None:
             self._bar.write(sentence, file=sys.stderr)
         elif self._show is None:
-            print(sentence, file=sys.stderr, flush=True)
+            print(sentence, file=sys.stdout if _in_kernel() else sys.stderr, flush=True)  # a notebook paints stderr red
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -92,7 +92,9 @@ def _traces(
     return Section(
         title=f"Through the lens: {name}",
         text=(
-            f"{len(both)} responses are in both runs; {len(texts)} have other tokens, and {len(scores)} the same "
+            "No response is in both runs: there is no text to show."
+            if not both
+            else f"{len(both)} responses are in both runs; {len(texts)} have other tokens, and {len(scores)} the same "
             f"tokens with excess mass that differs by over 0.001 somewhere. {len(parts) // 2} are shown, each twice.",
         ),
         parts=tuple(parts),

@@ -81,7 +81,7 @@ def _legend(label: str) -> str:
 def _scene(text: FilmText, quantity: Quantity, values: np.ndarray, steps: list[int], treatment: str) -> str:
     heading = (
         f'<p class="wb-title"><span class="wb-tag wb-{text.label}">{text.label}</span>'
-        f"{html_text(legible.label(text.name))}</p>"
+        f"{html_text(legible.sentence(text.name))}</p>"
         f'<div class="wb-prompt"><span class="wb-role">prompt</span>{html_text(legible.prose(text.prompt))}</div>'
     )
     covered = _strips(text, quantity, values, steps, covered=True)

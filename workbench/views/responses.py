@@ -90,4 +90,4 @@ def text_digest(traces: TraceSet, response_index: int) -> str:
 
 def name_of(traces: TraceSet, response_index: int) -> str:
     """Return what a response is called in titles and captions."""
-    return f"response {response_index}, prompt {legible.label(traces.responses[response_index].prompt_id)}"
+    return f"response {response_index}, prompt {legible.sentence(traces.responses[response_index].prompt_id)}"

@@ -213,7 +213,7 @@ def token_view(
     name, how = name_of(traces, response_index), how_it_came(response, length)
     parts = [
         f'<p class="wb-title"><span class="wb-tag wb-{response.label}">{response.label}</span>'
-        f'{html_text(legible.label(response.prompt_id))} <span class="wb-soft">{html_text(how)}</span></p>',
+        f'{html_text(legible.sentence(response.prompt_id))} <span class="wb-soft">{html_text(how)}</span></p>',
         _given("system", response.system_prompt),
         _given("prompt", response.prompt),
     ]
