@@ -460,8 +460,6 @@ def start(text: str, *more: str, until: str) -> subprocess.Popen[str]:
     """Start a batch as a process and return it when a line of what it says holds `until`."""
     Path("grid.yaml").write_text(text)
     words = (sys.executable, "-m", "workbench", "batch", "grid.yaml", "--out", "out", "--workers", "2", *more)
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # the tests run behind a shell: a child would ignore it too
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stderr is not None
     said = []

@@ -30,5 +30,5 @@ def test_both_pages_compute_and_show_their_views(root: Path, browser: Browser) -
             w.page.goto(f"{found['04_evaluation']}&theme=dark", timeout=MINUTES)
             expect(w.page.locator(".js-plotly-plot").first).to_be_visible(timeout=MINUTES)
             expect(w.page.get_by_text("2 arms", exact=False).first).to_be_visible()
-            assert w.page.locator("pre code, .jp-InputArea").count() == 0, "no code is shown"
+            assert w.page.locator("pre code, .jp-CodeCell .jp-InputArea").count() == 0, "no code is shown"
             assert w.page.evaluate("document.documentElement.scrollWidth") <= 700
