@@ -26,9 +26,9 @@ import json, os, time
 from pathlib import Path
 with open("ran.txt", "a") as ran:
     ran.write(f"{number}\\n")
-time.sleep(6)
+time.sleep(seconds)
 Path(out, "results.json").write_text(json.dumps({"rows": [{"name": "number", "value": number}]}))"""
-PARAMETERS = 'number: int = 3  # a number\nout: str = "runs/small"  # the folder'
+PARAMETERS = 'number: int = 3  # a number\nseconds: int = 6  # that it takes\nout: str = "runs/small"  # the folder'
 GRID = "stages:\n  count: {notebook: count.ipynb, grid: {number: [1, 2, 3, 4, 5, 6]}}\n"
 ADDRESSES = {"wbA": "10.77.0.1", "wbB": "10.77.0.2"}
 BIN = Path(sys.executable).parent
@@ -73,7 +73,8 @@ def here(tmp_path: Path) -> Path:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "disabled"}
+    ray = {"AUTH_MODE": "disabled", "health_check_period_ms": "1000", "health_check_timeout_ms": "5000"}
+    return {**os.environ, "OMP_NUM_THREADS": "1", **{f"RAY_{name}": value for name, value in ray.items()}}
 
 
 def batch(here: Path, *words: str) -> subprocess.Popen[str]:
@@ -88,8 +89,8 @@ def cells(here: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def wait_for_two_finished(here: Path, running: subprocess.Popen[str]) -> None:
-    while len(cells(here)) < 2:
+def wait_until_two_are_finished_and_two_run(here: Path, running: subprocess.Popen[str]) -> None:
+    while len(cells(here)) < 2 or len((here / "ran.txt").read_text().split()) - len(cells(here)) < 2:
         assert running.poll() is None, running.communicate()[0]
         time.sleep(0.1)
 
@@ -115,7 +116,7 @@ def join_ray(name: str, there: int) -> subprocess.Popen[bytes]:
 
 def test_a_machine_without_network_goes_on(here: Path, machines: None) -> None:
     running = batch(here, "--workers", "2", "--threads", "1")
-    wait_for_two_finished(here, running)
+    wait_until_two_are_finished_and_two_run(here, running)
     ip("-n", "wbA", "link", "set", "wb0", "down")
     said, _ = running.communicate()
     assert running.returncode == 0, said
@@ -130,12 +131,13 @@ def test_a_machine_without_network_goes_on(here: Path, machines: None) -> None:
 def test_a_machine_that_is_cut_off_loses_no_finished_cell_and_the_others_do_its_work(
     here: Path, machines: None
 ) -> None:
+    (here / "grid.yaml").write_text(GRID.replace("grid: {", "parameters: {seconds: 20}, grid: {"))
     nodes = []
     try:
         for there, name in enumerate(ADDRESSES, 1):
             nodes.append(join_ray(name, there))
         running = batch(here, "--executor", "ray", "--address", "10.77.0.1:6399", "--threads", "1")
-        wait_for_two_finished(here, running)
+        wait_until_two_are_finished_and_two_run(here, running)
         finished = {c["cell"] for c in cells(here)}
         ip("-n", "wbB", "link", "set", "wb0", "down")
         said, _ = running.communicate()

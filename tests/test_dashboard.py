@@ -39,8 +39,8 @@ def test_what_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 @contextlib.contextmanager
-def served(notebooks: Sequence[Path], root: Path) -> Iterator[dict[str, str]]:
-    """Yield the printed addresses by name while the pages are served; stop as Ctrl-C does."""
+def served(notebooks: Sequence[Path], root: Path, stop: signal.Signals = signal.SIGINT) -> Iterator[dict[str, str]]:
+    """Yield the printed addresses by name while the pages are served; stop as Ctrl-C does, or by another signal."""
     script = f"from widgets.dashboard import serve; serve({[str(n) for n in notebooks]!r})"
     env = {**os.environ, "PYTHONPATH": str(root)}
     process = subprocess.Popen(
@@ -51,7 +51,7 @@ def served(notebooks: Sequence[Path], root: Path) -> Iterator[dict[str, str]]:
         lines = [process.stdout.readline() for _ in range(len(notebooks) + 1)]
         yield dict(re.findall(r"^(\w+): +(http\S+)$", "".join(lines), re.MULTILINE))
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(stop)
         process.wait(timeout=60)
         process.stdout.close()
     assert process.returncode == 0
@@ -91,3 +91,11 @@ def test_without_the_token_nothing_of_ours_is_served(tmp_path: Path, root: Path)
         for text in (shown, both):
             assert re.search(r"<(?:link|script)[^>]*https?://", text) is None, "nothing is fetched from elsewhere"
         assert page.startswith("http://127.0.0.1:")
+
+
+def test_a_terminated_dashboard_leaves_no_server(tmp_path: Path, root: Path) -> None:
+    path = write_notebook(tmp_path / "shown.ipynb", "print('shown')", parameters="")
+    with served([path], root, signal.SIGTERM) as found:
+        assert asked(found["both"])[0] == 200
+    with pytest.raises(urllib.error.URLError):
+        asked(found["both"])

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -33,7 +34,7 @@ IDLE_SECONDS = 1800
 
 
 def serve(notebooks: Sequence[str | Path] = SHOWN, *, seconds_to_start: float = 60.0) -> None:
-    """Serve notebooks until Ctrl-C; print the address of each, and of the page that lists them.
+    """Serve notebooks until Ctrl-C or SIGTERM; print the address of each, and of the page that lists them.
 
     Raises NotPresent where Voila or a notebook is missing, NotebookFailed when the server does not start.
     """
@@ -49,6 +50,7 @@ def serve(notebooks: Sequence[str | Path] = SHOWN, *, seconds_to_start: float = 
         for source in sources:
             shutil.copy(source, shown)
         write_pages(data)
+        former = signal.signal(signal.SIGTERM, _stop)
         # the token goes by the environment: arguments can be read by every user of the machine
         server = subprocess.Popen(_command(shown, port), env=_environment(token, data))
         try:
@@ -59,8 +61,13 @@ def serve(notebooks: Sequence[str | Path] = SHOWN, *, seconds_to_start: float = 
         except KeyboardInterrupt:
             pass
         finally:
+            signal.signal(signal.SIGTERM, former)
             server.terminate()
             server.wait()
+
+
+def _stop(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def addresses(notebooks: Sequence[Path], port: int, token: str) -> list[str]:
