@@ -152,7 +152,7 @@ def completions_of(
 def agreement_rows(arms: Sequence[Arm], attacks: Sequence[AttackSet]) -> tuple[Row, ...]:
     """Say how far each arm that an engine runs continues greedily as our generator does, on the first attempts.
 
-    A share of whole continuations and one of tokens; no rows where no engine runs.
+    A share of whole continuations and one of tokens, which are said too; no rows where no engine runs.
     """
     asked = [a for source in attacks for a in source.attempts][:AGREE_ON]
     rows = []
@@ -161,6 +161,8 @@ def agreement_rows(arms: Sequence[Arm], attacks: Sequence[AttackSet]) -> tuple[R
             continue
         contexts = [arm.pair.context(as_prompt(a), arm.which) + a.prefix_ids for a in asked]
         found = greedy_agreement(arm, contexts)
+        with Progress(None, 0, "") as progress:
+            progress.note(f"{arm.name}: {found}")
         for what, share in (("continuations", found.continuations), ("tokens", found.tokens)):
             rows.append(
                 Row(
