@@ -30,7 +30,7 @@ from workbench.prompts import Prompt, PromptConfig, PromptSet, load_prompts
 from workbench.scoring import Item
 from workbench.smollm2_safe.recipe import everyday_halves, parts
 from workbench.store import Store
-from workbench.train import ARMS, ArmConfig, TrainConfig, TrainingTexts, WatchSettings
+from workbench.train import ArmConfig, TrainConfig, TrainingTexts, WatchSettings, arm_named
 
 COMPARED = ("refusal_sft", "paper", "paper_tuned", "augmentation", "recovery")
 TRAINING = TrainConfig(
@@ -49,7 +49,7 @@ LIMITS = {"mmlu": 300, "bbh": 30, "gsm8k": 60}
 def arm_of(word: str) -> ArmConfig:
     """Return an arm by its name, or with another learning rate: "paper_tuned@3e-4"."""
     name, _, rate = word.partition("@")
-    arm = ARMS[name]
+    arm = arm_named(name)
     if not rate:
         return arm
     return replace(arm, name=word, optimiser=replace(arm.optimiser, learning_rate=float(rate)))

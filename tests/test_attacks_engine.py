@@ -16,8 +16,9 @@ from workbench.attacks import NoAttack, attack
 from workbench.attacks import engine as engine_room
 from workbench.attacks.completions import Arm, Context
 from workbench.attacks.engine import EngineArm, VllmEngine, greedy_agreement
+from workbench.attacks.finetuning import BenignTuning
 from workbench.errors import ContextOverflow, NonFiniteLogits, NotPresent, ParameterError, PromptError, UnknownName
-from workbench.evaluation.setup import agreement_rows, arms_of
+from workbench.evaluation.setup import agreement_rows, arms_of, completions_of
 from workbench.generate import GenerateConfig, generate
 from workbench.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts import Prompt, PromptSet
@@ -199,3 +200,25 @@ def test_an_engine_needs_the_same_weights(folders: PairConfig, pair: ModelPair) 
         arms_of(replace(load_pair(folders), config=replace(folders, adapter="some")), engine="vllm")
     with pytest.raises(UnknownName, match=r"no engine 'vlm'.*vllm"):
         arms_of(pair, engine="vlm")
+
+
+def test_an_engines_weights_are_not_fine_tuned_behind_its_back(pair: ModelPair) -> None:
+    engine = StandIn(pair)
+    arm = EngineArm(pair=pair, which="aligned", engine=engine)
+    prompts = PromptSet(
+        name="p",
+        source="p",
+        prompts=tuple(Prompt(id=k, prompt=f"say {k}", label=k, response="ok") for k in ("harmful", "harmless")),  # type: ignore[arg-type]
+    )
+    plain = attack(pair, prompts, NoAttack(max_tokens=4))
+    tuning = attack(pair, prompts, BenignTuning(max_tokens=4))
+    with pytest.raises(ParameterError, match="which holds its weights"):
+        completions_of([arm], [plain, tuning])
+    assert engine.asked == [], "refused before anything is answered"
+    assert len(completions_of([arm], [plain])) == 1
+
+
+def test_an_engine_may_have_less_room_than_the_model(pair: ModelPair) -> None:
+    arm = EngineArm(pair=pair, which="aligned", engine=StandIn(pair), room=6)
+    with pytest.raises(ContextOverflow, match="4 tokens; with max_tokens=3 that exceeds the model's context of 6"):
+        arm.continue_(CONTEXTS, GenerateConfig(max_tokens=3), store=Store(None))

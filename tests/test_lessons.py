@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import workbench as wb
 from workbench import lessons
 from workbench.errors import ParameterError
 from workbench.lessons.build import Block, exercise_of
@@ -171,6 +172,18 @@ CLAIMS = (
 """What the lessons' words say of their numbers: exercise, least, most."""
 CHOICES = (("3.3", "larger"), ("4.1", "over 10 times"), ("4.3", "no"), ("6.2", "recovery"), ("7.3", "no"))
 """And of their choices."""
+
+
+@pytest.mark.slow
+def test_what_lesson_3_says_of_single_words_is_borne_out() -> None:
+    pair = wb.load_pair(wb.PairConfig(preset="embedded"))
+    every = wb.load_prompts(wb.PromptConfig(source="embedded", limit=24, seed=0))
+    rates = {f.label.strip("·"): f for f in wb.diagnose(wb.trace(pair, every)).frequencies}
+    for word in ("Sure", ","):
+        assert rates[word].rate_harmful.value > 3 * rates[word].rate_harmless.value, word
+        assert rates[word].difference.low > 0, word
+    for word in ("here", "First", "Next", "Finally", "times", "whisper"):
+        assert rates[word].difference.low <= 0 <= rates[word].difference.high, word
 
 
 def test_a_score_of_one_topic_is_not_taken_for_all() -> None:

@@ -351,3 +351,16 @@ def test_a_bar_that_moves_inside_a_cell_is_said_now_and_then() -> None:
         cells.hear({"msg_type": "update_display_data", "content": bar})
     assert said == ["    scoring: 1/8"]
     assert PARAMETERS.startswith("from typing")
+
+
+def test_a_note_reaches_the_terminal_and_is_not_red_in_the_notebook() -> None:
+    cell = (
+        "from workbench.progress import Progress\nwith Progress(None, 0, '') as bar:\n    bar.note('gcg is <left> out')"
+    )
+    source = write_notebook(Path("noted.ipynb"), cell, WRITE)
+    said: list[str] = []
+    made = run_notebook(RunConfig(notebook=source, out="runs/noted"), say=said.append)
+    assert "    gcg is <left> out" in said
+    outputs = [o for c in json.loads(made.notebook.read_text("utf-8"))["cells"] for o in c.get("outputs", [])]
+    assert not [o for o in outputs if o.get("name") == "stderr"]
+    assert [o for o in outputs if "gcg is &lt;left&gt; out" in "".join(o.get("data", {}).get("text/html", ""))]

@@ -123,6 +123,30 @@ def test_a_dead_process_ends_all_and_the_rest_is_gone_on_with(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_the_repositorys_accelerate_files_launch_the_same_training(
+    kind: str, pair: ModelPair, texts: TrainingTexts, tmp_path: Path, root: Path
+) -> None:
+    alone = distil(pair, texts, config(), out=tmp_path / "alone")
+    how = config(processes=2, sharded=kind == "fsdp")
+    job = Job(
+        pair=PairConfig(preset="embedded", device="cpu"),
+        texts=texts,
+        config=how,
+        out=str(tmp_path / kind),
+        store=None,
+        start=None,
+    )
+    job.save(tmp_path / "job.json")
+    words = ["--config_file", str(root / "configs" / "accelerate" / f"{kind}.yaml"), "--main_process_port", "0"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *words, "-m", "workbench.train.worker"]
+    done = subprocess.run([*command, str(tmp_path / "job.json")], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert_alike(alone, distil(pair, texts, how, out=tmp_path / kind))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_killed_notebook_leaves_no_training_process(texts: TrainingTexts, tmp_path: Path) -> None:
     Job(
         pair=PairConfig(preset="embedded"),

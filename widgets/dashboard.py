@@ -11,7 +11,6 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from contextlib import closing
 from pathlib import Path
 
 from workbench.errors import NotebookFailed, NotPresent
+from workbench.terminate import terminate_as_interrupt
 
 SHOWN = ("notebooks/01_diagnosis.ipynb", "notebooks/04_evaluation.ipynb")
 """What is served: the views of a diagnosis and of an evaluation."""
@@ -50,24 +50,19 @@ def serve(notebooks: Sequence[str | Path] = SHOWN, *, seconds_to_start: float = 
         for source in sources:
             shutil.copy(source, shown)
         write_pages(data)
-        former = signal.signal(signal.SIGTERM, _stop)
         # the token goes by the environment: arguments can be read by every user of the machine
         server = subprocess.Popen(_command(shown, port), env=_environment(token, data))
         try:
-            _wait(server, port, seconds_to_start)
-            for line in addresses(sources, port, token):
-                print(line, flush=True)
-            server.wait()
+            with terminate_as_interrupt():
+                _wait(server, port, seconds_to_start)
+                for line in addresses(sources, port, token):
+                    print(line, flush=True)
+                server.wait()
         except KeyboardInterrupt:
             pass
         finally:
-            signal.signal(signal.SIGTERM, former)
             server.terminate()
             server.wait()
-
-
-def _stop(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def addresses(notebooks: Sequence[Path], port: int, token: str) -> list[str]:

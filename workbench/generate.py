@@ -127,13 +127,13 @@ def check_not_empty(contexts: Sequence[Sequence[int]]) -> None:
             raise PromptError(f"context {i + 1} of {len(contexts)} is empty: there is nothing to continue")
 
 
-def check_room(pair: ModelPair, contexts: Sequence[Sequence[int]], max_tokens: int) -> None:
-    """Raise ContextOverflow where the longest context and max_tokens exceed the model's context."""
-    longest = max((len(c) for c in contexts), default=0)
-    if longest + max_tokens > pair.context_length:
+def check_room(pair: ModelPair, contexts: Sequence[Sequence[int]], max_tokens: int, room: int | None = None) -> None:
+    """Raise ContextOverflow where the longest context and max_tokens exceed the model's context, or less: `room`."""
+    longest, most = max((len(c) for c in contexts), default=0), room or pair.context_length
+    if longest + max_tokens > most:
         raise ContextOverflow(
             f"the longest context has {longest} tokens; with max_tokens={max_tokens} that exceeds the model's "
-            f"context of {pair.context_length}: lower max_tokens or shorten the prompt"
+            f"context of {most}: lower max_tokens or shorten the prompt"
         )
 
 

@@ -19,6 +19,7 @@ from workbench import errors
 from workbench.errors import NotebookFailed, WorkbenchError
 from workbench.files import atomic_file
 from workbench.parameters import import_papermill, read_notebook
+from workbench.progress import NOTE
 
 Say = Callable[[str], None]
 
@@ -152,9 +153,12 @@ class _Cells:
                 self.say(f"    {line.rstrip()}")
         elif message["msg_type"] in ("display_data", "update_display_data"):
             due = time.monotonic() - self._last >= PROGRESS_SECONDS
-            if due and "<progress" in content["data"].get("text/html", ""):
+            shown, said = (content["data"].get(f"text/{kind}", "") for kind in ("html", "plain"))
+            if NOTE in shown:
+                self.say(f"    {said}")
+            elif due and "<progress" in shown:
                 self._last = time.monotonic()
-                self.say(f"    {content['data'].get('text/plain', '')}")
+                self.say(f"    {said}")
 
 
 def _engine(cells: _Cells, stderr: Path, kept: Kept | None) -> type:

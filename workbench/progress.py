@@ -9,6 +9,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+NOTE = "data-workbench-note"
+"""What marks a note among a notebook's outputs."""
+
 
 class Progress:
     """Report how far counted work is, with the time left. `what` None reports nothing but notes.
@@ -55,8 +58,11 @@ class Progress:
         self.notes.append(sentence)
         if self._bar is not None:
             self._bar.write(sentence, file=sys.stderr)
+        elif self._show is None and _in_kernel():  # not to stderr, which a notebook paints red
+            shown = f"<div {NOTE}>{html.escape(sentence)}</div>"
+            sys.modules["IPython.display"].display({"text/html": shown, "text/plain": sentence}, raw=True)
         elif self._show is None:
-            print(sentence, file=sys.stdout if _in_kernel() else sys.stderr, flush=True)  # a notebook paints stderr red
+            print(sentence, file=sys.stderr, flush=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -67,18 +67,27 @@ class EngineArm:
     """Be the base or the aligned model of a pair, run by an engine that holds the very same weights.
 
     Greedy continuations are those of our generator as far as rounding lets them; draws are others, since an engine has
-    random numbers of its own. `called` None: the model's name and "(vLLM)", so that results say it.
+    random numbers of its own. `called` None: the model's name and "(vLLM)", so that results say it. `room` is the
+    engine's own longest context in tokens, None: the model's. The engine's weights stay what they are: see `on`.
     """
 
     pair: ModelPair
     which: Which
     engine: Engine
     called: str | None = None
+    room: int | None = None
 
     @property
     def name(self) -> str:
         """Return what results call this arm."""
         return self.called or f"{self.which} (vLLM)"
+
+    def on(self, pair: ModelPair) -> EngineArm:
+        """Refuse another pair: raise ParameterError, because the engine would go on with the weights that it holds."""
+        raise ParameterError(
+            f"arm {self.name!r} is run by vLLM, which holds its weights: an attack that fine-tunes them needs "
+            "engine='transformers'"
+        )
 
     def continue_(
         self,
@@ -96,7 +105,7 @@ class EngineArm:
         breaks a continuation off.
         """
         check_not_empty(contexts)
-        check_room(self.pair, contexts, config.max_tokens)
+        check_room(self.pair, contexts, config.max_tokens, self.room)
         settings = {k: v for k, v in settings_of(config).items() if k != "batch_tokens"}
         own = ("engine 1", self.engine.version, self.pair.fingerprint, self.which, settings)
         keys = [key_of(*own, list(c)) for c in contexts]
@@ -156,7 +165,8 @@ def engine_arms(pair: ModelPair, **options: Any) -> tuple[EngineArm, EngineArm]:
     config = pair.config
     if config is None or config.preset or not config.base or not config.aligned:
         raise ParameterError(f"engine 'vllm' loads folders and hub ids, not {pair.name!r}: give base and aligned")
-    if config.adapter or config.quantised or f"{config.base}{config.aligned}".lower().count(".gguf"):
+    files = (config.base.lower(), config.aligned.lower())
+    if config.adapter or config.quantised or any(f.endswith(".gguf") for f in files):
         raise ParameterError(
             "engine 'vllm' has to hold the very same weights as the pair: no GGUF file, nothing quantised, and an "
             "adapter merged first (`workbench merge`)"
@@ -166,12 +176,14 @@ def engine_arms(pair: ModelPair, **options: Any) -> tuple[EngineArm, EngineArm]:
         "gpu_memory_utilization": 0.3,
         "max_model_len": min(pair.context_length, 8192),
         "trust_remote_code": config.trust_remote_code,
+        **options,
     }
-    base = VllmEngine(config.base, **{**shared, "revision": config.base_revision, **options})
-    aligned = VllmEngine(config.aligned, **{**shared, "revision": config.aligned_revision, **options})
+    base = VllmEngine(config.base, **{"revision": config.base_revision, **shared})
+    aligned = VllmEngine(config.aligned, **{"revision": config.aligned_revision, **shared})
+    room = int(shared["max_model_len"])
     return (
-        EngineArm(pair=pair, which="base", engine=base, called="base"),
-        EngineArm(pair=pair, which="aligned", engine=aligned, called="aligned"),
+        EngineArm(pair=pair, which="base", engine=base, called="base", room=room),
+        EngineArm(pair=pair, which="aligned", engine=aligned, called="aligned", room=room),
     )
 
 

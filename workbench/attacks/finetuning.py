@@ -192,7 +192,7 @@ def fine_tuned(arm: Any, attacks: AttackSet, store: Store) -> Any:
     Training is resumable and kept in the user's cache. Raises ParameterError for an arm that holds no pair's aligned
     model, and what `distil` raises.
     """
-    if attacks.attack not in KINDS or arm.which == "base":
+    if not check_tunable(arm, attacks):
         return arm
     settings: Mapping[str, Any] = attacks.run.resolved["fine_tuning"]
     asked: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
@@ -203,12 +203,20 @@ def fine_tuned(arm: Any, attacks: AttackSet, store: Store) -> Any:
     return with_pair(arm, arm.pair.with_aligned(made.path))
 
 
+def check_tunable(arm: Any, attacks: AttackSet) -> bool:
+    """Tell whether the attack fine-tunes this arm; raise ParameterError where it would and cannot."""
+    tunes = attacks.attack in KINDS and arm.which != "base"
+    if tunes:
+        with_pair(arm, arm.pair)
+    return tunes
+
+
 def with_pair(arm: Any, pair: ModelPair) -> Any:
     """Return the same kind of arm, under the same name, on another pair."""
-    if dataclasses.is_dataclass(arm) and not isinstance(arm, type):
-        return replace(arm, pair=pair)
     if hasattr(arm, "on"):
         return arm.on(pair)
+    if dataclasses.is_dataclass(arm) and not isinstance(arm, type):
+        return replace(arm, pair=pair)
     raise ParameterError(
         f"arm {arm.name!r} is a {type(arm).__name__}, which cannot be fine-tuned: it has no method `on(pair)`"
     )

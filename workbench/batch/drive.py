@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import shutil
-import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +17,7 @@ from workbench.batch.keys import versions
 from workbench.batch.manifest import Lease, Line, Manifest
 from workbench.batch.plan import Cell, Plan
 from workbench.provenance import source_commit
+from workbench.terminate import terminate_as_interrupt
 
 State = Literal["waiting", "running", "elsewhere", "done", "failed", "blocked"]
 """What a cell is: elsewhere is one that another batch on this folder runs, blocked one that needs a failed one."""
@@ -90,7 +89,7 @@ class Batch:
     def run(self, *, tell: Tell, note: Note) -> None:
         """Run until no cell is left that could. KeyboardInterrupt and SIGTERM stop the cells that run, and pass on."""
         try:
-            with _stop_on_terminate():
+            with terminate_as_interrupt():
                 while self.open:
                     self._start_ready(note)
                     for outcome in self.executor.wait(0.2):
@@ -309,21 +308,3 @@ def _not_there(path: str) -> str:
     folder = next((p for p in Path(path).parents if p.is_dir()), None)
     there = sorted(p.name for p in folder.iterdir()) if folder is not None else []
     return f"the cell that it needs made no {path!r}; {str(folder)!r} holds: {', '.join(there[:20]) or 'nothing'}"
-
-
-@contextlib.contextmanager
-def _stop_on_terminate() -> Iterator[None]:
-    """Let SIGTERM stop the batch as Ctrl-C does: a scheduler sends it before it kills."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        former = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)

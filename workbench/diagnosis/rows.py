@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.records import Curve, Diagnosis, Estimate, Row
+from workbench.records import Curve, Diagnosis, Row
 from workbench.statistics import known
 
 
@@ -23,14 +23,16 @@ def diagnosis_rows(diagnosis: Diagnosis) -> tuple[Row, ...]:
     if diagnosis.noise_floor is not None:
         rows += _by_position(diagnosis.noise_floor, None, seed)
     for c in diagnosis.contrasts:
-        rows.append(_row(c.name, c.condition, _attack(c.prefix_tokens, pooled), c.estimate, seed))
+        attack = _attack(c.prefix_tokens, pooled)
+        rows.append(Row.of(c.name, c.estimate, condition=c.condition, attack=attack, seed=seed))
     for f in diagnosis.frequencies:
         for condition, rate in (
             ("harmful", f.rate_harmful),
             ("harmless", f.rate_harmless),
             ("harmful_minus_harmless", f.difference),
         ):
-            rows.append(_row(f"base_favored_rate[{f.token_id}]", condition, pooled, rate, seed))
+            name = f"base_favored_rate[{f.token_id}]"
+            rows.append(Row.of(name, rate, condition=condition, attack=pooled, seed=seed))
     return tuple(rows)
 
 
@@ -54,17 +56,3 @@ def _by_position(curve: Curve, attack: str | None, seed: int | None) -> list[Row
         )
         for i, position in enumerate(curve.position)
     ]
-
-
-def _row(name: str, condition: str, attack: str | None, estimate: Estimate, seed: int | None) -> Row:
-    return Row(
-        name=name,
-        attack=attack,
-        condition=condition,
-        seed=seed,
-        value=estimate.value,
-        low=estimate.low,
-        high=estimate.high,
-        n=estimate.n,
-        unit=estimate.unit,
-    )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from workbench.records import Estimate, Row, Score, Scorecard
+from workbench.records import Row, Score, Scorecard
 
 
 def evaluation_rows(scorecard: Scorecard) -> tuple[Row, ...]:
@@ -20,14 +20,14 @@ def evaluation_rows(scorecard: Scorecard) -> tuple[Row, ...]:
     for s in scorecard.scores:
         name = s.metric if s.category is None else f"{s.metric}[{s.category}]"
         place: dict[str, Any] = dict(arm=s.arm, attack=s.attack, condition=s.condition, judge=s.judge, seed=seed)
-        rows.append(_row(name, s.estimate, place))
+        rows.append(Row.of(name, s.estimate, **place))
         if left := sum(s.unscored.values()):
             n = left + s.estimate.n
             rows.append(Row(name=f"{name}_unscored", value=float(left), n=n, unit="prompts", **place))
     for c in scorecard.comparisons:
         place = dict(arm=c.arm, attack=c.attack, condition=c.condition, judge=c.judge, seed=seed)
         n = c.difference.n
-        rows.append(_row(f"{c.metric}_minus[{c.against}]", c.difference, place))
+        rows.append(Row.of(f"{c.metric}_minus[{c.against}]", c.difference, **place))
         rows.append(Row(name=f"{c.metric}_p_holm[{c.against}]", value=c.p_holm, n=n, unit="1", **place))
         if c.n_needed is not None:
             name = f"{c.metric}_n_needed[{c.against}]"
@@ -40,7 +40,3 @@ def places_in_order(scores: Sequence[Score]) -> list[tuple[str, str]]:
     places = list(dict.fromkeys((s.attack, s.condition) for s in scores))
     attacks = list(dict.fromkeys(attack for attack, _ in places))
     return sorted(places, key=lambda p: (attacks.index(p[0]), p[1].startswith("worst of")))
-
-
-def _row(name: str, e: Estimate, place: Mapping[str, Any]) -> Row:
-    return Row(name=name, value=e.value, low=e.low, high=e.high, n=e.n, unit=e.unit, **place)

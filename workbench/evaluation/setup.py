@@ -15,7 +15,7 @@ from typing import Any
 from workbench import attacks as room
 from workbench.attacks import Arm, AttackConfig, ModelArm, attack_config, complete
 from workbench.attacks.engine import EngineArm, engine_arms, greedy_agreement
-from workbench.attacks.finetuning import KINDS
+from workbench.attacks.finetuning import KINDS, check_tunable
 from workbench.attacks.task import as_prompt
 from workbench.capability import CapabilityConfig, measure_capability
 from workbench.capability.config import BUILT_IN
@@ -145,7 +145,10 @@ def attempts_of(
 def completions_of(
     arms: Sequence[Arm], attacks: Sequence[AttackSet], *, store: Store | None = None
 ) -> tuple[CompletionSet, ...]:
-    """Let every arm answer every attack; see `complete`."""
+    """Let every arm answer every attack; see `complete`. Raises before any answer where an arm cannot be fine-tuned."""
+    for arm in arms:
+        for source in attacks:
+            check_tunable(arm, source)
     return tuple(complete(arm, source, store=store) for arm in arms for source in attacks)
 
 
@@ -164,18 +167,7 @@ def agreement_rows(arms: Sequence[Arm], attacks: Sequence[AttackSet]) -> tuple[R
         with Progress(None, 0, "") as progress:
             progress.note(f"{arm.name}: {found}")
         for what, share in (("continuations", found.continuations), ("tokens", found.tokens)):
-            rows.append(
-                Row(
-                    name="greedy_agreement",
-                    arm=arm.name,
-                    condition=what,
-                    value=share.value,
-                    low=share.low,
-                    high=share.high,
-                    n=share.n,
-                    unit=share.unit,
-                )
-            )
+            rows.append(Row.of("greedy_agreement", share, arm=arm.name, condition=what))
     return tuple(rows)
 
 

@@ -140,18 +140,7 @@ def attacks_for(prompts: PromptSet, config: CompareConfig) -> tuple[AttackConfig
 def comparison_rows(comparison: ArmComparison) -> tuple[Row, ...]:
     """Return every number as tidy rows: all seeds together (seed None), then each seed's scores and paired tests."""
     rows = [
-        Row(
-            name=x.metric,
-            arm=x.arm,
-            attack=x.attack,
-            condition=x.condition,
-            judge=x.judge,
-            value=x.estimate.value,
-            low=x.estimate.low,
-            high=x.estimate.high,
-            n=x.estimate.n,
-            unit=x.estimate.unit,
-        )
+        Row.of(x.metric, x.estimate, arm=x.arm, attack=x.attack, condition=x.condition, judge=x.judge)
         for x in comparison.numbers
     ]
     for seed, card in zip(comparison.seeds, comparison.scorecards, strict=True):

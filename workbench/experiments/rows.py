@@ -15,18 +15,14 @@ def sweep_rows(sweep: PenaltySweep, *, where: str | None = None) -> tuple[Row, .
     given tokens, None where nobody attacks.
     """
     rows = [
-        Row(
-            name=s.metric,
+        Row.of(
+            s.metric,
+            s.estimate,
             arm=s.penalty,
             attack=None if s.prefix_tokens is None else f"prefill_{s.prefix_tokens}",
             condition=_condition(s.label, where),
             judge=None if s.metric.startswith("kl_") or s.metric.endswith("gibberish") else sweep.judge,
             seed=sweep.run.seed,
-            value=s.estimate.value,
-            low=s.estimate.low,
-            high=s.estimate.high,
-            n=s.estimate.n,
-            unit=s.estimate.unit,
         )
         for s in sweep.scores
     ]
@@ -69,18 +65,7 @@ def check_rows(check: PenaltyCheck, *, where: str | None = "held out") -> tuple[
     if check.harmless_right_change is not None:
         found.append(("harmless_right_change", None, "harmless", check.harmless_right_change))
     return tuple(
-        Row(
-            name=name,
-            arm=check.penalty,
-            attack=attacked,
-            condition=_condition(label, where),
-            judge=check.judge,
-            value=e.value,
-            low=e.low,
-            high=e.high,
-            n=e.n,
-            unit=e.unit,
-        )
+        Row.of(name, e, arm=check.penalty, attack=attacked, condition=_condition(label, where), judge=check.judge)
         for name, attacked, label, e in found
     )
 

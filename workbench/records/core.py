@@ -106,6 +106,12 @@ class Row(Record):
     n: int | None = None
     unit: str | None = None
 
+    @classmethod
+    def of(cls, name: str, estimate: Estimate, **place: Any) -> Row:
+        """Return an estimate as a row, with its interval, n and unit; `place` are the other fields."""
+        e = estimate
+        return cls(name=name, value=e.value, low=e.low, high=e.high, n=e.n, unit=e.unit, **place)
+
 
 R = TypeVar("R", bound=Record)
 

@@ -1,8 +1,8 @@
 """Train with several processes of this machine: launch them, show how far they are, and say why they ended.
 
-Each process holds the pair on its own device and takes its share of every batch; gradients meet in DDP. On GPUs they
-are launched by accelerate, on CPUs by torch (accelerate would need MPI there). `python -m workbench.train.worker JOB`
-under any launcher is the same thing for a cluster.
+Each process holds the pair on its own device and takes its share of every batch; gradients meet in DDP. accelerate
+launches them, on GPUs and on CPUs. `python -m workbench.train.worker JOB` under any launcher is the same thing for a
+cluster.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def train_together(
     job.save(work / JOB)
     said: deque[str] = deque(maxlen=20)
     with Progress(what, config.steps, "steps") as progress:
-        command = [*_launcher(pair, config.processes), "-m", "workbench.train.worker", str(work / JOB)]
+        command = [*_launcher(config.processes), "-m", "workbench.train.worker", str(work / JOB)]
         with subprocess.Popen(
             command,
             stdout=subprocess.DEVNULL,
@@ -99,13 +99,11 @@ def train_together(
         raise _why(work, process.returncode, said)
 
 
-def _launcher(pair: ModelPair, processes: int) -> list[str]:
-    count = str(processes)
-    if pair.device.type == "cuda":
-        flags = ["--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-        flags += ["--main_process_port", "0"]  # a free one: two trainings may run on one machine
-        return [sys.executable, "-m", "accelerate.commands.launch", *flags, "--num_processes", count]
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", count]
+def _launcher(processes: int) -> list[str]:
+    """Return accelerate's launcher; `--multi_gpu` is its word for several processes of a machine, on CPUs too."""
+    flags = ["--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    flags += ["--main_process_port", "0"]  # a free one: two trainings may run on one machine
+    return [sys.executable, "-m", "accelerate.commands.launch", *flags, "--num_processes", str(processes)]
 
 
 def _why(work: Path, code: int, said: deque[str]) -> Exception:

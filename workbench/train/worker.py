@@ -22,6 +22,9 @@ from workbench.train.job import Job
 from workbench.train.launch import ERROR, OWNER
 from workbench.train.loop import distil
 
+PEER_GONE = ("closed by peer", "reset by peer")
+"""How the processes' connection says that one at its other end is gone."""
+
 
 def main(file: Path) -> int:
     """Do a job with the other processes; what goes wrong is written beside it. Returns an exit status."""
@@ -38,6 +41,8 @@ def main(file: Path) -> int:
         store = Store(job.store)
         distil(pair, job.texts, job.config, out=job.out, store=store, start=job.start)
     except Exception as error:
+        if any(word in str(error) for word in PEER_GONE):
+            return 1  # another process has died: its end is the reason, not this
         with atomic_file(file.parent / ERROR) as partial:
             partial.write_text(json.dumps({"kind": type(error).__name__, "message": str(error)}), "utf-8")
         return 1

@@ -8,7 +8,7 @@ from workbench import legible
 from workbench.legible import html_text
 from workbench.records import FilmText, TrainingFilm
 from workbench.views.responses import COVER, HarmfulText, treatment_of
-from workbench.views.scales import QUANTITIES, Quantity
+from workbench.views.scales import QUANTITIES, Quantity, scale_html
 from workbench.views.view import View, disclosure, number, section
 
 RETENTION = QUANTITIES["retention"]
@@ -41,7 +41,8 @@ def film_tokens(film: TrainingFilm, *, classroom_safe: bool, harmful_text: Harmf
     )
     shown, lines, rows = [dial], [title], []
     for label in dict.fromkeys(t.label for t in film.texts):
-        shown.append(_legend(label))
+        kind = "harmful" if label == "harmful" else "harmless"
+        shown.append(scale_html(RETENTION if kind == "harmful" else PRICE, _SAID[kind]))
         for n, text in enumerate(film.texts):
             if text.label != label:
                 continue
@@ -69,15 +70,6 @@ def _of(film: TrainingFilm, n: int) -> tuple[Quantity, np.ndarray]:
     return (RETENTION if harmful else PRICE), values.astype(np.float64)
 
 
-def _legend(label: str) -> str:
-    kind = "harmful" if label == "harmful" else "harmless"
-    quantity = RETENTION if kind == "harmful" else PRICE
-    swatches = "".join(
-        f'<span class="wb-swatch {quantity.css(level)}">{html_text(said)}</span>' for level, said in quantity.ranges()
-    )
-    return f'<div class="wb-legend"><span><b>{html_text(_SAID[kind])}</b></span><span>{swatches}</span></div>'
-
-
 def _scene(text: FilmText, quantity: Quantity, values: np.ndarray, steps: list[int], treatment: str) -> str:
     heading = (
         f'<p class="wb-title"><span class="wb-tag wb-{text.label}">{text.label}</span>'
@@ -93,7 +85,7 @@ def _scene(text: FilmText, quantity: Quantity, values: np.ndarray, steps: list[i
     return (
         heading
         + disclosure("Reveal this harmful response", opened, "wb-reveal")
-        + (f'<div class="wb-covered">{covered}</div>')
+        + f'<div class="wb-covered">{covered}</div>'
     )
 
 

@@ -209,18 +209,21 @@ SIGNS = (
 """What every token text draws beside its fill, live and static."""
 
 
-def legend_html(quantity: Quantity, *, redacted: bool = False, partial: bool = False) -> str:
-    """Return the swatches of a quantity and every sign that a token text uses."""
+def scale_html(quantity: Quantity, title: str | None = None) -> str:
+    """Return the swatches of a quantity's levels under its title, or another that says what they stand for."""
     swatches = "".join(
         f'<span class="wb-swatch {quantity.css(level)}">{html_text(said)}</span>' for level, said in quantity.ranges()
     )
+    name = html_text(title or quantity.title)
+    return f'<div class="wb-legend"><span><b>{name}</b></span><span>{swatches}</span></div>'
+
+
+def legend_html(quantity: Quantity, *, redacted: bool = False, partial: bool = False) -> str:
+    """Return the swatches of a quantity and every sign that a token text uses."""
     there = {"favored": True, "lean": True, "sure": quantity.name == "retention", "partial": partial, "hid": redacted}
     signs = [f"{sign.html} {html_text(sign.said)}" for sign in SIGNS if there[sign.name]]
     lines = "".join(f"<span>{s}</span>" for s in signs)
-    return (
-        f'<div class="wb-legend"><span><b>{html_text(quantity.title)}</b></span><span>{swatches}</span></div>'
-        f'<div class="wb-legend wb-soft">{lines}</div>'
-    )
+    return f'{scale_html(quantity)}<div class="wb-legend wb-soft">{lines}</div>'
 
 
 def legend(quantity: str = "excess_mass") -> View:
