@@ -22,7 +22,7 @@ demo: $(USER)  ## run the first notebook on the embedded pair; prints where the 
 	@$(BIN)/python -m workbench run notebooks/01_diagnosis.ipynb --out runs/demo
 
 lab: $(USER)  ## open JupyterLab on the notebooks
-	@$(BIN)/jupyter lab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
+	@$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 voila: $(DEV)  ## notebooks 01 and 04 as pages with live widgets, on this machine only (Voila; prints their addresses)
 	@$(BIN)/python -m widgets.dashboard
