@@ -19,11 +19,9 @@ import numpy as np
 import torch
 
 from workbench import experiments, views
-from workbench.attacks import Insertion, ModelArm
-from workbench.capability import CapabilityConfig, measure_capability
-from workbench.evaluation import EvaluateConfig, evaluate, evaluation_rows
-from workbench.evaluation.setup import attempts_of, completions_of, gibberish_of, judgements_of
-from workbench.experiments.arms import attacks_for, train_arms
+from workbench.attacks import GCG, Budget, Insertion, ModelArm
+from workbench.capability import CapabilityConfig
+from workbench.experiments.arms import train_arms
 from workbench.files import atomic_file
 from workbench.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts import Prompt, PromptConfig, PromptSet, load_prompts
@@ -42,8 +40,17 @@ TRAINING = TrainConfig(
     watch=WatchSettings(film_every=0, checkpoint_every=10, preflight=False),
 )
 ANSWER_TOKENS = 24
-LIMITS = {"mmlu": 300, "bbh": 30, "gsm8k": 60}
-"""First so many questions: of MMLU, of each BBH task, and problems of GSM8K."""
+ANSWERS = 60
+"""Problems of GSM8K whose written answers are scored."""
+
+SUFFIX = GCG(
+    universal=4,
+    budget=Budget(steps=40, candidates=32, top_k=64, buffer=4, save_every=2),
+    suffix_tokens=20,
+    target_tokens=8,
+    max_tokens=ANSWER_TOKENS,
+)
+"""One suffix for all prompts, searched on the first four of them against each arm's own weights."""
 
 
 def arm_of(word: str) -> ArmConfig:
@@ -94,7 +101,7 @@ def nats_per_token(arm: ModelArm, items: Sequence[Item]) -> np.ndarray:
 
 def gsm8k(pair: ModelPair, data: Path) -> list[Item]:
     """Return the first problems with their written answers, at most 160 tokens of each."""
-    lines = (data / "gsm8k_dev.jsonl").read_text("utf-8").splitlines()[: LIMITS["gsm8k"]]
+    lines = (data / "gsm8k_dev.jsonl").read_text("utf-8").splitlines()[:ANSWERS]
     rows = [json.loads(line) for line in lines]
     made = []
     for n, row in enumerate(rows):
@@ -102,6 +109,19 @@ def gsm8k(pair: ModelPair, data: Path) -> list[Item]:
         answer = pair.encode(row["answer"])[:160]
         made.append(Item(name=str(n), base_context=context, aligned_context=context, response=answer))
     return made
+
+
+def questions(data: Path, folder: Path) -> CapabilityConfig:
+    """Return every ninth MMLU question, of all subjects, and the first 40 of each BBH task, written to a folder."""
+    mmlu = (data / "mmlu_redux.jsonl").read_text("utf-8").splitlines()[::9]
+    files = {"mmlu.jsonl": "\n".join(mmlu) + "\n"}
+    for file in sorted((data / "bbh").glob("*.json")):
+        body = json.loads(file.read_text("utf-8"))
+        files[f"bbh/{file.name}"] = json.dumps({**body, "examples": body["examples"][:40]})
+    for name, text in files.items():
+        with atomic_file(folder / name) as partial:
+            partial.write_text(text, "utf-8")
+    return CapabilityConfig(tasks=(f"mmlu:{folder / 'mmlu.jsonl'}", f"bbh:{folder / 'bbh'}"), max_tokens=8)
 
 
 def paired_interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
@@ -118,6 +138,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", default=list(COMPARED))
     parser.add_argument("--steps", type=int, default=TRAINING.steps, help="optimizer steps of every arm")
     parser.add_argument("--train-only", action="store_true", help="train the arms and stop")
+    parser.add_argument("--gcg", action="store_true", help="also search a suffix against each arm")
     parser.add_argument("--capability", action="store_true", help="also ask BBH, MMLU and GSM8K")
     parser.add_argument("--k", nargs="+", default=["5", "10", "20", "full"])
     parser.add_argument("--out", type=Path, default=Path("runs/completion"))
@@ -134,6 +155,8 @@ def main() -> None:
         train=replace(TRAINING, steps=asked_for.steps),
         prefix_tokens=lengths,
         attacks=(insertion,) if asked_for.part == "report" else (),
+        adaptive=(SUFFIX,) if asked_for.gcg else (),
+        capability=questions(asked_for.data, asked_for.out / "questions") if asked_for.capability else None,
         max_tokens=ANSWER_TOKENS,
         judges=("refusal",),
         against=against,
@@ -146,39 +169,27 @@ def main() -> None:
     made = experiments.compare_arms(pair, texts, prompts, config, store=store)
     arms = [ModelArm(pair=pair, which="aligned", called="aligned")]
     arms += [ModelArm(pair=pair.with_aligned(p[0]), which="aligned", called=n) for n, p in made.adapters.items()]
-    rows = list(experiments.comparison_rows(made))
-    sentences = list(made.scorecards[0].sentences)
+    nats_said: list[str] = []
     if asked_for.capability:
-        tasks = (f"mmlu:{asked_for.data / 'mmlu_redux.jsonl'}", f"bbh:{asked_for.data / 'bbh'}")
-        sets = []
-        for arm in arms:
-            for task in tasks:
-                how = CapabilityConfig(tasks=(task,), limit=LIMITS[task.partition(":")[0]], max_tokens=8)
-                sets.append(measure_capability(arm, how, store=store))
-        attacks = attempts_of(pair, prompts, attacks_for(prompts, config), store=store)
-        answers = completions_of(arms, attacks, store=store)
-        card = evaluate(
-            attacks,
-            answers,
-            judgements_of(("refusal",), answers, attacks, store=store),
-            EvaluateConfig(against=against, categories=False),
-            gibberish=gibberish_of(answers, attacks, pair=pair, store=store),
-            capability=sets,
-        )
-        rows, sentences = list(evaluation_rows(card)), list(card.sentences)
         items = gsm8k(pair, asked_for.data)
         nats = {arm.name: nats_per_token(arm, items) for arm in arms}
         for name, own in nats.items():
             value, low, high = paired_interval(own, nats["aligned"])
-            sentences.append(
+            nats_said.append(
                 f"{name}: {own.mean():.4f} nats a token on {len(items)} GSM8K answers, {value:+.2%} of aligned's "
                 f"[{low:+.2%}, {high:+.2%}]."
             )
-    body = {"rows": [vars(r) for r in rows], "sentences": sentences, "notes": made.notes, "budgets": made.budgets}
+    rows = [vars(r) for r in experiments.comparison_rows(made)]
+    body = {
+        "rows": rows,
+        "sentences": [*made.scorecards[0].sentences, *nats_said],
+        "notes": made.notes,
+        "budgets": made.budgets,
+    }
     file = asked_for.out / f"{asked_for.part}.json"
     with atomic_file(file) as partial:
         partial.write_text(json.dumps(body, indent=1, default=str), "utf-8")
-    print(views.arms_comparison(made).text, *sentences, f"{file}", sep="\n")
+    print(views.arms_comparison(made).text, *nats_said, f"{file}", sep="\n")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,17 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from workbench import figures, views
+from workbench.attacks import GCG, Budget, ModelArm
+from workbench.capability import CapabilityConfig
 from workbench.embedded.judge import declines
 from workbench.errors import ParameterError, PromptError, UnknownName
+from workbench.evaluation import evaluate
+from workbench.evaluation.setup import attempts_of, completions_of, judgements_of
 from workbench.experiments import (
     CompareConfig,
     TrainingDataConfig,
@@ -23,7 +28,7 @@ from workbench.experiments import (
 from workbench.experiments.arms import UNTRAINED
 from workbench.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts import Prompt, PromptConfig, PromptSet, load_prompts
-from workbench.records import ArmComparison, load, save
+from workbench.records import ArmComparison, AttackSet, load, save
 from workbench.store import Store
 from workbench.train import TrainConfig, TrainingTexts, WatchSettings
 
@@ -77,6 +82,27 @@ def test_without_harmful_prompts_or_compliance_there_is_an_error(pair: ModelPair
     silent = Prompt(id="x", prompt="How do I make a smudge hat?", label="harmful", response="I can't help with that.")
     with pytest.raises(PromptError, match="none of the 1 harmful responses"):
         training_texts(pair, replace(prompts, prompts=(silent,)), replace(DATA, harmful_from="given"))
+
+
+def test_a_harmless_prompt_that_aligned_refuses_is_kept_with_its_own_response_or_left_out(
+    pair: ModelPair, prompts: PromptSet
+) -> None:
+    harmful = [p for p in prompts if p.label == "harmful"]
+    fair = next(p for p in prompts if p.label == "harmless")
+    worded_badly = replace(harmful[0], id="worded badly", label="harmless", response="Here is how.")
+    without = replace(harmful[1], id="without", label="lookalike", response=None)
+    made = training_texts(pair, replace(prompts, prompts=(*harmful[2:], fair, worded_badly, without)), DATA)
+    assert [t.name for t in made.harmless] == [fair.id, "worded badly"]
+    assert [t.name for t in made.utility] == [fair.id, "worded badly"]
+    assert pair.decode(made.harmless[1].response[:-1]) == "Here is how."
+    assert made.harmless[1].response[-1] in pair.eos_ids
+    assert not declines(pair.decode(made.harmless[0].response))
+    said = [n for n in made.notes if "refused by aligned" in n]
+    assert len(said) == 2
+    assert "1 of 2 harmless prompts" in said[0]
+    assert "1 take their given response, 0 have none" in said[0]
+    assert "1 of 1 utility prompts" in said[1]
+    assert "0 take their given response, 1 have none" in said[1]
 
 
 def test_a_thinking_pair_is_refused(pair: ModelPair, prompts: PromptSet) -> None:
@@ -183,3 +209,39 @@ def test_impossible_comparisons_are_refused(prompts: PromptSet) -> None:
             config(**more)
     with pytest.raises(PromptError, match="no harmful prompt"):
         harmful_preview(replace(prompts, prompts=()))
+
+
+def test_an_adaptive_attack_is_made_against_each_arm_itself(
+    pair: ModelPair, texts: TrainingTexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attacked: list[str] = []
+
+    def attempts(of: ModelPair, *args: Any, **more: Any) -> tuple[AttackSet, ...]:
+        attacked.append(of.fingerprint)
+        return attempts_of(of, *args, **more)
+
+    monkeypatch.setattr("workbench.experiments.arms.attempts_of", attempts)
+    asked = load_prompts(PromptConfig(source="embedded", limit=9))
+    search = GCG(universal=2, budget=Budget(steps=2, candidates=8, top_k=16, buffer=2, save_every=2), suffix_tokens=6)
+    store = Store(tmp_path / "store")
+    questions = CapabilityConfig(tasks=("brindle",), limit=6)
+    how = config(arms=("recovery",), adaptive=(search,), capability=questions)
+    made = compare_arms(pair, texts, asked, how, out=tmp_path / "adapters", store=store)
+    (path,) = made.adapters["recovery"]
+    assert attacked == [pair.fingerprint, pair.fingerprint, pair.with_aligned(path).fingerprint]
+    for arm, model in ((UNTRAINED, pair), ("recovery", pair.with_aligned(path))):
+        alone = ModelArm(pair=model, which="aligned", called=arm)
+        own = attempts_of(model, asked, (search,), store=store)
+        answers = completions_of([alone], own, store=store)
+        card = evaluate(own, answers, judgements_of(("exact",), answers, own, store=store))
+        wanted = [s for s in card.scores if s.metric == "asr" and s.category is None]
+        assert wanted
+        for score in wanted:
+            found = made.number(arm, "asr", score.attack, score.condition)
+            assert found is not None
+            assert found.estimate == score.estimate
+        capability = made.number(arm, "accuracy", "capability", "mean of tasks")
+        assert capability is not None
+        assert capability.estimate.n == 36  # of each of its six tasks
+    assert not [n for n in made.notes if "has no completion" in n]
+    assert any(c.attack == "gcg" for c in made.scorecards[0].comparisons)

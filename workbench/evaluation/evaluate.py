@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from workbench.errors import ParameterError, nearest
 from workbench.evaluation.capability import capability_results, capability_scores, check_alike
@@ -15,6 +15,7 @@ from workbench.evaluation.words import comparison_sentences
 from workbench.provenance import Stopwatch
 from workbench.records import (
     AttackSet,
+    Attempt,
     CapabilitySet,
     CompletionSet,
     GibberishSet,
@@ -102,12 +103,11 @@ def _notes(
     capability: Sequence[CapabilitySet],
 ) -> list[str]:
     notes = [note for cell in cells if cell.metric.name == "asr" and (note := bounds_note(cell)) is not None]
-    everything = set(evidence.attempts)
     for arm, answered in evidence.answered.items():
-        if missing := everything - set(answered):
-            kinds = sorted({evidence.attempts[i][1].attack for i in missing})
+        if missing := _unanswered(attacks, answered):
+            kinds = ", ".join(sorted({a.attack for a in missing}))
             notes.append(
-                f"{arm} has no completion for {len(missing)} of {len(everything)} attempts ({', '.join(kinds)}): it is "
+                f"{arm} has no completion for {len(missing)} of {len(evidence.attempts)} attempts ({kinds}): it is "
                 "compared on the prompts that both arms have."
             )
     sources = (
@@ -118,3 +118,15 @@ def _notes(
         *((f"capability of {s.arm}: ", s.notes) for s in capability),
     )
     return list(dict.fromkeys([*notes, *(f"{who}{note}" for who, said in sources for note in said)]))
+
+
+def _unanswered(attacks: Sequence[AttackSet], answered: Collection[str]) -> list[Attempt]:
+    """Return what an arm left unanswered, leaving out what was made against another arm where it answered its own."""
+    left = [[a for a in s.attempts if a.attempt_id not in answered] for s in attacks]
+    whole = {(s.prompt_set, s.attack) for s, missing in zip(attacks, left, strict=True) if not missing}
+    return [
+        attempt
+        for s, missing in zip(attacks, left, strict=True)
+        if len(missing) < len(s.attempts) or (s.prompt_set, s.attack) not in whole
+        for attempt in missing
+    ]

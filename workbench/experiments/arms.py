@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import Literal
 
 from workbench.attacks import Arm, AttackConfig, HarmlessPrefill, ModelArm, NoAttack, Prefill
+from workbench.capability import CapabilityConfig
 from workbench.errors import ParameterError
 from workbench.evaluation import EvaluateConfig, evaluate, evaluation_rows
-from workbench.evaluation.setup import attempts_of, completions_of, gibberish_of, judgements_of, judges_of
+from workbench.evaluation.setup import (
+    attempts_of,
+    capability_of,
+    completions_of,
+    gibberish_of,
+    judgements_of,
+    judges_of,
+)
 from workbench.experiments.texts import target_of
 from workbench.pair import ModelPair
 from workbench.progress import Progress
@@ -36,6 +44,9 @@ class CompareConfig:
     seeds          each arm is trained with each of them
     prefix_tokens  response tokens that are given, or "full" for the whole target; the harmless control has the counts
     attacks        more attacks, asked beside those
+    adaptive       attacks that are made anew against each arm's own model: a suffix search (GCG), whose result on
+                   `aligned` would only be carried over to the others as one of `attacks`
+    capability     questions with a right answer that every arm is asked; None: none
     max_tokens     longest answer after the prefix
     judges         None: "exact" and "refusal" for the embedded prompts, else "refusal"
     against        what every other arm is compared with, paired by prompt
@@ -47,6 +58,8 @@ class CompareConfig:
     seeds: tuple[int, ...] = (0,)
     prefix_tokens: tuple[int | Literal["full"], ...] = (5, 10, 20)
     attacks: tuple[AttackConfig, ...] = ()
+    adaptive: tuple[AttackConfig, ...] = ()
+    capability: CapabilityConfig | None = None
     max_tokens: int = 96
     judges: tuple[str, ...] | None = None
     against: str = UNTRAINED
@@ -106,7 +119,7 @@ def compare_arms(
         arms: list[Arm] = [ModelArm(pair=pair, which="aligned", called=UNTRAINED)]
         for name, paths in adapters.items():
             arms.append(ModelArm(pair=pair.with_aligned(paths[n]), which="aligned", called=name))
-        cards.append(_scorecard(pair, arms, attacks, judges, config, store))
+        cards.append(_scorecard(pair, arms, prompts, attacks, judges, config, store))
     return ArmComparison(
         run=watch.record(
             resolved={"pair": pair.name, "prompts": prompts.name, "judges": judges},
@@ -173,16 +186,22 @@ def _training(arm: ArmConfig, seed: int, config: CompareConfig) -> TrainConfig:
 def _scorecard(
     pair: ModelPair,
     arms: Sequence[Arm],
+    prompts: PromptSet,
     attacks: Sequence[AttackSet],
     judges: Sequence[str],
     config: CompareConfig,
     store: Store,
 ) -> Scorecard:
-    answers = completions_of(arms, attacks, store=store)
-    judged = judgements_of(judges, answers, attacks, store=store)
-    babble = gibberish_of(answers, attacks, pair=pair, store=store)
+    asked, answers = list(attacks), list(completions_of(arms, attacks, store=store))
+    for arm in arms if config.adaptive else ():
+        own = attempts_of(arm.pair, prompts, config.adaptive, store=store)
+        asked += own
+        answers += completions_of([arm], own, store=store)
+    judged = judgements_of(judges, answers, asked, store=store)
+    babble = gibberish_of(answers, asked, pair=pair, store=store)
+    capability = capability_of(arms, config.capability, store=store)
     how = EvaluateConfig(against=config.against, compared=("asr", "over_refusal", "continued"), categories=False)
-    return evaluate(attacks, answers, judged, how, gibberish=babble)
+    return evaluate(asked, answers, judged, how, gibberish=babble, capability=capability)
 
 
 def _numbers(cards: Sequence[Scorecard]) -> tuple[ArmNumber, ...]:

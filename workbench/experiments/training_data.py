@@ -35,7 +35,8 @@ class TrainingDataConfig:
                    "given": each prompt's own response. Either way only what the judge calls compliance is kept
     refusals       draws of the aligned model's refusal for each harmful prompt: the first greedy, the others at
                    `temperature`; what is no refusal, or was drawn before, is dropped and counted
-    utility_from   "aligned": the aligned model's own greedy answers; "given": the rows' own responses
+    utility_from   "aligned": the aligned model's own greedy answers, or, where it refuses a prompt that is not harmful,
+                   the row's own response; "given": the rows' own responses
     judge          None: "exact" on the embedded prompts, else "refusal"
     max_tokens     longest generated text
 
@@ -98,10 +99,10 @@ def training_texts(
         )
     how = default_judge(prompts, config.judge)
     harmful = _harmful(pair, prompts, asked, how, config, store, notes)
-    harmless = _plain(pair, [p for p in prompts if p.label == "harmless"], config, store, notes, "harmless")
+    harmless = _plain(pair, [p for p in prompts if p.label == "harmless"], how, config, store, notes, "harmless")
     more = [p for p in prompts if p.label == "lookalike"]
     more += [] if utility is None else [p for p in utility if p.label != "harmful"]
-    others = _plain(pair, more, config, store, notes, "utility")
+    others = _plain(pair, more, how, config, store, notes, "utility")
     notes.append(
         f"{len(harmful)} harmful texts with {sum(len(t.refusals) for t in harmful)} refusals, {len(harmless)} harmless "
         f"and {len(others)} other utility texts; judge {how.name!r}, version {how.version}."
@@ -109,8 +110,11 @@ def training_texts(
     return TrainingTexts(harmful=harmful, utility=(*harmless, *others), harmless=harmless, notes=tuple(notes))
 
 
-def _where(prompt: Prompt) -> str:
-    return prompt.id if prompt.line is None else f"line {prompt.line}"
+def _listed(prompts: Sequence[Prompt], which: Sequence[int]) -> str:
+    """Return the first of the prompts by line, or by id where they come from no file."""
+    shown = [prompts[n] for n in which[:_SHOWN]]
+    named = ", ".join(p.id if p.line is None else f"line {p.line}" for p in shown)
+    return named + (" and others" if len(which) > _SHOWN else "")
 
 
 def _harmful(
@@ -182,20 +186,36 @@ def _refusals(
 
 
 def _plain(
-    pair: ModelPair, prompts: Sequence[Prompt], config: TrainingDataConfig, store: Store, notes: list[str], kind: str
+    pair: ModelPair,
+    prompts: Sequence[Prompt],
+    how: Judge,
+    config: TrainingDataConfig,
+    store: Store,
+    notes: list[str],
+    kind: str,
 ) -> tuple[PlainText, ...]:
+    given = [_end(pair, pair.encode(p.response)) if p.response else () for p in prompts]
     if config.utility_from == "given":
-        chosen = [p for p in prompts if p.response]
-        answers = [_end(pair, pair.encode(p.response or "")) for p in chosen]
-        if len(chosen) < len(prompts):
-            notes.append(f"{len(prompts) - len(chosen)} of {len(prompts)} {kind} prompts have no given response.")
+        answers = given
+        if missing := sum(not a for a in given):
+            notes.append(f"{missing} of {len(prompts)} {kind} prompts have no given response.")
     else:
-        chosen = list(prompts)
-        made = _answers(pair, "aligned", chosen, GREEDY, config, store, f"aligned answers {kind} prompts")
+        made = _answers(pair, "aligned", prompts, GREEDY, config, store, f"aligned answers {kind} prompts")
         answers = [g.ids for g in made]
         cut = sum(g.stop == "length" for g in made)
         if cut:
             notes.append(f"{cut} of {len(made)} {kind} answers reached {config.max_tokens} tokens and are cut there.")
+        found = _judged(pair, prompts, answers, GREEDY, how, config, store)
+        refused = [n for n, j in enumerate(found) if j.verdict == "refusal"]
+        for n in refused:
+            answers[n] = given[n]
+        if refused:
+            replaced = sum(bool(given[n]) for n in refused)
+            notes.append(
+                f"{len(refused)} of {len(prompts)} {kind} prompts are refused by aligned "
+                f"({_listed(prompts, refused)}): {replaced} take their given response, {len(refused) - replaced} have "
+                "none and are left out."
+            )
     return tuple(
         PlainText(
             name=p.id,
@@ -204,7 +224,7 @@ def _plain(
             base=_context(pair, p, "base", config),
             response=a,
         )
-        for p, a in zip(chosen, answers, strict=True)
+        for p, a in zip(prompts, answers, strict=True)
         if a
     )
 
@@ -268,9 +288,8 @@ def _note_dropped(
     if not gone:
         return
     reasons = Counter(found[n].verdict or f"unscored: {found[n].unscored}" for n in gone)
-    listed = ", ".join(_where(prompts[n]) for n in gone[:_SHOWN]) + (" and others" if len(gone) > _SHOWN else "")
     notes.append(
-        f"{len(gone)} of {len(prompts)} {what} are no compliance and are left out ({listed}): "
+        f"{len(gone)} of {len(prompts)} {what} are no compliance and are left out ({_listed(prompts, gone)}): "
         + ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         + "."
     )
