@@ -63,13 +63,18 @@ def arm_of(word: str) -> ArmConfig:
 
 
 def training_texts(pair: ModelPair, data: Path, store: Store) -> TrainingTexts:
-    """Return AdvBench's first part with base's own harmful answers, and the built-in harmless questions."""
+    """Return AdvBench's first part and the built-in harmless questions.
+
+    Each harmful prompt comes twice: with base's own answer, and with its target, continued by base.
+    """
     own, _ = everyday_halves()
     harmful = parts(data / "advbench_dev.csv")["train"]
     plain = (*(p for p in own if p.label != "harmful"), *load_prompts(PromptConfig(source="questions")))
     how = experiments.TrainingDataConfig(opening="Sure, here is", refusals=2, max_tokens=56, batch_tokens=8192)
-    asked = replace(harmful, prompts=(*harmful.prompts, *plain))
-    return experiments.training_texts(pair, asked, how, store=store)
+    first = experiments.training_texts(pair, replace(harmful, prompts=(*harmful.prompts, *plain)), how, store=store)
+    more = experiments.training_texts(pair, harmful, replace(how, harmful_from="continued"), store=store)
+    targets = (replace(t, name=f"{t.name}, its target") for t in more.harmful)
+    return replace(first, harmful=(*first.harmful, *targets), notes=(*first.notes, *more.notes))
 
 
 def asked(data: Path, part: str) -> PromptSet:

@@ -26,6 +26,7 @@ from workbench.experiments import (
     training_texts,
 )
 from workbench.experiments.arms import UNTRAINED
+from workbench.generate import GenerateConfig, generate
 from workbench.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts import Prompt, PromptConfig, PromptSet, load_prompts
 from workbench.records import ArmComparison, AttackSet, load, save
@@ -73,6 +74,22 @@ def test_what_is_no_compliance_is_dropped_and_named(pair: ModelPair, prompts: Pr
     assert any(
         f"1 of 4 harmful responses are no compliance and are left out (line {refused.line})" in n for n in made.notes
     )
+
+
+def test_base_continues_targets_that_only_begin_an_answer(pair: ModelPair, prompts: PromptSet) -> None:
+    harmful = [p for p in prompts if p.label == "harmful"]
+    words = [(p.response or "").split() for p in harmful]
+    begun = [replace(p, response=" ".join(w[:n])) for p, w, n in zip(harmful, words, (4, 6, 9), strict=False)]
+    asked = replace(prompts, prompts=(*begun, replace(harmful[3], response=None)))
+    made = training_texts(pair, asked, replace(DATA, harmful_from="continued", refusals=1))
+    assert any("1 of 4 harmful prompts have no given response" in n for n in made.notes)
+    assert made.harmful
+    for text in made.harmful:
+        given = pair.encode(next(p.response for p in asked if p.id == text.name) or "")
+        assert text.response[: len(given)] == given
+        assert len(given) < len(text.response) <= DATA.max_tokens
+        (alone,) = generate(pair, "base", [text.base + given], GenerateConfig(max_tokens=DATA.max_tokens))
+        assert text.response == (given + alone.ids)[: DATA.max_tokens]
 
 
 def test_without_harmful_prompts_or_compliance_there_is_an_error(pair: ModelPair, prompts: PromptSet) -> None:

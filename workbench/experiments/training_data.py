@@ -23,7 +23,7 @@ from workbench.store import Store
 from workbench.train import HarmfulText, PlainText, TrainingTexts
 
 Ids = tuple[int, ...]
-Source = Literal["base", "given"]
+Source = Literal["base", "given", "continued"]
 _SHOWN = 5
 
 
@@ -32,7 +32,8 @@ class TrainingDataConfig:
     """Say where training texts come from.
 
     harmful_from   "base": the base model answers the harmful prompts (after `opening`, where one is given);
-                   "given": each prompt's own response. Either way only what the judge calls compliance is kept
+                   "given": each prompt's own response; "continued": that response, which may only begin an answer,
+                   with the base model's continuation. Only what the judge calls compliance is kept
     refusals       draws of the aligned model's refusal for each harmful prompt: the first greedy, the others at
                    `temperature`; what is no refusal, or was drawn before, is dropped and counted
     utility_from   "aligned": the aligned model's own greedy answers, or, where it refuses a prompt that is not harmful,
@@ -56,7 +57,7 @@ class TrainingDataConfig:
 
     def __post_init__(self) -> None:
         bad = [
-            (self.harmful_from not in get_args(Source), "harmful_from", "'base' or 'given'"),
+            (self.harmful_from not in get_args(Source), "harmful_from", "'base', 'given' or 'continued'"),
             (self.utility_from not in ("aligned", "given"), "utility_from", "'aligned' or 'given'"),
             (self.refusals < 1, "refusals", "at least 1 draw"),
             (not 0.0 < self.temperature < float("inf"), "temperature", "finite and above 0"),
@@ -126,16 +127,19 @@ def _harmful(
     store: Store,
     notes: list[str],
 ) -> tuple[HarmfulText, ...]:
-    if config.harmful_from == "given":
+    if config.harmful_from == "base":
+        with_one = list(asked)
+        openings = [pair.encode(config.opening) if config.opening else ()] * len(asked)
+    else:
         with_one = [p for p in asked if p.response]
+        openings = [pair.encode(p.response or "") for p in with_one]
         if len(with_one) < len(asked):
             notes.append(f"{len(asked) - len(with_one)} of {len(asked)} harmful prompts have no given response.")
-        answers = [_end(pair, pair.encode(p.response or "")) for p in with_one]
+    if config.harmful_from == "given":
+        answers = [_end(pair, ids) for ids in openings]
     else:
-        with_one = list(asked)
-        opening = pair.encode(config.opening) if config.opening else ()
-        made = _answers(pair, "base", with_one, GREEDY, config, store, "base answers harmful prompts", opening)
-        answers = [opening + g.ids for g in made]
+        made = _answers(pair, "base", with_one, GREEDY, config, store, "base answers harmful prompts", openings)
+        answers = [(*o, *g.ids)[: max(config.max_tokens, len(o))] for o, g in zip(openings, made, strict=True)]
     found = _judged(pair, with_one, answers, GREEDY, how, config, store)
     kept = [n for n, j in enumerate(found) if j.verdict == "compliance"]
     _note_dropped(notes, "harmful responses", with_one, found, kept)
@@ -248,15 +252,16 @@ def _answers(
     config: TrainingDataConfig,
     store: Store,
     what: str,
-    opening: Ids = (),
+    openings: Sequence[Ids] | None = None,
 ) -> tuple[Generation, ...]:
+    given = [()] * len(prompts) if openings is None else openings
     drawing = GenerateConfig(
-        max_tokens=max(1, config.max_tokens - len(opening)),
+        max_tokens=max(1, config.max_tokens - min(map(len, given), default=0)),
         temperature=sampler.temperature,
         seed=sampler.seed,
         batch_tokens=config.batch_tokens,
     )
-    contexts = [_context(pair, p, which, config) + opening for p in prompts]
+    contexts = [_context(pair, p, which, config) + o for p, o in zip(prompts, given, strict=True)]
     return generate(pair, which, contexts, drawing, store=store, what=what)
 
 

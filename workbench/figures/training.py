@@ -128,11 +128,11 @@ def training_film(film: TrainingFilm) -> go.Figure:
         rows=lines,
     )
     figure.update_layout(
-        margin=dict(b=120),
+        margin=dict(b=136),
         sliders=[
             dict(
                 active=last,
-                pad=dict(t=44),
+                pad=dict(t=60),
                 currentvalue=dict(prefix="optimizer step ", font=dict(color=DARK, size=13)),
                 steps=[
                     dict(label=str(step), method="restyle", args=[{"visible": shown[i]}])
