@@ -45,7 +45,7 @@ ANSWERS = 60
 
 SUFFIX = GCG(
     universal=4,
-    budget=Budget(steps=40, candidates=32, top_k=64, buffer=4, save_every=2),
+    budget=Budget(steps=100, candidates=32, top_k=64, buffer=4, save_every=2),
     suffix_tokens=20,
     target_tokens=8,
     max_tokens=ANSWER_TOKENS,
