@@ -146,13 +146,13 @@ def main() -> None:
     parser.add_argument("--gcg", action="store_true", help="also search a suffix against each arm")
     parser.add_argument("--capability", action="store_true", help="also ask BBH, MMLU and GSM8K")
     parser.add_argument("--k", nargs="+", default=["5", "10", "20", "full"])
+    parser.add_argument("--against", default="aligned", help="the arm that every other is compared with, pair by pair")
     parser.add_argument("--out", type=Path, default=Path("runs/completion"))
     asked_for = parser.parse_args()
     store = Store.default()
     pair = load_pair(PairConfig(preset="smollm2-safe"))
     texts = training_texts(pair, asked_for.data, store)
     print(*texts.notes, sep="\n", flush=True)
-    against = "augmentation" if "augmentation" in asked_for.arms else "aligned"
     lengths: Any = tuple(k if k == "full" else int(k) for k in asked_for.k)
     insertion = Insertion(positions=("random",), lengths=(10,), refusal_tokens=32, max_tokens=ANSWER_TOKENS)
     config = experiments.CompareConfig(
@@ -164,7 +164,7 @@ def main() -> None:
         capability=questions(asked_for.data, asked_for.out / "questions") if asked_for.capability else None,
         max_tokens=ANSWER_TOKENS,
         judges=("refusal",),
-        against=against,
+        against=asked_for.against,
     )
     if asked_for.train_only:
         for name, paths in train_arms(pair, texts, config, None, store).items():
