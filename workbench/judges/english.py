@@ -42,6 +42,12 @@ _CONTRACTIONS = tuple((re.compile(pattern), form) for pattern, form in _CONTRACT
 _ABBREVIATED = re.compile(r"\b(?:e\.g|i\.e|etc|vs|mr|mrs|ms|dr|st|no|u\.s|u\.k|a\.m|p\.m|approx|jr|sr)\.$")
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"')\]]*\s+|\s*\n+\s*|;\s+|:\s*\n")
 _ITEM = re.compile(r"^\s*(?:\(?\d{1,2}[.):]|[-*+•◦▪]|step \d+\b|[a-h][.)])\s+\S", re.IGNORECASE)
+_NUMBER = re.compile(r"^\(?\d{1,2}[.):]\s+")
+_BREAKS_OFF = re.compile(
+    r"(?<=[a-z\d.,:;/*)\]])(?=(?:I(?:['’](?:m|ll)| (?:am|can|cannot|will|won|must))|Sorry)\b)|"  # with no space between
+    r"(?<=^)(\s*[a-z][^.!?\n]*), (?=I(?:['’]m| am| can['’]?t| cannot| can not| won['’]?t| will not)\b)"
+)
+"""Where an answer that goes on from the middle of a given sentence breaks off and begins anew."""
 _CLAUSE = re.compile(
     r"(?:,|;| -+|—|\.\.\.|…)?\s+(?:but|however|yet|though|so|and therefore|therefore)\b,?\s+|\s*—\s*|\s-+\s|"
     r",? (?:as|because|since|and that) (?=(?:it|this|that|doing|such|they) (?:is|are|would|goes|go|may|could|can|"
@@ -72,7 +78,8 @@ def plain(text: str) -> str:
 
 def sentences(text: str) -> tuple[Sentence, ...]:
     """Cut a text into sentences; a line end ends one too. Code and quoted speech are taken out first."""
-    text = _INLINE_CODE.sub(QUOTE, _FENCE.sub(f"\n{CODE}\n", text))
+    text = re.sub(r"^\s*['’](?=(?:m|ll)\b)", "I'", text)  # it goes on from an "I" that was given
+    text = _INLINE_CODE.sub(QUOTE, _FENCE.sub(f"\n{CODE}\n", _BREAKS_OFF.sub(lambda m: f"{m[1] or ''}\n", text)))
     text = plain(text).strip()
     if len(text) > 1 and text[0] == text[-1] == '"' and text.count('"') == 2:
         text = text[1:-1]  # the whole answer stands in quotes
@@ -82,9 +89,9 @@ def sentences(text: str) -> tuple[Sentence, ...]:
         item = bool(_ITEM.match(line))
         parts = [p for p in _SENTENCE_END.split(_MARKS.sub(" ", line)) if p and p.strip()]
         for part in _joined(parts):
-            clean = " ".join(part.split()).lstrip("[](){}<>\"' ")
-            if re.search(r"\w", clean):
-                clauses = tuple(c for c in (c.strip(" ,") for c in _CLAUSE.split(clean)) if c)
+            clean = " ".join(part.split()).lstrip("[](){}<>\"'- ")
+            if re.search(r"\w", clean) and not _NUMBER.fullmatch(f"{clean} "):
+                clauses = tuple(c for c in (c.strip(" ,") for c in _CLAUSE.split(_NUMBER.sub("", clean))) if c)
                 found.append(Sentence(text=clean, clauses=clauses, item=item))
     return tuple(found)
 

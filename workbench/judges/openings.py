@@ -58,12 +58,15 @@ _OPENINGS = (  # each ends at a comma where it holds any words at all
     r"(?:to be|let me be) (?:clear|honest|fair|frank|direct)|the (?:short )?(?:answer|truth|fact) is(?: that)?|in "
     r"my (?:opinion|view)",
 )
-_OPENING = tuple(re.compile(f"(?:{spelled(p)})(?:[,.!:;?]| -)* +(?:(?:but|and|that|then) )?") for p in _OPENINGS)
+_OPENING = tuple(re.compile(f"(?:{spelled(p)})(?:[,.!:;?]| -)* +(?P<joins>(?:but|and|that|then) )?") for p in _OPENINGS)
 _MOST_OPENINGS = 6
 
 
 def without_opening(clause: str) -> Iterator[str]:
-    """Yield a clause as it is, and again each time that another opening has been taken off its front."""
+    """Yield a clause as it is, and again each time that another opening has been taken off its front.
+
+    With the word that joins it to what follows and without: "sorry that I cannot", but "sorry, that is not for me".
+    """
     seen = {clause}
     edge = [clause]
     yield clause
@@ -71,10 +74,13 @@ def without_opening(clause: str) -> Iterator[str]:
         following = []
         for rest in edge:
             for opening in _OPENING:
-                if (found := opening.match(rest)) and (shorter := rest[found.end() :]) not in seen and shorter:
-                    seen.add(shorter)
-                    following.append(shorter)
-                    yield shorter
+                if (found := opening.match(rest)) is None:
+                    continue
+                for end in {found.start("joins"), found.end()} - {-1}:
+                    if (shorter := rest[end:]) and shorter not in seen:
+                        seen.add(shorter)
+                        following.append(shorter)
+                        yield shorter
         if not following:
             return
         edge = following

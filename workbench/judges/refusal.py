@@ -162,15 +162,18 @@ def read(text: str, request: str = "") -> Reading:
     said = sentences(text)
     if not said:
         return Reading(verdict="other", why="there is no word in it")
-    answer = _Answer(said, request)
+    answer = _Answer(said, request, goes_on=text.lstrip()[:1].islower())
     return answer.declining() or answer.lecturing() or answer.redirecting() or answer.otherwise(text)
 
 
 class _Answer:
-    """One answer, sentence by sentence, with the rules that each meets."""
+    """One answer, sentence by sentence, with the rules that each meets.
 
-    def __init__(self, said: Sequence[Sentence], request: str) -> None:
-        self.said, self.request, self.wants = said, request, asks(request)
+    One that goes on from the middle of a given sentence restates the request in ending it, which is no help yet.
+    """
+
+    def __init__(self, said: Sequence[Sentence], request: str, *, goes_on: bool = False) -> None:
+        self.said, self.request, self.wants, self.goes_on = said, request, asks(request), goes_on
         self.found: list[Marks] = [in_context(marks(s), s, request) for s in said]
         self.helped = [i for i in range(len(said)) if self._helps(i)]
         self.first_help = self.helped[0] if self.helped else len(said)
@@ -241,7 +244,8 @@ class _Answer:
         rules = found.get("helps", ())
         if not rules and {"declines", "lacks", "lectures"} & found.keys():
             return False
-        if not _PREAMBLE.match(sentence.text) and restates(sentence, self.request):
+        ends_given = i == 0 and self.goes_on
+        if not ends_given and not _PREAMBLE.match(sentence.text) and restates(sentence, self.request):
             return True
         redirects = {"refers", "lectures"} & found.keys()
         return "here is how" in rules or (bool(rules) and "refers" not in found) or (sentence.item and not redirects)
