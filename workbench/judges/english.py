@@ -45,9 +45,11 @@ _ITEM = re.compile(r"^\s*(?:\(?\d{1,2}[.):]|[-*+•◦▪]|step \d+\b|[a-h][.)])
 _NUMBER = re.compile(r"^\(?\d{1,2}[.):]\s+")
 _BREAKS_OFF = re.compile(
     r"(?<=[a-z\d.,:;/*)\]])(?=(?:I(?:['’](?:m|ll)| (?:am|can|cannot|will|won|must))|Sorry)\b)|"  # with no space between
-    r"(?<=^)(\s*[a-z][^.!?\n]*), (?=I(?:['’]m| am| can['’]?t| cannot| can not| won['’]?t| will not)\b)"
+    r"^(\s*[a-z][^.!?\n]*), (?=I(?:['’]m| am| can['’]?t| cannot| can not| won['’]?t| will not)\b)"
 )
 """Where an answer that goes on from the middle of a given sentence breaks off and begins anew."""
+_AFTER_I = re.compile(r"^\s*['’](?=(?:m|ll)\b)")
+"""How it goes on where the given beginning ends in "I"."""
 _CLAUSE = re.compile(
     r"(?:,|;| -+|—|\.\.\.|…)?\s+(?:but|however|yet|though|so|and therefore|therefore)\b,?\s+|\s*—\s*|\s-+\s|"
     r",? (?:as|because|since|and that) (?=(?:it|this|that|doing|such|they) (?:is|are|would|goes|go|may|could|can|"
@@ -78,8 +80,8 @@ def plain(text: str) -> str:
 
 def sentences(text: str) -> tuple[Sentence, ...]:
     """Cut a text into sentences; a line end ends one too. Code and quoted speech are taken out first."""
-    text = re.sub(r"^\s*['’](?=(?:m|ll)\b)", "I'", text)  # it goes on from an "I" that was given
-    text = _INLINE_CODE.sub(QUOTE, _FENCE.sub(f"\n{CODE}\n", _BREAKS_OFF.sub(lambda m: f"{m[1] or ''}\n", text)))
+    text = _BREAKS_OFF.sub(lambda m: f"{m[1] or ''}\n", _AFTER_I.sub("I'", text))
+    text = _INLINE_CODE.sub(QUOTE, _FENCE.sub(f"\n{CODE}\n", text))
     text = plain(text).strip()
     if len(text) > 1 and text[0] == text[-1] == '"' and text.count('"') == 2:
         text = text[1:-1]  # the whole answer stands in quotes
