@@ -40,6 +40,9 @@ TRAINING = TrainConfig(
     watch=WatchSettings(film_every=0, checkpoint_every=10, preflight=False),
 )
 ANSWER_TOKENS = 24
+SHOTS = 3
+"""Examples before a BBH question: without any, a model this small does not answer in the form that is asked for."""
+
 ANSWERS = 60
 """Problems of GSM8K whose written answers are scored."""
 
@@ -116,17 +119,19 @@ def gsm8k(pair: ModelPair, data: Path) -> list[Item]:
     return made
 
 
-def questions(data: Path, folder: Path) -> CapabilityConfig:
-    """Return every ninth MMLU question, of all subjects, and the first 40 of each BBH task, written to a folder."""
-    mmlu = (data / "mmlu_redux.jsonl").read_text("utf-8").splitlines()[::9]
-    files = {"mmlu.jsonl": "\n".join(mmlu) + "\n"}
-    for file in sorted((data / "bbh").glob("*.json")):
-        body = json.loads(file.read_text("utf-8"))
-        files[f"bbh/{file.name}"] = json.dumps({**body, "examples": body["examples"][:40]})
+def questions(which: str, data: Path, folder: Path) -> CapabilityConfig:
+    """Return every ninth MMLU question, of all subjects, or 40 of each BBH task, and write them to a folder."""
+    if which == "mmlu":
+        files = {"mmlu.jsonl": "\n".join((data / "mmlu_redux.jsonl").read_text("utf-8").splitlines()[::9]) + "\n"}
+    else:
+        bodies = {f.name: json.loads(f.read_text("utf-8")) for f in sorted((data / "bbh").glob("*.json"))}
+        files = {f"bbh/{n}": json.dumps({**b, "examples": b["examples"][: 40 + SHOTS]}) for n, b in bodies.items()}
     for name, text in files.items():
         with atomic_file(folder / name) as partial:
             partial.write_text(text, "utf-8")
-    return CapabilityConfig(tasks=(f"mmlu:{folder / 'mmlu.jsonl'}", f"bbh:{folder / 'bbh'}"), max_tokens=8)
+    if which == "mmlu":
+        return CapabilityConfig(tasks=(f"mmlu:{folder / 'mmlu.jsonl'}",))
+    return CapabilityConfig(tasks=(f"bbh:{folder / 'bbh'}",), shots=SHOTS, max_tokens=8)
 
 
 def paired_interval(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
@@ -144,7 +149,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=TRAINING.steps, help="optimizer steps of every arm")
     parser.add_argument("--train-only", action="store_true", help="train the arms and stop")
     parser.add_argument("--gcg", action="store_true", help="also search a suffix against each arm")
-    parser.add_argument("--capability", action="store_true", help="also ask BBH, MMLU and GSM8K")
+    parser.add_argument(
+        "--capability", choices=("mmlu", "bbh"), help="also ask these questions, and score GSM8K answers"
+    )
     parser.add_argument("--k", nargs="+", default=["5", "10", "20", "full"])
     parser.add_argument("--against", default="aligned", help="the arm that every other is compared with, pair by pair")
     parser.add_argument("--out", type=Path, default=Path("runs/completion"))
@@ -153,6 +160,7 @@ def main() -> None:
     pair = load_pair(PairConfig(preset="smollm2-safe"))
     texts = training_texts(pair, asked_for.data, store)
     print(*texts.notes, sep="\n", flush=True)
+    which = asked_for.capability
     lengths: Any = tuple(k if k == "full" else int(k) for k in asked_for.k)
     insertion = Insertion(positions=("random",), lengths=(10,), refusal_tokens=32, max_tokens=ANSWER_TOKENS)
     config = experiments.CompareConfig(
@@ -161,7 +169,7 @@ def main() -> None:
         prefix_tokens=lengths,
         attacks=(insertion,) if asked_for.part == "report" else (),
         adaptive=(SUFFIX,) if asked_for.gcg else (),
-        capability=questions(asked_for.data, asked_for.out / "questions") if asked_for.capability else None,
+        capability=questions(which, asked_for.data, asked_for.out / "questions") if which else None,
         max_tokens=ANSWER_TOKENS,
         judges=("refusal",),
         against=asked_for.against,
@@ -175,7 +183,7 @@ def main() -> None:
     arms = [ModelArm(pair=pair, which="aligned", called="aligned")]
     arms += [ModelArm(pair=pair.with_aligned(p[0]), which="aligned", called=n) for n, p in made.adapters.items()]
     nats_said: list[str] = []
-    if asked_for.capability:
+    if which:
         items = gsm8k(pair, asked_for.data)
         nats = {arm.name: nats_per_token(arm, items) for arm in arms}
         for name, own in nats.items():
