@@ -142,6 +142,23 @@ def test_the_limit_and_examples_are_as_asked(pair: ModelPair, questions: Path) -
     assert any("limit=3" in n for n in made.notes)
 
 
+@pytest.mark.parametrize("target", ["True", "(B)"])
+def test_the_space_before_an_answer_is_no_part_of_it(tmp_path: Path, target: str) -> None:
+    from lm_eval.api.instance import Instance
+    from lm_eval.filters import build_filter_ensemble
+
+    file = tmp_path / "one.json"
+    file.write_text(json.dumps({"examples": [{"input": "Is it?", "target": target}]}), "utf-8")
+    (read,) = question_files(f"bbh:{file}")
+    filters = harness_tasks(read, shots=0, max_tokens=8)["filter_list"]
+    for each in filters:
+        steps = [(f["function"], {k: v for k, v in f.items() if k != "function"}) for f in each["filter"]]
+        asked = Instance(request_type="generate_until", doc={}, arguments=("", {}), idx=0)
+        asked.resps = [f" {target}"]
+        build_filter_ensemble(each["name"], steps).apply([asked])
+        assert asked.filtered_resps[each["name"]] == target
+
+
 def test_generated_answers_and_perplexity(pair: ModelPair, tmp_path: Path) -> None:
     (tmp_path / "count.json").write_text(
         json.dumps({"examples": [{"input": "Count from two to four.", "target": "Two, three, four."}]}), "utf-8"
