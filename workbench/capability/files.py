@@ -241,13 +241,14 @@ def _bbh(file: QuestionFile, _: str, rows: Sequence[Row]) -> dict[str, Any]:
     }
     # an answer begins with the space before it where the tokenizer keeps it: the harness would take " True" for wrong
     bare, first = {"function": "remove_whitespace"}, {"function": "take_first"}
-    wording["filter_list"] = [{"name": "none", "filter": [bare, first]}]
     if all(re.fullmatch(r"\([A-Z]\)", r["target"]) for r in rows):
         letter = {"function": "regex", "regex_pattern": r"(\([A-Z]\))", "group_select": 0}
         wording["filter_list"] = [
             {"name": "strict-match", "filter": [bare, first]},
             {"name": "flexible-extract", "filter": [letter, first]},
         ]
+    else:
+        wording["filter_list"] = [{"name": "none", "filter": [bare, first]}]
     return wording
 
 
