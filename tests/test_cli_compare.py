@@ -132,6 +132,11 @@ def test_equal_keys_are_matched_in_their_order_and_seeds_where_they_have_one_in_
     assert "no seed in common" in across.notes[0]
 
 
+def test_a_number_without_an_attack_says_so_once(tmp_path: Path) -> None:
+    a = a_run(tmp_path / "a", [row("asr", 0.1, arm="aligned", attack="none", condition="none", judge="exact")])
+    assert compare_runs(a, a).numbers[0].title == "asr, aligned, no attack, exact"
+
+
 def test_other_units_give_no_difference_and_are_said(tmp_path: Path) -> None:
     a, b = a_run(tmp_path / "a", [row("x", 1.0)]), a_run(tmp_path / "b", [row("x", 1.0, unit="nats")])
     compared = compare_runs(a, b)

@@ -43,11 +43,8 @@ class Cost:
                 f"{self.queries:,} queries ({self.forward_passes:,} forward and {self.backward_passes:,} backward "
                 "passes of one sequence)"
             )
-        work = " and ".join(make) or "no work"
-        return (
-            f"{self.attempts:,} attempts; to make them at most {work}; to answer them at most {self.answer_tokens:,} "
-            "tokens for each arm"
-        )
+        work = f"; to make them at most {' and '.join(make)}" if make else ""
+        return f"{self.attempts:,} attempts{work}; to answer them at most {self.answer_tokens:,} tokens for each arm"
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})

@@ -147,7 +147,8 @@ def _sameness(rows: Sequence[Mapping[str, Any] | None]) -> int:
 
 def _heading(which: Which, unit: Any) -> str:
     name, *rest = which
-    parts = [str(name).replace("_", " ")] + [str(r) for r in rest if r is not None]
+    where = dict.fromkeys("no attack" if r == "none" else str(r) for r in rest if r is not None)
+    parts = [str(name).replace("_", " "), *where]
     if unit not in (None, "", "1"):
         parts[0] += f" ({unit})"
     better = METRICS[name].better if name in METRICS else "neither"

@@ -54,7 +54,7 @@ class NumberChange:
     def title(self) -> str:
         """Return what the number is, in a line."""
         name, *where, position = self.key[: len(_KEY)]
-        said = [str(w) for w in dict.fromkeys(where) if w is not None and w != ""]
+        said = ["no attack" if w == "none" else str(w) for w in dict.fromkeys(where) if w is not None and w != ""]
         said += [f"position {position}"] if position is not None else []
         said += [f"seed {s}" for s in self.key[len(_KEY) : len(_KEY) + 1] if s is not None]
         return ", ".join([str(name), *said])
