@@ -24,6 +24,7 @@ from hypothesis.extra import numpy as hnp
 from workbench import errors, files
 from workbench.errors import NotPresent, RecordError, StorageFull, WorkbenchError, nearest
 from workbench.files import atomic_file, atomic_folder, cache_folder
+from workbench.progress import Progress
 from workbench.provenance import Stopwatch, package_versions, settings_of, source_commit
 from workbench.records import Curve, Estimate, HeatMap, Row, RunRecord, load, rows_json, save
 from workbench.store import Store, key_of
@@ -377,3 +378,12 @@ def test_nearest_names_the_nearest_or_all() -> None:
 def test_partial_names_are_ignored_by_git(root: Path) -> None:
     assert "*.partial-*" in (root / ".gitignore").read_text().split()
     assert ".partial-" in files._partial_name(Path("x")).name
+
+
+def test_time_left_does_not_count_what_was_done_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 110.0])
+    monkeypatch.setattr("workbench.progress.time.monotonic", lambda: next(clock))
+    progress = Progress(None, 100, "steps")
+    progress.skip(80)
+    progress.advance(5)
+    assert progress._text() == ": 85/100 steps, about 30 s left"

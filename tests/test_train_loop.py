@@ -22,7 +22,7 @@ from workbench.errors import NonFiniteLoss, PairError, ParameterError, StorageFu
 from workbench.pair import ModelPair
 from workbench.records import Adapter, load, save
 from workbench.sources import quiet_libraries
-from workbench.train import merge
+from workbench.train import loop, merge
 from workbench.train.config import ARMS, ArmConfig, LoraSettings, TrainConfig, WatchSettings
 from workbench.train.heads import Heads
 from workbench.train.loop import RECORD, distil, load_adapter
@@ -293,6 +293,42 @@ def test_the_budget_of_harmless_kl_stops_training(pair: ModelPair, tmp_path: Pat
     assert made.stopped is not None
     assert "above the budget" in made.stopped
     assert len(made.history) < 9
+
+
+def test_the_budget_holds_for_an_arm_that_trains_on_no_harmless_text(pair: ModelPair, tmp_path: Path) -> None:
+    watch = WatchSettings(film_every=1, checkpoint_every=0, kl_budget_nats=1e-6, preflight=False)
+    made = distil(pair, texts(), replace(config("completion_only", steps=9), watch=watch), out=tmp_path / "a")
+    assert made.stopped is not None
+    assert len(made.history) < 9
+
+
+def test_a_budget_without_a_harmless_text_is_refused_before_training(pair: ModelPair, tmp_path: Path) -> None:
+    watch = WatchSettings(film_every=1, kl_budget_nats=1.0, preflight=False)
+    alone = replace(texts(), utility=(), harmless=())
+    with pytest.raises(ParameterError, match="no harmless text"):
+        distil(pair, alone, replace(config("completion_only", steps=2), watch=watch), out=tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_training_killed_after_its_budget_was_spent_does_not_go_on(
+    pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = WatchSettings(film_every=1, checkpoint_every=1, kl_budget_nats=1e-6, preflight=False)
+    how = replace(config("refusal_sft", steps=9), watch=watch)
+    whole = distil(pair, texts(), how, out=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_card", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            distil(pair, texts(), how, out=tmp_path / "killed")
+    again = distil(pair, texts(), how, out=tmp_path / "killed")
+    assert again.stopped == whole.stopped
+    assert len(again.history) == len(whole.history)
+    mine, theirs = weights(tmp_path / "killed"), weights(tmp_path / "whole")
+    assert all(torch.equal(mine[k], theirs[k]) for k in theirs)
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 # ------------------------------------------------------------------------------------------------------- the film

@@ -23,7 +23,7 @@ class Progress:
 
     def __init__(self, what: str | None, total: int, unit: str, *, every_s: float = 5.0) -> None:
         self.what, self.total, self.unit, self.every_s = what or "", total, unit, every_s
-        self.done = 0
+        self.done = self._before = 0
         self.notes: list[str] = []
         self.picture: Callable[[], str] | None = None
         self._start = self._last = time.monotonic()
@@ -52,6 +52,13 @@ class Progress:
             self._bar.update(count)
         elif self.what and time.monotonic() - self._last >= (0.2 if self._show else self.every_s):
             self._report()
+
+    def skip(self, count: int) -> None:
+        """Count units that were done before this run; the time left is estimated without them."""
+        self._before += count
+        if self._bar is not None:
+            self._bar.initial += count
+        self.advance(count)
 
     def note(self, sentence: str) -> None:
         """Say something that happened on the way (a halved batch, say); it stays visible."""
@@ -86,7 +93,8 @@ class Progress:
         spent = time.monotonic() - self._start
         if self.done >= self.total:
             return f"{self.what}: {self.done}/{self.total} {self.unit} in {spent:.1f} s"
-        left = f", about {spent / self.done * (self.total - self.done):.0f} s left" if self.done else ""
+        own = self.done - self._before
+        left = f", about {spent / own * (self.total - self.done):.0f} s left" if own else ""
         return f"{self.what}: {self.done}/{self.total} {self.unit}{left}"
 
     def _html(self) -> str:

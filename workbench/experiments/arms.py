@@ -28,7 +28,7 @@ from workbench.prompts import PromptSet
 from workbench.provenance import Stopwatch
 from workbench.records import ArmComparison, ArmNumber, AttackSet, Estimate, Row, Scorecard
 from workbench.store import Store
-from workbench.train import ARMS, ArmConfig, TrainConfig, TrainingTexts, arm_named, distil
+from workbench.train import ARMS, ArmConfig, TrainConfig, TrainingTexts, arm_named, distil, load_adapter
 
 UNTRAINED = "aligned"
 PAPER_EPOCHS, PAPER_BATCH = 15, 32
@@ -135,7 +135,7 @@ def compare_arms(
         adapters=adapters,
         scorecards=tuple(cards),
         numbers=_numbers(cards),
-        notes=tuple(dict.fromkeys((*texts.notes, *leaks(texts, prompts), *cards[0].notes))),
+        notes=tuple(dict.fromkeys((*texts.notes, *_said(adapters, config), *leaks(texts, prompts), *cards[0].notes))),
     )
 
 
@@ -252,6 +252,17 @@ def _budgets(texts: TrainingTexts, config: CompareConfig) -> Mapping[str, str]:
             own = math.ceil(PAPER_EPOCHS * (len(texts.harmful) + len(texts.utility)) / PAPER_BATCH)
             said[arm.name] += f"; its own schedule on these texts: {own} steps of {PAPER_BATCH} rows"
     return said
+
+
+def _said(adapters: Mapping[str, Sequence[str]], config: CompareConfig) -> tuple[str, ...]:
+    """Return what the trainings noted, and which of them stopped before their last step."""
+    notes: list[str] = []
+    for name, paths in adapters.items():
+        for seed, path in zip(config.seeds, paths, strict=True):
+            made = load_adapter(path)
+            notes += made.notes
+            notes += [f"{name}, seed {seed}: training {made.stopped}."] if made.stopped else []
+    return tuple(notes)
 
 
 def leaks(texts: TrainingTexts, prompts: PromptSet) -> tuple[str, ...]:

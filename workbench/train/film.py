@@ -32,11 +32,21 @@ class Scene:
     label: Label
 
 
-def scenes_of(texts: TrainingTexts, *, each: int = 4) -> tuple[Scene, ...]:
-    """Return the first harmful and the first harmless texts (else utility ones) as scenes, at most `each` of both."""
-    calm = texts.harmless or texts.utility
-    chosen: list[tuple[PlainText, Label]] = [(t, "harmful") for t in texts.harmful[:each]]
-    chosen += [(t, "harmless") for t in calm[:each]]
+def scenes_of(texts: TrainingTexts, context_length: int, *, each: int = 4) -> tuple[Scene, ...]:
+    """Return the first harmful and the first harmless texts (else utility ones) as scenes, at most `each` of both.
+
+    Whatever the arm trains on, and so the same for every arm; a text that a model has no room for is passed over.
+    """
+
+    def fitting(some: Sequence[PlainText]) -> list[PlainText]:
+        def length(t: PlainText) -> int:
+            return max(len(t.aligned), len(t.base)) + min(len(t.response), TEXT_TOKENS)
+
+        return [t for t in some if t.response and length(t) <= context_length][:each]
+
+    calm = fitting(texts.harmless) or fitting(texts.utility)
+    chosen: list[tuple[PlainText, Label]] = [(t, "harmful") for t in fitting(texts.harmful)]
+    chosen += [(t, "harmless") for t in calm]
     return tuple(Scene(text=replace(t, response=t.response[:TEXT_TOKENS]), label=label) for t, label in chosen)
 
 

@@ -67,6 +67,13 @@ def distil(
     where no adapter of these settings fits, StorageFull where the disk is full; checkpoints stay.
     """
     arm = config.chosen
+    given = texts
+    scenes = scenes_of(given, pair.context_length)
+    if config.watch.kl_budget_nats is not None and not any(s.label == "harmless" for s in scenes):
+        raise ParameterError(
+            f"kl_budget_nats is {config.watch.kl_budget_nats:g}, and there is no harmless text to measure it on: give "
+            "utility or harmless texts, or set kl_budget_nats to None"
+        )
     texts = prepared(texts, config, pair.context_length)
     key = training_key(pair, texts, config, start)
     out = Path(out) if out is not None else cache_folder() / "trainings" / f"{arm.name}-{key[:12]}"
@@ -76,7 +83,7 @@ def distil(
     _claim(work, key)
     label = what if what is not None else f"training {arm.name}"
     if config.processes > 1 and group.size() == 1:
-        train_together(pair, texts, config, out=out, work=work, store=store, start=start, what=label)
+        train_together(pair, given, config, out=out, work=work, store=store, start=start, what=label)
         shutil.rmtree(work, ignore_errors=True)
         return _finished(out, key)
     _check_group(config)
@@ -106,7 +113,7 @@ def distil(
         if config.watch.preflight:
             flight = look_before(pair, student, heads, texts, loss, sampler, config)
         films = config.watch.film_every and (group.is_first() or config.sharded)
-        camera = Camera(pair, student, heads, scenes_of(texts)) if films else None
+        camera = Camera(pair, student, heads, scenes) if films else None
         with Progress(label if group.is_first() else None, config.steps, "steps") as progress:
             for sentence in flight.sentences if flight else ():
                 progress.note(sentence)
@@ -117,7 +124,11 @@ def distil(
                 found = checkpoints(work)
                 if found:
                     progress.note(f"Going on from {found[-1].name}.")
-                trainer.train(resume_from_checkpoint=str(found[-1]) if found else None)
+                    watcher.load(found[-1])
+                if watcher.stopped:  # its budget was spent at the very step of the checkpoint
+                    student.load(found[-1])
+                else:
+                    trainer.train(resume_from_checkpoint=str(found[-1]) if found else None)
         made = Adapter(
             run=watch.record(
                 resolved={"pair": pair.name, "template_mode": pair.template_mode, "student_copied": student.copied},

@@ -51,7 +51,7 @@ def reference_states(
             Progress(what, len(index), "responses") as progress,
             torch.no_grad(),
         ):  # inference tensors could not be trained against
-            progress.advance(len(index) - len(missing))
+            progress.skip(len(index) - len(missing))
             for planned in plan_batches(sizes, batch_tokens):
                 rows = [missing[n] for n in planned]
                 for part, made in halving_on_memory(

@@ -242,7 +242,7 @@ class Watcher(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **more: Any) -> None:
         """Take the first frame, before any step."""
-        self._progress.advance(state.global_step)
+        self._progress.skip(state.global_step)
         if self._camera is not None and state.global_step == 0:
             self._camera.take(0)
         self._clock = time.perf_counter()
@@ -304,14 +304,15 @@ class Watcher(TrainerCallback):
         return [self.trainer.sampler[n] for n in range(step * size, (step + 1) * size)]
 
     def save(self, folder: Path) -> None:
-        """Write history and film into a checkpoint."""
-        body = [dict(vars(s)) for s in self.history]
+        """Write history, film and what ended the training into a checkpoint."""
+        body = {"steps": [dict(vars(s)) for s in self.history], "stopped": self.stopped}
         (folder / "history.json").write_text(json.dumps(body), "utf-8")
         if self._camera is not None:
             self._camera.save(folder / _FILM)
 
     def load(self, folder: Path) -> None:
-        """Read history and film of a checkpoint."""
-        self.history = [StepRecord(**s) for s in json.loads((folder / "history.json").read_text("utf-8"))]
+        """Read what `save` wrote into a checkpoint."""
+        body = json.loads((folder / "history.json").read_text("utf-8"))
+        self.history, self.stopped = [StepRecord(**s) for s in body["steps"]], body["stopped"]
         if self._camera is not None:
             self._camera.load(folder / _FILM)
