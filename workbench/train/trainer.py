@@ -143,7 +143,6 @@ class DistilTrainer(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             _load_optimiser(self.optimizer, self.lr_scheduler, Path(checkpoint))
-            self.watcher.load(Path(checkpoint))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
