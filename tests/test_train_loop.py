@@ -188,7 +188,7 @@ def test_one_batch_of_eight_is_eight_batches_of_one(arm: str, pair: ModelPair, t
                     total.backward()
             grads.append([p.grad.clone() for p in student.parameters() if p.grad is not None])
     for a, b in zip(*grads, strict=True):
-        assert torch.allclose(a, b, rtol=1e-4, atol=1e-7)
+        assert float((a - b).norm()) <= 2e-5 * float(a.norm())
 
 
 def _stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import threading
 import warnings
 from collections.abc import Iterator
@@ -233,16 +234,19 @@ def body_hidden(
     if position_ids is None and attention_mask is not None:
         counted = attention_mask.long().cumsum(dim=1) - 1
         position_ids = counted.clamp(min=0)[:, -input_ids.shape[1] :]
+    body = body_of(model)
     options: dict[str, Any] = {} if position_ids is None else {"position_ids": position_ids}
-    output = body_of(model)(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        past_key_values=cache,
-        use_cache=cache is not None,
-        **options,
-    )
+    output = body(input_ids=input_ids, attention_mask=attention_mask, **with_cache(body, cache), **options)
     hidden: Tensor = output.last_hidden_state
     return hidden
+
+
+def with_cache(body: nn.Module, cache: Cache | None) -> dict[str, Any]:
+    """Return what a body's forward is called with for a cache: transformers 5.24 renamed `past_key_values` to `cache`."""
+    if cache is None:
+        return {"use_cache": False}
+    name = "cache" if "cache" in inspect.signature(body.forward).parameters else "past_key_values"
+    return {"use_cache": True, name: cache}
 
 
 def head_logits(

@@ -21,7 +21,7 @@ from workbench.attacks.slots import Slot, Suffix
 from workbench.batches import halving_on_memory
 from workbench.errors import NonFiniteLogits, PairError
 from workbench.pair import ModelPair, Which
-from workbench.weights import body_of
+from workbench.weights import body_of, with_cache
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
 """Most tokens (cached ones counted) of a batch of candidates, by kind of device."""
@@ -148,10 +148,9 @@ class Objective:
                         for ids in (() if cache is not None else slot.before, suffix, slot.after + slot.target[:-1])
                     )
                 x.requires_grad_(True)
-                options = {} if cache is None else {"past_key_values": _rows(cache, 1)}
-                out = body_of(model)(
-                    inputs_embeds=torch.cat((before, x, after))[None], use_cache=cache is not None, **options
-                )
+                body = body_of(model)
+                shared = with_cache(body, None if cache is None else _rows(cache, 1))
+                out = body(inputs_embeds=torch.cat((before, x, after))[None], **shared)
                 nll, _ = self._target_nll(out.last_hidden_state[:, -len(slot.target) :], slot)
                 (grad,) = torch.autograd.grad(nll.mean() / active, x)
                 total = grad if total is None else total + grad
