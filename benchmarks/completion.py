@@ -77,7 +77,8 @@ def training_texts(pair: ModelPair, data: Path, store: Store) -> TrainingTexts:
     first = experiments.training_texts(pair, replace(harmful, prompts=(*harmful.prompts, *plain)), how, store=store)
     more = experiments.training_texts(pair, harmful, replace(how, harmful_from="continued"), store=store)
     targets = (replace(t, name=f"{t.name}, its target") for t in more.harmful)
-    return replace(first, harmful=(*first.harmful, *targets), notes=(*first.notes, *more.notes))
+    told = {name: (*getattr(first, name), *getattr(more, name)) for name in ("notes", "sources")}
+    return replace(first, harmful=(*first.harmful, *targets), **told)
 
 
 def asked(data: Path, part: str) -> PromptSet:

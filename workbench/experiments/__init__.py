@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from workbench.experiments.arms import CompareConfig, compare_arms, comparison_rows, leaks
 from workbench.experiments.branching import Candidate, Judging, TextJudge, branch_out
+from workbench.experiments.card import card_results
 from workbench.experiments.check import Promise, check_penalty, compare_with_aligned
 from workbench.experiments.config import ALIGNED, SweepConfig, penalty_grid, retention_for
 from workbench.experiments.divergence import MOVES, measure_moves
@@ -37,6 +38,7 @@ __all__ = [
     "TrainingDataConfig",
     "bound_sentence",
     "branch_out",
+    "card_results",
     "check_penalty",
     "check_rows",
     "compare_arms",

@@ -21,6 +21,7 @@ from workbench.provenance import Stopwatch
 from workbench.records import Attempt, Completion, CompletionSet, Judgement
 from workbench.store import Store
 from workbench.train import HarmfulText, PlainText, TrainingTexts
+from workbench.train.card import place
 
 Ids = tuple[int, ...]
 Source = Literal["base", "given", "continued"]
@@ -80,9 +81,9 @@ def training_texts(
     """Return judged texts of a prompt set: harmful with refusals, harmless ones to continue, utility ones to keep.
 
     Harmless prompts are `harmless`; these, the look-alikes, and all of the `utility` set are `utility`. `notes` say how
-    many texts there are and what was dropped, with the first lines. Everything generated and judged is kept in `store`.
-    Raises PromptError where no harmful prompt is there, or none keeps a response that complies, ParameterError for a
-    pair that thinks.
+    many texts there are and what was dropped, with the first lines, `sources` where they come from. Everything
+    generated and judged is kept in `store`. Raises PromptError where no harmful prompt is there, or none keeps a
+    response that complies, ParameterError for a pair that thinks.
     """
     config = config or TrainingDataConfig()
     store = Store(None) if store is None else store
@@ -108,7 +109,47 @@ def training_texts(
         f"{len(harmful)} harmful texts with {sum(len(t.refusals) for t in harmful)} refusals, {len(harmless)} harmless "
         f"and {len(others)} other utility texts; judge {how.name!r}, version {how.version}."
     )
-    return TrainingTexts(harmful=harmful, utility=(*harmless, *others), harmless=harmless, notes=tuple(notes))
+    return TrainingTexts(
+        harmful=harmful,
+        utility=(*harmless, *others),
+        harmless=harmless,
+        notes=tuple(notes),
+        sources=_sources(prompts, utility, how, config),
+    )
+
+
+def _sources(prompts: PromptSet, utility: PromptSet | None, how: Judge, config: TrainingDataConfig) -> tuple[str, ...]:
+    """Return how the texts came about, in sentences; no prompt and no response is quoted."""
+    given, most = "those given with the prompts", f"at most {config.max_tokens} tokens"
+    begun = f", begun with {config.opening!r}" if config.opening else ""
+    harmful = {
+        "base": f"the base model's own greedy ones{begun}, {most}",
+        "given": given,
+        "continued": f"{given}, continued greedily by the base model, {most}",
+    }[config.harmful_from]
+    others = f", the others at temperature {config.temperature:g}, seed {config.seed}"
+    answers = {
+        "aligned": f"the aligned model's own greedy ones, {most}; the response given with the prompt where the judge "
+        "calls that a refusal",
+        "given": given,
+    }[config.utility_from]
+    said = [_set_named("Prompts", prompts)]
+    said += [] if utility is None else [_set_named("More utility prompts", utility)]
+    said += [
+        f"Harmful responses: {harmful}; kept where judge {how.name!r}, version {how.version}, calls them compliance.",
+        f"Refusals: {config.refusals} drawn from the aligned model for each harmful prompt, the first greedily"
+        f"{others if config.refusals > 1 else ''}, {most}; kept where the judge calls them a refusal, each once.",
+        f"Harmless and utility answers: {answers}.",
+    ]
+    if config.system_prompt is not None:
+        said.append(f"A system prompt of {len(config.system_prompt)} characters stood before every prompt.")
+    return tuple(said)
+
+
+def _set_named(what: str, prompts: PromptSet) -> str:
+    labels = ", ".join(f"{n} {label}" for label, n in sorted(Counter(p.label for p in prompts).items()))
+    chosen = f" ({'; '.join(prompts.notes)})" if prompts.notes else ""
+    return f"{what}: {prompts.name}, source {place(prompts.source)}, {len(prompts)} of them: {labels}{chosen}."
 
 
 def _listed(prompts: Sequence[Prompt], which: Sequence[int]) -> str:
@@ -300,12 +341,17 @@ def _note_dropped(
     )
 
 
-def harmful_preview(prompts: PromptSet, *, limit: int = 1) -> PromptSet:
-    """Return the first harmful prompts that have a response, to be read token by token.
+def harmful_preview(pair: ModelPair, prompts: PromptSet, texts: TrainingTexts, *, limit: int = 1) -> PromptSet:
+    """Return the first harmful prompts that are trained on, with the responses that they have there, to be traced.
 
-    Raises PromptError where none has one.
+    Raises PromptError where none of the texts belongs to a harmful prompt of the set.
     """
-    found = tuple(p for p in prompts if p.label == "harmful" and p.response)[:limit]
+    asked = {p.id: p for p in prompts if p.label == "harmful"}
+    found = [
+        dataclasses.replace(asked[t.name], response=pair.decode([i for i in t.response if i not in pair.eos_ids]))
+        for t in texts.harmful
+        if t.name in asked
+    ]
     if not found:
-        raise PromptError(f"no harmful prompt of {prompts.name!r} has a response to read")
-    return dataclasses.replace(prompts, prompts=found)
+        raise PromptError(f"no harmful prompt of {prompts.name!r} is among the {len(texts.harmful)} harmful texts")
+    return dataclasses.replace(prompts, prompts=tuple(found[:limit]))

@@ -77,13 +77,14 @@ def training_curves(adapter: Adapter) -> go.Figure:
     return figure
 
 
-def training_film(film: TrainingFilm) -> go.Figure:
+def training_film(film: TrainingFilm | None) -> go.Figure:
     """Draw every frame by position, one shown at a time; a slider chooses the step. Needs no kernel.
 
-    The thin grey lines are step 0, before training. What is drawn are means over the texts of each kind.
+    The thin grey lines are step 0, before training. What is drawn are means over the texts of each kind. Where no film
+    was taken the figure says so.
     """
-    if not len(film.steps):
-        return empty("The film has no frame.")
+    if film is None or not len(film.steps):
+        return empty("No film was taken." if film is None else "The film has no frame.")
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08)
     lines: list[list[Any]] = []
     labels = [label for label in LABELS if any(t.label == label for t in film.texts)]

@@ -40,6 +40,7 @@ from workbench.records.experiments import (
     SweepScore,
     Trials,
 )
+from workbench.records.teacher import TeacherPreview, TeacherText
 from workbench.records.traces import SCALARS, Response, TraceSet, Trajectory
 from workbench.records.training import (
     Adapter,
@@ -100,6 +101,8 @@ __all__ = [
     "StepRecord",
     "SweepScore",
     "TaskScore",
+    "TeacherPreview",
+    "TeacherText",
     "TokenFrequency",
     "TraceSet",
     "TrainingFilm",

@@ -1,7 +1,7 @@
 """Complete the alignment of a pair: texts that are judged already and a config in, a trained adapter out.
 
 distil(pair, texts, config, out=...) -> Adapter      one arm; `ARMS` has every arm of the comparison by name
-teacher_flips(pair, texts, loss) -> Estimate         what the teacher says before anything is paid for
+preview_teacher(pair, texts, config) -> TeacherPreview   what the teacher says before anything is paid for
 export, merge                                       the adapter elsewhere, or merged into a model of its own
 """
 
@@ -19,12 +19,13 @@ from workbench.train.config import (
     WatchSettings,
     arm_named,
     arm_with,
+    values_of,
 )
 from workbench.train.loop import distil, export, load_adapter
 from workbench.train.merge import merge
 from workbench.train.objective import Role
-from workbench.train.preflight import teacher_flips
 from workbench.train.rows import HarmfulText, PlainText, TrainingTexts
+from workbench.train.teacher import preview_teacher, teacher_flips
 
 __all__ = [
     "ARMS",
@@ -46,5 +47,7 @@ __all__ = [
     "load_adapter",
     "load_line",
     "merge",
+    "preview_teacher",
     "teacher_flips",
+    "values_of",
 ]

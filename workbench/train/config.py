@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
@@ -32,6 +32,12 @@ def _refuse(config: Any, bad: list[tuple[bool, str, str]]) -> None:
     for wrong, name, want in bad:
         if wrong:
             raise ParameterError(f"{name} is {getattr(config, name)!r}; it must be {want}")
+
+
+def _are_shares(given: Any) -> bool:
+    if isinstance(given, str):
+        return given == "measured"
+    return all(isinstance(r, int | float) and 0.0 <= r <= 1.0 for r in given) and (not given or any(given))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +163,8 @@ class ArmConfig:
     penalise_rest     recovery: also L_completion on the harmful tokens after the prefix
     harmful_weight    weight of the labels on harmful rows; those on utility rows weigh 1 - harmful_weight
     match_arm         scale L_completion so that its first gradient is as long as that of this arm's token set
-    retention         w_t: measured retention on harmful texts by position, normalised to mean 1; () weighs all alike
+    retention         w_t: retention on harmful texts by position, normalised to mean 1; () weighs all alike,
+                      "measured" stands for what `distil` measures on the training's own harmful texts
 
     Raises ParameterError for an arm that could not train anything.
     """
@@ -169,7 +176,7 @@ class ArmConfig:
     penalise_rest: bool = False
     harmful_weight: float = 0.5
     match_arm: SetRanking | None = None
-    retention: tuple[float, ...] = ()
+    retention: tuple[float, ...] | Literal["measured"] = ()
     loss: LossConfig = field(default_factory=LossConfig)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     lora: LoraSettings = field(default_factory=LoraSettings)
@@ -180,12 +187,11 @@ class ArmConfig:
                 raise ParameterError(
                     f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(get_args(known))}"
                 )
-        wrong = [r for r in self.retention if not 0.0 <= r <= 1.0]
         bad = [
             (not self.name.strip(), "name", "a word that results can carry"),
             (not 0.0 <= self.harmless_share <= 1.0, "harmless_share", "from 0 to 1"),
             (not 0.0 < self.harmful_weight < 1.0, "harmful_weight", "between 0 and 1"),
-            (bool(wrong) or (bool(self.retention) and not any(self.retention)), "retention", "from 0 to 1, not all 0"),
+            (not _are_shares(self.retention), "retention", "'measured', or numbers from 0 to 1, not all 0"),
             (self.match_arm is not None and self.match_arm not in get_args(SetRanking), "match_arm", "a token ranking"),
         ]
         _refuse(self, bad)
@@ -208,6 +214,8 @@ class ArmConfig:
         """Return w_t at a 1-based position of the student's response, 1 where retention was not given."""
         if not self.retention:
             return 1.0
+        if isinstance(self.retention, str):
+            raise ParameterError(f"the retention of arm {self.name!r} is still to be measured: `distil` does it")
         mean = math.fsum(self.retention) / len(self.retention)
         return self.retention[min(position, len(self.retention)) - 1] / mean
 
@@ -313,6 +321,25 @@ def arm_with(name: str, **settings: Any) -> ArmConfig:
     loss = replace(arm.loss, **found["loss"], weights=replace(arm.loss.weights, **found["weights"]))
     optimiser, lora = replace(arm.optimiser, **found["optimiser"]), replace(arm.lora, **found["lora"])
     return replace(arm, **found[""], loss=loss, optimiser=optimiser, lora=lora)
+
+
+def values_of(given: Sequence[str]) -> dict[str, Any]:
+    """Return texts such as "clip_percentile: 95" or "retention: measured" (YAML) as values by name, for `arm_with`.
+
+    Lists become tuples. Raises ParameterError for a text that is no name with a value, or a name that occurs twice.
+    """
+    import yaml
+
+    found: dict[str, Any] = {}
+    for text in given:
+        try:
+            read = yaml.safe_load(text)
+        except yaml.YAMLError:
+            read = None
+        if not isinstance(read, dict) or not all(isinstance(name, str) for name in read) or read.keys() & found.keys():
+            raise ParameterError(f"{text!r} is no value of an arm: write each name once, as in 'clip_percentile: 95'")
+        found |= {name: tuple(value) if isinstance(value, list) else value for name, value in read.items()}
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,6 +53,7 @@ class Job:
                 utility=tuple(_text(PlainText, t) for t in texts["utility"]),
                 harmless=tuple(_text(PlainText, t) for t in texts["harmless"]),
                 notes=tuple(texts["notes"]),
+                sources=tuple(texts["sources"]),
             ),
             config=train_config(body["config"]),
             out=body["out"],

@@ -25,12 +25,13 @@ from workbench.records import Adapter, Preflight, load, save
 from workbench.sources import quiet_libraries
 from workbench.store import Store, key_of
 from workbench.train import group
-from workbench.train.card import write_card
+from workbench.train.card import CARD, place, with_results, write_card
 from workbench.train.config import TrainConfig
 from workbench.train.film import Camera, scenes_of
 from workbench.train.heads import Heads
 from workbench.train.launch import train_together
 from workbench.train.matching import matching_scale
+from workbench.train.position_weights import measured_retention
 from workbench.train.preflight import look_before
 from workbench.train.rows import TrainingTexts, prepared
 from workbench.train.sampler import Sampler
@@ -75,6 +76,9 @@ def distil(
             "utility or harmless texts, or set kl_budget_nats to None"
         )
     texts = prepared(texts, config, pair.context_length)
+    if arm.retention == "measured":
+        arm = dataclasses.replace(arm, retention=measured_retention(pair, texts.harmful, store=store))
+        config = dataclasses.replace(config, arm=arm)
     key = training_key(pair, texts, config, start)
     out = Path(out) if out is not None else cache_folder() / "trainings" / f"{arm.name}-{key[:12]}"
     if (out / RECORD).is_dir():
@@ -87,7 +91,7 @@ def distil(
         shutil.rmtree(work, ignore_errors=True)
         return _finished(out, key)
     _check_group(config)
-    watch = Stopwatch("distil", flat_settings(config))
+    watch, begun = Stopwatch("distil", flat_settings(config)), _begun_with(start)
     notes = list(texts.notes)
     with _randomness_kept(), student_of(pair, arm.lora, config.seed) as student:
         if start is not None:
@@ -131,7 +135,12 @@ def distil(
                     trainer.train(resume_from_checkpoint=str(found[-1]) if found else None)
         made = Adapter(
             run=watch.record(
-                resolved={"pair": pair.name, "template_mode": pair.template_mode, "student_copied": student.copied},
+                resolved={
+                    "pair": pair.name,
+                    "template_mode": pair.template_mode,
+                    "student_copied": student.copied,
+                    **begun,
+                },
                 seed=config.seed,
                 device=str(pair.device),
                 fingerprint=pair.fingerprint,
@@ -149,7 +158,7 @@ def distil(
         if group.is_first():
             with atomic_folder(out) as partial:
                 student.save(partial)
-                write_card(partial / "README.md", made, pair, texts)
+                write_card(partial / CARD, made, pair, texts)
                 (partial / "training.json").write_text(json.dumps({"key": key}), "utf-8")
                 save(made, partial / RECORD)
         group.wait()
@@ -165,17 +174,26 @@ def load_adapter(folder: str | Path) -> Adapter:
     return dataclasses.replace(load(Path(folder) / RECORD, Adapter), path=str(folder))
 
 
-def export(adapter: Adapter, folder: str | Path) -> Adapter:
+def export(adapter: Adapter, folder: str | Path, *, results: str | None = None) -> Adapter:
     """Copy a finished adapter, with its card and record, into a folder, and return its record there.
 
-    Raises ParameterError where the folder exists, NotPresent where the adapter is gone, StorageFull.
+    `results` is Markdown for the section Results of the card there, as `experiments.card.card_results` makes it of a
+    comparison of arms; None: the card goes on saying that they are not in it. An adapter of ours that is there already
+    is replaced, once the copy is complete.
+
+    Raises ParameterError where the folder holds something else, NotPresent where the adapter is gone, StorageFull.
     """
     folder = Path(folder)
     load_adapter(adapter.path)
-    if folder.exists():
-        raise ParameterError(f"{str(folder)!r} exists already: name a folder that does not, or remove it")
+    if folder.exists() and not (folder / RECORD).is_dir():
+        raise ParameterError(
+            f"{str(folder)!r} exists, and what it holds is no adapter of ours: name another folder, or remove it"
+        )
     with atomic_folder(folder) as partial:
         shutil.copytree(adapter.path, partial, dirs_exist_ok=True)
+        if results is not None:
+            card = partial / CARD
+            card.write_text(with_results(card.read_text("utf-8"), results), "utf-8")
     return load_adapter(folder)
 
 
@@ -194,6 +212,10 @@ def training_key(pair: ModelPair, texts: TrainingTexts, config: TrainConfig, sta
     kinds = {k: [dataclasses.astuple(t) for t in getattr(texts, k)] for k in ("harmful", "utility", "harmless")}
     begun = () if start is None else (_weights_of(Path(start)),)
     return key_of("training 1", pair.fingerprint, settings, kinds, *begun)
+
+
+def _begun_with(start: str | Path | None) -> dict[str, str]:
+    return {} if start is None else {"start": place(str(start)), "start_sha256": _weights_of(Path(start))}
 
 
 def _weights_of(folder: Path) -> str:

@@ -46,12 +46,16 @@ class HarmfulText(PlainText):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingTexts:
-    """Hold what a training may draw from; `notes` say what was dropped and cut on the way."""
+    """Hold what a training may draw from; `notes` say what was dropped and cut on the way.
+
+    `sources` say where prompts, responses and refusals came from, in sentences that quote none of them.
+    """
 
     harmful: tuple[HarmfulText, ...] = ()
     utility: tuple[PlainText, ...] = ()
     harmless: tuple[PlainText, ...] = ()
     notes: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +106,17 @@ class RowMaker:
         self._config, self._arm = config, config.chosen
 
     def harmful(self, text: HarmfulText, drawn: np.random.Generator) -> list[TrainingRow]:
-        """Return the rows of a harmful text; [] for an arm that does not use them."""
+        """Return the rows of a harmful text, with a refusal and a prefix drawn for it; [] where the arm uses none."""
+        if not self._arm.needs_refusals:
+            return self.after(text, 0)
+        refusal = text.refusals[int(drawn.integers(len(text.refusals)))]
+        return self.after(text, 0 if self._arm.harmful == "refusal" else self._prefix(text, refusal, drawn), refusal)
+
+    def after(self, text: HarmfulText, k: int, refusal: Ids = ()) -> list[TrainingRow]:
+        """Return the rows of a harmful text of whose response the first k tokens are given before the refusal.
+
+        Arms that need no refusal go along the whole response, whatever k is. [] for an arm without harmful rows.
+        """
         use = self._arm.harmful
         if use in ("completion", "teacher"):
             role: RoleName = "COMPLETE" if use == "completion" else "DISTIL"
@@ -111,10 +125,6 @@ class RowMaker:
             return [self._along(text, 0, "compliance", self._labelled)]
         if not self._arm.needs_refusals:
             return []
-        refusal = text.refusals[int(drawn.integers(len(text.refusals)))]
-        if use == "refusal":
-            return [self._refusal(text, (), refusal)]
-        k = self._prefix(text, refusal, drawn)
         rows = [self._refusal(text, text.response[:k], refusal)]
         if self._arm.penalise_rest and k < len(text.response) and self._arm.loss.weights.complete > 0.0:
             rows.append(self._along(text, k, "complete", "COMPLETE"))
@@ -208,7 +218,7 @@ def prepared(texts: TrainingTexts, config: TrainConfig, context_length: int) -> 
                 f"arm {arm.name!r} trains on utility rows at a share of {1 - config.harmful_share:g}, and none is left "
                 f"({len(texts.utility)} were given): give some, or set harmful_share to 1"
             )
-    return TrainingTexts(harmful=tuple(harmful), utility=tuple(utility), harmless=tuple(harmless), notes=tuple(notes))
+    return replace(texts, harmful=tuple(harmful), utility=tuple(utility), harmless=tuple(harmless), notes=tuple(notes))
 
 
 def _last(notes: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -37,9 +37,8 @@ class References:
         self, pair: ModelPair, texts: TrainingTexts, config: TrainConfig, store: Store | None, *, keep_all: bool = False
     ) -> None:
         self._pair = pair
-        wanted = _wanted(texts, config.chosen)
-        tokens = sum(len(r.response) for readings in wanted.values() for r in readings)
-        self.mib = tokens * _width(pair) * pair.dtype.itemsize / 2**20
+        wanted = wanted_readings(texts, config.chosen)
+        self.mib = states_mib(pair, wanted)
         self._kept: dict[tuple[Which, Reading], Tensor] = {}
         kept_on = pair.device if self.mib <= KEPT_MIB else torch.device("cpu")
         if self.mib <= KEPT_MIB or keep_all:
@@ -68,13 +67,16 @@ class References:
         return torch.cat(wanted).to(self._pair.device)
 
 
-def _width(pair: ModelPair) -> int:
+def states_mib(pair: ModelPair, readings: Mapping[Which, Sequence[Reading]]) -> float:
+    """Return the size of the hidden states along whole responses, MiB: tokens x width x bytes. None is computed."""
+    tokens = sum(len(r.response) for own in readings.values() for r in own)
     with pair.model("aligned") as model:
-        return int(model.config.get_text_config().hidden_size)
+        width = int(model.config.get_text_config().hidden_size)
+    return tokens * width * pair.dtype.itemsize / 2**20
 
 
-def _wanted(texts: TrainingTexts, arm: ArmConfig) -> dict[Which, list[Reading]]:
-    """List everything that the frozen pair may be asked along, by model."""
+def wanted_readings(texts: TrainingTexts, arm: ArmConfig) -> dict[Which, list[Reading]]:
+    """List everything that the frozen pair may be asked along in a training, by model; a model without is left out."""
     out: dict[Which, list[Reading]] = {"aligned": [], "base": []}
     along = [*texts.harmful] if arm.harmful in ("completion", "teacher") or arm.penalise_rest else []
     if arm.harmful == "recovery":
@@ -205,7 +207,7 @@ class StepLoss:
 
         labels = [t for r in rows for t in r.labels]
         position = [r.first + j for r in rows for j in range(len(r.labels))]
-        keys = [_key(self._config.seed, r) + r.first + j for r in rows for j in range(len(r.labels))]
+        keys = [key for r in rows for key in random_keys(self._config.seed, r)]
         return Positions(
             student=hidden,
             aligned=of("aligned"),
@@ -218,9 +220,10 @@ class StepLoss:
         )
 
 
-def _key(seed: int, row: TrainingRow) -> int:
-    """Return the number that a text's random token sets are drawn by; the position is added to it."""
-    return zlib.crc32(f"{seed} {row.student.context} {row.student.response}".encode()) << 24
+def random_keys(seed: int, row: TrainingRow) -> list[int]:
+    """Return the number that each position's random token set is drawn by: it stands for seed, text and position."""
+    text = zlib.crc32(f"{seed} {row.student.context} {row.student.response}".encode()) << 24
+    return [text + row.first + j for j in range(len(row.labels))]
 
 
 def _check_finite(losses: Float[Tensor, "row"], rows: Sequence[tuple[str, TrainingRow]], step: int) -> None:

@@ -33,6 +33,7 @@ from workbench.views.summaries import (
     verdict,
 )
 from workbench.views.sweep import penalty_check, recommendation, sweep_table
+from workbench.views.teacher import teacher_view
 from workbench.views.tokens import token_view, tokens_table
 from workbench.views.training import arms_comparison, training_summary
 from workbench.views.view import View
@@ -69,6 +70,7 @@ __all__ = [
     "samples_view",
     "side_by_side",
     "sweep_table",
+    "teacher_view",
     "token_view",
     "tokens_table",
     "top_k_table",

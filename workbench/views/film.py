@@ -20,16 +20,16 @@ _SAID = {
 }
 
 
-def film_tokens(film: TrainingFilm, *, classroom_safe: bool, harmful_text: HarmfulText = "auto") -> View:
+def film_tokens(film: TrainingFilm | None, *, classroom_safe: bool, harmful_text: HarmfulText = "auto") -> View:
     """Show the film's texts token by token, before training and below it at the step that a slider chooses.
 
     Harmful texts are filled by retention, which has to fall late in the text; harmless ones by KL(aligned || student),
     which has to stay near 0. Without scripts the last frame is shown. `classroom_safe` says whether harmful text may be
-    read as it is where `harmful_text` is "auto". A film with no frame or no text says so.
+    read as it is where `harmful_text` is "auto". A film with no frame or no text, or no film at all, says so.
     """
     title = "The film on its texts"
-    if not len(film.steps) or not film.texts:
-        said = "The film has no frame." if film.texts else "The film has no text."
+    if film is None or not len(film.steps) or not film.texts:
+        said = "No film was taken." if film is None else f"The film has no {'frame' if film.texts else 'text'}."
         return View(title=title, body=section("film", title, f"<p>{said}</p>"), text=said)
     steps = film.steps.tolist()
     last = len(steps) - 1
