@@ -13,7 +13,7 @@ from workbench import figures, views
 from workbench.attacks import GCG, Budget, ModelArm
 from workbench.capability import CapabilityConfig
 from workbench.embedded.judge import declines
-from workbench.errors import ParameterError, PromptError, UnknownName
+from workbench.errors import NotPresent, ParameterError, PromptError, UnknownName
 from workbench.evaluation import evaluate
 from workbench.evaluation.setup import attempts_of, completions_of, judgements_of
 from workbench.experiments import (
@@ -25,13 +25,14 @@ from workbench.experiments import (
     leaks,
     training_texts,
 )
-from workbench.experiments.arms import UNTRAINED
+from workbench.experiments.arms import START, UNTRAINED, attacks_for
 from workbench.generate import GenerateConfig, generate
 from workbench.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts import Prompt, PromptConfig, PromptSet, load_prompts
 from workbench.records import ArmComparison, AttackSet, load, save
 from workbench.store import Store
-from workbench.train import TrainConfig, TrainingTexts, WatchSettings
+from workbench.train import ARMS, OptimiserSettings, TrainConfig, TrainingTexts, WatchSettings, distil, load_adapter
+from workbench.train.config import FURTHER
 
 DATA = TrainingDataConfig(refusals=2, max_tokens=80)
 
@@ -221,11 +222,104 @@ def test_impossible_comparisons_are_refused(prompts: PromptSet) -> None:
         ({"seeds": (1, 1)}, "seeds"),
         ({"against": "base"}, "against"),
         ({"prefix_tokens": (0,)}, "prefix_tokens"),
+        ({"against": "start"}, "against"),
+        ({"paper_steps": 0}, "paper_steps"),
     ):
         with pytest.raises(ParameterError, match=word):
             config(**more)
+
+
+def test_the_preview_has_the_responses_that_are_trained_on(
+    pair: ModelPair, texts: TrainingTexts, prompts: PromptSet
+) -> None:
+    bare = replace(prompts, prompts=tuple(replace(p, response=None) for p in prompts))
+    found = harmful_preview(pair, bare, texts, limit=2)
+    assert [p.id for p in found] == [t.name for t in texts.harmful[:2]]
+    for p, t in zip(found, texts.harmful, strict=False):
+        assert p.response
+        assert pair.encode(p.response) == t.response[:-1]  # the end of the turn is no text
     with pytest.raises(PromptError, match="no harmful prompt"):
-        harmful_preview(replace(prompts, prompts=()))
+        harmful_preview(pair, replace(prompts, prompts=()), texts)
+
+
+def test_the_papers_arm_keeps_its_own_batch_and_the_others_theirs() -> None:
+    how = config(paper_steps=7, train=TrainConfig(steps=2, batch_size=6, micro_batch=3))
+    recovery, paper = how.trained
+    own = how.training_of(paper, 5)
+    assert (own.steps, own.batch_size, own.rows_in_a_pass, own.seed) == (7, 32, 1, 5)
+    other = how.training_of(recovery)
+    assert (other.steps, other.batch_size, other.rows_in_a_pass, other.seed) == (2, 6, 3, 0)
+    eight = config(paper_steps=7, train=TrainConfig(steps=2)).training_of(paper)
+    assert (eight.batch_size, eight.rows_in_a_pass, eight.accumulation) == (32, 8, 4)  # as arXiv 2511.12155 has it
+    plain = config(paper_steps=None, train=TrainConfig(steps=2, batch_size=6)).training_of(paper)
+    assert (plain.steps, plain.batch_size) == (2, 6)
+
+
+def test_arms_are_trained_from_a_start_which_is_asked_too(
+    pair: ModelPair, texts: TrainingTexts, tmp_path: Path
+) -> None:
+    """The paper's recovery variant: a model that was fine-tuned is drawn back, then completed."""
+    quiet = WatchSettings(film_every=0, checkpoint_every=0, preflight=False)
+    hard = OptimiserSettings(learning_rate=1e-2, decay="constant")
+    away = distil(
+        pair,
+        texts,
+        TrainConfig(arm=replace(FURTHER["benign_tuning"], optimiser=hard), steps=4, watch=quiet),
+        out=tmp_path / "away",
+    )
+    gentle = replace(hard, learning_rate=2e-3)
+    back = distil(
+        pair,
+        texts,
+        TrainConfig(arm=replace(FURTHER["pull_back"], optimiser=gentle), steps=6, watch=quiet),
+        out=tmp_path / "back",
+        start=away.path,
+    )
+    asked = load_prompts(PromptConfig(source="embedded", limit=9))
+    store = Store(tmp_path / "store")
+    tuned = replace(ARMS["paper_tuned"], optimiser=replace(hard, learning_rate=1e-3))
+    how = config(arms=("recovery", tuned), seeds=(0, 1), start=back.path)
+    made = compare_arms(pair, texts, asked, how, out=tmp_path / "adapters", store=store)
+    assert made.arms == (UNTRAINED, START, "recovery", "paper_tuned")
+    assert "as it is" in made.budgets[START]
+    attacks = attempts_of(pair, asked, attacks_for(asked, how))
+    drawn_back = ModelArm(pair=pair.with_aligned(back.path), which="aligned", called=START)
+    answers = completions_of([drawn_back], attacks)
+    card = evaluate(attacks, answers, judgements_of(("exact",), answers, attacks))
+    for score in (s for s in card.scores if s.category is None):
+        found = made.number(START, score.metric, score.attack, score.condition)
+        assert found is not None
+        assert found.estimate == score.estimate
+        assert len(found.by_seed) == 1
+    first = load_adapter(made.adapters["paper_tuned"][0])
+    fresh = distil(pair, texts, how.training_of(tuned), out=tmp_path / "fresh")
+    assert first.history[0].loss != pytest.approx(fresh.history[0].loss, rel=1e-4), "it did not begin at the start"
+    with pytest.raises(NotPresent, match="nowhere"):
+        compare_arms(pair, texts, asked, config(start=str(tmp_path / "nowhere")), out=tmp_path / "x")
+
+
+def test_what_trainings_said_stands_in_the_comparison(pair: ModelPair, texts: TrainingTexts, tmp_path: Path) -> None:
+    watch = WatchSettings(film_every=1, checkpoint_every=0, kl_budget_nats=1e-9)
+    how = config(arms=("recovery",), train=TrainConfig(steps=5, watch=watch), seeds=(0,))
+    asked = load_prompts(PromptConfig(source="embedded", limit=9))
+    made = compare_arms(pair, texts, asked, how, out=tmp_path)
+    (said,) = [n for n in made.notes if n.startswith("recovery, seed 0: training stopped at step")]
+    assert "above the budget of 1e-09" in said
+    assert said in views.arms_comparison(made).text
+
+
+def test_utility_answers_that_are_given_are_trained_on_as_they_are(pair: ModelPair, prompts: PromptSet) -> None:
+    given = [replace(p, response=f"An answer of its own: {n}.") for n, p in enumerate(prompts) if p.label != "harmful"]
+    without = replace(given[0], response=None)
+    harmful = [p for p in prompts if p.label == "harmful"]
+    asked = replace(prompts, prompts=(*harmful, without, *given[1:]))
+    made = training_texts(pair, asked, replace(DATA, utility_from="given"))
+    written = {p.id: p.response for p in given[1:]}
+    assert {t.name for t in made.utility} == set(written)
+    for text in made.utility:
+        assert pair.decode(text.response[:-1]) == written[text.name]
+        assert text.response[-1] in pair.eos_ids
+    assert any("1 of 4 harmless prompts have no given response" in n for n in made.notes)
 
 
 def test_an_adaptive_attack_is_made_against_each_arm_itself(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import dataclasses
 import errno
 import json
@@ -25,7 +26,7 @@ from workbench.sources import quiet_libraries
 from workbench.train import loop, merge
 from workbench.train.config import ARMS, ArmConfig, LoraSettings, TrainConfig, WatchSettings
 from workbench.train.heads import Heads
-from workbench.train.loop import RECORD, distil, load_adapter
+from workbench.train.loop import RECORD, distil, export, load_adapter
 from workbench.train.preflight import flip_rate
 from workbench.train.rows import HarmfulText, PlainText, TrainingTexts
 from workbench.train.sampler import Sampler
@@ -189,6 +190,28 @@ def test_one_batch_of_eight_is_eight_batches_of_one(arm: str, pair: ModelPair, t
             grads.append([p.grad.clone() for p in student.parameters() if p.grad is not None])
     for a, b in zip(*grads, strict=True):
         assert float((a - b).norm()) <= 2e-5 * float(a.norm())
+
+
+@pytest.mark.parametrize("arm", ["paper", "teacher_only", "recovery"])
+def test_a_base_with_more_head_rows_than_the_student_teaches_what_it_says_of_the_shared_ones(
+    arm: str, tmp_path: Path
+) -> None:
+    base, aligned = tiny_models("llama", head_rows=(384, 320))
+    cut = copy.deepcopy(base)
+    cut.resize_token_embeddings(320)
+    made = {}
+    for name, one in (("wide", base), ("cut", cut)):
+        two = ModelPair.from_models(one, aligned, tiny_tokenizer())
+        assert two.vocab == 320
+        made[name] = distil(two, texts(), config(arm, steps=2), out=tmp_path / name)
+    assert [s.parts for s in made["wide"].history] == [s.parts for s in made["cut"].history]
+    assert same(weights(tmp_path / "wide"), weights(tmp_path / "cut"))
+
+
+def test_a_teacher_of_another_tokenizer_is_refused_with_both_sizes_before_any_training() -> None:
+    base, aligned = tiny_models("llama", head_rows=(384, 320))
+    with pytest.raises(PairError, match=r"(?s)384.*320|320.*384"):
+        ModelPair.from_models(base, aligned, tiny_tokenizer(), base_tokenizer=tiny_tokenizer(384))
 
 
 def _stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
@@ -490,3 +513,18 @@ def test_an_adapter_record_saves_and_loads_equal(pair: ModelPair, tmp_path: Path
     assert (tmp_path / "a" / RECORD).is_dir()
     assert dataclasses.asdict(how)["arm"]["loss"] == made.settings["arm"]["loss"]
     assert "key" in json.loads((tmp_path / "a" / "training.json").read_text("utf-8"))
+
+
+def test_an_exported_adapter_is_replaced_and_nothing_else_is(pair: ModelPair, tmp_path: Path) -> None:
+    first = distil(pair, texts(), config(), out=tmp_path / "a")
+    second = distil(pair, texts(), config(lr=2e-2), out=tmp_path / "b")
+    assert export(first, tmp_path / "kept").settings == first.settings
+    assert export(second, tmp_path / "kept").settings == second.settings
+    assert same(weights(tmp_path / "kept"), weights(tmp_path / "b"))
+    assert export(second, tmp_path / "b").path == second.path  # onto itself
+    assert same(weights(tmp_path / "kept"), weights(tmp_path / "b"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work", "utf-8")
+    with pytest.raises(ParameterError, match="no adapter of ours"):
+        export(first, tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text("utf-8") == "years of work"

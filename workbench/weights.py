@@ -242,7 +242,7 @@ def body_hidden(
 
 
 def with_cache(body: nn.Module, cache: Cache | None) -> dict[str, Any]:
-    """Return what a body's forward is called with for a cache: transformers 5.24 renamed `past_key_values` to `cache`."""
+    """Return what a body's forward takes for a cache; before transformers 5.24 it is called `past_key_values`."""
     if cache is None:
         return {"use_cache": False}
     name = "cache" if "cache" in inspect.signature(body.forward).parameters else "past_key_values"

@@ -31,6 +31,9 @@ from workbench.store import Store
 from workbench.train import ARMS, ArmConfig, TrainConfig, TrainingTexts, arm_named, distil, load_adapter
 
 UNTRAINED = "aligned"
+START = "start"
+"""The adapter that all arms are trained from, as it is, where they have one."""
+
 PAPER_EPOCHS, PAPER_BATCH = 15, 32
 
 
@@ -40,7 +43,9 @@ class CompareConfig:
 
     arms           names of ARMS, or configs; `aligned`, which is not trained, is always there
     train          steps, batch and watching of every arm (its own arm and seed are not used)
-    paper_steps    steps of the arm `paper`, whose own schedule is longer; None: those of every other arm
+    paper_steps    steps of the arm `paper` in batches of its own 32 rows; None: steps and batches of every other arm
+    start          adapter that every arm is trained from, and that is asked too, as `start`: one that was degraded, or
+                   drawn back from there (the paper's recovery variant). None: a fresh one, or a copy of the pair's own
     seeds          each arm is trained with each of them
     prefix_tokens  response tokens that are given, or "full" for the whole target; the harmless control has the counts
     attacks        more attacks, asked beside those
@@ -55,6 +60,7 @@ class CompareConfig:
     arms: tuple[ArmConfig | str, ...] = tuple(ARMS)
     train: TrainConfig = field(default_factory=TrainConfig)
     paper_steps: int | None = None
+    start: str | None = None
     seeds: tuple[int, ...] = (0,)
     prefix_tokens: tuple[int | Literal["full"], ...] = (5, 10, 20)
     attacks: tuple[AttackConfig, ...] = ()
@@ -71,7 +77,11 @@ class CompareConfig:
         names = [a.name for a in chosen]
         bad = [
             (not chosen, "arms", "at least one arm"),
-            (len(set(names)) < len(names) or UNTRAINED in names, "arms", f"differently named, and not {UNTRAINED!r}"),
+            (
+                len(set(names)) < len(names) or UNTRAINED in names or START in names,
+                "arms",
+                f"differently named, and not {UNTRAINED!r} or {START!r}",
+            ),
             (not self.seeds or len(set(self.seeds)) < len(self.seeds), "seeds", "at least one, each once"),
             (self.paper_steps is not None and self.paper_steps < 1, "paper_steps", "at least 1, or None"),
             (not self.prefix_tokens, "prefix_tokens", "token counts from 1, or 'full'"),
@@ -81,11 +91,28 @@ class CompareConfig:
                 "token counts from 1, or 'full'",
             ),
             (self.max_tokens < 1, "max_tokens", "at least 1"),
-            (self.against not in (*names, UNTRAINED), "against", f"one of {', '.join((UNTRAINED, *names))}"),
+            (
+                self.against not in (*self.untrained, *names),
+                "against",
+                f"one of {', '.join((*self.untrained, *names))}",
+            ),
         ]
         for wrong, name, want in bad:
             if wrong:
                 raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be {want}")
+
+    @property
+    def untrained(self) -> tuple[str, ...]:
+        """Return the arms that are asked as they are."""
+        return (UNTRAINED,) if self.start is None else (UNTRAINED, START)
+
+    def training_of(self, arm: ArmConfig, seed: int | None = None) -> TrainConfig:
+        """Return how an arm is trained with a seed (None: the first); `paper` in its own batches if asked to."""
+        how = replace(self.train, arm=arm, seed=self.seeds[0] if seed is None else seed)
+        if arm.name != "paper" or self.paper_steps is None:
+            return how
+        at_once = math.gcd(PAPER_BATCH // how.processes, how.rows_in_a_pass)
+        return replace(how, steps=self.paper_steps, batch_size=PAPER_BATCH, micro_batch=at_once)
 
     @property
     def trained(self) -> tuple[ArmConfig, ...]:
@@ -112,11 +139,14 @@ def compare_arms(
     store = Store(None) if store is None else store
     watch = Stopwatch("compare_arms", _settings(config))
     judges = judges_of(config.judges, prompts)
+    begun = None if config.start is None else pair.with_aligned(config.start)
     attacks = attempts_of(pair, prompts, attacks_for(prompts, config), store=store)
     adapters = train_arms(pair, texts, config, None if out is None else Path(out), store)
     cards = []
     for n in range(len(config.seeds)):
         arms: list[Arm] = [ModelArm(pair=pair, which="aligned", called=UNTRAINED)]
+        if begun is not None:
+            arms.append(ModelArm(pair=begun, which="aligned", called=START))
         for name, paths in adapters.items():
             arms.append(ModelArm(pair=pair.with_aligned(paths[n]), which="aligned", called=name))
         cards.append(_scorecard(pair, arms, prompts, attacks, judges, config, store))
@@ -129,7 +159,7 @@ def compare_arms(
         ),
         prompt_set=prompts.name,
         classroom_safe=prompts.classroom_safe,
-        arms=(UNTRAINED, *adapters),
+        arms=(*config.untrained, *adapters),
         seeds=config.seeds,
         budgets=_budgets(texts, config),
         adapters=adapters,
@@ -169,18 +199,13 @@ def train_arms(
     with Progress("arms", len(config.trained) * len(config.seeds), "trainings") as progress:
         for arm in config.trained:
             for seed in config.seeds:
-                how = _training(arm, seed, config)
+                how = config.training_of(arm, seed)
+                how = replace(how, watch=replace(how.watch, preflight=False))
                 folder = None if out is None else out / f"{arm.name}-seed-{seed}"
-                done = distil(pair, texts, how, out=folder, store=store)
+                done = distil(pair, texts, how, out=folder, store=store, start=config.start)
                 made[arm.name] = (*made.get(arm.name, ()), done.path)
                 progress.advance()
     return made
-
-
-def _training(arm: ArmConfig, seed: int, config: CompareConfig) -> TrainConfig:
-    steps = config.paper_steps if arm.name == "paper" and config.paper_steps else config.train.steps
-    watch = replace(config.train.watch, preflight=False)
-    return replace(config.train, arm=arm, seed=seed, steps=steps, watch=watch)
 
 
 def _scorecard(
@@ -211,7 +236,7 @@ def _numbers(cards: Sequence[Scorecard]) -> tuple[ArmNumber, ...]:
             found.setdefault((s.arm, s.attack, s.condition, s.judge, s.metric), []).append(s.estimate)
     made = []
     for (arm, attack, condition, judge, metric), each in found.items():
-        own = each[:1] if arm == UNTRAINED else each
+        own = each[:1] if arm in (UNTRAINED, START) else each
         made.append(
             ArmNumber(
                 arm=arm,
@@ -242,8 +267,10 @@ def _together(each: Sequence[Estimate]) -> Estimate:
 
 def _budgets(texts: TrainingTexts, config: CompareConfig) -> Mapping[str, str]:
     said = {UNTRAINED: "not trained"}
+    if config.start is not None:
+        said[START] = f"the adapter {Path(config.start).name!r} as it is, from which the others were trained"
     for arm in config.trained:
-        how = _training(arm, 0, config)
+        how = config.training_of(arm)
         said[arm.name] = (
             f"{how.steps} steps of {how.batch_size} rows, learning rate {arm.optimiser.learning_rate:g}, "
             f"LoRA rank {arm.lora.rank}, alpha {arm.lora.alpha:g}"

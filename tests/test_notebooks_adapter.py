@@ -1,0 +1,81 @@
+"""An adapter that training made is a pair to the other notebooks, and notebook 03 stands settings at its edges."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workbench.experiments import TrainingDataConfig, training_texts
+from workbench.pair import ModelPair, PairConfig, load_pair
+from workbench.prompts import PromptConfig, load_prompts
+from workbench.runs import RunConfig, run_notebook
+from workbench.train import ARMS, TrainConfig, WatchSettings, distil, export
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+
+
+@pytest.fixture(scope="module")
+def pair() -> ModelPair:
+    return load_pair(PairConfig(preset="embedded"))
+
+
+@pytest.fixture(scope="module")
+def adapter(pair: ModelPair, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    prompts = load_prompts(PromptConfig(source="embedded", split="train", limit=9))
+    texts = training_texts(pair, prompts, TrainingDataConfig(refusals=1, max_tokens=48))
+    watch = WatchSettings(film_every=0, checkpoint_every=0, preflight=False)
+    made = distil(pair, texts, TrainConfig(arm=replace(ARMS["recovery"]), steps=2, watch=watch), out=folder / "made")
+    return Path(export(made, folder / "ours").path)
+
+
+@pytest.mark.parametrize(
+    ("notebook", "parameter"),
+    [("01_diagnosis", "adapter"), ("02_penalty_tuning", "adapter"), ("04_evaluation", "adapters")],
+)
+@pytest.mark.timeout(180)
+def test_the_adapter_is_a_pair_to_the_other_notebooks(
+    notebook: str, parameter: str, adapter: Path, pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    given: dict[str, Any] = {parameter: str(adapter) if parameter == "adapter" else [str(adapter)]}
+    made = run_notebook(
+        RunConfig(notebook=NOTEBOOKS / f"{notebook}.ipynb", out=tmp_path / "run", parameters=given, smoke=True)
+    )
+    assert made.results is not None
+    rows = json.loads(made.results.read_text("utf-8"))["rows"]
+    assert any(r["value"] is not None for r in rows)
+    if parameter == "adapters":
+        assert {"aligned", "ours"} <= {r["arm"] for r in rows}
+    else:
+        run = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
+        ours = pair.with_aligned(str(adapter)).fingerprint
+        assert ours in json.dumps(run)
+        assert pair.fingerprint not in json.dumps(run)
+
+
+@pytest.mark.timeout(180)
+def test_prompts_without_responses_and_no_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    prompts = load_prompts(PromptConfig(source="embedded", limit=18))
+    lines = [json.dumps({"prompt": p.prompt, "label": p.label}) for p in prompts]
+    (tmp_path / "asked.jsonl").write_text("\n".join(lines), "utf-8")
+    given = {
+        "prompts": str(tmp_path / "asked.jsonl"),
+        "film_every": 0,
+        "compared": [],
+        "arm_values": ["clip_percentile: 95", "penalise_rest: true", "retention: measured"],
+    }
+    made = run_notebook(
+        RunConfig(notebook=NOTEBOOKS / "03_distillation.ipynb", out=tmp_path / "run", parameters=given, smoke=True)
+    )
+    assert made.html is not None
+    page = made.html.read_text("utf-8")
+    assert "No film was taken" in page
+    card = (tmp_path / "run" / "adapter" / "README.md").read_text("utf-8")
+    assert "clipped at its 95th percentile" in card
