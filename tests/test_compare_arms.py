@@ -184,6 +184,10 @@ def test_the_table_names_every_arm_with_n_judge_and_direction(compared: ArmCompa
     assert [r["arm"] for r in view.rows] == list(compared.arms)
     for said in ("n = 3 harmful ones", "judged by exact", "Lower is better for ASR", "mean over 2 seeds"):
         assert said in view.text.replace("\n", " "), said
+    whole = [dataclasses.replace(x, condition="full") if x.condition == "k=5" else x for x in compared.numbers]
+    headings = views.arms_comparison(dataclasses.replace(compared, numbers=tuple(whole))).rows[0]
+    assert {"ASR, full given", "refused, full given"} <= headings.keys()
+    assert headings["gibberish, most"] == view.rows[0]["gibberish, most"]
     warned = dataclasses.replace(compared, notes=("LEAK: all of it",))
     assert "<b>LEAK: all of it</b>" in views.arms_comparison(warned).body
 

@@ -19,7 +19,7 @@ from workbench.train.completion_sets import completion_set
 from workbench.train.config import LossConfig, LossWeights
 from workbench.train.heads import Heads
 from workbench.train.objective import Losses, Positions, Role, recovery_clip, recovery_nats, streamed_loss
-from workbench.train.references import reference_sets, reference_states
+from workbench.train.references import reference_states
 
 N, HIDDEN, BASE_HIDDEN, VOCAB = 30, 8, 11, 120
 CONFIG = LossConfig(
@@ -176,26 +176,6 @@ def test_no_tensor_of_positions_by_vocabulary_is_made(chunk: int) -> None:
     with Allocations(weights) as made:
         streamed_loss(heads, p, CONFIG, normalisers=COUNTS, chunk_rows=chunk).total.backward()
     assert chunk * vocab <= made.largest < (chunk + 1) * vocab
-
-
-def test_known_sets_give_the_same_loss_and_need_no_base() -> None:
-    heads, _ = made_heads()
-    p = made_positions()
-    assert p.aligned is not None
-    assert p.base is not None
-    p = replace(p, role=torch.full((N,), int(Role.COMPLETE)))
-    want = streamed_loss(heads, p, CONFIG, normalisers=COUNTS)
-    ids, share = reference_sets(heads, p.base, p.aligned, CONFIG, chunk_rows=7)
-    known = replace(p, base=None, aligned=None, set_ids=ids, base_favored_share=share)
-    got = streamed_loss(heads, known, CONFIG, normalisers=COUNTS)
-    assert torch.equal(got.total, want.total)
-    hinge = replace(CONFIG, completion="logprob_hinge")
-    with pytest.raises(ParameterError, match="COMPLETE need `aligned`"):
-        streamed_loss(heads, known, hinge, normalisers=COUNTS)
-    random = replace(CONFIG, ranking="random")
-    again, _ = reference_sets(heads, p.base, p.aligned, random, key=p.key, chunk_rows=7)
-    b, a = heads.base(p.base), heads.aligned(p.aligned)
-    assert torch.equal(again, completion_set(b, a, ranking="random", size=10, key=p.key))
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,6 @@ class Positions:
     weight         w_t
     position       1-based position in the response (needed for CONSTRAIN)
     key            a number that stands for seed, text and position (needed for COMPLETE with random sets)
-    set_ids, base_favored_share   M and |B_t| / |V| where they are known already, both or neither; then COMPLETE needs
-                   no base, and aligned for logprob_hinge alone
     """
 
     student: Float[Tensor, "row hidden"]
@@ -64,8 +62,6 @@ class Positions:
     base: Float[Tensor, "row _"] | None = None  # of base's own width
     position: Int[Tensor, "row"] | None = None
     key: Int[Tensor, "row"] | None = None
-    set_ids: Int[Tensor, "row k"] | None = None
-    base_favored_share: Float[Tensor, "row"] | None = None
 
     def of(self, role: Role) -> Int[Tensor, "_"]:
         """Return the rows of a role, in order."""
@@ -183,14 +179,9 @@ def _loss_of(heads: Heads, positions: Positions, config: LossConfig, clip_nats: 
                     teacher = losses.hybrid_teacher(teacher, of_base(), config.teacher_lambda)
                 return losses.distillation(student, teacher, direction=config.direction, temperature=config.temperature)
             case Role.COMPLETE:
-                aligned: Tensor | None
-                if positions.set_ids is None:
-                    key = needed("key", role)[rows] if config.ranking == "random" else None
-                    aligned = of_aligned()
-                    ids, share = completion_target(of_base(), aligned, config, key)
-                else:
-                    aligned = of_aligned() if config.completion == "logprob_hinge" else None
-                    ids, share = positions.set_ids[rows], needed("base_favored_share", role)[rows]
+                aligned = of_aligned()
+                key = needed("key", role)[rows] if config.ranking == "random" else None
+                ids, share = completion_target(of_base(), aligned, config, key)
                 strength = losses.adaptive_strength(share, alpha_base=config.alpha_base, gamma=config.gamma)
                 penalty = losses.completion(
                     student, ids, variant=config.completion, aligned=aligned, margin=config.hinge_margin

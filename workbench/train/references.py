@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from workbench.batches import halving_on_memory, plan_batches
@@ -17,9 +17,6 @@ from workbench.pair import ModelPair, Which
 from workbench.progress import Progress
 from workbench.scoring import response_rows
 from workbench.store import Store, key_of
-from workbench.train.completion_sets import completion_target
-from workbench.train.config import LossConfig
-from workbench.train.heads import Heads, rows_in_a_chunk
 
 Ids = tuple[int, ...]
 
@@ -69,27 +66,3 @@ def _read(
 ) -> list[Float[Tensor, "token hidden"]]:
     rows = response_rows(pair, which, [contexts[n] for n in part], [responses[n] for n in part])
     return [r.contiguous() for r in rows.cpu().split([len(responses[n]) for n in part])]
-
-
-def reference_sets(
-    heads: Heads,
-    base: Float[Tensor, "row _"],
-    aligned: Float[Tensor, "row hidden"],
-    config: LossConfig,
-    *,
-    key: Int[Tensor, "row"] | None = None,
-    chunk_rows: int | None = None,
-) -> tuple[Int[Tensor, "row k"], Float[Tensor, "row"]]:
-    """Return M and |B_t| / |V| of hidden states of the frozen pair: `set_ids` and `base_favored_share` of Positions.
-
-    Computed once instead of at every epoch; a chunk of rows at a time. Raises ParameterError for random sets without
-    `key`.
-    """
-    size = chunk_rows or rows_in_a_chunk(heads.vocab, base.device)
-    made = []
-    with torch.no_grad():
-        for rows in torch.arange(len(base), device=base.device).split(size):
-            part = None if key is None else key[rows]
-            made.append(completion_target(heads.base(base[rows]), heads.aligned(aligned[rows]), config, part))
-    ids, share = (torch.cat(each) for each in zip(*made, strict=True))
-    return ids, share

@@ -11,6 +11,7 @@ from workbench.legible import html_text
 from workbench.records import TeacherPreview, TeacherText
 from workbench.views.responses import COVER, HarmfulText, treatment_of
 from workbench.views.scales import QUANTITIES, scale_html
+from workbench.views.scorecard import in_full
 from workbench.views.view import Column, View, disclosure, number, plain_table, section, table
 
 FILL = QUANTITIES["kl_aligned_base_nats"]
@@ -43,8 +44,8 @@ def teacher_view(preview: TeacherPreview, *, classroom_safe: bool, harmful_text:
     said = [f"Teacher: {preview.said}."]
     if preview.flip_rate.value is not None:
         said.append(
-            f"Share of these positions at which its first choice is not the student's: {preview.flip_rate} "
-            "(0: it teaches no other token)."
+            f"Share of these positions at which its first choice is not the student's: {in_full(preview.flip_rate)}; "
+            "at 0 it teaches no other token."
         )
     parts = [f'<p class="wb-note">{html_text(s)}</p>' for s in said]
     rows: list[dict[str, Any]] = []

@@ -60,12 +60,13 @@ def arms_comparison(comparison: ArmComparison, *, judge: str | None = None) -> V
     judges = list(dict.fromkeys(x.judge for x in comparison.numbers if x.metric == "asr"))
     chosen = judge or (judges[0] if judges else None)
     found = [x for x in comparison.numbers if x.judge in (chosen, "gibberish")]
-    lengths = list(dict.fromkeys(x.condition for x in found if x.attack == "prefill" and x.condition.startswith("k=")))
+    asked_with = dict.fromkeys(x.condition for x in found if x.attack == "prefill")
+    lengths = [c for c in asked_with if c.startswith("k=") or c == "full"]
     columns = [Column(heading="arm", key="arm")]
     wanted: list[tuple[str, str, str, str]] = []
     for metric in ("asr", "refusal"):
         word = "ASR" if metric == "asr" else "refused"
-        wanted += [(metric, "prefill", k, f"{word}, {k[2:]} given") for k in lengths]
+        wanted += [(metric, "prefill", k, f"{word}, {k.removeprefix('k=')} given") for k in lengths]
     wanted += [(m, a, "none", heading) for m, a, heading in _PLAIN]
     columns += [Column(heading=h, key=h, number=True) for *_, h in wanted]
     extremes = (

@@ -43,6 +43,10 @@
     card.setAttribute("role", "status");
     card.append(list);
     view.append(card);
+    if (card.showPopover) {  // the top layer: a front end's own containers neither move nor clip it there
+      card.popover = "manual";
+      card.showPopover();
+    }
     [owner, byKey] = [token, key];
     place();
   };
