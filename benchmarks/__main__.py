@@ -116,6 +116,12 @@ def training_memory(vocab: str, variant: str) -> float:
     return round(measure_memory(int(vocab), variant), 1)
 
 
+def training_estimate(name: str) -> dict[str, Any]:
+    from benchmarks.training import measure_estimate
+
+    return measure_estimate(name)
+
+
 def batch_run(workers: str, warm: str) -> dict[str, float]:
     from benchmarks.batches import batch_seconds
 
@@ -139,6 +145,7 @@ _OTHERS = (
     answers,
     training_time,
     training_memory,
+    training_estimate,
     batch_run,
     batch_plain,
 )
@@ -221,6 +228,15 @@ def measure_training(now: dict[str, Any], keep: Callable[[], None], asked: argpa
         keep()
 
 
+def measure_estimates(now: dict[str, Any], keep: Callable[[], None], asked: argparse.Namespace) -> None:
+    """Train, and hold what the pre-flight estimated of memory and time against what the training took."""
+    from benchmarks.training import ESTIMATES
+
+    for name in ESTIMATES:
+        now[name] = child("training_estimate", name)
+        keep()
+
+
 def measure_batches(now: dict[str, Any], keep: Callable[[], None], asked: argparse.Namespace) -> None:
     """Run twelve cells as a batch, by one worker and by two, cold and warm, and plainly in one process."""
     from benchmarks.batches import measure
@@ -236,6 +252,7 @@ SECTIONS: Mapping[str, Callable[[dict[str, Any], Callable[[], None], argparse.Na
     "generation": measure_generation,
     "attacks": measure_attacks,
     "training": measure_training,
+    "estimates": measure_estimates,
     "batches": measure_batches,
 }
 

@@ -5,26 +5,34 @@ bodies without, the heads on the response positions, the loss, and the backward 
 is frozen, as LoRA leaves it. The variants share student, teacher and batch, and each is checked to give the same
 gradient. `ours`, `plain` and `trl` distil from aligned alone (lambda 1), because TRL's loss has one teacher; `hybrid`
 and `plain_hybrid` from the teacher between aligned and base (lambda 1.2), which costs a third model.
+
+ESTIMATES are whole trainings instead, whose peak memory and time stand beside what the pre-flight estimated.
 """
 
 from __future__ import annotations
 
 import copy
+import ctypes
 import gc
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.pairs import wide
+from benchmarks.pairs import embedded, wide
 from benchmarks.scoring import peak_mib, ratio
+from workbench.experiments import TrainingDataConfig, training_texts
 from workbench.pair import ModelPair, Which
-from workbench.train import losses
+from workbench.prompts import PromptConfig, load_prompts
+from workbench.records import Adapter
+from workbench.train import HarmfulText, PlainText, TrainConfig, TrainingTexts, distil, losses
 from workbench.train.config import LossConfig
 from workbench.train.heads import Heads
 from workbench.train.objective import Positions, Role, streamed_loss
@@ -172,3 +180,90 @@ def measure_memory(vocab: int, variant: str) -> float:
     t = task(vocab)
     step(smaller(t), variant)
     return peak_mib(lambda: step(t, variant))
+
+
+# ------------------------------------------------------------------------------------- what the pre-flight estimates
+
+
+ESTIMATES = {
+    "embedded, recovery": ("embedded", "recovery", 100),
+    "embedded, paper": ("embedded", "paper", 100),
+    "embedded, augmentation": ("embedded", "augmentation", 100),
+    "head 49152 wide, recovery": ("wide", "recovery", 20),
+}
+"""Name -> pair, arm and steps of a training with the default settings."""
+
+
+def measure_estimate(name: str) -> dict[str, Any]:
+    """Train in this process, which has run nothing large before, and hold the pre-flight's estimates against it."""
+    kind, arm, steps = ESTIMATES[name]
+    pair, texts = embedded_training() if kind == "embedded" else wide_training()
+    return compare_estimate(pair, texts, TrainConfig(arm=arm, steps=steps))
+
+
+def embedded_training() -> tuple[ModelPair, TrainingTexts]:
+    """Return the embedded pair with what it writes itself for 48 of its prompts."""
+    pair = embedded()
+    prompts = load_prompts(PromptConfig(source="embedded", split="train", limit=48))
+    return pair, training_texts(pair, prompts, TrainingDataConfig())
+
+
+def wide_training(vocab: int = 49_152, each: int = 20) -> tuple[ModelPair, TrainingTexts]:
+    """Return a random pair with a wide head and texts of random tokens: 40 in a prompt, about 90 in a response."""
+    pair = wide(vocab, WIDTHS[vocab])
+    g = torch.Generator().manual_seed(0)
+
+    def ids(n: int) -> tuple[int, ...]:
+        return tuple(torch.randint(8, vocab, (n,), generator=g).tolist())
+
+    def plain(kind: str, n: int) -> dict[str, Any]:
+        prompt = ids(40)
+        return {"name": f"{kind} {n}", "aligned": prompt, "base": prompt, "response": ids(80 + n)}
+
+    return pair, TrainingTexts(
+        harmful=tuple(HarmfulText(**plain("harmful", n), refusals=(ids(20 + n), ids(30))) for n in range(each)),
+        utility=tuple(PlainText(**plain("utility", n)) for n in range(each)),
+        harmless=tuple(PlainText(**plain("harmless", n)) for n in range(each)),
+    )
+
+
+def compare_estimate(pair: ModelPair, texts: TrainingTexts, config: TrainConfig) -> dict[str, Any]:
+    """Return estimated and real: the peak above the loaded pair, and the seconds of the steps and of the whole call.
+
+    Core seconds are those of the whole call: reading the frozen pair, the pre-flight and the film included. A short
+    training comes first, so that libraries are loaded, and memory that is free already goes back to the system.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        watch = replace(config.watch, film_every=1)
+        brief = replace(config, steps=1, batch_size=2, micro_batch=None, harmful_share=0.5, watch=watch)
+        distil(pair, _brief(texts), brief, out=Path(folder) / "brief")
+        gc.collect()
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        made: list[Adapter] = []
+        clock, used = time.perf_counter(), time.process_time()
+        peak = peak_mib(lambda: made.append(distil(pair, texts, config, out=Path(folder) / "out")))
+        whole, cores = time.perf_counter() - clock, time.process_time() - used
+    flight = made[0].preflight
+    assert flight is not None
+    assert flight.step_seconds is not None
+    estimated, steps = flight.step_seconds * config.steps, sum(s.seconds for s in made[0].history)
+    return {
+        "steps": config.steps,
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 1),
+        "mib": {"estimated": round(flight.memory_mib, 1), "peak": round(peak, 1)},
+        "estimated_over_peak": round(flight.memory_mib / peak, 2),
+        "seconds": {"estimated": round(estimated, 1), "steps": round(steps, 1), "whole": round(whole, 1)},
+        "core_seconds_whole": round(cores, 1),
+        "estimated_over_steps": round(estimated / steps, 2),
+        "said": flight.sentences[-1],
+    }
+
+
+def _brief(texts: TrainingTexts) -> TrainingTexts:
+    """Return two texts of each kind, cut to a few tokens."""
+    return TrainingTexts(
+        harmful=tuple(replace(t, response=t.response[:4], refusals=(t.refusals[0][:4],)) for t in texts.harmful[:2]),
+        utility=tuple(replace(t, response=t.response[:4]) for t in texts.utility[:2]),
+        harmless=tuple(replace(t, response=t.response[:4]) for t in texts.harmless[:2]),
+    )

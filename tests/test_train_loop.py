@@ -23,11 +23,10 @@ from workbench.errors import NonFiniteLoss, PairError, ParameterError, StorageFu
 from workbench.pair import ModelPair
 from workbench.records import Adapter, load, save
 from workbench.sources import quiet_libraries
-from workbench.train import loop, merge
+from workbench.train import loop, merge, teacher_flips
 from workbench.train.config import ARMS, ArmConfig, LoraSettings, TrainConfig, WatchSettings
 from workbench.train.heads import Heads
 from workbench.train.loop import RECORD, distil, export, load_adapter
-from workbench.train.preflight import flip_rate
 from workbench.train.rows import HarmfulText, PlainText, TrainingTexts
 from workbench.train.sampler import Sampler
 from workbench.train.step import References, StepLoss
@@ -398,16 +397,31 @@ def test_a_teacher_that_says_what_aligned_says_is_refused_before_any_step(tmp_pa
 
 
 def test_flip_rate_counts_positions_whose_top_token_changes(pair: ModelPair) -> None:
-    with student_of(pair, LORA, 0) as student:
-        heads = Heads.of(pair, student.peft)
-        for strength, expected in ((1.0, 0.0), (0.0, None)):
-            found = flip_rate(pair, heads, texts(), replace(ARMS["paper"].loss, teacher_lambda=strength))
-            assert found.n == sum(len(t.response) for t in texts().harmful)
-            if expected is not None:
-                assert found.value == expected
-            else:  # lambda = 0 is the base model
-                assert found.value is not None
-                assert found.value > 0.0
+    for strength, expected in ((1.0, 0.0), (0.0, None)):
+        found = teacher_flips(pair, texts(), replace(ARMS["paper"].loss, teacher_lambda=strength))
+        assert found.n == sum(len(t.response) for t in texts().harmful)
+        if expected is not None:
+            assert found.value == expected
+        else:  # lambda = 0 is the base model
+            assert found.value is not None
+            assert found.value > 0.0
+
+
+def test_recovery_is_not_started_where_aligned_recovers_by_itself(tmp_path: Path) -> None:
+    base, aligned = tiny_models("llama")
+    with torch.no_grad():  # without attention a model knows the last token alone
+        for name, weight in (*base.named_parameters(), *aligned.named_parameters()):
+            weight.mul_(0.0 if "o_proj" in name else 1.0)
+    forgetful = ModelPair.from_models(base, aligned, tiny_tokenizer())
+    harmful = [replace(t, response=(*t.response[:8], t.aligned[-1])) for t in texts().harmful]
+    same_end = replace(texts(), harmful=tuple(harmful))
+    how = replace(config(), watch=replace(QUIET, preflight=True))
+    with pytest.raises(ParameterError, match=r"'recovery' was not started.*nothing to recover at that depth"):
+        distil(forgetful, same_end, how, out=tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    made = distil(forgetful, texts(), how, out=tmp_path / "b")
+    assert made.preflight is not None
+    assert made.preflight.flip_rate.value
 
 
 def test_the_preflight_changes_nothing(pair: ModelPair, tmp_path: Path) -> None:

@@ -104,6 +104,7 @@ BYTES = {"float32": (4.0, 4), "bfloat16": (2.0, 2), "8-bit": (1.0, 2), "4-bit": 
 """A weight inside the layers, in bytes (4-bit: half a byte and a float32 scale for each 64), and everything else."""
 
 TOKENS = 192
+PROMPT = 64
 ROWS = 8
 
 
@@ -125,28 +126,30 @@ def scoring_mib(shape: Shape, kind: str, *, models: int) -> float:
 def training_mib(shape: Shape, kind: str, *, models: int) -> float:
     """Return what the arm `recovery` needs on a GPU, MiB: the weights and the pre-flight's own estimate beside them.
 
-    Rows of 192 tokens, 8 at a time, LoRA of rank 32 on all linear layers.
+    Rows of 192 tokens, 64 of them the prompt, 8 at a time, LoRA of rank 32 on all linear layers.
     """
     import torch
 
-    from workbench.train import TrainConfig
-    from workbench.train.preflight import memory_mib
+    from workbench.train import HarmfulText, PlainText, TrainConfig, TrainingTexts
+    from workbench.train.memory import memory_mib
 
     config = TrainConfig(arm="recovery", max_tokens=TOKENS, batch_size=ROWS)
     body = SimpleNamespace(intermediate_size=shape.inner, hidden_size=shape.hidden, num_hidden_layers=shape.layers)
     dtype = torch.float32 if kind == "float32" else torch.bfloat16
-    text = SimpleNamespace(aligned=(0,) * TOKENS, response=())
-    texts: Any = SimpleNamespace(harmful=(text,), utility=(), harmless=())
-    pair: Any = _LikeAPair(body, dtype)
+    asked, said = (0,) * PROMPT, (0,) * (TOKENS - PROMPT)
+    refusal = (0,) * (TOKENS - PROMPT - config.prefix_tokens)
+    harmful = HarmfulText(name="", aligned=asked, base=asked, response=said, refusals=(refusal,))
+    texts = TrainingTexts(harmful=(harmful,), utility=(PlainText(name="", aligned=asked, base=asked, response=said),))
+    pair: Any = _LikeAPair(body, dtype, shape.vocab)
     trained = shape.adapter(config.chosen.lora.rank)
     return weights_mib(shape, kind, models=models) + memory_mib(pair, trained, texts, config)
 
 
 class _LikeAPair:
-    """What the pre-flight asks of a pair: its body's sizes, data type and device. No weights."""
+    """What the pre-flight asks of a pair: its body's sizes, data type, vocabulary and device. No weights."""
 
-    def __init__(self, body: Any, dtype: Any) -> None:
-        self._body, self.dtype, self.device = body, dtype, SimpleNamespace(type="cuda")
+    def __init__(self, body: Any, dtype: Any, vocab: int) -> None:
+        self._body, self.dtype, self.vocab, self.device = body, dtype, vocab, SimpleNamespace(type="cuda")
 
     @contextlib.contextmanager
     def model(self, which: str) -> Iterator[Any]:

@@ -68,9 +68,9 @@ class TrainingFilm(Record):
 class Preflight(Record):
     """Hold what was found out before the first step.
 
-    flip_rate           share of harmful positions at which the hybrid teacher's top token is not the aligned model's
+    flip_rate           share of the arm's harmful positions at which its teacher's top token is not aligned's
     trained_parameters  numbers that are trained
-    memory_mib          estimated need beside the pair's weights: adapter, optimizer state, activations, buffers
+    memory_mib          estimated peak beside the pair's weights: adapter, optimizer state, kept states, activations, buffers
     step_seconds        median of the timed steps; None where none were timed
     """
 

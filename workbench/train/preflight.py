@@ -2,51 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 
 import torch
 
-from workbench.comparisons import share
 from workbench.errors import ParameterError
 from workbench.pair import ModelPair
-from workbench.records import Estimate, Preflight
-from workbench.scoring import response_rows
-from workbench.train.config import LossConfig, TrainConfig
-from workbench.train.heads import CHUNK_MIB, Heads
-from workbench.train.losses import hybrid_teacher
+from workbench.records import Preflight
+from workbench.train.config import ArmConfig, TrainConfig
+from workbench.train.film import Camera, scenes_of
+from workbench.train.heads import Heads
+from workbench.train.memory import memory_mib
 from workbench.train.rows import TrainingTexts
 from workbench.train.sampler import Sampler
 from workbench.train.step import StepLoss
 from workbench.train.student import Student
+from workbench.train.teacher import GIVEN_TOKENS, flip_rate, teacher_said
 
 LEAST_FLIPS = 0.01
 """Below this flip rate the hybrid teacher says what the aligned model says: there is nothing to learn from it."""
 
 TIMED_STEPS = 3
-TEXTS = 32
-
-
-def flip_rate(pair: ModelPair, heads: Heads, texts: TrainingTexts, loss: LossConfig, *, most: int = TEXTS) -> Estimate:
-    """Return the share of harmful positions at which the hybrid teacher's top token is not the aligned model's.
-
-    Over the first `most` harmful responses; the interval takes positions as independent, so it is a little narrow.
-    """
-    flips = n = 0
-    with torch.no_grad():  # inference tensors could not be trained against where weights are shared out
-        for text in texts.harmful[:most]:
-            aligned = heads.aligned(response_rows(pair, "aligned", [text.aligned], [text.response]))
-            base = heads.base(response_rows(pair, "base", [text.base], [text.response]))
-            top = hybrid_teacher(aligned, base, loss.teacher_lambda).argmax(-1)
-            flips += int((top != aligned.argmax(-1)).sum())
-            n += len(top)
-    return share(flips, n)
-
-
-def teacher_flips(pair: ModelPair, texts: TrainingTexts, loss: LossConfig, *, most: int = TEXTS) -> Estimate:
-    """Return the flip rate of a hybrid teacher on a pair before anything is trained; see `flip_rate`."""
-    with pair.model("aligned") as model:
-        return flip_rate(pair, Heads.of(pair, model), texts, loss, most=most)
 
 
 def look_before(
@@ -64,25 +42,20 @@ def look_before(
     what the aligned model says.
     """
     arm = config.chosen
-    flips = flip_rate(pair, heads, texts, arm.loss)
+    flips = flip_rate(pair, heads, texts, config)
     said = []
     if flips.value is not None:
         said.append(
-            f"Teacher (lambda = {arm.loss.teacher_lambda:g}): share of harmful positions at which its top token is not "
-            f"the aligned model's: {flips}."
+            f"Teacher on harmful rows: {teacher_said(arm)}. Share of positions at which its top token is not the "
+            f"aligned model's: {flips}."
         )
-        if arm.teacher_acts_on_harmful and flips.value < LEAST_FLIPS:
-            raise ParameterError(
-                f"arm {arm.name!r} was not started: it learns safety from the hybrid teacher on harmful rows, and "
-                f"there the teacher's top token is the aligned model's at {100 * (1 - flips.value):.1f} % of "
-                f"{flips.n} positions (flip rate {100 * flips.value:.2f} %). Where aligned equals base there is "
-                "nothing to extrapolate: train 'recovery', or switch the pre-flight off to see it fail"
-            )
+        _check_flips(arm, flips.value, flips.n)
     trained = sum(p.numel() for p in student.parameters())
     need = memory_mib(pair, trained, texts, config)
     said.append(f"{trained:,} trained parameters; about {need:,.0f} MiB beside the pair's weights.")
     seconds = timed(student, loss, sampler, config)
-    said.append(f"{seconds:.2f} s a step (median of {TIMED_STEPS}): about {_clock(seconds * config.steps)} in all.")
+    whole = seconds * config.steps + filmed(pair, student, heads, texts, config)
+    said.append(f"{seconds:.2f} s a step (median of {TIMED_STEPS}): about {_clock(whole)} in all, film included.")
     return Preflight(
         flip_rate=flips,
         trained_parameters=trained,
@@ -92,32 +65,36 @@ def look_before(
     )
 
 
-def memory_mib(pair: ModelPair, trained: int, texts: TrainingTexts, config: TrainConfig) -> float:
-    """Estimate what a training needs beside the pair's weights, MiB.
+def _check_flips(arm: ArmConfig, rate: float, n: int) -> None:
+    """Raise ParameterError where an arm's teacher says on harmful rows what the aligned model says there already.
 
-    16 bytes for each trained number (weight, gradient, two moments, float32), about 18 hidden vectors and 3 inner ones
-    a token and layer for the backward pass, and eight buffers of a chunk's logits. An estimate: attention that keeps
-    its weights needs more.
+    A refusal after a harmful beginning turns at one token or two, so recovery is refused where none turns at all.
     """
-    with pair.model("aligned") as model:
-        body = model.config.get_text_config()
-        inner = getattr(body, "intermediate_size", None) or 4 * body.hidden_size
-        layers = body.num_hidden_layers
-    lengths = [len(t.aligned) + len(t.response) for t in (*texts.harmful, *texts.utility, *texts.harmless)]
-    longest = min(max(lengths, default=0), config.max_tokens)
-    tokens = config.rows_in_a_pass * longest
-    activations = tokens * layers * (18 * body.hidden_size + 3 * inner) * pair.dtype.itemsize
-    buffers = 8 * CHUNK_MIB.get(pair.device.type, CHUNK_MIB["cpu"])
-    return (16 * trained + activations) / 2**20 + buffers
+    if arm.teacher_acts_on_harmful and rate < LEAST_FLIPS:
+        raise ParameterError(
+            f"arm {arm.name!r} was not started: it learns safety from the hybrid teacher on harmful rows, and "
+            f"there the teacher's top token is the aligned model's at {100 * (1 - rate):.1f} % of "
+            f"{n} positions (flip rate {100 * rate:.2f} %). Where aligned equals base there is "
+            "nothing to extrapolate: train 'recovery', or switch the pre-flight off to see it fail"
+        )
+    if arm.harmful == "recovery" and rate == 0.0:
+        raise ParameterError(
+            f"arm {arm.name!r} was not started: after {GIVEN_TOKENS} tokens of a harmful response aligned goes on with "
+            f"its own refusal already (flip rate 0 of {n} positions), so there is nothing to recover at that depth. "
+            "Switch the pre-flight off to train all the same"
+        )
 
 
 def timed(student: Student, loss: StepLoss, sampler: Sampler, config: TrainConfig) -> float:
-    """Return the median seconds of a step's forward and backward passes; weights and random numbers stay."""
+    """Return the median seconds of a step's forward and backward passes, of steps spread evenly over the training.
+
+    Rows are as long as they come, so one step may take half of another's time. Weights and random numbers stay.
+    """
     spent = []
-    size = config.rows_in_a_pass
+    size, count = config.rows_in_a_pass, min(TIMED_STEPS, config.steps)
     devices = [p.device for p in student.parameters()[:1] if p.device.type == "cuda"]
     with torch.random.fork_rng(devices=devices):
-        for step in range(min(TIMED_STEPS, config.steps)):
+        for step in ((2 * n + 1) * config.steps // (2 * count) for n in range(count)):
             clock = time.perf_counter()
             draws = [sampler[step * config.batch_size + n] for n in range(0, config.batch_size, config.processes)]
             passes = [draws[n : n + size] for n in range(0, len(draws), size)]
@@ -130,6 +107,17 @@ def timed(student: Student, loss: StepLoss, sampler: Sampler, config: TrainConfi
                 torch.cuda.synchronize()
             spent.append(time.perf_counter() - clock)
     return statistics.median(spent)
+
+
+def filmed(pair: ModelPair, student: Student, heads: Heads, texts: TrainingTexts, config: TrainConfig) -> float:
+    """Return the seconds that a training's film takes, from one frame that is thrown away; 0 without film."""
+    every, steps = config.watch.film_every, config.steps
+    if not every:
+        return 0.0
+    camera = Camera(pair, student, heads, scenes_of(texts, pair.context_length))
+    clock = time.perf_counter()
+    camera.take(0)
+    return (time.perf_counter() - clock) * (1 + math.ceil(steps / every))
 
 
 def _clock(seconds: float) -> str:
