@@ -70,7 +70,7 @@ class Preflight(Record):
 
     flip_rate           share of the arm's harmful positions at which its teacher's top token is not aligned's
     trained_parameters  numbers that are trained
-    memory_mib          estimated peak beside the pair's weights: adapter, optimizer state, kept states, activations, buffers
+    memory_mib          estimated peak beside the pair's weights: see `train.memory.memory_mib`
     step_seconds        median of the timed steps; None where none were timed
     """
 
