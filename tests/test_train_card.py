@@ -359,7 +359,7 @@ def test_a_start_is_named_by_its_folder_and_hash(pair: ModelPair, trained: Adapt
     digest = hashlib.sha256((Path(kept.path) / ADAPTER_WEIGHTS).read_bytes()).hexdigest()
     assert (made.run.resolved["start"], made.run.resolved["start_sha256"]) == ("drawn *back*", digest)
     said = card_of(made)
-    assert rf"begun with the weights of the adapter drawn \*back\* (sha256 `{digest}`)." in said
+    assert rf"begun with the weights of an adapter (folder drawn \*back\*, sha256 `{digest}`)." in said
     assert str(tmp_path) not in said
     assert "start" not in trained.run.resolved
     assert "begun with" not in card_of(trained)

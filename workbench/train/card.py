@@ -147,7 +147,7 @@ def _student(resolved: Mapping[str, Any]) -> str:
     if "start" not in resolved:
         return f"{made}."
     return (
-        f"{made}, begun with the weights of the adapter {markdown_text(resolved['start'])} (sha256 "
+        f"{made}, begun with the weights of an adapter (folder {markdown_text(resolved['start'])}, sha256 "
         f"`{resolved['start_sha256']}`)."
     )
 
