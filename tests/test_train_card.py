@@ -315,7 +315,7 @@ def test_sources_survive_a_job_and_what_is_prepared_and_change_no_training(pair:
     job = Job(pair=PairConfig(preset="embedded"), texts=named, config=how, out="out", store=None, start=None)
     job.save(tmp_path / "job.json")
     assert Job.load(tmp_path / "job.json") == job
-    assert prepared(named, how, pair.context_length).sources == named.sources
+    assert prepared(named, how).sources == named.sources
     assert training_key(pair, named, how) == training_key(pair, plain, how)
 
 

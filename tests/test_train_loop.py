@@ -23,7 +23,7 @@ from workbench.errors import NonFiniteLoss, PairError, ParameterError, StorageFu
 from workbench.pair import ModelPair
 from workbench.records import Adapter, load, save
 from workbench.sources import quiet_libraries
-from workbench.train import loop, merge, teacher_flips
+from workbench.train import loop, merge, preview_teacher, teacher_flips
 from workbench.train.config import ARMS, ArmConfig, LoraSettings, TrainConfig, WatchSettings
 from workbench.train.heads import Heads
 from workbench.train.loop import RECORD, distil, export, load_adapter
@@ -189,6 +189,19 @@ def test_one_batch_of_eight_is_eight_batches_of_one(arm: str, pair: ModelPair, t
             grads.append([p.grad.clone() for p in student.parameters() if p.grad is not None])
     for a, b in zip(*grads, strict=True):
         assert float((a - b).norm()) <= 2e-5 * float(a.norm())
+
+
+def test_no_row_is_longer_than_the_context_where_that_is_shorter_than_max_tokens(tmp_path: Path) -> None:
+    short = tiny_pair("gpt2")  # it has as many positions as CONTEXT, and an error beyond
+    long = [replace(t, response=ids(40 + n, 245)) for n, t in enumerate(texts().harmful)]
+    how = config(steps=6, prefix_tokens=250, max_tokens=512)
+    assert short.context_length < how.max_tokens
+    assert preview_teacher(short, replace(texts(), harmful=tuple(long)), how, given=250).texts
+    made = distil(short, replace(texts(), harmful=tuple(long)), how, out=tmp_path / "a")
+    assert made.settings["max_tokens"] == short.context_length
+    drawn = Sampler(replace(texts(), harmful=tuple(long)), replace(how, max_tokens=short.context_length))
+    rows = [r for n in range(48) for r in drawn[n].rows]
+    assert 200 < max(len(r.student.ids) for r in rows) <= short.context_length
 
 
 @pytest.mark.parametrize("arm", ["paper", "teacher_only", "recovery"])

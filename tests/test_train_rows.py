@@ -136,7 +136,7 @@ def test_position_weights_have_mean_one_and_follow_the_students_position() -> No
 @pytest.mark.parametrize("arm", ["completion_only", "paper", "teacher_only"])
 def test_arms_without_refusals_train_along_the_harmful_response(arm: str) -> None:
     bare = tuple(replace(t, refusals=()) for t in texts().harmful)
-    kept = prepared(replace(texts(), harmful=bare), TrainConfig(arm=arm), 512)
+    kept = prepared(replace(texts(), harmful=bare), TrainConfig(arm=arm))
     (row,) = RowMaker(TrainConfig(arm=arm)).harmful(kept.harmful[0], random_numbers(0, "x", 0))
     assert row.labels == TOLD
     assert row.base is not None
@@ -148,7 +148,7 @@ def test_arms_without_refusals_train_along_the_harmful_response(arm: str) -> Non
 def test_long_rows_are_cut_or_left_out_and_it_is_said() -> None:
     config = TrainConfig(max_tokens=20)
     crowded = HarmfulText(name="long", aligned=(1,) * 30, base=(1,), response=TOLD, refusals=(SORRY,))
-    made = prepared(replace(texts(), harmful=(crowded, *texts().harmful)), config, 512)
+    made = prepared(replace(texts(), harmful=(crowded, *texts().harmful)), config)
     assert all(len(t.aligned) + len(t.response) <= 20 for t in (*made.harmful, *made.utility))
     said = " ".join(made.notes)
     assert "7 of 7 harmful responses are longer than 20 tokens" in said
@@ -160,14 +160,14 @@ def test_long_rows_are_cut_or_left_out_and_it_is_said() -> None:
 
 def test_an_arm_without_its_rows_is_refused_with_the_reason() -> None:
     with pytest.raises(PromptError, match="there are none"):
-        prepared(replace(texts(), harmful=()), TrainConfig(), 512)
+        prepared(replace(texts(), harmful=()), TrainConfig())
     with pytest.raises(PromptError, match="left out"):
-        prepared(texts(), TrainConfig(max_tokens=3), 512)
+        prepared(texts(), TrainConfig(max_tokens=3))
     bare = tuple(replace(t, refusals=()) for t in texts().harmful)
     with pytest.raises(PromptError, match="7 harmful rows have no refusal"):
-        prepared(replace(texts(), harmful=bare), TrainConfig(), 512)
+        prepared(replace(texts(), harmful=bare), TrainConfig())
     with pytest.raises(PromptError, match="utility rows"):
-        prepared(replace(texts(), utility=(), harmless=()), TrainConfig(), 512)
+        prepared(replace(texts(), utility=(), harmless=()), TrainConfig())
 
 
 # -------------------------------------------------------------------------------------------------------- sampler

@@ -75,7 +75,8 @@ def distil(
             f"kl_budget_nats is {config.watch.kl_budget_nats:g}, and there is no harmless text to measure it on: give "
             "utility or harmless texts, or set kl_budget_nats to None"
         )
-    texts = prepared(texts, config, pair.context_length)
+    config = dataclasses.replace(config, max_tokens=min(config.max_tokens, pair.context_length))
+    texts = prepared(texts, config)
     if arm.retention == "measured":
         arm = dataclasses.replace(arm, retention=measured_retention(pair, texts.harmful, store=store))
         config = dataclasses.replace(config, arm=arm)

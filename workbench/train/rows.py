@@ -182,12 +182,12 @@ class RowMaker:
         )
 
 
-def prepared(texts: TrainingTexts, config: TrainConfig, context_length: int) -> TrainingTexts:
+def prepared(texts: TrainingTexts, config: TrainConfig) -> TrainingTexts:
     """Return the texts that an arm can train on: too long responses cut, what does not fit dropped, all of it noted.
 
     Raises PromptError where an arm that needs harmful rows, refusals or utility rows is left with none.
     """
-    arm, longest = config.chosen, min(config.max_tokens, context_length)
+    arm, longest = config.chosen, config.max_tokens
     notes = list(texts.notes)
     harmful: list[HarmfulText] = []
     without = 0

@@ -44,7 +44,8 @@ def preview_teacher(
     no teacher but L_completion alone, the hybrid teacher of its utility rows is shown, with the tokens of M. An arm
     without harmful rows has a preview without texts. Raises PromptError as `distil` does.
     """
-    ready = prepared(texts, config, pair.context_length)
+    config = replace(config, max_tokens=min(config.max_tokens, pair.context_length))
+    ready = prepared(texts, config)
     shown: list[TeacherText] = []
     with pair.model("aligned") as model, torch.no_grad():
         heads, pieces = Heads.of(pair, model), Pieces(pair.tokenizer)
@@ -127,7 +128,8 @@ def _rows(
     maker = RowMaker(replace(config, arm=arm))
     for text in texts.harmful[:most]:
         refusal = text.refusals[0] if arm.needs_refusals else ()
-        for row in maker.after(text, 0 if arm.harmful == "refusal" else given, refusal)[:1]:
+        room = max(0, config.max_tokens - len(text.aligned) - len(refusal))
+        for row in maker.after(text, 0 if arm.harmful == "refusal" else min(given, room), refusal)[:1]:
             yield text, row
 
 
