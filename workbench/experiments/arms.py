@@ -268,7 +268,7 @@ def _together(each: Sequence[Estimate]) -> Estimate:
 def _budgets(texts: TrainingTexts, config: CompareConfig) -> Mapping[str, str]:
     said = {UNTRAINED: "not trained"}
     if config.start is not None:
-        said[START] = f"the given adapter (folder {Path(config.start).name!r}) as it is; the others were trained from it"
+        said[START] = f"the given adapter (folder {Path(config.start).name!r}) as it is; the others began with it"
     for arm in config.trained:
         how = config.training_of(arm)
         said[arm.name] = (
