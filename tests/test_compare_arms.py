@@ -299,7 +299,7 @@ def test_arms_are_trained_from_a_start_which_is_asked_too(
     fresh = distil(pair, texts, how.training_of(tuned), out=tmp_path / "fresh")
     assert first.history[0].loss != pytest.approx(fresh.history[0].loss, rel=1e-4), "it did not begin at the start"
     with pytest.raises(NotPresent, match="nowhere"):
-        compare_arms(pair, texts, asked, config(start=str(tmp_path / "nowhere")), out=tmp_path / "x")
+        config(start=str(tmp_path / "nowhere"))  # before anything is loaded or asked
 
 
 def test_what_trainings_said_stands_in_the_comparison(pair: ModelPair, texts: TrainingTexts, tmp_path: Path) -> None:

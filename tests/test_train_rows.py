@@ -17,6 +17,7 @@ from workbench.train.config import (
     TrainConfig,
     WatchSettings,
     arm_with,
+    values_of,
 )
 from workbench.train.rows import HarmfulText, PlainText, Reading, RowMaker, TrainingTexts, prepared
 from workbench.train.sampler import Sampler, count_before, random_numbers
@@ -226,3 +227,35 @@ def test_an_arms_values_are_changed_wherever_they_stand() -> None:
     assert made.lora.alpha == ARMS["recovery"].lora.alpha
     with pytest.raises(ParameterError, match="learning_rate"):
         arm_with("recovery", learning_rat=1e-3)
+
+
+def test_an_arms_values_come_as_texts_and_each_has_to_be_of_its_kind() -> None:
+    given = ["clip_percentile: 95", "penalise_rest: true", "retention: [0.5, 1.0]", "targets: [q_proj]"]
+    read = values_of(given, rank=4)
+    assert read == {
+        "clip_percentile": 95,
+        "penalise_rest": True,
+        "retention": (0.5, 1.0),
+        "targets": ("q_proj",),
+        "rank": 4,
+    }
+    made = arm_with("recovery", **read)
+    assert (made.loss.clip_percentile, made.penalise_rest, made.lora.rank) == (95, True, 4)
+    assert arm_with("recovery", **values_of(["retention: measured"], rank=None)).retention == "measured"
+    for wrong in ("clip_percentile", "a: 1: 2", "[1]", "3: 4"):
+        with pytest.raises(ParameterError, match="is no value of an arm"):
+            values_of([wrong])
+    with pytest.raises(ParameterError, match="rank is given twice, as 4 and by 'rank: 8'"):
+        values_of(["rank: 8"], rank=4)
+    with pytest.raises(ParameterError, match="gamma is given twice"):
+        values_of(["gamma: 1", "gamma: 1"])
+    for name, value, want in (
+        ("rank", "x", "a whole number"),
+        ("rank", 2.5, "a whole number"),
+        ("rank", True, "a whole number"),
+        ("learning_rate", "fast", "a number"),
+        ("penalise_rest", 1, "true or false"),
+    ):
+        with pytest.raises(ParameterError, match=f"{name} is {value!r}; it must be {want}: the arm's own value"):
+            arm_with("recovery", **{name: value})
+    assert arm_with("recovery", learning_rate=1).optimiser.learning_rate == 1

@@ -29,6 +29,7 @@ from workbench.provenance import Stopwatch
 from workbench.records import ArmComparison, ArmNumber, AttackSet, Estimate, Row, Scorecard
 from workbench.store import Store
 from workbench.train import ARMS, ArmConfig, TrainConfig, TrainingTexts, arm_named, distil, load_adapter
+from workbench.train.student import weights_file
 
 UNTRAINED = "aligned"
 START = "start"
@@ -72,6 +73,8 @@ class CompareConfig:
     system_prompt: str | None = None
 
     def __post_init__(self) -> None:
+        if self.start is not None:
+            weights_file(self.start)
         chosen = tuple(arm_named(a) if isinstance(a, str) else a for a in self.arms)
         object.__setattr__(self, "arms", chosen)
         names = [a.name for a in chosen]

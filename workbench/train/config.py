@@ -317,27 +317,49 @@ def arm_with(name: str, **settings: Any) -> ArmConfig:
     for key, value in changed.items():
         if key not in known or key in ("name", "loss", "optimiser", "lora", "weights"):
             raise ParameterError(f"arm {name!r} has no value {key!r}: {nearest(key, tuple(known))}")
-        found[known[key]][key] = value
+        found[known[key]][key] = _of_kind(key, getattr(parts[known[key]], key), value)
     loss = replace(arm.loss, **found["loss"], weights=replace(arm.loss.weights, **found["weights"]))
     optimiser, lora = replace(arm.optimiser, **found["optimiser"]), replace(arm.lora, **found["lora"])
     return replace(arm, **found[""], loss=loss, optimiser=optimiser, lora=lora)
 
 
-def values_of(given: Sequence[str]) -> dict[str, Any]:
+_KINDS: tuple[tuple[type, tuple[type, ...], str], ...] = (
+    (bool, (bool,), "true or false"),
+    (int, (int,), "a whole number"),
+    (float, (int, float), "a number"),
+)
+"""Type of an arm's own value, first match first, and the types that may take its place; a truth value is no number.
+What is text or a list is checked by the config that it belongs to."""
+
+
+def _of_kind(name: str, now: Any, value: Any) -> Any:
+    """Return a value in the type of the one it replaces. Raises ParameterError where it is of another kind."""
+    for own, allowed, want in _KINDS:
+        if isinstance(now, own):
+            if not isinstance(value, allowed) or isinstance(value, bool) is not isinstance(now, bool):
+                raise ParameterError(f"{name} is {value!r}; it must be {want}: the arm's own value is {now!r}")
+            return own(value)
+    return value
+
+
+def values_of(given: Sequence[str], **named: Any) -> dict[str, Any]:
     """Return texts such as "clip_percentile: 95" or "retention: measured" (YAML) as values by name, for `arm_with`.
 
-    Lists become tuples. Raises ParameterError for a text that is no name with a value, or a name that occurs twice.
+    `named` are values that are given by name already; None there is no value. Lists become tuples. Raises
+    ParameterError for a text that is no name with a value, or a name that is given twice.
     """
     import yaml
 
-    found: dict[str, Any] = {}
+    found = {name: value for name, value in named.items() if value is not None}
     for text in given:
         try:
             read = yaml.safe_load(text)
         except yaml.YAMLError:
             read = None
-        if not isinstance(read, dict) or not all(isinstance(name, str) for name in read) or read.keys() & found.keys():
-            raise ParameterError(f"{text!r} is no value of an arm: write each name once, as in 'clip_percentile: 95'")
+        if not isinstance(read, dict) or not all(isinstance(name, str) for name in read):
+            raise ParameterError(f"{text!r} is no value of an arm: write name and value, as in 'clip_percentile: 95'")
+        if twice := sorted(read.keys() & found.keys()):
+            raise ParameterError(f"{twice[0]} is given twice, as {found[twice[0]]!r} and by {text!r}: leave one out")
         found |= {name: tuple(value) if isinstance(value, list) else value for name, value in read.items()}
     return found
 

@@ -37,7 +37,7 @@ from workbench.train.rows import TrainingTexts, prepared
 from workbench.train.sampler import Sampler
 from workbench.train.shards import share_out
 from workbench.train.step import References, StepLoss
-from workbench.train.student import ADAPTER_WEIGHTS, student_of
+from workbench.train.student import student_of, weights_file
 from workbench.train.trainer import DistilTrainer, Watcher, arguments, checkpoints
 
 RECORD = "record"
@@ -220,10 +220,7 @@ def _begun_with(start: str | Path | None) -> dict[str, str]:
 
 
 def _weights_of(folder: Path) -> str:
-    file = folder / ADAPTER_WEIGHTS
-    if not file.is_file():
-        raise NotPresent(f"there is no adapter to start from in {str(folder)!r}: it has no {ADAPTER_WEIGHTS}")
-    with file.open("rb") as opened:
+    with weights_file(folder).open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from workbench import weights
-from workbench.errors import PairError
+from workbench.errors import NotPresent, PairError
 from workbench.pair import ModelPair
 from workbench.sources import quiet_libraries
 from workbench.train.config import LoraSettings
@@ -28,6 +28,14 @@ from workbench.weights import Weights
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _NUMBERS = itertools.count(1)
+
+
+def weights_file(folder: str | Path) -> Path:
+    """Return where a saved adapter's weights are. Raises NotPresent where the folder holds none."""
+    file = Path(folder) / ADAPTER_WEIGHTS
+    if not file.is_file():
+        raise NotPresent(f"there is no adapter to start from in {str(folder)!r}: it has no {ADAPTER_WEIGHTS}")
+    return file
 
 
 class StudentBody(nn.Module):
