@@ -21,23 +21,23 @@ need those of `reverse`."""
 READ_TOKENS = 4096
 """The frozen pair reads so many tokens at once (`references.reference_states`)."""
 
-HELD = {"cpu": 1.7}
-"""What a process holds for each byte that lives in it at its peak, 1 where not named: the C library keeps freed blocks
+HELD = {"cpu": 1.9}
+"""What a process holds for each byte that its passes use at once, 1 where not named: the C library keeps freed blocks
 of up to 32 MiB, and later ones are of other sizes. Measured: section `estimates` of benchmarks/results.json."""
 
 
 def memory_mib(pair: ModelPair, trained: int, texts: TrainingTexts, config: TrainConfig) -> float:
     """Estimate what a training holds at its peak beside the pair's weights, on the pair's device, MiB.
 
-        16 trained + references + HELD max(reading, body + heads)
+        16 trained + references + max(reading, HELD (body + heads))
 
     trained     numbers of the adapter: weight, gradient and two moments each, in float32
-    references  hidden states of the frozen pair, both models', where they are kept (see `step.References`); where they
-                are not, they are read in every pass: body + max(reading, heads)
-    reading     tokens in the largest batch that the frozen pair reads x (6 hidden + 3 inner)
+    references  hidden states of the frozen pair, both models', where they are kept (see `step.References`)
+    reading     tokens in the largest batch that the frozen pair reads x (6 hidden + 3 inner): once, before training;
+                where nothing is kept in every pass, which is then HELD (body + max(reading, heads))
     body        rows x longest row of the largest pass that can be drawn x layers x what each token leaves for the
                 backward pass: 10 hidden + 4 inner + 7 rank, or 8, 3 and 2 where the adapter is on few layers; 1.4 times
-                that in half precision; 3 heads x longest row more where attention keeps its weights
+                that in half precision. Attention that keeps its weights adds heads x longest row, 3 times with dropout
     heads       rows of logits in the largest chunk x vocabulary x LOGITS, in float32, and in half precision the head
                 itself in float32
 
@@ -46,17 +46,17 @@ def memory_mib(pair: ModelPair, trained: int, texts: TrainingTexts, config: Trai
     for its first training, and the film, which needs less than a pass.
     """
     wanted = wanted_readings(texts, config.chosen)
-    references = states_mib(pair, wanted)
-    passes = _passes(texts, config)
+    references, passes = states_mib(pair, wanted), _passes(texts, config)
     body, heads = _body_mib(pair, passes, config), _heads_mib(pair, passes, config)
+    held = HELD.get(pair.device.type, 1.0)
     if references <= KEPT_MIB or config.sharded:
         sizes = [[len(r.context) + len(r.response) for r in readings] for readings in wanted.values()]
         batches = [len(rows) * own[rows[0]] for own in sizes for rows in plan_batches(own, READ_TOKENS)]
-        alive = max(_reading_mib(pair, max(batches, default=0)), body + heads)
+        alive = max(_reading_mib(pair, max(batches, default=0)), held * (body + heads))
     else:
-        alive = body + max(_reading_mib(pair, min(READ_TOKENS, max(map(_tokens, passes)))), heads)
+        alive = held * (body + max(_reading_mib(pair, min(READ_TOKENS, max(map(_tokens, passes)))), heads))
     on_device = references <= KEPT_MIB or (config.sharded and pair.device.type == "cpu")
-    return 16 * trained / 2**20 + references * on_device + HELD.get(pair.device.type, 1.0) * alive
+    return 16 * trained / 2**20 + references * on_device + alive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,8 @@ def _body_mib(pair: ModelPair, passes: Sequence[_Pass], config: TrainConfig) -> 
     numbers = hidden * body.hidden_size + inner * _inner(body) + rank * lora.rank
     dropout = any(getattr(body, name, 0.0) for name in ("attention_dropout", "attn_pdrop"))
     if dropout or getattr(body, "_attn_implementation", None) == "eager":
-        numbers += 3 * body.num_attention_heads * max((row.tokens for own in passes for _, row in own), default=0)
+        longest = max((row.tokens for own in passes for _, row in own), default=0)
+        numbers += (3 if dropout else 1) * body.num_attention_heads * longest
     wide = pair.dtype.itemsize * (1.0 if pair.dtype.itemsize == 4 else 1.4)
     return max(map(_tokens, passes)) * body.num_hidden_layers * numbers * wide / 2**20
 
