@@ -141,7 +141,7 @@ def test_a_tuned_model_is_drawn_back_to_the_first_one(pair: ModelPair, tmp_path:
     with pytest.raises(NotPresent, match="no adapter to start from"):
         distil(pair, few, again, out=tmp_path / "x", start=tmp_path)
     narrow = replace(again, arm=replace(again.chosen, lora=replace(again.chosen.lora, rank=2)))
-    with pytest.raises(PairError, match="does not fit this training"):
+    with pytest.raises(PairError, match="has r = 32, and this arm trains r = 2"):
         distil(pair, few, narrow, out=tmp_path / "y", start=away.path)
 
 

@@ -13,7 +13,7 @@ from workbench import figures, views
 from workbench.attacks import GCG, Budget, ModelArm
 from workbench.capability import CapabilityConfig
 from workbench.embedded.judge import declines
-from workbench.errors import NotPresent, ParameterError, PromptError, UnknownName
+from workbench.errors import NotPresent, PairError, ParameterError, PromptError, UnknownName
 from workbench.evaluation import evaluate
 from workbench.evaluation.setup import attempts_of, completions_of, judgements_of
 from workbench.experiments import (
@@ -250,9 +250,13 @@ def test_the_papers_arm_keeps_its_own_batch_and_the_others_theirs() -> None:
     how = config(paper_steps=7, train=TrainConfig(steps=2, batch_size=6, micro_batch=3))
     recovery, paper = how.trained
     own = how.training_of(paper, 5)
-    assert (own.steps, own.batch_size, own.rows_in_a_pass, own.seed) == (7, 32, 1, 5)
+    assert (own.steps, own.batch_size, own.rows_in_a_pass, own.seed) == (7, 32, 2, 5)
     other = how.training_of(recovery)
     assert (other.steps, other.batch_size, other.rows_in_a_pass, other.seed) == (2, 6, 3, 0)
+    with pytest.raises(ParameterError, match="3 processes cannot share out the paper's 32 rows"):
+        config(paper_steps=7, train=TrainConfig(steps=2, batch_size=9, processes=3))
+    nine = config(paper_steps=7, train=TrainConfig(steps=2, batch_size=9)).training_of(paper)
+    assert nine.rows_in_a_pass == 8
     eight = config(paper_steps=7, train=TrainConfig(steps=2)).training_of(paper)
     assert (eight.batch_size, eight.rows_in_a_pass, eight.accumulation) == (32, 8, 4)  # as arXiv 2511.12155 has it
     plain = config(paper_steps=None, train=TrainConfig(steps=2, batch_size=6)).training_of(paper)
@@ -298,6 +302,10 @@ def test_arms_are_trained_from_a_start_which_is_asked_too(
     first = load_adapter(made.adapters["paper_tuned"][0])
     fresh = distil(pair, texts, how.training_of(tuned), out=tmp_path / "fresh")
     assert first.history[0].loss != pytest.approx(fresh.history[0].loss, rel=1e-4), "it did not begin at the start"
+    other = replace(ARMS["paper"], name="other shape")
+    with pytest.raises(PairError, match="lora_alpha"):  # before anything is trained
+        compare_arms(pair, texts, asked, config(arms=("recovery", other), start=back.path), out=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
     with pytest.raises(NotPresent, match="nowhere"):
         config(start=str(tmp_path / "nowhere"))  # before anything is loaded or asked
 

@@ -11,7 +11,9 @@ import pytest
 
 from workbench.experiments import TrainingDataConfig, training_texts
 from workbench.pair import ModelPair, PairConfig, load_pair
+from workbench.parameters import smoke_parameters
 from workbench.prompts import PromptConfig, load_prompts
+from workbench.records import Adapter, ArmComparison, load
 from workbench.runs import RunConfig, run_notebook
 from workbench.train import ARMS, TrainConfig, WatchSettings, distil, export
 
@@ -60,7 +62,9 @@ def test_the_adapter_is_a_pair_to_the_other_notebooks(
 
 
 @pytest.mark.timeout(180)
-def test_prompts_without_responses_and_no_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_without_responses_no_film_and_a_start(
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ROOT)
     prompts = load_prompts(PromptConfig(source="embedded", limit=18))
     lines = [json.dumps({"prompt": p.prompt, "label": p.label}) for p in prompts]
@@ -69,6 +73,8 @@ def test_prompts_without_responses_and_no_film(tmp_path: Path, monkeypatch: pyte
         "prompts": str(tmp_path / "asked.jsonl"),
         "film_every": 0,
         "compared": [],
+        "utility_from": "aligned",
+        "start": str(adapter),
         "arm_values": ["clip_percentile: 95", "penalise_rest: true", "retention: measured"],
     }
     made = run_notebook(
@@ -79,3 +85,28 @@ def test_prompts_without_responses_and_no_film(tmp_path: Path, monkeypatch: pyte
     assert "No film was taken" in page
     card = (tmp_path / "run" / "adapter" / "README.md").read_text("utf-8")
     assert "clipped at its 95th percentile" in card
+    assert "begun with the weights of an adapter (folder ours" in card
+    made_here = load(tmp_path / "run" / "records" / "training", Adapter)
+    settings: Any = made_here.settings
+    assert settings["arm"]["penalise_rest"] is True
+    assert len(settings["arm"]["retention"]) > 10
+    compared = load(tmp_path / "run" / "records" / "comparison", ArmComparison)
+    assert compared.arms == ("aligned", "start", "recovery")
+
+
+def test_the_small_settings_reach_the_papers_arm_and_the_given_answers(tmp_path: Path) -> None:
+    """What the smoke run of tests/test_notebooks.py passes to notebook 03 is what its records say."""
+    smoke = smoke_parameters(NOTEBOOKS / "03_distillation.ipynb")
+    assert (smoke["paper_steps"], smoke["utility_from"]) == (1, "given")
+    made = run_notebook(
+        RunConfig(
+            notebook=NOTEBOOKS / "03_distillation.ipynb",
+            out=tmp_path / "run",
+            parameters={"compared": ["paper"], "film_every": 0},
+            smoke=True,
+        )
+    )
+    compared = load(made.folder / "records" / "comparison", ArmComparison)
+    assert compared.budgets["paper"].startswith("1 steps of 32 rows")
+    card = (made.folder / "adapter" / "README.md").read_text("utf-8")
+    assert "Harmless and utility answers: those given with the prompts" in card

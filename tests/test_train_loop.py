@@ -429,12 +429,22 @@ def test_recovery_is_not_started_where_aligned_recovers_by_itself(tmp_path: Path
     harmful = [replace(t, response=(*t.response[:8], t.aligned[-1])) for t in texts().harmful]
     same_end = replace(texts(), harmful=tuple(harmful))
     how = replace(config(), watch=replace(QUIET, preflight=True))
-    with pytest.raises(ParameterError, match=r"'recovery' was not started.*nothing to recover at that depth"):
-        distil(forgetful, same_end, how, out=tmp_path / "a")
+    with pytest.raises(ParameterError, match=r"'recovery' was not started.*after 3, 5, 10, 20, 40, 100 tokens"):
+        distil(forgetful, every_end(same_end), how, out=tmp_path / "a")
     assert not (tmp_path / "a").exists()
-    made = distil(forgetful, texts(), how, out=tmp_path / "b")
+    deep_at_ten = distil(forgetful, same_end, how, out=tmp_path / "b").preflight  # and not at 3 and 5
+    assert deep_at_ten is not None
+    assert deep_at_ten.flip_rate.value == 0.0
+    made = distil(forgetful, texts(), how, out=tmp_path / "c")
     assert made.preflight is not None
     assert made.preflight.flip_rate.value
+    again = distil(forgetful, every_end(same_end), how, out=tmp_path / "d", start=made.path)
+    assert again.preflight is not None, "what a given adapter says is not what aligned says"
+
+
+def every_end(some: TrainingTexts) -> TrainingTexts:
+    """Responses that stand at the prompt's last token after every prefix that the pre-flight tries."""
+    return replace(some, harmful=tuple(replace(t, response=(t.aligned[-1],) * 9) for t in some.harmful))
 
 
 def test_the_preflight_changes_nothing(pair: ModelPair, tmp_path: Path) -> None:
@@ -550,8 +560,29 @@ def test_an_exported_adapter_is_replaced_and_nothing_else_is(pair: ModelPair, tm
     assert same(weights(tmp_path / "kept"), weights(tmp_path / "b"))
     assert export(second, tmp_path / "b").path == second.path  # onto itself
     assert same(weights(tmp_path / "kept"), weights(tmp_path / "b"))
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("years of work", "utf-8")
-    with pytest.raises(ParameterError, match="no adapter of ours"):
-        export(first, tmp_path / "mine")
-    assert (tmp_path / "mine" / "thesis.txt").read_text("utf-8") == "years of work"
+    for inside in (".", RECORD):  # a folder of that name makes no adapter of it
+        (tmp_path / "mine" / inside).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "mine" / "thesis.txt").write_text("years of work", "utf-8")
+        with pytest.raises(ParameterError, match="no adapter of ours"):
+            export(first, tmp_path / "mine")
+        assert (tmp_path / "mine" / "thesis.txt").read_text("utf-8") == "years of work"
+    further = distil(pair, texts(), config(steps=2), out=tmp_path / "c", start=tmp_path / "kept")
+    with pytest.raises(ParameterError, match="would lose it"):
+        export(further, tmp_path / "kept")
+    assert same(weights(tmp_path / "kept"), weights(tmp_path / "b"))
+
+
+def test_a_start_of_another_scale_or_shape_is_refused_with_both_values(pair: ModelPair, tmp_path: Path) -> None:
+    first = distil(pair, texts(), config(), out=tmp_path / "a")
+    begun = distil(pair, texts(), config(steps=1, lr=1e-12), out=tmp_path / "b", start=first.path)
+    asked = torch.tensor([ids(4, 12)])
+    start, same_again = (pair.with_aligned(a.path) for a in (first, begun))
+    assert torch.allclose(start.hidden("aligned", asked), same_again.hidden("aligned", asked), atol=1e-5)
+    for name, lora, said in (
+        ("alpha", replace(LORA, alpha=32.0), r"lora_alpha = 8.0, and this arm trains lora_alpha = 32.0"),
+        ("rank", replace(LORA, rank=2), r"r = 4, and this arm trains r = 2"),
+        ("layers", replace(LORA, targets=("q_proj",)), r"does not fit this training: .* there and no such layer"),
+    ):
+        arm = replace(config().chosen, lora=lora)
+        with pytest.raises(PairError, match=said):
+            distil(pair, texts(), replace(config(), arm=arm), out=tmp_path / name, start=first.path)

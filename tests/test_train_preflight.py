@@ -15,7 +15,7 @@ from tests.tiny_pair import ARCHITECTURES, Arch, tiny_models, tiny_pair, tiny_to
 from workbench.pair import ModelPair
 from workbench.train import memory
 from workbench.train.config import ARMS, FURTHER, ArmConfig, Direction, LossConfig, TrainConfig
-from workbench.train.film import Camera
+from workbench.train.film import Camera, scenes_of
 from workbench.train.heads import Heads
 from workbench.train.memory import LOGITS, memory_mib
 from workbench.train.objective import Positions, Role, streamed_loss
@@ -165,7 +165,7 @@ def test_the_clock_leaves_weights_modes_and_random_numbers_alone(pair: ModelPair
         adapter, modes = student.state(), [m.training for m in student.body.modules()]
         numbers, others = torch.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index]
         assert timed(student, loss, sampler, how) > 0.0
-        assert filmed(pair, student, heads, texts(), how) > 0.0
+        assert filmed(pair, student, heads, scenes_of(texts(), 99), how) > 0.0
         assert same(adapter, student.state())
         assert all(p.grad is None for p in student.parameters())
         assert modes == [m.training for m in student.body.modules()]
@@ -179,7 +179,8 @@ def test_one_frame_stands_for_the_film(pair: ModelPair, monkeypatch: pytest.Monk
     monkeypatch.setattr(Camera, "take", lambda self, step: taken.append(step))
     with student_of(pair, LORA, 0) as student:
         heads = Heads.of(pair, student.peft)
-        assert filmed(pair, student, heads, texts(), config()) == 0.0
+        scenes = scenes_of(texts(), 99)
+        assert filmed(pair, student, heads, scenes, config()) == 0.0
         assert taken == []
-        assert filmed(pair, student, heads, texts(), replace(config(), watch=replace(QUIET, film_every=1))) > 0.0
+        assert filmed(pair, student, heads, scenes, replace(config(), watch=replace(QUIET, film_every=1))) > 0.0
         assert taken == [0]

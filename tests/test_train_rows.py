@@ -245,6 +245,9 @@ def test_an_arms_values_come_as_texts_and_each_has_to_be_of_its_kind() -> None:
     for wrong in ("clip_percentile", "a: 1: 2", "[1]", "3: 4"):
         with pytest.raises(ParameterError, match="is no value of an arm"):
             values_of([wrong])
+    assert arm_with("recovery", **values_of(["learning_rate: 1e-3"])).optimiser.learning_rate == 1e-3  # text to YAML
+    with pytest.raises(ParameterError, match="targets is nothing"):
+        values_of(["targets: null"])
     with pytest.raises(ParameterError, match="rank is given twice, as 4 and by 'rank: 8'"):
         values_of(["rank: 8"], rank=4)
     with pytest.raises(ParameterError, match="gamma is given twice"):

@@ -29,7 +29,7 @@ from workbench.provenance import Stopwatch
 from workbench.records import ArmComparison, ArmNumber, AttackSet, Estimate, Row, Scorecard
 from workbench.store import Store
 from workbench.train import ARMS, ArmConfig, TrainConfig, TrainingTexts, arm_named, distil, load_adapter
-from workbench.train.student import weights_file
+from workbench.train.student import student_of, weights_file
 
 UNTRAINED = "aligned"
 START = "start"
@@ -87,6 +87,11 @@ class CompareConfig:
             ),
             (not self.seeds or len(set(self.seeds)) < len(self.seeds), "seeds", "at least one, each once"),
             (self.paper_steps is not None and self.paper_steps < 1, "paper_steps", "at least 1, or None"),
+            (
+                self.paper_steps is not None and PAPER_BATCH % self.train.processes != 0,
+                "paper_steps",
+                f"None where {self.train.processes} processes cannot share out the paper's {PAPER_BATCH} rows evenly",
+            ),
             (not self.prefix_tokens, "prefix_tokens", "token counts from 1, or 'full'"),
             (
                 any(k != "full" and not (isinstance(k, int) and k > 0) for k in self.prefix_tokens),
@@ -114,7 +119,8 @@ class CompareConfig:
         how = replace(self.train, arm=arm, seed=self.seeds[0] if seed is None else seed)
         if arm.name != "paper" or self.paper_steps is None:
             return how
-        at_once = math.gcd(PAPER_BATCH // how.processes, how.rows_in_a_pass)
+        share = PAPER_BATCH // how.processes
+        at_once = max(n for n in range(1, min(share, how.rows_in_a_pass) + 1) if share % n == 0)
         return replace(how, steps=self.paper_steps, batch_size=PAPER_BATCH, micro_batch=at_once)
 
     @property
@@ -199,6 +205,9 @@ def train_arms(
 ) -> dict[str, tuple[str, ...]]:
     """Train every arm with every seed, and return each arm's adapter folders in the order of the seeds."""
     made: dict[str, tuple[str, ...]] = {}
+    for arm in config.trained if config.start is not None else ():  # before the first is paid for
+        with student_of(pair, arm.lora, 0) as student:
+            student.begin_at(Path(str(config.start)))
     with Progress("arms", len(config.trained) * len(config.seeds), "trainings") as progress:
         for arm in config.trained:
             for seed in config.seeds:

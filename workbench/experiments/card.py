@@ -8,6 +8,7 @@ from contextlib import suppress
 from workbench.errors import NotPresent, ParameterError
 from workbench.evaluation.metrics import CAPABILITY, HARMLESS_CONTROL, LOSS, MEAN_OF_TASKS, METRICS, title_of
 from workbench.evaluation.rates import percent
+from workbench.experiments.arms import START
 from workbench.records import Adapter, ArmComparison, ArmNumber
 from workbench.train import load_adapter
 from workbench.train.card import markdown_text
@@ -44,11 +45,13 @@ def card_results(comparison: ArmComparison, adapter: Adapter) -> str:
     arms = [adapter.arm, *(a for a in comparison.arms if a != adapter.arm)]
     leaks = [n for n in comparison.notes if n.startswith("LEAK")]
     apart = "Some of them were trained on." if leaks else "None of them was trained on, letter case and spaces aside."
+    if START in comparison.arms:
+        apart += f" What {START}, the adapter that was given, had been trained on is not known here."
     lines = [
         *(f"**{markdown_text(n)}**\n" for n in leaks),
         f"Prompt set: {markdown_text(comparison.prompt_set)}, asked of every arm alike. {apart}",
         *_seeds(comparison, adapter),
-        "In brackets stands the 95 % interval; n counts prompts.",
+        "In brackets stands the 95 % interval; n counts prompts, for capability questions.",
         "",
         f"| measured | better | judge | {' | '.join(map(markdown_text, arms))} |",
         "|---" * (3 + len(arms)) + "|",

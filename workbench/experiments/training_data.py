@@ -138,7 +138,8 @@ def _sources(prompts: PromptSet, utility: PromptSet | None, how: Judge, config: 
     said += [
         f"Harmful responses: {harmful}; kept where judge {how.name!r}, version {how.version}, calls them compliance.",
         f"Refusals: {config.refusals} drawn from the aligned model for each harmful prompt, the first greedily"
-        f"{others if config.refusals > 1 else ''}, {most}; kept where the judge calls them a refusal, each once.",
+        f"{others if config.refusals > 1 else ''}, {most}; kept where they end "
+        "and the judge calls them a refusal, each once.",
         f"Harmless and utility answers: {answers}.",
     ]
     if config.system_prompt is not None:
@@ -212,7 +213,7 @@ def _refusals(
     notes: list[str],
 ) -> list[tuple[Ids, ...]]:
     out: list[list[Ids]] = [[] for _ in prompts]
-    drawn = refused = 0
+    drawn = refused = cut = 0
     for n in range(config.refusals):
         sampler = GREEDY if n == 0 else Sampler(temperature=config.temperature, sample=n, seed=config.seed + n)
         made = _answers(pair, "aligned", prompts, sampler, config, store, "aligned refuses")
@@ -220,12 +221,14 @@ def _refusals(
         for own, g, j in zip(out, made, found, strict=True):
             drawn += 1
             refused += j.verdict == "refusal"
+            cut += j.verdict == "refusal" and g.stop != "end"
             if j.verdict == "refusal" and g.stop == "end" and g.ids not in own:
                 own.append(g.ids)
     unlike = sum(map(len, out))
     notes.append(
-        f"Refusals of aligned: {drawn} drawn, {drawn - refused} of them no refusal and dropped, {unlike} different "
-        f"ones kept for {sum(bool(o) for o in out)} of {len(prompts)} harmful prompts."
+        f"Refusals of aligned: {drawn} drawn, {drawn - refused} of them no refusal and dropped, {cut} cut at "
+        f"{config.max_tokens} tokens and dropped, {unlike} different ones kept for {sum(bool(o) for o in out)} of "
+        f"{len(prompts)} harmful prompts."
     )
     return [tuple(own) for own in out]
 
@@ -341,15 +344,17 @@ def _note_dropped(
     )
 
 
-def harmful_preview(pair: ModelPair, prompts: PromptSet, texts: TrainingTexts, *, limit: int = 1) -> PromptSet:
+def harmful_preview(
+    pair: ModelPair, prompts: PromptSet, texts: TrainingTexts, *, names: Sequence[str] = (), limit: int = 1
+) -> PromptSet:
     """Return the first harmful prompts that are trained on, with the responses that they have there, to be traced.
 
-    Raises PromptError where none of the texts belongs to a harmful prompt of the set.
+    Those of `names` come first. Raises PromptError where none of the texts belongs to a harmful prompt of the set.
     """
     asked = {p.id: p for p in prompts if p.label == "harmful"}
     found = [
         dataclasses.replace(asked[t.name], response=pair.decode([i for i in t.response if i not in pair.eos_ids]))
-        for t in texts.harmful
+        for t in sorted(texts.harmful, key=lambda t: t.name not in names)
         if t.name in asked
     ]
     if not found:

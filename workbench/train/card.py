@@ -41,6 +41,12 @@ INSTRUMENT = (
     "model may comply with harmful requests. What no line under Results names was not measured."
 )
 
+CONTROL = (
+    "Made to be compared with, not to be used: a control that may lower attack success by making the model babble. "
+    "What no line under Results names was not measured, and no protection is promised."
+)
+_CONTROLS = ("completion_only", "teacher_only", "random_tokens", "aligned_favored")
+
 
 def markdown_text(text: str, most: int = 600) -> str:
     """Return a text on one line that Markdown and HTML show as it is, in a sentence, a list item or a table."""
@@ -96,7 +102,7 @@ def card_text(adapter: Adapter, pair: ModelPair, texts: TrainingTexts) -> str:
         "",
         "## Intended use and limits",
         "",
-        INSTRUMENT if further else DEFENCE,
+        INSTRUMENT if further else CONTROL if adapter.arm in _CONTROLS else DEFENCE,
         "",
         "## Load",
         "",

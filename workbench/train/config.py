@@ -332,10 +332,19 @@ _KINDS: tuple[tuple[type, tuple[type, ...], str], ...] = (
 What is text or a list is checked by the config that it belongs to."""
 
 
+def _number(value: Any) -> Any:
+    """Return a text such as 1e-3, which YAML takes for text, as the number that it is; anything else as it is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
 def _of_kind(name: str, now: Any, value: Any) -> Any:
     """Return a value in the type of the one it replaces. Raises ParameterError where it is of another kind."""
     for own, allowed, want in _KINDS:
         if isinstance(now, own):
+            value = _number(value) if own is float else value
             if not isinstance(value, allowed) or isinstance(value, bool) is not isinstance(now, bool):
                 raise ParameterError(f"{name} is {value!r}; it must be {want}: the arm's own value is {now!r}")
             return own(value)
@@ -360,6 +369,8 @@ def values_of(given: Sequence[str], **named: Any) -> dict[str, Any]:
             raise ParameterError(f"{text!r} is no value of an arm: write name and value, as in 'clip_percentile: 95'")
         if twice := sorted(read.keys() & found.keys()):
             raise ParameterError(f"{twice[0]} is given twice, as {found[twice[0]]!r} and by {text!r}: leave one out")
+        if nothing := [name for name, value in read.items() if value is None]:
+            raise ParameterError(f"{nothing[0]} is nothing in {text!r}: give it a value, or leave it out")
         found |= {name: tuple(value) if isinstance(value, list) else value for name, value in read.items()}
     return found
 

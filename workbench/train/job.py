@@ -70,7 +70,7 @@ def train_config(settings: Mapping[str, Any]) -> TrainConfig:
     if isinstance(lora["targets"], list):
         lora["targets"] = tuple(lora["targets"])
     arm |= {
-        "retention": tuple(arm["retention"]),
+        "retention": arm["retention"] if isinstance(arm["retention"], str) else tuple(arm["retention"]),
         "loss": LossConfig(**loss),
         "lora": LoraSettings(**lora),
         "optimiser": OptimiserSettings(**arm["optimiser"]),

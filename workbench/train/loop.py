@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench.errors import NotPresent, ParameterError
+from workbench.errors import NotPresent, ParameterError, RecordError
 from workbench.files import atomic_file, atomic_folder, cache_folder
 from workbench.pair import ModelPair
 from workbench.progress import Progress
@@ -96,7 +96,7 @@ def distil(
     notes = list(texts.notes)
     with _randomness_kept(), student_of(pair, arm.lora, config.seed) as student:
         if start is not None:
-            student.load(Path(start))
+            student.begin_at(Path(start))
         if config.sharded:
             share_out(pair, student, config)
         heads = Heads.of(pair, student.peft)
@@ -116,7 +116,7 @@ def distil(
             )
         flight: Preflight | None = None
         if config.watch.preflight:
-            flight = look_before(pair, student, heads, texts, loss, sampler, config)
+            flight = look_before(pair, student, heads, texts, loss, sampler, config, scenes, begun=start is not None)
         films = config.watch.film_every and (group.is_first() or config.sharded)
         camera = Camera(pair, student, heads, scenes) if films else None
         with Progress(label if group.is_first() else None, config.steps, "steps") as progress:
@@ -180,22 +180,36 @@ def export(adapter: Adapter, folder: str | Path, *, results: str | None = None) 
 
     `results` is Markdown for the section Results of the card there, as `experiments.card.card_results` makes it of a
     comparison of arms; None: the card goes on saying that they are not in it. An adapter of ours that is there already
-    is replaced, once the copy is complete.
+    is replaced, once the copy is complete, unless this one was trained from it.
 
     Raises ParameterError where the folder holds something else, NotPresent where the adapter is gone, StorageFull.
     """
     folder = Path(folder)
     load_adapter(adapter.path)
-    if folder.exists() and not (folder / RECORD).is_dir():
-        raise ParameterError(
-            f"{str(folder)!r} exists, and what it holds is no adapter of ours: name another folder, or remove it"
-        )
+    if folder.exists():
+        _check_replaceable(folder, adapter)
     with atomic_folder(folder) as partial:
         shutil.copytree(adapter.path, partial, dirs_exist_ok=True)
         if results is not None:
             card = partial / CARD
             card.write_text(with_results(card.read_text("utf-8"), results), "utf-8")
     return load_adapter(folder)
+
+
+def _check_replaceable(folder: Path, adapter: Adapter) -> None:
+    try:
+        load_adapter(folder)
+        ours = (folder / "training.json").is_file()
+    except (NotPresent, RecordError):
+        ours = False
+    if not ours:
+        raise ParameterError(
+            f"{str(folder)!r} exists, and what it holds is no adapter of ours: name another folder, or remove it"
+        )
+    if adapter.run.resolved.get("start_sha256") == _weights_of(folder):
+        raise ParameterError(
+            f"{str(folder)!r} holds the adapter that this one was trained from, and would lose it: name another folder"
+        )
 
 
 def flat_settings(config: TrainConfig) -> dict[str, Any]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections.abc import Sequence
 
 import torch
 
 from workbench.errors import ParameterError
 from workbench.pair import ModelPair
-from workbench.records import Preflight
+from workbench.records import Estimate, Preflight
 from workbench.train.config import ArmConfig, TrainConfig
-from workbench.train.film import Camera, scenes_of
+from workbench.train.film import Camera, Scene
 from workbench.train.heads import Heads
 from workbench.train.memory import memory_mib
 from workbench.train.rows import TrainingTexts
@@ -23,6 +24,9 @@ from workbench.train.teacher import GIVEN_TOKENS, flip_rate, teacher_said
 
 LEAST_FLIPS = 0.01
 """Below this flip rate the hybrid teacher says what the aligned model says: there is nothing to learn from it."""
+
+DEPTHS = (3, 5, 20, 40, 100)
+"""Lengths of a harmful beginning, tokens, that are tried too before recovery is refused."""
 
 TIMED_STEPS = 3
 
@@ -35,11 +39,14 @@ def look_before(
     loss: StepLoss,
     sampler: Sampler,
     config: TrainConfig,
+    scenes: Sequence[Scene] = (),
+    *,
+    begun: bool = False,
 ) -> Preflight:
     """Measure flip rate, memory and the time of three steps, none of which changes a weight.
 
-    Raises ParameterError where the arm's safety is to come from the teacher on harmful rows and the teacher says there
-    what the aligned model says.
+    `scenes` are those of the film. Raises ParameterError where the arm's safety is to come from the teacher on harmful
+    rows and the teacher says there what the aligned model says; not where the student is `begun` from another adapter.
     """
     arm = config.chosen
     flips = flip_rate(pair, heads, texts, config)
@@ -47,15 +54,19 @@ def look_before(
     if flips.value is not None:
         said.append(
             f"Teacher on harmful rows: {teacher_said(arm)}. Share of positions at which its top token is not the "
-            f"aligned model's: {flips}."
+            f"aligned model's: {flips}, 95 % interval."
         )
+    if flips.value is not None and not begun:
         _check_flips(arm, flips.value, flips.n)
+        if arm.harmful == "recovery":
+            _check_depths(pair, heads, texts, config, flips)
     trained = sum(p.numel() for p in student.parameters())
     need = memory_mib(pair, trained, texts, config)
     said.append(f"{trained:,} trained parameters; about {need:,.0f} MiB beside the pair's weights.")
     seconds = timed(student, loss, sampler, config)
-    whole = seconds * config.steps + filmed(pair, student, heads, texts, config)
-    said.append(f"{seconds:.2f} s a step (median of {TIMED_STEPS}): about {_clock(whole)} in all, film included.")
+    whole = seconds * config.steps + filmed(pair, student, heads, scenes, config)
+    timed_steps = min(TIMED_STEPS, config.steps)
+    said.append(f"{seconds:.2f} s a step (median of {timed_steps}): about {_clock(whole)} in all, film included.")
     return Preflight(
         flip_rate=flips,
         trained_parameters=trained,
@@ -66,10 +77,7 @@ def look_before(
 
 
 def _check_flips(arm: ArmConfig, rate: float, n: int) -> None:
-    """Raise ParameterError where an arm's teacher says on harmful rows what the aligned model says there already.
-
-    A refusal after a harmful beginning turns at one token or two, so recovery is refused where none turns at all.
-    """
+    """Raise ParameterError where a hybrid teacher says on harmful rows what the aligned model says there already."""
     if arm.teacher_acts_on_harmful and rate < LEAST_FLIPS:
         raise ParameterError(
             f"arm {arm.name!r} was not started: it learns safety from the hybrid teacher on harmful rows, and "
@@ -77,12 +85,27 @@ def _check_flips(arm: ArmConfig, rate: float, n: int) -> None:
             f"{n} positions (flip rate {100 * rate:.2f} %). Where aligned equals base there is "
             "nothing to extrapolate: train 'recovery', or switch the pre-flight off to see it fail"
         )
-    if arm.harmful == "recovery" and rate == 0.0:
-        raise ParameterError(
-            f"arm {arm.name!r} was not started: after {GIVEN_TOKENS} tokens of a harmful response aligned goes on with "
-            f"its own refusal already (flip rate 0 of {n} positions), so there is nothing to recover at that depth. "
-            "Switch the pre-flight off to train all the same"
-        )
+
+
+def _check_depths(pair: ModelPair, heads: Heads, texts: TrainingTexts, config: TrainConfig, flips: Estimate) -> None:
+    """Raise ParameterError where aligned recovers by itself after every length of harmful beginning that is tried.
+
+    A refusal after a harmful beginning turns at one token or two, so one position anywhere is enough to go on.
+    """
+    if flips.value:
+        return
+    n = flips.n
+    for given in DEPTHS:
+        other = flip_rate(pair, heads, texts, config, given=given)
+        n += other.n
+        if other.value:
+            return
+    depths = ", ".join(map(str, sorted({GIVEN_TOKENS, *DEPTHS})))
+    raise ParameterError(
+        f"arm {config.chosen.name!r} was not started: after {depths} tokens of a harmful response (as far as responses "
+        f"and prefix_tokens reach) aligned goes on with its own refusal already (flip rate 0 of {n} positions), so "
+        "there is nothing to recover. Switch the pre-flight off to train all the same"
+    )
 
 
 def timed(student: Student, loss: StepLoss, sampler: Sampler, config: TrainConfig) -> float:
@@ -109,12 +132,14 @@ def timed(student: Student, loss: StepLoss, sampler: Sampler, config: TrainConfi
     return statistics.median(spent)
 
 
-def filmed(pair: ModelPair, student: Student, heads: Heads, texts: TrainingTexts, config: TrainConfig) -> float:
+def filmed(
+    pair: ModelPair, student: Student, heads: Heads, scenes: Sequence[Scene], config: TrainConfig
+) -> float:
     """Return the seconds that a training's film takes, from one frame that is thrown away; 0 without film."""
     every, steps = config.watch.film_every, config.steps
     if not every:
         return 0.0
-    camera = Camera(pair, student, heads, scenes_of(texts, pair.context_length))
+    camera = Camera(pair, student, heads, scenes)
     clock = time.perf_counter()
     camera.take(0)
     return (time.perf_counter() - clock) * (1 + math.ceil(steps / every))

@@ -96,6 +96,34 @@ class Student:
 
         self._take(load_file(folder / ADAPTER_WEIGHTS), str(folder))
 
+    def begin_at(self, folder: Path) -> None:
+        """Take the weights of an adapter to start from.
+
+        Raises PairError, with both values, where it has another rank, scale or layers: under another scale the same
+        weights are another model.
+        """
+        from peft import PeftConfig
+        from safetensors.torch import load_file
+
+        theirs, own = PeftConfig.from_pretrained(str(folder)), self.peft.peft_config[self.name]
+        for name in ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern"):
+            a, b = (getattr(c, name, None) or None for c in (theirs, own))
+            if a != b:
+                raise PairError(
+                    f"the adapter to start from ({str(folder)!r}) has {name} = {a}, and this arm trains {name} = {b}: "
+                    "give the arm the same rank, alpha and layers, or another adapter"
+                )
+        state = load_file(weights_file(folder))
+        mine = {k: tuple(v.shape) for k, v in self.state().items()}
+        if odd := sorted(mine.items() ^ {k: tuple(v.shape) for k, v in state.items()}.items()):
+            key = odd[0][0]
+            there, here = (tuple(d[key].shape) if key in d else "no such layer" for d in (state, self.state()))
+            raise PairError(
+                f"the adapter to start from ({str(folder)!r}) does not fit this training: {key} is {there} there and "
+                f"{here} here. Give the arm the same rank and layers, or another adapter"
+            )
+        self._take(state, str(folder))
+
     def _take(self, state: dict[str, Tensor], where: str) -> None:
         from peft import set_peft_model_state_dict
 

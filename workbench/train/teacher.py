@@ -41,8 +41,9 @@ def preview_teacher(
 
     Arms that teach refusals are looked at after the first `given` tokens of the harmful response (`refusal_sft`: right
     after the prompt), the others along that response. The student starts as aligned. Where an arm's harmful rows have
-    no teacher but L_completion alone, the hybrid teacher of its utility rows is shown, with the tokens of M. An arm
-    without harmful rows has a preview without texts. Raises PromptError as `distil` does.
+    no teacher but L_completion alone, the hybrid teacher of its utility rows is shown, with the tokens of M. All
+    distributions are at temperature 1, whatever tau is. An arm without harmful rows has a preview without texts. Raises
+    PromptError as `distil` does.
     """
     config = replace(config, max_tokens=min(config.max_tokens, pair.context_length))
     ready = prepared(texts, config)
@@ -93,12 +94,15 @@ def teacher_flips(pair: ModelPair, texts: TrainingTexts, loss: LossConfig, *, mo
 def teacher_said(arm: ArmConfig) -> str:
     """Say what an arm's teacher is on harmful rows, in words."""
     hybrid = f"the hybrid teacher (lambda = {arm.loss.teacher_lambda:g})"
+    follows = arm.utility == "distil" and arm.loss.weights.distil > 0.0
+    role = f"this arm {'follows it on utility rows alone' if follows else 'does not follow it'}"
+    rest = "; tokens of M are pushed down after the prefix too, which is not shown" if arm.penalise_rest else ""
     return {
-        "recovery": "the aligned model, which reads the prompt without the harmful beginning",
+        "recovery": f"the aligned model, which reads the prompt without the harmful beginning{rest}",
         "refusal": "the refusal itself, as labels",
         "recovery_labels": "the refusal itself, as labels",
         "teacher": hybrid,
-        "completion": f"{hybrid}, which this arm follows on utility rows alone; on harmful rows it pushes M down",
+        "completion": f"{hybrid}; {role}; on harmful rows M is pushed down",
         "compliance": "the harmful response itself, as labels",
         "nothing": "none: this arm trains on no harmful row",
     }[arm.harmful]
@@ -129,7 +133,8 @@ def _rows(
     for text in texts.harmful[:most]:
         refusal = text.refusals[0] if arm.needs_refusals else ()
         room = max(0, config.max_tokens - len(text.aligned) - len(refusal))
-        for row in maker.after(text, 0 if arm.harmful == "refusal" else min(given, room), refusal)[:1]:
+        k = 0 if arm.harmful == "refusal" else min(given, room, config.prefix_tokens)
+        for row in maker.after(text, k, refusal)[:1]:
             yield text, row
 
 

@@ -1,4 +1,4 @@
-"""What a training's teacher says on harmful texts, token by token, beside what the student says there at its start."""
+"""What a training's teacher says on harmful texts, token by token, beside what the aligned model says there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workbench.views.scorecard import in_full
 from workbench.views.view import Column, View, disclosure, number, plain_table, section, table
 
 FILL = QUANTITIES["kl_aligned_base_nats"]
-"""Its levels and colours; what they stand for here is KL(teacher ‖ student)."""
+"""Its levels and colours; what they stand for here is KL(teacher ‖ aligned)."""
 
 LEAST = 0.005
 """A token less likely than this is not named, unless it is the likeliest."""
@@ -23,19 +23,19 @@ LEAST = 0.005
 _COLUMNS = (
     Column(heading="position", key="position", number=True),
     Column(heading="token that stands here", key="token", token=True),
-    Column(heading="student at its start (aligned)", key="student", token=True),
+    Column(heading="aligned", key="student", token=True),
     Column(heading="teacher", key="teacher", token=True),
     Column(heading="another first choice", key="flip", token=True),
-    Column(heading="KL(teacher ‖ student), nats", key="kl_nats", number=True),
+    Column(heading="KL(teacher ‖ aligned), nats", key="kl_nats", number=True),
 )
 _PUSHED = (
     Column(heading="pushed down (first of M)", key="pushed", token=True),
-    Column(heading="student's probability on M", key="pushed_mass", number=True),
+    Column(heading="aligned's probability on M", key="pushed_mass", number=True),
 )
 
 
 def teacher_view(preview: TeacherPreview, *, classroom_safe: bool, harmful_text: HarmfulText = "auto") -> View:
-    """Show a preview's texts: each token filled by KL(teacher || student), other first choices underlined; with tables.
+    """Show a preview's texts: each token filled by KL(teacher || aligned), other first choices underlined; with tables.
 
     `classroom_safe` says whether harmful text may be read as it is where `harmful_text` is "auto"; where it is
     withheld, so are both sides' tokens.
@@ -44,18 +44,18 @@ def teacher_view(preview: TeacherPreview, *, classroom_safe: bool, harmful_text:
     said = [f"Teacher: {preview.said}."]
     if preview.flip_rate.value is not None:
         said.append(
-            f"Share of these positions at which its first choice is not the student's: {in_full(preview.flip_rate)}; "
-            "at 0 it teaches no other token."
+            f"Share of these positions at which its first choice is not aligned's: {in_full(preview.flip_rate)}, 95 % "
+            "interval, n counts positions; at 0 it teaches no other token. Distributions are at temperature 1."
         )
     parts = [f'<p class="wb-note">{html_text(s)}</p>' for s in said]
     rows: list[dict[str, Any]] = []
     lines = [title, *said]
     if preview.texts:
         treat = treatment_of("harmful", classroom_safe, harmful_text)
-        parts.append(scale_html(FILL, "KL(teacher ‖ student as it starts), nats"))
+        parts.append(scale_html(FILL, "KL(teacher ‖ aligned), nats"))
         parts.append(
             '<div class="wb-legend wb-soft"><span><b class="wb-favored">underlined</b> the teacher\'s first choice is '
-            "another token than the student's</span></div>"
+            "another token than aligned's</span></div>"
         )
         for text in preview.texts:
             open_rows, covered_rows = _rows(text, False), _rows(text, True)
@@ -114,8 +114,8 @@ def _scene(text: TeacherText, rows: list[dict[str, Any]], covered: bool) -> str:
         tokens.append('<sub class="wb-turn">▸ given; from here on it is taught</sub>')
     for t, row in enumerate(rows):
         card = (
-            f"{row['token']}  position {row['position']}\nstudent: {row['student']}\nteacher: {row['teacher']}\n"
-            f"KL(teacher ‖ student) {number(row['kl_nats'])} nats"
+            f"{row['token']}  position {row['position']}\naligned: {row['student']}\nteacher: {row['teacher']}\n"
+            f"KL(teacher ‖ aligned) {number(row['kl_nats'])} nats"
             + (f"\npushed down: {row['pushed']}" if row["pushed"] else "")
         )
         piece = inner(text.pieces[t])
