@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.tiny_pair import save_model, tiny_adapter, tiny_models, tiny_pair, tiny_tokenizer
-from workbench.errors import NonFiniteLoss, PairError, ParameterError, StorageFull
+from workbench.errors import NonFiniteLoss, NotPresent, PairError, ParameterError, StorageFull
 from workbench.pair import ModelPair
 from workbench.records import Adapter, load, save
 from workbench.sources import quiet_libraries
@@ -586,3 +586,6 @@ def test_a_start_of_another_scale_or_shape_is_refused_with_both_values(pair: Mod
         arm = replace(config().chosen, lora=lora)
         with pytest.raises(PairError, match=said):
             distil(pair, texts(), replace(config(), arm=arm), out=tmp_path / name, start=first.path)
+    (Path(first.path) / "adapter_config.json").unlink()
+    with pytest.raises(NotPresent, match=r"it has no adapter_config\.json"):
+        distil(pair, texts(), config(), out=tmp_path / "x", start=first.path)

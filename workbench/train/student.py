@@ -33,8 +33,9 @@ _NUMBERS = itertools.count(1)
 def weights_file(folder: str | Path) -> Path:
     """Return where a saved adapter's weights are. Raises NotPresent where the folder holds none."""
     file = Path(folder) / ADAPTER_WEIGHTS
-    if not file.is_file():
-        raise NotPresent(f"there is no adapter to start from in {str(folder)!r}: it has no {ADAPTER_WEIGHTS}")
+    for name in (ADAPTER_WEIGHTS, "adapter_config.json"):
+        if not file.with_name(name).is_file():
+            raise NotPresent(f"there is no adapter to start from in {str(folder)!r}: it has no {name}")
     return file
 
 
