@@ -73,7 +73,8 @@ def flip_rate(
     """Return the share of an arm's harmful positions at which its teacher's top token is not the aligned model's.
 
     Both in the context that they have in training (see `preview_teacher`), over the first `most` harmful texts. The
-    interval takes positions as independent, which those of one text are not: it is too narrow. No data where the arm has no harmful rows.
+    interval takes positions as independent, which those of one text are not: it is too narrow. No data where the arm
+    has no harmful rows.
     """
     flips = n = 0
     with torch.no_grad():  # inference tensors could not be trained against where weights are shared out
