@@ -7,12 +7,12 @@ from typing import Literal
 import numpy as np
 
 from tests.trace_makers import run_record
-from workbench.records import (
+from workbench.core.records import Estimate
+from workbench.tracing.records import (
     Contrast,
     Curve,
     Diagnosis,
     Divergent,
-    Estimate,
     GradientProbe,
     HeatMap,
     TokenFrequency,

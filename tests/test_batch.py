@@ -18,12 +18,12 @@ import pytest
 
 from tests.small_notebook import write_notebook
 from workbench import __main__ as cli
-from workbench.batch import BatchConfig, BatchPaths, Plan, dry_run, plan_of, read_grid, run_batch
-from workbench.batch.devices import check_demands, visible_gpus
-from workbench.batch.executor import Job
-from workbench.batch.local import LocalPool
-from workbench.batch.manifest import Lease, Manifest
-from workbench.errors import NotPresent, ParameterError, UnknownName, WorkbenchError
+from workbench.core.errors import NotPresent, ParameterError, UnknownName, WorkbenchError
+from workbench.running.batch import BatchConfig, BatchPaths, Plan, dry_run, plan_of, read_grid, run_batch
+from workbench.running.batch.devices import check_demands, visible_gpus
+from workbench.running.batch.executor import Job
+from workbench.running.batch.local import LocalPool
+from workbench.running.batch.manifest import Lease, Manifest
 
 PARAMETERS = """\
 from typing import Optional
@@ -291,7 +291,7 @@ def test_a_lease_is_held_by_one_and_free_when_its_holder_is_killed() -> None:
     assert Lease.take("out", "k") is None
     mine.give_back()
     script = (
-        "import sys, time; from workbench.batch.manifest import Lease; held = Lease.take('out', 'k'); "
+        "import sys, time; from workbench.running.batch.manifest import Lease; held = Lease.take('out', 'k'); "
         "print(held is not None, flush=True); time.sleep(60)"
     )
     with subprocess.Popen((sys.executable, "-c", script), stdout=subprocess.PIPE, text=True) as other:

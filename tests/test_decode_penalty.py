@@ -14,11 +14,19 @@ from hypothesis import strategies as st
 
 from tests.record_makers import make_diagnosis
 from tests.trace_makers import make_traces
-from workbench import metrics
-from workbench.decode import PenaltyConfig, check_generates, leverage, leverage_bound, penalise, undertrained
-from workbench.decode.config import LARGEST, METHODS, shape_at
-from workbench.decode.penalty import check_width, plausible, risk, safe_decoding, strengths
-from workbench.errors import ParameterError
+from workbench.core.errors import ParameterError
+from workbench.decoding.config import LARGEST, METHODS, PenaltyConfig, check_generates, shape_at, undertrained
+from workbench.decoding.penalty import (
+    check_width,
+    leverage,
+    leverage_bound,
+    penalise,
+    plausible,
+    risk,
+    safe_decoding,
+    strengths,
+)
+from workbench.tracing import metrics
 
 
 def both(rows: int = 4, vocab: int = 30, seed: int = 0, spread: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:
