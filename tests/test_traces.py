@@ -145,7 +145,7 @@ def test_save_and_load_give_the_same_and_need_no_torch(tmp_path: Path) -> None:
     save(traces, tmp_path / "traces")
     assert load(tmp_path / "traces", TraceSet) == traces
     code = (
-        "import sys; from workbench.records import TraceSet, load; load(sys.argv[1], TraceSet); "
+        "import sys; from workbench import TraceSet, load; load(sys.argv[1], TraceSet); "
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "traces")], check=True)
@@ -177,7 +177,7 @@ def test_kill_minus_nine_then_resume_gives_the_same(tmp_path: Path) -> None:
         "from tests.tiny_pair import tiny_pair\n"
         "from workbench.core.store import Store\n"
         "from workbench.tracing.traces import TraceConfig, trace\n"
-        "from workbench.records import save\n"
+        "from workbench.core.records import save\n"
         "folder, kill = Path(sys.argv[1]), sys.argv[2] == 'kill'\n"
         "write, n = Store.write, [0]\n"
         "def counted(self, entries):\n"

@@ -166,7 +166,7 @@ def test_showing_a_saved_record_loads_no_torch(tmp_path: Path, root: Path) -> No
     save(make_traces(), tmp_path / "traces")
     script = (
         "import sys, widgets\n"
-        "from workbench.records import load, TraceSet\n"
+        "from workbench.core.records import load; from workbench.tracing.records import TraceSet\n"
         "print([m for m in ('torch', 'IPython') if m in sys.modules])\n"
         "lens = widgets.TokenLens(load(sys.argv[1], TraceSet), 0)\n"
         "print(lens.to_html() != '', [m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"

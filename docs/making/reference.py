@@ -178,8 +178,8 @@ def _room(module: str) -> ReferencePage:
     init = ROOT / module.replace(".", "/") / "__init__.py"
     if init.is_file():
         public = _all_of(init)
-        members = f"\n    options:\n      members: {public!r}" if public else ""
-        text = f"# {module}\n\n::: {module}{members}\n"
+        shown = f"members: {public!r}" if public else "show_submodules: true"
+        text = f"# {module}\n\n::: {module}\n    options:\n      {shown}\n"
     return ReferencePage(path=f"reference/python/{module.partition('.')[2] or module}.md", name=module, text=text)
 
 
