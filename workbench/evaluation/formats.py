@@ -29,7 +29,8 @@ _FROM_INSPECT = {"max_tokens": "length", "model_length": "length"}
 _ABOUT = (
     "attempt_id",
     "attack",
-    "condition",
+    "given",
+    "setting",
     "prompt_id",
     "label",
     "category",
@@ -304,7 +305,8 @@ def _pair(
     said = about.get("label")
     content: dict[str, Any] = {
         "attack": str(about.get("attack") or IMPORTED),
-        "condition": str(about.get("condition") or IMPORTED),
+        "given": about.get("given", None if about.get("prefix") else 0),
+        "setting": about.get("setting", "with a prefix" if about.get("prefix") and "given" not in about else None),
         "prompt_id": str(about["prompt_id"]),
         "label": said if said in get_args(Label) else label,
         "category": about.get("category"),
