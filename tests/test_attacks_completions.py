@@ -118,7 +118,7 @@ def test_draws_differ_between_samples_and_repeat_with_the_seed() -> None:
 def test_equal_contexts_are_answered_once_and_told_for_every_attempt() -> None:
     pair = tiny_pair()
     made = attack(pair, prompt_set("the cat", "the dog"), PREFILL)
-    twice = replace(made, attempts=(*made.attempts, *(replace(a, condition="again") for a in made.attempts)))
+    twice = replace(made, attempts=(*made.attempts, *(replace(a, setting="again") for a in made.attempts)))
     asked: list[int] = []
 
     class Counts(ModelArm):
@@ -235,7 +235,7 @@ def test_what_does_not_match_or_fit_is_refused_before_work() -> None:
         complete(ModelArm(pair=other, which="aligned"), made)
     object.__setattr__(pair, "hidden", lambda *_, **__: pytest.fail("a model ran"))
     long = replace(made, attempts=(*made.attempts, replace(made.attempts[-1], max_tokens=240)))
-    with pytest.raises(ContextOverflow, match=r"'p0' under prefill \(full\).*max_tokens=240.*256"):
+    with pytest.raises(ContextOverflow, match=r"'p0' under prefill, whole target given.*max_tokens=240.*256"):
         complete(ModelArm(pair=pair, which="aligned"), long)
 
 

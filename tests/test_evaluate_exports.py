@@ -14,6 +14,7 @@ import pytest
 from tests import evaluation_makers as make
 from tests.hostile_texts import EXECUTABLE, TEXT
 from workbench.core.errors import NotPresent, PromptError
+from workbench.core.results import COLUMNS
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.exports import csv_text, latex_card, latex_table, latex_text, write_exports
@@ -27,7 +28,7 @@ Parts = tuple[AttackSet, CompletionSet, JudgementSet]
 
 @pytest.fixture
 def parts() -> Parts:
-    source = make.attempts(4, conditions=("k=5",), categories=("fraud", None))
+    source = make.attempts(4, where=(5,), categories=("fraud", None))
     done = make.completions(source, "arm_1 & more", text="a 100 % answer")
     said = make.judgements(
         source, "arm_1 & more", lambda a: "no answer" if make.index(a) == 3 else float(make.index(a) < 2)
@@ -45,9 +46,7 @@ def test_csv_has_the_columns_and_values_of_the_tidy_rows(card: Scorecard) -> Non
     rows = evaluation_rows(card)
     read = list(csv.DictReader(io.StringIO(csv_text(rows))))
     assert len(read) == len(rows)
-    assert list(read[0]) == [
-        "name", "arm", "attack", "condition", "judge", "seed", "position", "value", "low", "high", "n", "unit",
-    ]  # fmt: skip
+    assert list(read[0]) == list(COLUMNS)
     for given, row in zip(read, rows, strict=True):
         assert given["position"] == ""
         assert (float(given["value"]) if given["value"] else None) == row.value
@@ -57,7 +56,7 @@ def test_csv_has_the_columns_and_values_of_the_tidy_rows(card: Scorecard) -> Non
 def test_latex_is_escaped_and_says_n_interval_and_what_is_unscored(card: Scorecard) -> None:
     text = latex_table(card)
     assert r"arm\_1 \& more" in text
-    assert re.search(r"prefill, k=5 & 66\.7 \{\\scriptsize \[\d+\.\d, \d+\.\d\]\} \\\\", text)
+    assert re.search(r"prefill, 5 tokens given & 66\.7 \{\\scriptsize \[\d+\.\d, \d+\.\d\]\} \\\\", text)
     assert "$n = 3$" in text
     assert "1 unscored prompts" in text
     assert text.count("{") == text.count("}")
@@ -108,7 +107,7 @@ def test_a_foreign_harmbench_file_is_read(tmp_path: Path) -> None:
     judged = make.judgements(attempts, "their model", lambda a: float(a.sample == 1))
     card = evaluate([attempts], [done], [judged])
     (worst,) = [s for s in card.scores if s.metric == "asr"]
-    assert (worst.condition, worst.estimate.value, worst.estimate.n) == ("imported, worst of 2", 1.0, 1)
+    assert (worst.attack, worst.worst_of, worst.estimate.value, worst.estimate.n) == ("imported", 2, 1.0, 1)
 
 
 def test_an_inspect_log_goes_out_and_comes_back(parts: Parts, tmp_path: Path) -> None:
@@ -132,13 +131,13 @@ def test_an_inspect_log_goes_out_and_comes_back(parts: Parts, tmp_path: Path) ->
         (c.attempt_id, c.text, c.stop) for c in done.completions
     ]
     for mine, theirs in zip(attempts.attempts, source.attempts, strict=True):
-        assert (mine.messages, mine.prefix, mine.label, mine.condition) == (
-            theirs.messages, theirs.prefix, theirs.label, theirs.condition,
+        assert (mine.messages, mine.prefix, mine.label, mine.where) == (
+            theirs.messages, theirs.prefix, theirs.label, theirs.where,
         )  # fmt: skip
 
 
 def test_an_arm_s_judgements_of_several_attacks_are_one_scorer() -> None:
-    one, other = make.attempts(2), make.attempts(3, attack="none", conditions=("none",))
+    one, other = make.attempts(2), make.attempts(3, attack="none", where=(None,))
     done = [make.completions(s, "a") for s in (one, other)]
     said = [make.judgements(s, "a", make.first(1)) for s in (one, other)]
     log = inspect_log(pairs_of([one, other], done, "a"), done[0], said)
