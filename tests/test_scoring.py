@@ -40,7 +40,7 @@ def naive(pair: ModelPair, item: Item, config: ScoreConfig) -> dict[str, np.ndar
         logits.append(full[len(context) - 1 : -1].clone())
     made = compare(
         logits[0], logits[1], torch.tensor(item.response),
-        space=config.count_space, ranking=config.ranking, top_k=config.top_k, shown_k=config.shown_k,
+        count_space=config.count_space, ranking=config.ranking, top_k=config.top_k, shown_k=config.shown_k,
     )  # fmt: skip
     return {n: made.scalars[n].numpy() for n in NAMES}
 

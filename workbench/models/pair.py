@@ -19,7 +19,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.core.errors import ContextOverflow, NotPresent, PairError, ParameterError
+from workbench.core.errors import NotPresent, PairError, ParameterError
+from workbench.core.passages import Ids, Passage, check_fits
 from workbench.core.store import key_of
 from workbench.models import chat, placement, sources, weights
 from workbench.models.chat import TemplateMode
@@ -241,12 +242,28 @@ class ModelPair:
             ids = chat.plain_ids(tokenizer, messages)
         else:
             ids = chat.chat_ids(tokenizer, messages, thinking=self.thinking)
-        if len(ids) >= self.context_length:
-            raise ContextOverflow(
-                f"prompt {prompt.id!r} is {len(ids):,} tokens long with its template, and the context of {self.name} "
-                f"holds {self.context_length:,}: shorten it"
-            )
+        check_fits(f"prompt {prompt.id!r}", len(ids), self.context_length, more=1)
         return ids
+
+    def passage(
+        self, prompt: Prompt, response: Ids | None = None, *, given: int | None = None, system_prompt: str | None = None
+    ) -> Passage:
+        """Return a prompt as both models see it, with a response (default: its own), all of it given unless said.
+
+        Raises what `context` raises.
+        """
+        if response is None:
+            response = self.encode(prompt.response) if prompt.response else ()
+        aligned = self.context(prompt, "aligned", system_prompt=system_prompt)
+        own = self.template_mode == "own"
+        return Passage(
+            name=prompt.id,
+            aligned=aligned,
+            base=self.context(prompt, "base", system_prompt=system_prompt) if own else None,
+            response=response,
+            given=len(response) if given is None else given,
+            label=prompt.label,
+        )
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Return a response's token ids: none is added, and control tokens typed into the text stay text."""
