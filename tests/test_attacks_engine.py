@@ -140,7 +140,7 @@ def test_what_cannot_be_continued_is_refused(pair: ModelPair) -> None:
 
 def test_vllm_is_imported_only_when_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(NotPresent, match=r"requirements-vllm\.txt"):
+    with pytest.raises(NotPresent, match=r"extra `vllm`"):
         VllmEngine("model")
 
 

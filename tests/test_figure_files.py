@@ -32,6 +32,6 @@ def test_what_cannot_be_drawn_is_said_first(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(ParameterError, match="width=0"):
         save_figure(FIGURE, tmp_path / "x.svg", width=0)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(NotPresent, match=r"pip install -r requirements-figures\.txt"):
+    with pytest.raises(NotPresent, match=r"deep-alignment-workbench\[figures\]"):
         save_figure(FIGURE, tmp_path / "x.svg")
     assert not any(tmp_path.iterdir())

@@ -98,7 +98,7 @@ def test_quantised_weights_need_bitsandbytes_and_no_gguf_file(tmp_path: Path, mo
     gpu, source = torch.device("cuda"), Source(asked="model", folder=tmp_path)
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(NotPresent, match=r"requirements-quantised\.txt"):
+    with pytest.raises(NotPresent, match=r"extra `quantised`"):
         placement.check_quantised("4bit", gpu, [source])
     with pytest.raises(ParameterError, match=r"'m\.gguf' is a GGUF file"):
         placement.check_quantised("4bit", gpu, [Source(asked="m.gguf", folder=tmp_path, gguf="m.gguf")])
