@@ -10,6 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 USER := .venv/.installed
 DEV := .venv/.installed-dev
 DOCS := .venv/.installed-docs
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: help setup demo lab voila test test-slow check format bench lessons embedded screenshots docs docs-plain clean
 
@@ -28,10 +29,10 @@ voila: $(DEV)  ## notebooks 01 and 04 as pages with live widgets, on this machin
 	@$(BIN)/python -m widgets.dashboard
 
 test: $(DEV)  ## everything that runs in minutes on two cores
-	@$(BIN)/python -m pytest -m "not slow and not gpu"
+	@$(PYTEST) -m "not slow and not gpu"
 
 test-slow: $(DEV)  ## every test; what this machine cannot run is skipped with a sentence
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 check: $(DEV)  ## lint, types, import contracts, stripped notebooks
 	@echo "ruff";         $(BIN)/ruff check --quiet

@@ -131,6 +131,7 @@ def test_what_a_listener_raises_is_shown_and_logged_and_the_others_still_hear(ca
     assert heard == [1]
     assert "a listener of Counter raised" in caplog.text
     assert "Traceback" in caplog.text
+    assert "no such <token> ⟨U+D83D⟩" in caplog.text
     click(counter)
     assert counter.face.error == ""
 
