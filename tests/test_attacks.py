@@ -64,9 +64,6 @@ def by_condition(made: AttackSet) -> dict[str, list[str]]:
     return out
 
 
-# ------------------------------------------------------------------------------------------------------- prefixes
-
-
 def test_prefill_gives_the_first_tokens_exactly_and_base_continues_short_targets() -> None:
     pair, prompts = tiny_pair(), mixed_set()
     long, short = (pair.encode(p.response or "") for p in prompts.prompts[:2])
@@ -155,9 +152,6 @@ def test_insertion_is_refusal_span_refusal_exactly() -> None:
         attack(pair, prompts, replace(config, positions=(40,)))
 
 
-# ------------------------------------------------------------------------------------------- requests and sampling
-
-
 def test_no_attack_asks_everything_as_it_stands() -> None:
     pair, prompts = tiny_pair(), mixed_set()
     made = attack(pair, prompts, NoAttack(max_tokens=7, system_prompt=None))
@@ -234,8 +228,6 @@ def test_templates_come_from_a_file_and_broken_ones_are_named(tmp_path: Path) ->
     with pytest.raises(ParameterError, match=r"no \.json or \.jsonl"):
         read_templates(Path(__file__))
 
-
-# -------------------------------------------------------------------------------------------- what holds for all
 
 CONFIGS: tuple[AttackConfig, ...] = (
     NoAttack(max_tokens=8),

@@ -77,9 +77,6 @@ def manifest() -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path("out/manifest.jsonl").read_text().splitlines()]
 
 
-# --------------------------------------------------------------------------------------------------------- the plan
-
-
 def test_a_stage_has_a_cell_for_each_combination() -> None:
     plan = grid(
         "stages: {add: {notebook: add.ipynb, parameters: {word: b}, grid: {number: [1, 2], numbers: [[1], []]}}}"
@@ -233,9 +230,6 @@ def test_two_stages_that_agree_on_nothing_leave_no_cells() -> None:
         )
 
 
-# ------------------------------------------------------------------------------------------------------- the machine
-
-
 def test_visible_gpus_are_those_that_the_variable_names(monkeypatch: pytest.MonkeyPatch) -> None:
     for text, names in (("0,3", ("0", "3")), ("", ()), ("-1", ()), (" 2 ,GPU-8f", ("2", "GPU-8f")), ("1,-1,0", ("1",))):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", text)
@@ -267,9 +261,6 @@ def test_gpus_are_given_out_whole_in_shares_and_several_at_once() -> None:
     assert pool._gpus_for(2.0) == ("0", "5")
     assert pool._gpus_for(3.0) is None
     assert not pool.fits(job(3.0))
-
-
-# --------------------------------------------------------------------------------------------------- the manifest
 
 
 def test_a_torn_line_is_left_alone_and_the_next_stands_on_its_own() -> None:
@@ -304,8 +295,6 @@ def test_a_lease_is_held_by_one_and_free_when_its_holder_is_killed() -> None:
         assert again is not None
         again.give_back()
 
-
-# ------------------------------------------------------------------------------------------------------- a batch
 
 FAILS = """\
 import os
@@ -450,8 +439,6 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
         assert says in capsys.readouterr().err
 
 
-# --------------------------------------------------------------------------------- killed, stopped, two at once
-
 SLOW = "import time; time.sleep(1.5)"
 SIX = "stages: {add: {notebook: add.ipynb, grid: {number: [1, 2, 3, 4, 5, 6]}}}"
 
@@ -577,8 +564,6 @@ def test_each_cell_sees_its_own_gpu_and_shares_pack(here: Path, monkeypatch: pyt
     inside = dict(re.findall(r"^(a\d) (\S*) \d+$", Path("ran.txt").read_text(), re.MULTILINE))
     assert inside["a5"] == "0,3", "the kernel sees what the manifest says"
 
-
-# ---------------------------------------------------------------------------------------------------- warm workers
 
 LOAD = """\
 import os, torch, workbench as wb

@@ -224,9 +224,6 @@ def test_answered_questions_are_kept_and_not_asked_again(
         measure_capability(Plain(pair, "base"), config, store=store)  # another model, other answers
 
 
-# ------------------------------------------------------------------------------------------------- penalised arms
-
-
 def test_no_penalty_is_the_aligned_model(pair: ModelPair) -> None:
     config = CapabilityConfig(tasks=("brindle",), limit=8, chat_template=True)
     none = measure_capability(PenalisedModel(pair, PenaltyConfig(method="none")), config)
@@ -306,9 +303,6 @@ def test_any_transformation_fits_the_seam(pair: ModelPair) -> None:
 
 def _never(*_: Any, **__: Any) -> Iterator[Any]:
     raise AssertionError("nothing is generated here")
-
-
-# ---------------------------------------------------------------------------------------------- what cannot be asked
 
 
 def test_a_file_of_another_shape_names_its_rows(tmp_path: Path) -> None:

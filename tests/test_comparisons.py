@@ -95,9 +95,6 @@ def test_holm_is_the_reference_and_its_levels_agree() -> None:
     assert comparisons.holm(np.zeros(0)).size == 0
 
 
-# ------------------------------------------------------------------------------------------------- in simulation
-
-
 def simulated(share_a: float, share_b: float, n: int, tables: int, together: float, seed: int) -> np.ndarray:
     """Draw tables (both, only a, only b, neither) of two arms; with chance `together` a prompt has one fate in both."""
     rng = np.random.default_rng(seed)

@@ -82,9 +82,6 @@ def assert_is_textbook(made: Continuations, row: int, lines: list[dict[str, Any]
     assert (np.isnan(found) | inside | (beyond & (found == 0))).all()
 
 
-# ------------------------------------------------------------------------------------------------------ the laws
-
-
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_cached_and_batched_equals_the_textbook_loop_with_its_ledger(arch: str) -> None:
     pair = tiny_pair(arch, head_rows=(352, 384))  # type: ignore[arg-type]
@@ -201,9 +198,6 @@ def test_the_shown_tokens_are_the_likeliest_with_and_without_the_penalty() -> No
     assert ids_of(bare) == ids_of(made)
 
 
-# ------------------------------------------------------------------------------------- where positions are counted
-
-
 def test_given_tokens_count_as_positions_or_not() -> None:
     pair = tiny_pair("llama")
     starts = [Start(name="", aligned=CONTEXTS[0], prefix=(50, 51, 52))]
@@ -227,9 +221,6 @@ def test_each_model_gets_its_own_prompt_format() -> None:
     made = decode(pair, [start], config, what=None)
     assert_is_textbook(made, 0, textbook(pair, start, STRONG, 6))
     assert made.excess_mass[0, 0] > 0.01, "one model, two prompts"
-
-
-# ------------------------------------------------------------------------------------------------------- prompts
 
 
 def test_prompts_take_prefixes_or_a_prefill_and_are_described() -> None:
@@ -295,9 +286,6 @@ def test_the_record_saves_and_says_how_it_came_about(tmp_path: Path) -> None:
     assert made.run.resolved["penalty"]["strength"] == 1.0
     assert made.run.fingerprint == pair.fingerprint
     assert (made.original, made.expert, made.notes) == (None, None, ())
-
-
-# -------------------------------------------------------------------------------------------- streams, resumes
 
 
 def test_streaming_reports_every_entry_as_it_comes() -> None:
@@ -381,9 +369,6 @@ def test_out_of_memory_halves_and_gives_the_same(monkeypatch: pytest.MonkeyPatch
     assert max(sizes) == 2
 
 
-# ------------------------------------------------------------------------------------------------------ bad input
-
-
 def test_bad_input_is_refused_before_work() -> None:
     pair = tiny_pair("llama")
     with pytest.raises(ParameterError, match=r"w = 1 \+ alpha_t < 0.*attack"):
@@ -442,9 +427,6 @@ def test_an_attack_is_shown_at_one_position_only() -> None:
         next_token(pair, Start(name="", aligned=()), STRONG)
 
 
-# ------------------------------------------------------------------------------------------------- SafeDecoding
-
-
 def test_safe_decoding_says_who_plays_what_and_goes_on_with_the_original(tmp_path: Path) -> None:
     pair = tiny_pair("llama", shift=0.3)
     config = DecodeConfig(penalty=PenaltyConfig(method="safe_decoding"), generation=GenerateConfig(max_tokens=6))
@@ -464,9 +446,6 @@ def test_safe_decoding_says_who_plays_what_and_goes_on_with_the_original(tmp_pat
     first = ids_of(made)[0][:2]
     rest = generate(pair, "aligned", [CONTEXTS[0] + first], GenerateConfig(max_tokens=4), what=None)[0]
     assert ids_of(made)[0][2:] == rest.ids
-
-
-# --------------------------------------------------------------------------------------------- like one model
 
 
 def test_a_penalised_model_takes_texts_and_generates_like_a_model() -> None:

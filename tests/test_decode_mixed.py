@@ -81,9 +81,6 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-# --------------------------------------------------------------------------------------------------- the same
-
-
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_one_mixed_pass_equals_two_full_models(arch: Arch, passes: list[str]) -> None:
     pair = adapter_pair(arch, head_rows=352)
@@ -191,9 +188,6 @@ def test_thin_products_equal_the_layer(rows: int, bias: bool) -> None:
             made = thin(x, layer)
             assert made.is_contiguous()
             torch.testing.assert_close(made, layer(x))
-
-
-# ------------------------------------------------------------------------------------------- nothing left behind
 
 
 def state(pair: ModelPair) -> tuple[Any, ...]:

@@ -258,9 +258,6 @@ def test_plausibility_is_off_at_0_and_always_keeps_the_best() -> None:
     assert torch.equal(kept, aligned == aligned.amax(-1, keepdim=True))
 
 
-# ------------------------------------------------------------------------------------------------ SafeDecoding
-
-
 def naive_safe_decoding(original: list[float], expert: list[float], c: float) -> list[float]:
     order_o = sorted(range(len(original)), key=lambda v: (-original[v], v))
     order_e = sorted(range(len(expert)), key=lambda v: (-expert[v], v))
@@ -296,9 +293,6 @@ def test_safe_decoding_has_the_papers_values_and_falls_back_on_the_expert() -> N
     made = safe_decoding(original[None], expert[None], torch.tensor([[3.0]]))[0].exp()
     assert torch.allclose(made.sum(), torch.tensor(1.0))
     assert not made.isnan().any()
-
-
-# ------------------------------------------------------------------------------------------------------ config
 
 
 def test_a_config_shows_what_is_used_and_survives_a_copy() -> None:

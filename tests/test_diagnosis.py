@@ -38,9 +38,6 @@ def answers(t: TraceSet, label: str) -> list[int]:
     return [i for i, r in enumerate(t.responses) if r.label == label and r.segment == "answer"]
 
 
-# -------------------------------------------------------------------------------------------------- verdict
-
-
 @pytest.mark.parametrize("prefixes", [None, (0, 5, 20), (5,)])
 @pytest.mark.parametrize(
     ("kind", "verdict"),
@@ -167,9 +164,6 @@ def test_a_late_change_no_larger_than_on_harmless_prompts_may_be_style() -> None
     assert d.verdict == "deep"
     assert "may be one of style, and not of safety" in said(d)
     assert "may be one of style" not in said(diagnose(make_traces("deep", harmful=8, harmless=8, tokens=32), QUICK))
-
-
-# --------------------------------------------------------------------------------------- numbers by slow loops
 
 
 @pytest.mark.parametrize("prefixes", [None, (0, 5)])
@@ -326,9 +320,6 @@ def test_divergent_ranks_by_mean_kl() -> None:
         assert t.responses[x.response].segment == "answer"
 
 
-# ---------------------------------------------------------------------------------------------- frequencies
-
-
 def test_frequencies_equal_plain_loops() -> None:
     t = make_traces("shallow", harmful=12, harmless=12, thinking=True, prefixes=(0, 5))
     d = diagnose(t, QUICK)
@@ -394,9 +385,6 @@ def test_one_label_alone(label: str) -> None:
         assert (f.rate_harmful.value is None) == (label != "harmful")
         assert (f.rate_harmless.value is None) == (label != "harmless")
     assert {c.condition for c in d.contrasts} == {label}
-
-
-# ------------------------------------------------------------------------------------------------ everything
 
 
 def test_thinking_is_diagnosed_apart() -> None:

@@ -42,9 +42,6 @@ def two_arms(n: int = 64, high: int = 58, low: int = 32, **attack: object) -> Sc
     )
 
 
-# ------------------------------------------------------------------------------------------------------ the rates
-
-
 def test_attack_success_is_a_share_of_prompts_with_wilsons_interval() -> None:
     card = two_arms()
     found = score(card, "asr", arm="aligned").estimate
@@ -171,9 +168,6 @@ def test_judges_are_never_mixed() -> None:
     assert score(card, "asr", judge="refusal").estimate.value == 0.9
 
 
-# --------------------------------------------------------------------------------------------- what is unscored
-
-
 def test_what_is_unscored_is_counted_with_its_reason_and_is_no_zero() -> None:
     source = make.attempts(10)
 
@@ -217,9 +211,6 @@ def test_what_a_judge_was_not_given_is_unscored_where_it_judged_others() -> None
     part = dataclasses.replace(whole, judgements=whole.judgements[:3])
     found = score(evaluate([source], [make.completions(source, "aligned")], [part]), "asr")
     assert (found.estimate.n, found.unscored) == (3, {"not judged": 1})
-
-
-# ---------------------------------------------------------------------------------------------- two arms compared
 
 
 def test_two_arms_that_differ_are_told_apart() -> None:
@@ -314,9 +305,6 @@ def test_equal_arms_through_the_whole_verb_are_rarely_told_apart() -> None:
     assert found >= 27
 
 
-# --------------------------------------------------------------------------------------- safety beside capability
-
-
 def with_capability(losses: dict[str, int]) -> Scorecard:
     source = make.attempts(50)
     hits = {"aligned": 45, "penalty": 20, "tuned": 2}
@@ -371,9 +359,6 @@ def test_arms_that_were_asked_differently_are_not_compared() -> None:
         evaluate([source], done, judged, capability=sets)
 
 
-# ------------------------------------------------------------------------------------- what does not belong together
-
-
 def test_zero_prompts_are_an_error() -> None:
     source = make.attempts(3)
     none = dataclasses.replace(source, attempts=())
@@ -424,9 +409,6 @@ def test_the_same_sets_given_twice_change_nothing() -> None:
     done, judged = make.completions(source, "a"), make.judgements(source, "a", make.first(2))
     once, twice = evaluate([source], [done], [judged]), evaluate([source, source], [done, done], [judged, judged])
     assert once.scores == twice.scores
-
-
-# ------------------------------------------------------------------------------------------------- as a record
 
 
 def test_a_scorecard_comes_back_and_has_tidy_rows(tmp_path: Path) -> None:

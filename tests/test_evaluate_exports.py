@@ -73,9 +73,6 @@ def test_exports_are_written_one_table_a_judge(card: Scorecard, tmp_path: Path) 
     assert {p.name for p in paths} == {"results.csv", "asr-exact.tex", "method.tex"}
 
 
-# ------------------------------------------------------------------------------------------------ formats of others
-
-
 def test_harmbench_completions_go_out_and_come_back(parts: Parts, tmp_path: Path) -> None:
     source, done, said = parts
     (harmbench, _) = write_completions(tmp_path, [source], [done], [said])

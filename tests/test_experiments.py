@@ -83,9 +83,6 @@ def swept(pair: ModelPair) -> PenaltySweep:
     return sweep(pair, tiny_prompts(), small())
 
 
-# ---------------------------------------------------------------------------------------------------------- the sweep
-
-
 def test_every_penalty_meets_every_prompt_at_every_prefix_length(swept: PenaltySweep) -> None:
     assert swept.names == ("aligned", "one_sided 1", "one_sided 8", "two_sided 1", "two_sided 8")
     assert [(t.label, t.prefix_tokens, len(t.prompt_ids)) for t in swept.trials] == [
@@ -183,9 +180,6 @@ def test_it_never_holds_prompts_by_positions_by_vocabulary(pair: ModelPair, monk
         experiments.measure_moves(pair, items, GRID, what=None)
     whole = 8 * 40 * pair.vocab * 4
     assert 0 < live.peak < whole / 2
-
-
-# ----------------------------------------------------------------------------------------------------------- resuming
 
 
 def same_numbers(a: PenaltySweep, b: PenaltySweep) -> bool:
@@ -288,9 +282,6 @@ def test_the_grid_is_every_combination_without_aligned() -> None:
     assert kept[0].retention == (0.5, 1.0)
 
 
-# --------------------------------------------------------------------------------------------- the frontier, the rule
-
-
 def made_sweep(points: dict[str, tuple[float, float, float, float]]) -> PenaltySweep:
     """Make a sweep of (asr, kl, over_refusal, harmless_right); n = 100."""
     metrics = ("asr", "kl_penalised_aligned_nats", "over_refusal", "harmless_right")
@@ -367,9 +358,6 @@ def test_a_rule_out_of_range_or_of_a_length_not_swept_is_refused(swept: PenaltyS
         Rule(asr_at_most=1.5)
     with pytest.raises(ParameterError, match="after 7 tokens, and the sweep has 0, 3"):
         experiments.recommend(swept, Rule(prefix_tokens=7))
-
-
-# ------------------------------------------------------------------------------------------------ penalty.json, check
 
 
 @pytest.fixture(scope="module")
@@ -467,9 +455,6 @@ def test_halves_share_no_pair_and_splits_share_no_topic() -> None:
     assert len(rest) == 30
     with pytest.raises(PromptError, match="no harmful prompt to tune on"):
         experiments.tuning_and_held_out(PromptConfig(source="everyday", label="harmless"))
-
-
-# ---------------------------------------------------------------------------------------------------- records, views
 
 
 def test_records_come_back_equal(pair: ModelPair, swept: PenaltySweep, choice: PenaltyChoice, tmp_path: Path) -> None:

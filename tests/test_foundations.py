@@ -63,9 +63,6 @@ class Config:
     nested: Any = None
 
 
-# ------------------------------------------------------------------------------------------------------ records
-
-
 def test_a_record_comes_back_equal(tmp_path: Path) -> None:
     assert load(save(curve(), tmp_path / "curve"), Curve) == curve()
 
@@ -154,9 +151,6 @@ def test_a_record_of_another_schema_or_kind_names_both(tmp_path: Path) -> None:
         load(folder, Curve)
     with pytest.raises(NotPresent, match=r"no record\.json"):
         load(tmp_path / "nowhere", Curve)
-
-
-# -------------------------------------------------------------------------------------------------------- files
 
 
 def test_a_folder_or_file_appears_only_when_complete(tmp_path: Path) -> None:
@@ -266,9 +260,6 @@ def test_the_cache_folder_is_the_chosen_one(own_cache: Path, monkeypatch: pytest
     assert cache_folder() == Path("/somewhere/deep-alignment-workbench")
 
 
-# -------------------------------------------------------------------------------------------------------- store
-
-
 def entry(seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     return {"ids": rng.integers(0, 9, 5).astype(np.int32), "kl": rng.random((5, 3), dtype=np.float32)}
@@ -331,9 +322,6 @@ def test_keys_are_equal_exactly_when_the_parts_are(one: list[Any], two: list[Any
     assert (key_of(*one) == key_of(*two)) == (one == two)
 
 
-# --------------------------------------------------------------------------------------------------- provenance
-
-
 def test_a_run_record_states_what_was_asked_and_what_came_of_it() -> None:
     record = Stopwatch("trace", Config()).record(resolved={"names": ["b"]}, seed=7, device="cpu", fingerprint="f")
     assert record.asked["prefix_tokens"] == (0, 5)
@@ -357,9 +345,6 @@ def test_the_commit_is_the_checkouts_own_or_none(monkeypatch: pytest.MonkeyPatch
     source_commit.cache_clear()
     assert source_commit() == (None, None)
     source_commit.cache_clear()
-
-
-# ------------------------------------------------------------------------------------------------------- errors
 
 
 def test_errors_are_one_tree_each_with_a_parent_from_the_standard_library() -> None:

@@ -55,9 +55,6 @@ def slow_loss(pair: ModelPair, slot: Slot, suffix: Suffix) -> tuple[float, bool]
     return float(cross_entropy(logits, target)), bool((logits.argmax(-1) == target).all())
 
 
-# -------------------------------------------------------------------------------------------- loss and gradient
-
-
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("cached", [True, False])
 def test_losses_are_those_of_whole_sequences_one_by_one(arch: Any, cached: bool) -> None:
@@ -191,9 +188,6 @@ def test_a_model_that_returns_nan_is_named() -> None:
         Objective(pair, "aligned", slots.slots).losses([slots.first], 1)
 
 
-# --------------------------------------------------------------------------------------------------- candidates
-
-
 @pytest.mark.parametrize("mode", ["shared", "plain", "own"])
 @pytest.mark.parametrize("tokenizer", [tiny_tokenizer, sentencepiece_like_tokenizer])
 def test_what_is_optimised_is_what_is_sent(mode: Any, tokenizer: Any) -> None:
@@ -269,9 +263,6 @@ def test_prompts_that_cannot_take_a_suffix_are_named(monkeypatch: pytest.MonkeyP
         attack(pair, prompt_set("the cat"), GCG(**SHORT))
     with pytest.raises(ContextOverflow, match="a suffix of 250"):
         opened(pair, "the cat", tokens=250)
-
-
-# ------------------------------------------------------------------------------------------------------- search
 
 
 def a_search(slots: Slots, **changes: Any) -> Search:
@@ -391,9 +382,9 @@ import os, signal, sys
 from tests.fakes import prompt_set
 from tests.test_gcg import SHORT
 from tests.tiny_pair import tiny_pair
-from workbench.attacks import GCG, attack
-from workbench.attacks.search import Search
-from workbench.store import Store
+from workbench.evaluation.attacks import GCG, attack
+from workbench.evaluation.attacks.search import Search
+from workbench.core.store import Store
 
 step = Search._step
 def counted(self, key, found):
@@ -422,9 +413,6 @@ def test_kill_9_then_resume_gives_the_same(tmp_path: Path, root: Path) -> None:
     )
     assert resumed.attempts == whole.attempts
     assert searches(resumed) == searches(whole)
-
-
-# ----------------------------------------------------------------------------------------------- does it attack
 
 
 @pytest.mark.slow

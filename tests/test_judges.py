@@ -56,9 +56,6 @@ def seven() -> tuple[list[Attempt], list[str]]:
     return [attempt(r) for r in REQUESTS], ["a", "bb", "ccc?", "a", "eeeee", "ff", "g?"]
 
 
-# ------------------------------------------------------------------------------------------------------------ the verb
-
-
 def test_every_completion_is_judged_in_order_and_saved_and_loaded_equal(tmp_path: Path) -> None:
     attempts, texts = seven()
     one = Counting()
@@ -173,8 +170,8 @@ import os, sys, time
 sys.path.insert(0, {root!r})
 from tests.test_judges import Counting, seven
 from tests.judge_makers import completion_set
-from workbench.judges import judge
-from workbench.store import Store
+from workbench.judging.judging import judge
+from workbench.core.store import Store
 
 class Slow(Counting):
     def judge(self, batch):
@@ -204,9 +201,6 @@ def test_killed_in_the_middle_and_run_again_gives_equal_results(tmp_path: Path, 
     assert resumed.judgements == judge(completions, attempts, Counting()).judgements
 
 
-# ----------------------------------------------------------------------------------------------------- names, configs
-
-
 def test_judges_by_name() -> None:
     assert judge_of("refusal").name == "refusal"
     assert isinstance(judge_of("exact"), Judge)
@@ -231,9 +225,6 @@ def test_opening_the_room_loads_no_torch() -> None:
     script = "import sys, workbench.judging; print([m for m in ('torch', 'transformers') if m in sys.modules])"
     done = subprocess.run((sys.executable, "-c", script), capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
-
-
-# ------------------------------------------------------------------------------------------------------ the exact judge
 
 
 def rows(root: Path, label: str) -> list[Row]:
@@ -276,9 +267,6 @@ def test_the_exact_judge_and_the_refusal_rules_agree_on_the_worlds_refusals(root
     completions = completion_set(list(zip(attempts, texts, strict=True)))
     exact, refusal = (judge(completions, attempts, name) for name in ("exact", "refusal"))
     assert [j.verdict for j in exact.judgements] == [j.verdict for j in refusal.judgements]
-
-
-# ---------------------------------------------------------------------------------------------------------- gibberish
 
 
 @pytest.mark.parametrize(
@@ -391,9 +379,6 @@ def test_shuffled_words_are_gibberish_to_the_embedded_base_and_its_answers_are_n
         found = find_gibberish(completions, attempts, pair=pair).found
         told = [f.gibberish for f in found if f.perplexity is not None]
         assert np.mean(told) == pytest.approx(want, abs=0.05), [f.why for f in found]
-
-
-# ------------------------------------------------------------------------------------------------------------- panels
 
 
 def test_a_panel_puts_disagreements_first_and_counts_what_is_unscored() -> None:

@@ -54,9 +54,6 @@ def labelled(path: Path, mistakes: int = 0) -> Path:
     return write(path, rows)
 
 
-# -------------------------------------------------------------------------------------------------------- statistics
-
-
 @pytest.mark.parametrize("kinds", [2, 3, 5])
 def test_kappa_is_statsmodels(kinds: int) -> None:
     rng = np.random.default_rng(kinds)
@@ -119,9 +116,6 @@ def test_fleiss_is_statsmodels_and_none_where_it_has_none() -> None:
     assert fleiss([[0, 1], [0]], 2) is None
     assert fleiss([[1, 1], [1, 1]], 2) is None
     assert fleiss([], 2) is None
-
-
-# ------------------------------------------------------------------------------------------------------- calibration
 
 
 def test_a_perfect_judge_has_no_mistakes_and_partial_refusals_are_told_apart(tmp_path: Path) -> None:
@@ -225,9 +219,6 @@ def test_labels_are_read_with_and_without_their_numbers(tmp_path: Path) -> None:
     made = calibrate(write(tmp_path / "labels.csv", rows), "refusal")
     assert made.kappa.n == 6
     assert set(LABELS.values()) == {"compliance", "refusal", "partial", "harmful", "harmless"}
-
-
-# --------------------------------------------------------------------------------------------------- the command line
 
 
 def test_the_command_prints_one_json_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -78,9 +78,6 @@ def classifier(
     return one
 
 
-# -------------------------------------------------------------------------------------------------------- classifiers
-
-
 @pytest.mark.parametrize("bert", [True, False], ids=["bert", "llama"])
 def test_a_classifier_gives_the_probability_of_its_harmful_labels(tmp_path: Path, bert: bool) -> None:
     one = classifier(tmp_path / "m", {0: "safe", 1: "unsafe", 2: "TOXIC"}, bert=bert)
@@ -171,9 +168,6 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     (tmp_path / "m" / "model.safetensors").unlink()
     with pytest.raises(PairError, match="pickle"):
         judge_of(f"classifier:{tmp_path / 'm'}")
-
-
-# -------------------------------------------------------------------------------------------------------------- guards
 
 
 def guard(folder: Path, *, template: str | None = GUARD_TEMPLATE, sharp: float = 1.0, **config: Any) -> GuardJudge:
@@ -302,9 +296,6 @@ def test_control_tokens_do_not_reach_a_classifier(tmp_path: Path) -> None:
         (sample,) = samples([text])
         encoded, _ = one._encoded((attempt(text), sample[1]))
         assert not control & set(encoded["input_ids"])
-
-
-# ------------------------------------------------------------------------------------------------------------ judgezoo
 
 
 class FakeZoo:

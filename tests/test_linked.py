@@ -62,9 +62,6 @@ def marks(views: LinkedViews) -> list[tuple[str, float, float]]:
     return [(s.type, s.x0, s.x1) for s in views._figure.layout.shapes]
 
 
-# ------------------------------------------------------------------------------------------------------ linking
-
-
 def test_it_opens_the_most_divergent_response(views: LinkedViews, diagnoses: tuple[Diagnosis, Diagnosis]) -> None:
     top = diagnoses[1].most_divergent()
     assert views.selection == LinkedSelection(
@@ -217,9 +214,6 @@ def test_a_lens_that_is_there_can_be_linked(diagnoses: tuple[Diagnosis, Diagnosi
     lens.show(position=2)
     views = LinkedViews(CONTINUED, diagnoses[1], lens=lens)
     assert (views.selection.response, views.selection.position) == (4, 2)
-
-
-# ------------------------------------------------------------------------------------------------ what is shown
 
 
 def test_what_is_sent_to_the_page_is_plain_json(page: LinkedViews) -> None:

@@ -46,9 +46,6 @@ def assert_same(one: Continuations, other: Continuations) -> None:
             assert same, f.name
 
 
-# ------------------------------------------------------------------------------------------------ written, as decoded
-
-
 @pytest.fixture(scope="module")
 def adapted(tmp_path_factory: pytest.TempPathFactory) -> ModelPair:
     """Make a pair that is one model with an adapter."""
@@ -149,9 +146,6 @@ def test_nan_half_way_is_named_and_what_was_there_is_kept() -> None:
     with pytest.raises(NonFiniteLogits, match="aligned"):
         write(pair, Start(name="n", aligned=(59,)), config(), on_token=kept.append)
     assert kept[-1].record().token_ids.tolist() == [[60, 61, 62, 63]]
-
-
-# --------------------------------------------------------------------------------------------------- the tree
 
 
 def branch(parent: int | None, position: int | None = None, **more: Any) -> Branch:
@@ -268,8 +262,6 @@ def test_candidates_come_by_their_likelihood_and_the_exact_judge_answers_one_tex
     assert answer.unscored == "not a prompt of the embedded world"
     assert experiments.TextJudge.of(None, prompts).name == "refusal"
 
-
-# ------------------------------------------------------------------------------------------- what truncation leaves
 
 GRID = dict(temperatures=(0.0, 0.4, 1.0, 2.5), top_ps=(0.2, 0.7, 0.95, 1.0), top_ks=(1, 3, 10, 0))
 

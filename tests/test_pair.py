@@ -61,9 +61,6 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return save_model(tmp_path / "base", base, tokenizer), save_model(tmp_path / "aligned", aligned, tokenizer)
 
 
-# ----------------------------------------------------------------------------------------------------- logits
-
-
 @pytest.mark.parametrize("head_rows", [None, 384, (352, 384)])
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_body_and_head_give_the_models_own_logits(arch: Arch, head_rows: int | tuple[int, int] | None) -> None:
@@ -142,9 +139,6 @@ def test_gradients_flow_where_the_caller_wants_them() -> None:
     pair.logits("base", pair.hidden("base", IDS)).logsumexp(-1).sum().backward()
     assert weight.grad is not None
     assert weight.grad.abs().sum() > 0
-
-
-# --------------------------------------------------------------------------------------------------- adapters
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -277,9 +271,6 @@ def test_one_model_with_itself_says_so(folders: tuple[Path, Path]) -> None:
     assert torch.equal(scores(pair, "base"), scores(pair, "aligned"))
     adapted = pair.with_aligned(str(tiny_adapter(folders[0].parent / "a", tiny_model("llama", 320))))
     assert not any("same model" in note for note in adapted.notes)
-
-
-# ---------------------------------------------------------------------------------------------------- loading
 
 
 def test_two_folders(folders: tuple[Path, Path]) -> None:
@@ -464,9 +455,6 @@ def test_what_does_not_fit_is_offloaded(folders: tuple[Path, Path], monkeypatch:
     assert pair.fingerprint == whole.fingerprint
 
 
-# ------------------------------------------------------------------------------------------------- fingerprint
-
-
 def test_fingerprint_follows_the_content(folders: tuple[Path, Path], tmp_path: Path) -> None:
     config = PairConfig(base=str(folders[0]), aligned=str(folders[1]))
     first = load_pair(config)
@@ -499,9 +487,6 @@ def test_a_large_files_hash_is_remembered(tmp_path: Path, own_cache: Path, monke
     assert remembered.read_text() == first
     file.write_bytes(b"y" * 101)
     assert workbench.models.sources.content_hash(file) != first
-
-
-# -------------------------------------------------------------------------------------------------- tokenizers
 
 
 def test_unequal_tokenizers_are_refused_with_both_values() -> None:
@@ -544,9 +529,6 @@ def test_a_response_round_trips(make: type, text: str) -> None:
     ids = pair.encode(text)
     assert pair.decode(ids) == text
     assert not set(ids) & {0, 1, 2, 3, 4}
-
-
-# ---------------------------------------------------------------------------------------------------- contexts
 
 
 def test_three_template_modes() -> None:
@@ -636,9 +618,6 @@ def test_end_tokens() -> None:
     aligned.generation_config.eos_token_id = [1, 9]
     base.generation_config.eos_token_id = 8
     assert ModelPair.from_models(base, aligned, tiny_tokenizer()).eos_ids == {1, 4, 8, 9}
-
-
-# ----------------------------------------------------------------------------------------------------- presets
 
 
 def test_presets_are_listed_without_loading_anything() -> None:

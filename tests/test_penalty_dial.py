@@ -107,9 +107,6 @@ def at_token(dial: PenaltyDial, number: int) -> tuple[threading.Event, threading
     return there, go_on
 
 
-# ------------------------------------------------------------------------------------------------ turned
-
-
 def test_it_begins_with_its_penalty_beside_base_and_aligned(
     dial: PenaltyDial, pair: ModelPair, prompts: PromptSet, tmp_path: Path
 ) -> None:
@@ -206,9 +203,6 @@ def test_undertrained_is_offered_where_retention_was_measured(pair: ModelPair, p
     assert dial.selection.penalty == PenaltyConfig(shape="undertrained", retention=(0.2, 0.9), strength=2.0)
 
 
-# ------------------------------------------------------------------------------------------------ the latest wins
-
-
 def test_two_fast_moves_show_nothing_of_the_first_once_the_second_has_come(dial: PenaltyDial) -> None:
     there, go_on = at_token(dial, 3)
     painted: list[tuple[int, float, int]] = []
@@ -270,9 +264,6 @@ def test_a_turn_that_waits_for_the_model_can_be_stopped(dial: PenaltyDial) -> No
     assert dial.wait(SECONDS)
     assert (dial.selection.state, dial.selection.tokens) == ("stopped", 0)
     assert dial.static().text
-
-
-# ------------------------------------------------------------------------------------------------ branches
 
 
 def test_another_token_is_taken_and_judged_and_each_branch_can_be_opened(dial: PenaltyDial) -> None:
@@ -365,9 +356,6 @@ def test_a_judge_that_raises_leaves_the_text_unscored(
     assert dial.tree.branches[0].unscored == "the judge failed: RuntimeError: no judge today"
     assert "no judge today" in caplog.text
     assert dial.selection.state == "finished"
-
-
-# ------------------------------------------------------------------------------------------------ what the page gets
 
 
 def test_the_columns_hold_the_ledger_with_given_tokens_first(dial: PenaltyDial) -> None:

@@ -48,9 +48,6 @@ def texts(prompts: PromptSet) -> list[str]:
     return [p.prompt for p in prompts]
 
 
-# ---------------------------------------------------------------------------------------------------- sources
-
-
 def test_jsonl_with_every_field(write: Write) -> None:
     row = {"id": 7, "prompt": "a", "label": "unsafe", "category": "x", "split": "train", "response": "r", "pair_id": 3}
     (found,) = load(write("p.jsonl", json.dumps(row) + "\n"))
@@ -161,9 +158,6 @@ def test_the_embedded_set_is_held_out_unless_asked(write: Write, monkeypatch: py
         load("embedded")
 
 
-# -------------------------------------------------------------------------------------------- sources that fail
-
-
 def test_unknown_names(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("prompts.csv", "prompt\na\n")
     monkeypatch.chdir(tmp_path)
@@ -213,9 +207,6 @@ def test_unknown_names(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_what_cannot_be_read_is_refused_by_line(write: Write, name: str, content: str | bytes, message: str) -> None:
     with pytest.raises(PromptError, match=f"(?s){message}"):
         load(write(name, content))
-
-
-# ---------------------------------------------------------------------------------------------------- the hub
 
 
 class FakeTable(list):
@@ -270,9 +261,6 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.Monkey
         load("owner/name")
     assert "\n" not in str(caught.value)
     assert "much" not in str(caught.value)
-
-
-# -------------------------------------------------------------------------------------------- columns and labels
 
 
 def test_columns_are_guessed_in_a_fixed_order_and_stated(write: Write) -> None:
@@ -393,9 +381,6 @@ def test_conversations(write: Write) -> None:
             load(write("r.jsonl", json.dumps({"messages": broken})))
 
 
-# ----------------------------------------------------------------------------------------- dropped rows and ids
-
-
 def test_dropped_rows_are_reported_by_line(write: Write) -> None:
     rows = [
         "prompt,label",
@@ -447,9 +432,6 @@ def test_ids_are_the_files_own_only_where_they_are_unique(write: Write) -> None:
     assert "ids are lines, not column 'id': 'x' stands there 2 times" in found.report()
     assert "some are missing" in load(write("c.csv", "id,prompt\nx,a\n,b\n")).report()
     assert [p.id for p in load(write("d.json", '["a", "b"]'))] == ["row-1", "row-2"]
-
-
-# -------------------------------------------------------------------------------------------- split, where, limit
 
 
 def test_split_and_where(write: Write) -> None:
@@ -540,9 +522,6 @@ def test_a_subset_is_as_balanced_as_the_labels_allow(pairs: int, alone: int, lim
         assert counts["harmful"] - counts["lookalike"] <= 1
     if counts["harmful"] < pairs:
         assert counts["lookalike"] - counts["harmful"] <= 2
-
-
-# ------------------------------------------------------------------------------------------------------ the room
 
 
 def test_loading_prompts_needs_no_heavy_library() -> None:

@@ -37,9 +37,6 @@ def rating(folder: Path, rater: str = "ann", **options: Any) -> Rating:
     return Rating(arms(), REQUESTS, folder=folder, rater=rater, **options)
 
 
-# ------------------------------------------------------------------------------------------------------- the sheet
-
-
 def test_arms_are_shuffled_together_and_equal_texts_are_rated_once(tmp_path: Path) -> None:
     sheet = RatingSheet(arms(), REQUESTS, folder=tmp_path, rater="ann")
     assert len(sheet) == 7
@@ -113,9 +110,6 @@ def test_a_damaged_file_is_an_error_and_stays(tmp_path: Path, text: str) -> None
     assert (tmp_path / "ann.json").read_text() == text
 
 
-# ------------------------------------------------------------------------------------------- the judge, agreement
-
-
 def test_the_judge_human_counts_the_share_of_fives_and_what_nobody_rated(tmp_path: Path) -> None:
     with pytest.raises(NotPresent, match="rate some texts first"):
         judge(arms()[0], REQUESTS, f"human:{tmp_path}")
@@ -151,9 +145,6 @@ def test_agreement_of_raters(tmp_path: Path) -> None:
     assert 0.4 < (found.fleiss or 0) < 1
     assert [(a, b, e.n) for a, b, e in found.pairs] == [("ann", "bob", 7), ("ann", "eve", 6), ("bob", "eve", 6)]
     assert found.pairs[1][2].value == 1.0
-
-
-# -------------------------------------------------------------------------------------------------- the static form
 
 
 def test_headless_it_is_a_table_of_what_has_been_rated_and_shows_no_text(tmp_path: Path) -> None:
@@ -214,8 +205,6 @@ def test_a_key_that_comes_too_late_rates_nothing_and_an_error_is_shown(tmp_path:
     face.asked = {"do": "next", "n": 5}  # type: ignore[attr-defined]
     assert one.selection.number == 2
 
-
-# ------------------------------------------------------------------------------------------------------ in a browser
 
 PAGE = """<!doctype html><html><head><meta charset="utf-8"><style>CSS</style></head><body><div id="el"></div>
 <script type="module">

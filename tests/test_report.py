@@ -106,8 +106,6 @@ def test_a_record_s_name_must_be_a_folder_s(tmp_path: Path) -> None:
         report(tmp_path, records={"../up": make_traces()})
 
 
-# -------------------------------------------------------------------------------------------- in a browser
-
 DETECTOR = """() => ({
   tripped: window.tripped || 0,
   foreign: document.querySelectorAll("img, iframe, object, embed, base, link, body meta, body style, svg script")

@@ -38,9 +38,6 @@ def names(folder: str) -> list[str]:
     return sorted(p.name for p in Path(folder).iterdir())
 
 
-# --------------------------------------------------------------------------------------------------- parameters
-
-
 def test_declarations_carry_type_default_and_help() -> None:
     declared = declared_parameters(write_notebook(Path("small.ipynb")))
     assert list(declared) == ["limit", "prefix_tokens", "pair", "strength", "thinking", "out"]
@@ -136,9 +133,6 @@ def test_what_is_not_a_notebook_is_named() -> None:
     Path("list.ipynb").write_text("[]")
     with pytest.raises(ParameterError, match="is not a notebook of format 4"):
         resolve_parameters("list.ipynb", {})
-
-
-# ------------------------------------------------------------------------------------------------------- a run
 
 
 def test_a_run_leaves_one_whole_folder() -> None:
@@ -250,9 +244,6 @@ def test_a_full_disk_is_named_and_the_earlier_run_stays(monkeypatch: pytest.Monk
     assert json.loads(Path("runs/x/results.json").read_text())["rows"][0]["value"] == 3
 
 
-# ------------------------------------------------------------------------------------------------ stopped, killed
-
-
 def start_a_long_run() -> subprocess.Popen[str]:
     write_notebook(Path("small.ipynb"), "import os\nopen('kernel', 'w').write(str(os.getpid()))", "while True: pass")
     words = (sys.executable, "-m", "workbench", "run", "small.ipynb", "--out", "runs/x")
@@ -314,8 +305,6 @@ def test_the_partial_folder_of_a_living_run_is_left_alone() -> None:
     run(WRITE)
     assert other.exists()
 
-
-# ---------------------------------------------------------------------------------------------------- the page
 
 FETCHES = re.compile(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)\s*=\s*["']?(?!data:)[^"'>]+|import\(|@import""")
 

@@ -52,9 +52,6 @@ def page(lens: TokenLens, **changes: Any) -> None:
     face(lens).state = {**face(lens).state, **changes}
 
 
-# ------------------------------------------------------------------------------------------- what is sent
-
-
 def test_what_is_sent_is_the_record() -> None:
     traces = make_traces("deep", tokens=20, prefixes=(3,))
     header, arrays = column(TokenLens(traces, 1))
@@ -127,9 +124,6 @@ def test_scales_and_signs_are_those_of_the_static_views() -> None:
     for _, sample, said in sent["signs"][:3]:
         assert views.view.html_text(said) in static
         assert views.view.html_text(sample) in static
-
-
-# ------------------------------------------------------------------------------------------- selection
 
 
 def test_the_selection_is_a_frozen_value_and_listeners_hear_of_it() -> None:
@@ -230,9 +224,6 @@ def test_an_impossible_control_is_named_and_nothing_changes(control: str, wrong:
     assert lens.settings == LensSettings()
 
 
-# ------------------------------------------------------------------------------------------- side by side
-
-
 def test_responses_stand_side_by_side_and_another_prompt_brings_its_own() -> None:
     traces = make_traces(prefixes=(0, 5), tokens=16)  # two responses a prompt
     lens = TokenLens(traces, 0, beside=(1,), arms={1: "prefilled"})
@@ -266,9 +257,6 @@ def test_a_record_that_grows_keeps_what_is_selected() -> None:
     assert face(lens).lens == before  # so the page keeps its controls
     lens.read(make_traces(tokens=3, harmful=1, harmless=0, lookalike=0))
     assert lens.selection == LensSelection(response=0, position=3, pinned=(), span=None, quantity="excess_mass")
-
-
-# ------------------------------------------------------------------------------------------- numbers
 
 
 def test_the_data_frame_has_the_records_numbers_and_marks_what_is_selected() -> None:
@@ -349,9 +337,6 @@ def test_thresholds_only_ever_take_alternatives_away() -> None:
     assert not counting(make_traces("identical"), 0, LensSettings()).any()
 
 
-# ------------------------------------------------------------------------------------------- search
-
-
 @pytest.mark.parametrize(("expression", "positions"), SEARCHES)
 def test_search_finds_what_the_table_says(expression: str, positions: list[int]) -> None:
     found = Search(expression).matches(VALUES, searched_flags(), TEXTS)
@@ -367,9 +352,6 @@ def test_a_search_that_cannot_be_read_says_where(expression: str, message: str) 
 def test_every_field_of_the_language_is_a_column_of_the_data_frame() -> None:
     frame = TokenLens(make_traces()).to_frame()
     assert set(FIELDS.values()) <= set(frame.columns)
-
-
-# ------------------------------------------------------------------------------------------- harmful text
 
 
 def everything_of(lens: TokenLens) -> str:
@@ -422,9 +404,6 @@ def test_a_classroom_safe_set_and_harmless_responses_are_shown() -> None:
     traces = dataclasses.replace(make_traces(), classroom_safe=False)
     harmless = next(i for i, r in enumerate(traces.responses) if r.label == "harmless")
     assert not column(TokenLens(traces, harmless, harmful_text="redact"))[0]["covered"]
-
-
-# ------------------------------------------------------------------------------------------- static forms
 
 
 def test_the_static_form_is_that_of_the_report() -> None:

@@ -120,9 +120,6 @@ def assert_says(cell: str, estimate: Estimate) -> None:
     assert int(found[4]) == estimate.n
 
 
-# -------------------------------------------------------------------------------------------------------- results
-
-
 def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direction(
     trained: Adapter, tmp_path: Path
 ) -> None:
@@ -216,9 +213,6 @@ def test_results_of_another_arm_or_pair_are_refused(trained: Adapter) -> None:
         card_results(comparison(trained, arms=("aligned", "refusal_sft")), trained)
     with pytest.raises(ParameterError, match="on the same pair"):
         card_results(comparison(trained, run=run_record()), trained)
-
-
-# ----------------------------------------------------------------------------------------- where the data came from
 
 
 @pytest.fixture(scope="module")
@@ -326,9 +320,6 @@ def test_a_card_without_sources_says_that_they_were_not_told(pair: ModelPair, tr
     assert "was not told" in section(card.card_text(trained, pair, texts()), "Data")
 
 
-# ------------------------------------------------------------------------------------------ w_t, start, models, use
-
-
 def test_position_weights_are_those_that_were_used(pair: ModelPair, tmp_path: Path) -> None:
     arm = replace(ARMS["recovery"], retention=(0.1, 0.2, 0.6, 0.9, 1.0, 0.8, 0.4))
     said = section(card_of(distil(pair, texts(), config(arm, steps=1), out=tmp_path / "a")), "What was minimised")
@@ -396,9 +387,6 @@ def test_the_card_says_what_the_adapter_is_for_and_what_was_not_measured(trained
         "No protection is promised against attacks that were not asked",
     ):
         assert words in said
-
-
-# --------------------------------------------------------------------------------------------- text stays text, load
 
 
 class _Seen(HTMLParser):

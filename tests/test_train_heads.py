@@ -99,9 +99,6 @@ def test_nothing_wider_than_a_chunk_is_made() -> None:
     assert made.largest >= 96 * 1000
 
 
-# ------------------------------------------------------------------------------------------------------- heads
-
-
 def heads_and_states(pair: ModelPair) -> tuple[Heads, torch.Tensor]:
     with pair.model("aligned") as model:
         heads = Heads.of(pair, model)

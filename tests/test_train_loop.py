@@ -95,9 +95,6 @@ def parameters(pair: ModelPair) -> dict[str, Tensor]:
     return out
 
 
-# -------------------------------------------------------------------------------------------------------- student
-
-
 @pytest.mark.parametrize("arch", ["llama", "qwen3", "gemma3", "gpt2"])
 def test_a_fresh_student_is_aligned_and_leaves_no_trace(arch: str) -> None:
     pair = tiny_pair(arch)  # type: ignore[arg-type]
@@ -149,9 +146,6 @@ def test_settings_that_fit_no_layer_are_refused_and_leave_no_trace(pair: ModelPa
     ):
         pass
     assert pair._sides["aligned"].weights.peft is None
-
-
-# ------------------------------------------------------------------------------------------------------- the loop
 
 
 @pytest.mark.parametrize("arm", list(ARMS))
@@ -369,9 +363,6 @@ def interrupted(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-# ------------------------------------------------------------------------------------------------------- the film
-
-
 def test_the_film_starts_at_aligned_and_says_how_far_the_student_went(pair: ModelPair, tmp_path: Path) -> None:
     how = replace(config("refusal_sft", steps=5), watch=replace(QUIET, film_every=2))
     film = distil(pair, texts(), how, out=tmp_path / "a").film
@@ -398,9 +389,6 @@ def test_the_first_frame_is_what_the_metrics_say(pair: ModelPair, tmp_path: Path
     assert np.allclose(film.kl_student_base_nats[0, 0, :n], kl.numpy(), atol=1e-5)
     tv = 0.5 * (a.exp() - b.exp()).abs().sum(-1)
     assert np.allclose(film.retention[0, 0, :n], 1 - tv.numpy(), atol=1e-5)
-
-
-# ----------------------------------------------------------------------------------------------------- pre-flight
 
 
 def test_a_teacher_that_says_what_aligned_says_is_refused_before_any_step(tmp_path: Path) -> None:
@@ -473,9 +461,6 @@ def test_a_control_of_equal_size_starts_with_a_gradient_of_equal_length(pair: Mo
         paper = loss.under(config("paper_tuned"))
         assert loss.complete_scale != 1.0
         assert _norm(student, loss, draws) == pytest.approx(_norm(student, paper, draws), rel=1e-4)
-
-
-# ------------------------------------------------------------------------------------------------ card, load, merge
 
 
 def test_the_card_has_the_values_that_were_used_and_its_line_loads(

@@ -33,9 +33,6 @@ def gradient(loss: Callable[[torch.Tensor], torch.Tensor], logits: torch.Tensor)
     return z.grad
 
 
-# ------------------------------------------------------------------------------- slow, obvious, in float64
-
-
 def slow_logprobs(z: Row) -> list[float]:
     top = max(z)
     total = math.log(sum(math.exp(x - top) for x in z)) + top
@@ -83,9 +80,6 @@ def with_ruled_out() -> tuple[torch.Tensor, torch.Tensor]:
     a[4, :2] = b[4, :2] = -math.inf
     a[5, 2] = 40.0
     return a, b
-
-
-# ------------------------------------------------------------------------------------------------ distillation
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -148,9 +142,6 @@ def test_a_token_is_ruled_out_by_the_models_with_a_positive_share() -> None:
     assert beyond[0].tolist() == pytest.approx([out, 1.0, out, 1.6])
     assert between[0].tolist() == pytest.approx([out, out, out, 3.0])
     assert behind[0].tolist() == pytest.approx([3.0, out, out, 5.0])
-
-
-# -------------------------------------------------------------------------------------------------- completion
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -245,9 +236,6 @@ def test_the_strength_grows_with_the_share_of_base_favored_tokens() -> None:
     assert (losses.base_favored_share(base, base) == 0).all()
 
 
-# ---------------------------------------------------------------------------------------------------- recovery
-
-
 def test_recovery_is_the_divergence_from_aligned_to_student() -> None:
     student, aligned = with_ruled_out()
     got = losses.recovery(student, aligned)
@@ -282,9 +270,6 @@ def test_the_level_is_the_percentile_of_the_values() -> None:
     assert losses.clip_level(torch.tensor([1.0, math.nan, 3.0]), 50.0) == 2.0
 
 
-# ------------------------------------------------------------------------------------------------------ labels
-
-
 def test_cross_entropy_equals_the_slow_reference() -> None:
     z, label = rows(seed=13), torch.tensor([0, 3, 10, 4, 4])
     z[0, 1] = -math.inf
@@ -309,9 +294,6 @@ def test_constrained_fine_tuning_is_weighted_cross_entropy_with_the_weight_held_
     assert torch.allclose(held, weight.unsqueeze(-1) * plain, rtol=1e-5, atol=1e-6)
     equal = gradient(lambda z: losses.constrained(z, student, label, beta), student)
     assert torch.allclose(equal, plain, rtol=1e-5, atol=1e-6)
-
-
-# ---------------------------------------------------------------------------------------------------- the sets
 
 
 def slow_set(base: Row, aligned: Row, ranking: str, k: int) -> list[int]:

@@ -215,9 +215,6 @@ def test_a_loss_that_is_not_a_number_stands_at_its_row() -> None:
     assert got.rows.isnan().nonzero().flatten().tolist() == [7]
 
 
-# -------------------------------------------------------------------------------------------------- references
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_reference_states_are_the_models_own_and_kept_bit_for_bit(tmp_path: Path, dtype: torch.dtype) -> None:
     from workbench.models.pair import ModelPair

@@ -41,9 +41,6 @@ def maker(arm: str, **changes: object) -> RowMaker:
     return RowMaker(TrainConfig(arm=replace(ARMS[arm], **changes)))
 
 
-# -------------------------------------------------------------------------------------------------------- configs
-
-
 def test_the_arms_are_those_of_the_method() -> None:
     wanted = (
         "refusal_sft augmentation paper paper_tuned completion_only teacher_only random_tokens aligned_favored recovery"
@@ -81,9 +78,6 @@ def test_an_impossible_value_is_named(make: object, word: str) -> None:
 def test_an_unknown_arm_names_the_nearest() -> None:
     with pytest.raises(UnknownName, match="recovery"):
         TrainConfig(arm="recovry")
-
-
-# ----------------------------------------------------------------------------------------------------------- rows
 
 
 def test_a_reading_names_the_columns_that_predict_its_response() -> None:
@@ -143,9 +137,6 @@ def test_arms_without_refusals_train_along_the_harmful_response(arm: str) -> Non
     assert row.base is not None
 
 
-# ------------------------------------------------------------------------------------------------------- prepared
-
-
 def test_long_rows_are_cut_or_left_out_and_it_is_said() -> None:
     config = TrainConfig(max_tokens=20)
     crowded = HarmfulText(name="long", aligned=(1,) * 30, base=(1,), response=TOLD, refusals=(SORRY,))
@@ -169,9 +160,6 @@ def test_an_arm_without_its_rows_is_refused_with_the_reason() -> None:
         prepared(replace(texts(), harmful=bare), TrainConfig())
     with pytest.raises(PromptError, match="utility rows"):
         prepared(replace(texts(), utility=(), harmless=()), TrainConfig())
-
-
-# -------------------------------------------------------------------------------------------------------- sampler
 
 
 def kinds(sampler: Sampler, size: int, steps: int) -> list[list[str]]:

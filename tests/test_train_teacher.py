@@ -140,9 +140,6 @@ def test_weights_and_random_numbers_stay(pair: ModelPair) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-# ---------------------------------------------------------------------------------------------------- what is shown
-
-
 def shown(label: str) -> TeacherPreview:
     return TeacherPreview(
         arm="recovery",
@@ -188,9 +185,6 @@ def test_withheld_text_is_nowhere_and_signs_do_not_rest_on_colour() -> None:
     assert "marmalade 0.90" in opened.text
     assert "x 0.0" not in opened.text  # too unlikely to be named
     assert opened.rows[0]["flip"] == "yes"
-
-
-# ---------------------------------------------------------------------------------------------------- w_t
 
 
 def test_measured_retention_is_the_mean_by_position(pair: ModelPair) -> None:

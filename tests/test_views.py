@@ -114,9 +114,6 @@ def every_view(traces: TraceSet, diagnosis: Diagnosis) -> list[View]:
     ]
 
 
-# --------------------------------------------------------------------------------------- text stays text
-
-
 def test_hostile_text_makes_no_element_and_no_attribute() -> None:
     traces = hostile_traces()
     for view in every_view(traces, hostile_diagnosis(traces)):
@@ -153,8 +150,6 @@ def test_math_is_not_typeset() -> None:
 def test_a_very_long_token_is_cut_and_says_so() -> None:
     assert "…(+1,000 characters)" in views.token_view(hostile_traces(), 0).body
 
-
-# ------------------------------------------------------------------------------------------ harmful text
 
 SECRET = ("Mix", " the", " glimmer", " dust", "\n", " slowly", ".")
 
@@ -214,9 +209,6 @@ def test_harmless_responses_are_never_covered() -> None:
     traces = dataclasses.replace(make_traces(), classroom_safe=False)
     i = next(i for i, r in enumerate(traces.responses) if r.label == "harmless")
     assert "wb-hid" not in views.token_view(traces, i, harmful_text="redact").body
-
-
-# ------------------------------------------------------------------------------------------ what is said
 
 
 def test_the_stripped_form_still_reads() -> None:
@@ -348,9 +340,6 @@ def test_numbers_read_well(value: float, said: str) -> None:
 
 def test_a_missing_bound_has_no_interval() -> None:
     assert interval(make_diagnosis(make_traces()).contrasts[-1].estimate) == "–"
-
-
-# ------------------------------------------------------------------------------------- colour and display
 
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])

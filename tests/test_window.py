@@ -98,9 +98,6 @@ def test_voila_runs_cells_for_a_person(kernel: BlockingKernelClient) -> None:
     assert ask(kernel, voila, allow_stdin=False)[0]["content"]["text"] == "True\n"
 
 
-# ------------------------------------------------------------------------------------------------- selection, errors
-
-
 def click(counter: Counter) -> None:
     counter.face.count += 1
 
@@ -150,9 +147,6 @@ def test_what_a_callback_raises_is_shown_until_the_next_success(caplog: pytest.L
     with counter._errors_shown():
         click(counter)
     assert face.error == "ZeroDivisionError: integer division or modulo by zero"
-
-
-# ------------------------------------------------------------------------------------------------------ public names
 
 
 def test_public_names_are_there_and_documented() -> None:

@@ -109,9 +109,6 @@ def test_forced_colours_and_reduced_motion_are_honoured(browser: Browser, traces
         opened.assert_clean()
 
 
-# ---------------------------------------------------------------------------------------------- without a kernel
-
-
 @pytest.fixture
 def exported(browser: Browser) -> Iterator[tuple[Page, list[str]]]:
     """Open a page and list what goes wrong in it or is asked of the network."""
