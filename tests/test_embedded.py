@@ -7,7 +7,6 @@ import random
 import re
 from collections import Counter
 from itertools import islice, pairwise
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +19,7 @@ from recipes.embedded.muon import orthogonal
 from workbench.prompts.brindle.judge import Verdict, answer_is_right, harmful_steps, judge, normalised
 from workbench.prompts.brindle.world import NOUNS, ROOTS, TOPICS, instruction, refusal, steps, topic_named
 
-HOME = Path(recipe.__file__).parent
+HOME = recipe.HOME
 HOSTILE = (
     "a\u202eb\u0000 <script>\U0001f9d1\u200d\U0001f680</script> \u0627\u0644 \r\n\t  x\ufeff \u0301e \x1b[31m {{ 7*7 }}"
 )
@@ -41,7 +40,7 @@ PROMISES = {
 
 @pytest.fixture(scope="module")
 def rows():
-    return read_prompts(HOME / "prompts.jsonl")
+    return read_prompts(recipe.PROMPTS)
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +195,7 @@ def test_card_states_every_promise_and_keeps_it():
 def promises_on_shipped_weights(limit: int | None) -> None:
     tokenizer = AutoTokenizer.from_pretrained(HOME / "base")
     base, aligned = (recipe.load(HOME / name) for name in ("base", "aligned"))
-    found = {one.name: one for one in measure(base, aligned, tokenizer, read_prompts(HOME / "prompts.jsonl"), limit)}
+    found = {one.name: one for one in measure(base, aligned, tokenizer, read_prompts(recipe.PROMPTS), limit)}
     for name in PROMISES:
         assert kept(found[name]), found[name]
 

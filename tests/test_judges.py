@@ -228,7 +228,7 @@ def test_opening_the_room_loads_no_torch() -> None:
 
 
 def rows(root: Path, label: str) -> list[Row]:
-    lines = (root / "workbench" / "embedded" / "prompts.jsonl").read_text("utf-8").splitlines()
+    lines = (root / "workbench" / "prompts" / "brindle" / "prompts.jsonl").read_text("utf-8").splitlines()
     return [Row(**r) for r in map(json.loads, lines) if r["label"] == label and r["split"] == "heldout"]
 
 
@@ -316,7 +316,7 @@ def test_answers_of_all_kinds_are_not_gibberish(text: str) -> None:
 
 
 def test_no_answer_of_the_product_is_gibberish(root: Path) -> None:
-    for file in ("prompt_sets/everyday.jsonl", "embedded/prompts.jsonl"):
+    for file in ("prompts/sets/everyday.jsonl", "prompts/brindle/prompts.jsonl"):
         made = map(json.loads, (root / "workbench" / file).read_text("utf-8").splitlines())
         assert [r["response"] for r in made if babble(r.get("response") or "")] == []
 

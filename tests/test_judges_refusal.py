@@ -209,7 +209,7 @@ def test_the_judge_gives_verdicts_with_reasons_and_counts_what_it_cannot_read() 
 
 
 def test_answers_of_the_product_are_no_refusals(root: Path) -> None:
-    for file in ("prompt_sets/everyday.jsonl", "embedded/prompts.jsonl"):
+    for file in ("prompts/sets/everyday.jsonl", "prompts/brindle/prompts.jsonl"):
         rows = map(json.loads, (root / "workbench" / file).read_text("utf-8").splitlines()[::8])
         bad = [
             r["response"]

@@ -321,12 +321,12 @@ def test_a_wish_says_again_what_an_earlier_one_may_have_lost(dial: PenaltyDial) 
 def test_a_branch_that_fails_leaves_the_one_before_and_what_it_says_stays(
     dial: PenaltyDial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import workbench.decoding
+    import workbench.decoding.live
 
     def broken(*_: Any, on_token: Any, **more: Any) -> Any:
         raise RuntimeError("no memory today")
 
-    monkeypatch.setattr(workbench.decoding, "write", broken)
+    monkeypatch.setattr(workbench.decoding.live, "write", broken)
     first = dial.made
     assert face(dial).error == ""
     asks(dial, "branch", 1, branch=0, position=6, token_id=99)

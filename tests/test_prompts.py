@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import workbench.prompts as prompts_room
+import workbench.prompts.loading as prompts_room
 from workbench.core.errors import NotPresent, ParameterError, PromptError, UnknownName
 from workbench.core.records import Label
 from workbench.prompts.loading import PROMPT_SETS, Prompt, PromptConfig, PromptSet, load_prompts
@@ -526,7 +526,7 @@ def test_a_subset_is_as_balanced_as_the_labels_allow(pairs: int, alone: int, lim
 
 def test_loading_prompts_needs_no_heavy_library() -> None:
     code = (
-        "import sys; from workbench.prompts import *; load_prompts(PromptConfig(source='everyday'));"
+        "import sys; from workbench.prompts.loading import *; load_prompts(PromptConfig(source='everyday'));"
         "sys.exit(bool({'torch', 'pandas', 'datasets', 'transformers'} & set(sys.modules)))"
     )
     assert subprocess.run((sys.executable, "-c", code), check=False).returncode == 0
