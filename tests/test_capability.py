@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed: pip install lm-eval")
-
 from workbench.core import comparisons
 from workbench.core.errors import NotPresent, ParameterError, PromptError, UnknownName
 from workbench.core.records import load, save
@@ -28,7 +26,6 @@ from workbench.evaluation.capability.files import BUILT_IN_FOLDER, harness_tasks
 from workbench.evaluation.records import CapabilitySet, TaskScore
 from workbench.models.pair import ModelPair, PairConfig, Which, load_pair
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 pytestmark = pytest.mark.filterwarnings(
     # the harness's own: it builds regular expressions, opens its package data and pads in ways that newer libraries
     # warn of; none of it is ours to mend
@@ -363,13 +360,3 @@ def test_the_harness_s_own_task_names_are_known(pair: ModelPair) -> None:
         measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=("mmllu",)))
     with pytest.raises(NotPresent, match="could not be had"):
         measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=("arc_easy",), limit=1))
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not DATA.is_dir(), reason="the development data (MMLU, BBH, GSM8K files) are not on this machine")
-def test_the_real_files_are_of_these_shapes(pair: ModelPair) -> None:
-    tasks = (f"mmlu:{DATA / 'mmlu_redux.jsonl'}", f"bbh:{DATA / 'bbh'}", f"gsm8k:{DATA / 'gsm8k_dev.jsonl'}")
-    made = measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=tasks, limit=2, max_tokens=8))
-    assert len({s.task for s in made.scores}) == 1 + 29 + 5 + 1
-    letters = by_name(made)["bbh_hyperbaton", "exact_match", "flexible-extract"]
-    assert letters.estimate.n == 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import importlib.util
 import os
 import re
 import subprocess
@@ -146,7 +145,6 @@ def test_every_room_has_a_page_and_every_record_a_table(root: Path) -> None:
 def test_aligned_lines_of_a_docstring_become_a_list() -> None:
     from docs.making.docstrings import as_markdown
 
-    pytest.importorskip("griffe")
     made = as_markdown("Say it.\n\nlone    what it is,\n        and more\nb, c    both <b>of</b> them\n\nx_i * y_i")
     assert made == "Say it.\n\n- `lone`: what it is, and more\n- `b`, `c`: both &lt;b>of&lt;/b> them\n\nx\\_i \\* y\\_i"
     formula = "With\n\n    a     b\n      c   d"
@@ -216,7 +214,6 @@ def test_the_repositorys_own_pages_link_to_what_is_there(root: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="the site's builder is not installed: make docs")
 def test_the_site_builds_without_a_warning_and_without_a_broken_link(tmp_path: Path, root: Path) -> None:
     words = (sys.executable, "-m", "docs.making", "--plain", "--out", str(tmp_path / "site"))
     done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=False)
