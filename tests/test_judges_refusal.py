@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.hostile_texts import HOSTILE_TEXTS
+from tests.hostile_texts import check_each
 from tests.judge_makers import attempt, completion_set
 from tests.refusal_cases import COMPLIANCES, HARM, OTHERS, PARTIALS, REFUSALS
 from workbench.judging.english import not_english, plain, sentences
@@ -178,10 +178,8 @@ def test_any_text_is_read(text: str, request_: str) -> None:
     assert (reading.verdict is None) == (reading.unscored is not None)
 
 
-@pytest.mark.parametrize("text", HOSTILE_TEXTS, ids=range(len(HOSTILE_TEXTS)))
-def test_hostile_texts_are_read(text: str) -> None:
-    read(text, text)
-    read(f"I cannot help with {text}", HARM)
+def test_hostile_texts_are_read() -> None:
+    check_each(lambda text: (read(text, text), read(f"I cannot help with {text}", HARM)))
 
 
 def test_long_texts_take_time_in_proportion() -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from tests.hostile_texts import HOSTILE_TEXTS
+from tests.hostile_texts import HOSTILE_TEXTS, check_each
 from tests.test_train_loop import config, ids, texts
 from tests.tiny_pair import save_model, tiny_models, tiny_pair, tiny_tokenizer
 from tests.trace_makers import run_record
@@ -416,15 +416,17 @@ def tags(text: str) -> list[str]:
     return seen(text.split("---\n", 2)[2]).tags
 
 
-@pytest.mark.parametrize("text", [*HOSTILE_TEXTS, HOSTILE, "1. one", "- - -", "+ a", "1)", "===", "0.4", "snake_case"])
-def test_any_text_is_shown_as_it_is(text: str) -> None:
-    shown = card.markdown_text(text)
-    assert "\n" not in shown
-    item = seen(f"- {shown}")
-    assert set(item.tags) <= {"ul", "li"}
-    assert " ".join(item.text.split()) == " ".join(sentence(text, 600).split())
-    cell = seen(f"| a | b |\n|---|---|\n| {shown} | c |")
-    assert cell.tags == ["table", "thead", "tr", "th", "th", "tbody", "tr", "td", "td"]
+def test_any_text_is_shown_as_it_is() -> None:
+    def check(text: str) -> None:
+        shown = card.markdown_text(text)
+        assert "\n" not in shown
+        item = seen(f"- {shown}")
+        assert set(item.tags) <= {"ul", "li"}
+        assert " ".join(item.text.split()) == " ".join(sentence(text, 600).split())
+        cell = seen(f"| a | b |\n|---|---|\n| {shown} | c |")
+        assert cell.tags == ["table", "thead", "tr", "th", "th", "tbody", "tr", "td", "td"]
+
+    check_each(check, (*HOSTILE_TEXTS, HOSTILE, "1. one", "- - -", "+ a", "1)", "===", "0.4", "snake_case"))
 
 
 def test_hostile_names_of_arms_sets_judges_and_prompts_stay_text(pair: ModelPair, tmp_path: Path) -> None:
