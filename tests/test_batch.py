@@ -16,6 +16,7 @@ import pandas as pd
 import psutil
 import pytest
 
+from tests.errors import refuses
 from tests.small_notebook import write_notebook
 from workbench import __main__ as cli
 from workbench.core.errors import NotPresent, ParameterError, UnknownName, WorkbenchError
@@ -218,12 +219,11 @@ def test_so_is_one_between_stages(text: str, says: str) -> None:
 
 
 def test_a_grid_file_that_is_not_there() -> None:
-    with pytest.raises(NotPresent, match=r"no grid file at 'none\.yaml'"):
-        read_grid("none.yaml")
+    refuses(lambda: read_grid("none.yaml"), NotPresent, "'none.yaml'")
 
 
 def test_two_stages_that_agree_on_nothing_leave_no_cells() -> None:
-    with pytest.raises(ParameterError, match="stage 'c' has no cells: no cells of 'a' and 'b' agree"):
+    with pytest.raises(ParameterError, match=r"'c'.*'a'.*'b'"):
         grid(
             "stages: {a: {notebook: add.ipynb, grid: {number: [1]}}, b: {notebook: add.ipynb, grid: {number: [2]}}, "
             "c: {notebook: add.ipynb, needs: [a, b]}}"
@@ -239,12 +239,10 @@ def test_visible_gpus_are_those_that_the_variable_names(monkeypatch: pytest.Monk
 def test_more_gpus_or_memory_than_there_are_is_said_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     Path("grid.yaml").write_text(ONE % "gpus: 2")
-    with pytest.raises(ParameterError, match="stage 'add' asks for 2 GPUs a cell, and this machine has 1"):
-        run_batch(BatchConfig(grid="grid.yaml", out="out"))
+    refuses(lambda: run_batch(BatchConfig(grid="grid.yaml", out="out")), ParameterError, "'add'", "2", "GPUs", "1")
     assert not Path("out").exists()
     plan = grid(ONE % "memory_gb: 8")
-    with pytest.raises(ParameterError, match=r"allows each cell 8 GB, and this machine has 4\.0 GB"):
-        check_demands(plan, gpus=0, most_gb=4.0, where="this machine has")
+    refuses(lambda: check_demands(plan, gpus=0, most_gb=4.0, where="this machine has"), ParameterError, "cell 8", "4.0")
 
 
 def job(gpus: float, key: str = "k") -> Job:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.errors import refuses
 from tests.evaluation_makers import attempts, completions, judgements
 from tests.trace_makers import HOSTILE, make_traces
 from workbench import __main__ as cli
@@ -201,16 +202,13 @@ def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_what_is_no_run_is_refused_with_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = a_run(tmp_path / "batch" / "cells" / "one", [])
-    with pytest.raises(NotPresent, match=r"is no run: .*; runs in it: one"):
-        compare_runs(tmp_path / "batch", a)
-    with pytest.raises(NotPresent, match="there is no folder"):
-        compare_runs(a, tmp_path / "nothing")
+    refuses(lambda: compare_runs(tmp_path / "batch", a), NotPresent, "one")
+    refuses(lambda: compare_runs(a, tmp_path / "nothing"), NotPresent)
     assert cli.main(["compare", str(a), str(tmp_path)]) == 2
     assert "neither run.json nor results.json" in capsys.readouterr().err
     for text in ("{", "[]", '{"rows": 3}', '{"rows": [1]}'):
         (a / "results.json").write_text(text, "utf-8")
-        with pytest.raises(RecordError, match=r"results\.json' cannot be read"):
-            compare_runs(a, a)
+        refuses(lambda: compare_runs(a, a), RecordError, "results.json")
 
 
 def test_a_run_without_results_or_without_facts_is_a_run(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.errors import refuses
 from tests.trace_makers import END, VOCAB, make_response, make_traces, traces_from_logprobs
 from workbench.core.errors import ParameterError
 from workbench.core.records import Estimate, load, rows_json, save
@@ -487,8 +488,7 @@ def test_nothing_traced() -> None:
 def test_mixed_trajectories_are_refused() -> None:
     t = make_traces()
     mixed = (dataclasses.replace(t.responses[0], trajectory="free_running", prefix_tokens=3), *t.responses[1:])
-    with pytest.raises(ParameterError, match="one trajectory at a time"):
-        diagnose(dataclasses.replace(t, responses=mixed), QUICK)
+    refuses(lambda: diagnose(dataclasses.replace(t, responses=mixed), QUICK), ParameterError)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from recipes.embedded import recipe
 from recipes.embedded.corpus import documents, prompt_rows, read_prompts
 from recipes.embedded.measure import Estimate, measure, share
 from recipes.embedded.muon import orthogonal
+from tests.errors import refuses
 from workbench.prompts.brindle.judge import Verdict, answer_is_right, harmful_steps, judge, normalised
 from workbench.prompts.brindle.world import NOUNS, ROOTS, TOPICS, instruction, refusal, steps, topic_named
 
@@ -70,8 +71,7 @@ def test_facts_tell_roots_apart():
 
 
 def test_steps_name_the_categories_that_have_some():
-    with pytest.raises(ValueError, match="'colour' has no steps; these have: make, use"):
-        steps(TOPICS[0], "colour")
+    refuses(lambda: steps(TOPICS[0], "colour"), ValueError, "'colour'", "make", "use")
 
 
 @pytest.mark.parametrize("category", ["make", "use"])

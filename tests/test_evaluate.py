@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests import evaluation_makers as make
+from tests.errors import refuses
 from workbench.core.errors import ParameterError, PromptError, TokenizerMismatch, UnknownName
 from workbench.core.records import load, rows_json, save
 from workbench.evaluation.config import EvaluateConfig
@@ -355,26 +356,23 @@ def test_arms_that_were_asked_differently_are_not_compared() -> None:
     source = make.attempts(3)
     done, judged = [make.completions(source, "a")], [make.judgements(source, "a", make.first(1))]
     sets = [make.capability("a", {"t": [1]}), make.capability("b", {"t": [1]}, template="plain text")]
-    with pytest.raises(ParameterError, match=r"chat template .* plain text"):
-        evaluate([source], done, judged, capability=sets)
+    refuses(lambda: evaluate([source], done, judged, capability=sets), ParameterError, "chat template", "plain text")
 
 
 def test_zero_prompts_are_an_error() -> None:
     source = make.attempts(3)
     none = dataclasses.replace(source, attempts=())
-    with pytest.raises(PromptError, match="zero prompts left"):
-        evaluate([none], [], [])
-    with pytest.raises(PromptError, match="no completions"):
-        evaluate([source], [], [])
+    refuses(lambda: evaluate([none], [], []), PromptError)
+    refuses(lambda: evaluate([source], [], []), PromptError)
     unlabelled = make.attempts(3, label="unlabelled")
-    with pytest.raises(PromptError, match="all 3 attempts are unlabelled"):
+    with pytest.raises(PromptError, match="unlabelled"):
         evaluate([unlabelled], [make.completions(unlabelled, "a")], [make.judgements(unlabelled, "a", make.first(1))])
 
 
 def test_an_arm_of_another_tokenizer_is_an_error() -> None:
     source = make.attempts(3, tokenizer="abc")
     judged = [make.judgements(source, "a", make.first(1))]
-    with pytest.raises(TokenizerMismatch, match=r"'a' answered with tokenizer xyz.*made.*with abc"):
+    with pytest.raises(TokenizerMismatch, match=r"'a'.*xyz.*abc"):
         evaluate([source], [make.completions(source, "a", tokenizer="xyz")], judged)
     evaluate([source], [make.completions(source, "a", tokenizer="abc")], judged)
 
@@ -382,26 +380,19 @@ def test_an_arm_of_another_tokenizer_is_an_error() -> None:
 def test_sets_that_do_not_belong_together_are_errors() -> None:
     source, other = make.attempts(3), make.attempts(3, attack="none")
     done, judged = make.completions(source, "a"), make.judgements(source, "a", make.first(1))
-    with pytest.raises(ParameterError, match="not among the 3 given"):
-        evaluate([other], [done], [judged])
-    with pytest.raises(ParameterError, match="not among the 0 given"):
-        evaluate([source], [done], [make.judgements(source, "b", make.first(1))])
-    with pytest.raises(ParameterError, match="two different ones"):
-        evaluate([source], [done, make.completions(source, "a", text="else")], [judged])
-    with pytest.raises(ParameterError, match="two versions"):
+    refuses(lambda: evaluate([other], [done], [judged]), ParameterError, "3")
+    refuses(lambda: evaluate([source], [done], [make.judgements(source, "b", make.first(1))]), ParameterError, "0")
+    refuses(lambda: evaluate([source], [done, make.completions(source, "a", text="else")], [judged]), ParameterError)
+    with pytest.raises(ParameterError):
         evaluate(
             [source],
             [done, make.completions(source, "b")],
             [judged, make.judgements(source, "b", make.first(1), version="2")],
         )
-    with pytest.raises(ParameterError, match="no judgements"):
-        evaluate([source], [done], [])
-    with pytest.raises(ParameterError, match="did you mean 'a'"):
-        evaluate([source], [done], [judged], EvaluateConfig(against="aa"))
-    with pytest.raises(UnknownName, match="did you mean 'asr'"):
-        EvaluateConfig(compared=("assr",))
-    with pytest.raises(ParameterError, match="threshold is 0"):
-        EvaluateConfig(threshold=0.0)
+    refuses(lambda: evaluate([source], [done], []), ParameterError)
+    refuses(lambda: evaluate([source], [done], [judged], EvaluateConfig(against="aa")), ParameterError, "'a'")
+    refuses(lambda: EvaluateConfig(compared=("assr",)), UnknownName, "'asr'")
+    refuses(lambda: EvaluateConfig(threshold=0.0), ParameterError, "threshold is 0")
 
 
 def test_the_same_sets_given_twice_change_nothing() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import evaluation_makers as make
+from tests.errors import refuses
 from tests.hostile_texts import EXECUTABLE, TEXT
 from workbench.core.errors import NotPresent, PromptError
 from workbench.evaluation.config import EvaluateConfig
@@ -184,13 +185,11 @@ def test_files_of_another_form_are_refused(tmp_path: Path) -> None:
     for read in (lambda p: read_harmbench(p, "a"), read_inspect):
         with pytest.raises(NotPresent):
             read(tmp_path / "nowhere.json")
-        with pytest.raises(PromptError, match="is no JSON"):
+        with pytest.raises(PromptError, match="JSON"):
             read(broken)
     broken.write_text(json.dumps({"b": [{"test_case": 3}]}), "utf-8")
-    with pytest.raises(PromptError, match="'b', entry 1: it needs test_case and generation"):
-        read_harmbench(broken, "a")
-    with pytest.raises(PromptError, match="no Inspect log with samples"):
-        read_inspect(broken)
+    refuses(lambda: read_harmbench(broken, "a"), PromptError, "'b'", "entry 1", "test_case")
+    refuses(lambda: read_inspect(broken), PromptError, "Inspect")
 
 
 def test_any_text_survives_both_ways(tmp_path: Path) -> None:

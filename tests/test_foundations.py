@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests.errors import refuses
 from workbench.core import errors, files
 from workbench.core.errors import NotPresent, RecordError, StorageFull, WorkbenchError, nearest
 from workbench.core.files import atomic_file, atomic_folder, cache_folder
@@ -112,8 +113,7 @@ def test_a_two_dimensional_record_keeps_its_axes(tmp_path: Path) -> None:
 
 
 def test_wrong_axes_are_refused() -> None:
-    with pytest.raises(Exception, match="value"):
-        curve(value=np.zeros((2, 2), np.float32))
+    refuses(lambda: curve(value=np.zeros((2, 2), np.float32)), Exception, "value")
 
 
 def test_an_estimate_without_data_says_so_and_is_not_zero() -> None:
@@ -143,14 +143,11 @@ def test_a_damaged_record_is_named_as_such(tmp_path: Path, file: str, damage: An
 
 def test_a_record_of_another_schema_or_kind_names_both(tmp_path: Path) -> None:
     folder = save(curve(), tmp_path / "curve")
-    with pytest.raises(RecordError, match=r"holds a Curve, not a HeatMap"):
-        load(folder, HeatMap)
+    refuses(lambda: load(folder, HeatMap), RecordError, "Curve", "HeatMap")
     text = (folder / "record.json").read_text("utf-8").replace('"schema": 1', '"schema": 99')
     (folder / "record.json").write_text(text, "utf-8")
-    with pytest.raises(RecordError, match=r"schema 99, this version reads 1"):
-        load(folder, Curve)
-    with pytest.raises(NotPresent, match=r"no record\.json"):
-        load(tmp_path / "nowhere", Curve)
+    refuses(lambda: load(folder, Curve), RecordError, "schema 99", "1")
+    refuses(lambda: load(tmp_path / "nowhere", Curve), NotPresent, "record.json")
 
 
 def test_a_folder_or_file_appears_only_when_complete(tmp_path: Path) -> None:
@@ -187,11 +184,9 @@ def test_a_full_disk_is_named_and_what_was_there_stays(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("safetensors.numpy.save_file", full)
-    with pytest.raises(StorageFull, match="the disk is full"):
-        save(curve(name="other"), tmp_path / "curve")
+    refuses(lambda: save(curve(name="other"), tmp_path / "curve"), StorageFull, "disk")
     store = Store(tmp_path / "store")
-    with pytest.raises(StorageFull, match="the disk is full"):
-        store.write({"a" * 32: {"x": np.ones(3)}})
+    refuses(lambda: store.write({"a" * 32: {"x": np.ones(3)}}), StorageFull, "disk")
     assert len(store) == 0
     monkeypatch.undo()
     assert load(tmp_path / "curve", Curve) == curve()
@@ -225,10 +220,8 @@ def test_a_truly_full_disk_loses_nothing(tiny_disk: Path) -> None:
     store = Store(tiny_disk / "store")
     store.write({"a" * 32: {"x": np.ones(8)}})
     large = np.zeros(100_000, np.float32)
-    with pytest.raises(StorageFull, match="the disk is full"):
-        save(long_curve(), tiny_disk / "curve")
-    with pytest.raises(StorageFull, match="the disk is full"):
-        store.write({"b" * 32: {"x": large}})
+    refuses(lambda: save(long_curve(), tiny_disk / "curve"), StorageFull, "disk")
+    refuses(lambda: store.write({"b" * 32: {"x": large}}), StorageFull, "disk")
     assert load(tiny_disk / "curve", Curve) == curve()
     assert "a" * 32 in Store(tiny_disk / "store")
     assert "b" * 32 not in Store(tiny_disk / "store")

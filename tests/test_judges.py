@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.errors import refuses
 from tests.judge_makers import attempt, completion_set
 from tests.tiny_pair import tiny_pair
 from tests.trace_makers import run_record
@@ -109,8 +110,7 @@ def test_attempts_come_as_attack_sets_too() -> None:
     completions = completion_set(list(zip(attempts, texts, strict=True)))
     assert len(judge(completions, sets, Counting()).judgements) == 7
     assert len(judge(completion_set([(attempts[0], "a")]), sets[0], Counting()).judgements) == 1
-    with pytest.raises(ParameterError, match=r"3 of 7 completions of arm 'aligned' answer attempts .* not among the 4"):
-        judge(completions, sets[0], Counting())
+    refuses(lambda: judge(completions, sets[0], Counting()), ParameterError, "3", "7", "'aligned'", "4")
 
 
 def test_no_completions_are_no_judgements() -> None:
@@ -205,19 +205,14 @@ def test_judges_by_name() -> None:
     assert judge_of("refusal").name == "refusal"
     assert isinstance(judge_of("exact"), Judge)
     assert JudgeConfig.named("guard:some/folder").model == "some/folder"
-    with pytest.raises(UnknownName, match="did you mean 'refusal'"):
-        JudgeConfig.named("refusals")
+    refuses(lambda: JudgeConfig.named("refusals"), UnknownName, "'refusal'")
     for name in ("human", "classifier", "guard", "judgezoo"):
         with pytest.raises(ParameterError, match=f"judge '{name}' needs model"):
             JudgeConfig.named(name)
-    with pytest.raises(ParameterError, match="takes no model"):
-        JudgeConfig.named("refusal:model")
-    with pytest.raises(ParameterError, match="go together"):
-        JudgeConfig.named("endpoint:gpt")
-    with pytest.raises(ParameterError, match="come in pairs"):
-        JudgeConfig(judge="guard", model="x", harmful=("yes",))
-    with pytest.raises(NotPresent, match="no ratings in 'nowhere'"):
-        judge_of("human:nowhere")
+    refuses(lambda: JudgeConfig.named("refusal:model"), ParameterError, "model")
+    refuses(lambda: JudgeConfig.named("endpoint:gpt"), ParameterError)
+    refuses(lambda: JudgeConfig(judge="guard", model="x", harmful=("yes",)), ParameterError)
+    refuses(lambda: judge_of("human:nowhere"), NotPresent, "'nowhere'")
     assert list(JUDGES)[:2] == ["exact", "refusal"]
 
 
@@ -402,7 +397,5 @@ def test_a_panel_puts_disagreements_first_and_counts_what_is_unscored() -> None:
     assert {o.request for o in made.opinions[:2]} == {"Question 4?", "Question 6?"}
     assert [o.disagreement for o in made.opinions] == [1.0, 1.0, *[0.0] * 5]
     assert made.rows()[0]["n"] == 6
-    with pytest.raises(ParameterError, match="the same judges, each once"):
-        panel([(completions, [one, one])], attempts)
-    with pytest.raises(ParameterError, match="are not of the 1 completions"):
-        panel([(completion_set([(attempts[0], "a")]), [one, two])], attempts)
+    refuses(lambda: panel([(completions, [one, one])], attempts), ParameterError, "judges")
+    refuses(lambda: panel([(completion_set([(attempts[0], "a")]), [one, two])], attempts), ParameterError, "1")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.inter_rater import cohens_kappa, fleiss_kappa
 
+from tests.errors import refuses
 from workbench import __main__ as cli
 from workbench.core.errors import NotPresent, PromptError
 from workbench.judging.calibration import LABELS, calibrate
@@ -206,11 +207,9 @@ def test_a_bad_label_file_is_refused_with_its_lines(tmp_path: Path, rows: list[d
 
 
 def test_a_file_that_is_not_there_and_one_without_rows(tmp_path: Path) -> None:
-    with pytest.raises(NotPresent, match="there is no label file"):
-        calibrate(tmp_path / "none.csv", "refusal")
+    refuses(lambda: calibrate(tmp_path / "none.csv", "refusal"), NotPresent, "label")
     (tmp_path / "empty.csv").write_text("prompt,completion,final_label\n")
-    with pytest.raises(PromptError, match="has no row"):
-        calibrate(tmp_path / "empty.csv", "refusal")
+    refuses(lambda: calibrate(tmp_path / "empty.csv", "refusal"), PromptError)
 
 
 def test_labels_are_read_with_and_without_their_numbers(tmp_path: Path) -> None:

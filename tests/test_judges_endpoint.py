@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.errors import refuses
 from tests.judge_makers import attempt, completion_set
 from workbench import __main__ as cli
 from workbench.core.errors import NotPresent, ParameterError
@@ -191,8 +192,7 @@ def test_a_server_that_drips_is_not_waited_for_longer_than_stated() -> None:
     thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
-        with pytest.raises(Failure, match=r"no answer within 0\.2 s"):
-            post(f"http://127.0.0.1:{http.server_port}/", {}, key=None, timeout_s=0.2)
+        refuses(lambda: post(f"http://127.0.0.1:{http.server_port}/", {}, key=None, timeout_s=0.2), Failure, "0.2")
     finally:
         http.shutdown()
         http.server_close()
@@ -308,8 +308,7 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(
 def test_no_key_where_one_was_named_is_an_error_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JUDGE_KEY", raising=False)
     with serving(by_text) as server:
-        with pytest.raises(NotPresent, match="'JUDGE_KEY' holds no key for http://127"):
-            run(config(server.url, key_variable="JUDGE_KEY"))
+        refuses(lambda: run(config(server.url, key_variable="JUDGE_KEY")), NotPresent, "'JUDGE_KEY'", "http://127")
         assert server.bodies == []
 
 

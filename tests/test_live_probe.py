@@ -269,7 +269,7 @@ def test_impossible_arguments_are_refused(counting: ModelPair) -> None:
         LiveProbe(counting, quantity="nonsense")
     with pytest.raises(TypeError):
         LiveProbe(counting, nonsense=1)
-    with pytest.raises(ParameterError, match="whole number"):
+    with pytest.raises(ParameterError):
         live_probe._question({**live_probe.dataclasses.asdict(ProbeQuestion()), "seed": "1"})
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
+from tests.errors import refuses
 from workbench.core.errors import UnknownName
 from workbench.core.records import Row
 from workbench.evaluation.attacks import attack_config
@@ -84,5 +83,4 @@ def test_numbers_of_a_diagnosis_need_no_arm() -> None:
 
 
 def test_an_unknown_table_names_the_nearest() -> None:
-    with pytest.raises(UnknownName, match=r"did you mean 'paper/llama-3\.1-8b/prefill'"):
-        paper_preset("paper/llama-3-8b/prefill")
+    refuses(lambda: paper_preset("paper/llama-3-8b/prefill"), UnknownName, "'paper/llama-3.1-8b/prefill'")

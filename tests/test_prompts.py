@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import workbench.prompts.loading as prompts_room
+from tests.errors import refuses
 from workbench.core.errors import NotPresent, ParameterError, PromptError, UnknownName
 from workbench.core.records import Label
 from workbench.prompts.loading import PROMPT_SETS, Prompt, PromptConfig, PromptSet, load_prompts
@@ -154,25 +155,18 @@ def test_the_embedded_set_is_held_out_unless_asked(write: Write, monkeypatch: py
     assert len(load("embedded", split="train")) == 2
     assert len(load("embedded", split="all")) == 4
     path.unlink()
-    with pytest.raises(NotPresent, match="'embedded' is not complete"):
-        load("embedded")
+    refuses(lambda: load("embedded"), NotPresent, "'embedded'")
 
 
 def test_unknown_names(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("prompts.csv", "prompt\na\n")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UnknownName, match=r"'everydey' is no built-in .* did you mean 'everyday'"):
-        load("everydey")
-    with pytest.raises(NotPresent, match=r"no file 'promts\.csv' .* did you mean 'prompts\.csv'"):
-        load("promts.csv")
-    with pytest.raises(NotPresent, match=r"no file 'data/mine\.jsonl'"):
-        load("data/mine.jsonl")
-    with pytest.raises(NotPresent, match="no file"):
-        load("a/b/c")
-    with pytest.raises(PromptError, match="is a folder: name a file in it"):
-        load(str(tmp_path))
-    with pytest.raises(PromptError, match=r"ends in '\.xlsx', which does not say how to read it"):
-        load(write("p.xlsx", "x"))
+    refuses(lambda: load("everydey"), UnknownName, "'everydey'", "'everyday'")
+    refuses(lambda: load("promts.csv"), NotPresent, "'promts.csv'", "'prompts.csv'")
+    refuses(lambda: load("data/mine.jsonl"), NotPresent, "'data/mine.jsonl'")
+    refuses(lambda: load("a/b/c"), NotPresent)
+    refuses(lambda: load(str(tmp_path)), PromptError, "folder")
+    refuses(lambda: load(write("p.xlsx", "x")), PromptError, "'.xlsx'")
 
 
 @pytest.mark.parametrize(
@@ -257,7 +251,7 @@ def test_all_splits_of_a_hub_dataset_and_labels_from_their_names(monkeypatch: py
 
 def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_hub(monkeypatch, ConnectionError("Couldn't reach 'owner/name' on the Hub.\nmuch\nmore"))
-    with pytest.raises(NotPresent, match="'owner/name' could not be loaded") as caught:
+    with pytest.raises(NotPresent, match="'owner/name'") as caught:
         load("owner/name")
     assert "\n" not in str(caught.value)
     assert "much" not in str(caught.value)
@@ -287,10 +281,9 @@ def test_given_columns_win(write: Write) -> None:
 
 def test_wrong_columns(write: Write) -> None:
     source = write("p.csv", "question,label\na,safe\n")
-    with pytest.raises(PromptError, match=r"no column 'qestion' \(prompt_column\): did you mean 'question'\?.*'label'"):
+    with pytest.raises(PromptError, match=r"'qestion'.*prompt_column.*'question'.*'label'"):
         load(source, prompt_column="qestion")
-    with pytest.raises(PromptError, match="one column cannot be taken as two things"):
-        load(source, prompt_column="question", response_column="question")
+    refuses(lambda: load(source, prompt_column="question", response_column="question"), PromptError, "column")
 
 
 def test_a_guessed_response_that_is_no_text_is_not_taken(write: Write) -> None:
@@ -298,8 +291,7 @@ def test_a_guessed_response_that_is_no_text_is_not_taken(write: Write) -> None:
     found = load(source)
     assert next(iter(found)).response is None
     assert "column 'answer' is not taken as response" in found.report()
-    with pytest.raises(PromptError, match="line 1: the response is int '2', not text"):
-        load(source, response_column="answer")
+    refuses(lambda: load(source, response_column="answer"), PromptError, "line 1", "'2'")
 
 
 @pytest.mark.parametrize(
@@ -331,14 +323,12 @@ def test_what_true_means_is_stated(write: Write) -> None:
 
 def test_unknown_labels_name_values_and_lines(write: Write) -> None:
     source = write("p.csv", "prompt,label\na,safe\nb,maybe\nc,3\nd,maybe\n")
-    with pytest.raises(PromptError, match="line 3, line 5: 'maybe' in column 'label' is not a label; line 4: '3'"):
-        load(source)
+    refuses(lambda: load(source), PromptError, "line 3", "line 5", "'maybe'", "'label'", "line 4", "'3'")
     assert [p.label for p in load(source, label="harmful")] == ["harmful"] * 4
 
 
 def test_a_stated_label_and_a_label_column_contradict() -> None:
-    with pytest.raises(ParameterError, match="give one of the two"):
-        PromptConfig(source="x.csv", label="harmful", label_column="label")
+    refuses(lambda: PromptConfig(source="x.csv", label="harmful", label_column="label"), ParameterError)
 
 
 def test_advbench_columns_are_harmful_unless_stated(write: Write) -> None:
@@ -421,8 +411,7 @@ def test_the_report_shows_twenty_dropped_rows(write: Write) -> None:
 
 
 def test_nothing_left(write: Write) -> None:
-    with pytest.raises(PromptError, match=r"leaves no prompt: all 2 rows dropped \(line 2: empty; line 3: empty\)"):
-        load(write("p.csv", 'prompt\n" "\n""\n'))
+    refuses(lambda: load(write("p.csv", 'prompt\n" "\n""\n')), PromptError, "2", "line 2", "line 3")
 
 
 def test_ids_are_the_files_own_only_where_they_are_unique(write: Write) -> None:
@@ -440,17 +429,14 @@ def test_split_and_where(write: Write) -> None:
     assert texts(load(source, split="all")) == ["a", "b", "c"]
     found = load(source, split="heldout")
     assert texts(found) == ["b", "c"]
-    with pytest.raises(PromptError, match="split 'test': it has 'heldout', 'train'"):
-        load(source, split="test")
-    with pytest.raises(PromptError, match="it has no splits"):
-        load(write("q.txt", "a"), split="train")
+    refuses(lambda: load(source, split="test"), PromptError, "'test'", "'heldout'", "'train'")
+    refuses(lambda: load(write("q.txt", "a"), split="train"), PromptError)
     harmless = found.where(label="harmless")
     assert texts(harmless) == ["c"]
     assert "only label 'harmless': 1 of 2" in harmless.report()
     assert len(found.where(label="lookalike")) == 0
     assert found.where() == found
-    with pytest.raises(PromptError, match="split 'train': it has 'heldout'"):
-        found.where(split="train")
+    refuses(lambda: found.where(split="train"), PromptError, "'train'", "'heldout'")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from tests.errors import refuses
 from tests.hostile_texts import HOSTILE_TEXTS, check_each
 from tests.test_train_loop import config, ids, texts
 from tests.tiny_pair import save_model, tiny_models, tiny_pair, tiny_tokenizer
@@ -209,10 +210,9 @@ def test_a_number_that_an_arm_lacks_is_no_zero(trained: Adapter) -> None:
 
 
 def test_results_of_another_arm_or_pair_are_refused(trained: Adapter) -> None:
-    with pytest.raises(ParameterError, match="says nothing of an adapter of arm 'recovery'"):
+    with pytest.raises(ParameterError, match="'recovery'"):
         card_results(comparison(trained, arms=("aligned", "refusal_sft")), trained)
-    with pytest.raises(ParameterError, match="on the same pair"):
-        card_results(comparison(trained, run=run_record()), trained)
+    refuses(lambda: card_results(comparison(trained, run=run_record()), trained), ParameterError)
 
 
 @pytest.fixture(scope="module")

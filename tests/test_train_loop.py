@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.errors import refuses
 from tests.tiny_pair import save_model, tiny_adapter, tiny_models, tiny_pair, tiny_tokenizer
 from workbench.core.errors import NonFiniteLoss, NotPresent, PairError, ParameterError, StorageFull
 from workbench.core.records import load, save
@@ -141,7 +142,7 @@ def test_a_pair_of_one_model_trains_a_copy_of_its_adapter_that_loads_on_the_base
 
 def test_settings_that_fit_no_layer_are_refused_and_leave_no_trace(pair: ModelPair) -> None:
     with (
-        pytest.raises(PairError, match="no LoRA of these settings"),
+        pytest.raises(PairError, match="LoRA"),
         student_of(pair, LoraSettings(targets=("no_such_layer",)), 0),
     ):
         pass
@@ -275,8 +276,7 @@ def test_checkpoints_hold_safetensors_and_json_alone(
 def test_a_finished_training_is_returned_as_it_is_and_another_one_refused(pair: ModelPair, tmp_path: Path) -> None:
     made = distil(pair, texts(), config(), out=tmp_path / "a")
     assert distil(pair, texts(), config(), out=tmp_path / "a") == made
-    with pytest.raises(ParameterError, match="another training"):
-        distil(pair, texts(), config(lr=2e-2), out=tmp_path / "a")
+    refuses(lambda: distil(pair, texts(), config(lr=2e-2), out=tmp_path / "a"), ParameterError)
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_rows_and_keeps_the_checkpoint(
@@ -337,7 +337,7 @@ def test_the_budget_holds_for_an_arm_that_trains_on_no_harmless_text(pair: Model
 def test_a_budget_without_a_harmless_text_is_refused_before_training(pair: ModelPair, tmp_path: Path) -> None:
     watch = WatchSettings(film_every=1, kl_budget_nats=1.0, preflight=False)
     alone = replace(texts(), utility=(), harmless=())
-    with pytest.raises(ParameterError, match="no harmless text"):
+    with pytest.raises(ParameterError):
         distil(pair, alone, replace(config("completion_only", steps=2), watch=watch), out=tmp_path / "a")
     assert not list(tmp_path.iterdir())
 
@@ -395,8 +395,7 @@ def test_a_teacher_that_says_what_aligned_says_is_refused_before_any_step(tmp_pa
     base, _ = tiny_models("llama")
     twins = ModelPair.from_models(base, tiny_models("llama", shift=0.0)[1], tiny_tokenizer())
     how = replace(config("teacher_only"), watch=replace(QUIET, preflight=True))
-    with pytest.raises(ParameterError, match=r"was not started.*flip rate 0\.00 %"):
-        distil(twins, texts(), how, out=tmp_path / "a")
+    refuses(lambda: distil(twins, texts(), how, out=tmp_path / "a"), ParameterError, "0.00 %")
     assert distil(twins, texts(), replace(how, arm=config("recovery").arm), out=tmp_path / "b").preflight is not None
 
 
@@ -420,7 +419,7 @@ def test_recovery_is_not_started_where_aligned_recovers_by_itself(tmp_path: Path
     harmful = [replace(t, response=(*t.response[:8], t.aligned[-1])) for t in texts().harmful]
     same_end = replace(texts(), harmful=tuple(harmful))
     how = replace(config(), watch=replace(QUIET, preflight=True))
-    with pytest.raises(ParameterError, match=r"'recovery' was not started.*after 3, 5, 10, 20, 40, 100 tokens"):
+    with pytest.raises(ParameterError, match=r"'recovery'.*3, 5, 10, 20, 40, 100"):
         distil(forgetful, every_end(same_end), how, out=tmp_path / "a")
     assert not (tmp_path / "a").exists()
     deep_at_ten = distil(forgetful, same_end, how, out=tmp_path / "b").preflight  # and not at 3 and 5
@@ -508,8 +507,7 @@ def test_a_merged_model_says_what_the_adapter_says_and_the_pair_is_as_it_was(pai
     adapted = again.logits("aligned", again.hidden("aligned", asked))
     assert torch.allclose(model(asked).logits, adapted, atol=1e-4)
     assert not torch.allclose(adapted, pair.logits("aligned", pair.hidden("aligned", asked)), atol=1e-3)
-    with pytest.raises(ParameterError, match="exists already"):
-        merge(pair, tmp_path / "a", tmp_path / "merged")
+    refuses(lambda: merge(pair, tmp_path / "a", tmp_path / "merged"), ParameterError)
 
 
 def test_the_command_line_merges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -551,12 +549,10 @@ def test_an_exported_adapter_is_replaced_and_nothing_else_is(pair: ModelPair, tm
     for inside in (".", RECORD):  # a folder of that name makes no adapter of it
         (tmp_path / "mine" / inside).mkdir(parents=True, exist_ok=True)
         (tmp_path / "mine" / "thesis.txt").write_text("years of work", "utf-8")
-        with pytest.raises(ParameterError, match="no adapter of ours"):
-            export(first, tmp_path / "mine")
+        refuses(lambda: export(first, tmp_path / "mine"), ParameterError, "adapter")
         assert (tmp_path / "mine" / "thesis.txt").read_text("utf-8") == "years of work"
     further = distil(pair, texts(), config(steps=2), out=tmp_path / "c", start=tmp_path / "kept")
-    with pytest.raises(ParameterError, match="would lose it"):
-        export(further, tmp_path / "kept")
+    refuses(lambda: export(further, tmp_path / "kept"), ParameterError)
     assert same(weights(tmp_path / "kept"), weights(tmp_path / "b"))
 
 
@@ -575,5 +571,5 @@ def test_a_start_of_another_scale_or_shape_is_refused_with_both_values(pair: Mod
         with pytest.raises(PairError, match=said):
             distil(pair, texts(), replace(config(), arm=arm), out=tmp_path / name, start=first.path)
     (Path(first.path) / "adapter_config.json").unlink()
-    with pytest.raises(NotPresent, match=r"it has no adapter_config\.json"):
+    with pytest.raises(NotPresent, match=r"adapter_config\.json"):
         distil(pair, texts(), config(), out=tmp_path / "x", start=first.path)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.errors import refuses
 from tests.hostile_texts import HOSTILE_TEXTS, check_each
 from tests.record_makers import make_diagnosis, make_probe
 from tests.trace_makers import make_response, make_traces, run_record, traces_from_logprobs
@@ -299,12 +300,9 @@ def test_alternatives_are_ordered_by_what_base_puts_above_aligned() -> None:
 
 def test_a_position_or_response_that_is_not_there_is_named() -> None:
     traces = make_traces(tokens=10)
-    with pytest.raises(ParameterError, match="no position 11: it has positions 1 to 10"):
-        views.token_view(traces, 0, position=11)
-    with pytest.raises(ParameterError, match="no response 99"):
-        views.top_k_table(traces, 99, 1)
-    with pytest.raises(UnknownName, match="did you mean 'retention'"):
-        views.token_view(traces, 0, quantity="retentoin")
+    refuses(lambda: views.token_view(traces, 0, position=11), ParameterError, "position 11", "1", "10")
+    refuses(lambda: views.top_k_table(traces, 99, 1), ParameterError, "99")
+    refuses(lambda: views.token_view(traces, 0, quantity="retentoin"), UnknownName, "'retention'")
 
 
 def test_an_empty_response_and_an_empty_diagnosis_are_said_to_be_empty() -> None:

@@ -153,7 +153,7 @@ def test_public_names_are_there_and_documented() -> None:
     for name in widgets.__all__:
         assert (getattr(widgets, name).__doc__ or "").strip(), name
     assert set(widgets.__all__) <= set(dir(widgets))
-    with pytest.raises(AttributeError, match="no public name 'Nonsense'; it has: LinkedViews"):
+    with pytest.raises(AttributeError, match=r"'Nonsense'.*LinkedViews"):
         _ = widgets.Nonsense
 
 
