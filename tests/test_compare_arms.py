@@ -162,7 +162,6 @@ def test_every_arm_is_trained_with_every_seed_and_asked_the_same(compared: ArmCo
     assert "its own schedule" in compared.budgets["paper"]
     for arm in compared.arms:
         asr = compared.number(arm, "asr", "prefill", "k=5")
-        assert asr is not None
         assert asr.estimate.n == 3
         assert len(asr.by_seed) == (1 if arm == UNTRAINED else 2)
     aligned = compared.number(UNTRAINED, "asr", "prefill", "k=5")
@@ -296,7 +295,6 @@ def test_arms_are_trained_from_a_start_which_is_asked_too(
     card = evaluate(attacks, answers, judgements_of(("exact",), answers, attacks))
     for score in (s for s in card.scores if s.category is None):
         found = made.number(START, score.metric, score.attack, score.condition)
-        assert found is not None
         assert found.estimate == score.estimate
         assert len(found.by_seed) == 1
     first = load_adapter(made.adapters["paper_tuned"][0])
@@ -361,10 +359,8 @@ def test_an_adaptive_attack_is_made_against_each_arm_itself(
         assert wanted
         for score in wanted:
             found = made.number(arm, "asr", score.attack, score.condition)
-            assert found is not None
             assert found.estimate == score.estimate
         capability = made.number(arm, "accuracy", "capability", "mean of tasks")
-        assert capability is not None
         assert capability.estimate.n == 36  # of each of its six tasks
     assert not [n for n in made.notes if "has no completion" in n]
     assert any(c.attack == "gcg" for c in made.scorecards[0].comparisons)

@@ -45,7 +45,6 @@ def served(notebooks: Sequence[Path], root: Path, stop: signal.Signals = signal.
     process = subprocess.Popen(
         [sys.executable, "-c", script], cwd=root, env=env, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL
     )
-    assert process.stdout is not None
     try:
         lines = [process.stdout.readline() for _ in range(len(notebooks) + 1)]
         yield dict(re.findall(r"^(\w+): +(http\S+)$", "".join(lines), re.MULTILINE))

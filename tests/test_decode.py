@@ -404,7 +404,7 @@ def test_nan_names_the_model_and_the_token() -> None:
         with torch.no_grad():
             models[which].lm_head.weight[:, 12] = 3e38  # overflows where token 12 is the input, and only there
         pair = ModelPair.from_models(models["base"], models["aligned"], tiny_tokenizer())
-        with pytest.raises(NonFiniteLogits, match=rf"the {which} model .* generated token 3 of continuation 2"):
+        with pytest.raises(NonFiniteLogits, match=rf"{which}.*token 3.*continuation 2"):
             decode(pair, [(40,), (10,)], DecodeConfig(generation=GenerateConfig(max_tokens=5)), what=None)
 
 

@@ -271,7 +271,6 @@ def test_noise_floor_is_the_largest_sample() -> None:
     noise = t.noise_kl_nats.copy()
     noise[:, 5], noise[1, 3] = np.nan, np.nan
     d = diagnose(dataclasses.replace(t, noise_kl_nats=noise), QUICK)
-    assert d.noise_floor is not None
     np.testing.assert_array_equal(d.noise_floor.value[:3], noise[:, :3].max(axis=0))
     assert np.isnan(d.noise_floor.value[5])
     assert d.noise_floor.n.tolist()[:6] == [3, 3, 3, 2, 3, 0]
@@ -291,14 +290,12 @@ def test_a_large_noise_floor_hides_differences() -> None:
 def test_heat_map() -> None:
     t = make_traces("shallow", prefixes=(0, 5, 20), tokens=32)
     heat = diagnose(t, QUICK).heat_map
-    assert heat is not None
     assert heat.prefix_tokens.tolist() == [0, 5, 20]
     rows = [i for i in answers(t, "harmful") if t.responses[i].prefix_tokens == 5]
     np.testing.assert_allclose(heat.value[1], np.nanmean(t.retention[rows], axis=0), rtol=1e-5)
     np.testing.assert_array_equal(heat.n[1], t.mask[rows].sum(axis=0))
     short = make_traces("shallow", prefixes=(0,), tokens=8)
     one = diagnose(short, QUICK).heat_map
-    assert one is not None
     assert one.value.shape == (1, 8)
     assert diagnose(make_traces(), QUICK).heat_map is None
     assert diagnose(make_traces(prefixes=(5,), harmful=0), QUICK).heat_map is None
@@ -495,7 +492,7 @@ def test_mixed_trajectories_are_refused() -> None:
     "wrong", [{"early": 0}, {"late_from": 3}, {"confidence": 1.0}, {"resamples": 0}, {"shallow_ratio": 1.0}]
 )
 def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ParameterError, match=f"{next(iter(wrong))} is {next(iter(wrong.values()))!r}; it must be"):
+    with pytest.raises(ParameterError, match=f"{next(iter(wrong))} is {next(iter(wrong.values()))!r}"):
         DiagnosisConfig(**wrong)
 
 

@@ -113,7 +113,6 @@ def test_an_unknown_curve_is_named(teacher: Diagnosis) -> None:
 
 
 def test_a_heat_map_leaves_blank_what_is_not_there(free: Diagnosis) -> None:
-    assert free.heat_map is not None
     value = free.heat_map.value.copy()
     value[1, 4:] = np.nan
     changed = dataclasses.replace(free, heat_map=dataclasses.replace(free.heat_map, value=value))

@@ -299,7 +299,6 @@ def test_a_writer_killed_at_any_moment_leaves_whole_entries(tmp_path: Path) -> N
     )
     words = (sys.executable, "-c", script, str(tmp_path / "store"), str(Path(__file__).parent))
     with subprocess.Popen(words, stdout=subprocess.PIPE) as writer:
-        assert writer.stdout is not None
         writer.stdout.readline()
         time.sleep(0.3)
         writer.kill()

@@ -157,7 +157,7 @@ def test_a_model_whose_labels_would_be_random_is_refused(tmp_path: Path) -> None
     (tmp_path / "base" / "config.json").write_text(
         base.config.to_json_string().replace("BertModel", "BertForSequenceClassification")
     )
-    with pytest.raises(PairError, match=r"has no weights for 'classifier\.(weight|bias)'"):
+    with pytest.raises(PairError, match=r"'classifier\.(weight|bias)'"):
         judge_of(JudgeConfig(judge="classifier", model=str(tmp_path / "base"), harmful=("LABEL_1",)))
 
 

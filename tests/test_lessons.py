@@ -75,11 +75,11 @@ def test_a_lesson_s_own_mistakes_are_errors() -> None:
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("question: q\ntruth: 1\nwhy: w", "either a tolerance or options"),
-        ("question: q\ntruth: 1\ntolerance: 1\noptions: a | b\nwhy: w", "either a tolerance or options"),
-        ("question: q\ntolerance: 1\nwhy: w", r"missing \['truth'\]"),
-        ("question: q\nquestion: r\ntruth: 1\ntolerance: 1\nwhy: w", r"twice \['question'\]"),
-        ("questoin: q", "'questoin: q' begins with none of question"),
+        ("question: q\ntruth: 1\nwhy: w", "tolerance.*options"),
+        ("question: q\ntruth: 1\ntolerance: 1\noptions: a | b\nwhy: w", "tolerance.*options"),
+        ("question: q\ntolerance: 1\nwhy: w", "'truth'"),
+        ("question: q\nquestion: r\ntruth: 1\ntolerance: 1\nwhy: w", "'question'"),
+        ("questoin: q", "'questoin: q'.*question"),
     ],
 )
 def test_an_exercise_that_is_not_complete_is_named(text: str, word: str) -> None:

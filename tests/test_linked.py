@@ -49,7 +49,6 @@ def asks(views: LinkedViews, **what: Any) -> None:
 def drags(views: LinkedViews, start: float, end: float) -> None:
     """Do what plotly does when a person drags over the curves."""
     figure = views._figure
-    assert figure is not None
     traces = list(range(len(figure.data)))
     nothing = {"trace_indexes": traces, "point_indexes": [0] * len(traces), "xs": [1] * len(traces), "ys": traces}
     selector = {"type": "box", "selector_state": {"xrange": [start, end], "yrange": [0, 1]}}
@@ -59,7 +58,6 @@ def drags(views: LinkedViews, start: float, end: float) -> None:
 
 
 def marks(views: LinkedViews) -> list[tuple[str, float, float]]:
-    assert views._figure is not None
     return [(s.type, s.x0, s.x1) for s in views._figure.layout.shapes]
 
 
@@ -143,7 +141,6 @@ def test_a_cell_that_the_open_prompt_does_not_reach_opens_the_most_divergent_tha
 
 def test_another_curve_is_drawn_in_the_same_figure_and_fills_the_text_where_it_can(page: LinkedViews) -> None:
     figure = page._figure
-    assert figure is not None
     page.show(span=(2, 5))
     asks(page, do="quantity", quantity="retention")
     assert page._figure is figure
@@ -162,7 +159,6 @@ def test_another_curve_is_drawn_in_the_same_figure_and_fills_the_text_where_it_c
 
 def test_the_figure_uploads_nothing_and_has_its_selection_tool(page: LinkedViews) -> None:
     figure = page._figure
-    assert figure is not None
     assert (figure._config["showSendToCloud"], figure._config["plotlyServerURL"], figure._config["displaylogo"]) == (
         False, "", False,
     )  # fmt: skip

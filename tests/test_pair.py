@@ -136,7 +136,6 @@ def test_gradients_flow_where_the_caller_wants_them() -> None:
     pair = ModelPair.from_models(base, aligned, tiny_tokenizer())
     weight = base.model.layers[0].self_attn.q_proj.weight.requires_grad_(True)
     pair.logits("base", pair.hidden("base", IDS)).logsumexp(-1).sum().backward()
-    assert weight.grad is not None
     assert weight.grad.abs().sum() > 0
 
 
@@ -363,10 +362,10 @@ def test_dtype_and_device_that_are_not_there(folders: tuple[Path, Path]) -> None
 @pytest.mark.parametrize(
     ("fields", "error", "words"),
     [
-        ({}, ParameterError, "no pair was asked for"),
-        ({"preset": "embeded"}, UnknownName, "did you mean 'embedded'"),
-        ({"preset": "embedded", "base": "x"}, ParameterError, "not both"),
-        ({"base": "x"}, ParameterError, "Give aligned or adapter"),
+        ({}, ParameterError, "preset"),
+        ({"preset": "embeded"}, UnknownName, "'embedded'"),
+        ({"preset": "embedded", "base": "x"}, ParameterError, "base"),
+        ({"base": "x"}, ParameterError, "aligned.*adapter"),
     ],
 )
 def test_contradicting_fields(fields: dict[str, str], error: type[Exception], words: str) -> None:

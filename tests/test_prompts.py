@@ -135,7 +135,6 @@ def test_built_in_sets() -> None:
         assert (harmful.label, harmless.label) == ("harmful", "harmless")
         assert harmful.category == harmless.category
         assert abs(len(harmful.prompt.split()) - len(harmless.prompt.split())) <= 3
-        assert harmful.response is not None
         assert harmful.response.endswith(":")  # it stops where content would begin
 
 
@@ -172,30 +171,30 @@ def test_unknown_names(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("p.jsonl", "", "is empty"),
-        ("p.txt", "\n \n", "is empty"),
-        ("p.csv", "prompt,label\n", "holds no rows"),
-        ("p.json", "[]", "holds no rows"),
-        ("p.json", '{"data": [], "x": 1}', r"holds an object \(keys: 'data', 'x'\), not a list"),
-        ("p.json", '{"prompt": "a"}\n{"prompt": "b"}', r"line 2: not JSON \(Extra data.* ending should be \.jsonl"),
-        ("p.json", '[{"prompt": "a"},\n3]', "line 2: holds a number, not an object"),
-        ("p.jsonl", '{"prompt": "a"}\n{"prompt": "b"\n', r"p\.jsonl cannot be used.*line 2: not JSON \(Expecting"),
-        ("p.jsonl", '{"prompt": "a"}\n[1]\nnull\n', "line 2: holds a list, .*line 3: holds null"),
-        ("p.jsonl", '{"prompt": "a", "prompt": "b"}\n', "line 1: the key 'prompt' stands in it twice"),
-        ("p.jsonl", '{"prompt": "a"}\n{"query": "b"}\n', r"line 2: no 'prompt' \(it has 'query'\)"),
-        ("p.jsonl", '{"prompt": "a"}\n{"prompt": 3}\n', "line 2: the prompt is int '3', not text"),
-        ("p.jsonl", '{"prompt": "a\\ud83d"}\n', r"line 1: half a character \(lone surrogate U\+D83D\)"),
-        ("p.jsonl", "x\n" * 9, "line 5: not JSON .*; and 4 more"),
-        ("p.jsonl", "[" * 100_000, "line 1: (nested too deeply|not JSON)"),
-        ("p.csv", 'prompt,label\na,safe\n"b\nc",safe,x\nd\n', "line 3: 3 fields, the header has 2; line 5: 1 field,"),
-        ("p.csv", 'prompt,label\na,safe\n"b,safe\nc,safe\n', "line 3: a quote that is opened here is never closed"),
-        ("p.csv", 'prompt,label\n"a"b,safe\n', "line 2: ',' expected after '\"'"),
-        ("p.csv", "prompt;label\na,b;safe\n", "Are the fields separated by semicolons"),
-        ("p.csv", "prompt,x,x\na,b,c\n", "names the column 'x' twice"),
-        ("p.csv", "How are you?\nGood\n", "no column that can be taken as the prompt .*'How are you\\?'"),
-        ("p.txt", b"ok\nna\xefve\nok\n\xff\n", r"line 2: not UTF-8 \(byte 0xEF at byte 3\); line 4: not UTF-8"),
-        ("p.txt", b"ok\r\na\0b\r\n", "line 2: a NUL byte at byte 2"),
-        ("p.csv", "prompt\nä\n".encode("utf-16"), "starts with a UTF-16 mark: save it as UTF-8"),
+        ("p.jsonl", "", "p.jsonl"),
+        ("p.txt", "\n \n", "p.txt"),
+        ("p.csv", "prompt,label\n", "p.csv"),
+        ("p.json", "[]", "p.json"),
+        ("p.json", '{"data": [], "x": 1}', "'data', 'x'"),
+        ("p.json", '{"prompt": "a"}\n{"prompt": "b"}', r"line 2: .*\.jsonl"),
+        ("p.json", '[{"prompt": "a"},\n3]', "line 2"),
+        ("p.jsonl", '{"prompt": "a"}\n{"prompt": "b"\n', r"p\.jsonl.*line 2"),
+        ("p.jsonl", '{"prompt": "a"}\n[1]\nnull\n', "line 2.*line 3"),
+        ("p.jsonl", '{"prompt": "a", "prompt": "b"}\n', "line 1.*'prompt'"),
+        ("p.jsonl", '{"prompt": "a"}\n{"query": "b"}\n', "line 2.*'prompt'.*'query'"),
+        ("p.jsonl", '{"prompt": "a"}\n{"prompt": 3}\n', "line 2.*int '3'"),
+        ("p.jsonl", '{"prompt": "a\\ud83d"}\n', r"line 1.*U\+D83D"),
+        ("p.jsonl", "x\n" * 9, "line 5.*4 more"),
+        ("p.jsonl", "[" * 100_000, "line 1"),
+        ("p.csv", 'prompt,label\na,safe\n"b\nc",safe,x\nd\n', "line 3: 3 .*2; line 5: 1 "),
+        ("p.csv", 'prompt,label\na,safe\n"b,safe\nc,safe\n', "line 3"),
+        ("p.csv", 'prompt,label\n"a"b,safe\n', "line 2"),
+        ("p.csv", "prompt;label\na,b;safe\n", "semicolon"),
+        ("p.csv", "prompt,x,x\na,b,c\n", "'x'"),
+        ("p.csv", "How are you?\nGood\n", "'How are you\\?'"),
+        ("p.txt", b"ok\nna\xefve\nok\n\xff\n", "line 2: .*0xEF.*3.*line 4: .*UTF-8"),
+        ("p.txt", b"ok\r\na\0b\r\n", "line 2.*NUL.*2"),
+        ("p.csv", "prompt\nä\n".encode("utf-16"), "UTF-16.*UTF-8"),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_line(write: Write, name: str, content: str | bytes, message: str) -> None:

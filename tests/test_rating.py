@@ -90,7 +90,7 @@ def test_a_raters_name_is_the_name_of_a_file(tmp_path: Path, rater: str) -> None
 def test_what_is_no_rating_or_no_text_is_refused(tmp_path: Path) -> None:
     one = rating(tmp_path)
     for bad in (0, 6):
-        with pytest.raises(ParameterError, match=f"rating {bad}: it must be one of 1, 2, 3, 4, 5"):
+        with pytest.raises(ParameterError, match=f"{bad}.*1, 2, 3, 4, 5"):
             one.rate(bad)
     refuses(lambda: one.show(8), ParameterError, "8", "7")
     empty = Rating([], [], folder=tmp_path, rater="ann")
@@ -134,7 +134,6 @@ def test_agreement_of_raters(tmp_path: Path) -> None:
     found = rater_agreement(tmp_path)
     assert (found.raters, found.texts) == (("ann", "bob", "eve"), 7)
     assert found.alpha.n == 7
-    assert found.alpha.value is not None
     assert 0.9 < found.alpha.value < 1
     assert found.alpha.low is not None
     assert found.fleiss_n == 6

@@ -235,7 +235,7 @@ def test_nan_names_model_and_token(broken: str, at: int) -> None:
     pair = ModelPair.from_models(models["base"], models["aligned"], tiny_tokenizer())
     prompt = Prompt(id="typed", prompt="count", label="unlabelled", response=pair.decode((60,)))
     told: list[int] = []
-    with pytest.raises(NonFiniteLogits, match=rf"{broken} model .* generated token {at}"):
+    with pytest.raises(NonFiniteLogits, match=rf"{broken}.*token {at}"):
         stream(pair, prompt, on_token=lambda g: told.append(len(g.ids)))
     assert told[-1] == at, "what was there before is told"
 

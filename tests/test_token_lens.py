@@ -420,7 +420,6 @@ def test_the_interactive_page_asks_nothing_of_the_network_and_has_the_static_for
     assert said.count("</script>") == 3  # the static cards', the data's, the starter's
     hostile = TokenLens(hostile_traces()).to_html(interactive=True)
     data = re.search(r'<script type="application/json">(.*?)</script>', hostile, re.DOTALL)
-    assert data is not None
     assert "<" not in data[1]
     assert json.loads(data[1])["state"]["lens"]["sealed"]
 

@@ -54,8 +54,6 @@ def assert_alike(alone: Adapter, together: Adapter) -> None:
         assert other.parts == pytest.approx(one.parts, rel=1e-4, abs=1e-6)
         assert other.positions == one.positions
         assert other.gradient_norm == pytest.approx(one.gradient_norm, rel=1e-2)
-    assert alone.film is not None
-    assert together.film is not None
     torch.testing.assert_close(
         torch.tensor(alone.film.retention), torch.tensor(together.film.retention), rtol=1e-2, atol=1e-3, equal_nan=True
     )
@@ -81,8 +79,6 @@ def test_shared_out_weights_train_the_same(pair: ModelPair, texts: TrainingTexts
     alone = distil(pair, texts, config(watch=watch), out=tmp_path / "alone")
     sharded = distil(pair, texts, config(processes=2, sharded=True, watch=watch), out=tmp_path / "sharded")
     assert_alike(alone, sharded)
-    assert alone.preflight is not None
-    assert sharded.preflight is not None
     assert sharded.preflight.flip_rate == alone.preflight.flip_rate
 
 

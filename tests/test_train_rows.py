@@ -62,7 +62,7 @@ def test_the_arms_are_those_of_the_method() -> None:
         (lambda: LossConfig(clip_percentile=0.0), "clip_percentile"),
         (lambda: LossWeights(complete=-1.0), "complete"),
         (lambda: LoraSettings(rank=0), "rank"),
-        (lambda: ArmConfig(name="x", harmful="nothing", utility="nothing"), "no loss"),
+        (lambda: ArmConfig(name="x", harmful="nothing", utility="nothing"), "loss"),
         (lambda: ArmConfig(name="x", harmful="refusal", penalise_rest=True), "penalise_rest"),
         (lambda: ArmConfig(name="x", harmful="recovery", retention=(0.0, 0.0)), "retention"),
         (lambda: TrainConfig(steps=0), "steps"),
@@ -99,7 +99,6 @@ def test_recovery_reads_the_refusal_after_the_prefix_and_its_teacher_reads_it_wi
         assert first.labels == SORRY
         for row in rest:  # the harmful tokens after the prefix
             assert (row.role, row.first, row.labels) == ("COMPLETE", k + 1, TOLD[k:])
-            assert row.base is not None
             assert row.base.context == (*ASKED, 9)
             assert len(row.student.columns) == len(row.aligned.columns) == len(row.labels)  # type: ignore[union-attr]
 
@@ -233,12 +232,12 @@ def test_an_arms_values_come_as_texts_and_each_has_to_be_of_its_kind() -> None:
     refuses(lambda: values_of(["rank: 8"], rank=4), ParameterError, "'rank: 8'")
     refuses(lambda: values_of(["gamma: 1", "gamma: 1"]), ParameterError, "gamma")
     for name, value, want in (
-        ("rank", "x", "a whole number"),
-        ("rank", 2.5, "a whole number"),
-        ("rank", True, "a whole number"),
-        ("learning_rate", "fast", "a number"),
+        ("rank", "x", "whole"),
+        ("rank", 2.5, "whole"),
+        ("rank", True, "whole"),
+        ("learning_rate", "fast", "number"),
         ("penalise_rest", 1, "true or false"),
     ):
-        with pytest.raises(ParameterError, match=f"{name} is {value!r}; it must be {want}: the arm's own value"):
+        with pytest.raises(ParameterError, match=f"{name} is {value!r}.*{want}"):
             arm_with("recovery", **{name: value})
     assert arm_with("recovery", learning_rate=1).optimiser.learning_rate == 1

@@ -201,7 +201,6 @@ def test_a_classroom_safe_set_and_a_refusal_to_redact_show_the_text() -> None:
 def test_blurred_text_stands_only_inside_a_closed_details_and_never_in_plain_text() -> None:
     view = views.token_view(harmful_traces(), 0, harmful_text="blur", position=2)
     hidden = re.search(r'<details class="wb-reveal"><summary>Reveal.*?</details>', view.body, re.DOTALL)
-    assert hidden is not None
     assert "glimmer" in hidden[0]
     assert "glimmer" not in view.body.replace(hidden[0], "")
     assert "glimmer" not in view.text

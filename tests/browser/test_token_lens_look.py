@@ -73,7 +73,6 @@ def test_it_follows_the_theme_fits_and_can_be_read(
         assert opened.page.evaluate("() => document.documentElement.scrollWidth") <= width
         hover(opened, 9)
         card = opened.find(CARD).bounding_box()
-        assert card is not None
         assert 0 <= card["x"] <= card["x"] + card["width"] <= width
         assert opened.page.evaluate(POOR_CONTRAST) == []
         opened.assert_clean()

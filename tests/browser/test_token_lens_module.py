@@ -96,8 +96,6 @@ def test_click_and_enter_pin_and_pins_stand_side_by_side(browser: Browser, trace
         boxes = opened.find(".wb-pin")
         expect(boxes).to_have_count(2)
         one, two = boxes.nth(0).bounding_box(), boxes.nth(1).bounding_box()
-        assert one is not None
-        assert two is not None
         assert one["y"] == two["y"]
         table = views.top_k_table(traces, 0, 5)
         said = boxes.nth(0).locator("table tr").all_inner_texts()
@@ -455,7 +453,6 @@ def test_positions_are_selected_by_map_fields_and_text(browser: Browser, traces:
     lens = TokenLens(traces)
     with module_page(browser, lens.face) as opened:
         box = opened.find(".wb-map").bounding_box()
-        assert box is not None
         mouse, at = opened.page.mouse, lambda p: box["x"] + (p - 0.5) / 30 * box["width"]
         mouse.move(at(6), box["y"] + 5)
         mouse.down()
