@@ -10,8 +10,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 USER := .venv/.installed
 DEV := .venv/.installed-dev
 DOCS := .venv/.installed-docs
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help setup demo lab voila test test-slow check format bench lessons embedded screenshots docs docs-plain clean
+.PHONY: help setup demo lab voila test test-slow test-public check format bench lessons embedded screenshots docs docs-plain clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -28,10 +29,13 @@ voila: $(DEV)  ## notebooks 01 and 04 as pages with live widgets, on this machin
 	@$(BIN)/python -m widgets.dashboard
 
 test: $(DEV)  ## everything that runs in minutes on two cores
-	@$(BIN)/python -m pytest -m "not slow and not gpu"
+	@$(PYTEST) -m "not slow and not gpu"
 
-test-slow: $(DEV)  ## every test; what this machine cannot run is skipped with a sentence
-	@$(BIN)/python -m pytest
+test-slow: $(DEV)  ## every test that needs nothing outside the repository; what cannot run here is skipped with a sentence
+	@$(PYTEST)
+
+test-public: $(DEV)  ## what people's labels and the real benchmark files say (needs the data in ../shared)
+	@$(BIN)/python -m pytest tests/public
 
 check: $(DEV)  ## lint, types, import contracts, stripped notebooks
 	@echo "ruff";         $(BIN)/ruff check --quiet

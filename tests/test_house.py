@@ -71,7 +71,7 @@ def test_public_names_are_few_there_and_documented() -> None:
     for name in workbench.__all__:
         doc = getattr(workbench, name).__doc__ or ""
         assert re.match(r"[A-Z].*[.:]", doc), f"{name} has no docstring of its own: {doc!r}"
-    with pytest.raises(AttributeError, match="no public name 'nonsense'"):
+    with pytest.raises(AttributeError, match="'nonsense'"):
         _ = workbench.nonsense
 
 
