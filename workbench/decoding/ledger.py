@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +54,7 @@ class Account:
     topk_logprobs: Float[np.ndarray, "token k 3"]
 
     @classmethod
-    def of(cls, position: Int[np.ndarray, "token"], lines: Sequence[tuple[np.ndarray, ...]]) -> Account:
+    def of(cls, position: Int[np.ndarray, "token"], lines: Sequence[tuple[Any, ...]]) -> Account:
         """Return the ledger of tokens at these positions; a line is (plain id, numbers, top ids, their numbers)."""
         empty = (np.empty(0), np.empty((0, len(LEDGER))), np.empty((0, 0)), np.empty((0, 0, 3)))
         plain, numbers, ids, logprobs = map(np.stack, zip(*lines, strict=True)) if lines else empty

@@ -53,9 +53,7 @@ class VllmEngine:
         try:
             import vllm
         except ImportError:
-            raise NotPresent(
-                "vLLM is not installed: install the extra `vllm`, or leave the engine out"
-            ) from None
+            raise NotPresent("vLLM is not installed: install the extra `vllm`, or leave the engine out") from None
         self.version = str(vllm.__version__)
         self._settings, self._prompt = vllm.SamplingParams, vllm.TokensPrompt
         try:
