@@ -393,7 +393,7 @@ def test_a_context_that_fills_up_ends_there_and_is_named() -> None:
     assert ids_of(made)[0] == (41, 42, 43, 44, 45)
     assert made.notes == (
         "1 of 3 continuations filled the model's context of 256 tokens before max_tokens=20, and end there: the first "
-        "is context 1, after 5 tokens.",
+        "is prompt \'context 1\', after 5 tokens.",
     )
     with pytest.raises(ContextOverflow, match=r"251.*max_tokens=20.*256"):
         PenalisedModel(pair, STRONG).continue_(contexts, GenerateConfig(max_tokens=20))
@@ -450,7 +450,7 @@ def test_a_penalised_model_takes_texts_and_generates_like_a_model() -> None:
     assert ids_of(made) == ids_of(decode(pair, prompts, config, what=None))
     assert made.continuations[0].prompt == "the cat sat"
     assert len(model.generate(["a", "b"], max_tokens=1, prefill="Sure").continuations) == 2
-    refuses(lambda: model.generate("the cat sat", max_token=5), ParameterError, "max_token", "temperature")
+    refuses(lambda: model.generate("the cat sat", max_token=5), ParameterError, "max_tokens")
     seen: list[int] = []
     drawing = GenerateConfig(max_tokens=5)
     plain = model.continue_(CONTEXTS, drawing, on_token=lambda _i, t: seen.append(t), what=None)

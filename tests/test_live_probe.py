@@ -160,7 +160,7 @@ def test_a_start_that_waits_for_the_model_can_be_stopped(probe: LiveProbe) -> No
     ("fields", "said"),
     [
         (dict(prompt=" "), "PromptError: prompt 'typed' is empty"),
-        (dict(prompt="count", max_tokens=300), "ContextOverflow: the longest context has"),
+        (dict(prompt="count", max_tokens=300), "ContextOverflow: prompt 'typed' needs"),
         (dict(prompt="count", max_tokens=None), "ParameterError: max tokens must be a whole number"),
         (dict(prompt="count", seed=0.5), "ParameterError: seed must be a whole number"),
         (dict(prompt="count", temperature=-1), "ParameterError: temperature is -1.0"),

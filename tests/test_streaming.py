@@ -151,7 +151,7 @@ def test_stopping_in_the_middle_gives_a_shorter_record_and_leaves_no_trace(tmp_p
     grown: list[Growing] = []
     part = stream(pair, PROMPT, config, on_token=grown.append, cancelled=lambda: len(grown) >= 4)
     size = int(part.lengths()[0])
-    assert size == len(grown[0].prefix) + 3
+    assert size == grown[0].start.given + 3
     assert part.responses[0].stop == "stopped"
     assert np.array_equal(part.kl_aligned_base_nats[0], whole.kl_aligned_base_nats[0, :size])
     save(part, tmp_path / "record")
