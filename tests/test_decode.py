@@ -10,18 +10,20 @@ import numpy as np
 import pytest
 import torch
 
+from tests.errors import refuses
 from tests.fakes import counting_model, prompt_set
 from tests.tiny_pair import ARCHITECTURES, tiny_adapter, tiny_pair, tiny_tokenizer
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterError, PromptError
+from workbench.core.passages import Passage
 from workbench.core.records import load, save
 from workbench.core.store import Store
-from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding.config import PenaltyConfig
+from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.ledger import Entry
 from workbench.decoding.model import PenalisedModel
 from workbench.decoding.penalised import decode, next_token
 from workbench.decoding.penalty import leverage, leverage_bound, penalise, strengths
 from workbench.decoding.records import LEDGER, Continuations
-from workbench.decoding.starts import Start
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair
 from workbench.tracing import metrics
@@ -34,25 +36,25 @@ def ids_of(made: Continuations) -> list[tuple[int, ...]]:
     return [tuple(ids[there].tolist()) for ids, there in zip(made.token_ids, made.mask, strict=True)]
 
 
-def textbook(pair: ModelPair, start: Start, penalty: PenaltyConfig, tokens: int) -> list[dict[str, Any]]:
+def textbook(pair: ModelPair, start: Passage, penalty: PenaltyConfig, tokens: int) -> list[dict[str, Any]]:
     """One context, greedy, the whole prefix of both models recomputed for every token; a ledger line a token."""
     ids: list[int] = []
     lines = []
     for _ in range(tokens):
         found = {}
-        for which, context in (("base", start.base_ids()), ("aligned", start.aligned_ids())):
+        for which, context in (("base", start.whole("base")), ("aligned", start.whole("aligned"))):
             with torch.no_grad(), pair.model(which) as model:  # type: ignore[arg-type]
                 logits = model(torch.tensor([[*context, *ids]])).logits[0, -1, : pair.vocab].float()
             found[which] = logits.log_softmax(-1)
         base, aligned = found["base"], found["aligned"]
-        t = len(ids) + 1 + (len(start.prefix) if penalty.count_from == "response" else 0)
+        t = len(ids) + 1 + (len(start.response) if penalty.count_from == "response" else 0)
         made = penalise(base, aligned, penalty, position=t)
         token = int(made.argmax())
         alpha, risk = strengths(base, aligned, penalty, position=t)
         at = torch.tensor(token)
         plain = base if penalty.method == "safe_decoding" else aligned
         lines.append({
-            "token": token, "plain": int(plain.argmax()), "position": len(start.prefix) + len(ids) + 1,
+            "token": token, "plain": int(plain.argmax()), "position": len(start.response) + len(ids) + 1,
             "strength": alpha, "risk": risk, "logprob_base_nats": base[token], "logprob_aligned_nats": aligned[token],
             "logprob_penalised_nats": made[token], "rank_base": metrics.rank(base, at),
             "rank_aligned": metrics.rank(aligned, at), "excess_mass": metrics.excess_mass(base, aligned),
@@ -82,13 +84,10 @@ def assert_is_textbook(made: Continuations, row: int, lines: list[dict[str, Any]
     assert (np.isnan(found) | inside | (beyond & (found == 0))).all()
 
 
-# ------------------------------------------------------------------------------------------------------ the laws
-
-
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_cached_and_batched_equals_the_textbook_loop_with_its_ledger(arch: str) -> None:
     pair = tiny_pair(arch, head_rows=(352, 384))  # type: ignore[arg-type]
-    starts = [Start(name=str(n), aligned=c, prefix=(40, 41)[:n]) for n, c in enumerate(CONTEXTS[:3])]
+    starts = [Passage(name=str(n), aligned=c, response=(40, 41)[:n]) for n, c in enumerate(CONTEXTS[:3])]
     penalty = PenaltyConfig(strength=2.0, gamma=1.0, risk_space="mass", shape="ramp", m=4)
     made = decode(pair, starts, DecodeConfig(penalty=penalty, generation=GenerateConfig(max_tokens=10)), what=None)
     for row, start in enumerate(starts):
@@ -111,7 +110,7 @@ def test_every_method_equals_the_textbook_loop(penalty: PenaltyConfig) -> None:
     pair = tiny_pair("qwen2", shift=0.15)
     made = decode(pair, CONTEXTS, DecodeConfig(penalty=penalty, generation=GenerateConfig(max_tokens=8)), what=None)
     for row, context in enumerate(CONTEXTS):
-        assert_is_textbook(made, row, textbook(pair, Start(name="", aligned=context), penalty, 8))
+        assert_is_textbook(made, row, textbook(pair, Passage(name="", aligned=context), penalty, 8))
 
 
 DRAWS = {
@@ -184,7 +183,7 @@ def test_the_shown_tokens_are_the_likeliest_with_and_without_the_penalty() -> No
     pair = tiny_pair("llama", shift=0.3)
     config = DecodeConfig(penalty=STRONG, generation=GenerateConfig(max_tokens=3), shown_k=4)
     made = decode(pair, [CONTEXTS[0]], config, what=None)
-    token = next_token(pair, Start(name="", aligned=CONTEXTS[0]), STRONG)
+    token = next_token(pair, Passage(name="", aligned=CONTEXTS[0]), STRONG)
     before, after = (np.argsort(-x)[:4].tolist() for x in (token.aligned, token.penalised))
     ids = made.topk_ids[0, 0]
     there = ids >= 0
@@ -201,12 +200,9 @@ def test_the_shown_tokens_are_the_likeliest_with_and_without_the_penalty() -> No
     assert ids_of(bare) == ids_of(made)
 
 
-# ------------------------------------------------------------------------------------- where positions are counted
-
-
 def test_given_tokens_count_as_positions_or_not() -> None:
     pair = tiny_pair("llama")
-    starts = [Start(name="", aligned=CONTEXTS[0], prefix=(50, 51, 52))]
+    starts = [Passage(name="", aligned=CONTEXTS[0], response=(50, 51, 52))]
     drawing = GenerateConfig(max_tokens=4)
 
     def alphas(**settings: Any) -> list[float]:
@@ -222,14 +218,11 @@ def test_given_tokens_count_as_positions_or_not() -> None:
 
 def test_each_model_gets_its_own_prompt_format() -> None:
     pair = tiny_pair("llama", shift=0.0, template_mode="plain")
-    start = Start(name="", aligned=(0, 20, 30), base=(0, 41, 52, 63, 74))
+    start = Passage(name="", aligned=(0, 20, 30), base=(0, 41, 52, 63, 74))
     config = DecodeConfig(penalty=STRONG, generation=GenerateConfig(max_tokens=6))
     made = decode(pair, [start], config, what=None)
     assert_is_textbook(made, 0, textbook(pair, start, STRONG, 6))
     assert made.excess_mass[0, 0] > 0.01, "one model, two prompts"
-
-
-# ------------------------------------------------------------------------------------------------------- prompts
 
 
 def test_prompts_take_prefixes_or_a_prefill_and_are_described() -> None:
@@ -263,8 +256,7 @@ def test_prompts_take_prefixes_or_a_prefill_and_are_described() -> None:
     made = decode(pair, short, config, what=None)
     assert len(made.continuations) == 2
     assert made.notes == ("1 of 3 prompts have no response of 2 tokens and are left out.",)
-    with pytest.raises(PromptError, match="none of the 2 prompts has a response of 400 tokens"):
-        decode(pair, prompts, dataclasses.replace(config, prefix_tokens=400))
+    refuses(lambda: decode(pair, prompts, dataclasses.replace(config, prefix_tokens=400)), PromptError, "2", "400")
 
 
 def test_the_text_is_what_the_tokenizer_decodes_without_the_end_of_turn() -> None:
@@ -295,9 +287,6 @@ def test_the_record_saves_and_says_how_it_came_about(tmp_path: Path) -> None:
     assert made.run.resolved["penalty"]["strength"] == 1.0
     assert made.run.fingerprint == pair.fingerprint
     assert (made.original, made.expert, made.notes) == (None, None, ())
-
-
-# -------------------------------------------------------------------------------------------- streams, resumes
 
 
 def test_streaming_reports_every_entry_as_it_comes() -> None:
@@ -350,14 +339,14 @@ def test_penalty_prefix_and_contexts_are_part_of_the_key(tmp_path: Path) -> None
     pair, drawing = tiny_pair("llama"), GenerateConfig(max_tokens=2)
     store = Store(tmp_path)
 
-    def run(start: Start, penalty: PenaltyConfig = STRONG, generation: GenerateConfig = drawing) -> int:
+    def run(start: Passage, penalty: PenaltyConfig = STRONG, generation: GenerateConfig = drawing) -> int:
         decode(pair, [start], DecodeConfig(penalty=penalty, generation=generation), store=store, what=None)
         return len(store)
 
-    first = Start(name="", aligned=(0, 20, 30))
+    first = Passage(name="", aligned=(0, 20, 30))
     assert [run(first), run(first)] == [1, 1]
     assert run(first, PenaltyConfig(strength=2.0)) == 2
-    assert run(Start(name="", aligned=(0, 20), prefix=(30,))) == 3
+    assert run(Passage(name="", aligned=(0, 20), response=(30,))) == 3
     assert run(dataclasses.replace(first, base=(0, 21, 30))) == 4
     assert run(first, STRONG, GenerateConfig(max_tokens=3)) == 5
     assert run(first, STRONG, dataclasses.replace(drawing, batch_tokens=99)) == 5
@@ -381,30 +370,19 @@ def test_out_of_memory_halves_and_gives_the_same(monkeypatch: pytest.MonkeyPatch
     assert max(sizes) == 2
 
 
-# ------------------------------------------------------------------------------------------------------ bad input
-
-
 def test_bad_input_is_refused_before_work() -> None:
     pair = tiny_pair("llama")
-    with pytest.raises(ParameterError, match=r"w = 1 \+ alpha_t < 0.*attack"):
+    with pytest.raises(ParameterError, match=r"alpha_t.*attack"):
         decode(pair, CONTEXTS, DecodeConfig(penalty=PenaltyConfig.family(-0.1)))
-    with pytest.raises(ParameterError, match="attack"):
-        PenalisedModel(pair, PenaltyConfig(strength=-2.0))
-    with pytest.raises(PromptError, match="context 2 of 2 is empty"):
-        decode(pair, [(1,), ()])
-    with pytest.raises(PromptError, match="is empty"):
-        decode(pair, prompt_set("the cat", "  "))
-    with pytest.raises(ContextOverflow, match=r"context 1 is 256 tokens long.*256"):
-        decode(pair, [(1,) * 256])
-    with pytest.raises(ParameterError, match="belong to prompts"):
-        decode(pair, [(1,)], DecodeConfig(prefill="Sure"))
-    with pytest.raises(ParameterError, match="prefix_tokens=2 and prefill='Sure'"):
-        DecodeConfig(prefix_tokens=2, prefill="Sure")
-    with pytest.raises(ParameterError, match="shown_k is -1"):
-        DecodeConfig(shown_k=-1)
+    refuses(lambda: PenalisedModel(pair, PenaltyConfig(strength=-2.0)), ParameterError, "attack")
+    refuses(lambda: decode(pair, [(1,), ()]), PromptError, "context 2", "2")
+    refuses(lambda: decode(pair, prompt_set("the cat", "  ")), PromptError, "empty")
+    refuses(lambda: decode(pair, [(1,) * 256]), ContextOverflow, "context 1", "256")
+    refuses(lambda: decode(pair, [(1,)], DecodeConfig(prefill="Sure")), ParameterError, "prompts")
+    refuses(lambda: DecodeConfig(prefix_tokens=2, prefill="Sure"), ParameterError, "prefix_tokens=2", "prefill='Sure'")
+    refuses(lambda: DecodeConfig(shown_k=-1), ParameterError, "shown_k is -1")
     thinking = dataclasses.replace(pair, thinking=True)
-    with pytest.raises(ParameterError, match="thinking is on"):
-        decode(thinking, prompt_set("the cat"))
+    refuses(lambda: decode(thinking, prompt_set("the cat")), ParameterError, "thinking")
 
 
 def test_a_context_that_fills_up_ends_there_and_is_named() -> None:
@@ -415,9 +393,9 @@ def test_a_context_that_fills_up_ends_there_and_is_named() -> None:
     assert ids_of(made)[0] == (41, 42, 43, 44, 45)
     assert made.notes == (
         "1 of 3 continuations filled the model's context of 256 tokens before max_tokens=20, and end there: the first "
-        "is context 1, after 5 tokens.",
+        "is prompt \'context 1\', after 5 tokens.",
     )
-    with pytest.raises(ContextOverflow, match=r"251 tokens.*max_tokens=20.*256"):
+    with pytest.raises(ContextOverflow, match=r"251.*max_tokens=20.*256"):
         PenalisedModel(pair, STRONG).continue_(contexts, GenerateConfig(max_tokens=20))
 
 
@@ -427,22 +405,18 @@ def test_nan_names_the_model_and_the_token() -> None:
         with torch.no_grad():
             models[which].lm_head.weight[:, 12] = 3e38  # overflows where token 12 is the input, and only there
         pair = ModelPair.from_models(models["base"], models["aligned"], tiny_tokenizer())
-        with pytest.raises(NonFiniteLogits, match=rf"the {which} model .* generated token 3 of continuation 2"):
+        with pytest.raises(NonFiniteLogits, match=rf"{which}.*token 3.*continuation 2"):
             decode(pair, [(40,), (10,)], DecodeConfig(generation=GenerateConfig(max_tokens=5)), what=None)
 
 
 def test_an_attack_is_shown_at_one_position_only() -> None:
     pair = tiny_pair("llama", shift=0.2)
-    start = Start(name="", aligned=CONTEXTS[0], prefix=(50,))
+    start = Passage(name="", aligned=CONTEXTS[0], response=(50,))
     token = next_token(pair, start, PenaltyConfig.family(-1.0))
     gap = token.penalised - (2 * token.base - token.aligned)
     assert np.allclose(gap, gap[0], atol=1e-4)
     assert (token.position, token.strength) == (2, -2.0)
-    with pytest.raises(PromptError, match="empty"):
-        next_token(pair, Start(name="", aligned=()), STRONG)
-
-
-# ------------------------------------------------------------------------------------------------- SafeDecoding
+    refuses(lambda: next_token(pair, Passage(name="", aligned=()), STRONG), PromptError, "empty")
 
 
 def test_safe_decoding_says_who_plays_what_and_goes_on_with_the_original(tmp_path: Path) -> None:
@@ -466,9 +440,6 @@ def test_safe_decoding_says_who_plays_what_and_goes_on_with_the_original(tmp_pat
     assert ids_of(made)[0][2:] == rest.ids
 
 
-# --------------------------------------------------------------------------------------------- like one model
-
-
 def test_a_penalised_model_takes_texts_and_generates_like_a_model() -> None:
     pair = tiny_pair("llama", shift=0.2)
     model = PenalisedModel(pair, STRONG)
@@ -479,8 +450,7 @@ def test_a_penalised_model_takes_texts_and_generates_like_a_model() -> None:
     assert ids_of(made) == ids_of(decode(pair, prompts, config, what=None))
     assert made.continuations[0].prompt == "the cat sat"
     assert len(model.generate(["a", "b"], max_tokens=1, prefill="Sure").continuations) == 2
-    with pytest.raises(ParameterError, match=r"max_token.*temperature"):
-        model.generate("the cat sat", max_token=5)
+    refuses(lambda: model.generate("the cat sat", max_token=5), ParameterError, "max_tokens")
     seen: list[int] = []
     drawing = GenerateConfig(max_tokens=5)
     plain = model.continue_(CONTEXTS, drawing, on_token=lambda _i, t: seen.append(t), what=None)

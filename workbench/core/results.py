@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 COLUMNS = tuple(f.name for f in dataclasses.fields(Row))
 KEYS = COLUMNS[: COLUMNS.index("value")]
 """The columns that together name a row; see `Row`."""
-VALUES = COLUMNS[len(KEYS) :]
 TYPES = {"value": "Float64", "low": "Float64", "high": "Float64"} | dict.fromkeys(
     ("seed", "layer", "position", "token", "worst_of", "n"), "Int64"
 )

@@ -74,7 +74,7 @@ def _whole(value: Any, otherwise: int) -> int:
 
 def _parameters(cell: Cell) -> int | None:
     """Return the parameters of one model of the pair that a cell names, None where nobody knows."""
-    from workbench.models.presets import preset, preset_rows
+    from workbench.models.presets import preset
 
     name = cell.parameters.get("pair")
     if cell.parameters.get("base") is not None:
@@ -82,7 +82,7 @@ def _parameters(cell: Cell) -> int | None:
     if name is None and "pair" in cell.defaults:
         name = cell.defaults["pair"]
     try:
-        return preset_rows((preset(str(name)),))[0].parameters if name else None
+        return preset(str(name)).parameters if name else None
     except WorkbenchError:
         return None
 

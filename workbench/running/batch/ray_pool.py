@@ -54,9 +54,7 @@ class RayPool:
         try:
             import ray
         except ImportError:
-            raise NotPresent(
-                "the executor 'ray' needs Ray: pip install 'deep-alignment-workbench[ray]' (requirements-ray.txt)"
-            ) from None
+            raise NotPresent("the executor 'ray' needs Ray: pip install 'deep-alignment-workbench[ray]'") from None
         owns = not ray.is_initialized()
         if owns:
             _init(ray, address)

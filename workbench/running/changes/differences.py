@@ -12,7 +12,7 @@ from typing import Any
 
 from workbench.core.errors import NotPresent, RecordError
 from workbench.core.records import Estimate, Row
-from workbench.core.results import KEYS, VALUES, read_rows
+from workbench.core.results import KEYS, read_rows
 
 OWN = ("out",)
 """Settings that say where a run lies, not what it did."""
@@ -193,7 +193,7 @@ def _numbers(one: Run, two: Run) -> tuple[tuple[NumberChange, ...], list[str]]:
             notes.append(
                 f"{row.name} is in {a.unit!r} in one run and in {b.unit!r} in the other: no difference is taken."
             )
-        place = replace(row, **dict.fromkeys(VALUES), seed=row.seed if keep_seed else None)
+        place = replace(row, value=None, low=None, high=None, n=None, unit=None, seed=row.seed if keep_seed else None)
         out.append(NumberChange(place=place, first=a, second=b, difference=difference(a, b)))
     return tuple(out), list(dict.fromkeys(notes))
 
