@@ -77,6 +77,17 @@ def atomic_file(target: str | Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def sync(*paths: Path) -> None:
+    """Return when files and the names in folders are on the disk; links are left out."""
+    for path in paths:
+        if not path.is_symlink():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
 def cache_folder() -> Path:
     """Return the folder for downloads and stored results: $WORKBENCH_CACHE, else the user's cache folder."""
     if chosen := os.environ.get("WORKBENCH_CACHE"):
