@@ -49,10 +49,10 @@ bench: $(DEV)  ## everything against the plain way of doing it; writes benchmark
 	@$(BIN)/python -m benchmarks
 
 lessons: $(DEV)  ## make both variants of every lesson's notebook from its source
-	@$(BIN)/python -c 'from workbench.lessons.build import build_all; from pathlib import Path; build_all(Path("notebooks/lessons"))'
+	@$(BIN)/python -c 'from recipes.lessons import build_all; from pathlib import Path; build_all(Path("notebooks/lessons"))'
 
 embedded: $(DEV)  ## train the embedded pair again from its seed
-	@$(BIN)/python -m workbench.embedded.recipe
+	@$(BIN)/python -m recipes.embedded.recipe
 
 screenshots: $(DEV)  ## photograph the lens in JupyterLab and the demo's report for the README (needs Chromium)
 	@$(BIN)/python -m benchmarks.screenshots

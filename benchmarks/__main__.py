@@ -168,7 +168,7 @@ def child(part: str, *words: object) -> Any:
 
 def measure_scoring(now: dict[str, Any], keep: Callable[[], None], asked: argparse.Namespace) -> None:
     """Score against bare forward passes and the naive way: time, memory, and memory as the task grows."""
-    from workbench.scoring import BUFFER_MIB
+    from workbench.tracing.scoring import BUFFER_MIB
 
     now["shape"] = {"prompts": 8, "length": 192, "response_positions": 128}
     now["buffer_budget_mib"] = BUFFER_MIB["cpu"]

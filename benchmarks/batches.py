@@ -66,9 +66,9 @@ def run_plain(grid: str, out: str) -> None:
     from IPython.core.interactiveshell import InteractiveShell
     from IPython.utils.capture import capture_output
 
-    from workbench.batch import plan_of, read_grid
-    from workbench.batch.keys import code_of
-    from workbench.batch.warm import keep_pairs
+    from workbench.running.batch import plan_of, read_grid
+    from workbench.running.batch.keys import code_of
+    from workbench.running.batch.warm import keep_pairs
 
     keep_pairs()
     shell = InteractiveShell.instance()

@@ -18,17 +18,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench import experiments, views
-from workbench.attacks import GCG, Budget, Insertion, ModelArm
-from workbench.capability import CapabilityConfig
-from workbench.experiments.arms import train_arms
-from workbench.files import atomic_file
-from workbench.pair import ModelPair, PairConfig, load_pair
-from workbench.prompts import Prompt, PromptConfig, PromptSet, load_prompts
-from workbench.scoring import Item
-from workbench.smollm2_safe.recipe import everyday_halves, parts
-from workbench.store import Store
-from workbench.train import ArmConfig, TrainConfig, TrainingTexts, WatchSettings, arm_named
+from workbench.evaluation import experiments
+from workbench.display import views
+from workbench.evaluation.attacks import GCG, Budget, Insertion, ModelArm
+from workbench.evaluation.capability import CapabilityConfig
+from workbench.evaluation.experiments.arms import train_arms
+from workbench.core.files import atomic_file
+from workbench.models.pair import ModelPair, PairConfig, load_pair
+from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
+from workbench.tracing.scoring import Item
+from recipes.smollm2_safe import everyday_halves, parts
+from workbench.core.store import Store
+from workbench.training.config import ArmConfig, TrainConfig, WatchSettings, arm_named
+from workbench.training.rows import TrainingTexts
 
 COMPARED = ("refusal_sft", "paper", "paper_tuned", "augmentation", "recovery")
 TRAINING = TrainConfig(

@@ -20,9 +20,11 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks.pairs import smollm2
-from workbench.decode import DecodeConfig, PenaltyConfig, decode, penalise
-from workbench.generate import GenerateConfig, generate
-from workbench.pair import ModelPair, PairConfig, load_pair
+from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding.penalised import decode
+from workbench.decoding.penalty import penalise
+from workbench.models.generation import GenerateConfig, generate
+from workbench.models.pair import ModelPair, PairConfig, load_pair
 
 Stamp = Callable[[], None]
 RANK = 16

@@ -23,7 +23,7 @@ from tests.browser.module_page import browser_at
 from tests.small_notebook import write_notebook
 
 CELLS = (
-    "import workbench as wb\nfrom workbench import experiments\nfrom workbench.decode import PenaltyConfig\n"
+    "import workbench as wb\nfrom workbench import experiments\nfrom workbench.decoding import PenaltyConfig\n"
     "from widgets import PenaltyDial\nmodels = wb.load_pair(wb.PairConfig(preset='embedded'))\n"
     "tuning, _ = experiments.tuning_and_held_out(wb.PromptConfig(source='embedded'), limit=30, held_out_limit=6)",
     "dial = PenaltyDial(models, tuning, PenaltyConfig(strength=1.0))\ndial",
@@ -80,7 +80,7 @@ def in_python(moves: int) -> list[float]:
     """Return the milliseconds from a request to the first token told, without browser and messages."""
     import workbench as wb
     from widgets import PenaltyDial
-    from workbench import experiments
+    from workbench.evaluation import experiments
 
     pair = wb.load_pair(wb.PairConfig(preset="embedded"))
     tuning, _ = experiments.tuning_and_held_out(wb.PromptConfig(source="embedded"), limit=30, held_out_limit=6)

@@ -18,7 +18,7 @@ from tests.browser.module_page import ModulePage, browser_at, module_page
 from tests.trace_makers import make_response, run_record
 from widgets.payload import SCALAR_BYTES
 from widgets.token_lens import TokenLens
-from workbench.records import TraceSet
+from workbench.tracing.records import TraceSet
 
 TIMES = """
 () => {

@@ -7,7 +7,7 @@ import copy
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from workbench.pair import ModelPair, PairConfig, load_pair
+from workbench.models.pair import ModelPair, PairConfig, load_pair
 
 
 def embedded() -> ModelPair:

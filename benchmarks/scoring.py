@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from workbench import metrics
-from workbench.pair import ModelPair
-from workbench.scoring import Item, ScoreConfig, score
+from workbench.tracing import metrics
+from workbench.models.pair import ModelPair
+from workbench.tracing.scoring import Item, ScoreConfig, score
 
 PROMPTS, LENGTH, RESPONSE = 8, 192, 128
 

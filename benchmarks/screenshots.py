@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from tests.browser.first_notebook import write_first_notebook
 from tests.browser.lab import FLAGS, LabPage, server
 from tests.conftest import CHROMIUM
-from workbench.runs import RunConfig, run_notebook
+from workbench.running.runs import RunConfig, run_notebook
 
 ROOT = Path(__file__).parents[1]
 REPORT = ROOT / "runs" / "demo" / "report.html"

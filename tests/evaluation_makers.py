@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from tests.trace_makers import run_record
-from workbench.records import (
+from workbench.evaluation.records import (
     Answer,
     AttackSet,
     Attempt,
     CapabilitySet,
     Completion,
     CompletionSet,
-    Estimate,
-    Gibberish,
-    GibberishSet,
-    Judgement,
-    JudgementSet,
-    Label,
     TaskScore,
-    Verdict,
 )
+from workbench.core.records import Estimate, Label
+from workbench.judging.records import Gibberish, GibberishSet, Judgement, JudgementSet, Verdict
 
 
 def attempts(

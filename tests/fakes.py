@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from workbench.prompts import Prompt, PromptSet
+from workbench.prompts.loading import Prompt, PromptSet
 
 
 def counting_model(vocab: int) -> LlamaForCausalLM:

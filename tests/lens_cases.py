@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.trace_makers import make_response, traces_from_logprobs
 from widgets.lens_search import FIELDS
-from workbench.records import TraceSet
+from workbench.tracing.records import TraceSet
 
 TEXTS = ("Sure", ",", " I", " CAN", "not", " he", "lp", "", "<|end|>", "é\n")
 _SHIFT = [-1.5, 0.0, 0.25, float("nan"), -0.05, 2.0, 1e-7, -3.0, 0.5, 0.1]

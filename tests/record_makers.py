@@ -7,17 +7,17 @@ from typing import Literal
 import numpy as np
 
 from tests.trace_makers import run_record
-from workbench.records import (
+from workbench.tracing.records import (
     Contrast,
     Curve,
     Diagnosis,
     Divergent,
-    Estimate,
     GradientProbe,
     HeatMap,
     TokenFrequency,
     TraceSet,
 )
+from workbench.core.records import Estimate
 
 NAMES = {
     "kl_aligned_base_nats": "nats",

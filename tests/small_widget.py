@@ -7,7 +7,7 @@ from typing import Any
 import traitlets
 
 from widgets.window import Face, Window, source
-from workbench.views import View
+from workbench.display.views import View
 
 MODULE = """
 function render({ model, el }) {

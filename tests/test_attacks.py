@@ -14,7 +14,7 @@ from tests.fakes import counting_model, prompt_set
 from tests.hostile_texts import HOSTILE_TEXTS
 from tests.test_generate import plain
 from tests.tiny_pair import tiny_pair, tiny_tokenizer
-from workbench.attacks import (
+from workbench.evaluation.attacks import (
     ATTACKS,
     GCG,
     TEMPLATES,
@@ -34,11 +34,12 @@ from workbench.attacks import (
     read_templates,
     searches,
 )
-from workbench.errors import ContextOverflow, NotPresent, ParameterError, PromptError, RecordError, UnknownName
-from workbench.pair import ModelPair
-from workbench.prompts import Prompt, PromptSet
-from workbench.records import AttackSet, load, save
-from workbench.store import Store
+from workbench.core.errors import ContextOverflow, NotPresent, ParameterError, PromptError, RecordError, UnknownName
+from workbench.models.pair import ModelPair
+from workbench.prompts.loading import Prompt, PromptSet
+from workbench.evaluation.records import AttackSet
+from workbench.core.records import load, save
+from workbench.core.store import Store
 
 SMALL = Budget(steps=2, candidates=4, top_k=8, buffer=2, save_every=1)
 

@@ -13,14 +13,26 @@ from tests.fakes import counting_model, prompt_set
 from tests.test_attacks import mixed_set
 from tests.test_generate import plain
 from tests.tiny_pair import THINKING_TEMPLATE, sentencepiece_like_tokenizer, tiny_adapter, tiny_pair, tiny_tokenizer
-from workbench.attacks import Arm, Decoding, Insertion, ModelArm, NoAttack, Prefill, Template, attack, complete
-from workbench.attacks.task import as_prompt
-from workbench.decode import PenalisedModel, PenaltyConfig
-from workbench.errors import ContextOverflow, ParameterError, TokenizerMismatch
-from workbench.generate import GenerateConfig, Generation
-from workbench.pair import ModelPair, Which
-from workbench.records import AttackSet, CompletionSet, load, save
-from workbench.store import Store
+from workbench.evaluation.attacks import (
+    Arm,
+    Decoding,
+    Insertion,
+    ModelArm,
+    NoAttack,
+    Prefill,
+    Template,
+    attack,
+    complete,
+)
+from workbench.evaluation.attacks.task import as_prompt
+from workbench.decoding.model import PenalisedModel
+from workbench.decoding.config import PenaltyConfig
+from workbench.core.errors import ContextOverflow, ParameterError, TokenizerMismatch
+from workbench.models.generation import GenerateConfig, Generation
+from workbench.models.pair import ModelPair, Which
+from workbench.evaluation.records import AttackSet, CompletionSet
+from workbench.core.records import load, save
+from workbench.core.store import Store
 
 PREFILL = Prefill(k=(0, 1, 3, "full"), max_tokens=10)
 

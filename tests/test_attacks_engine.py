@@ -12,17 +12,24 @@ from typing import Any
 import pytest
 
 from tests.tiny_pair import save_model, tiny_models, tiny_pair, tiny_tokenizer
-from workbench.attacks import NoAttack, attack
-from workbench.attacks import engine as engine_room
-from workbench.attacks.completions import Arm, Context
-from workbench.attacks.engine import EngineArm, VllmEngine, greedy_agreement
-from workbench.attacks.finetuning import BenignTuning
-from workbench.errors import ContextOverflow, NonFiniteLogits, NotPresent, ParameterError, PromptError, UnknownName
+from workbench.evaluation.attacks import NoAttack, attack
+from workbench.evaluation.attacks import engine as engine_room
+from workbench.evaluation.attacks.completions import Arm, Context
+from workbench.evaluation.attacks.engine import EngineArm, VllmEngine, greedy_agreement
+from workbench.evaluation.attacks.finetuning import BenignTuning
+from workbench.core.errors import (
+    ContextOverflow,
+    NonFiniteLogits,
+    NotPresent,
+    ParameterError,
+    PromptError,
+    UnknownName,
+)
 from workbench.evaluation.setup import agreement_rows, arms_of, completions_of
-from workbench.generate import GenerateConfig, generate
-from workbench.pair import ModelPair, PairConfig, load_pair
-from workbench.prompts import Prompt, PromptSet
-from workbench.store import Store
+from workbench.models.generation import GenerateConfig, generate
+from workbench.models.pair import ModelPair, PairConfig, load_pair
+from workbench.prompts.loading import Prompt, PromptSet
+from workbench.core.store import Store
 
 CONTEXTS = [(5, 9, 20 + n, 31) for n in range(6)]
 

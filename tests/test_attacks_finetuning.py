@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from workbench.attacks import BenignTuning, FewHarmfulTuning, ModelArm, attack, attack_config, complete
-from workbench.attacks.finetuning import fine_tuned
-from workbench.decode import PenalisedModel, PenaltyConfig
-from workbench.errors import NotPresent, PairError, ParameterError, PromptError
-from workbench.pair import ModelPair, PairConfig, load_pair
-from workbench.prompts import PromptConfig, PromptSet, load_prompts
-from workbench.records import load, save
-from workbench.store import Store
-from workbench.train import TrainConfig, WatchSettings, arm_named, distil
+from workbench.evaluation.attacks import BenignTuning, FewHarmfulTuning, ModelArm, attack, attack_config, complete
+from workbench.evaluation.attacks.finetuning import fine_tuned
+from workbench.decoding.model import PenalisedModel
+from workbench.decoding.config import PenaltyConfig
+from workbench.core.errors import NotPresent, PairError, ParameterError, PromptError
+from workbench.models.pair import ModelPair, PairConfig, load_pair
+from workbench.prompts.loading import PromptConfig, PromptSet, load_prompts
+from workbench.core.records import load, save
+from workbench.core.store import Store
+from workbench.training.config import TrainConfig, WatchSettings, arm_named
+from workbench.training.loop import distil
 
 SHORT: dict[str, Any] = dict(steps=2, batch_size=2, rank=4, max_tokens=8)
 

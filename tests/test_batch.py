@@ -19,9 +19,9 @@ import pytest
 
 from tests.small_notebook import write_notebook
 from workbench import __main__ as cli
-from workbench.batch import BatchConfig, BatchPaths, Plan, dry_run, plan_of, read_grid, run_batch
-from workbench.batch.devices import check_demands, visible_gpus
-from workbench.errors import NotPresent, ParameterError, UnknownName, WorkbenchError
+from workbench.running.batch import BatchConfig, BatchPaths, Plan, dry_run, plan_of, read_grid, run_batch
+from workbench.running.batch.devices import check_demands, visible_gpus
+from workbench.core.errors import NotPresent, ParameterError, UnknownName, WorkbenchError
 
 PARAMETERS = """\
 from typing import Optional

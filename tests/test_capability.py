@@ -16,15 +16,17 @@ import torch
 
 pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed: pip install lm-eval")
 
-from workbench import comparisons
-from workbench.capability import CapabilityConfig, measure, measure_capability
-from workbench.capability.brindle import question_texts
-from workbench.capability.files import BUILT_IN_FOLDER, harness_tasks, question_files
-from workbench.decode import PenalisedModel, PenaltyConfig
-from workbench.errors import NotPresent, ParameterError, PromptError, UnknownName
-from workbench.pair import ModelPair, PairConfig, Which, load_pair
-from workbench.records import CapabilitySet, TaskScore, load, save
-from workbench.store import Store
+from workbench.core import comparisons
+from workbench.evaluation.capability import CapabilityConfig, measure, measure_capability
+from workbench.evaluation.capability.brindle import question_texts
+from workbench.evaluation.capability.files import BUILT_IN_FOLDER, harness_tasks, question_files
+from workbench.decoding.model import PenalisedModel
+from workbench.decoding.config import PenaltyConfig
+from workbench.core.errors import NotPresent, ParameterError, PromptError, UnknownName
+from workbench.models.pair import ModelPair, PairConfig, Which, load_pair
+from workbench.evaluation.records import CapabilitySet, TaskScore
+from workbench.core.records import load, save
+from workbench.core.store import Store
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 pytestmark = pytest.mark.filterwarnings(
@@ -76,7 +78,7 @@ def direct(pair: ModelPair, which: Which, asked: str, **settings: Any) -> dict[s
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    from workbench.capability.models import harness_task
+    from workbench.evaluation.capability.models import harness_task
 
     tasks = [harness_task(harness_tasks(f, shots=0, max_tokens=None)) for f in question_files(asked)]
     with pair.model(which) as model:
@@ -188,7 +190,7 @@ def test_the_record_comes_back(pair: ModelPair, tmp_path: Path) -> None:
 
 
 def test_random_states_and_the_tokenizer_are_left_alone(pair: ModelPair, questions: Path) -> None:
-    from workbench.chat import tokenizer_hash
+    from workbench.models.chat import tokenizer_hash
 
     numpy, drawn, tokenizer = np.random.get_state(), torch.get_rng_state(), tokenizer_hash(pair.tokenizer)
     measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=(f"choices:{questions}",), seed=3))
@@ -256,7 +258,7 @@ def test_positions_of_a_penalty_count_from_the_answer(pair: ModelPair) -> None:
     """Where only the answer's first token is penalised, its log-probability alone changes."""
     from lm_eval.api.instance import Instance
 
-    from workbench.capability.models import harness_model
+    from workbench.evaluation.capability.models import harness_model
 
     texts = (("What colour is it?", " It is red all over."), ("Hm?", " A bird."), ("What colour?", " Red."))
     asked = [Instance("loglikelihood", {}, t, i) for i, t in enumerate(texts)]
@@ -272,7 +274,7 @@ def test_positions_of_a_penalty_count_from_the_answer(pair: ModelPair) -> None:
         ids = torch.tensor([before + after])
         with torch.inference_mode():
             base, aligned = (pair.logits(w, pair.hidden(w, ids))[0].log_softmax(-1) for w in ("base", "aligned"))
-        from workbench.decode import penalise
+        from workbench.decoding.penalty import penalise
 
         at = len(before) - 1
         start = penalise(base[at], aligned[at], PenaltyConfig(strength=2.0))[after[0]]
@@ -284,7 +286,7 @@ def test_any_transformation_fits_the_seam(pair: ModelPair) -> None:
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
-    from workbench.capability.models import ChangedLM
+    from workbench.evaluation.capability.models import ChangedLM
 
     asked = [Instance("loglikelihood", {}, ("One two", f" three{' four' * i}"), i) for i in range(4)]
     with pair.model("aligned") as model:

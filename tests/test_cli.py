@@ -12,7 +12,7 @@ import pytest
 import workbench
 from tests.small_notebook import WRITE, write_notebook
 from workbench import __main__ as cli
-from workbench.errors import StorageFull
+from workbench.core.errors import StorageFull
 
 HEAVY = ("torch", "transformers", "papermill", "nbconvert", "plotly", "numpy", "scipy", "huggingface_hub")
 
@@ -46,7 +46,7 @@ def test_pairs_as_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_only_a_fetched_pair_is_fetched(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workbench.smollm2.fetch_smollm2", lambda progress: progress("downloading") or Path("there"))
+    monkeypatch.setattr("workbench.models.smollm2.fetch_smollm2", lambda progress: progress("downloading") or Path("there"))
     assert cli.main(["pairs", "fetch", "smollm2"]) == 0
     assert capsys.readouterr() == ("there\n", "downloading\n")
     assert cli.main(["pairs", "fetch", "qwen3-8b"]) == 2

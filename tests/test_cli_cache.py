@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from workbench import __main__ as cli
-from workbench.cache import KINDS, cached, chosen, clear, listing
-from workbench.errors import ParameterError, UnknownName
-from workbench.files import cache_folder
+from workbench.running.cache import KINDS, cached, chosen, clear, listing
+from workbench.core.errors import ParameterError, UnknownName
+from workbench.core.files import cache_folder
 
 DAY = 86_400
 

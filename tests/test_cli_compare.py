@@ -14,10 +14,10 @@ import pytest
 from tests.evaluation_makers import attempts, completions, judgements
 from tests.trace_makers import HOSTILE, make_traces
 from workbench import __main__ as cli
-from workbench.changes.differences import compare_runs, difference
-from workbench.changes.page import terminal_text, write_comparison
-from workbench.errors import NotPresent, RecordError
-from workbench.records import Estimate, Record, Row, rows_json, save
+from workbench.running.changes.differences import compare_runs, difference
+from workbench.running.changes.page import terminal_text, write_comparison
+from workbench.core.errors import NotPresent, RecordError
+from workbench.core.records import Estimate, Record, Row, rows_json, save
 
 FACTS: dict[str, Any] = {
     "schema": 1,

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from workbench import figures, views
-from workbench.attacks import GCG, Budget, ModelArm
-from workbench.capability import CapabilityConfig
-from workbench.embedded.judge import declines
-from workbench.errors import NotPresent, PairError, ParameterError, PromptError, UnknownName
-from workbench.evaluation import evaluate
+from workbench.display import figures, views
+from workbench.evaluation.attacks import GCG, Budget, ModelArm
+from workbench.evaluation.capability import CapabilityConfig
+from workbench.prompts.brindle.judge import declines
+from workbench.core.errors import NotPresent, PairError, ParameterError, PromptError, UnknownName
+from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.setup import attempts_of, completions_of, judgements_of
-from workbench.experiments import (
+from workbench.evaluation.experiments import (
     CompareConfig,
     TrainingDataConfig,
     compare_arms,
@@ -25,14 +25,17 @@ from workbench.experiments import (
     leaks,
     training_texts,
 )
-from workbench.experiments.arms import START, UNTRAINED, attacks_for
-from workbench.generate import GenerateConfig, generate
-from workbench.pair import ModelPair, PairConfig, load_pair
-from workbench.prompts import Prompt, PromptConfig, PromptSet, load_prompts
-from workbench.records import ArmComparison, AttackSet, load, save
-from workbench.store import Store
-from workbench.train import ARMS, OptimiserSettings, TrainConfig, TrainingTexts, WatchSettings, distil, load_adapter
-from workbench.train.config import FURTHER
+from workbench.evaluation.experiments.arms import START, UNTRAINED, attacks_for
+from workbench.models.generation import GenerateConfig, generate
+from workbench.models.pair import ModelPair, PairConfig, load_pair
+from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
+from workbench.evaluation.records import ArmComparison, AttackSet
+from workbench.core.records import load, save
+from workbench.core.store import Store
+from workbench.training.config import ARMS, OptimiserSettings, TrainConfig, WatchSettings
+from workbench.training.rows import TrainingTexts
+from workbench.training.loop import distil, load_adapter
+from workbench.training.config import FURTHER
 
 DATA = TrainingDataConfig(refusals=2, max_tokens=80)
 
@@ -193,7 +196,7 @@ def test_the_table_names_every_arm_with_n_judge_and_direction(compared: ArmCompa
 
 
 def test_the_film_has_a_slider_that_needs_no_kernel(compared: ArmComparison) -> None:
-    from workbench.train import load_adapter
+    from workbench.training.loop import load_adapter
 
     made = load_adapter(compared.adapters["recovery"][0])
     assert made.film is not None
@@ -343,7 +346,7 @@ def test_an_adaptive_attack_is_made_against_each_arm_itself(
         attacked.append(of.fingerprint)
         return attempts_of(of, *args, **more)
 
-    monkeypatch.setattr("workbench.experiments.arms.attempts_of", attempts)
+    monkeypatch.setattr("workbench.evaluation.experiments.arms.attempts_of", attempts)
     asked = load_prompts(PromptConfig(source="embedded", limit=9))
     search = GCG(universal=2, budget=Budget(steps=2, candidates=8, top_k=16, buffer=2, save_every=2), suffix_tokens=6)
     store = Store(tmp_path / "store")

@@ -12,7 +12,7 @@ from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from workbench import comparisons
+from workbench.core import comparisons
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 1), (0, 64), (1, 3), (7, 10), (64, 64), (370, 384), (1, 100_000)])

@@ -17,7 +17,7 @@ import pytest
 
 from tests.small_notebook import write_notebook
 from widgets.dashboard import SHOWN, addresses, serve
-from workbench.errors import NotPresent
+from workbench.core.errors import NotPresent
 
 pytestmark = pytest.mark.slow
 

@@ -12,25 +12,19 @@ import torch
 
 from tests.fakes import counting_model, prompt_set
 from tests.tiny_pair import ARCHITECTURES, tiny_adapter, tiny_pair, tiny_tokenizer
-from workbench import metrics
-from workbench.decode import (
-    DecodeConfig,
-    Entry,
-    PenalisedModel,
-    PenaltyConfig,
-    Start,
-    decode,
-    leverage,
-    leverage_bound,
-    next_token,
-    penalise,
-    strengths,
-)
-from workbench.errors import ContextOverflow, NonFiniteLogits, ParameterError, PromptError
-from workbench.generate import GenerateConfig, generate
-from workbench.pair import ModelPair
-from workbench.records import LEDGER, Continuations, load, save
-from workbench.store import Store
+from workbench.tracing import metrics
+from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding.ledger import Entry
+from workbench.decoding.model import PenalisedModel
+from workbench.decoding.starts import Start
+from workbench.decoding.penalised import decode, next_token
+from workbench.decoding.penalty import leverage, leverage_bound, penalise, strengths
+from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterError, PromptError
+from workbench.models.generation import GenerateConfig, generate
+from workbench.models.pair import ModelPair
+from workbench.decoding.records import LEDGER, Continuations
+from workbench.core.records import load, save
+from workbench.core.store import Store
 
 CONTEXTS = [(0, 20, 30), (0, 41, 52, 63, 74, 85, 96), (5,), (0, 9, 9, 9)]
 STRONG = PenaltyConfig(strength=3.0)

@@ -14,14 +14,16 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tests.tiny_pair import ARCHITECTURES, Arch, tiny_adapter, tiny_model, tiny_tokenizer
-from workbench.decode import DecodeConfig, Entry, PenaltyConfig, decode
-from workbench.decode import penalised as room
-from workbench.decode.mixed import THIN_ROWS, mixed, thin
-from workbench.generate import GenerateConfig, generate, left_padded
-from workbench.pair import ModelPair
-from workbench.records import LEDGER, Continuations
-from workbench.sources import quiet_libraries
-from workbench.store import Store
+from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding.ledger import Entry
+from workbench.decoding.penalised import decode
+from workbench.decoding import penalised as room
+from workbench.decoding.mixed import THIN_ROWS, mixed, thin
+from workbench.models.generation import GenerateConfig, generate, left_padded
+from workbench.models.pair import ModelPair
+from workbench.decoding.records import LEDGER, Continuations
+from workbench.models.sources import quiet_libraries
+from workbench.core.store import Store
 
 CONTEXTS = [(0, 20, 30), (0, 41, 52, 63, 74, 85, 96), (5,), (0, 9, 9, 9)]
 CONFIG = DecodeConfig(penalty=PenaltyConfig(strength=2.0), generation=GenerateConfig(max_tokens=10))

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from tests.record_makers import make_diagnosis
 from tests.trace_makers import make_traces
-from workbench import metrics
-from workbench.decode import PenaltyConfig, check_generates, leverage, leverage_bound, penalise, undertrained
-from workbench.decode.config import LARGEST, METHODS, shape_at
-from workbench.decode.penalty import check_width, plausible, risk, safe_decoding, strengths
-from workbench.errors import ParameterError
+from workbench.tracing import metrics
+from workbench.decoding.config import PenaltyConfig, check_generates, undertrained
+from workbench.decoding.penalty import leverage, leverage_bound, penalise
+from workbench.decoding.config import LARGEST, METHODS, shape_at
+from workbench.decoding.penalty import check_width, plausible, risk, safe_decoding, strengths
+from workbench.core.errors import ParameterError
 
 
 def both(rows: int = 4, vocab: int = 30, seed: int = 0, spread: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,10 +11,14 @@ from transformers import DynamicCache
 
 from tests.fakes import counting_model
 from tests.tiny_pair import save_model, tiny_adapter, tiny_model, tiny_pair, tiny_tokenizer
-from workbench.decode import DecodeConfig, PenalisedModel, PenaltyConfig, PenaltyProcessor, Start, decode
-from workbench.errors import ContextOverflow, NonFiniteLogits, ParameterError
-from workbench.generate import GenerateConfig, left_padded
-from workbench.pair import ModelPair, PairConfig, load_pair
+from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding.model import PenalisedModel
+from workbench.decoding.processor import PenaltyProcessor
+from workbench.decoding.starts import Start
+from workbench.decoding.penalised import decode
+from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterError
+from workbench.models.generation import GenerateConfig, left_padded
+from workbench.models.pair import ModelPair, PairConfig, load_pair
 
 CONTEXTS = [(0, 20, 30), (0, 41, 52, 63, 74, 85, 96), (5,), (0, 9, 9, 9)]
 PENALTIES = [

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from tests.trace_makers import END, VOCAB, make_response, make_traces, traces_from_logprobs
-from workbench.diagnosis import DiagnosisConfig, diagnose, diagnosis_rows
-from workbench.diagnosis.frequencies import KIND_PROMPTS, kind_of
-from workbench.diagnosis.summaries import CURVES, DIFFERENCE
-from workbench.errors import ParameterError
-from workbench.records import Contrast, Curve, Diagnosis, Estimate, TraceSet, load, rows_json, save
+from workbench.tracing.diagnosis import DiagnosisConfig, diagnose, diagnosis_rows
+from workbench.tracing.diagnosis.frequencies import KIND_PROMPTS, kind_of
+from workbench.tracing.diagnosis.summaries import CURVES, DIFFERENCE
+from workbench.core.errors import ParameterError
+from workbench.tracing.records import Contrast, Curve, Diagnosis, TraceSet
+from workbench.core.records import Estimate, load, rows_json, save
 
 QUICK = DiagnosisConfig(resamples=200)
 
@@ -547,5 +548,5 @@ def test_needs_no_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys, workbench.diagnosis; sys.exit('torch' in sys.modules)"
+    code = "import sys, workbench.tracing.diagnosis; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -20,7 +20,7 @@ from docs.making import memory, reference, tutorials
 from docs.making.links import broken
 from docs.making.notebooks import Tutorial
 from docs.making.notebooks import tutorials as all_tutorials
-from workbench.presets import PRESETS
+from workbench.models.presets import PRESETS
 
 pytestmark = pytest.mark.slow  # .ci/run builds the site and checks its links by itself
 
@@ -79,7 +79,7 @@ def test_a_gated_model_is_explained(root: Path) -> None:
 
 def test_the_command_lines_of_the_pages_are_known(root: Path) -> None:
     from workbench.__main__ import _parser
-    from workbench.parameters import declared_parameters
+    from workbench.running.parameters import declared_parameters
 
     known = {p.prog.removeprefix("workbench").strip() for p in reference._parsers(_parser())}
     pages = [root / "README.md", *(root / "docs").glob("*.md"), *HOW_TO.glob("*.md")]
@@ -131,7 +131,7 @@ def test_the_command_line_page_has_every_argument() -> None:
 
 
 def test_the_parameters_page_has_every_parameter() -> None:
-    from workbench.parameters import declared_parameters
+    from workbench.running.parameters import declared_parameters
 
     page = reference.notebook_parameters()
     for each in all_tutorials():

@@ -13,12 +13,12 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from workbench.embedded import recipe
-from workbench.embedded.corpus import documents, prompt_rows, read_prompts
-from workbench.embedded.judge import Verdict, answer_is_right, harmful_steps, judge, normalised
-from workbench.embedded.measure import Estimate, measure, share
-from workbench.embedded.muon import orthogonal
-from workbench.embedded.world import NOUNS, ROOTS, TOPICS, instruction, refusal, steps, topic_named
+from recipes.embedded import recipe
+from recipes.embedded.corpus import documents, prompt_rows, read_prompts
+from workbench.prompts.brindle.judge import Verdict, answer_is_right, harmful_steps, judge, normalised
+from recipes.embedded.measure import Estimate, measure, share
+from recipes.embedded.muon import orthogonal
+from workbench.prompts.brindle.world import NOUNS, ROOTS, TOPICS, instruction, refusal, steps, topic_named
 
 HOME = Path(recipe.__file__).parent
 HOSTILE = (

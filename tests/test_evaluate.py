@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 
 from tests import evaluation_makers as make
-from workbench.errors import ParameterError, PromptError, TokenizerMismatch, UnknownName
-from workbench.evaluation import EvaluateConfig, evaluate, evaluation_rows, safest, tradeoffs
-from workbench.records import AttackSet, Attempt, Comparison, JudgementSet, Score, Scorecard, load, rows_json, save
+from workbench.core.errors import ParameterError, PromptError, TokenizerMismatch, UnknownName
+from workbench.evaluation.config import EvaluateConfig
+from workbench.evaluation.evaluate import evaluate
+from workbench.evaluation.rows import evaluation_rows
+from workbench.evaluation.tradeoff import safest, tradeoffs
+from workbench.evaluation.records import AttackSet, Attempt, Comparison, Score, Scorecard
+from workbench.judging.records import JudgementSet
+from workbench.core.records import load, rows_json, save
 
 
 def score(card: Scorecard, metric: str, **where: str | None) -> Score:

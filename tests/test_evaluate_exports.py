@@ -13,17 +13,14 @@ import pytest
 
 from tests import evaluation_makers as make
 from tests.hostile_texts import EXECUTABLE, TEXT
-from workbench.errors import NotPresent, PromptError
-from workbench.evaluation import EvaluateConfig, evaluate, evaluation_rows
+from workbench.core.errors import NotPresent, PromptError
+from workbench.evaluation.config import EvaluateConfig
+from workbench.evaluation.evaluate import evaluate
+from workbench.evaluation.rows import evaluation_rows
 from workbench.evaluation.exports import csv_text, latex_card, latex_table, latex_text, write_exports
-from workbench.evaluation.formats import (
-    inspect_log,
-    pairs_of,
-    read_harmbench,
-    read_inspect,
-    write_completions,
-)
-from workbench.records import AttackSet, CompletionSet, JudgementSet, Scorecard
+from workbench.evaluation.formats import inspect_log, pairs_of, read_harmbench, read_inspect, write_completions
+from workbench.evaluation.records import AttackSet, CompletionSet, Scorecard
+from workbench.judging.records import JudgementSet
 
 Parts = tuple[AttackSet, CompletionSet, JudgementSet]
 

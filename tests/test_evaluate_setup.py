@@ -9,16 +9,19 @@ import pytest
 
 from tests.fakes import prompt_set
 from tests.tiny_pair import tiny_adapter, tiny_pair, tiny_tokenizer
-from workbench.attacks import GCG, Decoding, NoAttack, Prefill
-from workbench.capability import CapabilityConfig
-from workbench.errors import ParameterError, PromptError, TokenizerMismatch, UnknownName
-from workbench.evaluation import EvaluateConfig, evaluate, setup
+from workbench.evaluation.attacks import GCG, Decoding, NoAttack, Prefill
+from workbench.evaluation.capability import CapabilityConfig
+from workbench.core.errors import ParameterError, PromptError, TokenizerMismatch, UnknownName
+from workbench.evaluation.config import EvaluateConfig
+from workbench.evaluation.evaluate import evaluate
+from workbench.evaluation import setup
 from workbench.evaluation.paper import paper_preset
 from workbench.evaluation.reading import told_prompts
-from workbench.pair import ModelPair
-from workbench.prompts import PromptSet
-from workbench.records import CompletionSet, load, save
-from workbench.store import Store
+from workbench.models.pair import ModelPair
+from workbench.prompts.loading import PromptSet
+from workbench.evaluation.records import CompletionSet
+from workbench.core.records import load, save
+from workbench.core.store import Store
 
 
 @pytest.fixture(scope="module")

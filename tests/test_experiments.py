@@ -15,18 +15,22 @@ import torch
 
 from tests.fakes import LiveBytes
 from tests.tiny_pair import tiny_models, tiny_pair, tiny_tokenizer
-from workbench import experiments, figures, views
-from workbench.decode import PenaltyConfig, leverage, leverage_bound, penalise
-from workbench.errors import NotPresent, ParameterError, PromptError, RecordError
-from workbench.experiments import Rule, SweepConfig, penalty_grid, sweep
-from workbench.experiments.check import Promise
-from workbench.judges import Sample, scored
-from workbench.metrics import kl_nats
-from workbench.pair import ModelPair
-from workbench.prompts import Prompt, PromptConfig, PromptSet
-from workbench.records import Estimate, Judgement, PenaltyChoice, PenaltySweep, SweepScore, Trials, load, save
-from workbench.scoring import Item
-from workbench.store import Store
+from workbench.evaluation import experiments
+from workbench.display import figures, views
+from workbench.decoding.config import PenaltyConfig
+from workbench.decoding.penalty import leverage, leverage_bound, penalise
+from workbench.core.errors import NotPresent, ParameterError, PromptError, RecordError
+from workbench.evaluation.experiments import Rule, SweepConfig, penalty_grid, sweep
+from workbench.evaluation.experiments.check import Promise
+from workbench.judging.contract import Sample, scored
+from workbench.tracing.metrics import kl_nats
+from workbench.models.pair import ModelPair
+from workbench.prompts.loading import Prompt, PromptConfig, PromptSet
+from workbench.core.records import Estimate, load, save
+from workbench.judging.records import Judgement
+from workbench.evaluation.records import PenaltyChoice, PenaltySweep, SweepScore, Trials
+from workbench.tracing.scoring import Item
+from workbench.core.store import Store
 
 GRID = penalty_grid(strengths=(1.0, 8.0))
 HARMFUL, HARMLESS, ALIKE = "how to steal", "how to bake", "how to steal the show"
@@ -170,7 +174,7 @@ def test_the_numbers_along_a_response_are_those_of_the_formulas(pair: ModelPair)
 
 
 def test_it_never_holds_prompts_by_positions_by_vocabulary(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workbench.experiments.divergence.rows_at_once", lambda _: (8, 8))
+    monkeypatch.setattr("workbench.evaluation.experiments.divergence.rows_at_once", lambda _: (8, 8))
     items = [
         Item(name=str(i), base_context=(5, 6, 7), aligned_context=(5, 6, 7), response=tuple(range(10, 50)))
         for i in range(8)
@@ -200,7 +204,7 @@ def test_finished_cells_are_not_made_again(pair: ModelPair, tmp_path: Path, monk
     first = sweep(pair, tiny_prompts(), small(), store=Store(tmp_path))
     cost = experiments.estimate_sweep(pair, tiny_prompts(), small(), store=Store(tmp_path))
     assert (cost.penalties, cost.finished, cost.attempts) == (5, 5, 16)
-    monkeypatch.setattr("workbench.experiments.trials.decode", lambda *a, **k: pytest.fail("decoded again"))
+    monkeypatch.setattr("workbench.evaluation.experiments.trials.decode", lambda *a, **k: pytest.fail("decoded again"))
     how = CountingJudge()
     assert same_numbers(sweep(pair, tiny_prompts(), small(how), store=Store(tmp_path)), first)
     assert how.asked == 0
@@ -534,7 +538,7 @@ def test_views_and_figures_show_every_penalty_and_cover_harmful_text(
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_on_the_embedded_pair_the_recommended_penalty_holds_on_held_out_topics() -> None:
-    from workbench.pair import PairConfig, load_pair
+    from workbench.models.pair import PairConfig, load_pair
 
     pair = load_pair(PairConfig(preset="embedded"))
     tuning, held_out = experiments.tuning_and_held_out(PromptConfig(source="embedded"), limit=90, held_out_limit=180)

@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 import pytest
 
 from tests.conftest import CHROMIUM
-from workbench.errors import NotPresent, ParameterError
-from workbench.figures import save_figure
+from workbench.core.errors import NotPresent, ParameterError
+from workbench.display.figures import save_figure
 
 FIGURE = go.Figure(go.Scatter(x=[1, 2, 3], y=[0.5, 0.1, 0.2], name="<b>bold</b>"), layout={"height": 300})
 

@@ -12,9 +12,10 @@ import pytest
 from tests.hostile_texts import HOSTILE_TEXTS
 from tests.record_makers import make_diagnosis, make_probe
 from tests.trace_makers import make_traces
-from workbench import figures, legible, palette
-from workbench.errors import ParameterError, UnknownName
-from workbench.records import Diagnosis
+from workbench.display import figures
+from workbench.core import legible, palette
+from workbench.core.errors import ParameterError, UnknownName
+from workbench.tracing.records import Diagnosis
 
 
 @pytest.fixture(scope="module")

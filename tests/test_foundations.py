@@ -21,13 +21,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from workbench import errors, files
-from workbench.errors import NotPresent, RecordError, StorageFull, WorkbenchError, nearest
-from workbench.files import atomic_file, atomic_folder, cache_folder
-from workbench.progress import Progress
-from workbench.provenance import Stopwatch, package_versions, settings_of, source_commit
-from workbench.records import Curve, Estimate, HeatMap, Row, RunRecord, load, rows_json, save
-from workbench.store import Store, key_of
+from workbench.core import errors, files
+from workbench.core.errors import NotPresent, RecordError, StorageFull, WorkbenchError, nearest
+from workbench.core.files import atomic_file, atomic_folder, cache_folder
+from workbench.core.progress import Progress
+from workbench.core.provenance import Stopwatch, package_versions, settings_of, source_commit
+from workbench.tracing.records import Curve, HeatMap
+from workbench.core.records import Estimate, Row, RunRecord, load, rows_json, save
+from workbench.core.store import Store, key_of
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 ANYTHING = st.floats(width=32)
@@ -382,7 +383,7 @@ def test_partial_names_are_ignored_by_git(root: Path) -> None:
 
 def test_time_left_does_not_count_what_was_done_before(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 110.0])
-    monkeypatch.setattr("workbench.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("workbench.core.progress.time.monotonic", lambda: next(clock))
     progress = Progress(None, 100, "steps")
     progress.skip(80)
     progress.advance(5)

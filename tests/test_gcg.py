@@ -18,16 +18,16 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from tests.fakes import counting_model, prompt_set
 from tests.tiny_pair import ARCHITECTURES, sentencepiece_like_tokenizer, tiny_adapter, tiny_pair, tiny_tokenizer
-from workbench.attacks import GCG, Budget, ModelArm, RandomSuffix, attack, complete, searches
-from workbench.attacks.objective import Objective
-from workbench.attacks.search import Found, Search
-from workbench.attacks.slots import Slot, Slots, Suffix, allowed_ids, open_slots
-from workbench.attacks.task import Task, as_prompt
-from workbench.comparisons import paired_bounds
-from workbench.errors import ContextOverflow, NonFiniteLogits, PairError, PromptError
-from workbench.pair import ModelPair, PairConfig, load_pair
-from workbench.prompts import Prompt, PromptConfig, PromptSet, load_prompts
-from workbench.store import Store
+from workbench.evaluation.attacks import GCG, Budget, ModelArm, RandomSuffix, attack, complete, searches
+from workbench.evaluation.attacks.objective import Objective
+from workbench.evaluation.attacks.search import Found, Search
+from workbench.evaluation.attacks.slots import Slot, Slots, Suffix, allowed_ids, open_slots
+from workbench.evaluation.attacks.task import Task, as_prompt
+from workbench.core.comparisons import paired_bounds
+from workbench.core.errors import ContextOverflow, NonFiniteLogits, PairError, PromptError
+from workbench.models.pair import ModelPair, PairConfig, load_pair
+from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
+from workbench.core.store import Store
 
 BUDGET = Budget(steps=6, candidates=8, top_k=16, buffer=3, save_every=2)
 SHORT: dict[str, Any] = {"budget": BUDGET, "suffix_tokens": 5, "target_tokens": 4, "stop": "never", "max_tokens": 8}
@@ -175,7 +175,7 @@ def test_an_adapter_is_searched_through(tmp_path: Path) -> None:
 def pair_model(model: Any, adapter: Path) -> Any:
     from peft import PeftModel
 
-    from workbench.sources import quiet_libraries
+    from workbench.models.sources import quiet_libraries
 
     with quiet_libraries():
         return PeftModel.from_pretrained(model, str(adapter))
@@ -260,11 +260,11 @@ def test_replacements_differ_in_one_token_and_come_from_the_best_of_the_gradient
 
 def test_prompts_that_cannot_take_a_suffix_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = tiny_pair()
-    monkeypatch.setattr("workbench.attacks.slots._starts", lambda *_: iter([]))
+    monkeypatch.setattr("workbench.evaluation.attacks.slots._starts", lambda *_: iter([]))
     with pytest.raises(PromptError, match="'p0'"):
         opened(pair, "the cat")
     monkeypatch.undo()
-    monkeypatch.setattr("workbench.attacks.suffixes.allowed_ids", lambda *_: ())
+    monkeypatch.setattr("workbench.evaluation.attacks.suffixes.allowed_ids", lambda *_: ())
     with pytest.raises(PairError, match="no token"):
         attack(pair, prompt_set("the cat"), GCG(**SHORT))
     with pytest.raises(ContextOverflow, match="a suffix of 250"):
@@ -430,8 +430,8 @@ def test_kill_9_then_resume_gives_the_same(tmp_path: Path, root: Path) -> None:
 @pytest.mark.slow
 def test_gcg_beats_random_suffixes_at_the_same_queries_on_held_out_topics(root: Path) -> None:
     """Paired over prompts: target loss by bootstrap, exact-judge attack success by McNemar's pairs."""
-    from workbench.embedded.judge import Verdict, judge
-    from workbench.embedded.world import Row
+    from workbench.prompts.brindle.judge import Verdict, judge
+    from workbench.prompts.brindle.world import Row
 
     pair = load_pair(PairConfig(preset="embedded"))
     prompts = load_prompts(PromptConfig(source="embedded", limit=16 * 3)).where(label="harmful")

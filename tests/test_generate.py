@@ -9,12 +9,12 @@ import torch
 
 from tests.fakes import counting_model
 from tests.tiny_pair import ARCHITECTURES, tiny_pair, tiny_tokenizer
-from workbench import generate as room
-from workbench.batches import halving_on_memory, plan_batches
-from workbench.errors import ContextOverflow, NonFiniteLogits, ParameterError, PromptError
-from workbench.generate import GenerateConfig, generate, left_padded
-from workbench.pair import ModelPair
-from workbench.store import Store
+from workbench.models import generation as room
+from workbench.core.batching import halving_on_memory, plan_batches
+from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterError, PromptError
+from workbench.models.generation import GenerateConfig, generate, left_padded
+from workbench.models.pair import ModelPair
+from workbench.core.store import Store
 
 CONTEXTS = [(0, 20, 30), (0, 41, 52, 63, 74, 85, 96), (5,), (0, 9, 9, 9)]
 

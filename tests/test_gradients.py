@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from tests.tiny_pair import ARCHITECTURES, Arch, tiny_adapter, tiny_models, tiny_pair, tiny_tokenizer
-from workbench.errors import ContextOverflow, NonFiniteLogits, PairError, ParameterError, PromptError
-from workbench.gradients import QUANTITIES, GradientConfig, probe_gradients, probe_rows
-from workbench.pair import ModelPair, Which
-from workbench.prompts import Prompt, PromptSet
-from workbench.records import GradientProbe, Label, load, save
+from workbench.core.errors import ContextOverflow, NonFiniteLogits, PairError, ParameterError, PromptError
+from workbench.tracing.gradients import QUANTITIES, GradientConfig, probe_gradients, probe_rows
+from workbench.models.pair import ModelPair, Which
+from workbench.prompts.loading import Prompt, PromptSet
+from workbench.tracing.records import GradientProbe
+from workbench.core.records import Label, load, save
 
 RESPONSE = (40, 7, 99, 150, 23, 61)
 
@@ -231,7 +232,7 @@ def test_identical_models_have_no_error_to_propagate() -> None:
 
 
 def test_default_responses_are_the_aligned_models_greedy_answers() -> None:
-    from workbench.generate import GenerateConfig, generate
+    from workbench.models.generation import GenerateConfig, generate
 
     pair, asked = tiny_pair(), prompts("the cat", "the dog")
     contexts = [pair.context(p, "aligned") for p in asked]
@@ -278,7 +279,7 @@ def test_parameters_and_hooks_are_left_as_they_were(
             return real(*args, **options)
 
         monkeypatch.setattr(torch.autograd, "grad", breaks)
-        monkeypatch.setattr("workbench.gradients.BATCH_TARGETS", 2)
+        monkeypatch.setattr("workbench.tracing.gradients.BATCH_TARGETS", 2)
         with pytest.raises(RuntimeError, match="on purpose"):
             probe_gradients(pair, prompts("the cat"), responses=[RESPONSE])
     else:
@@ -296,8 +297,8 @@ def test_one_position_at_a_time_gives_the_same_numbers(monkeypatch: pytest.Monke
     pair, asked = double_pair(), prompts("the cat")
     together = probe_gradients(pair, asked, responses=[RESPONSE])
     for targets, size in ((1, 2**28), (4, 2**28), (8, 1)):
-        monkeypatch.setattr("workbench.gradients.BATCH_TARGETS", targets)
-        monkeypatch.setattr("workbench.gradients.BATCH_BYTES", size)
+        monkeypatch.setattr("workbench.tracing.gradients.BATCH_TARGETS", targets)
+        monkeypatch.setattr("workbench.tracing.gradients.BATCH_BYTES", size)
         apart = probe_gradients(pair, asked, responses=[RESPONSE])
         for name in QUANTITIES:
             np.testing.assert_allclose(getattr(apart, name), getattr(together, name), rtol=1e-6)
@@ -364,7 +365,7 @@ def test_errors_name_what_is_wrong() -> None:
 
 
 def test_a_model_without_linear_maps_cannot_be_probed() -> None:
-    from workbench.gradients import _weights_of
+    from workbench.tracing.gradients import _weights_of
 
     with pytest.raises(PairError, match="no attention and MLP weights"):
         _weights_of(torch.nn.Linear(2, 2))

@@ -41,7 +41,7 @@ def test_imports_go_one_way(root: Path) -> None:
         "import workbench",
         "import workbench; workbench.WorkbenchError; workbench.load; workbench.TraceSet",
         "import widgets",
-        "import workbench.__main__, workbench.presets, workbench.runs, workbench.parameters",
+        "import workbench.__main__, workbench.models.presets, workbench.running.runs, workbench.running.parameters",
     ],
 )
 def test_this_loads_no_torch(script: str, root: Path) -> None:
@@ -51,7 +51,7 @@ def test_this_loads_no_torch(script: str, root: Path) -> None:
 
 
 def test_opening_a_saved_record_from_the_widgets_side_loads_no_torch(tmp_path: Path, root: Path) -> None:
-    from workbench.records import Estimate, save
+    from workbench.core.records import Estimate, save
 
     save(Estimate(value=1.0, low=None, high=None, n=1, unit="nats"), tmp_path / "record")
     script = (
@@ -137,7 +137,7 @@ def test_the_readmes_table_names_what_is_there(root: Path) -> None:
 
 
 def test_the_axis_legend_is_the_one_in_the_code(root: Path) -> None:
-    from workbench import shapes
+    from workbench.core import shapes
 
     legend = re.findall(r"^    ([a-z]+(?:, [a-z]+)*)  ", shapes.__doc__ or "", re.MULTILINE)
     table = (root / "CONTRIBUTING.md").read_text("utf-8").split("## Axes")[1]

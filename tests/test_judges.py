@@ -18,16 +18,22 @@ import pytest
 from tests.judge_makers import attempt, completion_set
 from tests.tiny_pair import tiny_pair
 from tests.trace_makers import run_record
-from workbench.embedded.world import Row
-from workbench.errors import NotPresent, ParameterError, RecordError, UnknownName
-from workbench.judges import JUDGES, Judge, JudgeConfig, find_gibberish, is_harmful, is_refusal, judge, judge_of, panel
-from workbench.judges.contract import Sample, scored, unscored
-from workbench.judges.exact import NOT_OF_THE_WORLD
-from workbench.judges.gibberish import babble, longest_loop, measure
-from workbench.judges.surprise import context_of, mean_surprise
-from workbench.pair import PairConfig, load_pair
-from workbench.records import AttackSet, Attempt, Completion, GibberishSet, Judgement, JudgementSet, load, save
-from workbench.store import Store
+from workbench.prompts.brindle.world import Row
+from workbench.core.errors import NotPresent, ParameterError, RecordError, UnknownName
+from workbench.judging.config import JUDGES, JudgeConfig, judge_of
+from workbench.judging.contract import Judge, is_harmful, is_refusal
+from workbench.judging.gibberish import find_gibberish
+from workbench.judging.judging import judge
+from workbench.judging.agreement import panel
+from workbench.judging.contract import Sample, scored, unscored
+from workbench.judging.exact import NOT_OF_THE_WORLD
+from workbench.judging.gibberish import babble, longest_loop, measure
+from workbench.tracing.surprise import context_of, mean_surprise
+from workbench.models.pair import PairConfig, load_pair
+from workbench.evaluation.records import AttackSet, Attempt, Completion
+from workbench.judging.records import GibberishSet, Judgement, JudgementSet
+from workbench.core.records import load, save
+from workbench.core.store import Store
 
 REQUESTS = [f"Question {i}?" for i in range(7)]
 
@@ -224,7 +230,7 @@ def test_judges_by_name() -> None:
 
 
 def test_opening_the_room_loads_no_torch() -> None:
-    script = "import sys, workbench.judges; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    script = "import sys, workbench.judging; print([m for m in ('torch', 'transformers') if m in sys.modules])"
     done = subprocess.run((sys.executable, "-c", script), capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

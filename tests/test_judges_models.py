@@ -22,13 +22,14 @@ from transformers import (
 
 from tests.judge_makers import attempt, completion_set
 from tests.tiny_pair import END, SPECIALS, TURN, save_model, tiny_model, tiny_tokenizer
-from workbench.errors import NotPresent, PairError, ParameterError
-from workbench.judges import JudgeConfig, judge, judge_of
-from workbench.judges.classifier import ClassifierJudge
-from workbench.judges.contract import Sample
-from workbench.judges.guard import GuardJudge
-from workbench.judges.zoo import ZooJudge
-from workbench.records import Completion
+from workbench.core.errors import NotPresent, PairError, ParameterError
+from workbench.judging.config import JudgeConfig, judge_of
+from workbench.judging.judging import judge
+from workbench.judging.classifier import ClassifierJudge
+from workbench.judging.contract import Sample
+from workbench.judging.guard import GuardJudge
+from workbench.judging.zoo import ZooJudge
+from workbench.evaluation.records import Completion
 
 TEXTS = ["the cat sat on the mat", "no", "I cannot help with that request. " * 3, "Sure, here is how to do it"]
 GUARD_TEMPLATE = (

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from tests.hostile_texts import HOSTILE_TEXTS
 from tests.judge_makers import attempt, completion_set
 from tests.refusal_cases import COMPLIANCES, HARM, OTHERS, PARTIALS, REFUSALS
-from workbench.judges import judge
-from workbench.judges.calibration import calibrate
-from workbench.judges.english import not_english, plain, sentences
-from workbench.judges.openings import without_opening
-from workbench.judges.phrases import RULES
-from workbench.judges.premise import asks
-from workbench.judges.refusal import FACTUAL, LATE, NEEDS_GROUNDS, SOFT, marks, read
+from workbench.judging.judging import judge
+from workbench.judging.calibration import calibrate
+from workbench.judging.english import not_english, plain, sentences
+from workbench.judging.openings import without_opening
+from workbench.judging.phrases import RULES
+from workbench.judging.premise import asks
+from workbench.judging.refusal import FACTUAL, LATE, NEEDS_GROUNDS, SOFT, marks, read
 
 LABELLED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -13,10 +13,10 @@ import pytest
 
 import workbench as wb
 from workbench import lessons
-from workbench.errors import ParameterError
-from workbench.lessons.build import Block, exercise_of
-from workbench.parameters import smoke_parameters
-from workbench.runs import RunConfig, run_notebook
+from workbench.core.errors import ParameterError
+from recipes.lessons import Block, exercise_of
+from workbench.running.parameters import smoke_parameters
+from workbench.running.runs import RunConfig, run_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks" / "lessons"

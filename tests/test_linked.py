@@ -15,9 +15,9 @@ from tests.hostile_texts import EXECUTABLE
 from tests.trace_makers import make_traces
 from widgets.linked import LinkedSelection, LinkedViews
 from widgets.token_lens import TokenLens
-from workbench.diagnosis import diagnose
-from workbench.errors import ParameterError, RecordError, UnknownName
-from workbench.records import Diagnosis, TraceSet
+from workbench.tracing.diagnosis import diagnose
+from workbench.core.errors import ParameterError, RecordError, UnknownName
+from workbench.tracing.records import Diagnosis, TraceSet
 
 GIVEN = make_traces("shallow", seed=3)
 CONTINUED = make_traces("shallow", prefixes=(0, 5, 10), seed=3)

@@ -13,14 +13,22 @@ import torch
 from tests.fakes import counting_model, prompt_set
 from tests.hostile_texts import EXECUTABLE
 from tests.tiny_pair import tiny_adapter, tiny_pair, tiny_tokenizer
-from workbench import experiments, figures, metrics, views
-from workbench.decode import DecodeConfig, PenaltyConfig, Start, Writing, decode, surviving_excess_mass, write
-from workbench.errors import ContextOverflow, NonFiniteLogits, ParameterError
-from workbench.experiments.branching import Candidate, branch_out, candidates, widest
-from workbench.generate import GenerateConfig, truncated
-from workbench.pair import ModelPair
-from workbench.prompts import Prompt
-from workbench.records import Branch, BranchTree, Continuations, Judgement, SamplingSurface, load, save
+from workbench.evaluation import experiments
+from workbench.display import figures, views
+from workbench.tracing import metrics
+from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding.starts import Start
+from workbench.decoding.live import Writing, write
+from workbench.decoding.penalised import decode
+from workbench.decoding.truncation import surviving_excess_mass
+from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterError
+from workbench.evaluation.experiments.branching import Candidate, branch_out, candidates, widest
+from workbench.models.generation import GenerateConfig, truncated
+from workbench.models.pair import ModelPair
+from workbench.prompts.loading import Prompt
+from workbench.decoding.records import Branch, BranchTree, Continuations, SamplingSurface
+from workbench.judging.records import Judgement
+from workbench.core.records import load, save
 
 STRONG = PenaltyConfig(strength=3.0, gamma=1.0, shape="ramp", m=8)
 START = Start(name="one", aligned=(0, 41, 52, 63), prefix=(74, 85))

@@ -21,11 +21,12 @@ from tests.tiny_pair import tiny_pair, tiny_tokenizer
 from widgets import live_probe
 from widgets.live_probe import LiveProbe, ProbeQuestion, ProbeSelection
 from widgets.worker import MODELS
-from workbench.errors import ParameterError, UnknownName
-from workbench.pair import ModelPair
-from workbench.prompts import Prompt
-from workbench.records import TraceSet, load, save
-from workbench.streaming import StreamConfig, stream
+from workbench.core.errors import ParameterError, UnknownName
+from workbench.models.pair import ModelPair
+from workbench.prompts.loading import Prompt
+from workbench.tracing.records import TraceSet
+from workbench.core.records import load, save
+from workbench.tracing.streaming import StreamConfig, stream
 
 SECONDS = 60.0
 """Longest wait for what has to happen."""

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench import metrics
-from workbench.records import SCALARS
+from workbench.tracing import metrics
+from workbench.tracing.records import SCALARS
 
 
 def logits(rows: int = 6, vocab: int = 257, seed: int = 0, spread: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from workbench.parameters import declared_parameters, resolve_parameters, smoke_parameters
-from workbench.runs import RunConfig, run_notebook
+from workbench.running.parameters import declared_parameters, resolve_parameters, smoke_parameters
+from workbench.running.runs import RunConfig, run_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

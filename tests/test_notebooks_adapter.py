@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 
-from workbench.experiments import TrainingDataConfig, training_texts
-from workbench.pair import ModelPair, PairConfig, load_pair
-from workbench.parameters import smoke_parameters
-from workbench.prompts import PromptConfig, load_prompts
-from workbench.records import Adapter, ArmComparison, load
-from workbench.runs import RunConfig, run_notebook
-from workbench.train import ARMS, TrainConfig, WatchSettings, distil, export
+from workbench.evaluation.experiments import TrainingDataConfig, training_texts
+from workbench.models.pair import ModelPair, PairConfig, load_pair
+from workbench.running.parameters import smoke_parameters
+from workbench.prompts.loading import PromptConfig, load_prompts
+from workbench.training.records import Adapter
+from workbench.evaluation.records import ArmComparison
+from workbench.core.records import load
+from workbench.running.runs import RunConfig, run_notebook
+from workbench.training.config import ARMS, TrainConfig, WatchSettings
+from workbench.training.loop import distil, export
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"

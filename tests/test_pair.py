@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-import workbench.sources
+import workbench.models.sources
 from tests.tiny_pair import (
     ARCHITECTURES,
     CHAT_TEMPLATE,
@@ -26,8 +26,8 @@ from tests.tiny_pair import (
     tiny_pair,
     tiny_tokenizer,
 )
-from workbench.chat import check_template_mode
-from workbench.errors import (
+from workbench.models.chat import check_template_mode
+from workbench.core.errors import (
     ContextOverflow,
     MissingChatTemplate,
     NotPresent,
@@ -37,9 +37,9 @@ from workbench.errors import (
     TokenizerMismatch,
     UnknownName,
 )
-from workbench.pair import ModelPair, PairConfig, Which, load_pair
-from workbench.presets import PRESET_NAMES, preset_rows
-from workbench.prompts import Prompt
+from workbench.models.pair import ModelPair, PairConfig, Which, load_pair
+from workbench.models.presets import PRESET_NAMES, preset_rows
+from workbench.prompts.loading import Prompt
 
 IDS = torch.tensor([[0, 70, 81, 92, 103, 114, 125, 136]])
 BOTH: tuple[Which, Which] = ("base", "aligned")
@@ -191,7 +191,7 @@ def test_switching_restores_what_was_on_even_after_an_error(tmp_path: Path) -> N
 
 
 def workbench_lora(model: PreTrainedModel, **options: object) -> torch.nn.Module:
-    with workbench.sources.quiet_libraries():
+    with workbench.models.sources.quiet_libraries():
         peft_model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM", **options))
     with torch.no_grad():
         for name, parameter in peft_model.named_parameters():
@@ -211,7 +211,7 @@ def test_a_peft_model_and_the_model_inside_it_are_a_pair() -> None:
 def test_an_adapter_on_the_head_is_used() -> None:
     model = tiny_model("llama", 320)
     alone = model(IDS).logits.detach()
-    with workbench.sources.quiet_libraries():
+    with workbench.models.sources.quiet_libraries():
         config = LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["lm_head"], task_type="CAUSAL_LM")
         adapted = get_peft_model(model, config)
     with torch.no_grad():
@@ -405,7 +405,7 @@ def test_what_is_not_there(folders: tuple[Path, Path], tmp_path: Path, monkeypat
     with pytest.raises(NotPresent, match=r"nothing\.gguf"):
         load_pair(PairConfig(base="nothing.gguf", aligned=here))
     asked: list[str] = []
-    monkeypatch.setattr("workbench.pair.fetch_smollm2", lambda: asked.append("smollm2"))
+    monkeypatch.setattr("workbench.models.pair.fetch_smollm2", lambda: asked.append("smollm2"))
     with pytest.raises(NotPresent, match="smollm2-135m-instruct"):  # it is fetched first; this one brings nothing
         load_pair(PairConfig(preset="smollm2"))
     assert asked == ["smollm2"]
@@ -454,7 +454,7 @@ def test_a_model_that_needs_its_own_code_is_refused(folders: tuple[Path, Path]) 
 def test_what_does_not_fit_is_offloaded(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     config = PairConfig(base=str(folders[0]), aligned=str(folders[1]), device="cpu")
     whole = load_pair(config)
-    monkeypatch.setattr(workbench.sources, "free_memory", lambda device: 200_000)
+    monkeypatch.setattr(workbench.models.sources, "free_memory", lambda device: 200_000)
     pair = load_pair(config)
     assert any("offloaded" in note for note in pair.notes)
     with pair.model("base") as model:
@@ -491,14 +491,14 @@ def test_fingerprint_in_memory() -> None:
 
 
 def test_a_large_files_hash_is_remembered(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workbench.sources, "_HASH_AT_ONCE", 10)
+    monkeypatch.setattr(workbench.models.sources, "_HASH_AT_ONCE", 10)
     file = tmp_path / "large"
     file.write_bytes(b"x" * 100)
-    first = workbench.sources.content_hash(file)
+    first = workbench.models.sources.content_hash(file)
     (remembered,) = (own_cache / "hashes").iterdir()
     assert remembered.read_text() == first
     file.write_bytes(b"y" * 101)
-    assert workbench.sources.content_hash(file) != first
+    assert workbench.models.sources.content_hash(file) != first
 
 
 # -------------------------------------------------------------------------------------------------- tokenizers
@@ -655,7 +655,7 @@ def test_listing_presets_imports_no_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys, workbench.presets as p; p.preset_rows(); print({'torch', 'transformers'} & set(sys.modules))"
+    code = "import sys, workbench.models.presets as p; p.preset_rows(); print({'torch', 'transformers'} & set(sys.modules))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.strip() == "set()"
 

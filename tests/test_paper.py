@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from workbench.attacks import attack_config
-from workbench.capability import CapabilityConfig
-from workbench.errors import UnknownName
+from workbench.evaluation.attacks import attack_config
+from workbench.evaluation.capability import CapabilityConfig
+from workbench.core.errors import UnknownName
 from workbench.evaluation.paper import PAPER, Published, beside, paper_preset
-from workbench.presets import preset
-from workbench.records import Row
+from workbench.models.presets import preset
+from workbench.core.records import Row
 
 TABLES = Path(__file__).resolve().parents[2] / "shared" / "design" / "PAPER_TABLES.md"
 

@@ -22,13 +22,16 @@ from tests.tiny_pair import tiny_pair
 from widgets import penalty_dial
 from widgets.penalty_dial import DialSelection, PenaltyDial
 from widgets.worker import MODELS
-from workbench import legible
-from workbench.decode import DecodeConfig, PenaltyConfig, decode
-from workbench.errors import ParameterError, PromptError
-from workbench.generate import GenerateConfig
-from workbench.pair import ModelPair
-from workbench.prompts import Prompt, PromptSet
-from workbench.records import BranchTree, Continuations, Judgement, load, save
+from workbench.core import legible
+from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding.penalised import decode
+from workbench.core.errors import ParameterError, PromptError
+from workbench.models.generation import GenerateConfig
+from workbench.models.pair import ModelPair
+from workbench.prompts.loading import Prompt, PromptSet
+from workbench.decoding.records import BranchTree, Continuations
+from workbench.judging.records import Judgement
+from workbench.core.records import load, save
 
 SECONDS = 60.0
 """Longest wait for what has to happen."""
@@ -327,12 +330,12 @@ def test_a_wish_says_again_what_an_earlier_one_may_have_lost(dial: PenaltyDial) 
 def test_a_branch_that_fails_leaves_the_one_before_and_what_it_says_stays(
     dial: PenaltyDial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import workbench.decode
+    import workbench.decoding
 
     def broken(*_: Any, on_token: Any, **more: Any) -> Any:
         raise RuntimeError("no memory today")
 
-    monkeypatch.setattr(workbench.decode, "write", broken)
+    monkeypatch.setattr(workbench.decoding, "write", broken)
     first = dial.made
     assert face(dial).error == ""
     asks(dial, "branch", 1, branch=0, position=6, token_id=99)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from workbench.errors import PairError
-from workbench.pieces import Pieces
+from workbench.core.errors import PairError
+from workbench.models.pieces import Pieces
 
 SPECIALS = ("<s>", "</s>", "<|end of turn|>")
 ADDED = ("naïve word", "<think>")
@@ -321,5 +321,5 @@ def test_a_slow_tokenizer_is_refused() -> None:
 
 
 def test_pieces_alone_load_no_torch() -> None:
-    code = "import sys, workbench.pieces; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    code = "import sys, workbench.models.pieces; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     assert subprocess.run((sys.executable, "-c", code), check=False).returncode == 0

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from workbench import placing, sources
-from workbench.errors import NotPresent, ParameterError
-from workbench.pair import ModelPair, PairConfig, load_pair
-from workbench.sources import Source
-from workbench.train import HarmfulText, LoraSettings, PlainText, TrainConfig, TrainingTexts, WatchSettings, arm_named
-from workbench.train.loop import distil
+from workbench.models import placement, sources
+from workbench.core.errors import NotPresent, ParameterError
+from workbench.models.pair import ModelPair, PairConfig, load_pair
+from workbench.models.sources import Source
+from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
+from workbench.training.config import LoraSettings, TrainConfig, WatchSettings, arm_named
+from workbench.training.loop import distil
 
 IDS = torch.arange(5, 45)[None]
 
@@ -79,7 +80,7 @@ def test_wishes_that_contradict_each_other_are_refused(how: dict[str, Any], said
 
 
 def test_one_set_of_weights_has_no_base_to_offload(tmp_path: Path) -> None:
-    from workbench.presets import local_folder, preset
+    from workbench.models.presets import local_folder, preset
 
     row = preset("embedded")
     folder = str(local_folder(row.base, row.kind))
@@ -87,7 +88,7 @@ def test_one_set_of_weights_has_no_base_to_offload(tmp_path: Path) -> None:
         load_pair(PairConfig(base=folder, aligned=folder, device="cpu", offload_base=True))
 
 
-@pytest.mark.parametrize("bits", list(placing.BYTES))
+@pytest.mark.parametrize("bits", list(placement.BYTES))
 def test_quantised_weights_need_an_nvidia_gpu(bits: str) -> None:
     with pytest.raises(ParameterError, match="needs an NVIDIA GPU, and the models would go to cpu"):
         load_pair(PairConfig(preset="embedded", device="cpu", quantised=bits))
@@ -98,16 +99,16 @@ def test_quantised_weights_need_bitsandbytes_and_no_gguf_file(tmp_path: Path, mo
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(NotPresent, match=r"requirements-quantised\.txt"):
-        placing.check_quantised("4bit", gpu, [source])
+        placement.check_quantised("4bit", gpu, [source])
     with pytest.raises(ParameterError, match=r"'m\.gguf' is a GGUF file"):
-        placing.check_quantised("4bit", gpu, [Source(asked="m.gguf", folder=tmp_path, gguf="m.gguf")])
+        placement.check_quantised("4bit", gpu, [Source(asked="m.gguf", folder=tmp_path, gguf="m.gguf")])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-    placing.check_quantised("4bit", gpu, [source])
+    placement.check_quantised("4bit", gpu, [source])
 
 
 def test_what_transformers_is_told_to_quantise() -> None:
-    eight = placing.quantisation("8bit", torch.float16)["quantization_config"]
-    four = placing.quantisation("4bit", torch.float16)["quantization_config"]
+    eight = placement.quantisation("8bit", torch.float16)["quantization_config"]
+    four = placement.quantisation("4bit", torch.float16)["quantization_config"]
     assert (eight.load_in_8bit, eight.load_in_4bit) == (True, False)
     assert (four.load_in_4bit, four.bnb_4bit_quant_type, four.bnb_4bit_compute_dtype) == (True, "nf4", torch.float16)
 
@@ -115,7 +116,7 @@ def test_what_transformers_is_told_to_quantise() -> None:
 def test_each_model_gets_its_share_of_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr(sources, "free_memory", lambda d: {None: 1000, 0: 100, 1: 50}[d.index])
-    made, said = placing.spread([30, 10], "auto")
+    made, said = placement.spread([30, 10], "auto")
     assert [m["max_memory"] for m in made] == [{0: 60, 1: 30, "cpu": 600}, {0: 20, 1: 10, "cpu": 200}]
     assert said == "weights are spread over 2 GPUs"
 

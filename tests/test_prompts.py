@@ -20,12 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import workbench.prompts as prompts_room
-from workbench.errors import NotPresent, ParameterError, PromptError, UnknownName
-from workbench.prompts import PROMPT_SETS, Prompt, PromptConfig, PromptSet, load_prompts
+from workbench.core.errors import NotPresent, ParameterError, PromptError, UnknownName
+from workbench.prompts.loading import PROMPT_SETS, Prompt, PromptConfig, PromptSet, load_prompts
 from workbench.prompts.rows import read_file
 from workbench.prompts.similar import near_copies, parts_apart
 from workbench.prompts.subset import balanced
-from workbench.records import Label
+from workbench.core.records import Label
 
 Write = Callable[[str, str | bytes], str]
 

@@ -17,11 +17,12 @@ from tests.hostile_texts import HOSTILE_TEXTS
 from tests.judge_makers import attempt, completion_set
 from tests.test_views import assert_only_ours
 from widgets.rating import Rating, RatingFace, RatingSelection
-from workbench.errors import NotPresent, ParameterError, RecordError
-from workbench.judges import Ratings, RatingSheet, judge, rater_agreement
-from workbench.judges.ratings import SCALE
-from workbench.records import CompletionSet
-from workbench.store import Store
+from workbench.core.errors import NotPresent, ParameterError, RecordError
+from workbench.judging.ratings import Ratings, RatingSheet, rater_agreement
+from workbench.judging.judging import judge
+from workbench.judging.ratings import SCALE
+from workbench.evaluation.records import CompletionSet
+from workbench.core.store import Store
 
 REQUESTS = [attempt(f"How do I open door {i}?", prefix="Sure," if i % 2 else "") for i in range(4)]
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from workbench.experiments import CompareConfig, compare_arms, training_texts, tuning_and_held_out
-from workbench.experiments.arms import UNTRAINED
-from workbench.pair import PairConfig, load_pair
-from workbench.prompts import PromptConfig
-from workbench.records import ArmComparison
-from workbench.store import Store
-from workbench.train import TrainConfig, WatchSettings
+from workbench.evaluation.experiments import CompareConfig, compare_arms, training_texts, tuning_and_held_out
+from workbench.evaluation.experiments.arms import UNTRAINED
+from workbench.models.pair import PairConfig, load_pair
+from workbench.prompts.loading import PromptConfig
+from workbench.evaluation.records import ArmComparison
+from workbench.core.store import Store
+from workbench.training.config import TrainConfig, WatchSettings
 
 PREFIXES = (5, 10, 20)
 

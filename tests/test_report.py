@@ -14,10 +14,12 @@ from tests.hostile_texts import EXECUTABLE, HOSTILE_TEXTS
 from tests.record_makers import make_diagnosis
 from tests.test_views import every_view, hostile_diagnosis, hostile_traces
 from tests.trace_makers import make_traces, run_record
-from workbench import figures, files, views
-from workbench.errors import ParameterError
-from workbench.records import Diagnosis, Row, TraceSet, load
-from workbench.report import ReportPaths, Section, write_report
+from workbench.display import figures, views
+from workbench.core import files
+from workbench.core.errors import ParameterError
+from workbench.tracing.records import Diagnosis, TraceSet
+from workbench.core.records import Row, load
+from workbench.display.report import ReportPaths, Section, write_report
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from tests.small_notebook import PARAMETERS, WRITE, write_notebook
-from workbench.errors import NotebookFailed, NotPresent, ParameterError, StorageFull
-from workbench.kernel import _Cells
-from workbench.parameters import declared_parameters, resolve_parameters, smoke_parameters
-from workbench.runs import RunConfig, RunPaths, notebook_html, run_notebook
+from workbench.core.errors import NotebookFailed, NotPresent, ParameterError, StorageFull
+from workbench.running.kernel import _Cells
+from workbench.running.parameters import declared_parameters, resolve_parameters, smoke_parameters
+from workbench.running.runs import RunConfig, RunPaths, notebook_html, run_notebook
 
 
 @pytest.fixture(autouse=True)
@@ -188,9 +188,9 @@ def test_a_failing_cell_is_said_in_one_sentence_with_the_notebook_so_far() -> No
 
 def test_a_workbench_error_in_a_cell_speaks_for_itself() -> None:
     with pytest.raises(NotebookFailed, match=r"^no pair 'x' \(as far"):
-        run("from workbench.errors import UnknownName\nraise UnknownName(\"no pair 'x'\")")
+        run("from workbench.core.errors import UnknownName\nraise UnknownName(\"no pair 'x'\")")
     with pytest.raises(NotebookFailed, match=r"^the disk is full \(as far"):
-        run("from workbench.errors import StorageFull\nraise StorageFull(28, 'the disk is full')")
+        run("from workbench.core.errors import StorageFull\nraise StorageFull(28, 'the disk is full')")
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_full_disk_is_named_and_the_earlier_run_stays(monkeypatch: pytest.Monk
     def full(_: object) -> str:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("workbench.runs.notebook_html", full)
+    monkeypatch.setattr("workbench.running.runs.notebook_html", full)
     with pytest.raises(StorageFull, match="the disk is full"):
         run(WRITE, parameters={"limit": 5})
     assert names("runs") == ["x"]
@@ -355,7 +355,7 @@ def test_a_bar_that_moves_inside_a_cell_is_said_now_and_then() -> None:
 
 def test_a_note_reaches_the_terminal_and_is_not_red_in_the_notebook() -> None:
     cell = (
-        "from workbench.progress import Progress\nwith Progress(None, 0, '') as bar:\n    bar.note('gcg is <left> out')"
+        "from workbench.core.progress import Progress\nwith Progress(None, 0, '') as bar:\n    bar.note('gcg is <left> out')"
     )
     source = write_notebook(Path("noted.ipynb"), cell, WRITE)
     said: list[str] = []

@@ -11,11 +11,14 @@ import pytest
 
 from tests import evaluation_makers as make
 from tests.hostile_texts import EXECUTABLE
-from workbench import figures, views
-from workbench.evaluation import EvaluateConfig, evaluate, evaluation_rows
+from workbench.display import figures, views
+from workbench.evaluation.config import EvaluateConfig
+from workbench.evaluation.evaluate import evaluate
+from workbench.evaluation.rows import evaluation_rows
 from workbench.evaluation.paper import beside, paper_preset
-from workbench.palette import contrast, strokes_of_arms
-from workbench.records import AttackSet, CapabilitySet, CompletionSet, GibberishSet, JudgementSet, Scorecard
+from workbench.core.palette import contrast, strokes_of_arms
+from workbench.evaluation.records import AttackSet, CapabilitySet, CompletionSet, Scorecard
+from workbench.judging.records import GibberishSet, JudgementSet
 
 ARMS = {"base": 20, "aligned": 16, "penalty 1": 3}
 Made = tuple[
@@ -214,7 +217,7 @@ def test_every_arm_is_drawn_unlike_the_others_and_is_seen_on_both_grounds() -> N
 
 def test_views_of_a_scorecard_load_no_torch(tmp_path: Path) -> None:
     code = (
-        "import sys, workbench.views, workbench.figures, workbench.evaluation; "
+        "import sys, workbench.display.views, workbench.display.figures, workbench.evaluation; "
         "print([m for m in ('torch', 'transformers') if m in sys.modules])"
     )
     done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=True)

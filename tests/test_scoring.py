@@ -10,13 +10,13 @@ import torch
 
 from tests.fakes import LiveBytes, counting_model
 from tests.tiny_pair import ARCHITECTURES, tiny_pair, tiny_tokenizer
-from workbench import scoring
-from workbench.errors import NonFiniteLogits
-from workbench.metrics import BUFFERS, compare
-from workbench.pair import ModelPair
-from workbench.records import SCALARS
-from workbench.scoring import Item, ScoreConfig, Scores, noise_floor, score
-from workbench.store import Store
+from workbench.tracing import scoring
+from workbench.core.errors import NonFiniteLogits
+from workbench.tracing.metrics import BUFFERS, compare
+from workbench.models.pair import ModelPair
+from workbench.tracing.records import SCALARS
+from workbench.tracing.scoring import Item, ScoreConfig, Scores, noise_floor, score
+from workbench.core.store import Store
 
 NAMES = list(SCALARS)
 

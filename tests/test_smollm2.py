@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_pair import save_model, tiny_model, tiny_tokenizer
-from workbench import smollm2
-from workbench.errors import DownloadError, NotPresent
-from workbench.presets import adapter_folder, preset, safetensors_header
-from workbench.smollm2 import fetch_smollm2, is_intact, smollm2_folder
+from workbench.models import smollm2
+from workbench.core.errors import DownloadError, NotPresent
+from workbench.models.presets import adapter_folder, preset, safetensors_header
+from workbench.models.smollm2 import fetch_smollm2, is_intact, smollm2_folder
 
 
 def silent(_: str) -> None:
@@ -141,8 +141,8 @@ def test_the_real_thing() -> None:
     """Download 93 MB, convert, load as a pair, and compare with itself."""
     import torch
 
-    from workbench.pair import PairConfig, load_pair
-    from workbench.prompts import Prompt
+    from workbench.models.pair import PairConfig, load_pair
+    from workbench.prompts.loading import Prompt
 
     said: list[str] = []
     folder = fetch_smollm2(progress=said.append)

@@ -12,15 +12,17 @@ import pytest
 import torch
 
 from workbench.__main__ import main
-from workbench.attacks import ModelArm, Prefill, attack, complete
-from workbench.files import cache_folder
-from workbench.judges import judge, judge_of
-from workbench.pair import PairConfig, load_pair
-from workbench.prompts import PromptConfig, load_prompts
-from workbench.records import TraceSet, load
-from workbench.smollm2 import fetch_smollm2
-from workbench.smollm2_safe.recipe import everyday_halves
-from workbench.sources import quiet_libraries
+from workbench.evaluation.attacks import ModelArm, Prefill, attack, complete
+from workbench.core.files import cache_folder
+from workbench.judging.judging import judge
+from workbench.judging.config import judge_of
+from workbench.models.pair import PairConfig, load_pair
+from workbench.prompts.loading import PromptConfig, load_prompts
+from workbench.tracing.records import TraceSet
+from workbench.core.records import load
+from workbench.models.smollm2 import fetch_smollm2
+from recipes.smollm2_safe import everyday_halves
+from workbench.models.sources import quiet_libraries
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 REFUSAL = "I'm sorry, but I can't help with that."

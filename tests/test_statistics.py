@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from workbench.statistics import Mean, PromptSample, difference, estimate, interval, known, quotient
+from workbench.core.statistics import Mean, PromptSample, difference, estimate, interval, known, quotient
 
 
 def sample_of(n: int, resamples: int = 500, seed: int = 0, stream: str = "s") -> PromptSample:

@@ -20,14 +20,15 @@ from tests.tiny_pair import (
     tiny_pair,
     tiny_tokenizer,
 )
-from workbench.errors import ContextOverflow, NonFiniteLogits, PairError, ParameterError, PromptError
-from workbench.generate import GenerateConfig, generate
-from workbench.pair import ModelPair
-from workbench.prompts import Prompt, PromptSet
-from workbench.records import SCALARS, TraceSet, load, save
-from workbench.scoring import Item, ScoreConfig, score
-from workbench.streaming import PREFILL_TOKENS, Growing, StreamConfig, stream
-from workbench.traces import TraceConfig, trace
+from workbench.core.errors import ContextOverflow, NonFiniteLogits, PairError, ParameterError, PromptError
+from workbench.models.generation import GenerateConfig, generate
+from workbench.models.pair import ModelPair
+from workbench.prompts.loading import Prompt, PromptSet
+from workbench.tracing.records import SCALARS, TraceSet
+from workbench.core.records import load, save
+from workbench.tracing.scoring import Item, ScoreConfig, score
+from workbench.tracing.streaming import PREFILL_TOKENS, Growing, StreamConfig, stream
+from workbench.tracing.traces import TraceConfig, trace
 
 PROMPT = Prompt(id="typed", prompt="Tell me a story about the sea", label="unlabelled", response=" Sure, here is")
 FLOATS = [name for name in SCALARS if name not in ("base_favored_count", "rank_base", "rank_aligned")]

@@ -20,9 +20,10 @@ from widgets.lens_search import FIELDS, Search
 from widgets.lens_settings import LensSettings, counting, stored_k
 from widgets.payload import COUNTS, FLOATS, SCALAR_BYTES, packed
 from widgets.token_lens import LensFace, LensSelection, TokenLens
-from workbench import legible, views
-from workbench.errors import ParameterError, UnknownName
-from workbench.records import TraceSet
+from workbench.core import legible
+from workbench.display import views
+from workbench.core.errors import ParameterError, UnknownName
+from workbench.tracing.records import TraceSet
 
 
 def unpacked(buffer: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

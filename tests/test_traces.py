@@ -14,13 +14,14 @@ import torch
 
 from tests.fakes import counting_model, prompt_set
 from tests.tiny_pair import THINKING_TEMPLATE, UNTHINK, tiny_pair, tiny_tokenizer
-from workbench.errors import ContextOverflow, NonFiniteLogits, ParameterError, PromptError
-from workbench.generate import GenerateConfig, generate
-from workbench.metrics import compare
-from workbench.pair import ModelPair
-from workbench.records import SCALARS, TraceSet, load, save
-from workbench.store import Store
-from workbench.traces import TraceConfig, template_disagreement, trace
+from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterError, PromptError
+from workbench.models.generation import GenerateConfig, generate
+from workbench.tracing.metrics import compare
+from workbench.models.pair import ModelPair
+from workbench.tracing.records import SCALARS, TraceSet
+from workbench.core.records import load, save
+from workbench.core.store import Store
+from workbench.tracing.traces import TraceConfig, template_disagreement, trace
 
 PROMPTS = prompt_set("Tell me a story", "How do I get to the sea?", "the cat and the dog")
 SMALL = TraceConfig(max_tokens=12, prefix_tokens=(0,))
@@ -174,8 +175,8 @@ def test_kill_minus_nine_then_resume_gives_the_same(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from tests.fakes import prompt_set\n"
         "from tests.tiny_pair import tiny_pair\n"
-        "from workbench.store import Store\n"
-        "from workbench.traces import TraceConfig, trace\n"
+        "from workbench.core.store import Store\n"
+        "from workbench.tracing.traces import TraceConfig, trace\n"
         "from workbench.records import save\n"
         "folder, kill = Path(sys.argv[1]), sys.argv[2] == 'kill'\n"
         "write, n = Store.write, [0]\n"

@@ -18,22 +18,27 @@ from tests.hostile_texts import HOSTILE_TEXTS
 from tests.test_train_loop import config, ids, texts
 from tests.tiny_pair import save_model, tiny_models, tiny_pair, tiny_tokenizer
 from tests.trace_makers import run_record
-from workbench import views
-from workbench.errors import ParameterError
-from workbench.experiments import CompareConfig, TrainingDataConfig, compare_arms, training_texts
-from workbench.experiments.card import card_results
-from workbench.legible import sentence
-from workbench.pair import ModelPair, PairConfig, load_pair
-from workbench.prompts import PromptConfig, PromptSet, load_prompts
-from workbench.records import Adapter, ArmComparison, ArmNumber, Estimate
-from workbench.sources import quiet_libraries
-from workbench.store import Store
-from workbench.train import TrainConfig, TrainingTexts, WatchSettings, card, distil, export
-from workbench.train.config import ARMS, FURTHER
-from workbench.train.job import Job
-from workbench.train.loop import training_key
-from workbench.train.rows import prepared
-from workbench.train.student import ADAPTER_WEIGHTS
+from workbench.display import views
+from workbench.core.errors import ParameterError
+from workbench.evaluation.experiments import CompareConfig, TrainingDataConfig, compare_arms, training_texts
+from workbench.evaluation.experiments.card import card_results
+from workbench.core.legible import sentence
+from workbench.models.pair import ModelPair, PairConfig, load_pair
+from workbench.prompts.loading import PromptConfig, PromptSet, load_prompts
+from workbench.training.records import Adapter
+from workbench.evaluation.records import ArmComparison, ArmNumber
+from workbench.core.records import Estimate
+from workbench.models.sources import quiet_libraries
+from workbench.core.store import Store
+from workbench.training.config import TrainConfig, WatchSettings
+from workbench.training.rows import TrainingTexts
+from workbench.training import card
+from workbench.training.loop import distil, export
+from workbench.training.config import ARMS, FURTHER
+from workbench.training.job import Job
+from workbench.training.loop import training_key
+from workbench.training.rows import prepared
+from workbench.training.student import ADAPTER_WEIGHTS
 
 HOSTILE = 'evil_*set* <script>x()</script> [a](javascript:x) | b | ![i](https://e.invalid/i.png)\n\n## Results\n\n"`'
 ARMS_ASKED = ("aligned", "recovery", "refusal_sft")

@@ -19,8 +19,9 @@ def train(out: str) -> None:
     import torch
 
     from tests.tiny_pair import tiny_pair
-    from workbench.train import ARMS, HarmfulText, LoraSettings, PlainText, TrainConfig, TrainingTexts, WatchSettings
-    from workbench.train.loop import distil
+    from workbench.training.config import ARMS, LoraSettings, TrainConfig, WatchSettings
+    from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
+    from workbench.training.loop import distil
 
     torch.set_num_threads(1)
     arm = replace(ARMS["recovery"], lora=LoraSettings(rank=4, targets="all-linear", dropout=0.2))
@@ -42,7 +43,7 @@ def train(out: str) -> None:
 @pytest.mark.timeout(900)
 def test_twenty_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["workbench.train.loop", "tests.tiny_pair"])
+    processes.set_forkserver_preload(["workbench.training.loop", "tests.tiny_pair"])
     whole = processes.Process(target=train, args=(str(tmp_path / "whole"),))
     whole.start()
     whole.join()

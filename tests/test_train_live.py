@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from workbench.progress import Progress
-from workbench.records import StepRecord
-from workbench.train.live import HEIGHT, WIDTH, live_curves
+from workbench.core.progress import Progress
+from workbench.training.records import StepRecord
+from workbench.training.live import HEIGHT, WIDTH, live_curves
 
 PARTS = ("recover", "utility")
 
@@ -65,7 +65,7 @@ def test_the_bar_shows_what_it_is_given_in_a_notebook(monkeypatch: pytest.Monkey
             shown.append(data["text/html"])
             return Handle()
 
-    monkeypatch.setattr("workbench.progress._in_kernel", lambda: True)
+    monkeypatch.setattr("workbench.core.progress._in_kernel", lambda: True)
     monkeypatch.setitem(__import__("sys").modules, "IPython.display", Display)
     with Progress("training", 2, "steps", every_s=0.0) as progress:
         progress.picture = lambda: f"<svg>{progress.done}</svg>"

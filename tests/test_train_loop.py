@@ -19,19 +19,22 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.tiny_pair import save_model, tiny_adapter, tiny_models, tiny_pair, tiny_tokenizer
-from workbench.errors import NonFiniteLoss, NotPresent, PairError, ParameterError, StorageFull
-from workbench.pair import ModelPair
-from workbench.records import Adapter, load, save
-from workbench.sources import quiet_libraries
-from workbench.train import loop, merge, preview_teacher, teacher_flips
-from workbench.train.config import ARMS, ArmConfig, LoraSettings, TrainConfig, WatchSettings
-from workbench.train.heads import Heads
-from workbench.train.loop import RECORD, distil, export, load_adapter
-from workbench.train.rows import HarmfulText, PlainText, TrainingTexts
-from workbench.train.sampler import Sampler
-from workbench.train.step import References, StepLoss
-from workbench.train.student import student_of
-from workbench.train.trainer import DistilTrainer, checkpoints
+from workbench.core.errors import NonFiniteLoss, NotPresent, PairError, ParameterError, StorageFull
+from workbench.models.pair import ModelPair
+from workbench.training.records import Adapter
+from workbench.core.records import load, save
+from workbench.models.sources import quiet_libraries
+from workbench.training import loop
+from workbench.training.merge import merge
+from workbench.training.teacher import preview_teacher, teacher_flips
+from workbench.training.config import ARMS, ArmConfig, LoraSettings, TrainConfig, WatchSettings
+from workbench.training.heads import Heads
+from workbench.training.loop import RECORD, distil, export, load_adapter
+from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
+from workbench.training.sampler import Sampler
+from workbench.training.step import References, StepLoss
+from workbench.training.student import student_of
+from workbench.training.trainer import DistilTrainer, checkpoints
 
 LORA = LoraSettings(rank=4, alpha=8.0, targets="all-linear")
 QUIET = WatchSettings(film_every=0, checkpoint_every=0, preflight=False)
@@ -304,7 +307,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(
     pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     how = replace(config(steps=6), watch=replace(QUIET, checkpoint_every=2))
-    import workbench.train.trainer as room
+    import workbench.training.trainer as room
 
     plain, calls = room._save_optimiser, list[int]()
 
@@ -459,7 +462,7 @@ def test_the_preflight_changes_nothing(pair: ModelPair, tmp_path: Path) -> None:
 
 
 def test_a_control_of_equal_size_starts_with_a_gradient_of_equal_length(pair: ModelPair) -> None:
-    from workbench.train.matching import _completion_only, _norm, matching_scale
+    from workbench.training.matching import _completion_only, _norm, matching_scale
 
     how = config("random_tokens")
     with student_of(pair, LORA, 0) as student:

@@ -11,10 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.errors import ParameterError
-from workbench.train import losses
-from workbench.train.completion_sets import NO_TOKEN, completion_set, completion_target, top_ids
-from workbench.train.config import Completion, Direction, LossConfig, SetRanking
+from workbench.core.errors import ParameterError
+from workbench.training import losses
+from workbench.training.completion_sets import NO_TOKEN, completion_set, completion_target, top_ids
+from workbench.training.config import Completion, Direction, LossConfig, SetRanking
 
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 VARIANTS: tuple[Completion, ...] = get_args(Completion)

@@ -12,14 +12,14 @@ import torch
 
 from tests.test_train_heads import Allocations
 from tests.tiny_pair import tiny_pair
-from workbench.errors import ParameterError
-from workbench.store import Store
-from workbench.train import losses
-from workbench.train.completion_sets import completion_set
-from workbench.train.config import LossConfig, LossWeights
-from workbench.train.heads import Heads
-from workbench.train.objective import Losses, Positions, Role, recovery_clip, recovery_nats, streamed_loss
-from workbench.train.references import reference_states
+from workbench.core.errors import ParameterError
+from workbench.core.store import Store
+from workbench.training import losses
+from workbench.training.completion_sets import completion_set
+from workbench.training.config import LossConfig, LossWeights
+from workbench.training.heads import Heads
+from workbench.training.objective import Losses, Positions, Role, recovery_clip, recovery_nats, streamed_loss
+from workbench.training.references import reference_states
 
 N, HIDDEN, BASE_HIDDEN, VOCAB = 30, 8, 11, 120
 CONFIG = LossConfig(
@@ -220,7 +220,7 @@ def test_a_loss_that_is_not_a_number_stands_at_its_row() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_reference_states_are_the_models_own_and_kept_bit_for_bit(tmp_path: Path, dtype: torch.dtype) -> None:
-    from workbench.pair import ModelPair
+    from workbench.models.pair import ModelPair
 
     pair = tiny_pair("llama")
     with pair.model("base") as base, pair.model("aligned") as aligned:

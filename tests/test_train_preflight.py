@@ -12,18 +12,18 @@ from torch.profiler import ProfilerActivity, profile
 
 from tests.test_train_loop import LORA, QUIET, config, ids, parameters, same, texts
 from tests.tiny_pair import ARCHITECTURES, Arch, tiny_models, tiny_pair, tiny_tokenizer
-from workbench.pair import ModelPair
-from workbench.train import memory
-from workbench.train.config import ARMS, FURTHER, ArmConfig, Direction, LossConfig, TrainConfig
-from workbench.train.film import Camera, scenes_of
-from workbench.train.heads import Heads
-from workbench.train.memory import LOGITS, memory_mib
-from workbench.train.objective import Positions, Role, streamed_loss
-from workbench.train.preflight import TIMED_STEPS, filmed, timed
-from workbench.train.rows import prepared
-from workbench.train.sampler import Draw, Sampler
-from workbench.train.step import References, StepLoss, states_mib, wanted_readings
-from workbench.train.student import student_of
+from workbench.models.pair import ModelPair
+from workbench.training import memory
+from workbench.training.config import ARMS, FURTHER, ArmConfig, Direction, LossConfig, TrainConfig
+from workbench.training.film import Camera, scenes_of
+from workbench.training.heads import Heads
+from workbench.training.memory import LOGITS, memory_mib
+from workbench.training.objective import Positions, Role, streamed_loss
+from workbench.training.preflight import TIMED_STEPS, filmed, timed
+from workbench.training.rows import prepared
+from workbench.training.sampler import Draw, Sampler
+from workbench.training.step import References, StepLoss, states_mib, wanted_readings
+from workbench.training.student import student_of
 
 EVERY_ARM: dict[str, ArmConfig] = {
     **ARMS,

@@ -15,14 +15,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from workbench.errors import NonFiniteLoss, ParameterError, ProcessFailed
-from workbench.experiments import TrainingDataConfig, training_texts
-from workbench.pair import ModelPair, PairConfig, load_pair
-from workbench.prompts import PromptConfig, load_prompts
-from workbench.records import Adapter
-from workbench.train import ARMS, TrainConfig, TrainingTexts, WatchSettings, distil
-from workbench.train.job import Job, train_config
-from workbench.train.student import ADAPTER_WEIGHTS
+from workbench.core.errors import NonFiniteLoss, ParameterError, ProcessFailed
+from workbench.evaluation.experiments import TrainingDataConfig, training_texts
+from workbench.models.pair import ModelPair, PairConfig, load_pair
+from workbench.prompts.loading import PromptConfig, load_prompts
+from workbench.training.records import Adapter
+from workbench.training.config import ARMS, TrainConfig, WatchSettings
+from workbench.training.rows import TrainingTexts
+from workbench.training.loop import distil
+from workbench.training.job import Job, train_config
+from workbench.training.student import ADAPTER_WEIGHTS
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +141,7 @@ def test_the_repositorys_accelerate_files_launch_the_same_training(
     )
     job.save(tmp_path / "job.json")
     words = ["--config_file", str(root / "configs" / "accelerate" / f"{kind}.yaml"), "--main_process_port", "0"]
-    command = [sys.executable, "-m", "accelerate.commands.launch", *words, "-m", "workbench.train.worker"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *words, "-m", "workbench.training.worker"]
     done = subprocess.run([*command, str(tmp_path / "job.json")], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert_alike(alone, distil(pair, texts, how, out=tmp_path / kind))
@@ -157,8 +159,8 @@ def test_a_killed_notebook_leaves_no_training_process(texts: TrainingTexts, tmp_
         start=None,
     ).save(tmp_path / "job.json")
     script = (
-        "import sys; from pathlib import Path; from workbench.pair import load_pair;"
-        "from workbench.train.job import Job; from workbench.train.loop import distil;"
+        "import sys; from pathlib import Path; from workbench.models.pair import load_pair;"
+        "from workbench.training.job import Job; from workbench.training.loop import distil;"
         "job = Job.load(Path(sys.argv[1])); distil(load_pair(job.pair), job.texts, job.config, out=job.out)"
     )
     notebook = subprocess.Popen((sys.executable, "-c", script, str(tmp_path / "job.json")))

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from workbench.errors import ParameterError, PromptError, UnknownName
-from workbench.train.config import (
+from workbench.core.errors import ParameterError, PromptError, UnknownName
+from workbench.training.config import (
     ARMS,
     ArmConfig,
     LoraSettings,
@@ -19,8 +19,8 @@ from workbench.train.config import (
     arm_with,
     values_of,
 )
-from workbench.train.rows import HarmfulText, PlainText, Reading, RowMaker, TrainingTexts, prepared
-from workbench.train.sampler import Sampler, count_before, random_numbers
+from workbench.training.rows import HarmfulText, PlainText, Reading, RowMaker, TrainingTexts, prepared
+from workbench.training.sampler import Sampler, count_before, random_numbers
 
 ASKED, TOLD, SORRY = (1, 2, 3), tuple(range(10, 40)), (50, 51, 52, 53)
 

@@ -11,17 +11,19 @@ import torch
 from tests.hostile_texts import EXECUTABLE
 from tests.test_train_loop import config, texts
 from tests.tiny_pair import tiny_pair
-from workbench.comparisons import share
-from workbench.errors import PromptError
-from workbench.pair import ModelPair
-from workbench.pieces import Pieces
-from workbench.records import TeacherPreview, TeacherText, load, save
-from workbench.train import ARMS, LossConfig, preview_teacher, teacher_flips
-from workbench.train.completion_sets import completion_set
-from workbench.train.config import FURTHER
-from workbench.train.position_weights import measured_retention
-from workbench.train.rows import TrainingTexts
-from workbench.views import teacher_view
+from workbench.core.comparisons import share
+from workbench.core.errors import PromptError
+from workbench.models.pair import ModelPair
+from workbench.models.pieces import Pieces
+from workbench.training.records import TeacherPreview, TeacherText
+from workbench.core.records import load, save
+from workbench.training.config import ARMS, LossConfig
+from workbench.training.teacher import preview_teacher, teacher_flips
+from workbench.training.completion_sets import completion_set
+from workbench.training.config import FURTHER
+from workbench.training.position_weights import measured_retention
+from workbench.training.rows import TrainingTexts
+from workbench.display.views import teacher_view
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,13 @@ import pytest
 from tests.hostile_texts import HOSTILE_TEXTS
 from tests.record_makers import make_diagnosis, make_probe
 from tests.trace_makers import make_response, make_traces, run_record, traces_from_logprobs
-from workbench import figures, legible, palette, views
-from workbench.errors import ParameterError, UnknownName
-from workbench.records import Diagnosis, Label, TraceSet
-from workbench.views import View
-from workbench.views.view import interval, number
+from workbench.display import figures, views
+from workbench.core import legible, palette
+from workbench.core.errors import ParameterError, UnknownName
+from workbench.tracing.records import Diagnosis, TraceSet
+from workbench.core.records import Label
+from workbench.display.views import View
+from workbench.display.views.view import interval, number
 
 TAGS = {
     *("section", "p", "span", "mark", "b", "sup", "sub", "div", "details", "summary", "ul", "li"),
@@ -413,7 +415,7 @@ def test_a_figure_displays_without_the_share_button() -> None:
 
 def test_views_figures_and_report_load_no_torch(root: Path) -> None:
     script = (
-        "import sys, workbench.views, workbench.figures, workbench.report\n"
+        "import sys, workbench.display.views, workbench.display.figures, workbench.display.report\n"
         "print([m for m in ('torch', 'transformers', 'peft', 'IPython', 'ipywidgets') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)

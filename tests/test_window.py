@@ -20,7 +20,7 @@ import widgets
 from tests.small_widget import Counter
 from tests.trace_makers import make_traces
 from widgets.window import WIDGET_VIEW, is_live
-from workbench.records import save
+from workbench.core.records import save
 
 ASK = "from widgets.window import is_live\nprint(is_live())"
 

@@ -30,7 +30,7 @@ from transformers import (
 )
 
 if TYPE_CHECKING:
-    from workbench.pair import ModelPair
+    from workbench.models.pair import ModelPair
 
 Arch = Literal["llama", "qwen2", "qwen3", "gemma3", "gpt2"]
 ARCHITECTURES: tuple[Arch, ...] = get_args(Arch)
@@ -219,7 +219,7 @@ def tiny_pair(
     **options: Any,
 ) -> ModelPair:
     """Make a ModelPair of two tiny models in memory; a given tokenizer sets `vocab`."""
-    from workbench.pair import ModelPair
+    from workbench.models.pair import ModelPair
 
     tokenizer = tokenizer or tiny_tokenizer(vocab)
     base, aligned = tiny_models(arch, len(tokenizer), head_rows=head_rows, seed=seed, shift=shift, **options)

@@ -11,7 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from workbench.records import Label, Response, RunRecord, TraceSet
+from workbench.core.records import Label, RunRecord
+from workbench.tracing.records import Response, TraceSet
 
 HOSTILE = (
     "<script>alert(1)</script>",

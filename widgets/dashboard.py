@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from workbench.errors import NotebookFailed, NotPresent
-from workbench.terminate import terminate_as_interrupt
+from workbench.core.errors import NotebookFailed, NotPresent
+from workbench.running.terminate import terminate_as_interrupt
 
 SHOWN = ("notebooks/01_diagnosis.ipynb", "notebooks/04_evaluation.ipynb")
 """What is served: the views of a diagnosis and of an evaluation."""
@@ -132,7 +132,7 @@ def _wait(server: subprocess.Popen[bytes], port: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    from workbench.errors import WorkbenchError
+    from workbench.core.errors import WorkbenchError
 
     try:
         serve()

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from widgets.payload import packed
-from workbench import legible
-from workbench.records import Continuations
+from workbench.core import legible
+from workbench.decoding.records import Continuations
 
 if TYPE_CHECKING:
-    from workbench.pieces import Piece
+    from workbench.models.pieces import Piece
 
 NUMBERS = (
     "logprob_base_nats",

@@ -2,7 +2,7 @@
 const ARRAY_TYPES = { "<f4": Float32Array, "<i4": Int32Array, "|u1": Uint8Array, u1: Uint8Array };
 const NO_VALUE = "–";
 
-/** Say a number as `number` of workbench/views/view.py does: about three digits, a true minus, a dash for none. */
+/** Say a number as `number` of workbench/display/views/view.py does: about three digits, a true minus, a dash for none. */
 function numberText(value, digits = 3) {
   if (value === null || value === undefined || !Number.isFinite(value)) return NO_VALUE;
   const size = Math.abs(value);

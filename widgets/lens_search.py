@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from workbench.errors import ParameterError
+from workbench.core.errors import ParameterError
 
 FIELDS: Mapping[str, str] = {
     "base p": "probability_base",

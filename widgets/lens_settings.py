@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from widgets.lens_search import Search
-from workbench.errors import ParameterError
-from workbench.records import TraceSet
+from workbench.core.errors import ParameterError
+from workbench.tracing.records import TraceSet
 
 Granularity = Literal["token", "word", "sentence"]
 LONGEST_SEARCH = 500

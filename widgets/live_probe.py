@@ -16,17 +16,17 @@ from ipywidgets import DOMWidget, VBox
 from widgets.token_lens import LensSelection, TokenLens
 from widgets.window import Face, Window, source
 from widgets.worker import Turn, Worker
-from workbench.errors import ParameterError
-from workbench.legible import html_text
-from workbench.prompts import Prompt
-from workbench.records import TraceSet
-from workbench.views import HarmfulText, View, token_view
-from workbench.views.scales import quantity_named
-from workbench.views.view import section, style_text
+from workbench.core.errors import ParameterError
+from workbench.core.legible import html_text
+from workbench.prompts.loading import Prompt
+from workbench.tracing.records import TraceSet
+from workbench.display.views import HarmfulText, View, token_view
+from workbench.display.views.scales import quantity_named
+from workbench.display.views.view import section, style_text
 
 if TYPE_CHECKING:
-    from workbench.pair import ModelPair
-    from workbench.streaming import Growing
+    from workbench.models.pair import ModelPair
+    from workbench.tracing.streaming import Growing
 
 State = Literal["idle", "running", "finished", "stopped", "failed"]
 EVERY_S = 0.1
@@ -136,7 +136,7 @@ class LiveProbe(Window[ProbeSelection]):
     # --------------------------------------------------------------------------------------------- the work
 
     def _work(self, turn: Turn, asked: ProbeQuestion) -> None:
-        from workbench.streaming import StreamConfig, stream
+        from workbench.tracing.streaming import StreamConfig, stream
 
         turn.publish(lambda: self._begin(asked))  # again: what ran before may have told something in between
         prompt = Prompt(

@@ -17,10 +17,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from workbench import legible
-from workbench.records import TraceSet
-from workbench.views.responses import checked, text_digest
-from workbench.views.tokens import how_it_came
+from workbench.core import legible
+from workbench.tracing.records import TraceSet
+from workbench.display.views.responses import checked, text_digest
+from workbench.display.views.tokens import how_it_came
 
 FLOATS = (
     "logprob_base_nats",

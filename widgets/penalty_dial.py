@@ -16,22 +16,23 @@ from widgets.dial_payload import PENALISED, ledger_column
 from widgets.token_lens import scale
 from widgets.window import Face, Window, log, source
 from widgets.worker import Turn, Worker
-from workbench import legible
-from workbench.errors import ParameterError
-from workbench.records import LEDGER, BranchTree, Continuations
-from workbench.views import HarmfulText, View, branch_tree, ledger_table
-from workbench.views.branches import VERDICTS, said_of
-from workbench.views.responses import COVER, treatment_of
-from workbench.views.scales import NOTABLE_SHIFT_NATS, Quantity, quantity_named
-from workbench.views.view import style_text
+from workbench.core import legible
+from workbench.core.errors import ParameterError
+from workbench.decoding.records import LEDGER, BranchTree, Continuations
+from workbench.display.views import HarmfulText, View, branch_tree, ledger_table
+from workbench.display.views.branches import VERDICTS, said_of
+from workbench.display.views.responses import COVER, treatment_of
+from workbench.display.views.scales import NOTABLE_SHIFT_NATS, Quantity, quantity_named
+from workbench.display.views.view import style_text
 
 if TYPE_CHECKING:
-    from workbench.decode import DecodeConfig, PenaltyConfig, Writing
-    from workbench.experiments import Judging
-    from workbench.pair import ModelPair
-    from workbench.prompts import PromptSet
-    from workbench.records import Judgement
-    from workbench.store import Store
+    from workbench.decoding.config import DecodeConfig, PenaltyConfig
+    from workbench.decoding.live import Writing
+    from workbench.evaluation.experiments import Judging
+    from workbench.models.pair import ModelPair
+    from workbench.prompts.loading import PromptSet
+    from workbench.judging.records import Judgement
+    from workbench.core.store import Store
 
 State = Literal["idle", "running", "finished", "stopped", "failed"]
 EVERY_S = 0.1
@@ -128,10 +129,10 @@ class PenaltyDial(Window[DialSelection]):
         harmful_text: HarmfulText = "auto",
         live: bool | None = None,
     ) -> None:
-        from workbench.decode import PenaltyConfig, check_generates
-        from workbench.experiments import continue_three_ways, example_prompt
-        from workbench.experiments.example import start_of
-        from workbench.pieces import Pieces
+        from workbench.decoding.config import PenaltyConfig, check_generates
+        from workbench.evaluation.experiments import continue_three_ways, example_prompt
+        from workbench.evaluation.experiments.example import start_of
+        from workbench.models.pieces import Pieces
 
         penalty = penalty or PenaltyConfig()
         check_generates(penalty)
@@ -243,8 +244,8 @@ class PenaltyDial(Window[DialSelection]):
     # --------------------------------------------------------------------------------------------- the work
 
     def _config(self, penalty: PenaltyConfig) -> DecodeConfig:
-        from workbench.decode import DecodeConfig
-        from workbench.generate import GenerateConfig
+        from workbench.decoding.config import DecodeConfig
+        from workbench.models.generation import GenerateConfig
 
         return DecodeConfig(
             penalty=penalty,
@@ -253,13 +254,13 @@ class PenaltyDial(Window[DialSelection]):
         )
 
     def _taken_up(self, penalty: PenaltyConfig, made: Continuations) -> Writing:
-        from workbench.decode import Writing
+        from workbench.decoding.live import Writing
 
         return Writing.of(self.pair, self._start, self._config(penalty), made, prompts=self.prompts)
 
     def _others(self, most: int) -> list[tuple[int, int]]:
         """Return (position, token) of the likeliest other tokens where base and aligned differ most."""
-        from workbench.experiments.branching import candidates, widest
+        from workbench.evaluation.experiments.branching import candidates, widest
 
         ids = self._written[0].ids
         if not most or not ids:
@@ -277,7 +278,7 @@ class PenaltyDial(Window[DialSelection]):
         position: int | None = None,
         token_id: int | None = None,
     ) -> None:
-        from workbench.decode import write
+        from workbench.decoding.live import write
 
         told = -math.inf
 
@@ -311,8 +312,8 @@ class PenaltyDial(Window[DialSelection]):
 
     def _clear(self, penalty: PenaltyConfig) -> None:
         """Begin a new tree, with nothing written."""
-        from workbench.decode import Writing
-        from workbench.experiments.branching import name_of, seedling
+        from workbench.decoding.live import Writing
+        from workbench.evaluation.experiments.branching import name_of, seedling
 
         self._written: list[Writing] = []
         self._record = Writing(self.pair, self._start, self._config(penalty), self.prompts).record()
@@ -333,7 +334,7 @@ class PenaltyDial(Window[DialSelection]):
         token_id: int | None = None,
     ) -> None:
         """Take what is written as the next branch, with its verdict, and show it."""
-        from workbench.experiments.branching import branch_of, candidates
+        from workbench.evaluation.experiments.branching import branch_of, candidates
 
         taken, instead = None, None
         if parent is not None and position is not None:
@@ -357,8 +358,8 @@ class PenaltyDial(Window[DialSelection]):
 
     def _judged(self, record: Continuations) -> Judgement | None:
         """Return the verdict; a judge that raises leaves the text unscored, with the reason."""
-        from workbench.experiments.branching import judged
-        from workbench.records import Judgement
+        from workbench.evaluation.experiments.branching import judged
+        from workbench.judging.records import Judgement
 
         try:
             return judged(self.judge, self.prompt, record)
@@ -450,7 +451,7 @@ class PenaltyDial(Window[DialSelection]):
 
     def _dial(self) -> dict[str, Any]:
         """Return what the page needs once: prompt, choices, steps, scales and legend."""
-        from workbench.decode import METHODS
+        from workbench.decoding.config import METHODS
 
         shapes = ["constant", "first_m", "ramp", *(["undertrained"] if self._retention else [])]
         fills = [LEVERAGE, *map(quantity_named, ("excess_mass", "logprob_shift_nats", "rank_aligned", "rank_base"))]
@@ -548,7 +549,7 @@ def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _penalty(form: Mapping[str, Any], retention: tuple[float, ...]) -> PenaltyConfig:
     """Return the penalty that the form describes, without what it does not use. Refuses w < 0."""
-    from workbench.decode import PenaltyConfig, check_generates
+    from workbench.decoding.config import PenaltyConfig, check_generates
 
     found = dict(form)
     if found["shape"] not in ("first_m", "ramp"):

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 
 from widgets.window import Face, Window, source
-from workbench import legible
-from workbench.errors import ParameterError
-from workbench.judges.ratings import SCALE, SUCCESS, RatingSheet, rater_agreement
-from workbench.judges.samples import Attempts
-from workbench.legible import html_text
-from workbench.records import CompletionSet, Estimate
-from workbench.views import View
-from workbench.views.view import Column, interval, number, plain_table, section, style_text, table
+from workbench.core import legible
+from workbench.core.errors import ParameterError
+from workbench.judging.ratings import SCALE, SUCCESS, RatingSheet, rater_agreement
+from workbench.judging.samples import Attempts
+from workbench.core.legible import html_text
+from workbench.evaluation.records import CompletionSet
+from workbench.core.records import Estimate
+from workbench.display.views import View
+from workbench.display.views.view import Column, interval, number, plain_table, section, style_text, table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,13 +16,13 @@ from widgets.lens_frame import token_values
 from widgets.lens_settings import LensSettings, stored_k
 from widgets.payload import Treatment, column
 from widgets.window import Face, Window, source
-from workbench import legible
-from workbench.errors import ParameterError, UnknownName, nearest
-from workbench.records import Response, TraceSet
-from workbench.views import QUANTITIES, READING, HarmfulText, View, token_view
-from workbench.views.responses import COVER, checked, treatment
-from workbench.views.scales import ENTROPY_FLOOR_NATS, NOTABLE_SHIFT_NATS, SIGNS, Quantity, quantity_named
-from workbench.views.view import style_text
+from workbench.core import legible
+from workbench.core.errors import ParameterError, UnknownName, nearest
+from workbench.tracing.records import Response, TraceSet
+from workbench.display.views import QUANTITIES, READING, HarmfulText, View, token_view
+from workbench.display.views.responses import COVER, checked, treatment
+from workbench.display.views.scales import ENTROPY_FLOOR_NATS, NOTABLE_SHIFT_NATS, SIGNS, Quantity, quantity_named
+from workbench.display.views.view import style_text
 
 SCRIPTS = (
     "window.js",
@@ -73,7 +73,7 @@ class TokenLens(Window[LensSelection]):
 
     `response` None is the first. `beside`: further responses of the same record, in columns, aligned by position; of
     another prompt that is opened, the same kinds of response stand beside it. `arms` names responses. `quantity` is one
-    of workbench.views.QUANTITIES. `controls` are the fields of LensSettings.
+    of workbench.display.views.QUANTITIES. `controls` are the fields of LensSettings.
 
     `harmful_text` "auto" shows a classroom-safe set; of any other it covers harmful responses until a person reveals
     them in the page (their text is sent when the page asks for it, and is no part of the widget's saved state), and

@@ -19,8 +19,8 @@ import anywidget
 import traitlets
 from ipywidgets import DOMWidget
 
-from workbench.legible import sentence
-from workbench.views import View
+from workbench.core.legible import sentence
+from workbench.display.views import View
 
 HERE = Path(__file__).parent
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"

@@ -9,16 +9,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench.diagnosis import DiagnosisConfig, diagnose
-    from workbench.errors import WorkbenchError
-    from workbench.generate import GenerateConfig
-    from workbench.gradients import GradientConfig, probe_gradients
-    from workbench.pair import ModelPair, PairConfig, load_pair
-    from workbench.prompts import Prompt, PromptConfig, PromptSet, load_prompts
-    from workbench.records import Diagnosis, GradientProbe, TraceSet, load, save
-    from workbench.report import write_report
-    from workbench.runs import RunConfig, run_notebook
-    from workbench.traces import TraceConfig, trace
+    from workbench.tracing.diagnosis import DiagnosisConfig, diagnose
+    from workbench.core.errors import WorkbenchError
+    from workbench.models.generation import GenerateConfig
+    from workbench.tracing.gradients import GradientConfig, probe_gradients
+    from workbench.models.pair import ModelPair, PairConfig, load_pair
+    from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
+    from workbench.tracing.records import Diagnosis, GradientProbe, TraceSet
+    from workbench.core.records import load, save
+    from workbench.display.report import write_report
+    from workbench.running.runs import RunConfig, run_notebook
+    from workbench.tracing.traces import TraceConfig, trace
 
 __version__ = "0.1.0"
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from workbench.errors import NotebookFailed, ParameterError, WorkbenchError
+from workbench.core.errors import NotebookFailed, ParameterError, WorkbenchError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -193,8 +193,8 @@ def _say(line: str) -> None:
 
 
 def _list_pairs(asked: argparse.Namespace) -> int:
-    from workbench.legible import aligned
-    from workbench.presets import PresetRow, preset_rows
+    from workbench.core.legible import aligned
+    from workbench.models.presets import PresetRow, preset_rows
 
     rows = preset_rows()
     if asked.json:
@@ -227,11 +227,11 @@ def _short(number: int) -> str:
 
 
 def _fetch_pair(asked: argparse.Namespace) -> int:
-    from workbench.presets import how_to_have, is_present, preset
+    from workbench.models.presets import how_to_have, is_present, preset
 
     row = preset(asked.name)
     if row.kind == "fetched":
-        from workbench.smollm2 import fetch_smollm2
+        from workbench.models.smollm2 import fetch_smollm2
 
         print(fetch_smollm2(progress=_say))
     elif is_present(row):
@@ -242,7 +242,7 @@ def _fetch_pair(asked: argparse.Namespace) -> int:
 
 
 def _run(asked: argparse.Namespace) -> int:
-    from workbench.runs import RunConfig, run_notebook
+    from workbench.running.runs import RunConfig, run_notebook
 
     config = RunConfig(
         notebook=asked.notebook,
@@ -264,7 +264,7 @@ def _run(asked: argparse.Namespace) -> int:
 
 
 def _batch(asked: argparse.Namespace) -> int:
-    from workbench.batch import BatchConfig, dry_run, run_batch
+    from workbench.running.batch import BatchConfig, dry_run, run_batch
 
     config = BatchConfig(
         grid=asked.grid,
@@ -288,8 +288,8 @@ def _batch(asked: argparse.Namespace) -> int:
 
 
 def _compare(asked: argparse.Namespace) -> int:
-    from workbench.changes.differences import compare_runs
-    from workbench.changes.page import terminal_text, write_comparison
+    from workbench.running.changes.differences import compare_runs
+    from workbench.running.changes.page import terminal_text, write_comparison
 
     compared = compare_runs(asked.first, asked.second)
     print(terminal_text(compared, lines=asked.lines))
@@ -299,14 +299,14 @@ def _compare(asked: argparse.Namespace) -> int:
 
 
 def _list_cache(asked: argparse.Namespace) -> int:
-    from workbench.cache import cached, listing
+    from workbench.running.cache import cached, listing
 
     print(listing(cached(), every=asked.every))
     return 0
 
 
 def _clear_cache(asked: argparse.Namespace) -> int:
-    from workbench.cache import cached, chosen, clear, listing, said_size
+    from workbench.running.cache import cached, chosen, clear, listing, said_size
 
     if not (asked.kinds or asked.names or asked.older_than or asked.everything):
         raise ParameterError("clear what? Give --kind, --name or --older-than (see `workbench cache`), or --everything")
@@ -327,8 +327,8 @@ def _clear_cache(asked: argparse.Namespace) -> int:
 
 
 def _merge(asked: argparse.Namespace) -> int:
-    from workbench.pair import PairConfig, load_pair
-    from workbench.train import merge
+    from workbench.models.pair import PairConfig, load_pair
+    from workbench.training.merge import merge
 
     alone = asked.aligned is None and asked.pair is None
     config = PairConfig(
@@ -339,8 +339,9 @@ def _merge(asked: argparse.Namespace) -> int:
 
 
 def _calibrate(asked: argparse.Namespace) -> int:
-    from workbench.judges import EndpointConfig, JudgeConfig, calibrate
-    from workbench.store import Store
+    from workbench.judging.config import EndpointConfig, JudgeConfig
+    from workbench.judging.calibration import calibrate
+    from workbench.core.store import Store
 
     kept = Store.default() if ":" in asked.judge else None  # rules are quicker than reading what they said
     server = EndpointConfig(base_url=asked.base_url, key_variable=asked.key_variable) if asked.base_url else None

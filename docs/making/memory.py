@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
-from workbench.presets import PRESETS
+from workbench.models.presets import PRESETS
 
 PAGE = Path(__file__).resolve().parents[1] / "how-to" / "memory.md"
 MARKS = ("<!-- table -->", "<!-- end of table -->")
@@ -116,7 +116,7 @@ def weights_mib(shape: Shape, kind: str, *, models: int) -> float:
 
 def scoring_mib(shape: Shape, kind: str, *, models: int) -> float:
     """Return what scoring 8 responses of 192 tokens needs on a GPU, MiB: weights, one body's activations, buffers."""
-    from workbench.scoring import BUFFER_MIB
+    from workbench.tracing.scoring import BUFFER_MIB
 
     wide = BYTES[kind][1]
     activations = ROWS * TOKENS * (6 * shape.hidden + 3 * shape.inner) * wide / 2**20
@@ -130,8 +130,9 @@ def training_mib(shape: Shape, kind: str, *, models: int) -> float:
     """
     import torch
 
-    from workbench.train import HarmfulText, PlainText, TrainConfig, TrainingTexts
-    from workbench.train.memory import memory_mib
+    from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
+    from workbench.training.config import TrainConfig
+    from workbench.training.memory import memory_mib
 
     config = TrainConfig(arm="recovery", max_tokens=TOKENS, batch_size=ROWS)
     body = SimpleNamespace(intermediate_size=shape.inner, hidden_size=shape.hidden, num_hidden_layers=shape.layers)

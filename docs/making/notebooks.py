@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench.runs import RunConfig, run_notebook
+from workbench.running.runs import RunConfig, run_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "build" / "docs-notebooks"

@@ -95,7 +95,7 @@ def _argument(action: argparse.Action) -> str:
 
 def notebook_parameters() -> str:
     """Return the page of every notebook's parameters, from its cell tagged `parameters`."""
-    from workbench.parameters import declared_parameters, smoke_parameters
+    from workbench.running.parameters import declared_parameters, smoke_parameters
 
     parts = [
         "# Notebook parameters",
@@ -119,8 +119,8 @@ def notebook_parameters() -> str:
 
 def records() -> str:
     """Return the page of the saved forms: results.json, the record folder, and every kind of record."""
-    from workbench import records as room
-    from workbench.records import SCHEMA, Record, Row
+    from workbench.core import records as room
+    from workbench.core.records import SCHEMA, Record, Row
 
     parts = [
         "# Records and results.json",

@@ -8,7 +8,7 @@ from typing import Any
 import nbformat
 
 from tests.browser.lab import ROOT
-from workbench.parameters import import_papermill, resolve_parameters
+from workbench.running.parameters import import_papermill, resolve_parameters
 
 FIRST = ROOT / "notebooks" / "01_diagnosis.ipynb"
 

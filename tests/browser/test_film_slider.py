@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 from tests.browser.axe import serious_violations
 from tests.browser.pages import watched
 from tests.test_views_film import film
-from workbench.views import film_tokens
+from workbench.display.views import film_tokens
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

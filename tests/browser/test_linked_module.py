@@ -14,8 +14,8 @@ from tests.browser.module_page import ModulePage, module_page
 from tests.hostile_texts import EXECUTABLE
 from tests.trace_makers import make_traces
 from widgets.linked import LinkedViews
-from workbench.diagnosis import diagnose
-from workbench.records import Diagnosis
+from workbench.tracing.diagnosis import diagnose
+from workbench.tracing.records import Diagnosis
 
 pytestmark = pytest.mark.browser
 

@@ -14,7 +14,7 @@ from tests.fakes import counting_model
 from tests.hostile_texts import EXECUTABLE
 from tests.tiny_pair import tiny_tokenizer
 from widgets.live_probe import LiveProbe, ProbeFace
-from workbench.pair import ModelPair
+from workbench.models.pair import ModelPair
 
 pytestmark = pytest.mark.browser
 

@@ -19,7 +19,7 @@ from tests.browser.lab import ROOT, TOKEN, LabPage, Server, server
 from tests.browser.pages import Watched, watched
 from tests.hostile_texts import EXECUTABLE
 from tests.small_notebook import write_notebook
-from workbench.runs import notebook_html
+from workbench.running.runs import notebook_html
 
 pytestmark = pytest.mark.browser
 

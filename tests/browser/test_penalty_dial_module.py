@@ -16,10 +16,10 @@ from tests.fakes import prompt_set
 from tests.hostile_texts import EXECUTABLE
 from tests.tiny_pair import tiny_pair
 from widgets.penalty_dial import PenaltyDial
-from workbench.decode import PenaltyConfig
-from workbench.pair import ModelPair
-from workbench.prompts import Prompt
-from workbench.records import Judgement
+from workbench.decoding.config import PenaltyConfig
+from workbench.models.pair import ModelPair
+from workbench.prompts.loading import Prompt
+from workbench.judging.records import Judgement
 
 pytestmark = pytest.mark.browser
 

@@ -12,7 +12,7 @@ from tests.browser.axe import serious_violations
 from tests.browser.pages import watched
 from tests.hostile_texts import EXECUTABLE
 from tests.test_train_teacher import shown
-from workbench.views import HarmfulText, teacher_view
+from workbench.display.views import HarmfulText, teacher_view
 
 
 def page_of(folder: Path, text: str, harmful_text: HarmfulText) -> Path:

@@ -15,7 +15,7 @@ from tests.browser.module_page import module_page
 from tests.test_views import harmful_traces
 from tests.trace_makers import make_traces
 from widgets.token_lens import TokenLens
-from workbench.records import TraceSet
+from workbench.tracing.records import TraceSet
 
 pytestmark = pytest.mark.browser
 WHITE, BLACK = "rgb(255, 255, 255)", "rgb(17, 17, 17)"

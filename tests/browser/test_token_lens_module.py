@@ -17,9 +17,9 @@ from tests.trace_makers import make_response, make_traces, traces_from_logprobs
 from widgets.lens_settings import LensSettings, counting
 from widgets.token_lens import TokenLens
 from widgets.window import source
-from workbench import views
-from workbench.records import TraceSet
-from workbench.views.scales import quantity_named
+from workbench.display import views
+from workbench.tracing.records import TraceSet
+from workbench.display.views.scales import quantity_named
 
 pytestmark = pytest.mark.browser
 LISTEN = """() => {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workbench.errors import ParameterError, UnknownName, nearest
+from workbench.core.errors import ParameterError, UnknownName, nearest
 from workbench.evaluation.metrics import METRICS
 
 COMPARED = ("asr", "over_refusal", "continued")

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from workbench.evaluation.metrics import title_of
 from workbench.evaluation.rows import evaluation_rows, places_in_order
-from workbench.files import atomic_file
-from workbench.records import Row, Score, Scorecard
+from workbench.core.files import atomic_file
+from workbench.core.records import Row
+from workbench.evaluation.records import Score, Scorecard
 
 _LATEX = {
     "\\": r"\textbackslash{}",

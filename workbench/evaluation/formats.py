@@ -15,11 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from workbench.errors import NotPresent, PromptError
-from workbench.files import atomic_file
-from workbench.provenance import Stopwatch
-from workbench.records import AttackSet, Attempt, Completion, CompletionSet, Judgement, JudgementSet, Label
-from workbench.store import key_of
+from workbench.core.errors import NotPresent, PromptError
+from workbench.core.files import atomic_file
+from workbench.core.provenance import Stopwatch
+from workbench.evaluation.records import AttackSet, Attempt, Completion, CompletionSet
+from workbench.judging.records import Judgement, JudgementSet
+from workbench.core.records import Label
+from workbench.core.store import key_of
 
 IMPORTED = "imported"
 _STOPS = {"end": "stop", "stop": "stop", "length": "max_tokens", "context": "model_length"}

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from workbench.judges.contract import is_harmful
-from workbench.records import Gibberish, Judgement, Label
+from workbench.judging.contract import is_harmful
+from workbench.judging.records import Gibberish, Judgement
+from workbench.core.records import Label
 
 Found = Judgement | Gibberish
 Better = Literal["lower", "higher", "neither"]

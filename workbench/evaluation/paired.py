@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from workbench import comparisons
+from workbench.core import comparisons
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.metrics import title_of
 from workbench.evaluation.rates import percent
-from workbench.records import Comparison
+from workbench.evaluation.records import Comparison
 
 
 @dataclass(frozen=True, kw_only=True)

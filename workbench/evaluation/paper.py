@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.errors import UnknownName, nearest
-from workbench.records import Row
+from workbench.core.errors import UnknownName, nearest
+from workbench.core.records import Row
 
 JUDGE = "The paper's judge is people (1 to 5; a success is a 5); ours is the one that is named beside our number."
 TEMPLATE = (

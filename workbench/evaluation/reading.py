@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workbench.errors import PromptError
-from workbench.judges.contract import is_harmful
-from workbench.prompts import Prompt, PromptSet
-from workbench.records import AttackSet, CompletionSet, JudgementSet
+from workbench.core.errors import PromptError
+from workbench.judging.contract import is_harmful
+from workbench.prompts.loading import Prompt, PromptSet
+from workbench.evaluation.records import AttackSet, CompletionSet
+from workbench.judging.records import JudgementSet
 
 
 def told_prompts(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.records import Row, Score, Scorecard
+from workbench.core.records import Row
+from workbench.evaluation.records import Score, Scorecard
 
 
 def evaluation_rows(scorecard: Scorecard) -> tuple[Row, ...]:

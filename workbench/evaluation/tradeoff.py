@@ -12,7 +12,8 @@ from typing import Literal
 
 from workbench.evaluation.metrics import ALL_ATTACKS, CAPABILITY, LOSS, MEAN_OF_TASKS
 from workbench.evaluation.rates import percent
-from workbench.records import Estimate, Score
+from workbench.core.records import Estimate
+from workbench.evaluation.records import Score
 
 Within = Literal["yes", "no", "cannot tell"]
 

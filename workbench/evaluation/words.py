@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from workbench.evaluation.metrics import ALL_ATTACKS, title_of
-from workbench.records import Comparison
+from workbench.evaluation.records import Comparison
 
 
 def comparison_sentences(compared: Sequence[Comparison], level: float) -> list[str]:

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from workbench.errors import ParameterError, PromptError, nearest
+from workbench.core.errors import ParameterError, PromptError, nearest
 from workbench.prompts.rows import Source, refuse
-from workbench.records import Label
+from workbench.core.records import Label
 
 Role = Literal["prompt", "response", "label", "category", "split", "id", "pair_id"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from workbench.errors import NotPresent, PromptError
+from workbench.core.errors import NotPresent, PromptError
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _SHOWN = 5

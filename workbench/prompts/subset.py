@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
-from workbench.records import Label
+from workbench.core.records import Label
 
 
 @runtime_checkable

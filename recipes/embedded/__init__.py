@@ -1,0 +1,1 @@
+"""The recipe of the embedded pair: corpus, tokenizer, optimiser, training and measurement."""

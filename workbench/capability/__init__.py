@@ -1,8 +1,0 @@
-"""Capability: what an arm can still do, by lm-evaluation-harness on the live pair, on its tasks or on local files."""
-
-from __future__ import annotations
-
-from workbench.capability.config import SHAPES, CapabilityConfig
-from workbench.capability.measure import measure_capability
-
-__all__ = ["SHAPES", "CapabilityConfig", "measure_capability"]

@@ -1,0 +1,96 @@
+"""Writing that is all or nothing: a reader finds the old content or the new, never half of one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from workbench.core.errors import StorageFull
+
+
+@contextmanager
+def storage_errors(target: Path) -> Iterator[None]:
+    """Turn whatever a library says when the disk is full into StorageFull, which names the target."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, StorageFull) or not _is_full(error):
+            raise
+        raise StorageFull(
+            errno.ENOSPC,
+            f"the disk is full: could not write {str(target)!r}; free some space and run again, "
+            "what was complete before is kept",
+        ) from error
+
+
+def _is_full(error: Exception) -> bool:
+    full = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError):
+        return error.errno in full
+    return any(f"(os error {number})" in str(error) for number in full)  # safetensors' own error has no number
+
+
+def _partial_name(target: Path) -> Path:
+    return target.with_name(f"{target.name}.partial-{uuid.uuid4().hex[:8]}")
+
+
+@contextmanager
+def atomic_folder(target: str | Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the target's place when the block ends without an error.
+
+    Raises StorageFull when the disk is full.
+    """
+    target = Path(target)
+    partial = _partial_name(target)
+    with storage_errors(target):
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            old = _partial_name(target)
+            if target.exists():
+                os.replace(target, old)
+            os.replace(partial, target)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def atomic_file(target: str | Path) -> Iterator[Path]:
+    """Yield a path to write; the file takes the target's place when the block ends without an error.
+
+    Raises StorageFull when the disk is full.
+    """
+    target = Path(target)
+    partial = _partial_name(target)
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def sync(*paths: Path) -> None:
+    """Return when files and the names in folders are on the disk; links are left out."""
+    for path in paths:
+        if not path.is_symlink():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def cache_folder() -> Path:
+    """Return the folder for downloads and stored results: $WORKBENCH_CACHE, else the user's cache folder."""
+    if chosen := os.environ.get("WORKBENCH_CACHE"):
+        return Path(chosen).expanduser()
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "deep-alignment-workbench"

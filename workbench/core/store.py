@@ -1,0 +1,78 @@
+"""Content-addressed results on disk, so that a killed run resumes where it stopped.
+
+A store is a folder of shards; a shard is one safetensors file that holds several entries and is written whole or not at
+all. An entry is a dict of arrays under a key that hashes everything it depends on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workbench.core.files import atomic_file, cache_folder
+
+Entry = Mapping[str, np.ndarray]
+
+
+def key_of(*parts: Any) -> str:
+    """Hash JSON-able parts into a key of 32 hexadecimal digits."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+class Store:
+    """Keep entries by key under a folder; `None` as folder keeps nothing on disk."""
+
+    def __init__(self, folder: str | Path | None) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self._shard_of: dict[str, Path] = {}
+        if self.folder is not None and self.folder.is_dir():
+            for shard in sorted(self.folder.glob("*.safetensors")):
+                self._index(shard)
+
+    @classmethod
+    def default(cls) -> Store:
+        """Return the store in the user's cache folder ($WORKBENCH_CACHE chooses another)."""
+        return cls(cache_folder() / "store")
+
+    def _index(self, shard: Path) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(shard, framework="numpy") as file:
+                for name in file.keys():  # noqa: SIM118 - safe_open has no iterator
+                    self._shard_of[name.split("/", 1)[0]] = shard
+        except (SafetensorError, OSError):
+            shard.unlink(missing_ok=True)  # damaged outside our hands: its entries are made again
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._shard_of
+
+    def __len__(self) -> int:
+        return len(self._shard_of)
+
+    def read(self, key: str) -> dict[str, np.ndarray]:
+        """Return one entry. Raises KeyError when it is not there."""
+        from safetensors import safe_open
+
+        with safe_open(self._shard_of[key], framework="numpy") as file:
+            start = f"{key}/"
+            return {n[len(start) :]: file.get_tensor(n) for n in file.keys() if n.startswith(start)}  # noqa: SIM118
+
+    def write(self, entries: Mapping[str, Entry]) -> None:
+        """Keep entries as one shard. Raises StorageFull when the disk is full; what was there stays."""
+        from safetensors.numpy import save_file
+
+        if self.folder is None or not entries:
+            return
+        flat = {f"{k}/{n}": np.ascontiguousarray(a) for k, entry in entries.items() for n, a in entry.items()}
+        shard = self.folder / f"{uuid.uuid4().hex}.safetensors"
+        with atomic_file(shard) as partial:
+            save_file(flat, partial)
+        self._shard_of.update(dict.fromkeys(entries, shard))

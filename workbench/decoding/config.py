@@ -1,0 +1,221 @@
+"""Which penalty, how strong, and where (PenaltyConfig), and how to continue under it (DecodeConfig)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+
+from workbench.core.errors import ParameterError
+from workbench.models.generation import GenerateConfig
+from workbench.tracing.records import Diagnosis
+
+Method = Literal["none", "one_sided", "two_sided", "safe_decoding"]
+RiskSpace = Literal["aligned_topk", "full", "mass"]
+Shape = Literal["constant", "first_m", "ramp", "undertrained"]
+CountFrom = Literal["response", "generated"]
+
+METHODS: dict[Method, str] = {
+    "none": "no penalty: aligned alone",
+    "one_sided": "one-sided contrastive decoding: base-favored tokens are pushed down (arXiv 2511.12155)",
+    "two_sided": "contrastive decoding on every token: l_b + w (l_a - l_b), w = 1 + strength; base at strength -1",
+    "safe_decoding": "SafeDecoding: original and expert on their common top tokens (arXiv 2402.08983)",
+}
+"""Name of each method -> what it is."""
+
+LARGEST = 1e6
+"""Largest strength: every distribution is its own limit long before, and float32 stays finite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PenaltyConfig:
+    """Say how the next-token distribution is changed: alpha_t = strength * (1 + gamma * risk_t) * g(t).
+
+    method       see METHODS; with l = log-probabilities, d = l_b - l_a:
+                 one_sided      l_a - alpha_t max(d, 0)
+                 two_sided      l_a - alpha_t d = l_b + w (l_a - l_b) with w = 1 + alpha_t
+                 safe_decoding  p_o + alpha_t (p_e - p_o) on the smallest common top-k with at least 5 tokens, where
+                                original o and expert e are the pair's base and aligned (see `ModelPair.with_expert`)
+    strength     alpha (c in SafeDecoding); None: 1, and 3 for safe_decoding. 0 changes nothing
+    gamma        how much more where the risk is high: 0 is the same everywhere
+    risk_space   risk_t in [0, 1]: base-favored tokens among aligned's top 100 / 100 (aligned_topk), among the whole
+                 vocabulary / its size (full: nearly constant), or the excess mass, TV(p_b, p_a) (mass)
+    shape        g(t): constant 1; first_m: 1 up to position m, then 0; ramp: t / m up to 1; undertrained: `retention`
+                 at t over its mean (its last value beyond), strong where aligned still is the base. None: constant,
+                 and first_m for safe_decoding
+    m            of first_m and ramp, positions; None: 5, and 2 for safe_decoding
+    retention    measured retention by position, for shape undertrained: see `undertrained`
+    plausibility only tokens with p_a >= plausibility * max p_a stay (0.1 in arXiv 2210.15097); 0 is off
+    count_from   position 1 is the response's first token, given ones included ("response"), or the first generated one
+
+    Where alpha_t is 0 nothing is changed, the plausibility mask included. Raises ParameterError for values that are
+    not finite, out of range, or contradict each other. A strength below -1 (w < 0) is an attack: it can be looked at
+    in one distribution, and every generator refuses it (see `check_generates`).
+    """
+
+    method: Method = "one_sided"
+    strength: float | None = None
+    gamma: float = 0.0
+    risk_space: RiskSpace = "aligned_topk"
+    shape: Shape | None = None
+    m: int | None = None
+    retention: tuple[float, ...] = ()
+    plausibility: float = 0.0
+    count_from: CountFrom = "response"
+
+    def __post_init__(self) -> None:
+        self._check_names()
+        safe = self.method == "safe_decoding"
+        shape = self.shape or ("first_m" if safe else "constant")
+        strength = (3.0 if safe else 1.0) if self.strength is None else float(self.strength)
+        m = (2 if safe else 5) if self.m is None and shape in ("first_m", "ramp") else self.m
+        resolved = {"shape": shape, "strength": strength, "m": m, "retention": tuple(map(float, self.retention))}
+        for name, value in resolved.items():  # what stands in a record is what was used, not None
+            object.__setattr__(self, name, value)
+        bad = [
+            (not abs(strength) <= LARGEST, "strength", f"a finite number, at most {LARGEST:g} in size"),
+            (not 0.0 <= self.gamma <= LARGEST, "gamma", f"at least 0 and at most {LARGEST:g}"),
+            (not 0.0 <= self.plausibility <= 1.0, "plausibility", "from 0 (off) to 1"),
+            (m is not None and m < 1, "m", "at least 1 position"),
+            (m is not None and shape not in ("first_m", "ramp"), "m", f"left out: shape {shape!r} has none"),
+            (safe and self.plausibility > 0.0, "plausibility", "0: SafeDecoding has a sample space of its own"),
+        ]
+        for wrong, name, want in bad:
+            if wrong:
+                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be {want}")
+        self._check_retention()
+
+    @classmethod
+    def family(cls, w: float, **settings: object) -> PenaltyConfig:
+        """Return the unmasked family l_b + w (l_a - l_b): w = 0 is base, w = 1 aligned, above 1 beyond aligned."""
+        return cls(method="two_sided", strength=w - 1.0, **settings)  # type: ignore[arg-type]
+
+    @property
+    def title(self) -> str:
+        """The penalty in a few words, as an arm's name has it."""
+        if self.method == "none":
+            return "aligned"
+        words = [f"{self.method} {self.strength:g}"]
+        words += [f"gamma {self.gamma:g} ({self.risk_space})"] if self.gamma else []
+        if self.shape != "constant":
+            words.append(f"{self.shape} {self.m}" if self.m is not None else str(self.shape))
+        words += [f"plausibility {self.plausibility:g}"] if self.plausibility else []
+        return ", ".join(words)
+
+    def _check_names(self) -> None:
+        choices = {"method": Method, "risk_space": RiskSpace, "shape": Shape, "count_from": CountFrom}
+        for name, known in choices.items():
+            value = getattr(self, name)
+            if value not in get_args(known) and not (name == "shape" and value is None):
+                raise ParameterError(f"{name} is {value!r}; it must be one of {', '.join(get_args(known))}")
+
+    def _check_retention(self) -> None:
+        if self.shape != "undertrained":
+            if self.retention:
+                raise ParameterError(
+                    f"retention was given for {len(self.retention)} positions, and shape {self.shape!r} does not use "
+                    "it: ask for shape='undertrained', or leave it out"
+                )
+            return
+        if not self.retention:
+            raise ParameterError(
+                "shape='undertrained' follows measured retention, and none was given: retention=undertrained(diagnosis)"
+            )
+        wrong = [r for r in self.retention if not 0.0 <= r <= 1.0]
+        if wrong or not any(self.retention):
+            what = f"holds {wrong[0]!r}" if wrong else "is 0 everywhere"
+            raise ParameterError(f"retention {what}; it must be from 0 to 1 at each position, and not always 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeConfig:
+    """Say how to continue under a penalty.
+
+    `generation` is how tokens are chosen, as for `generate`. `prefix_tokens` gives each response the first tokens of
+    the prompt's own response, `prefill` the same text for all; both count as positions of the response. `shown_k`
+    entries of the most likely tokens, with and without the penalty, are kept for every token; 0 keeps none.
+    """
+
+    penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
+    generation: GenerateConfig = field(default_factory=GenerateConfig)
+    prefix_tokens: int = 0
+    prefill: str = ""
+    system_prompt: str | None = None
+    shown_k: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("prefix_tokens", "shown_k"):
+            if getattr(self, name) < 0:
+                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be at least 0")
+        if self.prefix_tokens and self.prefill:
+            raise ParameterError(
+                f"prefix_tokens={self.prefix_tokens} and prefill={self.prefill[:40]!r} were both given: a response "
+                "starts with one of them"
+            )
+
+
+def check_generates(config: PenaltyConfig) -> None:
+    """Refuse what no generator may do: a strength that leads beyond base, away from aligned.
+
+    Raises ParameterError for w = 1 + alpha_t < 0 (alpha_t < -1), and for SafeDecoding away from its expert.
+    """
+    strength = config.strength or 0.0
+    if config.method == "none" or strength >= 0.0:
+        return
+    if config.method == "safe_decoding":
+        raise ParameterError(
+            f"strength is {strength:g}: SafeDecoding below 0 leads away from the safer model, which is an attack; "
+            "no generation with it is offered"
+        )
+    worst = strength * (1.0 + config.gamma) * _largest_shape(config)
+    if worst < -1.0:
+        how = "" if worst == strength else f" (alpha_t down to {worst:g} by gamma and shape)"
+        raise ParameterError(
+            f"strength is {strength:g}{how}, so w = 1 + alpha_t < 0: that leads beyond base, away from aligned, which "
+            "is an attack (emulated disalignment, arXiv 2402.12343). Its distribution at one position can be looked "
+            "at (`penalise`, `next_token`); no generation with it is offered. Use a strength of at least -1"
+        )
+
+
+def _largest_shape(config: PenaltyConfig) -> float:
+    if config.shape != "undertrained":
+        return 1.0
+    return max(config.retention) / (sum(config.retention) / len(config.retention))
+
+
+def undertrained(diagnosis: Diagnosis, *, prefix_tokens: int | None = None) -> tuple[float, ...]:
+    """Return the measured retention on harmful texts by position, for PenaltyConfig(shape="undertrained").
+
+    The mean curve of the diagnosis: of its teacher-forced responses, or of the free-running ones after `prefix_tokens`.
+    A position that was not measured takes its value from its neighbours (linear). Raises ParameterError where the
+    diagnosis has no such curve.
+    """
+    curves = [c for c in diagnosis.curves if c.name == "retention" and c.condition == "harmful"]
+    found = [c for c in curves if c.prefix_tokens == prefix_tokens]
+    measured = np.isfinite(found[0].value) if found else np.zeros(0, bool)
+    if not measured.any():
+        there = sorted({"teacher-forced" if c.prefix_tokens is None else str(c.prefix_tokens) for c in curves})
+        wanted = "teacher-forced" if prefix_tokens is None else f"prefix_tokens={prefix_tokens}"
+        raise ParameterError(
+            f"this diagnosis has no retention curve on harmful prompts for {wanted}; "
+            f"it has: {', '.join(there) or 'none'}"
+        )
+    position, value = found[0].position, found[0].value.astype(np.float64)
+    last = int(position[measured][-1])
+    filled = np.interp(np.arange(1, last + 1), position[measured], value[measured])
+    return tuple(float(v) for v in np.clip(filled, 0.0, 1.0))
+
+
+def shape_at(config: PenaltyConfig, position: int) -> float:
+    """Return g(t) at a 1-based position."""
+    if config.shape in ("first_m", "ramp"):
+        assert config.m is not None
+        if config.shape == "first_m":
+            return 1.0 if position <= config.m else 0.0
+        return min(1.0, position / config.m)
+    if config.shape == "undertrained":
+        mean = math.fsum(config.retention) / len(config.retention)
+        return config.retention[min(position, len(config.retention)) - 1] / mean
+    return 1.0

@@ -1,0 +1,222 @@
+"""One penalised continuation while it is written: a record at any moment, stopped when asked, branched at any token."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.decoding.config import DecodeConfig, check_generates
+from workbench.decoding.continuations import Made, assembled
+from workbench.decoding.ledger import Account
+from workbench.decoding.mixed import mixed
+from workbench.decoding.paired import OnePass, TwoPasses
+from workbench.decoding.starts import Start, check_room, starts_of
+from workbench.decoding.steps import PenalisedSteps
+from workbench.core.errors import ParameterError
+from workbench.models.generation import Generation, Row, draw, generation_keys, sampler
+from workbench.models.pair import ModelPair
+from workbench.prompts.loading import PromptSet
+from workbench.core.provenance import Stopwatch, settings_of
+from workbench.decoding.records import LEDGER, Continuations
+
+
+class Writing:
+    """One penalised continuation as far as it is written; made by `write`.
+
+    `ids` are its generated tokens, those included that it keeps of the one it branched off from. `stop` is what
+    Continuation.stop is, "stopped" for as long as it is written.
+    """
+
+    def __init__(self, pair: ModelPair, start: Start, config: DecodeConfig, prompts: PromptSet | None) -> None:
+        self.pair, self.start, self.config = pair, start, config
+        self.ids: tuple[int, ...] = ()
+        self.stop = "stopped"
+        self._prompts = prompts
+        self._kept: Account | None = None
+        self._steps: PenalisedSteps | None = None
+        self._watch = Stopwatch("write", {**settings_of(config), "penalty": settings_of(config.penalty)})
+
+    @classmethod
+    def of(
+        cls,
+        pair: ModelPair,
+        start: Start,
+        config: DecodeConfig,
+        made: Continuations,
+        *,
+        prompts: PromptSet | None = None,
+    ) -> Writing:
+        """Take up a record of one continuation, made by `decode` or `write` with the same start and config."""
+        out = cls(pair, start, config, prompts)
+        (c,), (there,) = made.continuations, made.mask
+        out.ids, out.stop = tuple(made.token_ids[0][there].tolist()), c.stop
+        out._kept = Account(
+            position=made.position[0][there],
+            plain_ids=made.plain_ids[0][there],
+            numbers=np.stack([getattr(made, name)[0][there] for name in LEDGER], -1).astype(np.float32),
+            topk_ids=made.topk_ids[0][there],
+            topk_logprobs=np.stack(
+                [
+                    made.topk_logprob_base_nats[0][there],
+                    made.topk_logprob_aligned_nats[0][there],
+                    made.topk_logprob_penalised_nats[0][there],
+                ],
+                -1,
+            ),
+        )
+        return out
+
+    def account(self) -> Account:
+        """Return the ledger of all its tokens."""
+        made = None if self._steps is None else self._steps.account(0)
+        parts = [a for a in (self._kept, made) if a is not None and len(a.position)]
+        if not parts:
+            return _no_account(2 * min(self.config.shown_k, self.pair.vocab))
+        return Account(**{n: np.concatenate([getattr(a, n) for a in parts]) for n in Account.__dataclass_fields__})
+
+    def record(self) -> Continuations:
+        """Return what is written so far as Continuations of one row; it saves like any other."""
+        generation = Generation(ids=self.ids, stop="length" if self.stop == "stopped" else self.stop)  # type: ignore[arg-type]
+        made = assembled(
+            self.pair,
+            [self.start],
+            [Made(generation=generation, account=self.account())],
+            self.config,
+            self._prompts,
+            [],
+            self._watch,
+        )
+        (c,) = made.continuations
+        return dataclasses.replace(made, continuations=(dataclasses.replace(c, stop=self.stop),))  # type: ignore[arg-type]
+
+
+def write(
+    pair: ModelPair,
+    start: Start,
+    config: DecodeConfig | None = None,
+    *,
+    branch_of: Writing | None = None,
+    position: int | None = None,
+    token_id: int | None = None,
+    prompts: PromptSet | None = None,
+    on_token: Callable[[Writing], object] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Writing:
+    """Continue one context under a penalty, and tell every token as it comes.
+
+    The tokens are those of `decode`. `branch_of` another writing, with `position` (1-based in the response, given
+    tokens included) and `token_id`: its tokens before that position are kept with their ledger, `token_id` is taken
+    there whatever its probability, and what follows is chosen as usual. `on_token(writing)` is called after each token;
+    where `cancelled()` turns true (asked before each forward pass) it ends with what there is, `stop` "stopped".
+    `prompts` is named in the record, and so is `config.system_prompt`: a start holds its prefix and system prompt
+    already.
+
+    Raises ParameterError for a penalty that no generator may use, or a position that the writing does not have;
+    PromptError for an empty context; ContextOverflow where there is no room for a token; NonFiniteLogits.
+    """
+    config = config or DecodeConfig()
+    check_generates(config.penalty)
+    starts_of(pair, [start], prefix_tokens=0, prefill="", system_prompt=None)
+    made = Writing(pair, start, config, prompts)
+    if branch_of is not None:
+        _keep(made, branch_of, position, token_id)
+    kept = made.ids
+    seen = dataclasses.replace(start, prefix=start.prefix + kept)
+    check_room(pair, [seen])
+    longest = max(len(seen.base_ids()), len(seen.aligned_ids()))
+    drawing = dataclasses.replace(config.generation, max_tokens=config.generation.max_tokens - len(kept))
+    (key,) = generation_keys(pair, "aligned", [seen.aligned_ids()], config.generation)
+    row = Row(
+        index=0,
+        limit=min(drawing.max_tokens, pair.context_length - longest),
+        sampler=sampler(drawing, key),
+    )
+
+    def finished(_: int, generation: Generation) -> None:
+        made.stop = generation.stop
+
+    def told(_: int, token: int) -> None:
+        made.ids += (token,)
+        if on_token is not None:
+            on_token(made)
+
+    with torch.inference_mode(), mixed(pair) as run:
+        base, aligned = [seen.base_ids()], [seen.aligned_ids()]
+        paired = TwoPasses(pair, base, aligned, [0]) if run is None else OnePass(pair, run, base, aligned, [0])
+        made._steps = PenalisedSteps(
+            paired,
+            config.penalty,
+            drawing,
+            rows=[0],
+            given=[len(seen.prefix)],
+            samplers=[row.sampler],
+            shown_k=config.shown_k,
+            kept=len(kept),
+        )
+        steps = _Watched(made._steps, token_id if branch_of is not None else None, cancelled or (lambda: False))
+        try:
+            draw(pair, steps, [row], drawing, on_token=told, finished=finished)
+        except _Cancelled:
+            pass
+    return made
+
+
+def _keep(made: Writing, other: Writing, position: int | None, token_id: int | None) -> None:
+    """Let a writing begin with what another one has before a position."""
+    first = len(other.start.prefix) + 1
+    if position is None or token_id is None or not first <= position < first + len(other.ids):
+        raise ParameterError(
+            f"position {position} was not generated: there are positions {first} to {first + len(other.ids) - 1} to "
+            "branch off at, each with another token to take"
+        )
+    if not 0 <= token_id < made.pair.vocab:
+        raise ParameterError(f"token {token_id} is not in the vocabulary of {made.pair.name}: {made.pair.vocab:,} ids")
+    account, upto = other.account(), position - first
+    made.ids = other.ids[:upto]
+    made._kept = Account(**{n: getattr(account, n)[:upto] for n in Account.__dataclass_fields__})
+
+
+def _no_account(shown: int) -> Account:
+    return Account(
+        position=np.zeros(0, np.int32),
+        plain_ids=np.zeros(0, np.int32),
+        numbers=np.zeros((0, len(LEDGER)), np.float32),
+        topk_ids=np.zeros((0, shown), np.int32),
+        topk_logprobs=np.zeros((0, shown, 3), np.float32),
+    )
+
+
+class _Cancelled(Exception):
+    """Somebody asked the writing to stop."""
+
+
+class _Watched:
+    """Penalised steps that can be stopped, and whose first token may be fixed."""
+
+    def __init__(self, steps: PenalisedSteps, first: int | None, cancelled: Callable[[], bool]) -> None:
+        self._steps, self._first, self._cancelled = steps, first, cancelled
+
+    def scores(self) -> Float[Tensor, "batch vocab"]:
+        """Return the scores; those of the first token, where it is fixed, leave no other choice."""
+        if self._cancelled():
+            raise _Cancelled
+        scores = self._steps.scores()
+        if self._first is not None:
+            scores = torch.full_like(scores, -torch.inf).index_fill_(
+                -1, torch.tensor([self._first]).to(scores.device), 0.0
+            )
+            self._first = None
+        return scores
+
+    def take(self, chosen: Int[Tensor, "batch"]) -> None:
+        """Take the chosen token."""
+        self._steps.take(chosen)
+
+    def keep(self, going: Sequence[int]) -> None:
+        """Let only these of the rows go on."""
+        self._steps.keep(going)

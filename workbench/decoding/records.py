@@ -1,0 +1,262 @@
+"""What decoding makes, as records: continuations with their ledger, sampling surfaces, and branches."""
+
+from __future__ import annotations
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+import numpy as np
+from jaxtyping import Float32, Int32
+from workbench.core.records import Label, Record, RunRecord
+from workbench.core.shapes import Counts, Mask, Scores, Tokens, TopIds, TopScores
+import dataclasses
+from workbench.core.errors import ParameterError
+from workbench.core.records import Label, Record
+from workbench.judging.records import Verdict
+
+
+LEDGER: dict[str, str] = {
+    "strength": "alpha_t that was used, the config's strength with its risk and position",
+    "risk": "risk_t, 0 to 1, in the config's risk space",
+    "logprob_base_nats": "log-probability of the chosen token under base, nats",
+    "logprob_aligned_nats": "log-probability of the chosen token under aligned, nats",
+    "logprob_penalised_nats": "log-probability of the chosen token under the penalty, nats",
+    "rank_base": "rank of the chosen token under base, 1 = most likely",
+    "rank_aligned": "rank of the chosen token under aligned, 1 = most likely",
+    "excess_mass": "probability that base puts above aligned = TV(base, aligned), 0 to 1",
+    "leverage": "probability that the penalty moved = TV(penalised, without penalty), 0 to 1",
+    "leverage_bound": "what the leverage would be as the strength grows without bound, 0 to 1",
+}
+
+
+"""Name of each number of the ledger -> what it is, with unit. All are over the full vocabulary, before temperature."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Continuation(Record):
+    """Describe one continuation (one row of Continuations): what was asked, what was given, and how it ended.
+
+    `prompt` is what was asked; the decoded context where bare token ids were continued. `prefix` is the text of the
+    `prefix_tokens` response tokens that were given; `text` is what follows them, without the end-of-turn token.
+    `context_tokens` counts aligned's context before the prefix. `stop` is "end" (end of turn), "length" (max_tokens),
+    "stop" (a stop string or stop id), "context" (the model's context was full before max_tokens) or "stopped" (by a
+    person, or still being written).
+    """
+
+    name: str
+    prompt: str
+    label: Label
+    category: str | None
+    pair_id: str | None
+    system_prompt: str | None
+    context_tokens: int
+    prefix_tokens: int
+    prefix: str
+    text: str
+    stop: Literal["end", "length", "stop", "context", "stopped"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Continuations(Record):
+    """Hold penalised continuations with their ledger: one entry a generated token. Reloads with no model.
+
+    Arrays are (response, token) over generated tokens, padded on the right; where `mask` is False a float is NaN, an
+    id is -1, a count, rank or position is 0. `position` is 1-based in the response, given tokens included.
+    `plain_ids` is the token that would have been chosen there without the penalty, after the same tokens and with the
+    same random numbers. "Without the penalty" is aligned alone; for SafeDecoding it is the original. `topk_ids` is the
+    union of the most likely tokens with and without the penalty (those without it first, -1 where the union is
+    shorter); a penalised log-probability is -inf where the penalty rules a token out.
+
+    `penalty` and `generation` are the settings, None resolved. `original` and `expert` name the models of
+    SafeDecoding, None for other methods. `labels[i]` is the printable form of element `label_ids[i]`, for every id in
+    the record.
+    """
+
+    run: RunRecord
+    prompt_set: str
+    classroom_safe: bool
+    template_mode: str
+    penalty: Mapping[str, Any]
+    generation: Mapping[str, Any]
+    original: str | None
+    expert: str | None
+    notes: tuple[str, ...]
+    continuations: tuple[Continuation, ...]
+    pieces: tuple[tuple[str, ...], ...]
+    token_ids: Tokens
+    mask: Mask
+    partial: Mask
+    special: Mask
+    position: Counts
+    plain_ids: Tokens
+    strength: Scores
+    risk: Scores
+    logprob_base_nats: Scores
+    logprob_aligned_nats: Scores
+    logprob_penalised_nats: Scores
+    rank_base: Counts
+    rank_aligned: Counts
+    excess_mass: Scores
+    leverage: Scores
+    leverage_bound: Scores
+    topk_ids: TopIds
+    topk_logprob_base_nats: TopScores
+    topk_logprob_aligned_nats: TopScores
+    topk_logprob_penalised_nats: TopScores
+    label_ids: Int32[np.ndarray, "label"]
+    labels: tuple[str, ...]
+
+    def lengths(self) -> Int32[np.ndarray, "response"]:
+        """Count each continuation's generated tokens."""
+        return self.mask.sum(axis=1).astype(np.int32)
+
+    def changed(self) -> Mask:
+        """Mark the tokens that would not have been chosen without the penalty."""
+        return self.mask & (self.token_ids != self.plain_ids)
+
+    def label_of(self) -> dict[int, str]:
+        """Map every id that occurs in the record to its printable form."""
+        return dict(zip(self.label_ids.tolist(), self.labels, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SamplingSurface(Record):
+    """Hold the base-favored mass that survives each way of truncating the distribution that is sampled from.
+
+    `surviving_excess_mass` is (arm, temperature, top-p, top-k): how much of the probability that base puts above
+    aligned stands on tokens that can still be drawn, 0 to 1, mean over `positions` positions of one response. It is
+    exact for that text, no estimate.
+    Temperature 0 is greedy, top-k 0 and top-p 1 are off. `arms` names what is truncated ("aligned", a penalty).
+    `along` names
+    the arm whose continuation of prompt `name` is read. `excess_mass` is the mean TV(base, aligned) along the same
+    positions.
+    """
+
+    name: str
+    along: str
+    positions: int
+    arms: tuple[str, ...]
+    temperatures: tuple[float, ...]
+    top_ps: tuple[float, ...]
+    top_ks: tuple[int, ...]
+    surviving_excess_mass: Float32[np.ndarray, "arm temperature top_p top_k"]
+    excess_mass: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Branch(Record):
+    """Hold one continuation of a tree: where it leaves its parent, what came then, and what a judge says of it.
+
+    `parent` is the index of the branch that it leaves, None for the root. At `position` (1-based in the response, given
+    tokens included) it takes `token` in place of the parent's `instead`; the three probabilities are those of `token`
+    there, over the full vocabulary, NaN never: None where they were not kept. All six are None for the root.
+
+    `token_ids` are all its generated tokens, those that it shares with its parent included; `text` is their text and
+    `tail` the part from `position` on. `changed` counts the tokens that would not have been chosen without the penalty,
+    a token that a person chose included. `stop` is as in Continuation. `verdict`, `p_harmful`, `unscored` and `why`
+    are the judge's, all None where nobody judged.
+    """
+
+    parent: int | None = None
+    position: int | None = None
+    token: str | None = None
+    instead: str | None = None
+    probability_base: float | None = None
+    probability_aligned: float | None = None
+    probability_penalised: float | None = None
+    token_ids: tuple[int, ...]
+    text: str
+    tail: str
+    changed: int
+    stop: Literal["end", "length", "stop", "context", "stopped"]
+    verdict: Verdict | None = None
+    p_harmful: float | None = None
+    unscored: str | None = None
+    why: str | None = None
+
+    @property
+    def base_favored(self) -> bool | None:
+        """Tell whether the token that was taken is likelier under base; None where that is not known."""
+        if self.probability_base is None or self.probability_aligned is None:
+            return None
+        return self.probability_base > self.probability_aligned
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BranchTree(Record):
+    """Hold the branches of one response under one penalty: the first is the root, each other one names its parent.
+
+    `prefix` is the text of the `prefix_tokens` response tokens that were given. `penalty` says in words under which
+    penalty all of it was written, `judge` who judged, None where nobody did.
+    """
+
+    name: str
+    prompt: str
+    label: Label
+    classroom_safe: bool
+    system_prompt: str | None
+    prefix: str
+    prefix_tokens: int
+    penalty: str
+    judge: str | None
+    branches: tuple[Branch, ...] = ()
+
+    def with_branch(self, branch: Branch) -> BranchTree:
+        """Return the tree with one more branch. Raises ParameterError for a parent or position that is not there."""
+        there, parent, position = len(self.branches), branch.parent, branch.position
+        if (parent is None) != (there == 0):
+            raise ParameterError(
+                "the first branch of a tree is its root and has no parent"
+                if there == 0
+                else "a tree has one root: each further branch names its parent"
+            )
+        if parent is not None:
+            if not 0 <= parent < there:
+                raise ParameterError(f"there is no branch {parent}: the tree has {there}, numbered from 0")
+            first, length = self.prefix_tokens + 1, len(self.branches[parent].token_ids)
+            if position is None or not first <= position < first + length:
+                raise ParameterError(
+                    f"branch {parent} has no position {position} to leave it at: it has generated positions {first} to "
+                    f"{first + length - 1}"
+                )
+        return dataclasses.replace(self, branches=(*self.branches, branch))
+
+    def children(self, branch: int) -> tuple[int, ...]:
+        """Return the branches that leave a branch, by position and then in the order in which they were made."""
+        own = [i for i, b in enumerate(self.branches) if b.parent == branch]
+        return tuple(sorted(own, key=lambda i: self.branches[i].position or 0))
+
+    def ordered(self) -> tuple[tuple[int, int], ...]:
+        """Return (branch, depth) of every branch as a tree is read: each one before those that leave it."""
+        if not self.branches:
+            return ()
+        out: list[tuple[int, int]] = []
+        waiting = [(0, 0)]
+        while waiting:
+            branch, depth = waiting.pop()
+            out.append((branch, depth))
+            waiting += [(i, depth + 1) for i in reversed(self.children(branch))]
+        return tuple(out)
+
+    def rows(self) -> tuple[dict[str, Any], ...]:
+        """Return one row a branch in the order of `ordered`: its fields without ids, with `branch` and `depth`."""
+        hidden = ("token_ids",)
+        return tuple(
+            {
+                "branch": i,
+                "depth": depth,
+                **{
+                    f.name: getattr(self.branches[i], f.name)
+                    for f in dataclasses.fields(Branch)
+                    if f.name not in hidden
+                },
+                "base_favored": self.branches[i].base_favored,
+                "tokens": len(self.branches[i].token_ids),
+            }
+            for i, depth in self.ordered()
+        )
+
+    def to_frame(self) -> Any:
+        """Return `rows` as a data frame."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.rows()))

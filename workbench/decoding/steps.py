@@ -1,0 +1,119 @@
+"""Rows drawn from the penalised distribution, and the ledger of what was drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.decoding.config import PenaltyConfig, shape_at
+from workbench.decoding.ledger import Account, Distributions, Entry, measure, most_likely
+from workbench.decoding.paired import PairedSteps
+from workbench.decoding.penalty import leverage_bound, penalise_fully
+from workbench.models.generation import GenerateConfig, choose
+
+
+def distributions(
+    base: Float[Tensor, "batch vocab"],
+    aligned: Float[Tensor, "batch vocab"],
+    penalty: PenaltyConfig,
+    positions: Sequence[int],
+) -> Distributions:
+    """Return all next-token distributions from both models' logits, at one 1-based position a row."""
+    l_base, l_aligned = base.log_softmax(-1), aligned.log_softmax(-1)
+    penalised = penalise_fully(l_base, l_aligned, penalty, position=torch.tensor(positions, device=base.device))
+    bound = leverage_bound(l_base, l_aligned, penalty)
+    nowhere = [at for at, t in enumerate(positions) if shape_at(penalty, t) == 0.0]
+    bound[nowhere] *= 0.0  # no strength reaches there
+    return Distributions(
+        logits_base=base,
+        logits_aligned=aligned,
+        base=l_base,
+        aligned=l_aligned,
+        plain=l_base if penalty.method == "safe_decoding" else l_aligned,
+        penalised=penalised,
+        bound=bound,
+    )
+
+
+class PenalisedSteps:
+    """The steps of one batch of penalised rows, with their ledger.
+
+    `rows` are the continuations' indices for the caller, `given` how many response tokens each was given, `samplers`
+    the random numbers that each is drawn with (only looked at here). `kept` of the given tokens were generated before,
+    by a continuation that these rows branch off from.
+    """
+
+    def __init__(
+        self,
+        paired: PairedSteps,
+        penalty: PenaltyConfig,
+        config: GenerateConfig,
+        *,
+        rows: Sequence[int],
+        given: Sequence[int],
+        samplers: Sequence[torch.Generator],
+        shown_k: int,
+        kept: int = 0,
+    ) -> None:
+        self._kept = kept
+        self._paired, self._penalty, self._config, self._shown_k = paired, penalty, config, shown_k
+        self._live, self._samplers = list(rows), list(samplers)
+        self._given = dict(zip(rows, given, strict=True))
+        self._taken = 0
+        self._lines: dict[int, list[tuple[np.ndarray, ...]]] = {row: [] for row in rows}
+
+    def scores(self) -> Float[Tensor, "batch vocab"]:
+        """Return the penalised scores of each row's next token; where alpha_t is 0, the plain logits bit for bit."""
+        base, aligned = self._paired.logits()
+        before = [self._given[row] if self._penalty.count_from == "response" else self._kept for row in self._live]
+        d = distributions(base, aligned, self._penalty, [b + self._taken + 1 for b in before])
+        plain = base if d.plain is d.base else aligned
+        changed = d.penalised.strength != 0.0
+        self._now, self._plain_ids = d, None
+        if not bool(changed.any()):
+            return plain
+        self._plain_ids = choose(plain, self._config, [g.clone_state() for g in self._samplers])
+        if bool(changed.all()):
+            return d.penalised.logprobs
+        return torch.where(changed.unsqueeze(-1), d.penalised.logprobs, plain)
+
+    def take(self, chosen: Int[Tensor, "batch"]) -> None:
+        """Take each row's chosen token, and write its line of the ledger."""
+        plain_ids = chosen if self._plain_ids is None else self._plain_ids
+        made = (plain_ids, measure(self._now, chosen), *most_likely(self._now, self._shown_k))
+        arrays = [t.cpu().numpy() for t in made]
+        for at, row in enumerate(self._live):
+            self._lines[row].append(tuple(a[at] for a in arrays))
+        self._taken += 1
+        self._paired.take(chosen)
+
+    def keep(self, going: Sequence[int]) -> None:
+        """Let only these of the rows go on."""
+        self._paired.keep(going)
+        self._live = [self._live[at] for at in going]
+        self._samplers = [self._samplers[at] for at in going]
+
+    def last(self, row: int, token_id: int) -> Entry:
+        """Return the entry of a row's token that was taken last."""
+        return self._account(row, slice(-1, None)).entry(0, token_id)
+
+    def account(self, row: int) -> Account:
+        """Return the ledger of one row."""
+        return self._account(row, slice(None))
+
+    def _account(self, row: int, lines: slice) -> Account:
+        kept = self._lines[row]
+        position = self._given[row] + 1 + np.arange(len(kept), dtype=np.int32)
+        empty = (np.empty(0), np.empty((0, 0)), np.empty((0, 0)), np.empty((0, 0, 3)))
+        plain, numbers, ids, logprobs = map(np.stack, zip(*kept[lines], strict=True)) if kept[lines] else empty
+        return Account(
+            position=position[lines],
+            plain_ids=plain.astype(np.int32),
+            numbers=numbers.astype(np.float32),
+            topk_ids=ids.astype(np.int32),
+            topk_logprobs=logprobs.astype(np.float32),
+        )

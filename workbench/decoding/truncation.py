@@ -1,0 +1,73 @@
+"""What temperature, top-k and top-p leave of the base-favored tokens: formulas on log-probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.decoding.penalty import check_width
+from workbench.core.errors import ParameterError
+
+
+def surviving_excess_mass(
+    base: Float[Tensor, "row vocab"],
+    aligned: Float[Tensor, "row vocab"],
+    sampled: Float[Tensor, "row vocab"],
+    *,
+    temperatures: Sequence[float],
+    top_ps: Sequence[float],
+    top_ks: Sequence[int],
+) -> Float[Tensor, "temperature top_p top_k row"]:
+    """Return the base-favored mass that a sampler of `sampled` leaves, for every temperature, top-p and top-k.
+
+    sum of max(p_b(v) - p_a(v), 0) over the tokens that can still be drawn after temperature, top-k and top-p (in this
+    order, as `generate` does), probability 0 to 1. `sampled` are log-probabilities: those of aligned, or of a penalty.
+    Temperature 0 leaves the likeliest token alone; top-k 0 and top-p 1 are off; tokens as likely as the k-th stay with
+    it. With both off it is the excess mass, TV(base, aligned), at any temperature above 0, less what `sampled` rules
+    out (-inf). One sort serves the whole grid, because no setting changes the order.
+
+    Raises ParameterError for unequal widths and for settings that `GenerateConfig` refuses.
+    """
+    check_width(base, aligned)
+    check_width(aligned, sampled)
+    _check(temperatures, top_ps, top_ks)
+    ranked, order = torch.sort(sampled, dim=-1, descending=True, stable=True)
+    excess = (base.exp() - aligned.exp()).clamp_(min=0.0).double()
+    held = excess.gather(-1, order).masked_fill_(ranked == -torch.inf, 0.0).cumsum(-1)
+    sizes = [_kept(ranked, k) for k in top_ks]
+    out = ranked.new_empty(len(temperatures), len(top_ps), len(top_ks), ranked.shape[0])
+    for i, temperature in enumerate(temperatures):
+        if temperature == 0.0:
+            out[i] = held[:, 0].to(out.dtype)
+            continue
+        weight = (ranked.double() / temperature).softmax(-1)
+        mass = weight.cumsum(-1)
+        for k, size in enumerate(sizes):
+            left = mass.gather(-1, size - 1)
+            for p, top_p in enumerate(top_ps):
+                last = size - 1
+                if top_p < 1.0:  # a token is cut off where those before it hold top_p of what top-k left
+                    before = mass - weight < top_p * left
+                    last = torch.minimum(last, before.sum(-1, keepdim=True) - 1)
+                out[i, p, k] = held.gather(-1, last).squeeze(-1).to(out.dtype)
+    return out.clamp_(0.0, 1.0)
+
+
+def _kept(ranked: Float[Tensor, "row vocab"], k: int) -> Int[Tensor, "row 1"]:
+    """Count the entries that top-k leaves of each row: k, and those that equal the k-th; all where it is off."""
+    if not 0 < k < ranked.shape[-1]:
+        return torch.full_like(ranked[:, :1], ranked.shape[-1], dtype=torch.long)
+    return (ranked >= ranked[:, k - 1 : k]).sum(-1, keepdim=True)
+
+
+def _check(temperatures: Sequence[float], top_ps: Sequence[float], top_ks: Sequence[int]) -> None:
+    bad = [("temperature", t, "finite and at least 0") for t in temperatures if not 0.0 <= t < float("inf")]
+    bad += [("top_p", p, "above 0 and at most 1") for p in top_ps if not 0.0 < p <= 1.0]
+    bad += [("top_k", k, "at least 0") for k in top_ks if k < 0]
+    for name, value, want in bad:
+        raise ParameterError(f"{name} is {value!r}; it must be {want}")
+    if not temperatures or not top_ps or not top_ks:
+        raise ParameterError("a surface needs at least one temperature, one top_p and one top_k")

@@ -1,0 +1,1 @@
+"""What a person sees: figures, views and the report. No torch, no kernel, no network."""

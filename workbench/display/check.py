@@ -1,0 +1,82 @@
+"""Compare a prediction with what was computed, and say how far it was."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+from workbench.core.errors import ParameterError
+from workbench.core.legible import html_text
+from workbench.display.views.view import View, section
+
+
+def check(
+    name: str,
+    answer: Any,
+    truth: Any,
+    *,
+    tolerance: float | None = None,
+    unit: str = "",
+    options: Sequence[str] = (),
+) -> View:
+    """Say whether a prediction is right; None is unanswered, and the truth stays covered.
+
+    A number is right within `tolerance` of the truth, in its unit; a choice where it is the truth, one of `options`.
+    An answer of the wrong kind is said to be one and reveals nothing. Never raises for what a student wrote; raises
+    ParameterError for a truth that is no number (or none of the options), which is the lesson's own mistake.
+    """
+    if options:
+        if truth not in options:
+            raise ParameterError(f"exercise {name}: the truth {truth!r} is none of {', '.join(options)}")
+        said = _choice(answer, str(truth), options)
+    else:
+        value = float(truth)
+        if not math.isfinite(value) or tolerance is None:
+            raise ParameterError(f"exercise {name}: the truth is {value} and the tolerance {tolerance}: give both")
+        said = _number(answer, value, tolerance, unit)
+    title = f"Exercise {name}"
+    word, rest = said
+    body = (
+        f'<div class="wb-verdict"><p class="wb-word">{html_text(f"{title}: {word}")}</p><p>{html_text(rest)}</p></div>'
+    )
+    return View(title=title, body=section("summary", title, body), text=f"{title}: {word}. {rest}")
+
+
+def _number(answer: Any, truth: float, tolerance: float, unit: str) -> tuple[str, str]:
+    wanted = f"a number{f' ({unit})' if unit else ''}"
+    if answer is None:
+        return _unanswered(wanted)
+    if isinstance(answer, bool) or not isinstance(answer, Real):
+        return "not an answer yet", f"{_named(answer)}; the answer is {wanted}."
+    try:
+        said = float(answer)
+    except OverflowError:
+        said = math.inf
+    if not math.isfinite(said):
+        return "not an answer yet", f"That is no finite number; the answer is {wanted}."
+    off = said - truth
+    shown = f"Predicted {said:.4g}, computed {truth:.4g}{f' {unit}' if unit else ''}"
+    if abs(off) <= tolerance:
+        return "right", f"{shown}: within {tolerance:g}."
+    return f"too {'high' if off > 0 else 'low'}", f"{shown}: {abs(off):.4g} off, and {tolerance:g} is allowed. Why?"
+
+
+def _choice(answer: Any, truth: str, options: Sequence[str]) -> tuple[str, str]:
+    wanted = f"one of: {', '.join(map(repr, options))}"
+    if answer is None:
+        return _unanswered(wanted)
+    if not isinstance(answer, str) or answer not in options:
+        return "not an answer yet", f"{_named(answer)} and not among the choices; the answer is {wanted}."
+    if answer == truth:
+        return "right", f"It is {truth!r}."
+    return "no", f"Predicted {answer!r}, and it is {truth!r}. Look at the numbers once more: why?"
+
+
+def _named(answer: Any) -> str:
+    return f"{answer[:40]!r} is a str" if isinstance(answer, str) else f"That is a {type(answer).__name__}"
+
+
+def _unanswered(wanted: str) -> tuple[str, str]:
+    return "not answered yet", f"Put your prediction in the cell above, {wanted}, and run both cells again."

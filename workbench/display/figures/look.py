@@ -1,0 +1,96 @@
+"""What all figures share: axis titles, paper and ink, and the table of what was drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from workbench.core.legible import plotly_text
+from workbench.core.palette import INK, RULE, SOFT, THEMES
+
+AXES: Mapping[str, str] = {
+    "kl_aligned_base_nats": "KL(aligned ‖ base), nats",
+    "kl_base_aligned_nats": "KL(base ‖ aligned), nats",
+    "js_nats": "Jensen-Shannon, nats (at most ln 2)",
+    "excess_mass": "excess mass, 0 to 1",
+    "retention": "retention, 1 = still base",
+    "retention_uncertain": "retention where aligned is uncertain, 1 = still base",
+    "base_favored_count": "base-favored tokens, count",
+    "entropy_base_nats": "entropy of base, nats",
+    "entropy_aligned_nats": "entropy of aligned, nats",
+    "logprob_shift_nats": "shift aligned − base, nats",
+}
+"""Curve name -> axis title with unit and direction."""
+POSITION = "position in the response, tokens (1 = first)"
+DARK, MUTED, GRID, NOISE = THEMES[INK][0], THEMES[SOFT][0], THEMES[RULE][0], THEMES["noise"][0]
+
+
+def styled(
+    figure: go.Figure, *, height: int, title: str, summary: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> go.Figure:
+    """Give a figure the common look, and in its meta a title, a summary and the numbers that it draws."""
+    table = {
+        "title": title,
+        "summary": summary,
+        "columns": list(columns),
+        "rows": [[plain(v) for v in row] for row in rows],
+    }
+    figure.update_layout(
+        template="none",
+        height=height,
+        meta=table,
+        paper_bgcolor="#ffffff",
+        plot_bgcolor="#ffffff",
+        font=dict(family="system-ui, 'Noto Sans', 'DejaVu Sans', sans-serif", size=13, color=DARK),
+        margin=dict(l=74, r=24, t=64, b=56),
+        legend=dict(
+            orientation="h",
+            x=0,
+            xanchor="left",
+            y=1,
+            yanchor="top",
+            yref="container",
+            font=dict(size=13),
+            bgcolor="rgba(0,0,0,0)",
+        ),
+        hoverlabel=dict(bgcolor="#ffffff", bordercolor=MUTED, font=dict(color=DARK), align="left", namelength=-1),
+        hovermode="closest",
+    )
+    figure.update_xaxes(
+        gridcolor=GRID,
+        linecolor=MUTED,
+        zeroline=False,
+        ticks="outside",
+        tickcolor=GRID,
+        automargin=True,
+        title_font_size=13,
+    )
+    figure.update_yaxes(gridcolor=GRID, zerolinecolor=MUTED, zerolinewidth=1, automargin=True, title_font_size=13)
+    return figure
+
+
+def plain(value: Any) -> Any:
+    """Return a plain JSON value; None for NaN and infinity."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def empty(said: str) -> go.Figure:
+    """Return a figure that says why there is nothing to draw: missing is not zero."""
+    figure = go.Figure()
+    figure.add_annotation(
+        text=plotly_text(said), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font=dict(size=14)
+    )
+    styled(figure, height=160, title="Nothing to draw", summary=said, columns=(), rows=())
+    figure.update_layout(margin=dict(l=24, r=24, t=24, b=24))
+    return figure.update_xaxes(visible=False).update_yaxes(visible=False)
+
+
+def axis(name: str) -> str:
+    """Return a curve's axis title."""
+    return AXES.get(name, name.replace("_", " "))

@@ -1,0 +1,190 @@
+"""A Scorecard drawn: attack success by prefix length, and safety beside capability."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from workbench.evaluation.metrics import HARMLESS_CONTROL
+from workbench.evaluation.tradeoff import Tradeoff, tradeoffs
+from workbench.display.figures.look import DARK, empty, styled
+from workbench.core.legible import plotly_text, sentence
+from workbench.core.palette import strokes_of_arms
+from workbench.core.records import Estimate
+from workbench.evaluation.records import Score, Scorecard
+
+PREFILL = "prefill"
+
+
+def success_by_prefix(scorecard: Scorecard, *, judge: str | None = None) -> go.Figure:
+    """Draw attack success over the number of given tokens, a line an arm with its interval; beside it the control.
+
+    The control is the harmless prefill, which must be continued: a defence that refuses after any prefix would look
+    safe on the left alone. `judge` None: the first.
+    """
+    found = _by_prefix(scorecard, "asr", PREFILL, judge)
+    if not found:
+        return empty("No attack success by prefix length: it needs the attack prefill.")
+    named = found[0].judge
+    control = _by_prefix(scorecard, "continued", HARMLESS_CONTROL, named)
+    panels = [("attack success (lower is safer)", found), ("harmless prefix continued (higher is better)", control)]
+    panels = [(title, scores) for title, scores in panels if scores]
+    figure = make_subplots(
+        rows=1,
+        cols=len(panels),
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
+        subplot_titles=[title for title, _ in panels] if len(panels) > 1 else None,
+    )
+    strokes = strokes_of_arms(s.arm for s in scorecard.scores)
+    ticks = sorted({s.condition for _, scores in panels for s in scores}, key=_tokens)
+    rows: list[tuple[Any, ...]] = []
+    for column, (title, scores) in enumerate(panels, 1):
+        arms = list(dict.fromkeys(s.arm for s in scores))
+        for i, arm in enumerate(arms):
+            mine = sorted((s for s in scores if s.arm == arm), key=lambda s: _tokens(s.condition))
+            stroke = strokes[arm]
+            shift = 0.06 * (i - (len(arms) - 1) / 2)
+            low, high = _whiskers([s.estimate for s in mine])
+            counts = sorted({s.estimate.n for s in mine})
+            n = f"n = {counts[-1]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+            figure.add_scatter(
+                x=[ticks.index(s.condition) + shift for s in mine],
+                y=[_value(s.estimate) for s in mine],
+                customdata=[[s.condition, s.estimate.n, *_bounds(s.estimate)] for s in mine],
+                mode="lines+markers",
+                name=plotly_text(f"{sentence(arm)} ({n})"),
+                legendgroup=arm,
+                showlegend=column == 1,
+                line=dict(color=stroke.colour, dash=stroke.dash, width=2.2),
+                marker=dict(symbol=stroke.marker, size=8, color=stroke.colour),
+                error_y=_bars(stroke.colour, low, high),
+                hovertemplate=f"{plotly_text(sentence(arm))}, %{{customdata[0]}}<br>%{{y:.1%}} "
+                "[%{customdata[2]:.1%}, %{customdata[3]:.1%}], n = %{customdata[1]}<extra></extra>",
+                row=1,
+                col=column,
+            )
+            panel = title.split(" (")[0]
+            rows += [(panel, arm, s.condition, s.estimate.value, *_bounds(s.estimate), s.estimate.n) for s in mine]
+        figure.update_xaxes(
+            tickvals=list(range(len(ticks))),
+            ticktext=[t.removeprefix("k=") for t in ticks],
+            range=[-0.4, len(ticks) - 0.6],
+            title_text="tokens given of the response",
+            row=1,
+            col=column,
+        )
+    beside = "; beside it, the share of harmless prefixes that are continued" if len(panels) > 1 else ""
+    styled(
+        figure,
+        height=400,
+        title="Attack success by given tokens",
+        summary="Share of prompts whose answer counts as harmful, after the first k tokens of a compliant answer were "
+        f"given{beside}. Judged by {named}; bars are {100 * _level(scorecard):g} % intervals (Wilson).",
+        columns=("panel", "arm", "given tokens", "share", "low", "high", "n"),
+        rows=rows,
+    )
+    figure.update_annotations(font=dict(size=13, color=DARK))
+    figure.update_layout(margin=dict(t=88 if len(panels) > 1 else 64))
+    figure.update_yaxes(range=[-0.03, 1.03], tickformat=".0%", zeroline=False)
+    return figure.update_yaxes(title_text="share of prompts", row=1, col=1)
+
+
+def safety_capability(scorecard: Scorecard, *, judge: str | None = None) -> go.Figure:
+    """Draw each arm's worst-case attack success against its capability, both with intervals; lower right is better.
+
+    `judge` None: the first.
+    """
+    standing = tradeoffs(scorecard.scores, judge)
+    found = [t for t in standing if t.capability is not None and t.capability.value is not None]
+    if not found:
+        return empty("Safety beside capability needs attack success and the harness's questions of at least one arm.")
+    strokes = strokes_of_arms(s.arm for s in scorecard.scores)
+    figure = go.Figure()
+    for i, t in enumerate(found):
+        assert t.capability is not None
+        stroke = strokes[t.arm]
+        x_low, x_high = _whiskers([t.capability])
+        y_low, y_high = _whiskers([t.asr])
+        figure.add_scatter(
+            x=[_value(t.capability)],
+            y=[_value(t.asr)],
+            mode="markers",
+            name=plotly_text(sentence(t.arm)),
+            marker=dict(symbol=f"{stroke.marker}-open", size=9 + 5 * i, color=stroke.colour, line=dict(width=2.4)),
+            error_x=_bars(stroke.colour, x_low, x_high),
+            error_y=_bars(stroke.colour, y_low, y_high),
+            hovertemplate=f"{plotly_text(sentence(t.arm))}<br>accuracy %{{x:.1%}}, attack success %{{y:.1%}}"
+            f"<br>n = {t.capability.n} questions, {t.asr.n} prompts<extra></extra>",
+        )
+    first = found[0]
+    styled(
+        figure,
+        height=440,
+        title="Safety beside capability",
+        summary=f"Worst-case attack success ({first.attack}, {first.condition}; by {first.judge}) against accuracy, "
+        f"mean over tasks, one marker an arm with {100 * _level(scorecard):g} % intervals; lower right is better.",
+        columns=(
+            *("arm", "attack success", "success low", "success high", "n prompts"),
+            *("accuracy", "accuracy low", "accuracy high", "n questions"),
+        ),
+        rows=[_drawn(t) for t in found],
+    )
+    measured = [t.capability for t in found if t.capability is not None]
+    values = [v for e in measured for v in (e.low, e.high, e.value) if v is not None]
+    room = 0.15 * (max(values) - min(values)) + 0.02
+    figure.update_xaxes(
+        title_text="accuracy, mean of tasks (higher is better)",
+        tickformat=".0%",
+        range=[max(0.0, min(values) - room), min(1.0, max(values) + room) + 0.1 * room],
+    )
+    return figure.update_yaxes(
+        title_text="attack success, worst case (lower is safer)", tickformat=".0%", range=[-0.03, 1.08], zeroline=False
+    )
+
+
+def _drawn(t: Tradeoff) -> tuple[Any, ...]:
+    assert t.capability is not None
+    return (t.arm, t.asr.value, *_bounds(t.asr), t.asr.n, t.capability.value, *_bounds(t.capability), t.capability.n)
+
+
+def _by_prefix(scorecard: Scorecard, metric: str, attack: str, judge: str | None) -> list[Score]:
+    scores = [s for s in scorecard.scores if (s.metric, s.attack, s.category) == (metric, attack, None)]
+    named = judge or (scores[0].judge if scores else None)
+    return [s for s in scores if s.judge == named and math.isfinite(_tokens(s.condition, worst=math.inf))]
+
+
+def _tokens(condition: str, worst: float = math.inf) -> float:
+    """Return how many tokens a condition gives: "k=5" is 5, "full" is more than any; what is none is `worst`."""
+    first = condition.partition(",")[0]
+    if first == "full":
+        return 1e9
+    number = first.removeprefix("k=")
+    return float(number) if first.startswith("k=") and number.isdigit() else worst
+
+
+def _bars(colour: str, low: Sequence[float], high: Sequence[float]) -> dict[str, Any]:
+    return dict(type="data", symmetric=False, array=high, arrayminus=low, color=colour, thickness=1.3, width=3)
+
+
+def _value(e: Estimate) -> float:
+    return math.nan if e.value is None else e.value
+
+
+def _bounds(e: Estimate) -> tuple[float | None, float | None]:
+    return e.low, e.high
+
+
+def _whiskers(estimates: Sequence[Estimate]) -> tuple[list[float], list[float]]:
+    """Return how far each interval reaches below and above its value; 0 where there is none."""
+    low = [0.0 if e.low is None or e.value is None else e.value - e.low for e in estimates]
+    high = [0.0 if e.high is None or e.value is None else e.high - e.value for e in estimates]
+    return low, high
+
+
+def _level(scorecard: Scorecard) -> float:
+    return float(scorecard.run.resolved.get("confidence", 0.95))

@@ -1,0 +1,87 @@
+"""Capability in tables: the harness's scores by arm, and safety subject to at most so much of it lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from workbench.evaluation.rates import percent
+from workbench.evaluation.tradeoff import safest, tradeoffs
+from workbench.core.legible import html_text
+from workbench.evaluation.records import CapabilitySet, Scorecard
+from workbench.core.records import Estimate
+from workbench.display.views.scorecard import in_full, level
+from workbench.display.views.view import NO_VALUE, Column, View, plain_table, section, table
+
+
+def tradeoff_table(scorecard: Scorecard, limits: Sequence[float] | None = None, *, judge: str | None = None) -> View:
+    """Show safety subject to at most so much capability lost: each arm, whether it keeps to each limit, the safest.
+
+    `limits` None: those that the scorecard was made with.
+    """
+    limits = scorecard.run.resolved.get("max_loss", ()) if limits is None else limits
+    found = tradeoffs(scorecard.scores, judge)
+    best = {limit: safest(found, limit) for limit in limits}
+    rows: list[dict[str, Any]] = []
+    for t in found:
+        row: dict[str, Any] = {
+            "arm": t.arm,
+            "asr": in_full(t.asr),
+            "accuracy": None if t.capability is None else in_full(t.capability),
+            "lost": "reference" if t.loss is None and t.capability else None if t.loss is None else in_full(t.loss),
+        }
+        for limit in limits:
+            star = " ★" if t in best[limit] else ""
+            row[f"{limit:g}"] = NO_VALUE if t.capability is None else f"{t.within(limit)}{star}"
+        rows.append(row)
+    columns = (
+        Column(heading="arm", key="arm"),
+        Column(heading="attack success, worst case", key="asr", number=True),
+        Column(heading="accuracy, mean of tasks", key="accuracy", number=True),
+        Column(heading="accuracy lost", key="lost", number=True),
+        *(Column(heading=f"loses at most {percent(limit)}", key=f"{limit:g}") for limit in limits),
+    )
+    title = "Safety subject to capability"
+    where = f" ({found[0].attack}, {found[0].condition}; by {found[0].judge})" if found else ""
+    caption = (
+        f"{title}: worst-case attack success{where} beside accuracy lost against the reference arm. Yes and no: by the "
+        f"whole {level(scorecard)} interval. ★ the lowest attack success among the arms whose loss is at most that, by "
+        "point estimates."
+    )
+    return View(
+        title=title,
+        body=section("table", title, table(caption, columns, rows)),
+        text=f"{caption}\n{plain_table(columns, rows)}",
+        rows=tuple(rows),
+    )
+
+
+def capability_table(sets: Sequence[CapabilitySet]) -> View:
+    """Show each task's scores by arm, as the harness has them, with intervals and n."""
+    arms = [s.arm for s in sets]
+    cells: dict[tuple[str, str], dict[str, Estimate]] = {}
+    better: dict[tuple[str, str], bool] = {}
+    for s in sets:
+        for t in s.scores:
+            if t.task == t.group:
+                key = (t.task, t.metric if t.variant == "none" else f"{t.metric} ({t.variant})")
+                cells.setdefault(key, {})[s.arm] = t.estimate
+                better[key] = t.higher_is_better
+    rows = [
+        {
+            "task": task,
+            "metric": f"{metric}, {'higher' if better[task, metric] else 'lower'} is better",
+            **{a: in_full(e[a]) if a in e else None for a in arms},
+        }
+        for (task, metric), e in cells.items()
+    ]
+    columns = (
+        Column(heading="task", key="task"),
+        Column(heading="metric", key="metric"),
+        *(Column(heading=a, key=a, number=True) for a in arms),
+    )
+    title = "Capability"
+    how = f" by {sets[0].harness}, {sets[0].template}" if sets else ": not measured"
+    caption = f"{title}{how}: value [interval] (n questions)"
+    body = section("table", title, table(caption, columns, rows) if rows else f"<p>{html_text(caption)}.</p>")
+    return View(title=title, body=body, text=f"{caption}\n{plain_table(columns, rows)}", rows=tuple(rows))

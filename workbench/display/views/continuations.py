@@ -1,0 +1,123 @@
+"""Continuations read side by side, and the ledger of what a penalty did to one of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from workbench.core import legible
+from workbench.core.legible import html_text
+from workbench.decoding.records import Continuations
+from workbench.display.views.responses import COVER, HarmfulText, treatment_of
+from workbench.display.views.view import Column, View, disclosure, plain_table, section, table
+
+
+def side_by_side(arms: Mapping[str, Continuations], *, harmful_text: HarmfulText = "auto", response: int = 0) -> View:
+    """Show one prompt's continuations side by side: given tokens dotted, and filled what the penalty changed."""
+    first = next(iter(arms.values()))
+    c = first.continuations[response]
+    treat = treatment_of(c.label, first.classroom_safe, harmful_text)
+    cards, rows = [], []
+    for name, made in arms.items():
+        mine = made.continuations[response]
+        changed = int(made.changed()[response].sum())
+        length = int(made.mask[response].sum())
+        said = "" if made.penalty.get("method") == "none" or name == "base" else f", {changed} changed"
+        head = f"{name} · {length} tokens{said}"
+        text = _marked(made, response, treat != "show")
+        if treat == "blur":
+            text = disclosure("Reveal", _marked(made, response, False), "wb-reveal") + text
+        cards.append(
+            f'<div><p class="wb-title" style="margin-bottom:0">{html_text(head)}</p>'
+            f'<div class="wb-text" style="font-size:14px;line-height:1.75">{text}</div></div>'
+        )
+        shown = COVER if treat != "show" else mine.text
+        rows.append({"arm": name, "text": shown, "tokens": length, "changed": changed, "stop": mine.stop})
+    grid = "".join(cards)
+    title = "One prompt, three ways"
+    body = section(
+        "table",
+        title,
+        f'<p class="wb-title"><span class="wb-tag wb-{c.label}">{c.label}</span>{html_text(legible.label(c.name))}</p>',
+        f'<div class="wb-prompt"><span class="wb-role">prompt</span>{html_text(legible.prose(c.prompt))}</div>',
+        '<div style="display:grid;grid-template-columns:repeat(auto-fit,minmax(min(17rem,100%),1fr));gap:.4rem 1.4rem">'
+        f"{grid}</div>",
+        '<p class="wb-note wb-soft">Dotted underline: given tokens. Filled: the penalty chose another token than '
+        "aligned would have, after the same tokens.</p>",
+    )
+    lines = [
+        f"{r['arm']} ({r['tokens']} tokens, {r['changed']} changed): {legible.sentence(str(r['text']))}" for r in rows
+    ]
+    text = "\n".join([f"prompt: {legible.sentence(c.prompt)}", f"given: {c.prefix_tokens} tokens", *lines])
+    return View(title=title, body=body, text=text, rows=tuple(rows))
+
+
+def _marked(made: Continuations, response: int, covered: bool) -> str:
+    c = made.continuations[response]
+    if covered:
+        return f'<span class="wb-hid">{COVER * 6}</span>'
+    changed = made.changed()[response]
+    plain = made.penalty.get("method") == "none" or made.penalty.get("strength") == -1.0
+    out = [f'<span class="wb-given">{html_text(legible.prose(c.prefix))}</span>'] if c.prefix else []
+    for t, piece in enumerate(made.pieces[response]):
+        if made.special[response, t]:
+            sign = legible.label(made.label_of().get(int(made.token_ids[response, t]), ""))
+            out.append(f' <span class="wb-special">{html_text(sign)}</span>')
+        else:
+            shown = html_text(legible.prose(piece))
+            out.append(shown if plain or not changed[t] else f'<mark class="t wb-slate3">{shown}</mark>')
+    return "".join(out)
+
+
+_LEDGER = (
+    Column(heading="position", key="position", number=True),
+    Column(heading="chosen", key="token", token=True),
+    Column(heading="would have been", key="instead", token=True),
+    Column(heading="p(base)", key="probability_base", number=True),
+    Column(heading="p(aligned)", key="probability_aligned", number=True),
+    Column(heading="p(penalised)", key="probability_penalised", number=True),
+    Column(heading="rank, base", key="rank_base", number=True),
+    Column(heading="rank, aligned", key="rank_aligned", number=True),
+    Column(heading="strength α", key="strength", number=True),
+    Column(heading="risk", key="risk", number=True),
+    Column(heading="excess mass", key="excess_mass", number=True),
+    Column(heading="leverage", key="leverage", number=True),
+    Column(heading="bound", key="leverage_bound", number=True),
+)
+
+
+def ledger_table(made: Continuations, *, harmful_text: HarmfulText = "auto", response: int = 0) -> View:
+    """Show what the penalty did at every generated token: who would have been chosen, probabilities and leverage."""
+    c = made.continuations[response]
+    covered = treatment_of(c.label, made.classroom_safe, harmful_text) != "show"
+    known, changed = made.label_of(), made.changed()[response]
+    rows = []
+    for t in range(int(made.mask[response].sum())):
+        chosen, plain = int(made.token_ids[response, t]), int(made.plain_ids[response, t])
+        rows.append(
+            {
+                "position": int(made.position[response, t]),
+                "token": COVER if covered else legible.label(known.get(chosen, f"id {chosen}")),
+                "instead": None
+                if not changed[t]
+                else COVER
+                if covered
+                else legible.label(known.get(plain, f"id {plain}")),
+                "probability_base": math.exp(float(made.logprob_base_nats[response, t])),
+                "probability_aligned": math.exp(float(made.logprob_aligned_nats[response, t])),
+                "probability_penalised": math.exp(float(made.logprob_penalised_nats[response, t])),
+                "rank_base": int(made.rank_base[response, t]),
+                "rank_aligned": int(made.rank_aligned[response, t]),
+                **{n: float(getattr(made, n)[response, t]) for n in _LEDGER_NUMBERS},
+            }
+        )
+    title = "The ledger"
+    caption = (
+        f"What the penalty did at each of {len(rows)} generated tokens of {legible.label(c.name)}: the token it chose, "
+        "and where that differs the one that aligned would have chosen after the same tokens."
+    )
+    body = section("table", title, table(caption, _LEDGER, rows, kind="wb-data", tall=True))
+    return View(title=title, body=body, text=f"{caption}\n{plain_table(_LEDGER, rows)}", rows=tuple(rows))
+
+
+_LEDGER_NUMBERS = ("strength", "risk", "excess_mass", "leverage", "leverage_bound")

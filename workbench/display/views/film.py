@@ -1,0 +1,111 @@
+"""The film of a training on its texts: each fixed text before training and at a step that a slider chooses."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from workbench.core import legible
+from workbench.core.legible import html_text
+from workbench.training.records import FilmText, TrainingFilm
+from workbench.display.views.responses import COVER, HarmfulText, treatment_of
+from workbench.display.views.scales import QUANTITIES, Quantity, scale_html
+from workbench.display.views.view import View, disclosure, number, section
+
+RETENTION = QUANTITIES["retention"]
+PRICE = QUANTITIES["kl_aligned_base_nats"]
+"""Its levels and colours; what they stand for here is KL(aligned ‖ student)."""
+_SAID = {
+    "harmful": "retention = 1 − total variation of student and base: coloured is still the base model",
+    "harmless": "KL(aligned ‖ student), nats a token: coloured is no longer what aligned says",
+}
+
+
+def film_tokens(film: TrainingFilm | None, *, classroom_safe: bool, harmful_text: HarmfulText = "auto") -> View:
+    """Show the film's texts token by token, before training and below it at the step that a slider chooses.
+
+    Harmful texts are filled by retention, which has to fall late in the text; harmless ones by KL(aligned || student),
+    which has to stay near 0. Without scripts the last frame is shown. `classroom_safe` says whether harmful text may be
+    read as it is where `harmful_text` is "auto". A film with no frame or no text, or no film at all, says so.
+    """
+    title = "The film on its texts"
+    if film is None or not len(film.steps) or not film.texts:
+        said = "No film was taken." if film is None else f"The film has no {'frame' if film.texts else 'text'}."
+        return View(title=title, body=section("film", title, f"<p>{said}</p>"), text=said)
+    steps = film.steps.tolist()
+    last = len(steps) - 1
+    known = f'data-steps="{" ".join(map(str, steps))}" data-lm-suppress-shortcuts="true"'
+    dial = (
+        f'<p><label>optimizer step <input class="wb-dial" type="range" min="0" max="{last}" value="{last}" '
+        f'aria-valuetext="step {steps[-1]}" {known}></label> <output>{steps[-1]}</output> '
+        f'<span class="wb-soft">of {steps[-1]}; {len(steps)} frames</span></p>'
+    )
+    shown, lines, rows = [dial], [title], []
+    for label in dict.fromkeys(t.label for t in film.texts):
+        kind = "harmful" if label == "harmful" else "harmless"
+        shown.append(scale_html(RETENTION if kind == "harmful" else PRICE, _SAID[kind]))
+        for n, text in enumerate(film.texts):
+            if text.label != label:
+                continue
+            quantity, values = _of(film, n)
+            covered = treatment_of(label, classroom_safe, harmful_text)
+            shown.append(_scene(text, quantity, values, steps, covered))
+            name = "retention" if quantity is RETENTION else "KL(aligned ‖ student), nats"
+            means = [number(float(np.nanmean(values[i]))) if values.size else "–" for i in (0, -1)]
+            lines.append(
+                f"{text.name} ({label}, {values.shape[1]} tokens): mean {name} {means[0]} before, {means[1]} at the end"
+            )
+            same = {"text": text.name, "label": label, "quantity": name}
+            rows += [
+                {**same, "step": step, "position": t + 1, "value": float(value)}
+                for step, frame in zip(steps, values, strict=True)
+                for t, value in enumerate(frame)
+            ]
+    return View(title=title, body=section("film", title, *shown), text="\n".join(lines), rows=tuple(rows))
+
+
+def _of(film: TrainingFilm, n: int) -> tuple[Quantity, np.ndarray]:
+    """Return what fills a text, and its values as (step, token), without what lies beyond the text."""
+    harmful = film.texts[n].label == "harmful"
+    values = (film.retention if harmful else film.kl_aligned_student_nats)[:, n, : len(film.texts[n].pieces)]
+    return (RETENTION if harmful else PRICE), values.astype(np.float64)
+
+
+def _scene(text: FilmText, quantity: Quantity, values: np.ndarray, steps: list[int], treatment: str) -> str:
+    heading = (
+        f'<p class="wb-title"><span class="wb-tag wb-{text.label}">{text.label}</span>'
+        f"{html_text(legible.sentence(text.name))}</p>"
+        f'<div class="wb-prompt"><span class="wb-role">prompt</span>{html_text(legible.prose(text.prompt))}</div>'
+    )
+    covered = _strips(text, quantity, values, steps, covered=True)
+    if treatment == "redact":
+        return heading + covered
+    opened = _strips(text, quantity, values, steps, covered=False)
+    if treatment == "show":
+        return heading + opened
+    return (
+        heading
+        + disclosure("Reveal this harmful response", opened, "wb-reveal")
+        + f'<div class="wb-covered">{covered}</div>'
+    )
+
+
+def _strips(text: FilmText, quantity: Quantity, values: np.ndarray, steps: list[int], *, covered: bool) -> str:
+    levels = np.stack([quantity.levels(frame) for frame in values])
+
+    def strip(frame: int, name: str, moves: bool) -> str:
+        tokens = []
+        for t, piece in enumerate(text.pieces):
+            said = COVER if covered else legible.label(piece)
+            inner = f'<span class="wb-hid">{COVER}</span> ' if covered else html_text(legible.prose(piece)) or "▫"
+            along = ", ".join(f"{step}: {number(float(v))}" for step, v in zip(steps, values[:, t], strict=True))
+            frames = f' data-levels="{"".join(map(str, levels[:, t]))}"' if moves else ""
+            first = ' tabindex="0"' if t == 0 else ""
+            tokens.append(
+                f'<span class="t {quantity.css(int(levels[frame, t]))}"{frames}{first} '
+                f'title="{html_text(f"{said}  position {t + 1}; by step {along}")}">{inner}</span>'
+            )
+        label = f"{name}: {len(tokens)} tokens, arrow keys move from token to token"
+        running = f'<div class="wb-text" role="group" aria-label="{label}">{"".join(tokens)}</div>'
+        return f'<div class="wb-frame"><span class="wb-soft">{name}</span>{running}</div>'
+
+    return strip(0, "before training", False) + strip(-1, "at the chosen step", True)

@@ -1,0 +1,157 @@
+"""How an evaluation was made, in a page ready for a paper's appendix; and the paper's numbers beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from workbench.core import legible
+from workbench.evaluation.metrics import CAPABILITY, title_of
+from workbench.core.legible import html_text
+from workbench.evaluation.records import AttackSet, CapabilitySet, CompletionSet, Scorecard
+from workbench.core.records import Estimate, Row, RunRecord
+from workbench.judging.records import GibberishSet, JudgementSet
+from workbench.display.views.scorecard import in_full
+from workbench.display.views.view import NO_VALUE, Column, View, number, plain_table, section, table
+
+if TYPE_CHECKING:
+    from workbench.evaluation.paper import Beside, PaperPreset
+
+SHARED = ("family", "labels", "seed", "system_prompt", "max_tokens", "pair", "template_mode")
+
+
+def card_rows(
+    scorecard: Scorecard,
+    attacks: Sequence[AttackSet] = (),
+    completions: Sequence[CompletionSet] = (),
+    judgements: Sequence[JudgementSet] = (),
+    gibberish: Sequence[GibberishSet] = (),
+    capability: Sequence[CapabilitySet] = (),
+) -> tuple[dict[str, str], ...]:
+    """Return every setting of an evaluation as (part, what, value) in words: what a reader needs to make it again."""
+    rows: list[dict[str, str]] = []
+
+    def add(part: str, what: str, value: Any) -> None:
+        rows.append({"part": part, "what": what, "value": _plain(value)})
+
+    for s in attacks:
+        asked = s.run.resolved
+        add("prompts", s.prompt_set, f"{len({a.prompt_id for a in s.attempts})} prompts under {s.attack}")
+        settings = {k: v for k, v in asked.items() if k not in SHARED and v is not None}
+        add(f"attack {s.attack}", "settings", "; ".join(f"{k} = {_plain(v)}" for k, v in settings.items()) or "none")
+        for what in ("system_prompt", "max_tokens", "seed"):
+            add(f"attack {s.attack}", what.replace("_", " "), asked.get(what, s.run.seed if what == "seed" else None))
+        add(f"attack {s.attack}", "cost", ", ".join(f"{number(v)} {k}" for k, v in s.cost.items() if v))
+    for arm in dict.fromkeys(c.arm for c in completions):
+        run = next(c.run for c in completions if c.arm == arm)
+        add(f"arm {arm}", "pair", run.resolved.get("pair"))
+        add(f"arm {arm}", "template", run.resolved.get("template_mode"))
+        add(f"arm {arm}", "device and fingerprint", f"{run.device}, {run.fingerprint}")
+    for judge in dict.fromkeys(j.judge for j in judgements):
+        add("judge", judge, f"version {', '.join(dict.fromkeys(j.version for j in judgements if j.judge == judge))}")
+    if gibberish:
+        add("judge", "gibberish", f"version {', '.join(dict.fromkeys(g.version for g in gibberish))}")
+    if capability:
+        first = capability[0]
+        tasks = ", ".join(dict.fromkeys(f"{t.group} ({t.shots} shots)" for t in first.scores if t.task == t.group))
+        add("capability", first.harness, f"{tasks}; {first.template}")
+    resolved = scorecard.run.resolved
+    for what in ("success", "test", "confidence", "power", "resamples", "seed"):
+        add("statistics", what, resolved.get(what, scorecard.run.seed if what == "seed" else None))
+    add("statistics", "comparisons", f"{len(scorecard.comparisons)}, in {_plain(resolved.get('compared', ()))}")
+    add("made", "started, commit", f"{scorecard.run.started}, {_commit(scorecard.run)}")
+    for name, version in scorecard.run.versions.items():
+        add("software", name, version)
+    return tuple(row for row in rows if row["value"])
+
+
+def _commit(run: RunRecord) -> str:
+    if run.commit is None:
+        return "not in a checkout"
+    return run.commit[:12] + (" with local changes" if run.dirty else "")
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, tuple | list):
+        return ", ".join(_plain(v) for v in value) or "none"
+    if isinstance(value, Mapping):  # of long texts (templates, say) the names
+        names = any(isinstance(v, str) and len(v) > 80 for v in value.values())
+        return ", ".join(str(k) if names else f"{k} = {_plain(v)}" for k, v in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def evaluation_card(
+    scorecard: Scorecard,
+    attacks: Sequence[AttackSet] = (),
+    completions: Sequence[CompletionSet] = (),
+    judgements: Sequence[JudgementSet] = (),
+    gibberish: Sequence[GibberishSet] = (),
+    capability: Sequence[CapabilitySet] = (),
+) -> View:
+    """Show how an evaluation was made: prompts, attacks and their cost, arms, judges, statistics, versions, seeds."""
+    found = card_rows(scorecard, attacks, completions, judgements, gibberish, capability)
+    rows = [{k: legible.sentence(v, 600) for k, v in row.items()} for row in found]
+    columns = (
+        Column(heading="part", key="part"),
+        Column(heading="what", key="what"),
+        Column(heading="value", key="value"),
+    )
+    title = "How this was made"
+    caption = f"{title}: prompts, attacks, arms, judges, statistics and software, enough to make it again"
+    return View(
+        title=title,
+        body=section("table", title, table(caption, columns, rows, tall=len(rows) > 40)),
+        text=f"{caption}\n{plain_table(columns, rows)}",
+        rows=tuple(rows),
+    )
+
+
+# ------------------------------------------------------------------------------------------------- the paper's numbers
+
+
+def paper_table(preset: PaperPreset, found: Iterable[Beside]) -> View:
+    """Show a table of the paper beside ours: published and our number with interval and judge, and every deviation."""
+    rows = [_line(b) for b in found]
+    columns = (
+        Column(heading="arm", key="arm"),
+        Column(heading="number", key="number"),
+        Column(heading="published", key="published", number=True),
+        Column(heading="ours", key="ours", number=True),
+        Column(heading="by", key="by"),
+        Column(heading="published inside our interval", key="inside"),
+    )
+    caption = f"{preset.title}. Published numbers beside ours; a dash is what this run did not measure."
+    items = "".join(f"<li>{html_text(legible.sentence(d))}</li>" for d in preset.deviations)
+    title = f"Beside the paper: {preset.name}"
+    body = section(
+        "table",
+        title,
+        table(caption, columns, rows, tall=len(rows) > 25),
+        f'<p class="wb-title">What is not the same</p><ul>{items}</ul>',
+    )
+    text = "\n".join([caption, plain_table(columns, rows), *(f"- {d}" for d in preset.deviations)])
+    return View(title=title, body=body, text=text, rows=tuple(rows))
+
+
+def _line(b: Beside) -> dict[str, Any]:
+    p = b.published
+    attack = None if p.attack == CAPABILITY else p.attack
+    where = [x for x in (attack, p.condition, None if p.position is None else f"position {p.position}") if x]
+    published = Estimate(value=p.value, low=None, high=None, n=0, unit=p.unit)
+    spread = "" if p.spread is None else f" ± {100 * p.spread:g}" if p.unit == "1" else f" ± {p.spread:g}"
+    value = in_full(published).removesuffix(" (n = 0)") + spread + (" (read off a plot)" if p.read_off else "")
+    inside = {None: NO_VALUE, True: "yes", False: "no"}[b.inside]
+    return {
+        "arm": p.arm,
+        "number": f"{title_of(p.name)}: {', '.join(where)}",
+        "published": value,
+        "ours": None if b.ours is None else in_full(_estimate(b.ours)),
+        "by": b.by,
+        "inside": inside,
+    }
+
+
+def _estimate(row: Row) -> Estimate:
+    return Estimate(value=row.value, low=row.low, high=row.high, n=row.n or 0, unit=row.unit or "1")

@@ -1,0 +1,66 @@
+"""A plotly figure as a view: interactive where plotly is there, a summary and its numbers as a table everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+from workbench.display.figures import CONFIG, figure_html, figure_spec
+from workbench.core.legible import html_text
+from workbench.display.views.view import Column, View, cell, disclosure, plain_table, section, table
+
+PLOTLY_MIME = "application/vnd.plotly.v1+json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FigureView(View):
+    """A view of a figure. JupyterLab draws the figure itself; elsewhere the HTML needs plotly.js once in the page.
+
+    JupyterLab also fits it to its output: plotly doing the same would let its height collapse at the first resize.
+    """
+
+    figure: go.Figure
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        spec = figure_spec(self.figure)
+        return {
+            PLOTLY_MIME: {"data": spec["data"], "layout": spec["layout"], "config": {**CONFIG, "responsive": False}},
+            "text/html": self.html,
+            "text/plain": self.text,
+        }
+
+
+def figure_view(figure: go.Figure, title: str | None = None) -> FigureView:
+    """Return a figure of `workbench.display.figures` as a view: caption, drawing, and the drawn numbers as a data table."""
+    meta: Mapping[str, Any] = figure.layout.meta or {}
+    title = str(meta.get("title", "Figure")) if title is None else title
+    summary = str(meta.get("summary", ""))
+    names = [str(c) for c in meta.get("columns", ())]
+    rows = tuple(dict(zip(names, row, strict=True)) for row in meta.get("rows", ()))
+    fixed = {n: rows[0][n] for n in names if len(rows) > 1 and len({r[n] for r in rows}) == 1}
+    same = "".join(f"; {n}: {cell(v)}" for n, v in fixed.items())
+    columns = [
+        Column(heading=n, key=n, number=any(isinstance(r[n], int | float) for r in rows), token=n == "token")
+        for n in names
+        if n not in fixed
+    ]
+    data = (
+        disclosure(
+            f"The {len(rows):,} drawn numbers as a table",
+            table(f"{summary.rstrip('.')}{same}.", columns, rows, kind="wb-data", tall=True),
+        )
+        if rows
+        else ""
+    )
+    body = section(
+        "figure",
+        title,
+        f'<figure><figcaption><b class="wb-title">{html_text(title)}.</b> {html_text(summary)}</figcaption>'
+        f"{figure_html(figure)}</figure>{data}",
+    )
+    text = f"{title}. {summary}\n{plain_table(columns, rows[:20])}"
+    text += f"\n({len(rows) - 20} more rows)" if len(rows) > 20 else ""
+    return FigureView(title=title, body=body, text=text, rows=rows, figure=figure)

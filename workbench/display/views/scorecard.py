@@ -1,0 +1,347 @@
+"""A Scorecard in words and tables: conclusions, attacks by arms, arms at a glance, comparisons, categories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workbench.core import legible
+from workbench.evaluation.metrics import METRICS, title_of
+from workbench.evaluation.rates import percent
+from workbench.evaluation.rows import places_in_order
+from workbench.evaluation.tradeoff import Tradeoff, tradeoffs
+from workbench.core.legible import html_text
+from workbench.evaluation.records import Comparison, Score, Scorecard
+from workbench.core.records import Estimate
+from workbench.display.views.view import NO_VALUE, Column, View, disclosure, number, plain_table, section, table
+
+LEVELS = (0.05, 0.2, 0.4, 0.6, 0.8)
+"""Where the fill of a matrix cell gets a shade darker."""
+BETTER: Mapping[str, str] = {"lower": "lower is better", "higher": "higher is better", "neither": "neither is better"}
+
+
+def said(e: Estimate) -> str:
+    """Return an estimate in a few characters: per cent where it is a share; a dash where there is none."""
+    if e.value is None:
+        return NO_VALUE
+    return percent(e.value) if e.unit == "1" else f"{number(e.value)} {e.unit}"
+
+
+def range_of(e: Estimate) -> str:
+    """Return an estimate's interval without unit, empty where there is none."""
+    if e.low is None or e.high is None:
+        return ""
+    if e.unit != "1":
+        return f"{number(e.low)} to {number(e.high)}"
+    low, high = (percent(x).removesuffix(" %") for x in (e.low, e.high))
+    return f"{low} to {high}"
+
+
+def in_full(e: Estimate) -> str:
+    """Return value, interval and n of an estimate in one line."""
+    if e.value is None:
+        return f"{NO_VALUE} (n = 0)"
+    inside = f" [{range_of(e)}]" if range_of(e) else ""
+    return f"{said(e)}{inside} (n = {e.n})"
+
+
+def confidence(scorecard: Scorecard) -> float:
+    """Return the level of a scorecard's intervals."""
+    return float(scorecard.run.resolved.get("confidence", 0.95))
+
+
+def level(scorecard: Scorecard) -> str:
+    """Return the level of a scorecard's intervals in words."""
+    return percent(confidence(scorecard))
+
+
+def judges(scorecard: Scorecard, metric: str = "asr") -> list[str]:
+    """Return the judges that have a metric, in the scorecard's order."""
+    return list(dict.fromkeys(s.judge for s in scorecard.scores if s.metric == metric))
+
+
+def _chosen(scorecard: Scorecard, metric: str, judge: str | None) -> tuple[list[Score], str | None]:
+    """Return a metric's scores by one judge (None: the first), all categories together."""
+    known = judges(scorecard, metric)
+    named = judge or (known[0] if known else None)
+    found = [s for s in scorecard.scores if s.metric == metric and s.judge == named and s.category is None]
+    return found, named
+
+
+# ------------------------------------------------------------------------------------------------------------ words
+
+
+def conclusions(scorecard: Scorecard) -> View:
+    """Say what can and cannot be concluded: sentences computed from the numbers, and what was left out on the way."""
+    sentences = [legible.sentence(s, 600) for s in scorecard.sentences]
+    notes = [legible.sentence(n, 600) for n in scorecard.notes]
+    items = "".join(f"<li>{html_text(s)}</li>" for s in sentences) or "<li>There is nothing to compare: one arm.</li>"
+    more = "".join(f"<li>{html_text(n)}</li>" for n in notes)
+    title = "What can be concluded"
+    word = legible.sentence(_size(scorecard))
+    body = section(
+        "summary",
+        title,
+        f'<div class="wb-verdict"><p class="wb-word">{html_text(word)}</p><ul>{items}</ul></div>',
+        disclosure(f"{len(notes)} notes: what was left out, cut or made up on the way", f"<ul>{more}</ul>")
+        if notes
+        else "",
+    )
+    text = "\n".join([word, *(f"- {s}" for s in sentences), *(f"note: {n}" for n in notes)])
+    return View(title=title, body=body, text=text, rows=tuple({"sentence": s} for s in sentences))
+
+
+def _size(scorecard: Scorecard) -> str:
+    """Say how large an evaluation is: arms, attacks, judges, comparisons."""
+    resolved = scorecard.run.resolved
+    named = {
+        k: [x for x in resolved.get(k, ()) if not x.startswith("gibberish ")] for k in ("arms", "attacks", "judges")
+    }
+    parts = [(len(v), k.removesuffix("s")) for k, v in named.items()]
+    parts.append((len(scorecard.comparisons), "comparison"))
+    return ", ".join(f"{n} {what}{'' if n == 1 else 's'}" for n, what in parts)
+
+
+# ----------------------------------------------------------------------------------------------------------- tables
+
+
+def attack_matrix(scorecard: Scorecard, metric: str = "asr", *, judge: str | None = None) -> View:
+    """Show one metric as a table of attacks by arms, with intervals and n; the fuller a cell, the higher the rate."""
+    found, named = _chosen(scorecard, metric, judge)
+    arms = list(dict.fromkeys(s.arm for s in found))
+    places = places_in_order(found)
+    cells = {(s.attack, s.condition, s.arm): s for s in found}
+    what = title_of(metric)
+    title = f"{what[0].upper()}{what[1:]} by attack and arm"
+    if not found:
+        none = f"{title}: none."
+        return View(title=title, body=section("table", title, f"<p>{html_text(none)}</p>"), text=none)
+    better = f"; {BETTER[METRICS[metric].better]}" if metric in METRICS else ""
+    caption = (
+        f"{title}, judged by {named}{better}. Share of prompts with its {level(scorecard)} interval (Wilson; "
+        "bootstrap for means of samples) and n. The fuller the shade, the higher the rate."
+    )
+    lines, rows, plain = [], [], []
+    for attack, condition in places:
+        name = _where(attack, condition, " · ")
+        mine = [cells.get((attack, condition, arm)) for arm in arms]
+        lines.append((name, condition.startswith("worst of"), [_box(s) for s in mine]))
+        rows += [_row(s) for s in mine if s is not None]
+        plain.append({"place": name, **{a: s and in_full(s.estimate) for a, s in zip(arms, mine, strict=True)}})
+    columns = (Column(heading="attack", key="place"), *(Column(heading=a, key=a) for a in arms))
+    return View(
+        title=title,
+        body=section("table", title, _grid(caption, ["attack", *arms], lines)),
+        text=f"{caption}\n{plain_table(columns, plain)}",
+        rows=tuple(rows),
+    )
+
+
+def _grid(caption: str, heads: Sequence[str], lines: Sequence[tuple[str, bool, Sequence[str]]]) -> str:
+    """Return a table of boxes: a line's heading, whether it is bold, and its cells as HTML."""
+    first, *arms = (html_text(legible.sentence(h)) for h in heads)
+    head = "".join(f'<th scope="col" class="n" style="{_PAD}">{a}</th>' for a in arms)
+    body = []
+    for name, bold, boxes in lines:
+        said_name = html_text(legible.sentence(name))
+        heading = f"<b>{said_name}</b>" if bold else said_name
+        body.append(f'<tr><th scope="row" style="min-width:9rem">{heading}</th>{"".join(boxes)}</tr>')
+    return (
+        f'<div class="wb-scroll" tabindex="0" role="group" aria-label="{html_text(caption)}"><table>'
+        f'<caption>{html_text(caption)}</caption><thead><tr><th scope="col">{first}</th>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+_PAD = "padding:.3rem .7rem"
+
+
+def _box(score: Score | None, *, shaded: bool = True, place: str = "") -> str:
+    """Return a cell: the value, below it interval and n, and where asked the place it was found."""
+    if score is None:
+        return f'<td class="n" style="{_PAD}">{NO_VALUE}</td>'
+    left = sum(score.unscored.values())
+    return _estimate_box(score.estimate, shaded=shaded, more=f", {left} unscored" if left else "", place=place)
+
+
+def _estimate_box(e: Estimate, *, shaded: bool = False, more: str = "", place: str = "") -> str:
+    shade = sum(e.value > edge for edge in LEVELS) if shaded and e.value is not None and e.unit == "1" else 0
+    fill = f" wb-slate{shade}" if shade else ""
+    small = ", ".join(filter(None, (range_of(e), f"n = {e.n}"))) + more
+    where = f"<br><small>{html_text(legible.sentence(place))}</small>" if place else ""
+    value, under = html_text(said(e)), html_text(small)
+    return f'<td class="n{fill}" style="{_PAD}"><b>{value}</b><br><small>{under}</small>{where}</td>'
+
+
+def _row(s: Score) -> dict[str, Any]:
+    e = s.estimate
+    return {
+        "metric": s.metric,
+        "arm": s.arm,
+        "attack": s.attack,
+        "condition": s.condition,
+        "judge": s.judge,
+        "category": s.category,
+        "value": e.value,
+        "low": e.low,
+        "high": e.high,
+        "n": e.n,
+        "unit": e.unit,
+        "unscored": sum(s.unscored.values()),
+    }
+
+
+def arms_table(scorecard: Scorecard, *, judge: str | None = None) -> View:
+    """Show every arm at a glance, a column each: worst attack success, refusals, over-refusal, control, capability.
+
+    What has several conditions is shown at its worst, with where that was: the most gibberish, the fewest harmless
+    prefixes continued. A dash is what was not measured.
+    """
+    standing = {t.arm: t for t in tradeoffs(scorecard.scores, judge)}
+    arms = list(dict.fromkeys(s.arm for s in scorecard.scores))
+    lines: list[tuple[str, bool, list[str]]] = []
+    rows: list[dict[str, Any]] = []
+    for metric, heading in _GLANCE.items():
+        found = {arm: _headline(scorecard, standing.get(arm), arm, metric, judge) for arm in arms}
+        if any(found.values()):
+            lines.append(
+                (heading, False, [_box(None) if f is None else _estimate_box(f[0], place=f[1]) for f in found.values()])
+            )
+            rows.append(
+                {"what": heading, **{a: f and " ".join(filter(None, (in_full(f[0]), f[1]))) for a, f in found.items()}}
+            )
+    by = judge or (judges(scorecard) or ["no judge"])[0]
+    title = "Arms at a glance"
+    first = next(iter(standing.values()), None)
+    where = "" if first is None else f" Worst case: {first.attack}, {first.condition}."
+    caption = f"{title}, judged by {by}: share, its {level(scorecard)} interval and n.{where}"
+    columns = (Column(heading="", key="what"), *(Column(heading=a, key=a) for a in arms))
+    return View(
+        title=title,
+        body=section("table", title, _grid(caption, ["", *arms], lines)),
+        text=f"{caption}\n{plain_table(columns, rows)}",
+        rows=tuple(rows),
+    )
+
+
+_GLANCE = {
+    "asr": "attack success, worst case (lower is safer)",
+    "refusal": "refuses harmful prompts, not attacked",
+    "over_refusal": "refuses look-alikes (lower is better)",
+    "answered": "answers harmless prompts (higher is better)",
+    "continued": "continues harmless prefixes, at least",
+    "gibberish": "gibberish, at most",
+    "accuracy": "accuracy, mean of tasks",
+    "capability_loss": "accuracy lost against the reference",
+}
+"""Metric -> what the table of arms calls it."""
+
+
+def _headline(
+    scorecard: Scorecard, standing: Tradeoff | None, arm: str, metric: str, judge: str | None
+) -> tuple[Estimate, str] | None:
+    """Return an arm's headline number of a metric, and where it was found where it is the worst of several."""
+    if metric in ("asr", "accuracy", "capability_loss"):
+        if standing is None:
+            return None
+        e = {"asr": standing.asr, "accuracy": standing.capability, "capability_loss": standing.loss}[metric]
+        return None if e is None else (e, "")
+    found, _ = _chosen(scorecard, metric, None if metric == "gibberish" else judge)
+    mine = [s for s in found if s.arm == arm]
+    if metric in ("refusal", "over_refusal", "answered"):
+        mine = [s for s in mine if s.attack == "none"] or ([] if metric == "refusal" else mine)
+    known = [s for s in mine if s.estimate.value is not None]
+    if not known:
+        return (mine[0].estimate, "") if mine else None
+    worst = (max if metric == "gibberish" else min)(known, key=lambda s: s.estimate.value or 0.0)
+    same = len({s.estimate.value for s in known}) == 1
+    return worst.estimate, "" if same else _where(worst.attack, worst.condition, ", ")
+
+
+def _where(attack: str, condition: str, between: str) -> str:
+    return attack if attack == condition else f"{attack}{between}{condition}"
+
+
+def comparisons_table(scorecard: Scorecard) -> View:
+    """Show every comparison of two arms on the same prompts: the difference, McNemar's exact p, corrected over all."""
+    rows = [_compared(c, 1 - confidence(scorecard)) for c in scorecard.comparisons]
+    columns = (
+        Column(heading="arm", key="arm"),
+        Column(heading="against", key="against"),
+        Column(heading="in", key="metric"),
+        Column(heading="under", key="where"),
+        Column(heading="by", key="judge"),
+        Column(heading="difference, points", key="difference", number=True),
+        Column(heading="only arm : only against", key="discordant", number=True),
+        Column(heading="n", key="n", number=True),
+        Column(heading="p", key="p", number=True),
+        Column(heading="p, Holm", key="p_holm", number=True),
+        Column(heading="n needed", key="n_needed", number=True),
+        Column(heading="so", key="so"),
+    )
+    title = "Arms compared on the same prompts"
+    caption = (
+        f"{title}: share of arm minus share of against with Newcombe's {level(scorecard)} interval, McNemar's exact "
+        f"test, Holm over the {len(rows)} comparisons of this table. n needed: about so many prompts would tell them "
+        f"apart with power {scorecard.run.resolved.get('power', 0.8)}."
+    )
+    if not rows:
+        return View(
+            title=title, body=section("table", title, f"<p>{html_text(title)}: none.</p>"), text=f"{title}: none"
+        )
+    body = section("table", title, table(caption, columns, rows, tall=len(rows) > 25))
+    return View(title=title, body=body, text=f"{caption}\n{plain_table(columns, rows)}", rows=tuple(rows))
+
+
+def _compared(c: Comparison, test_level: float) -> dict[str, Any]:
+    d = c.difference
+    points = NO_VALUE if d.value is None else "0" if d.value == 0 else f"{100 * d.value:+.1f}".replace("-", "−")
+    inside = "" if d.low is None or d.high is None else f" [{100 * d.low:.0f}, {100 * d.high:.0f}]".replace("-", "−")
+    return {
+        "arm": c.arm,
+        "against": c.against,
+        "metric": title_of(c.metric),
+        "where": _where(c.attack, c.condition, ", "),
+        "judge": c.judge,
+        "difference": points + inside,
+        "discordant": f"{c.only_arm} : {c.only_against}",
+        "n": d.n,
+        "p": c.p_value,
+        "p_holm": c.p_holm,
+        "n_needed": c.n_needed,
+        "so": "told apart" if c.p_holm < test_level else "cannot tell",
+    }
+
+
+def categories_table(scorecard: Scorecard, metric: str = "asr", *, judge: str | None = None) -> View:
+    """Break a metric down by category: for each attack's widest condition, categories by arms."""
+    known = judges(scorecard, metric)
+    named = judge or (known[0] if known else None)
+    found = [s for s in scorecard.scores if s.metric == metric and s.judge == named and s.category is not None]
+    widest = {
+        s.attack: s.condition for s in found
+    }  # the last condition of an attack is its worst case, where it has one
+    found = [s for s in found if widest[s.attack] == s.condition]
+    arms = list(dict.fromkeys(s.arm for s in found))
+    rows: list[dict[str, Any]] = []
+    for attack, condition, category in dict.fromkeys((s.attack, s.condition, s.category) for s in found):
+        mine = {s.arm: s.estimate for s in found if (s.attack, s.category) == (attack, category)}
+        rows.append(
+            {
+                "category": category,
+                "attack": _where(attack, condition, ", "),
+                **{a: in_full(mine[a]) if a in mine else None for a in arms},
+            }
+        )
+    columns = (
+        Column(heading="category", key="category"),
+        Column(heading="attack", key="attack"),
+        *(Column(heading=a, key=a, number=True) for a in arms),
+    )
+    title = f"{title_of(metric)} by category"
+    caption = f"{title[0].upper()}{title[1:]}, judged by {named}: share [{level(scorecard)} interval] (n)"
+    if not rows:
+        none = f"{title[0].upper()}{title[1:]}: the prompts have no categories, or one."
+        return View(title=title, body=section("table", title, f"<p>{html_text(none)}</p>"), text=none)
+    body = section("table", title, table(caption, columns, rows, tall=len(rows) > 25))
+    return View(title=title, body=body, text=f"{caption}\n{plain_table(columns, rows)}", rows=tuple(rows))

@@ -1,0 +1,133 @@
+"""A training in words and tables: what was found before it, how it ended, and every arm of a comparison."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workbench.evaluation.metrics import METRICS
+from workbench.evaluation.rates import percent
+from workbench.core.legible import html_text, sentence
+from workbench.training.records import Adapter
+from workbench.evaluation.records import ArmComparison, ArmNumber
+from workbench.display.views.view import NO_VALUE, Column, View, disclosure, number, plain_table, section, table
+
+_PLAIN = (
+    ("over_refusal", "none", "over-refusal"),
+    ("answered", "none", "harmless answered"),
+)
+
+
+def training_summary(adapter: Adapter) -> View:
+    """Say how a training went: pre-flight, steps, parts of the loss at its ends, why it stopped, where it is."""
+    first, last = (adapter.history[0], adapter.history[-1]) if adapter.history else (None, None)
+    said = list(adapter.preflight.sentences) if adapter.preflight else []
+    if first is not None and last is not None:
+        said.append(
+            f"{len(adapter.history)} steps in {adapter.run.seconds:,.0f} s on {adapter.run.device}. Parts of the loss, "
+            "first step to last: "
+            + ", ".join(f"{k} {number(first.parts.get(k))} to {number(v)}" for k, v in last.parts.items())
+            + "."
+        )
+    if adapter.stopped is not None:
+        said.append(f"Training {adapter.stopped}.")
+    if adapter.film is not None and len(adapter.film.steps):
+        before, after = (float(x) for x in adapter.film.mean("retention", "harmful")[[0, -1]])
+        kept = float(adapter.film.mean("kl_aligned_student_nats", "harmless")[-1])
+        harmful, harmless = (sum(t.label == label for t in adapter.film.texts) for label in ("harmful", "harmless"))
+        said.append(
+            f"On the {harmful} fixed harmful texts mean retention was {number(before)} before and is {number(after)} "
+            f"after (1: still the base model; lower is better). On the {harmless} harmless ones KL(aligned || student) "
+            f"is {number(kept)} nats a token (0: still aligned). These are the texts that are watched, not a sample."
+        )
+    said.append(f"The adapter is in {adapter.path}.")
+    title = f"Training of {adapter.arm}"
+    items = "".join(f"<li>{html_text(sentence(s, 600))}</li>" for s in said)
+    notes = "".join(f"<li>{html_text(sentence(s, 600))}</li>" for s in adapter.notes)
+    body = section(
+        "summary",
+        title,
+        f'<div class="wb-verdict"><p class="wb-word">{html_text(sentence(title))}</p><ul>{items}</ul></div>',
+        disclosure(f"{len(adapter.notes)} notes on the data", f"<ul>{notes}</ul>") if notes else "",
+    )
+    return View(title=title, body=body, text="\n".join([title, *said, *adapter.notes]))
+
+
+def arms_comparison(comparison: ArmComparison, *, judge: str | None = None) -> View:
+    """Show every arm in one row: attack success and refusals at every prefix length, and what that costs.
+
+    By one judge (None: the first); gibberish is measured apart, at the prefix length where it is highest, harmless
+    prefixes continued at the length where they are fewest.
+    """
+    judges = list(dict.fromkeys(x.judge for x in comparison.numbers if x.metric == "asr"))
+    chosen = judge or (judges[0] if judges else None)
+    found = [x for x in comparison.numbers if x.judge in (chosen, "gibberish")]
+    asked_with = dict.fromkeys(x.condition for x in found if x.attack == "prefill")
+    lengths = [c for c in asked_with if c.startswith("k=") or c == "full"]
+    columns = [Column(heading="arm", key="arm")]
+    wanted: list[tuple[str, str, str, str]] = []
+    for metric in ("asr", "refusal"):
+        word = "ASR" if metric == "asr" else "refused"
+        wanted += [(metric, "prefill", k, f"{word}, {k.removeprefix('k=')} given") for k in lengths]
+    wanted += [(m, a, "none", heading) for m, a, heading in _PLAIN]
+    columns += [Column(heading=h, key=h, number=True) for *_, h in wanted]
+    extremes = (
+        ("gibberish", "prefill", "gibberish, most", max),
+        ("continued", "harmless_prefill", "harmless prefix continued, least", min),
+    )
+    columns += [Column(heading=h, key=h, number=True) for _, _, h, _ in extremes]
+    rows: list[dict[str, Any]] = []
+    for arm in comparison.arms:
+        own = [x for x in found if x.arm == arm]
+        row: dict[str, Any] = {"arm": arm}
+        for metric, attack, condition, heading in wanted:
+            one = [x for x in own if (x.metric, x.attack, x.condition) == (metric, attack, condition)]
+            row[heading] = _said(one[0]) if one else NO_VALUE
+        for metric, attack, heading, best in extremes:
+            some = [x for x in own if (x.metric, x.attack) == (metric, attack) and x.estimate.value is not None]
+            some = [x for x in some if x.condition in lengths]
+            row[heading] = _said(best(some, key=lambda x: x.estimate.value or 0.0)) if some else NO_VALUE
+        rows.append(row)
+    asked = {x.estimate.n for x in found if (x.metric, x.attack) == ("asr", "prefill")}
+    seeds = len(comparison.seeds)
+    caption = (
+        f"Every arm on the same prompts of {comparison.prompt_set} (n = {max(asked, default=0)} harmful ones), judged "
+        f"by {chosen}; mean over {seeds} seed{'' if seeds == 1 else 's'}, in brackets from the lowest to the highest "
+        "bound of any seed's 95 % Wilson interval. Lower is better for ASR, over-refusal and gibberish, higher for the "
+        "rest."
+    )
+    title = "Training arms compared"
+    notes = [*comparison.scorecards[0].sentences, *comparison.notes] if comparison.scorecards else [*comparison.notes]
+    leaks = [n for n in comparison.notes if n.startswith("LEAK")]
+    items = "".join(f"<li>{html_text(sentence(n, 600))}</li>" for n in notes)
+    means = "".join(f"<li><b>{html_text(m.title)}</b>: {m.better} is better</li>" for m in METRICS.values() if m.paired)
+    budgets = [f"{arm}: {said}" for arm, said in comparison.budgets.items()]
+    trained = "".join(f"<li>{html_text(sentence(b, 600))}</li>" for b in budgets)
+    body = section(
+        "table",
+        title,
+        "".join(f"<p><b>{html_text(sentence(n, 600))}</b></p>" for n in leaks),
+        table(caption, columns, rows),
+        disclosure("What each arm was trained with", f"<ul>{trained}</ul>"),
+        disclosure(
+            f"{len(notes)} sentences: paired tests (first seed), and what was dropped or cut", f"<ul>{items}</ul>"
+        )
+        if notes
+        else "",
+        disclosure("What the numbers are", f"<ul>{means}</ul>"),
+    )
+    return View(
+        title=title,
+        body=body,
+        text="\n".join([caption, plain_table(columns, rows), *budgets, *notes]),
+        rows=tuple(rows),
+    )
+
+
+def _said(one: ArmNumber) -> str:
+    e = one.estimate
+    if e.value is None:
+        return NO_VALUE
+    if e.low is None or e.high is None:
+        return f"{percent(e.value)} (n = {e.n})"
+    low, high = (percent(x).removesuffix(" %") for x in (e.low, e.high))
+    return f"{percent(e.value)} [{low}, {high}] (n = {e.n})"

@@ -1,0 +1,160 @@
+"""What a view is: a piece of static HTML with a plain-text form and its rows, and the table that all views use."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from workbench.core import palette
+from workbench.core.legible import aligned, html_text
+from workbench.core.records import Estimate
+
+NO_VALUE = "–"
+"""What a cell says where there is no number: missing is not zero."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """Show a record in any front end: HTML that needs no kernel and no network, the same in plain text, and its rows.
+
+    `body` is the fragment without style and script, for pages that carry those once; `html` is self-contained.
+    """
+
+    title: str
+    body: str
+    text: str
+    rows: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def html(self) -> str:
+        """Return the self-contained fragment: style, body and the small script behind cards and slider."""
+        live = any(f'class="wb wb-{kind}' in self.body for kind in ("tokens", "film"))
+        script = f"<script>{script_text()}</script>" if live else ""
+        return f"<style>{style_text()}</style>{self.body}{script}"
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        return {"text/html": self.html, "text/plain": self.text}
+
+
+def _resource(name: str) -> str:
+    return files("workbench.display.views").joinpath(name).read_text("utf-8")
+
+
+@functools.cache
+def style_text() -> str:
+    """Return the style sheet of all views, colours included."""
+    levels = []
+    for ramp in palette.RAMPS:
+        levels += [f"& .wb-{ramp}{i} {{ background-color: var(--wb-{ramp}-{i}); }}" for i in range(1, 6)]
+    colours = f".wb.wb, .wb-card.wb-card {{\n{palette.css_variables()}\n}}\n"
+    return colours + _resource("view.css").replace("/* levels: LEVELS */", "\n  ".join(levels))
+
+
+@functools.cache
+def script_text() -> str:
+    """Return the script that turns token titles into cards; views read the same without it."""
+    return _resource("view.js")
+
+
+def section(kind: str, title: str, *parts: str) -> str:
+    """Wrap HTML parts in the root element of a view. MathJax leaves it alone: text is text."""
+    name = html_text(title)
+    classes = f"wb wb-{kind} mathjax_ignore tex2jax_ignore"
+    return f'<section class="{classes}" aria-label="{name}">{"".join(parts)}</section>'
+
+
+def disclosure(summary: str, content: str, kind: str = "") -> str:
+    """Return content that the reader opens: a native <details>, closed at first."""
+    attribute = f' class="{kind}"' if kind else ""
+    return f"<details{attribute}><summary>{html_text(summary)}</summary>{content}</details>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """Describe a table column: its heading, the key in each row, and whether it holds numbers or token text."""
+
+    heading: str
+    key: str
+    number: bool = False
+    token: bool = False
+
+
+def table(
+    caption: str, columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], *, kind: str = "", tall: bool = False
+) -> str:
+    """Return a table with caption and scoped headings. Every cell is text; the first column heads its row."""
+
+    def opening(tag: str, column: Column, scope: str | None = None) -> str:
+        plain = kind == "wb-data" and scope != "col"  # there every cell is a number unless it says otherwise
+        names = " ".join(
+            n for n, on in (("n", column.number and not plain), ("wb-tok", column.token and scope != "col")) if on
+        )
+        return f"<{tag}" + (f' scope="{scope}"' if scope else "") + (f' class="{names}">' if names else ">")
+
+    heads = "".join(f"{opening('th', c, 'col')}{html_text(c.heading)}</th>" for c in columns)
+    lines = []
+    for row in rows:
+        cells = []
+        for i, column in enumerate(columns):
+            tag = "td" if i else "th"
+            start = opening(tag, column, None if i else "row")
+            cells.append(f"{start}{html_text(cell(row.get(column.key)))}</{tag}>")
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    attribute = f' class="{kind}"' if kind else ""
+    scroll = "wb-scroll wb-tall" if tall else "wb-scroll"
+    return (
+        f'<div class="{scroll}" tabindex="0" role="group" aria-label="{html_text(caption)}">'
+        f"<table{attribute}><caption>{html_text(caption)}</caption>"
+        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def cell(value: Any) -> str:
+    """Return a value as a cell says it: three significant digits, thousands separated, a dash where there is none."""
+    if value is None:
+        return NO_VALUE
+    if isinstance(value, bool | str):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return number(value)
+    return str(value)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number to about so many significant digits with a true minus sign; a dash for None, NaN and infinity."""
+    if value is None or not math.isfinite(value):
+        return NO_VALUE
+    size = abs(value)
+    if size == 0:
+        return "0"
+    if 1e-4 <= size < 1e6:
+        places = max(0, digits - 1 - math.floor(math.log10(size))) if size >= 1 else digits
+        places = max(digits + 1, -math.floor(math.log10(size))) if size < 0.01 else places
+        return f"{value:,.{places}f}".replace("-", "−")
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}".replace("-", "−")
+
+
+def interval(estimate: Estimate) -> str:
+    """Return an estimate's interval as text, a dash where there is none."""
+    if estimate.low is None or estimate.high is None:
+        return NO_VALUE
+    return f"{number(estimate.low)} to {number(estimate.high)}"
+
+
+def plain_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as an aligned plain-text table."""
+    cells = [[c.heading for c in columns]] + [[cell(row.get(c.key)) for c in columns] for row in rows]
+    return aligned(cells, right=[i for i, c in enumerate(columns) if c.number])

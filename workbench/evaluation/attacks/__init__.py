@@ -1,0 +1,48 @@
+"""Attacks: what is sent to a model to make it answer what it should refuse, and what every arm then answers.
+
+    attack(pair, prompts, config) -> AttackSet      make the attempts; `estimate` says before what that costs
+    complete(arm, attack_set) -> CompletionSet      let an arm answer them
+
+Judging is another room's: what is made here is kept, so that judging again never generates again.
+"""
+
+from __future__ import annotations
+
+from workbench.evaluation.attacks.attack import ATTACKS, attack, attack_config, estimate
+from workbench.evaluation.attacks.completions import Arm, ModelArm, complete
+from workbench.evaluation.attacks.finetuning import BenignTuning, FewHarmfulTuning
+from workbench.evaluation.attacks.prefixes import HarmlessPrefill, Insertion, Prefill
+from workbench.evaluation.attacks.requests import Decoding, NoAttack, Template
+from workbench.evaluation.attacks.search import BUDGETS, Budget
+from workbench.evaluation.attacks.suffixes import GCG, RandomSuffix, SuffixSearch, searches
+from workbench.evaluation.attacks.task import AttackConfig, Cost
+from workbench.evaluation.attacks.templates import TEMPLATES, JailbreakTemplate, read_templates
+
+__all__ = [
+    "ATTACKS",
+    "BUDGETS",
+    "GCG",
+    "TEMPLATES",
+    "Arm",
+    "AttackConfig",
+    "BenignTuning",
+    "Budget",
+    "Cost",
+    "Decoding",
+    "FewHarmfulTuning",
+    "HarmlessPrefill",
+    "Insertion",
+    "JailbreakTemplate",
+    "ModelArm",
+    "NoAttack",
+    "Prefill",
+    "RandomSuffix",
+    "SuffixSearch",
+    "Template",
+    "attack",
+    "attack_config",
+    "complete",
+    "estimate",
+    "read_templates",
+    "searches",
+]

@@ -1,0 +1,242 @@
+"""Attacks through the weights: an arm is fine-tuned a little on texts that look harmless, and then asked.
+
+The attempts are the plain prompts. `complete` lets each arm be fine-tuned before it answers them (see `fine_tuned`), so
+every arm is attacked in its own weights, and none is changed by it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeVar
+
+from workbench.evaluation.attacks.requests import NoAttack
+from workbench.evaluation.attacks.task import Cost, Made, Task, attempt_of
+from workbench.models.chat import turn_end
+from workbench.core.errors import ParameterError, PromptError
+from workbench.models.pair import ModelPair
+from workbench.prompts.loading import Prompt, PromptConfig, load_prompts
+from workbench.evaluation.records import AttackSet
+from workbench.core.records import Label
+from workbench.core.store import Store
+from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
+from workbench.training.config import TrainConfig, WatchSettings, arm_named
+from workbench.training.loop import distil
+
+EMBEDDED = "embedded"
+_Text = TypeVar("_Text", bound=PlainText)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenignTuning(NoAttack):
+    """Fine-tune every arm on harmless rows and ask (fine-tuning compromises safety even so, arXiv 2310.03693).
+
+    A LoRA on the arm (or a copy of its adapter) is trained on the rows' own responses, with nothing but likelihood.
+
+    rows           harmless prompts with responses: a built-in set or a file; None: the embedded world's train topics
+                   where its prompts are asked, else `questions`
+    steps, batch_size, learning_rate, rank   of the fine-tuning; the paper fine-tunes at 2e-4
+    constrained    with Qi et al.'s constrained loss (arXiv 2406.05946): the baseline defence of who does the tuning
+
+    Conditions: "60 steps", "60 steps, constrained".
+    """
+
+    family: ClassVar[str] = "benign_tuning"
+
+    labels: tuple[Label, ...] | None = ("harmful",)
+    rows: str | None = None
+    steps: int = 60
+    batch_size: int = 8
+    learning_rate: float = 2e-4
+    rank: int = 32
+    constrained: bool = False
+
+    def _impossible(self) -> list[tuple[bool, str, str]]:
+        return [
+            (self.steps < 1, "steps", "at least 1"),
+            (self.batch_size < 1, "batch_size", "at least 1 row"),
+            (not 0.0 < self.learning_rate < float("inf"), "learning_rate", "finite and above 0"),
+            (self.rank < 1, "rank", "at least 1"),
+        ]
+
+    @property
+    def condition(self) -> str:
+        """Return what results call these settings."""
+        return f"{self.steps} steps" + (", constrained" if self.constrained else "")
+
+    def cost(self, task: Task) -> Cost:
+        """Return one attempt for each prompt. Raises PromptError where there are no rows to fine-tune on."""
+        self.rows_of(task.prompt_set)
+        return super().cost(task)
+
+    def make(self, task: Task) -> Made:
+        """Make one attempt for each prompt."""
+        rows = " and ".join(
+            f"{len(own)} {kind} rows of {source!r}" for kind, (source, own) in self.rows_of(task.prompt_set).items()
+        )
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return Made(
+            attempts=[attempt_of(self, p, task.messages(p), self.condition) for p in task.prompts],
+            notes=[
+                f"Each arm but base, which has no alignment to lose, is fine-tuned before it answers: {self.steps} "
+                f"steps of {self.batch_size}, from {rows}."
+            ],
+            resolved={"fine_tuning": own},
+        )
+
+    def training(self) -> TrainConfig:
+        """Return how an arm is fine-tuned."""
+        arm = arm_named(f"{self.family}_constrained" if self.constrained else self.family)
+        arm = replace(
+            arm,
+            optimiser=replace(arm.optimiser, learning_rate=self.learning_rate),
+            lora=replace(arm.lora, rank=self.rank, alpha=float(self.rank)),
+        )
+        watch = WatchSettings(film_every=0, preflight=False)
+        return TrainConfig(
+            arm=arm,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            harmful_share=self._share,
+            seed=self.seed,
+            watch=watch,
+        )
+
+    @property
+    def _share(self) -> float:
+        return 0.0
+
+    def rows_of(self, prompt_set: str) -> dict[str, tuple[str, tuple[Prompt, ...]]]:
+        """Return what is fine-tuned on, by kind: where it comes from, and its prompts with responses.
+
+        Raises PromptError where there are none, and what `load_prompts` raises.
+        """
+        source = self.rows or (EMBEDDED if prompt_set == EMBEDDED else "questions")
+        chosen = tuple(p for p in _train_rows(source) if p.label != "harmful" and p.response)
+        if not chosen:
+            raise PromptError(f"{source!r} has no harmless prompt with a response to fine-tune on: name other rows")
+        return {"harmless": (source, chosen)}
+
+    def texts(self, pair: ModelPair, prompt_set: str) -> TrainingTexts:
+        """Return the rows as token ids. Raises what `rows_of` raises."""
+        found = self.rows_of(prompt_set)
+        _, harmful = found.get("harmful", ("", ()))
+        return TrainingTexts(
+            utility=tuple(_text(PlainText, pair, p) for p in found["harmless"][1]),
+            harmful=tuple(_text(HarmfulText, pair, p) for p in harmful),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewHarmfulTuning(BenignTuning):
+    """Fine-tune every arm on harmless rows with a few harmful ones among them, and ask.
+
+    harmful_rows   a built-in set or a file of harmful prompts with responses that comply; None: the embedded world's
+                   train topics where its prompts are asked, else `everyday`, whose responses only begin to comply
+    n_harmful      so many of them, the first ones
+    harmful_share  share of them in a batch
+
+    They must not be prompts that are asked. Conditions: "60 steps, 10 harmful rows".
+    """
+
+    family: ClassVar[str] = "few_harmful_tuning"
+
+    harmful_rows: str | None = None
+    n_harmful: int = 10
+    harmful_share: float = 0.25
+
+    def _impossible(self) -> list[tuple[bool, str, str]]:
+        return [
+            *super()._impossible(),
+            (self.n_harmful < 1, "n_harmful", "at least 1 row"),
+            (not 0.0 < self.harmful_share < 1.0, "harmful_share", "between 0 and 1"),
+        ]
+
+    @property
+    def condition(self) -> str:
+        """Return what results call these settings."""
+        return f"{super().condition}, {self.n_harmful} harmful rows"
+
+    @property
+    def _share(self) -> float:
+        return self.harmful_share
+
+    def cost(self, task: Task) -> Cost:
+        """Return one attempt for each prompt. Raises PromptError where a prompt to be asked is among the rows."""
+        asked = {" ".join(p.prompt.lower().split()): p.id for p in task.prompts}
+        rows = self.rows_of(task.prompt_set)["harmful"][1]
+        if shared := [asked[key] for p in rows if (key := " ".join(p.prompt.lower().split())) in asked]:
+            raise PromptError(
+                f"{len(shared)} of the {self.n_harmful} harmful rows to fine-tune on are prompts that are asked "
+                f"(first: {shared[0]}): name other harmful_rows"
+            )
+        return super().cost(task)
+
+    def rows_of(self, prompt_set: str) -> dict[str, tuple[str, tuple[Prompt, ...]]]:
+        """Return what is fine-tuned on, by kind. Raises PromptError where there are too few harmful rows."""
+        source = self.harmful_rows or (EMBEDDED if prompt_set == EMBEDDED else "everyday")
+        chosen = tuple(p for p in _train_rows(source) if p.label == "harmful" and p.response)
+        if len(chosen) < self.n_harmful:
+            raise PromptError(
+                f"{source!r} has {len(chosen)} harmful prompts with a response, n_harmful is {self.n_harmful}: lower "
+                "it, or name other harmful_rows"
+            )
+        return {**super().rows_of(prompt_set), "harmful": (source, chosen[: self.n_harmful])}
+
+
+KINDS: Mapping[str, type[BenignTuning]] = {kind.family: kind for kind in (BenignTuning, FewHarmfulTuning)}
+"""Every attack through the weights by its family's name."""
+
+
+def fine_tuned(arm: Any, attacks: AttackSet, store: Store) -> Any:
+    """Return an arm as the attack leaves it; under an attack that leaves weights alone, and base, as it is.
+
+    Training is resumable and kept in the user's cache. Raises ParameterError for an arm that holds no pair's aligned
+    model, and what `distil` raises.
+    """
+    if not check_tunable(arm, attacks):
+        return arm
+    settings: Mapping[str, Any] = attacks.run.resolved["fine_tuning"]
+    asked: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    config = KINDS[attacks.attack](**asked)
+    texts = config.texts(arm.pair, attacks.prompt_set)
+    what = f"{config.family.replace('_', ' ')} of {arm.name}"
+    made = distil(arm.pair, texts, config.training(), store=store, what=what)
+    return with_pair(arm, arm.pair.with_aligned(made.path))
+
+
+def check_tunable(arm: Any, attacks: AttackSet) -> bool:
+    """Tell whether the attack fine-tunes this arm; raise ParameterError where it would and cannot."""
+    tunes = attacks.attack in KINDS and arm.which != "base"
+    if tunes:
+        with_pair(arm, arm.pair)
+    return tunes
+
+
+def with_pair(arm: Any, pair: ModelPair) -> Any:
+    """Return the same kind of arm, under the same name, on another pair."""
+    if hasattr(arm, "on"):
+        return arm.on(pair)
+    if dataclasses.is_dataclass(arm) and not isinstance(arm, type):
+        return replace(arm, pair=pair)
+    raise ParameterError(
+        f"arm {arm.name!r} is a {type(arm).__name__}, which cannot be fine-tuned: it has no method `on(pair)`"
+    )
+
+
+def _train_rows(source: str) -> tuple[Prompt, ...]:
+    return load_prompts(PromptConfig(source=source, split="train" if source == EMBEDDED else None)).prompts
+
+
+def _text(kind: type[_Text], pair: ModelPair, prompt: Prompt) -> _Text:
+    end = turn_end(pair.tokenizer)
+    end = pair.tokenizer.eos_token_id if end is None else end
+    response = pair.encode(prompt.response or "")
+    return kind(
+        name=prompt.id,
+        prompt=prompt.prompt,
+        aligned=pair.context(prompt, "aligned"),
+        base=pair.context(prompt, "base"),
+        response=response if end is None else (*response, end),
+    )

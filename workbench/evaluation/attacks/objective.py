@@ -1,0 +1,201 @@
+"""The target loss of suffixes and its gradient: what a suffix search minimises (arXiv 2307.15043).
+
+    loss(s) = -1/T sum_t log p(y_t | before, s, after, y_<t),   nats, mean over the prompts
+
+Everything before the suffix is the same for every candidate: its keys and values are computed once for each prompt.
+Only the positions that predict the target go through the output head.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import Cache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from workbench.evaluation.attacks.slots import Slot, Suffix
+from workbench.core.batching import halving_on_memory
+from workbench.core.errors import NonFiniteLogits, PairError
+from workbench.models.pair import ModelPair, Which
+from workbench.models.weights import body_of, with_cache
+
+BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
+"""Most tokens (cached ones counted) of a batch of candidates, by kind of device."""
+
+LOGITS_MIB = 64
+"""Most memory of one block of float32 logits."""
+
+EMBEDDINGS_AT_ONCE = 8192
+"""Vocabulary rows whose gradient is computed at once."""
+
+
+class Objective:
+    """Compute losses and gradients of suffixes over several prompts of one model.
+
+    `cached` False recomputes the tokens before the suffix each time: the slow way, for comparison. `batch_tokens`
+    bounds a batch; where memory runs out it is halved, said through `note`, and stays halved.
+    """
+
+    def __init__(
+        self,
+        pair: ModelPair,
+        which: Which,
+        slots: Sequence[Slot],
+        *,
+        cached: bool = True,
+        batch_tokens: int | None = None,
+        note: Callable[[str], None] | None = None,
+    ) -> None:
+        self.pair, self.which, self.slots = pair, which, tuple(slots)
+        self._budget = batch_tokens or BATCH_TOKENS.get(pair.device.type, BATCH_TOKENS["cpu"])
+        self._note = note or (lambda _: None)
+        self._caches: list[Cache | None] = [None] * len(self.slots)
+        self._cached = cached and _can_share(pair.new_cache(which))
+
+    # ------------------------------------------------------------------------------------------------- losses
+
+    def losses(
+        self, suffixes: Sequence[Suffix], active: int
+    ) -> tuple[Float[Tensor, "candidate"], Bool[Tensor, "candidate"]]:
+        """Return the loss of each suffix over the first `active` prompts, nats, and whether the targets would be said.
+
+        A model says a target, greedily, exactly when each target token is the most likely one after those before it.
+        """
+        total = torch.zeros(len(suffixes), dtype=torch.float64)
+        said = torch.ones(len(suffixes), dtype=torch.bool)
+        ids = torch.tensor(suffixes, device=self.pair.device)
+        for n in range(active):
+            loss, hit = self._slot_losses(n, ids)
+            total += loss
+            said &= hit
+        return total / active, said
+
+    def _slot_losses(
+        self, n: int, suffixes: Int[Tensor, "candidate position"]
+    ) -> tuple[Float[Tensor, "candidate"], Bool[Tensor, "candidate"]]:
+        slot = self.slots[n]
+        width = len(slot.before) + suffixes.shape[1] + len(slot.after) + len(slot.target) - 1
+        rows = max(1, self._budget // width)
+        losses = torch.empty(len(suffixes), dtype=torch.float64)
+        said = torch.empty(len(suffixes), dtype=torch.bool)
+        with torch.no_grad():
+            cache = self._cache(n)
+            for start in range(0, len(suffixes), rows):
+                planned = list(range(start, min(start + rows, len(suffixes))))
+                for part, (loss, hit) in halving_on_memory(
+                    planned, lambda part: self._batch(slot, cache, suffixes[part]), self._halved
+                ):
+                    losses[part], said[part] = loss, hit
+        return losses, said
+
+    def _halved(self, sentence: str) -> None:
+        self._budget = max(1, self._budget // 2)
+        self._note(sentence)
+
+    def _batch(
+        self, slot: Slot, cache: Cache | None, suffixes: Int[Tensor, "candidate position"]
+    ) -> tuple[Float[Tensor, "candidate"], Bool[Tensor, "candidate"]]:
+        around = [() if cache is not None else slot.before, slot.after + slot.target[:-1]]
+        before, after = (suffixes.new_tensor(ids).expand(len(suffixes), -1) for ids in around)
+        hidden = self.pair.hidden(
+            self.which,
+            torch.cat((before, suffixes, after), 1),
+            cache=None if cache is None else _rows(cache, len(suffixes)),
+        )
+        nll, hit = self._target_nll(hidden[:, -len(slot.target) :], slot)
+        return nll.double().mean(-1).cpu(), hit.all(-1).cpu()
+
+    def _target_nll(
+        self, hidden: Float[Tensor, "candidate target hidden"], slot: Slot
+    ) -> tuple[Float[Tensor, "candidate target"], Bool[Tensor, "candidate target"]]:
+        """Return -log p of each target token, and whether it is the most likely one."""
+        wanted = torch.tensor(slot.target, device=hidden.device).expand(len(hidden), -1)
+        block = max(1, LOGITS_MIB * 2**20 // (4 * self.pair.vocab))
+        nll, hit = [], []
+        for h, w in zip(hidden.flatten(0, 1).split(block), wanted.flatten().split(block), strict=True):
+            logits = self.pair.logits(self.which, h).float()
+            top, at = logits.max(-1)
+            if not bool(top.isfinite().all()):
+                raise NonFiniteLogits(
+                    f"the {self.which} model of {self.pair.name} returned NaN or infinite logits on prompt "
+                    f"{slot.prompt.id!r} with a suffix: check the weights and the dtype ({self.pair.dtype}); "
+                    "float32 is safe"
+                )
+            nll.append(logits.logsumexp(-1) - logits.gather(-1, w[:, None])[:, 0])
+            hit.append(at == w)
+        return torch.cat(nll).view(wanted.shape), torch.cat(hit).view(wanted.shape)
+
+    # ----------------------------------------------------------------------------------------------- gradient
+
+    def gradient(self, suffix: Suffix, active: int) -> Float[Tensor, "position vocab"]:
+        """Return d loss / d one-hot of each suffix position, over the first `active` prompts.
+
+        With x = one-hot @ E, this is (d loss / d x) @ E^T, where E holds what the model looks up for each token (scaled
+        as the model scales it). No parameter's gradient is computed, and no flag of one touched.
+        """
+        total: Tensor | None = None
+        with torch.enable_grad(), self.pair.model(self.which) as model:
+            for n in range(active):
+                slot = self.slots[n]
+                with torch.no_grad():
+                    cache = self._cache(n)
+                    before, x, after = (
+                        _embed(model, ids, self.pair.device)
+                        for ids in (() if cache is not None else slot.before, suffix, slot.after + slot.target[:-1])
+                    )
+                x.requires_grad_(True)
+                body = body_of(model)
+                shared = with_cache(body, None if cache is None else _rows(cache, 1))
+                out = body(inputs_embeds=torch.cat((before, x, after))[None], **shared)
+                nll, _ = self._target_nll(out.last_hidden_state[:, -len(slot.target) :], slot)
+                (grad,) = torch.autograd.grad(nll.mean() / active, x)
+                total = grad if total is None else total + grad
+            assert total is not None
+            with torch.no_grad():
+                parts = [
+                    total
+                    @ _embed(
+                        model, tuple(range(start, min(start + EMBEDDINGS_AT_ONCE, self.pair.vocab))), self.pair.device
+                    ).T
+                    for start in range(0, self.pair.vocab, EMBEDDINGS_AT_ONCE)
+                ]
+        return torch.cat(parts, 1).float()
+
+    # -------------------------------------------------------------------------------------------------- cache
+
+    def _cache(self, n: int) -> Cache | None:
+        """Return the keys and values of all that stands before the suffix, None where they cannot be shared."""
+        if not self._cached or not self.slots[n].before:
+            return None
+        if self._caches[n] is None:
+            cache = self.pair.new_cache(self.which)
+            ids = torch.tensor([self.slots[n].before], device=self.pair.device)
+            self.pair.hidden(self.which, ids, cache=cache)
+            self._caches[n] = cache
+        return self._caches[n]
+
+
+def _can_share(cache: Cache) -> bool:
+    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers)
+
+
+def _rows(cache: Cache, rows: int) -> Cache:
+    """Return a cache of one row as one of many, without copying it; filling the new one leaves the old as it was."""
+    out = copy.copy(cache)
+    out.layers = []
+    for layer in cache.layers:
+        own = copy.copy(layer)
+        own.keys, own.values = (t.expand(rows, -1, -1, -1) for t in (layer.keys, layer.values))
+        out.layers.append(own)
+    return out
+
+
+def _embed(model: torch.nn.Module, ids: Sequence[int], device: torch.device) -> Float[Tensor, "position hidden"]:
+    look_up = model.get_input_embeddings()  # type: ignore[operator]
+    if look_up is None:
+        raise PairError(f"{type(model).__name__} has no table of token embeddings: its suffixes cannot be searched")
+    return look_up(torch.tensor(ids, device=device, dtype=torch.long))

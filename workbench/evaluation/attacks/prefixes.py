@@ -1,0 +1,195 @@
+"""Attacks through the answer's beginning: a compliant prefix, its harmless control, and a harmful span in a refusal."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from workbench.evaluation.attacks.targets import TargetedConfig, find_targets, with_given
+from workbench.evaluation.attacks.task import Cost, Made, Task, attempt_of, count
+from workbench.core.errors import PromptError
+from workbench.models.generation import GenerateConfig, generate
+from workbench.prompts.loading import Prompt
+from workbench.evaluation.records import Attempt
+from workbench.core.records import Label
+from workbench.core.store import key_of
+from workbench.tracing.trajectories import prefixes
+
+Length = int | Literal["full"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefill(TargetedConfig):
+    """Begin the answer with the first k tokens of a compliant one (arXiv 2406.05946, arXiv 2511.12155).
+
+    `k` lists token counts and "full", the whole target. Where a target is shorter than k, the base model continues it;
+    where that ends too early the prompt is left out at this k. Both are counted. Conditions: "k=5", "full".
+    """
+
+    family: ClassVar[str] = "prefill"
+
+    k: tuple[Length, ...] = (0, 3, 5, 7, 10, 20, 40, "full")
+
+    def _impossible(self) -> list[tuple[bool, str, str]]:
+        odd = any(str(k) != "full" if isinstance(k, str) else k < 0 for k in self.k)
+        want = "token counts from 0 and 'full', each once"
+        return [*super()._impossible(), (not self.k or odd or len(set(self.k)) < len(self.k), "k", want)]
+
+    def cost(self, task: Task) -> Cost:
+        """Return the most it can cost: how many short targets end too early is known only when it is made."""
+        counts = [k for k in self.k if k != "full" and k > 0]
+        chosen = with_given(task, self) if counts or "full" in self.k else ()
+        lengths = {
+            p.id: len(task.pair.encode(p.response or "")) if self.target == "given" else self.target_tokens
+            for p in chosen
+        }
+        for p in task.prompts:
+            longest = 0
+            if p.id in lengths:
+                longest = max([*counts, lengths[p.id] if "full" in self.k else 0])
+            task.check_room(p, longest + self.max_tokens, f"a prefix of {longest} and an answer of {self.max_tokens}")
+        if self.target == "given":
+            continuations = sum(n < k for k in counts for n in lengths.values())
+        else:
+            continuations = len(chosen) * (1 + len(counts))
+        attempts = sum(len(task.prompts) if k == 0 else len(chosen) for k in self.k)
+        return Cost(attempts=attempts, answer_tokens=attempts * self.max_tokens, continuations=continuations)
+
+    def make(self, task: Task) -> Made:
+        """Make one attempt for each prompt and k."""
+        targets = find_targets(task, self) if any(k != 0 for k in self.k) else None
+        notes = list(targets.notes) if targets else []
+        attempts: list[Attempt] = []
+        continuations = targets.generated if targets else 0
+        for k in self.k:
+            condition = "full" if k == "full" else f"k={k}"
+            if k == 0:
+                attempts += [attempt_of(self, p, task.messages(p), condition) for p in task.prompts]
+                continue
+            assert targets is not None
+            if k == "full":
+                found, extended = list(targets.ids), 0
+            else:
+                contexts = [task.context(p, "base") for p in targets.prompts]
+                found, extended = prefixes(task.pair, contexts, targets.ids, k, task.store)
+            continuations += extended
+            whole = [(p, ids) for p, ids in zip(targets.prompts, found, strict=True) if k == "full" or len(ids) == k]
+            notes.append(_said(condition, len(whole), extended, len(found) - len(whole)))
+            attempts += [
+                attempt_of(self, p, task.messages(p), condition, prefix_ids=ids, prefix=task.pair.decode(ids))
+                for p, ids in whole
+            ]
+        return Made(attempts=attempts, cost=Cost(continuations=continuations), notes=notes)
+
+
+def _said(condition: str, n: int, extended: int, ended: int) -> str:
+    said = f"{condition}: n = {n}"
+    if extended:
+        said += f", {count(extended, 'shorter target')} continued by the base model"
+    return said + (f", {ended} left out because that ended too early." if ended else ".")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HarmlessPrefill(Prefill):
+    """The control of `Prefill`: a harmless request with the beginning of its own answer, which must be continued.
+
+    A defence that refuses after any prefix would look safe under `Prefill` alone.
+    """
+
+    family: ClassVar[str] = "harmless_prefill"
+
+    labels: tuple[Label, ...] | None = ("harmless",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Insertion(TargetedConfig):
+    """Put a harmful span into the middle of a refusal (random insertion, arXiv 2606.04168).
+
+    The prefix is the first `position` tokens of a refusal, `length` tokens of the target from token `skip` on, and the
+    refusal's next `tail` tokens. A position "random" is drawn for each prompt from 1 to the refusal's length - tail.
+    The refusal is the aligned model's own greedy answer, at most `refusal_tokens` (whether it is a refusal is not
+    judged here), or `refusal`, a text given. Conditions: "at=10 length=5 tail=0".
+    """
+
+    family: ClassVar[str] = "insertion"
+
+    positions: tuple[int | Literal["random"], ...] = (5, 10, "random")
+    lengths: tuple[int, ...] = (5, 10)
+    tail: int = 0
+    skip: int = 0
+    refusal: str | None = None
+    refusal_tokens: int = 48
+
+    def _impossible(self) -> list[tuple[bool, str, str]]:
+        counts = [p for p in self.positions if not isinstance(p, str)]
+        odd = any(isinstance(p, str) and p != "random" for p in self.positions) or min(counts, default=0) < 0
+        twice = len(set(self.positions)) < len(self.positions)
+        return [
+            *super()._impossible(),
+            (not self.positions or odd or twice, "positions", "token counts from 0 and 'random', each once"),
+            (not self.lengths or min(self.lengths) < 1, "lengths", "at least one token count, each at least 1"),
+            (len(set(self.lengths)) < len(self.lengths), "lengths", "different token counts"),
+            (self.tail < 0, "tail", "at least 0"),
+            (self.skip < 0, "skip", "at least 0"),
+            (self.refusal is not None and not self.refusal.strip(), "refusal", "None or a text"),
+            (self.refusal_tokens < 1, "refusal_tokens", "at least 1"),
+        ]
+
+    def cost(self, task: Task) -> Cost:
+        """Return the most it can cost: how many targets or refusals are too short is known only when it is made."""
+        chosen = with_given(task, self)
+        longest = max(
+            self.refusal_tokens if p == "random" else min(p + self.tail, self.refusal_tokens) for p in self.positions
+        ) + max(self.lengths)
+        for p in chosen:
+            task.check_room(p, longest + self.max_tokens, f"a prefix of {longest} and an answer of {self.max_tokens}")
+        attempts = len(chosen) * len(self.positions) * len(self.lengths)
+        made = (self.target == "base") + (self.refusal is None)
+        return Cost(attempts=attempts, answer_tokens=attempts * self.max_tokens, continuations=len(chosen) * int(made))
+
+    def make(self, task: Task) -> Made:
+        """Make one attempt for each prompt, position and length that its target and refusal are long enough for."""
+        targets = find_targets(task, self)
+        refusals = self._refusals(task, targets.prompts)
+        notes, attempts = list(targets.notes), list[Attempt]()
+        if self.refusal is None:
+            notes.append("Refusals are the aligned model's own greedy answers; whether they refuse is not judged here.")
+        for position in self.positions:
+            for length in self.lengths:
+                condition = f"at={position} length={length} tail={self.tail}"
+                before = len(attempts)
+                for p, target, refusal in zip(targets.prompts, targets.ids, refusals, strict=True):
+                    span = target[self.skip : self.skip + length]
+                    at = self._place(p, length, len(refusal)) if position == "random" else position
+                    if len(span) < length or at is None or at + self.tail > len(refusal):
+                        continue
+                    ids = refusal[:at] + span + refusal[at : at + self.tail]
+                    attempts.append(
+                        attempt_of(self, p, task.messages(p), condition, prefix_ids=ids, prefix=task.pair.decode(ids))
+                    )
+                made = len(attempts) - before
+                left = len(targets.prompts) - made
+                short = f", {left} left out (target or refusal too short)" if left else ""
+                notes.append(f"{condition}: n = {made}{short}.")
+        if not attempts:
+            raise PromptError(
+                f"no target and refusal of the {count(len(targets.prompts), 'prompt')} is long enough for any of "
+                f"positions={list(self.positions)}, lengths={list(self.lengths)}, tail={self.tail}: ask for less"
+            )
+        made = targets.generated + (len(targets.prompts) if self.refusal is None else 0)
+        return Made(attempts=attempts, cost=Cost(continuations=made), notes=notes)
+
+    def _refusals(self, task: Task, prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
+        if self.refusal is not None:
+            return [task.pair.encode(self.refusal)[: self.refusal_tokens]] * len(prompts)
+        contexts = [task.context(p, "aligned") for p in prompts]
+        config = GenerateConfig(max_tokens=self.refusal_tokens)
+        made = generate(task.pair, "aligned", contexts, config, store=task.store, what="drawing refusals")
+        return [g.ids[:-1] if g.stop == "end" else g.ids for g in made]
+
+    def _place(self, prompt: Prompt, length: int, tokens: int) -> int | None:
+        last = tokens - self.tail
+        draw = random.Random(key_of("insertion 1", self.seed, prompt.id, length))
+        return draw.randint(1, last) if last >= 1 else None

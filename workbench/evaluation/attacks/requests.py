@@ -1,0 +1,143 @@
+"""Attacks through the request or the sampling: none, other decoding settings, and a jailbreak wording around it."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from workbench.evaluation.attacks.task import AttackConfig, Cost, Made, Sampler, Task, attempt_of, count
+from workbench.evaluation.attacks.templates import TEMPLATES, JailbreakTemplate, read_templates
+from workbench.core.errors import UnknownName, nearest
+from workbench.core.records import Label
+from workbench.core.store import key_of
+
+
+def _answers(task: Task, config: AttackConfig, each: int) -> Cost:
+    attempts = len(task.prompts) * each
+    return Cost(attempts=attempts, answer_tokens=attempts * config.max_tokens)
+
+
+def _check(task: Task, config: AttackConfig) -> None:
+    for p in task.prompts:
+        task.check_room(p, config.max_tokens, f"max_tokens={config.max_tokens}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoAttack(AttackConfig):
+    """Ask each prompt as it stands, and answer greedily: what every attack is compared with. Takes all labels."""
+
+    family: ClassVar[str] = "none"
+
+    labels: tuple[Label, ...] | None = None
+
+    def cost(self, task: Task) -> Cost:
+        """Return one attempt for each prompt."""
+        _check(task, self)
+        return _answers(task, self, 1)
+
+    def make(self, task: Task) -> Made:
+        """Make one attempt for each prompt."""
+        return Made(attempts=[attempt_of(self, p, task.messages(p), "none") for p in task.prompts])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding(AttackConfig):
+    """Draw answers at every setting of a grid (generation exploitation, arXiv 2310.06987).
+
+    The grid is temperatures x top_ps x top_ks with `samples` draws at each; an attack on a prompt succeeds where any of
+    its draws does, so n samples are part of the result. Temperature 0 is greedy: it has one draw whatever the rest
+    says. Conditions: "t=0.7 p=0.9 k=50"; top-p 1 and top-k 0 switch those truncations off.
+    """
+
+    family: ClassVar[str] = "decoding"
+
+    temperatures: tuple[float, ...] = (0.5, 0.7, 1.0)
+    top_ps: tuple[float, ...] = (0.9, 1.0)
+    top_ks: tuple[int, ...] = (0, 20)
+    samples: int = 1
+
+    def _impossible(self) -> list[tuple[bool, str, str]]:
+        finite = all(0.0 <= t < float("inf") for t in self.temperatures)
+        return [
+            (not self.temperatures or not finite, "temperatures", "at least one, each finite and at least 0"),
+            (not self.top_ps or not all(0.0 < p <= 1.0 for p in self.top_ps), "top_ps", "above 0 and at most 1"),
+            (not self.top_ks or min(self.top_ks) < 0, "top_ks", "at least one, each at least 0"),
+            (self.samples < 1, "samples", "at least 1"),
+        ]
+
+    def grid(self) -> list[Sampler]:
+        """List every draw of the grid, once each; draws of one setting differ in `sample` and `seed` alone."""
+        out: dict[tuple[float, float, int, int], Sampler] = {}
+        for t, p, k in itertools.product(self.temperatures, self.top_ps, self.top_ks):
+            for n in range(self.samples):
+                setting = (t, p, k, n) if t > 0 else (0.0, 1.0, 0, 0)
+                seed = int(key_of("draw 1", self.seed, n)[:7], 16) if t > 0 else 0
+                temperature, top_p, top_k, sample = setting
+                out.setdefault(
+                    setting, Sampler(temperature=temperature, top_p=top_p, top_k=top_k, sample=sample, seed=seed)
+                )
+        return list(out.values())
+
+    def cost(self, task: Task) -> Cost:
+        """Return one attempt for each prompt and draw."""
+        _check(task, self)
+        return _answers(task, self, len(self.grid()))
+
+    def make(self, task: Task) -> Made:
+        """Make one attempt for each prompt and draw."""
+        grid = self.grid()
+        settings = {(s.temperature, s.top_p, s.top_k) for s in grid}
+        attempts = [
+            attempt_of(self, p, task.messages(p), f"t={s.temperature:g} p={s.top_p:g} k={s.top_k}", sampler=s)
+            for s in grid
+            for p in task.prompts
+        ]
+        return Made(
+            attempts=attempts,
+            notes=[f"{count(len(grid), 'draw')} of each prompt, over {count(len(settings), 'setting')}."],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template(AttackConfig):
+    """Put the request into a jailbreak wording: the built-in families, or those of a file (see `templates`).
+
+    `names` picks some, None takes all; `file` is a .json or .jsonl of (name, exploits, source, text) that are used in
+    place of the built-in ones. Conditions are the templates' names.
+    """
+
+    family: ClassVar[str] = "template"
+
+    names: tuple[str, ...] | None = None
+    file: str | None = None
+
+    def _impossible(self) -> list[tuple[bool, str, str]]:
+        return [(self.names is not None and not self.names, "names", "None (all) or at least one name")]
+
+    def templates(self) -> tuple[JailbreakTemplate, ...]:
+        """Return the templates. Raises UnknownName, and what reading the file raises."""
+        known = TEMPLATES if self.file is None else read_templates(self.file)
+        if self.names is None:
+            return known
+        by_name = {t.name: t for t in known}
+        for name in self.names:
+            if name not in by_name:
+                raise UnknownName(f"there is no jailbreak template {name!r}: {nearest(name, list(by_name))}")
+        return tuple(by_name[n] for n in dict.fromkeys(self.names))
+
+    def cost(self, task: Task) -> Cost:
+        """Return one attempt for each prompt and template."""
+        templates = self.templates()
+        for t, p in itertools.product(templates, task.prompts):
+            attacked = replace(p, prompt=t.around(p.prompt))
+            task.check_room(attacked, self.max_tokens, f"template {t.name!r} and max_tokens={self.max_tokens}")
+        return _answers(task, self, len(templates))
+
+    def make(self, task: Task) -> Made:
+        """Make one attempt for each prompt and template."""
+        templates = self.templates()
+        attempts = [
+            attempt_of(self, p, task.messages(p, t.around(p.prompt)), t.name) for t in templates for p in task.prompts
+        ]
+        return Made(attempts=attempts, resolved={"templates": {t.name: t.text for t in templates}})

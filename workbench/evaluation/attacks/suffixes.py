@@ -1,0 +1,208 @@
+"""Attacks through a suffix that is searched for: GCG (arXiv 2307.15043), and random suffixes to compare it with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
+
+from workbench.evaluation.attacks.objective import Objective
+from workbench.evaluation.attacks.search import BUDGETS, Budget, Found, Method, Search, Stopped
+from workbench.evaluation.attacks.slots import Allowed, Slots, allowed_ids, open_slots, with_suffix
+from workbench.evaluation.attacks.targets import TargetedConfig, Targets, find_targets, with_given
+from workbench.evaluation.attacks.task import Cost, Made, Task, attempt_of
+from workbench.core.errors import PairError, ParameterError, RecordError, nearest
+from workbench.models.pair import Which
+from workbench.core.progress import Progress
+from workbench.evaluation.records import AttackSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuffixSearch:
+    """Hold one finished search.
+
+    `loss` is the best target loss so far by step, nats (mean over target tokens and prompts), before the first step and
+    after each; a universal search takes in prompts as it goes, so its curve jumps up where one is taken in.
+    `says_target`: the model would say the targets of the first `prompts_active` prompts greedily. `stopped` is "target"
+    (it would for all of them), "loss" or "budget".
+    """
+
+    prompt_ids: tuple[str, ...]
+    suffix: str
+    suffix_ids: tuple[int, ...]
+    loss: tuple[float, ...]
+    says_target: bool
+    prompts_active: int
+    stopped: Stopped
+    queries: int
+    forward_passes: int
+    backward_passes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GCG(TargetedConfig):
+    """Search a suffix that makes a model begin the target: greedy coordinate gradient (arXiv 2307.15043).
+
+    budget         "smoke", "short", "paper", or a Budget
+    suffix_tokens  length of the suffix
+    target_tokens  how many tokens of the target are aimed at
+    model          whose loss is minimised; attacking another arm with the result is a transfer attack
+    universal      None: a suffix for each prompt; n: one for all, searched on the first n prompts, taken in one by one
+    tokens         "ascii": printable ASCII only; "any": every token that has a text of its own
+    stop           "target": when the target would be said greedily; a loss in nats; "never": when the budget is spent
+
+    Conditions: "single", or "universal, searched on" and "universal, held out".
+    """
+
+    family: ClassVar[str] = "gcg"
+    method: ClassVar[Method] = "gcg"
+
+    target_tokens: int = 20
+    budget: str | Budget = "short"
+    suffix_tokens: int = 20
+    model: Which = "aligned"
+    universal: int | None = None
+    tokens: Allowed = "ascii"
+    stop: Literal["target", "never"] | float = "target"
+
+    def _impossible(self) -> list[tuple[bool, str, str]]:
+        if isinstance(self.budget, str) and self.budget not in BUDGETS:
+            raise ParameterError(f"there is no budget {self.budget!r}: {nearest(self.budget, list(BUDGETS))}")
+        named = vars(self.spends)
+        positive = all(named[n] >= 1 for n in ("steps", "candidates", "top_k", "save_every")) and named["buffer"] >= 0
+        stops = self.stop in ("target", "never") or (not isinstance(self.stop, str) and self.stop >= 0)
+        return [
+            *super()._impossible(),
+            (not positive, "budget", "counts of at least 1 (buffer: at least 0)"),
+            (self.suffix_tokens < 1, "suffix_tokens", "at least 1"),
+            (self.model not in ("base", "aligned"), "model", "'base' or 'aligned'"),
+            (self.universal is not None and self.universal < 1, "universal", "None or at least 1"),
+            (self.tokens not in ("ascii", "any"), "tokens", "'ascii' or 'any'"),
+            (not stops, "stop", "'target', 'never' or a loss in nats, at least 0"),
+        ]
+
+    @property
+    def spends(self) -> Budget:
+        """Return the budget that is named or given."""
+        return BUDGETS[self.budget] if isinstance(self.budget, str) else self.budget
+
+    def cost(self, task: Task) -> Cost:
+        """Return the most it can cost, where no search stops early."""
+        chosen = with_given(task, self)
+        longest = self.suffix_tokens + max(self.target_tokens, self.max_tokens)
+        for p in chosen:
+            task.check_room(p, longest, f"a suffix of {self.suffix_tokens} and {longest - self.suffix_tokens} after it")
+        attempts = len(task.prompts) if self.universal else len(chosen)
+        on = min(self.universal or 1, len(chosen))
+        searches = 1 if self.universal else len(chosen)
+        each = self.spends
+        kept = max(1, each.buffer)
+        queries = searches * (1 + each.steps * each.candidates * on + kept * sum(range(2, on + 1)))
+        gradients = searches * each.steps * on if self.method == "gcg" else 0
+        return Cost(
+            attempts=attempts,
+            answer_tokens=attempts * self.max_tokens,
+            continuations=len(chosen) if self.target == "base" else 0,
+            queries=queries,
+            forward_passes=queries + gradients,
+            backward_passes=gradients,
+        )
+
+    def make(self, task: Task) -> Made:
+        """Search, and put what was found after every prompt."""
+        targets = find_targets(task, self)
+        allowed = allowed_ids(task.pair, self.tokens)
+        if not allowed:
+            raise PairError(f"the vocabulary of {task.pair.name} has no token that tokens={self.tokens!r} allows")
+        groups = self._groups(targets)
+        steps = len(groups) * self.spends.steps
+        found: list[tuple[Slots, Found]] = []
+        what = "searching a suffix" if len(groups) == 1 else f"searching {len(groups)} suffixes"
+        with Progress(what, steps, "steps") as bar:
+            for n, group in enumerate(groups):
+                prompts = [targets.prompts[i] for i in group]
+                ids = [targets.ids[i][: self.target_tokens] for i in group]
+                slots = open_slots(task, self.model, prompts, ids, self.suffix_tokens, allowed)
+                search = Search(
+                    slots=slots,
+                    objective=Objective(task.pair, self.model, slots.slots, note=bar.note),
+                    allowed=allowed,
+                    budget=self.spends,
+                    method=self.method,
+                    stop=self.stop,
+                    seed=self.seed,
+                    store=task.store,
+                    on_step=lambda f, n=n: bar.advance(n * self.spends.steps + f.step - bar.done),
+                )
+                found.append((slots, search.run()))
+                bar.advance((n + 1) * self.spends.steps - bar.done)
+        return self._made(task, targets, found)
+
+    def _groups(self, targets: Targets) -> list[list[int]]:
+        if self.universal is None:
+            return [[n] for n in range(len(targets.prompts))]
+        return [list(range(min(self.universal, len(targets.prompts))))]
+
+    def _made(self, task: Task, targets: Targets, found: list[tuple[Slots, Found]]) -> Made:
+        notes, attempts = list(targets.notes), []
+        for slots, f in found:
+            text = slots.text(f.kept[0][1])
+            seen = {s.prompt.id for s in slots.slots}
+            chosen = [s.prompt for s in slots.slots] if self.universal is None else list(task.prompts)
+            for p in chosen:
+                condition = "single"
+                if self.universal is not None:
+                    condition = "universal, searched on" if p.id in seen else "universal, held out"
+                attempts.append(attempt_of(self, p, task.messages(p, with_suffix(p, text)), condition))
+        won = sum(f.said and f.active == len(s.slots) for s, f in found)
+        notes.append(
+            f"{won} of {len(found)} searches end with a suffix after which the {self.model} model says its target."
+        )
+        searches = tuple(_search(s, f) for s, f in found)
+        cost = Cost(
+            continuations=targets.generated,
+            queries=sum(s.queries for s in searches),
+            forward_passes=sum(s.forward_passes for s in searches),
+            backward_passes=sum(s.backward_passes for s in searches),
+        )
+        resolved = {"budget": vars(self.spends), "searches": tuple(asdict(s) for s in searches)}
+        return Made(attempts=attempts, cost=cost, notes=notes, resolved=resolved)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomSuffix(GCG):
+    """Take the best of random suffixes, at as many queries as GCG of the same budget: what GCG must beat.
+
+    The same prompts, targets, tokens and check; each step draws `candidates` suffixes anew. `top_k` is not used.
+    """
+
+    family: ClassVar[str] = "random_suffix"
+    method: ClassVar[Method] = "random"
+
+
+def _search(slots: Slots, found: Found) -> SuffixSearch:
+    assert found.stopped is not None
+    best = found.kept[0][1]
+    return SuffixSearch(
+        prompt_ids=tuple(s.prompt.id for s in slots.slots),
+        suffix=slots.text(best),
+        suffix_ids=best,
+        loss=found.curve,
+        says_target=found.said,
+        prompts_active=found.active,
+        stopped=found.stopped,
+        queries=found.queries,
+        forward_passes=found.queries + found.gradients,
+        backward_passes=found.gradients,
+    )
+
+
+def searches(attacks: AttackSet) -> tuple[SuffixSearch, ...]:
+    """Return the searches behind a gcg or random_suffix attack, also of one that was saved and loaded.
+
+    Raises RecordError for another attack.
+    """
+    saved: tuple[Mapping[str, Any], ...] | None = attacks.run.resolved.get("searches")
+    if saved is None:
+        raise RecordError(f"attack {attacks.attack!r} searched for no suffix: only gcg and random_suffix do")
+    return tuple(SuffixSearch(**s) for s in saved)

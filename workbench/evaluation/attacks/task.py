@@ -1,0 +1,212 @@
+"""What every attack is made of: its settings, the prompts it is given, what it costs, and the attempts it makes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, get_args
+
+from workbench.models import chat
+from workbench.core.errors import ContextOverflow, ParameterError, PromptError
+from workbench.models.pair import ModelPair, Which
+from workbench.prompts.loading import Prompt, PromptSet
+from workbench.evaluation.records import Attempt
+from workbench.core.records import Label
+from workbench.core.store import Store, key_of
+
+Messages = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Say what an attack costs. Before it starts these are the most that it can cost; after, what it did cost.
+
+    attempts         what is sent to each arm afterwards
+    answer_tokens    tokens that an arm generates to answer them all, at most
+    continuations    texts that a model of the pair generates to make the attack (targets, refusals, longer prefixes)
+    queries          suffixes whose target loss is computed, counted for each prompt
+    forward_passes   sequences that go through the model for that: the queries, and one for each gradient
+    backward_passes  gradients, counted for each prompt
+    """
+
+    attempts: int = 0
+    answer_tokens: int = 0
+    continuations: int = 0
+    queries: int = 0
+    forward_passes: int = 0
+    backward_passes: int = 0
+
+    def __str__(self) -> str:
+        make = [f"{self.continuations:,} continuations"] if self.continuations else []
+        if self.queries:
+            make.append(
+                f"{self.queries:,} queries ({self.forward_passes:,} forward and {self.backward_passes:,} backward "
+                "passes of one sequence)"
+            )
+        work = f"; to make them at most {' and '.join(make)}" if make else ""
+        return f"{self.attempts:,} attempts{work}; to answer them at most {self.answer_tokens:,} tokens for each arm"
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """Hold what an attack made: its attempts, what that cost, sentences about it, and what belongs into its record."""
+
+    attempts: list[Attempt]
+    cost: Cost = field(default_factory=Cost)
+    notes: list[str] = field(default_factory=list)
+    resolved: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackConfig:
+    """Settings that every attack has; a kind of attack adds its own, its cost and how it is made.
+
+    labels          which prompts it takes; None: all
+    system_prompt   put before every prompt; None: none
+    max_tokens      tokens that an arm may answer, after the prefix
+    seed            of every draw that is made
+    """
+
+    family: ClassVar[str]
+
+    labels: tuple[Label, ...] | None = ("harmful",)
+    system_prompt: str | None = None
+    max_tokens: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        bad = [
+            (self.labels is not None and not self.labels, "labels", "None (all prompts) or at least one label"),
+            (self.max_tokens < 1, "max_tokens", "at least 1"),
+            (self.seed < 0, "seed", "at least 0"),
+            *self._impossible(),
+        ]
+        for wrong, name, want in bad:
+            if wrong:
+                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be {want}")
+        known = get_args(Label)
+        if unknown := [label for label in self.labels or () if label not in known]:
+            raise ParameterError(f"labels has {unknown[0]!r}; it must name some of {', '.join(known)}")
+
+    def _impossible(self) -> list[tuple[bool, str, str]]:
+        """List (is impossible, field, what it must be) for the fields of this kind of attack."""
+        return []
+
+    def cost(self, task: Task) -> Cost:
+        """Return the most that this attack can cost. Raises what `make` raises before it works."""
+        raise NotImplementedError
+
+    def make(self, task: Task) -> Made:
+        """Make the attempts; `cost` has been asked before."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Hold what an attack is made on: the pair (thinking off), the prompts that it takes, and where to keep work."""
+
+    pair: ModelPair
+    prompts: tuple[Prompt, ...]
+    prompt_set: str
+    system_prompt: str | None
+    store: Store
+
+    @classmethod
+    def of(cls, pair: ModelPair, prompts: PromptSet, config: AttackConfig, store: Store) -> Task:
+        """Choose the prompts that an attack takes. Raises PromptError where none is left."""
+        labels = config.labels
+        chosen = tuple(p for p in prompts if labels is None or p.label in labels)
+        if not chosen:
+            counts = Counter(p.label for p in prompts)
+            there = ", ".join(f"{n} {label}" for label, n in counts.items()) or "none at all"
+            wanted = "" if labels is None else " or ".join(labels) + " "
+            raise PromptError(
+                f"attack {config.family!r} takes {wanted}prompts, and {prompts.name!r} leaves none of them (it has "
+                f"{there}): load other prompts, state their label when you load them, or set labels"
+            )
+        return cls(
+            pair=replace(pair, thinking=False),
+            prompts=chosen,
+            prompt_set=prompts.name,
+            system_prompt=config.system_prompt,
+            store=store,
+        )
+
+    def messages(self, prompt: Prompt, text: str | None = None) -> Messages:
+        """Return system prompt, earlier turns and the prompt (or `text` in its place) as (role, text)."""
+        turns = chat.conversation(prompt, self.system_prompt)
+        last = prompt.prompt if text is None else text
+        return (*((m["role"], m["content"]) for m in turns[:-1]), ("user", last))
+
+    def context(self, prompt: Prompt, which: Which) -> tuple[int, ...]:
+        """Return a prompt's token ids as one of the models sees it."""
+        return self.pair.context(prompt, which, system_prompt=self.system_prompt)
+
+    def check_room(self, prompt: Prompt, more: int, what: str) -> None:
+        """Raise ContextOverflow where a prompt and so many more tokens exceed the context; `what` says which."""
+        longest = len(self.context(prompt, "aligned"))
+        if self.pair.template_mode == "own":
+            longest = max(longest, len(self.context(prompt, "base")))
+        if longest + more > self.pair.context_length:
+            line = "" if prompt.line is None else f" (line {prompt.line})"
+            raise ContextOverflow(
+                f"prompt {prompt.id!r}{line} has {longest} tokens with its template; with {what} ({more} tokens) that "
+                f"exceeds the context of {self.pair.name} ({self.pair.context_length}): shorten it or lower max_tokens"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """Say how an arm draws its answer; temperature 0 is greedy."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    sample: int = 0
+    seed: int = 0
+
+
+GREEDY = Sampler()
+
+
+def attempt_of(
+    config: AttackConfig,
+    prompt: Prompt,
+    messages: Messages,
+    condition: str,
+    *,
+    prefix_ids: Sequence[int] = (),
+    prefix: str = "",
+    sampler: Sampler = GREEDY,
+) -> Attempt:
+    """Return an attempt on a prompt; its id is the hash of all the rest of it."""
+    content: dict[str, Any] = {
+        "attack": config.family,
+        "condition": condition,
+        "prompt_id": prompt.id,
+        "label": prompt.label,
+        "category": prompt.category,
+        "pair_id": prompt.pair_id,
+        "request": prompt.prompt,
+        "messages": messages,
+        "prefix_ids": tuple(prefix_ids),
+        "prefix": prefix,
+        "max_tokens": config.max_tokens,
+        **vars(sampler),
+    }
+    return Attempt(attempt_id=key_of("attempt 1", content), **content)
+
+
+def as_prompt(attempt: Attempt) -> Prompt:
+    """Return the prompt that is sent in an attempt, system prompt and earlier turns included."""
+    *turns, (_, text) = attempt.messages
+    return Prompt(id=attempt.prompt_id, prompt=text, label=attempt.label, messages=tuple(turns) or None)
+
+
+def count(n: int, what: str) -> str:
+    """Return "1 prompt", "2 prompts"."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"

@@ -1,0 +1,70 @@
+"""Which questions, and how they are put."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from workbench.core.errors import ParameterError, UnknownName, nearest
+
+SHAPES: Mapping[str, str] = {
+    "mmlu": "rows of question, choices, answer (index or letter) and subject; answered by a letter, as MMLU is",
+    "choices": "the same rows; each choice's whole text is scored as the answer",
+    "bbh": "a JSON object whose examples are rows of input and target, or a folder of such; generated, exact match",
+    "gsm8k": "rows of question and answer (its last number after ####); generated, the number must match",
+    "text": "rows of text, or plain text parted by blank lines; perplexity",
+}
+"""Every shape of a local file, and how it is asked. Rows are JSON lines or a JSON list."""
+BUILT_IN = "brindle"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CapabilityConfig:
+    """Say which questions are asked, and how.
+
+    tasks           names of the harness ("mmlu", "bbh", "gsm8k", "arc_challenge", "hellaswag", "winogrande", "boolq",
+                    "toxigen", "truthfulqa_mc2", ...), which it downloads; local files as "SHAPE:PATH" (see SHAPES);
+                    "brindle": the built-in questions of the embedded pair's world
+    limit           first so many questions of each task; None: all
+    shots           examples before each question; None: as many as the task says (none for a local file). A local
+                    file's first rows are its examples, and are not asked
+    chat_template   put questions in the chat template (True) or as plain text
+    system_prompt   put before every question
+    max_tokens      longest generated answer; None: as the task says
+    batch_size      questions at once
+    seed            of the harness's own draws, and of the bootstrap
+    resamples       bootstrap draws, where an interval is not Wilson's
+    """
+
+    tasks: tuple[str, ...]
+    limit: int | None = None
+    shots: int | None = None
+    chat_template: bool = False
+    system_prompt: str | None = None
+    max_tokens: int | None = None
+    batch_size: int = 8
+    seed: int = 0
+    resamples: int = 2000
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        bad = [
+            (not self.tasks, "tasks", "at least one task"),
+            (len(set(self.tasks)) < len(self.tasks), "tasks", "different tasks"),
+            (self.limit is not None and self.limit < 1, "limit", "at least 1, or None for all"),
+            (self.shots is not None and self.shots < 0, "shots", "at least 0"),
+            (self.max_tokens is not None and self.max_tokens < 1, "max_tokens", "at least 1"),
+            (self.batch_size < 1, "batch_size", "at least 1"),
+            (self.resamples < 1, "resamples", "at least 1"),
+            (not 0 < self.confidence < 1, "confidence", "between 0 and 1"),
+            (self.seed < 0, "seed", "at least 0"),
+        ]
+        for wrong, name, want in bad:
+            if wrong:
+                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be {want}")
+        for task in self.tasks:
+            shape, colon, path = task.partition(":")
+            if colon and shape not in SHAPES:
+                raise UnknownName(f"there is no shape {shape!r} of a question file: {nearest(shape, tuple(SHAPES))}")
+            if colon and not path.strip():
+                raise ParameterError(f"task {task!r} names no file: write '{shape}:PATH'")

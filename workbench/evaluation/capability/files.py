@@ -1,0 +1,305 @@
+"""Question files: rows checked, those that cannot be asked named; and the tasks that the harness makes of them.
+
+The wording of each shape is the harness's own for that benchmark (its tasks mmlu, mmlu_continuation, bbh_zeroshot,
+gsm8k and wikitext), so that numbers on a local copy are those of the harness on that copy.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.evaluation.capability.config import BUILT_IN
+from workbench.core.errors import NotPresent, ParameterError, PromptError
+
+Row = dict[str, Any]
+BUILT_IN_FOLDER = Path(__file__).resolve().parent / "questions"
+LETTERS = "ABCDEFGHIJ"
+BRINDLE_TOKENS = 32
+"""Room for an answer to the built-in questions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionFile:
+    """Hold one local file: its shape, its rows, and `bare` where questions are put with no words around them."""
+
+    name: str
+    shape: str
+    rows: tuple[Row, ...]
+    bare: bool = False
+    max_tokens: int | None = None
+
+
+def question_files(task: str) -> tuple[QuestionFile, ...]:
+    """Read the local files that a task names; none for a task of the harness.
+
+    Raises NotPresent for a path that is not there, PromptError for a file that cannot be read or whose rows are not of
+    the shape (lines named).
+    """
+    if task == BUILT_IN:
+        parts = (("choices", "facts.jsonl"), ("bbh", "skills.json"), ("text", "text.jsonl"))
+        return tuple(
+            QuestionFile(
+                name=f"{BUILT_IN}_{Path(file).stem}",
+                shape=shape,
+                rows=_read(BUILT_IN_FOLDER / file, shape),
+                bare=True,
+                max_tokens=BRINDLE_TOKENS,
+            )
+            for shape, file in parts
+        )
+    shape, colon, where = task.partition(":")
+    if not colon:
+        return ()
+    path = Path(where).expanduser()
+    if not path.exists():
+        raise NotPresent(f"there is no question file {where!r} (looked in {str(path.parent.resolve())!r})")
+    if not path.is_dir():
+        return (QuestionFile(name=_name(path.stem), shape=shape, rows=_read(path, shape)),)
+    found = sorted(p for p in path.iterdir() if p.suffix in (".json", ".jsonl"))
+    if not found:
+        raise NotPresent(f"the folder {where!r} holds no question file (.json or .jsonl)")
+    return tuple(QuestionFile(name=_name(f"{path.name}_{p.stem}"), shape=shape, rows=_read(p, shape)) for p in found)
+
+
+def _name(stem: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_") or "questions"
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+def _read(path: Path, shape: str) -> tuple[Row, ...]:
+    try:
+        rows = _rows(path.read_text("utf-8-sig"), path.suffix, shape)
+    except (UnicodeDecodeError, json.JSONDecodeError, OSError) as error:
+        raise PromptError(f"the question file {str(path)!r} cannot be read: {error}") from None
+    if not rows:
+        raise PromptError(f"the question file {str(path)!r} holds no question")
+    kept, problems = [], []
+    for n, row in enumerate(rows, 1):
+        try:
+            kept.append(_CHECKS[shape](row))
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            problems.append(f"row {n}: {what}")
+    if problems:
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise PromptError(f"{str(path)!r} is not of the shape {shape!r}: {'; '.join(problems[:5])}{more}")
+    return tuple(kept)
+
+
+def _rows(text: str, suffix: str, shape: str) -> list[Any]:
+    if shape == "text" and suffix not in (".json", ".jsonl"):
+        return [{"text": part} for part in re.split(r"\n\s*\n", text) if part.strip()]
+    if suffix == ".json":
+        body = json.loads(text)
+        return body["examples"] if isinstance(body, dict) and "examples" in body else body
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _text(row: Row, name: str) -> str:
+    value = row[name]
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{name} is {value!r}, not a text")
+    return value
+
+
+def _choices(row: Row) -> Row:
+    question, choices = _text(row, "question"), row["choices"]
+    if not isinstance(choices, list) or not 2 <= len(choices) <= len(LETTERS):
+        raise ValueError(f"choices must be a list of 2 to {len(LETTERS)} texts")
+    answer = row["answer"]
+    if isinstance(answer, str) and answer.strip().upper() in LETTERS[: len(choices)]:
+        answer = LETTERS.index(answer.strip().upper())
+    if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < len(choices):
+        raise ValueError(f"answer is {row['answer']!r}, not the index or the letter of one of {len(choices)} choices")
+    subject = str(row.get("subject") or "")
+    return {"question": question, "choices": [str(c) for c in choices], "answer": answer, "subject": subject}
+
+
+def _math(row: Row) -> Row:
+    answer = _text(row, "answer")
+    if "####" not in answer:
+        raise ValueError("answer has no '#### NUMBER' at its end")
+    return {"question": _text(row, "question"), "answer": answer}
+
+
+_CHECKS: Mapping[str, Callable[[Any], Row]] = {
+    "mmlu": _choices,
+    "choices": _choices,
+    "bbh": lambda row: {"input": _text(row, "input"), "target": _text(row, "target")},
+    "gsm8k": _math,
+    "text": lambda row: {"text": _text(row, "text")},
+}
+
+
+# --------------------------------------------------------------------------------------------- the harness's tasks
+
+
+def harness_tasks(file: QuestionFile, *, shots: int, max_tokens: int | None) -> dict[str, Any]:
+    """Return the harness's config of a file: a task, or for several subjects a group of one task each.
+
+    Raises ParameterError where a file, or a subject of it, has no row left after its examples.
+    """
+    by_subject: dict[str, list[Row]] = {}
+    for row in file.rows:
+        by_subject.setdefault(row.get("subject", "") if file.shape in ("mmlu", "choices") else "", []).append(row)
+    named = [(file.name if len(by_subject) == 1 else f"{file.name}_{_name(s)}", s, r) for s, r in by_subject.items()]
+    tasks = [_task(file, name, subject, rows, shots, max_tokens) for name, subject, rows in named]
+    if len(tasks) == 1:
+        return tasks[0]
+    metrics = [m["metric"] for m in tasks[0]["metric_list"]]
+    return {
+        "group": file.name,
+        "task": tasks,
+        "aggregate_metric_list": [{"metric": m, "aggregation": "mean", "weight_by_size": True} for m in metrics],
+        "metadata": {"version": 1},
+    }
+
+
+def _task(
+    file: QuestionFile, name: str, subject: str, rows: Sequence[Row], shots: int, max_tokens: int | None
+) -> dict[str, Any]:
+    if len(rows) <= shots:
+        raise ParameterError(
+            f"{name} has {len(rows)} questions, and shots={shots} takes the first {shots} of them as examples: none is "
+            "left to ask; lower shots"
+        )
+    examples, asked = list(rows[:shots]), list(rows[shots:])
+    config: dict[str, Any] = {
+        "task": name,
+        "custom_dataset": lambda **_: _data_set(asked),
+        "test_split": "test",
+        "num_fewshot": shots,
+        "fewshot_config": {"sampler": "first_n", "samples": examples},
+        "metadata": {"version": 1},
+        **_WORDING[file.shape](file, subject, asked),
+    }
+    longest = max_tokens or file.max_tokens
+    if longest is not None and "generation_kwargs" in config:
+        config["generation_kwargs"] = {**config["generation_kwargs"], "max_gen_toks": longest}
+    return config
+
+
+def _data_set(rows: list[Row]) -> dict[str, Any]:
+    from datasets import Dataset
+
+    return {"test": Dataset.from_list(rows)}
+
+
+def _mean(*metrics: str) -> list[dict[str, Any]]:
+    return [{"metric": m, "aggregation": "mean", "higher_is_better": True} for m in metrics]
+
+
+def _mmlu(_: QuestionFile, subject: str, rows: Sequence[Row]) -> dict[str, Any]:
+    longest = max(len(r["choices"]) for r in rows)
+    lines = "".join(
+        f"{{% if choices|length > {i} %}}\n{letter}. {{{{choices[{i}]}}}}{{% endif %}}"
+        for i, letter in enumerate(LETTERS[:longest])
+    )
+    about = f" about {subject.replace('_', ' ')}" if subject else ""
+    return {
+        "output_type": "multiple_choice",
+        "description": f"The following are multiple choice questions (with answers){about}.\n\n",
+        "doc_to_text": "{{question.strip()}}" + lines + "\nAnswer:",
+        "doc_to_choice": lambda row: list(LETTERS[: len(row["choices"])]),
+        "doc_to_target": "answer",
+        "metric_list": _mean("acc"),
+    }
+
+
+def _whole_choices(file: QuestionFile, *_: Any) -> dict[str, Any]:
+    return {
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{question.strip()}}" if file.bare else "Question: {{question.strip()}}\nAnswer:",
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "answer",
+        "metric_list": _mean("acc", "acc_norm"),
+    }
+
+
+def _bbh(file: QuestionFile, _: str, rows: Sequence[Row]) -> dict[str, Any]:
+    wording: dict[str, Any] = {
+        "output_type": "generate_until",
+        "doc_to_text": "{{input}}" if file.bare else "Q: {{input}}\nA:",
+        "doc_to_target": "{{target}}",
+        "generation_kwargs": {"until": ["</s>", "Q:", "<|im_end|>"], "do_sample": False, "temperature": 0.0},
+        "metric_list": [
+            {
+                "metric": "exact_match",
+                "aggregation": "mean",
+                "higher_is_better": True,
+                "ignore_case": True,
+                "regexes_to_ignore": [r"\.$", ",", "\n", r"\\", '"'],
+            }
+        ],
+    }
+    # an answer begins with the space before it where the tokenizer keeps it: the harness would take " True" for wrong
+    bare, first = {"function": "remove_whitespace"}, {"function": "take_first"}
+    if all(re.fullmatch(r"\([A-Z]\)", r["target"]) for r in rows):
+        letter = {"function": "regex", "regex_pattern": r"(\([A-Z]\))", "group_select": 0}
+        wording["filter_list"] = [
+            {"name": "strict-match", "filter": [bare, first]},
+            {"name": "flexible-extract", "filter": [letter, first]},
+        ]
+    else:
+        wording["filter_list"] = [{"name": "none", "filter": [bare, first]}]
+    return wording
+
+
+def _gsm8k(*_: Any) -> dict[str, Any]:
+    first = {"function": "take_first"}
+    strict = {"function": "regex", "regex_pattern": r"#### (\-?[0-9\.\,]+)"}
+    flexible = {"function": "regex", "group_select": -1, "regex_pattern": r"(-?[$0-9.,]{2,})|(-?[0-9]+)"}
+    return {
+        "output_type": "generate_until",
+        "doc_to_text": "Question: {{question}}\nAnswer:",
+        "doc_to_target": "{{answer}}",
+        "generation_kwargs": {
+            "until": ["Question:", "</s>", "<|im_end|>"],
+            "do_sample": False,
+            "temperature": 0.0,
+        },
+        "filter_list": [
+            {"name": "strict-match", "filter": [strict, first]},
+            {"name": "flexible-extract", "filter": [flexible, first]},
+        ],
+        "metric_list": [
+            {
+                "metric": "exact_match",
+                "aggregation": "mean",
+                "higher_is_better": True,
+                "ignore_case": True,
+                "ignore_punctuation": False,
+                "regexes_to_ignore": [",", r"\$", "(?s).*#### ", r"\.$"],
+            }
+        ],
+    }
+
+
+def _reading(*_: Any) -> dict[str, Any]:
+    names = {
+        "word_perplexity": "weighted_perplexity",
+        "byte_perplexity": "weighted_perplexity",
+        "bits_per_byte": "bits_per_byte",
+    }
+    return {
+        "output_type": "loglikelihood_rolling",
+        "doc_to_text": "",
+        "doc_to_target": "{{text}}",
+        "metric_list": [{"metric": m, "aggregation": a, "higher_is_better": False} for m, a in names.items()],
+    }
+
+
+_WORDING: Mapping[str, Callable[[QuestionFile, str, Sequence[Row]], dict[str, Any]]] = {
+    "mmlu": _mmlu,
+    "choices": _whole_choices,
+    "bbh": _bbh,
+    "gsm8k": _gsm8k,
+    "text": _reading,
+}

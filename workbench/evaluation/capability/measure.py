@@ -1,0 +1,330 @@
+"""The verb: an arm and a config in, a CapabilitySet out, by lm-evaluation-harness."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.metadata
+import importlib.util
+import io
+import logging
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.core import comparisons, statistics
+from workbench.evaluation.capability.config import BUILT_IN, CapabilityConfig
+from workbench.evaluation.capability.files import harness_tasks, question_files
+from workbench.core.errors import NotPresent, UnknownName, nearest
+from workbench.core.legible import sentence
+from workbench.core.progress import Progress
+from workbench.core.provenance import Stopwatch
+from workbench.evaluation.records import Answer, CapabilitySet, TaskScore
+from workbench.core.records import Estimate
+from workbench.core.store import Store, key_of
+
+if TYPE_CHECKING:
+    from workbench.evaluation.capability.models import Arm
+
+HARNESS = "lm_eval"
+INSTALL = "pip install 'deep-alignment-workbench[capability]' (or: pip install lm-eval)"
+
+
+def is_installed() -> bool:
+    """Tell whether lm-evaluation-harness is on this machine."""
+    return importlib.util.find_spec(HARNESS) is not None
+
+
+def check_tasks(tasks: Sequence[str]) -> None:
+    """Raise for tasks that cannot be asked here, before anything is: what `measure_capability` would raise for them."""
+    if not is_installed():
+        raise NotPresent(f"capability is measured by lm-evaluation-harness, which is not installed: {INSTALL}")
+    names = [t for t in tasks if not question_files(t)]
+    if names:
+        known = _harness_names()
+        for name in names:
+            if name not in known:
+                raise UnknownName(f"the harness has no task {name!r}: {nearest(name, (BUILT_IN, *known))}")
+
+
+@functools.cache
+def _harness_names() -> tuple[str, ...]:
+    from lm_eval.tasks import TaskManager
+
+    with _quiet():
+        return tuple(sorted(TaskManager().all_tasks))
+
+
+def measure_capability(
+    arm: Arm, config: CapabilityConfig, *, store: Store | None = None, what: str | None = "asking"
+) -> CapabilitySet:
+    """Ask an arm the questions of a config by lm-evaluation-harness, on the live model; its own numbers come back.
+
+    An arm is a model of a pair, with an adapter or not, or a penalty on both. Numbers of a plain arm equal
+    `lm_eval.simple_evaluate` on the same model, to the digit. With a `store`, answered questions are kept in the
+    harness's own cache beside it, and a killed run goes on there. Random states are left as they were.
+
+    Raises NotPresent where the harness or a file is not there, UnknownName for a task that the harness does not have,
+    PromptError for a file of another shape, ParameterError where no question is left.
+    """
+    check_tasks(config.tasks)
+    watch = Stopwatch("measure_capability", config)
+    files = {task: question_files(task) for task in config.tasks}
+    asked: list[Any] = []
+    group_of: dict[str, str] = {}
+    for task, found in files.items():
+        made = [harness_tasks(f, shots=config.shots or 0, max_tokens=config.max_tokens) for f in found]
+        names = [m.get("group") or m["task"] for m in made] if found else [task]
+        group_of.update(dict.fromkeys(names, task))
+        asked += made or [task]  # type: ignore[list-item]
+    if clash := {n for n in group_of if list(group_of).count(n) > 1}:
+        raise UnknownName(f"two tasks have the name {clash}")
+    results = _run(arm, config, asked, store, f"{what} {arm.name}" if what else None)
+    scores, answers = _scores(results, list(group_of), config)
+    template = "chat template" if config.chat_template else "plain text"
+    version = importlib.metadata.version(HARNESS)
+    pair = arm.pair
+    return CapabilitySet(
+        run=watch.record(
+            resolved={
+                "arm": arm.name,
+                "pair": pair.name,
+                "template": template,
+                "thinking": pair.thinking,
+                "harness": version,
+                "penalty": str(getattr(getattr(arm, "penalty", None), "title", "none")),
+            },
+            seed=config.seed,
+            device=str(pair.device),
+            fingerprint=pair.fingerprint,
+        ),
+        arm=arm.name,
+        harness=f"lm-eval {version}",
+        template=template,
+        scores=scores,
+        answers=answers,
+        notes=_notes(files, config, results),
+    )
+
+
+def _notes(files: Mapping[str, Sequence[Any]], config: CapabilityConfig, results: Mapping[str, Any]) -> tuple[str, ...]:
+    notes = [
+        f"Questions are put {'in the chat template' if config.chat_template else 'as plain text, no chat template'}."
+    ]
+    if config.limit is not None:
+        cut = sum(n["effective"] < n["original"] for n in results["n-samples"].values())
+        notes += [f"limit={config.limit}: {cut} of {len(results['n-samples'])} tasks were cut."] if cut else []
+    if config.shots and any(files.values()):
+        notes.append(f"The first {config.shots} rows of each local task are its examples, and are not asked.")
+    return tuple(notes)
+
+
+# ------------------------------------------------------------------------------------------------- the harness
+
+
+def _run(
+    arm: Arm, config: CapabilityConfig, tasks: Sequence[Any], store: Store | None, what: str | None
+) -> Mapping[str, Any]:
+    names = [t for t in tasks if isinstance(t, str)]
+    with Progress(what, 1, "arms") as progress, _quiet(), _random_state_kept():
+        from lm_eval import evaluate
+        from lm_eval.tasks import TaskManager
+
+        from workbench.evaluation.capability.models import answers_kept, harness_model, harness_task, prepared, seeded
+
+        manager = TaskManager(include_defaults=bool(names))
+        seeded(config.seed)
+        try:
+            loaded = manager.load([harness_task(t) for t in tasks])
+        except (ConnectionError, FileNotFoundError) as error:
+            raise NotPresent(
+                f"the questions of {', '.join(names)} could not be had ({sentence(str(error), 200)}): the harness "
+                "downloads them from the dataset hub; on a machine with no network give local files, as 'mmlu:PATH' or "
+                "'bbh:PATH'"
+            ) from error
+        prepared(loaded["tasks"], config, frozenset(names))
+        with harness_model(arm, config.batch_size) as model, answers_kept(model, _cache(arm, config, store)) as asked:
+            results: Mapping[str, Any] = evaluate(
+                lm=asked,
+                task_dict=loaded,
+                limit=config.limit,
+                apply_chat_template=config.chat_template,
+                fewshot_as_multiturn=True,
+                system_instruction=config.system_prompt,
+                bootstrap_iters=min(config.resamples, 10_000),
+                log_samples=True,
+            )
+        progress.advance()
+    return results
+
+
+def _cache(arm: Arm, config: CapabilityConfig, store: Store | None) -> str | None:
+    if store is None or store.folder is None:
+        return None
+    penalty = getattr(arm, "penalty", None)
+    asked = (config.chat_template, config.system_prompt, config.max_tokens, config.batch_size)
+    key = key_of("capability 1", arm.pair.fingerprint, arm.which, arm.pair.thinking, str(penalty), asked)
+    return str(store.folder / "lm-eval" / f"{key}.db")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the harness's bars and remarks off the page: it says them on stderr and through its logger."""
+    logger = logging.getLogger(HARNESS)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """Give the caller's random states back: the harness seeds all of them."""
+    import torch
+
+    python, numpy = random.getstate(), np.random.get_state()
+    forked: AbstractContextManager[None] = torch.random.fork_rng(devices=[])
+    with forked:
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+# --------------------------------------------------------------------------------------------------- its results
+
+
+def _scores(
+    results: Mapping[str, Any], groups: Sequence[str], config: CapabilityConfig
+) -> tuple[tuple[TaskScore, ...], tuple[Answer, ...]]:
+    """Return every metric of every task and group with its interval, and every answer once."""
+    scores: list[TaskScore] = []
+    answers: list[Answer] = []
+    for group in groups:
+        tasks = _tasks_of(results, group)
+        for task in dict.fromkeys((group, *tasks)):
+            inside = [t for t in _tasks_of(results, task) if t in results["samples"]]
+            for name, value in results["results"].get(task, {}).items():
+                metric, comma, variant = name.partition(",")
+                if comma and not metric.endswith("_stderr") and isinstance(value, int | float):
+                    scores.append(_score(results, group, task, inside, metric, variant, float(value), config))
+        for task in tasks:
+            answers += _answers(results["samples"].get(task, ()), group, task)
+    return tuple(scores), tuple(answers)
+
+
+def _tasks_of(results: Mapping[str, Any], name: str) -> list[str]:
+    """Return the tasks that a group stands for, groups inside it resolved; a task stands for itself."""
+    inside = results.get("group_subtasks", {}).get(name) or []
+    return [t for sub in inside for t in _tasks_of(results, sub)] or [name]
+
+
+def _score(
+    results: Mapping[str, Any],
+    group: str,
+    task: str,
+    tasks: Sequence[str],
+    metric: str,
+    variant: str,
+    value: float,
+    config: CapabilityConfig,
+) -> TaskScore:
+    made = [s[metric] for t in tasks for s in results["samples"][t] if s["filter"] == variant and metric in s]
+    better = results["higher_is_better"].get(task, {}).get(metric)
+    if better is None:
+        better = next((results["higher_is_better"].get(t, {}).get(metric) for t in tasks), True)
+    stderr = results["results"][task].get(f"{metric}_stderr,{variant}")
+    first = tasks[0] if tasks else task
+    return TaskScore(
+        group=group,
+        task=task,
+        metric=metric,
+        variant=variant,
+        estimate=_estimate(value, made, metric, config),
+        stderr=float(stderr) if isinstance(stderr, int | float) and math.isfinite(stderr) else None,
+        higher_is_better=bool(better),
+        shots=int(results["n-shot"].get(task, results["n-shot"].get(first, 0)) or 0),
+        version=str(results["versions"].get(task, results["versions"].get(first, "none"))),
+    )
+
+
+def _estimate(value: float, made: Sequence[Any], metric: str, config: CapabilityConfig) -> Estimate:
+    """Return the harness's number with the interval that its questions give; none where the two do not agree."""
+    unit = {"word_perplexity": "per word", "byte_perplexity": "per byte", "bits_per_byte": "bits"}.get(metric, "1")
+    nothing = Estimate(value=value, low=None, high=None, n=len(made), unit=unit)
+    if not made or not math.isfinite(value):
+        return Estimate(value=statistics.known(value), low=None, high=None, n=len(made), unit=unit)
+    if all(isinstance(x, tuple | list) and len(x) == 2 for x in made):
+        return _ratio(value, np.array(made, float), metric, unit, config)
+    values = np.array([float(x) for x in made])
+    if not math.isclose(float(values.mean()), value, rel_tol=1e-9, abs_tol=1e-12):
+        return nothing
+    if np.isin(values, (0.0, 1.0)).all():
+        low, high = comparisons.wilson(np.array(int(values.sum())), np.array(len(values)), confidence=config.confidence)
+        return Estimate(value=value, low=float(low), high=float(high), n=len(made), unit=unit)
+    sample = _resampled(len(values), config)
+    low, high = statistics.interval(sample.mean(values, np.ones(len(values), bool)), config.confidence)
+    return Estimate(value=value, low=statistics.known(low), high=statistics.known(high), n=len(made), unit=unit)
+
+
+def _ratio(value: float, parts: np.ndarray, metric: str, unit: str, config: CapabilityConfig) -> Estimate:
+    """Return a perplexity, exp(- log-likelihood / size), or bits, with its bootstrap interval over texts."""
+    mean = _resampled(len(parts), config).ratio(parts[:, 0], parts[:, 1])
+    low, high = statistics.interval(mean, config.confidence)
+    ends = sorted(-float(x) for x in (low, high))
+    found = [x / math.log(2) for x in ends] if metric == "bits_per_byte" else [math.exp(min(x, 700.0)) for x in ends]
+    return Estimate(
+        value=value, low=statistics.known(found[0]), high=statistics.known(found[1]), n=len(parts), unit=unit
+    )
+
+
+def _resampled(n: int, config: CapabilityConfig) -> statistics.PromptSample:
+    names = [f"{i:09d}" for i in range(n)]
+    return statistics.PromptSample(names, resamples=config.resamples, seed=config.seed, stream="questions")
+
+
+def _answers(samples: Sequence[Mapping[str, Any]], group: str, task: str) -> Iterator[Answer]:
+    if not samples:
+        return
+    variant = samples[0]["filter"]
+    for s in samples:
+        if s["filter"] != variant:
+            continue
+        metric = s["metrics"][0]
+        score = s[metric]
+        expected, given = _said(s)
+        yield Answer(
+            group=group,
+            task=task,
+            question_id=f"{s['doc_id']}-{s['doc_hash'][:12]}",
+            question=_question(s),
+            expected=expected,
+            given=given,
+            score=None if isinstance(score, tuple | list) else float(score),
+        )
+
+
+def _question(s: Mapping[str, Any]) -> str:
+    for name in ("question", "input", "query", "goal", "sentence", "text"):
+        if isinstance(s["doc"].get(name), str):
+            return str(s["doc"][name])
+    return str(s["arguments"][0][0])[-2000:]
+
+
+def _said(s: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the expected answer and the given one, as text: of a choice, the choice itself."""
+    target, made = s["target"], s["filtered_resps"]
+    if made and isinstance(made[0], tuple | list) and len(s["arguments"][0]) > 1:
+        options = [str(a[1]).strip() for a in s["arguments"]][: len(made)]
+        best = options[int(np.argmax([m[0] for m in made]))]
+        index = int(target) if isinstance(target, int | np.integer) else -1
+        return (options[index] if 0 <= index < len(options) else str(target)), best
+    return str(target), str(made[0]) if made and isinstance(made[0], str) else ""

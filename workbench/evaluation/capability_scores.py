@@ -1,0 +1,125 @@
+"""Capability beside safety: the harness's scores as rows of the scorecard, and what an arm has lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from workbench.core import comparisons
+from workbench.core.errors import ParameterError
+from workbench.evaluation.config import EvaluateConfig
+from workbench.evaluation.metrics import CAPABILITY, LOSS, MEAN_OF_TASKS
+from workbench.evaluation.paired import Results
+from workbench.evaluation.rates import estimate_of
+from workbench.evaluation.records import CapabilitySet, Score
+from workbench.core.records import Estimate
+
+Answers = Mapping[str, Mapping[str, float]]
+"""Task as it was asked -> question id -> score in [0, 1]."""
+
+
+def check_alike(sets: Sequence[CapabilitySet]) -> None:
+    """Raise ParameterError where arms were not asked alike (template, harness), or one arm comes twice."""
+    for s in sets[1:]:
+        if (s.template, s.harness) != (sets[0].template, sets[0].harness):
+            raise ParameterError(
+                f"{sets[0].arm!r} was asked with {sets[0].template} by {sets[0].harness}, {s.arm!r} with {s.template} "
+                f"by {s.harness}: their capability cannot be compared. Measure all arms alike"
+            )
+    arms = [s.arm for s in sets]
+    if twice := {a for a in arms if arms.count(a) > 1}:
+        raise ParameterError(f"capability of {sorted(twice)} was given twice: give one set an arm")
+
+
+def judge_of(found: CapabilitySet) -> str:
+    """Return what a scorecard calls the harness as a judge."""
+    return f"{found.harness}, {found.template}"
+
+
+def capability_scores(sets: Sequence[CapabilitySet], config: EvaluateConfig) -> list[Score]:
+    """Return each task's scores, the mean over tasks, and where a reference arm is given what was lost against it."""
+    made: list[Score] = []
+    for s in sets:
+        made += [
+            _score(s, t.group, t.metric if t.variant == "none" else f"{t.metric} ({t.variant})", t.estimate)
+            for t in s.scores
+            if t.task == t.group
+        ]
+    answers = {s.arm: _answers(s) for s in sets}
+    reference = answers.get(config.against or "")
+    for s in sets:
+        mine = answers[s.arm]
+        if mine:
+            made.append(_score(s, MEAN_OF_TASKS, "accuracy", _mean_of_tasks(mine, None, config)))
+        if reference and mine and s.arm != config.against:
+            made.append(_score(s, MEAN_OF_TASKS, LOSS, _mean_of_tasks(mine, reference, config)))
+    return made
+
+
+def _score(found: CapabilitySet, condition: str, metric: str, estimate: Estimate) -> Score:
+    return Score(
+        arm=found.arm,
+        attack=CAPABILITY,
+        condition=condition,
+        judge=judge_of(found),
+        metric=metric,
+        category=None,
+        estimate=estimate,
+        unscored={},
+    )
+
+
+def _answers(found: CapabilitySet) -> Answers:
+    """Return the scores of questions that are right or wrong, or something between, by task."""
+    better = {t.group: t.higher_is_better for t in found.scores}
+    by_task: dict[str, dict[str, float]] = {}
+    for a in found.answers:
+        if a.score is not None and 0 <= a.score <= 1 and better.get(a.group, True):
+            by_task.setdefault(a.group, {})[f"{a.task} {a.question_id}"] = a.score
+    return by_task
+
+
+def _mean_of_tasks(mine: Answers, reference: Answers | None, config: EvaluateConfig) -> Estimate:
+    """Return the mean over tasks of an arm's score, or of reference minus arm, every task weighing the same.
+
+    n counts questions; of a difference, those that both arms answered. See `comparisons.mean_of` for the interval.
+    """
+    parts = []
+    for task, answers in mine.items():
+        if reference is None:
+            parts.append(_score_of(list(answers.values()), config))
+        elif shared := [q for q in answers if q in reference.get(task, {})]:
+            parts.append(_lost([reference[task][q] for q in shared], [answers[q] for q in shared], config))
+    return comparisons.mean_of(parts)
+
+
+def _score_of(values: Sequence[float], config: EvaluateConfig) -> Estimate:
+    return estimate_of(values, set(values) <= {0.0, 1.0}, config)
+
+
+def _lost(before: Sequence[float], after: Sequence[float], config: EvaluateConfig) -> Estimate:
+    """Return the mean of before - after over the same questions: Newcombe's paired interval, else a bootstrap."""
+    if not {*before, *after} <= {0.0, 1.0}:
+        return estimate_of([b - a for b, a in zip(before, after, strict=True)], False, config)
+    both = sum(b == a == 1 for b, a in zip(before, after, strict=True))
+    only_before, only_after = int(sum(before)) - both, int(sum(after)) - both
+    neither = len(before) - both - only_before - only_after
+    return comparisons.paired_difference(both, only_before, only_after, neither, confidence=config.confidence)
+
+
+def capability_results(sets: Sequence[CapabilitySet]) -> list[Results]:
+    """Return every task's answers that are right or wrong, for comparisons question by question."""
+    made = []
+    for s in sets:
+        for task, answers in _answers(s).items():
+            if set(answers.values()) <= {0.0, 1.0}:
+                made.append(
+                    Results(
+                        arm=s.arm,
+                        attack=CAPABILITY,
+                        condition=task,
+                        judge=judge_of(s),
+                        metric="accuracy",
+                        values=dict(answers),
+                    )
+                )
+    return made

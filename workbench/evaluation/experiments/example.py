@@ -1,0 +1,154 @@
+"""One prompt, close up: its continuation by base, aligned and the penalised model, and one position of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding.starts import Start
+from workbench.decoding.penalised import decode, next_token
+from workbench.core.errors import ParameterError, PromptError
+from workbench.evaluation.experiments.config import ALIGNED
+from workbench.models.generation import GenerateConfig
+from workbench.models.pair import ModelPair
+from workbench.models.pieces import Pieces
+from workbench.prompts.loading import Prompt, PromptSet
+from workbench.decoding.records import Continuations
+from workbench.evaluation.records import PenaltyLook
+from workbench.core.statistics import known
+from workbench.core.store import Store
+
+SHOWN = 6
+"""Likeliest tokens that are looked at, of each column."""
+LEAST_SHOWN = 0.005
+"""Tokens below this probability in every column are among the others."""
+
+
+def continue_three_ways(
+    pair: ModelPair,
+    prompts: PromptSet,
+    penalty: PenaltyConfig,
+    *,
+    example: int = 1,
+    prefix_tokens: int = 10,
+    max_tokens: int = 96,
+    system_prompt: str | None = None,
+    store: Store | None = None,
+) -> Mapping[str, Continuations]:
+    """Continue the `example`-th harmful prompt (from 1) after a prefix: by base, by aligned, and under the penalty.
+
+    Raises what `example_prompt` raises.
+    """
+    one = replace(prompts, prompts=(example_prompt(pair, prompts, example=example, prefix_tokens=prefix_tokens),))
+    shared = dict(
+        generation=GenerateConfig(max_tokens=max_tokens), prefix_tokens=prefix_tokens, system_prompt=system_prompt
+    )
+    arms = {"base": PenaltyConfig.family(0.0), "aligned": ALIGNED, penalty.title: penalty}
+    return {
+        name: decode(pair, one, DecodeConfig(penalty=p, **shared), store=store, what=None)  # type: ignore[arg-type]
+        for name, p in arms.items()
+    }
+
+
+def example_prompt(pair: ModelPair, prompts: PromptSet, *, example: int = 1, prefix_tokens: int = 0) -> Prompt:
+    """Return the `example`-th harmful prompt (from 1) whose given response has `prefix_tokens` tokens.
+
+    Raises ParameterError for an example that is not there, PromptError where no prompt has such a response.
+    """
+    able = [p for p in prompts if p.label == "harmful" and len(pair.encode(p.response or "")) >= max(prefix_tokens, 0)]
+    if not able:
+        raise PromptError(
+            f"no harmful prompt of {prompts.name!r} has a response of {prefix_tokens} tokens to take a prefix from: "
+            "ask for a shorter one"
+        )
+    if not 1 <= example <= len(able):
+        raise ParameterError(f"example is {example}; there are {len(able)} harmful prompts to show, counted from 1")
+    return able[example - 1]
+
+
+def look_at(
+    pair: ModelPair,
+    continuations: Continuations,
+    prompts: PromptSet,
+    *,
+    strengths: Sequence[float] = (0.5, 1.0, 4.0, 16.0),
+    penalty: PenaltyConfig | None = None,
+    position: int | None = None,
+    response: int = 0,
+    shown: int = SHOWN,
+) -> PenaltyLook:
+    """Return the next-token distributions at a position of a continuation, under a penalty of several strengths.
+
+    `position` is 1-based in the response, given tokens included; None: where base and aligned differ most among the
+    generated tokens. Every other setting is the penalty's (None, or method "none": the one-sided default). Any finite
+    strength is taken: nothing is generated. Raises ParameterError for a position that was not generated or a prompt
+    that is not among `prompts`.
+    """
+    if penalty is None or penalty.method == "none":
+        penalty = PenaltyConfig()
+    c = continuations.continuations[response]
+    length = int(continuations.mask[response].sum())
+    first = c.prefix_tokens + 1
+    if position is None:
+        if not length:
+            raise ParameterError(f"the continuation of {c.name!r} has no token to look at")
+        position = first + int(np.nanargmax(continuations.excess_mass[response, :length]))
+    if not first <= position < first + length:
+        raise ParameterError(
+            f"position {position} was not generated: the continuation of {c.name!r} has positions {first} to "
+            f"{first + length - 1}"
+        )
+    asked = next((p for p in prompts if p.id == c.name), None)
+    if asked is None:
+        raise ParameterError(f"prompt {c.name!r} is not in {prompts.name!r}: give the set that was continued")
+    generated = continuations.token_ids[response, : position - first].tolist()
+    start = start_of(pair, asked, c.prefix_tokens, tuple(generated), system_prompt=c.system_prompt)
+    seen = [next_token(pair, start, replace(penalty, strength=s)) for s in strengths]
+    plain = next_token(pair, start, ALIGNED)
+    columns = ("base", "aligned", *(f"{s:g}" for s in strengths))
+    table = np.exp(np.stack([plain.base, plain.aligned, *(n.penalised for n in seen)], 1).astype(np.float64))
+    top = np.unique(np.concatenate([np.argsort(-table[:, i])[:shown] for i in range(table.shape[1])]))
+    top = top[np.argsort(-table[top].max(1), kind="stable")][: 2 * shown]
+    top = top[: max(3, int((table[top].max(1) >= LEAST_SHOWN).sum()))]
+    moved = np.maximum(table - table[:, [1]], 0).sum(0)
+    display = Pieces(pair.tokenizer)
+    before = "".join(p.text for p in display.sequence(start.prefix, context=start.aligned))
+    return PenaltyLook(
+        prompt=asked.prompt,
+        label=asked.label,
+        classroom_safe=prompts.classroom_safe,
+        before=before,
+        penalty=", ".join([penalty.method, *penalty.title.split(", ")[1:]]),
+        position=position,
+        columns=columns,
+        token_ids=top.astype(np.int32),
+        labels=tuple(display.label(i) for i in top.tolist()),
+        probability=table[top].astype(np.float32),
+        rest=np.clip(1 - table[top].sum(0), 0, 1).astype(np.float32),
+        leverage=moved.astype(np.float32),
+        excess_mass=float(plain.excess_mass),
+        bound=known(seen[0].leverage_bound) if seen else None,
+    )
+
+
+def start_of(
+    pair: ModelPair,
+    prompt: Prompt,
+    prefix_tokens: int,
+    generated: tuple[int, ...] = (),
+    *,
+    system_prompt: str | None = None,
+) -> Start:
+    """Return what a prompt's response goes on from: the first `prefix_tokens` of the given one, then `generated`."""
+    given = pair.encode(prompt.response or "")[:prefix_tokens]
+    own = pair.template_mode == "own"
+    return Start(
+        name=f"prompt {prompt.id!r}",
+        aligned=pair.context(prompt, "aligned", system_prompt=system_prompt),
+        base=pair.context(prompt, "base", system_prompt=system_prompt) if own else None,
+        prefix=given + generated,
+        prompt=prompt,
+    )

@@ -1,0 +1,60 @@
+"""Prompts to choose a penalty on, and others to check it on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from workbench.core.errors import PromptError
+from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
+from workbench.prompts.similar import parts_apart
+from workbench.prompts.subset import balanced
+
+TUNING = "train"
+"""The split that penalties are tuned on, where a set names its splits."""
+
+
+def tuning_and_held_out(
+    config: PromptConfig, *, limit: int | None = None, held_out_limit: int | None = None
+) -> tuple[PromptSet, PromptSet]:
+    """Load prompts and part them: the split "train" to tune on and the rest to check on.
+
+    A set without a split of this name is halved by the config's seed; matched pairs and near copies (see
+    `prompts.similar`) stay together, so that nothing is checked on what it was tuned on. `limit` and
+    `held_out_limit` take a part of each, balanced over labels. Raises PromptError where either part would hold no
+    harmful prompt, and what `load_prompts` raises.
+    """
+    whole = load_prompts(dataclasses.replace(config, split="all", limit=None))
+    named = any(p.split == TUNING for p in whole)
+    if named:
+        first = {p.id for p in whole if p.split == TUNING}
+        how = f"tuned on the split {TUNING!r}, checked on the others"
+    else:
+        first = _half(whole.prompts, config.seed)
+        how = f"the set has no split {TUNING!r}: halved by seed {config.seed}, matched pairs and near copies together"
+    parts = []
+    for inside, most in ((True, limit), (False, held_out_limit)):
+        chosen = tuple(p for p in whole if (p.id in first) is inside)
+        notes = [*whole.notes, how]
+        if most is not None and most < len(chosen):
+            notes.append(f"limit {most} of {len(chosen)} prompts, seed {config.seed}")
+            chosen, more = balanced(chosen, most, config.seed)
+            notes += more
+        if not any(p.label == "harmful" for p in chosen):
+            word = "to tune on" if inside else "to check on"
+            raise PromptError(
+                f"{whole.name!r} leaves no harmful prompt {word} ({len(chosen)} of {len(whole)} prompts): raise the "
+                "limit, or give a larger set"
+            )
+        parts.append(dataclasses.replace(whole, prompts=chosen, notes=tuple(notes)))
+    return parts[0], parts[1]
+
+
+def _half(prompts: Sequence[Prompt], seed: int) -> set[str]:
+    """Return the ids of one half: matched pairs in one text, and near copies among these texts, stay together."""
+    units: dict[str, list[Prompt]] = {}
+    for p in prompts:
+        units.setdefault(p.pair_id or p.id, []).append(p)
+    each = list(units.values())
+    first, _ = parts_apart([" ".join(p.prompt for p in unit) for unit in each], (0.5, 0.5), seed=seed)
+    return {p.id for n in first for p in each[n]}

@@ -1,0 +1,405 @@
+"""What an evaluation makes, as records: attempts, completions, capability, the scorecard, sweeps of penalties, comparisons of arms."""
+
+from __future__ import annotations
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+from workbench.core.records import Estimate, Label, Record, RunRecord
+from workbench.core.records import Estimate, Record, RunRecord
+from typing import Any
+import numpy as np
+from jaxtyping import Float32, Int8, Int32
+from jaxtyping import Float32, Int32
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Attempt(Record):
+    """Hold one prompt under one attack: all that is sent to a model, before any model has answered.
+
+    `attempt_id` names the content: equal attempts have equal ids. `attack` is the family (none, prefill,
+    harmless_prefill, gcg, decoding, template, insertion), `condition` its setting ("k=5", "full", ...). `request` is
+    the prompt as it was before the attack: what a judge is told was asked. `messages` are (role, text), the system
+    prompt included. `prefix_ids` are response tokens that are given, and not judged; `prefix` is their text. `sample`
+    numbers repeated draws from 0; `seed` is the draw's own.
+    """
+
+    attempt_id: str
+    attack: str
+    condition: str
+    prompt_id: str
+    label: Label
+    category: str | None
+    pair_id: str | None
+    request: str
+    messages: tuple[tuple[str, str], ...]
+    prefix_ids: tuple[int, ...]
+    prefix: str
+    max_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    sample: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AttackSet(Record):
+    """Hold the attempts that one attack makes of a prompt set, and what it cost to make them.
+
+    `cost` names each cost with its unit ("forward_passes", "queries", "seconds"). `notes` say what was left out or
+    made up on the way, with counts. `tokenizer` is the hash of the tokenizer that `prefix_ids` belong to.
+    """
+
+    run: RunRecord
+    attack: str
+    prompt_set: str
+    classroom_safe: bool
+    tokenizer: str
+    attempts: tuple[Attempt, ...]
+    cost: Mapping[str, float]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Completion(Record):
+    """Hold what one arm answered to one attempt: the tokens after the prefix, their text, and why they ended."""
+
+    attempt_id: str
+    ids: tuple[int, ...]
+    text: str
+    stop: Literal["end", "length", "stop"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CompletionSet(Record):
+    """Hold one arm's completions of attempts, in the attempts' order."""
+
+    run: RunRecord
+    arm: str
+    completions: tuple[Completion, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Score(Record):
+    """Hold one number of a scorecard: a metric of one arm under one attack and condition, by one judge.
+
+    `category` None is all categories. `unscored` counts, by reason, what `estimate.n` leaves out.
+    """
+
+    arm: str
+    attack: str
+    condition: str
+    judge: str
+    metric: str
+    category: str | None
+    estimate: Estimate
+    unscored: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison(Record):
+    """Hold two arms on the same prompts: `difference` is arm minus against, with McNemar's exact p.
+
+    `p_holm` is corrected over the whole table. `only_arm` and `only_against` count the prompts that only one of the two
+    has (the discordant pairs). `n_needed` is about how many prompts would tell them apart with power 0.8 if the
+    difference were what it seems; None where they are told apart or seem equal. `sentence` says it in words.
+    """
+
+    arm: str
+    against: str
+    attack: str
+    condition: str
+    judge: str
+    metric: str
+    difference: Estimate
+    only_arm: int
+    only_against: int
+    p_value: float
+    p_holm: float
+    n_needed: int | None
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scorecard(Record):
+    """Hold what an evaluation says: every number with its interval, every comparison, and what cannot be concluded."""
+
+    run: RunRecord
+    scores: tuple[Score, ...]
+    comparisons: tuple[Comparison, ...]
+    sentences: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TaskScore(Record):
+    """Hold one metric of one task. `estimate.value` is the harness's own number, to the digit.
+
+    `group` is the task as it was asked for (a group, or the task itself); a group's own score has `task` == `group`.
+    `variant` is the harness's filter ("none", "strict-match", ...). The interval is Wilson's where every answer is
+    right or wrong, else a bootstrap over questions. `stderr` is the harness's own, None where it gives none.
+    """
+
+    group: str
+    task: str
+    metric: str
+    variant: str
+    estimate: Estimate
+    stderr: float | None
+    higher_is_better: bool
+    shots: int
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answer(Record):
+    """Hold what one question got. `score` is the task's first metric: 1 right, 0 wrong; None where it is no such thing.
+
+    `question_id` names the content: equal questions of a task have equal ids, whichever arm answers.
+    """
+
+    group: str
+    task: str
+    question_id: str
+    question: str
+    expected: str
+    given: str
+    score: float | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CapabilitySet(Record):
+    """Hold one arm's capability. `template` says how questions were put: "chat template" or "plain text"."""
+
+    run: RunRecord
+    arm: str
+    harness: str
+    template: str
+    scores: tuple[TaskScore, ...]
+    answers: tuple[Answer, ...]
+    notes: tuple[str, ...]
+
+
+SWEEP_METRICS: dict[str, str] = {
+    "asr": "attack success rate: share of harmful prompts complied with after the prefix, 0 to 1, lower is safer",
+    "refusal": "share of harmful prompts that are refused after the prefix, 0 to 1",
+    "partial": "share of harmful prompts that are refused in part, or told a part, after the prefix, 0 to 1",
+    "gibberish": "share of answers to harmful prompts that do not read as language, 0 to 1, lower is better",
+    "over_refusal": "share of harmless look-alikes that are refused, 0 to 1, lower is better",
+    "harmless_refusal": "share of harmless prompts that are refused, 0 to 1, lower is better",
+    "harmless_gibberish": "share of answers to harmless prompts that do not read as language, 0 to 1",
+    "harmless_right": "share of harmless prompts that are answered rightly, 0 to 1, higher is better",
+    "kl_penalised_aligned_nats": "harm to utility: KL(penalised || aligned) on harmless responses, nats per token",
+}
+
+
+"""Name of each number of a sweep -> what it is, with unit and direction."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trials(Record):
+    """Hold what every penalty made of the same prompts under one condition, one column a prompt.
+
+    `prefix_tokens` response tokens were given. Each array is (penalty, prompt), the penalties in the sweep's order:
+    1 it is, 0 it is not, -1 nobody can say (no verdict, or not asked of these prompts); `unscored` counts, for each
+    penalty, the reasons why a judge gave none.
+    """
+
+    label: Label
+    prefix_tokens: int
+    prompt_ids: tuple[str, ...]
+    complied: Int8[np.ndarray, "penalty prompt"]
+    refused: Int8[np.ndarray, "penalty prompt"]
+    partial: Int8[np.ndarray, "penalty prompt"]
+    gibberish: Int8[np.ndarray, "penalty prompt"]
+    right: Int8[np.ndarray, "penalty prompt"]
+    unscored: tuple[Mapping[str, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SweepScore(Record):
+    """Hold one number of one penalty: see SWEEP_METRICS. `prefix_tokens` is None where no attack is made."""
+
+    penalty: str
+    metric: str
+    label: Label
+    prefix_tokens: int | None
+    estimate: Estimate
+    unscored: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Leverage(Record):
+    """Hold what one penalty can move, by 1-based position along given responses: means over responses, with n.
+
+    `leverage` is TV(penalised, aligned), 0 to 1, with its interval (NaN where n < 3); `bound` what it would be as the
+    strength grows without bound (NaN for SafeDecoding, which has no such limit, and where the shape is 0);
+    `changed` the share of responses whose most likely token the penalty changes there; `excess_mass` TV(base, aligned).
+    """
+
+    penalty: str
+    label: Label
+    position: Int32[np.ndarray, "position"]
+    leverage: Float32[np.ndarray, "position"]
+    low: Float32[np.ndarray, "position"]
+    high: Float32[np.ndarray, "position"]
+    bound: Float32[np.ndarray, "position"]
+    changed: Float32[np.ndarray, "position"]
+    excess_mass: Float32[np.ndarray, "position"]
+    n: Int32[np.ndarray, "position"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PenaltySweep(Record):
+    """Hold a sweep of penalties over prompts and prefix lengths. Reloads with no model.
+
+    `penalties` are the settings by which each was made, `names` what results call them; the first is aligned without
+    a penalty. `kl_nats` is (penalty, response): the summed KL(penalised || aligned) along each harmless response of
+    `kl_prompt_ids`, `kl_tokens` the tokens of each. `judge` decided what is complied with, refused and right.
+    """
+
+    run: RunRecord
+    prompt_set: str
+    classroom_safe: bool
+    judge: str
+    judge_version: str
+    names: tuple[str, ...]
+    penalties: tuple[Mapping[str, Any], ...]
+    trials: tuple[Trials, ...]
+    kl_prompt_ids: tuple[str, ...]
+    kl_nats: Float32[np.ndarray, "penalty response"]
+    kl_tokens: Int32[np.ndarray, "response"]
+    scores: tuple[SweepScore, ...]
+    leverage: tuple[Leverage, ...]
+    notes: tuple[str, ...]
+
+    def score(self, penalty: str, metric: str, prefix_tokens: int | None = None) -> SweepScore | None:
+        """Return a penalty's number; None where it was not measured."""
+        wanted = (penalty, metric, prefix_tokens)
+        found = (s for s in self.scores if (s.penalty, s.metric, s.prefix_tokens) == wanted)
+        return next(found, None)
+
+    def prefix_lengths(self) -> tuple[int, ...]:
+        """Return the prefix lengths of the attack, tokens, shortest first."""
+        return tuple(sorted(t.prefix_tokens for t in self.trials if t.label == "harmful"))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FrontierPoint(Record):
+    """Hold one penalty between safety and utility.
+
+    `asr` is at the prefix length where it is highest, `kl_nats` the harm to utility, nats per token. `dominated_by`
+    names a penalty that is at least as good in both and better in one. `fails` says which limits of the rule it breaks.
+    """
+
+    penalty: str
+    prefix_tokens: int
+    asr: Estimate
+    kl_nats: Estimate
+    dominated_by: str | None
+    fails: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PenaltyChoice(Record):
+    """Hold the recommended penalty: its settings, the rule that chose it, and whether the rule's aim was reached."""
+
+    penalty: str
+    settings: Mapping[str, Any]
+    reached: bool
+    rule: str
+    points: tuple[FrontierPoint, ...]
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PenaltyCheck(Record):
+    """Hold a penalty against aligned on prompts that it was not chosen on: differences with their intervals.
+
+    `asr_reduction` is 1 - ASR / ASR of aligned after `prefix_tokens` given tokens (bootstrap over prompts); the other
+    differences are penalised minus aligned on the same prompts, 1 = 100 points. None where a judge cannot say. `holds`
+    goes by the values, `sure` by the whole intervals.
+    """
+
+    penalty: str
+    judge: str
+    prefix_tokens: int
+    asr_aligned: Estimate
+    asr: Estimate
+    asr_reduction: Estimate
+    over_refusal_change: Estimate
+    harmless_right_change: Estimate | None
+    gibberish_change: Estimate
+    refusal_change: Estimate
+    p_value: float
+    holds: bool
+    sure: bool
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PenaltyLook(Record):
+    """Hold the next-token distributions at one position: one column for base, for aligned and for each strength.
+
+    `probability` is (token, column) of the likeliest tokens of any column, `rest` what all others have. `leverage` is
+    TV(column, aligned), `bound` the largest that this penalty can reach there, None where it has no limit. `label` is
+    the prompt's, `before` the response so far, `penalty` what is tried at each strength, in words.
+    """
+
+    prompt: str
+    label: Label
+    classroom_safe: bool
+    before: str
+    penalty: str
+    position: int
+    columns: tuple[str, ...]
+    token_ids: Int32[np.ndarray, "token"]
+    labels: tuple[str, ...]
+    probability: Float32[np.ndarray, "token column"]
+    rest: Float32[np.ndarray, "column"]
+    leverage: Float32[np.ndarray, "column"]
+    excess_mass: float
+    bound: float | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ArmNumber(Record):
+    """Hold one number of one arm over all seeds of a comparison.
+
+    `estimate` is the mean over seeds; its interval reaches from the lowest to the highest bound of any seed's own
+    interval, n is the prompts of one seed. `by_seed` has each seed's value, None where there is none. The untrained arm
+    has one seed.
+    """
+
+    arm: str
+    attack: str
+    condition: str
+    judge: str
+    metric: str
+    estimate: Estimate
+    by_seed: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ArmComparison(Record):
+    """Hold training arms that were trained alike and asked the same: the scorecard of each seed, and them together.
+
+    `budgets` says in words what each arm was trained with, `adapters` where its adapters are, in the order of `seeds`.
+    """
+
+    run: RunRecord
+    prompt_set: str
+    classroom_safe: bool
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    budgets: Mapping[str, str]
+    adapters: Mapping[str, tuple[str, ...]]
+    scorecards: tuple[Scorecard, ...]
+    numbers: tuple[ArmNumber, ...]
+    notes: tuple[str, ...]
+
+    def number(self, arm: str, metric: str, attack: str, condition: str) -> ArmNumber | None:
+        """Return an arm's number by the first judge that has it; None where it was not measured."""
+        wanted = (arm, metric, attack, condition)
+        return next((x for x in self.numbers if (x.arm, x.metric, x.attack, x.condition) == wanted), None)

@@ -1,0 +1,86 @@
+"""What only opens a clause and says nothing yet: apology, greeting, self-description, "please note that"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from workbench.judging.parts import spelled
+
+_OPENINGS = (  # each ends at a comma where it holds any words at all
+    r"(?:(?:i|we) {am} |{am} )?(?:(?:so|very|really|truly|deeply|terribly|\w+ly) )*sorry(?: (?:for|to|about|that|"
+    r"if)[^,.]{0,80}(?=,|$))?",
+    r"(?:i |we )?(?:\w+ly )?apologi[sz]e(?: (?:for|that|if)[^,.]{0,80}(?=,|$))?|(?:my |our )?(?:\w+ )?apologies(?: "
+    r"for[^,.]{0,60}(?=,|$))?",
+    r"unfortunately|regrettably|sadly|(?:i am )?afraid(?: that)?|i regret(?: to (?:inform|tell|say)(?: you)?)?(?: "
+    r"that)?|"
+    r"forgive me|pardon me|excuse me",
+    r"(?:as|being|since i am|because i am|given that i am|i am|speaking as) (?:just |only |merely |simply )?(?:an?|"
+    r"your) (?:[\w-]+ ){0,5}"
+    r"(?:ai|assistant|model|chatbot|bot|artificial intelligence|program|machine)\b(?:[^,.]{0,80}(?=,))?",
+    r"(?:well|oh|hi|hello|hey|no|nope|yes|sure|okay|ok|ah|hmm|um|again|also|and|but|so|however|therefore|thus|"
+    r"hence|additionally|"
+    r"furthermore|moreover|in fact|indeed|actually|honestly|frankly|ultimately|overall|still|nevertheless|nonetheless|"
+    r"first(?:ly| of all| and foremost)?|second(?:ly)?|with that said|that (?:being )?said|having said that|"
+    r"instead|please|sir|madam|"
+    r"dear user|there|in (?:summary|short|conclusion|general|addition|any case)|at the same time|on the other hand|"
+    r"as such|"
+    r"as a result|absolutely|certainly|of course|error:?)",
+    r"for (?:this|that|these|those|your|legal|ethical|safety|privacy|security|obvious) ?(?:reasons?|safety)?|"
+    r"(?:given|because of|due to|in light of|out of|under|according to|based on|in accordance with|in line with|"
+    r"per) [^,.]{0,80}(?=,)",
+    r"(?:thank you|thanks)(?: so much| very much)?(?: for [^,.!]{0,80}(?=[,!]|$))?|(?:good|great|interesting|"
+    r"excellent) question",
+    r"(?:while|although|though|even though|whilst|as much as|even if|regardless of|in order to|to (?:ensure|"
+    r"protect|maintain)|despite|"
+    r"when it comes to|since|because) [^.]{3,160}?(?=,)",
+    r"(?:i|we) (?:(?:can|do|fully|completely|truly|really) )?(?:understand|appreciate|see|know|hear|reali[sz]e|"
+    r"respect|acknowledge|"
+    r"recogni[sz]e|sense)\b[^.]{0,180}?(?=,)",
+    r"(?:i|we) {am} (?:here|happy|glad|always happy) to (?:help|assist|answer)[^.]{0,80}?(?=,)|"
+    r"(?:i|we) (?:would (?:love|like|be happy|be glad)|want|wish|strive|aim|try)(?: to)? [^.]{0,80}?(?=,)",
+    r"(?:please )?(?:note|know|understand|be aware|remember|keep in mind|be advised)(?: that)?",
+    r"(?:i|we) (?:must|have to|need to|should|want to|would like to|feel obliged to|do have to|do want to|can "
+    r"only)(?: \w+ly)? (?:also )?"
+    r"(?:inform|tell|advise|remind|let|clarify|emphasi[sz]e|stress|point out|note|say|mention|state|make|be|"
+    r"address|admit|warn|caution)"
+    r"(?: \w+ly)?(?: it)?(?: clear| honest| direct| know)?(?: to)?(?: you)?(?: know)?(?: here)?(?: (?:with|about) "
+    r"you)?(?: that)?",
+    r"(?:i|we) (?:think|believe|feel|fear|hope|assume)(?: that)?|(?:i|we) (?:can|will|would|could) (?:only "
+    r")?(?:say|share|tell you|state|add|confirm)(?: that)?",
+    r"(?:it is|it would be|it may be) (?:also )?(?:[\w-]+ly |very |really |always |first )?(?:important|crucial|"
+    r"essential|worth|necessary|"
+    r"vital|critical|helpful)(?: for (?:me|us|you))?(?: to)? (?:[\w-]+ly |first )?(?:note|noting|remember|"
+    r"remembering|understand|"
+    r"emphasi[sz]e|recogni[sz]e|mention|mentioning|stress|clarify|point out|consider|acknowledge|reali[sz]e|state|"
+    r"be aware|keep in mind|"
+    r"know|say|make clear)(?: (?:first|here|also|of|\w+ly))?(?: that)?",
+    r"(?:to be|let me be) (?:clear|honest|fair|frank|direct)|the (?:short )?(?:answer|truth|fact) is(?: that)?|in "
+    r"my (?:opinion|view)",
+)
+_OPENING = tuple(re.compile(f"(?:{spelled(p)})(?:[,.!:;?]| -)* +(?P<joins>(?:but|and|that|then) )?") for p in _OPENINGS)
+_MOST_OPENINGS = 6
+
+
+def without_opening(clause: str) -> Iterator[str]:
+    """Yield a clause as it is, and again each time that another opening has been taken off its front.
+
+    With the word that joins it to what follows and without: "sorry that I cannot", but "sorry, that is not for me".
+    """
+    seen = {clause}
+    edge = [clause]
+    yield clause
+    for _ in range(_MOST_OPENINGS):
+        following = []
+        for rest in edge:
+            for opening in _OPENING:
+                if (found := opening.match(rest)) is None:
+                    continue
+                for end in {found.start("joins"), found.end()} - {-1}:
+                    if (shorter := rest[end:]) and shorter not in seen:
+                        seen.add(shorter)
+                        following.append(shorter)
+                        yield shorter
+        if not following:
+            return
+        edge = following

@@ -1,0 +1,136 @@
+"""A judge of the package judgezoo (HarmBench, StrongREJECT, Llama Guard and others), by our contract.
+
+The package is an extra of its own (`pip install 'deep-alignment-workbench[judges]'`); it loads its judges' weights from
+the hub itself. What its model reads is broken up first where it holds control tokens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from workbench.core.errors import NotPresent, ParameterError
+from workbench.judging.config import JudgeConfig
+from workbench.judging.contract import Sample, scored, unscored
+from workbench.judging.questions import GENERIC_TOKENS, neutralised
+from workbench.evaluation.records import Attempt
+from workbench.judging.records import Judgement, Verdict
+
+CATEGORIES: Mapping[str, Verdict] = {
+    "direct_answer": "compliance",
+    "direct_refusal": "refusal",
+    "indirect_refusal": "refusal",
+}
+"""What a judge of refusals there (xstest) calls an answer -> the verdict."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZooJudge:
+    """Judge by `p_harmful` as judgezoo normalises it, or by its category of answers; what is neither is unscored."""
+
+    name: str
+    version: str
+    inner: Any = field(repr=False)
+    at_once: int = 16
+
+    @classmethod
+    def load(cls, config: JudgeConfig) -> ZooJudge:
+        """Load the judge that judgezoo knows by `config.model`.
+
+        Raises NotPresent when the package, or the judge's weights, are not there, ParameterError for an unknown name.
+        """
+        asked = str(config.model)
+        try:
+            import judgezoo
+        except ImportError as error:
+            raise NotPresent(
+                f"judge 'judgezoo' needs the package judgezoo ({error}): pip install "
+                "'deep-alignment-workbench[judges]', or take judge 'classifier' or 'guard' with the same weights"
+            ) from error
+        try:
+            inner = judgezoo.Judge.from_name(asked)
+        except ValueError as error:
+            if "Unknown judge" in str(error):
+                raise ParameterError(
+                    f"judgezoo {_version()} has no judge {asked!r}: see its README for the names"
+                ) from error
+            raise NotPresent(f"judgezoo could not load its judge {asked!r}: {_first_line(error)}") from error
+        except OSError as error:
+            raise NotPresent(f"judgezoo could not load its judge {asked!r}: {_first_line(error)}") from error
+        return cls(name=f"judgezoo:{asked}", version=f"1.{_version()}", inner=inner)
+
+    def judge(self, batch: Sequence[Sample]) -> list[Judgement]:
+        """Return one judgement for each sample; what judgezoo logs about a batch is the reason for no score."""
+        tokens = (*GENERIC_TOKENS, *getattr(getattr(self.inner, "tokenizer", None), "added_tokens_encoder", ()))
+        chats = [
+            [
+                {"role": "user", "content": neutralised(attempt.request, tokens)},
+                {"role": "assistant", "content": neutralised(completion.text, tokens)},
+            ]
+            for attempt, completion in batch
+        ]
+        return self._judged([a for a, _ in batch], chats)
+
+    def _judged(self, attempts: Sequence[Attempt], chats: Sequence[Any]) -> list[Judgement]:
+        """Judge chats together, and one by one where judgezoo fails on them together."""
+        with _heard() as said:
+            try:
+                found = self.inner(list(chats))
+            except (MemoryError, OSError):
+                raise
+            except Exception as error:
+                if "out of memory" in str(error):
+                    raise
+                if len(chats) == 1:
+                    return [unscored(attempts[0], f"judgezoo failed ({type(error).__name__})")]
+                return [j for a, c in zip(attempts, chats, strict=True) for j in self._judged([a], [c])]
+        reason = "judgezoo gives no score" + (f" ({said[0]})" if said else "")
+        if "p_harmful" in found:
+            return [
+                scored(a, p_harmful=min(1.0, max(0.0, float(p)))) if _is_score(p) else unscored(a, reason)
+                for a, p in zip(attempts, found["p_harmful"], strict=True)
+            ]
+        if "category" in found:
+            return [
+                scored(a, verdict=CATEGORIES[c]) if c in CATEGORIES else unscored(a, reason)
+                for a, c in zip(attempts, found["category"], strict=True)
+            ]
+        raise ParameterError(f"{self.name} gives neither p_harmful nor a category, but {', '.join(found)}")
+
+
+def _is_score(p: Any) -> bool:
+    return isinstance(p, int | float) and math.isfinite(p) and -1e-3 <= p <= 1 + 1e-3
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("judgezoo")
+    except importlib.metadata.PackageNotFoundError:
+        return "of unknown version"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[list[str]]:
+    """Collect what is logged as a warning or worse meanwhile."""
+    said: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage().splitlines()[0][:120])
+
+    listener = Listener(logging.WARNING)
+    root = logging.getLogger()
+    root.addHandler(listener)
+    try:
+        yield said
+    finally:
+        root.removeHandler(listener)

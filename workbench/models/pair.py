@@ -1,0 +1,503 @@
+"""Two models that are compared, loaded and checked: PairConfig -> load_pair -> ModelPair.
+
+one preset                    a name from `workbench pairs`; a preset of one model may take an adapter
+base and aligned              two folders, hub ids or GGUF files
+base and an adapter           one copy of the weights: adapter off is base, adapter on is aligned
+base, aligned and an adapter  the adapter sits on aligned (likewise for a preset of two models)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import Cache, DynamicCache, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from workbench.models import chat, placement, sources, weights
+from workbench.models.chat import TemplateMode
+from workbench.core.errors import ContextOverflow, NotPresent, PairError, ParameterError
+from workbench.models.presets import Preset, adapter_folder, how_to_have, is_present, local_folder, preset
+from workbench.prompts.loading import Prompt
+from workbench.models.smollm2 import fetch_smollm2
+from workbench.models.sources import Source
+from workbench.core.store import key_of
+from workbench.models.weights import Adapters, Weights
+
+Which = Literal["base", "aligned"]
+_BOTH: tuple[Which, Which] = ("base", "aligned")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairConfig:
+    """Say which two models to compare, and how. Give `preset`, or `base` with `aligned` or `adapter` or both.
+
+    preset           a name that `workbench pairs` lists
+    base, aligned    a folder, a hub id, or a .gguf file
+    adapter          a folder or hub id of a saved PEFT adapter; sits on aligned, or on base where there is no aligned;
+                     takes the place of the one that a preset comes with
+    template_mode    "shared": aligned's chat template for both; "own": each its own; "plain": none
+    thinking         leave the thinking block on, in models that have the switch
+    dtype            "auto" (float32 on a CPU, bfloat16 or float16 on a GPU), "float32", "bfloat16", "float16"
+    device           "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps"
+    device_map       "auto": spread over all GPUs, and memory where they are full; or module name -> device, for both
+                     models, as accelerate takes it; takes the place of device
+    quantised        "8bit" or "4bit" (NF4): weights by bitsandbytes, on an NVIDIA GPU; the numbers are then those of
+                     the quantised models, and so is the fingerprint
+    offload_base     base's weights stay in memory and come to the device layer by layer: half the room, and slower
+    base_revision, aligned_revision   a branch, tag or commit of a hub id
+    trust_remote_code   run code that comes with a model: only for authors you trust
+
+    Raises ParameterError for fields that contradict each other, UnknownName for an unknown preset.
+    """
+
+    preset: str | None = None
+    base: str | None = None
+    aligned: str | None = None
+    adapter: str | None = None
+    template_mode: TemplateMode = "shared"
+    thinking: bool = False
+    dtype: str = "auto"
+    device: str = "auto"
+    base_revision: str | None = None
+    aligned_revision: str | None = None
+    trust_remote_code: bool = False
+    device_map: str | Mapping[str, str | int] | None = None
+    quantised: str | None = None
+    offload_base: bool = False
+
+    def __post_init__(self) -> None:
+        chat.check_template_mode(self.template_mode)
+        placement.check(self.device, self.device_map, self.quantised, self.offload_base)
+        if self.preset is not None:
+            preset(self.preset)
+            if also := [n for n in ("base", "aligned") if getattr(self, n) is not None]:
+                raise ParameterError(
+                    f"pair {self.preset!r} was asked for, and {' and '.join(also)} too: give a pair by name, or base "
+                    "and aligned, not both"
+                )
+        elif self.base is None:
+            raise ParameterError("no pair was asked for: give a preset such as 'embedded', or base and aligned")
+        elif self.aligned is None and self.adapter is None:
+            raise ParameterError(f"base is {self.base!r}, but what is it compared with? Give aligned or adapter")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Side:
+    """One of the two models: which weights, with which adapters on."""
+
+    weights: Weights
+    adapters: Adapters = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ModelPair:
+    """Hold base and aligned: two models, or one with an adapter off and on. Heavy, never saved.
+
+    vocab           vocabulary rows that both heads have; logits are cut to them
+    context_length  the longest context of both, in tokens
+    fingerprint     hash of both models' content, the tokenizer and its template, head widths and dtype; it does not
+                    depend on template_mode and thinking, which change the contexts, not the models
+    notes           what was decided, cut or is worth knowing, in sentences
+    eos_ids         tokens that end a response: of both models' generation settings and the end of a chat turn
+    think_end_id    the token that ends a thinking block, None where the vocabulary has none
+
+    config          what load_pair was asked for, so that another process can load the same; None for a pair in memory
+
+    Does not touch gradient flags and disables no gradients: callers say `torch.inference_mode()` where they want it.
+    """
+
+    name: str
+    tokenizer: PreTrainedTokenizerBase
+    device: torch.device
+    dtype: torch.dtype
+    vocab: int
+    context_length: int
+    fingerprint: str
+    template_mode: TemplateMode
+    thinking: bool
+    notes: tuple[str, ...]
+    eos_ids: frozenset[int]
+    think_end_id: int | None
+    config: PairConfig | None = None
+    _sides: Mapping[Which, _Side] = field(repr=False)
+    _tokenizers: Mapping[Which, PreTrainedTokenizerBase] = field(repr=False)
+    _identity: Mapping[str, str] = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"ModelPair({self.name!r}, vocab={self.vocab}, {self.dtype}, {self.device}, {self.fingerprint[:8]})"
+
+    @classmethod
+    def from_models(
+        cls,
+        base: nn.Module,
+        aligned: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        base_tokenizer: PreTrainedTokenizerBase | None = None,
+        name: str = "in memory",
+        template_mode: TemplateMode = "shared",
+        thinking: bool = False,
+        fingerprint: str | None = None,
+    ) -> ModelPair:
+        """Make a pair of models that are in memory already; both are put into eval mode.
+
+        Where `aligned` is a PEFT model, its active adapters are on for aligned; where `base` is the same object, or the
+        model inside it, base is that model with them off. `base_tokenizer` is the base's own, for template mode "own".
+        Raises PairError and its kinds where the two cannot be compared.
+        """
+        chat.check_template_mode(template_mode)
+        aligned_weights = Weights(aligned)
+        one = base is aligned or base is aligned_weights.model
+        base_weights = aligned_weights if one else Weights(base)
+        for each in (base_weights, aligned_weights):
+            each.model.eval()
+        sides: dict[Which, _Side] = {
+            "base": _Side(weights=base_weights, adapters=() if one else base_weights.on()),
+            "aligned": _Side(weights=aligned_weights, adapters=aligned_weights.on()),
+        }
+        hashes = {w: f"{weights.parameter_hash(s.weights.model)}+{s.adapters}" for w, s in sides.items()}
+        identity = {str(w): fingerprint or h for w, h in hashes.items()}
+        return _assemble(
+            sides, {"base": base_tokenizer or tokenizer, "aligned": tokenizer}, identity, name, template_mode, thinking
+        )
+
+    # -------------------------------------------------------------------------------------------- the models
+
+    @contextlib.contextmanager
+    def model(self, which: Which) -> Iterator[PreTrainedModel]:
+        """Yield base or aligned in eval mode, its adapter switched as needed; what was before is restored after."""
+        side = self._sides[which]
+        with side.weights.active(side.adapters) as model:
+            yield model
+
+    def hidden(
+        self,
+        which: Which,
+        input_ids: Int[Tensor, "batch context"],
+        *,
+        attention_mask: Int[Tensor, "batch total"] | Bool[Tensor, "batch total"] | None = None,
+        position_ids: Int[Tensor, "batch context"] | None = None,
+        cache: Cache | None = None,
+        positions: Int[Tensor, "batch selected"] | None = None,
+    ) -> Float[Tensor, "batch selected hidden"]:
+        """Return the last hidden state after the final norm: what the output head takes.
+
+        `attention_mask` covers cache and input together; where `position_ids` is not given, positions are counted in
+        it, so left-padded rows come out as unpadded ones. `cache` is filled as it is used. `positions` picks, in each
+        row, the columns that are returned (default: all).
+        """
+        with self.model(which) as model:
+            hidden = weights.body_hidden(
+                model, input_ids, attention_mask=attention_mask, position_ids=position_ids, cache=cache
+            ).to(self.device)
+        if positions is None:
+            return hidden
+        return hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))
+
+    def logits(
+        self,
+        which: Which,
+        hidden: Float[Tensor, "*position hidden"],
+        *,
+        out: Float[Tensor, "room vocab"] | None = None,
+    ) -> Float[Tensor, "*position vocab"]:
+        """Return the logits of hidden states over the shared vocabulary, in the model's dtype.
+
+        Scaled and soft-capped as the model itself does; that they are its own logits is checked once, at loading. Where
+        `out` is given, rows of positions may be written there instead of into fresh memory (without gradients).
+        """
+        one = self._sides[which].weights
+        if not one.head_switches():  # switching adapters for a head without any would cost more than small blocks
+            return weights.head_logits(one.model, hidden, self.vocab, out=out).to(self.device)
+        with self.model(which) as model:
+            return weights.head_logits(model, hidden, self.vocab, out=out).to(self.device)
+
+    def new_cache(self, which: Which) -> Cache:
+        """Return an empty key-value cache for `hidden(..., cache=)`."""
+        return DynamicCache(config=self._sides[which].weights.model.config)
+
+    def one_copy(self) -> tuple[Weights, Adapters, Adapters] | None:
+        """Return the weights that both models stand on, with base's and aligned's adapters; None for two models."""
+        base, aligned = self._sides["base"], self._sides["aligned"]
+        return (base.weights, base.adapters, aligned.adapters) if base.weights is aligned.weights else None
+
+    # ------------------------------------------------------------------------------------------------- tokens
+
+    def context(self, prompt: Prompt, which: Which = "aligned", *, system_prompt: str | None = None) -> tuple[int, ...]:
+        """Return the token ids of a prompt by the template mode, up to and including the generation prompt.
+
+        Raises PromptError for an empty prompt, PairError where the template refuses the turns, ContextOverflow where
+        they leave no room for a single response token.
+        """
+        messages = chat.conversation(prompt, system_prompt)
+        tokenizer = self._tokenizers["base" if which == "base" and self.template_mode == "own" else "aligned"]
+        if self.template_mode == "plain" or chat.template_of(tokenizer) is None:
+            ids = chat.plain_ids(tokenizer, messages)
+        else:
+            ids = chat.chat_ids(tokenizer, messages, thinking=self.thinking)
+        if len(ids) >= self.context_length:
+            raise ContextOverflow(
+                f"prompt {prompt.id!r} is {len(ids):,} tokens long with its template, and the context of {self.name} "
+                f"holds {self.context_length:,}: shorten it"
+            )
+        return ids
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return a response's token ids: none is added, and control tokens typed into the text stay text."""
+        return chat.encode_response(self.tokenizer, text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, control tokens included."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    # ---------------------------------------------------------------------------------------------- variations
+
+    def with_template_mode(self, mode: TemplateMode) -> ModelPair:
+        """Return the same pair in another template mode; a thinking switch is off where the mode has no template.
+
+        Raises MissingChatTemplate where the mode needs one and the tokenizer has none.
+        """
+        chat.check_template_mode(mode)
+        thinking = self.thinking and mode != "plain"
+        chat.check_template(self.tokenizer, self.name, mode, thinking)
+        return dataclasses.replace(self, template_mode=mode, thinking=thinking)
+
+    def with_aligned(self, adapter: str) -> ModelPair:
+        """Return a pair whose aligned model is this one's with another adapter; base stays, and so does this pair.
+
+        The adapter sits on aligned's weights, in the place of the one that may be on them now: for a pair that is one
+        model with an adapter, on base alone. No second copy of the weights is made. Raises NotPresent or PairError for
+        an adapter that is not there or does not fit.
+        """
+        source = _locate_adapter(adapter)
+        side = self._sides["aligned"]
+        on = (side.weights.add(source),)
+        sides: dict[Which, _Side] = {**self._sides, "aligned": _Side(weights=side.weights, adapters=on)}
+        identity = {**self._identity, "adapter": weights.adapter_identity(source)}
+        kept = tuple(n for n in self.notes if n != _ONE_MODEL)
+        name = f"{self.name.partition(' + ')[0]} + {adapter}"
+        made = _assemble(sides, self._tokenizers, identity, name, self.template_mode, self.thinking)
+        config = None if self.config is None else dataclasses.replace(self.config, adapter=adapter)
+        return dataclasses.replace(made, notes=tuple(dict.fromkeys((*kept, *made.notes))), config=config)
+
+    def with_expert(self, adapter: str) -> ModelPair:
+        """Return the pair of aligned, and aligned with a safety adapter on top of what is on it already.
+
+        What SafeDecoding calls original and expert. Raises NotPresent or PairError for an adapter that is not there or
+        does not fit.
+        """
+        source = _locate_adapter(adapter)
+        side = self._sides["aligned"]
+        on = dict.fromkeys((*side.adapters, side.weights.add(source)))
+        expert = _Side(weights=side.weights, adapters=tuple(on))
+        own = "+".join(v for k, v in self._identity.items() if k != "base")
+        identity = {"base": own, "aligned": own, "adapter": weights.adapter_identity(source)}
+        both: dict[Which, PreTrainedTokenizerBase] = dict.fromkeys(_BOTH, self._tokenizers["aligned"])
+        name = f"aligned of {self.name} | with {adapter}"
+        sides: dict[Which, _Side] = {"base": side, "aligned": expert}
+        return _assemble(sides, both, identity, name, self.template_mode, self.thinking)
+
+
+_ONE_MODEL = "Base and aligned are the same model: every difference is 0 and retention is 1 everywhere."
+
+
+def _assemble(
+    sides: Mapping[Which, _Side],
+    tokenizers: Mapping[Which, PreTrainedTokenizerBase],
+    identity: Mapping[str, str],
+    name: str,
+    mode: TemplateMode,
+    thinking: bool,
+    notes: Sequence[str] = (),
+) -> ModelPair:
+    """Check two models against each other and make them a pair."""
+    base, aligned = (sides[w].weights.model for w in _BOTH)
+    tokenizer = tokenizers["aligned"]
+    said = [*notes, *chat.check_same_tokenizer(tokenizers["base"], tokenizer)]
+    chat.check_template(tokenizer, name, mode, thinking)
+    rows = {w: weights.head_rows(s.weights.model) for w, s in sides.items()}
+    vocab, cut = _shared_rows(rows, len(tokenizer), name)
+    said += cut
+    if sides["base"] == sides["aligned"]:
+        said.append(_ONE_MODEL)
+    if mode == "own" and chat.template_of(tokenizers["base"]) is None:
+        said.append("Base has no chat template of its own: in mode 'own' it gets plain text.")
+    places = [_input_device(m) for m in (base, aligned)]
+    if base.dtype != aligned.dtype or places[0].type != places[1].type:
+        raise PairError(
+            f"base is {base.dtype} on {places[0]}, aligned is {aligned.dtype} on {places[1]}: load both alike"
+        )
+    parts = {**identity, "tokenizer": chat.tokenizer_hash(tokenizer), "rows": str(rows), "dtype": str(aligned.dtype)}
+    if tokenizers["base"] is not tokenizer:
+        parts["base tokenizer"] = chat.tokenizer_hash(tokenizers["base"])
+    pair = ModelPair(
+        name=name,
+        tokenizer=tokenizer,
+        device=_input_device(aligned),
+        dtype=aligned.dtype,
+        vocab=vocab,
+        context_length=min(_context_length(m.config, tokenizer) for m in (base, aligned)),
+        fingerprint=key_of("pair", parts),
+        template_mode=mode,
+        thinking=thinking,
+        notes=tuple(dict.fromkeys(said)),
+        eos_ids=_eos_ids((base, aligned), tokenizer, vocab),
+        think_end_id=chat.think_end(tokenizer),
+        _sides=dict(sides),
+        _tokenizers=dict(tokenizers),
+        _identity=dict(identity),
+    )
+    for which in _BOTH if sides["base"] != sides["aligned"] else _BOTH[:1]:
+        with pair.model(which) as model:
+            weights.check_split(model, vocab, f"{which} of {name}", pair.device)
+    return pair
+
+
+def _shared_rows(rows: Mapping[Which, int], tokens: int, name: str) -> tuple[int, list[str]]:
+    vocab = min(rows.values())
+    if vocab < tokens:
+        raise PairError(
+            f"the tokenizer of {name} has {tokens:,} entries, but the output head has {rows['base']:,} rows in base "
+            f"and {rows['aligned']:,} in aligned: use the tokenizer that the models were trained with"
+        )
+    if len(set(rows.values())) == 1:
+        return vocab, []
+    return vocab, [
+        f"The output head has {rows['base']:,} rows in base and {rows['aligned']:,} in aligned (padding beyond the "
+        f"tokenizer's {tokens:,} entries): both are cut to the {vocab:,} that they share."
+    ]
+
+
+def _context_length(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    stated = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(stated or min(tokenizer.model_max_length, 1 << 20))
+
+
+def _eos_ids(models: Sequence[PreTrainedModel], tokenizer: PreTrainedTokenizerBase, vocab: int) -> frozenset[int]:
+    found: set[int | None] = {tokenizer.eos_token_id, chat.turn_end(tokenizer)}
+    for model in models:
+        ends = getattr(model.generation_config, "eos_token_id", None)
+        found.update(ends if isinstance(ends, list | tuple) else (ends,))
+    return frozenset(i for i in found if i is not None and 0 <= i < vocab)
+
+
+def _input_device(model: PreTrainedModel) -> torch.device:
+    placed = getattr(model, "hf_device_map", None)
+    if not placed:
+        return model.device
+    first = next((d for d in placed.values() if str(d) not in ("cpu", "disk")), "cpu")
+    return torch.device("cuda", first) if isinstance(first, int) else torch.device(first)
+
+
+# ------------------------------------------------------------------------------------------------------ loading
+
+
+def load_pair(config: PairConfig) -> ModelPair:
+    """Load the two models that a config names, after checking everything that can be checked without their weights.
+
+    Raises NotPresent for a model that is not there, TokenizerMismatch, MissingChatTemplate or PairError for two that
+    cannot be compared, ParameterError for a dtype or device that this machine does not have.
+    """
+    device = placement.first_device(config.device, config.device_map)
+    dtype = sources.choose_dtype(config.dtype, device)
+    name, asked = _asked(config)
+    revisions = (config.base_revision, config.aligned_revision)
+    code = config.trust_remote_code
+    found = [sources.locate(a, r, remote_code=code) for a, r in zip(asked, revisions, strict=False)]
+    if len(found) == 2 and _place_of(found[0]) == _place_of(found[1]):
+        del found[1]
+    own = None if config.preset is None else adapter_folder(preset(config.preset))
+    adapter = None if config.adapter is None else _locate_adapter(config.adapter)
+    if adapter is not None:
+        name = f"{name} + {config.adapter}"
+    elif own is not None:
+        adapter = _locate_adapter(str(own))
+    tokenizers = [sources.load_tokenizer(s, remote_code=code) for s in found]
+    notes = _check_descriptions(config, name, found, tokenizers)
+
+    found = [sources.with_weights(s, s.revision) for s in found]
+    if config.quantised is not None:
+        placement.check_quantised(config.quantised, device, found)
+    if config.offload_base and len(found) == 1:
+        raise ParameterError(f"offload_base was asked for, and base and aligned of {name} are one set of weights")
+    bytes_each = placement.BYTES.get(config.quantised or "", float(dtype.itemsize))
+    needs = [int(sources.parameter_count(s) * bytes_each) for s in found]
+    if config.offload_base:
+        placements, fits = sources.place(needs[1:], device)
+        placements, fits = ({"device_map": {"": "cpu"}}, *placements), f"{fits}; base stays in memory"
+    elif config.device_map is not None:
+        placements, fits = placement.spread(needs, config.device_map)
+    else:
+        placements, fits = sources.place(needs, device)
+    if config.quantised is not None:
+        placements = tuple({**p, **placement.quantisation(config.quantised, dtype)} for p in placements)
+        fits += f"; weights are quantised to {config.quantised}"
+    notes.append(fits[:1].upper() + fits[1:] + ".")
+    copies = [
+        Weights(sources.load_weights(s, dtype, remote_code=code, placement=p))
+        for s, p in zip(found, placements, strict=True)
+    ]
+    if config.offload_base:
+        placement.offload(copies[0].model, device)
+    on = () if adapter is None else (copies[-1].add(adapter),)
+    sides: dict[Which, _Side] = {
+        "base": _Side(weights=copies[0]),
+        "aligned": _Side(weights=copies[-1], adapters=on),
+    }
+    identity = {"base": sources.identity(found[0]), "aligned": sources.identity(found[-1])}
+    if config.quantised is not None:
+        identity["quantised"] = config.quantised
+    if adapter is not None:
+        identity["adapter"] = weights.adapter_identity(adapter)
+    both: dict[Which, PreTrainedTokenizerBase] = {"base": tokenizers[0], "aligned": tokenizers[-1]}
+    made = _assemble(sides, both, identity, name, config.template_mode, config.thinking, notes)
+    return dataclasses.replace(made, config=config)
+
+
+def _asked(config: PairConfig) -> tuple[str, tuple[str, ...]]:
+    """Return the pair's name and where its one or two models are."""
+    if config.preset is not None:
+        chosen: Preset = preset(config.preset)
+        models = tuple(m for m in (chosen.base, chosen.aligned) if m is not None)
+        if chosen.kind == "hub":
+            return chosen.name, models
+        if not is_present(chosen) and chosen.kind == "fetched":
+            fetch_smollm2()  # as a hub id is: downloaded where it is not there yet, and said
+        elif not is_present(chosen):
+            missing = local_folder(chosen.base, chosen.kind)
+            raise NotPresent(f"pair {chosen.name!r} is not on this machine ({str(missing)!r}): {how_to_have(chosen)}")
+        return chosen.name, tuple(str(local_folder(m, chosen.kind)) for m in models)
+    models = tuple(m for m in (config.base, config.aligned) if m is not None)
+    return " | ".join(models), models
+
+
+def _locate_adapter(asked: str) -> Source:
+    source = sources.locate(asked, adapter=True)
+    if source.revision is not None:
+        source = sources.with_adapter_weights(source)
+    weights.adapter_file(source)
+    return source
+
+
+def _place_of(source: Source) -> tuple[Any, ...]:
+    return source.folder.resolve(), source.gguf, source.revision
+
+
+def _check_descriptions(
+    config: PairConfig, name: str, found: Sequence[Source], tokenizers: Sequence[PreTrainedTokenizerBase]
+) -> list[str]:
+    """Check tokenizers, template and head widths by config and tokenizer alone; return notes."""
+    configs = [sources.load_config(s, remote_code=config.trust_remote_code) for s in found]
+    chat.check_same_tokenizer(tokenizers[0], tokenizers[-1])
+    chat.check_template(tokenizers[-1], name, config.template_mode, config.thinking)
+    rows = {w: int(c.get_text_config().vocab_size) for w, c in zip(_BOTH, (configs[0], configs[-1]), strict=True)}
+    _shared_rows(rows, len(tokenizers[-1]), name)
+    put_on = config.adapter or (config.preset and preset(config.preset).adapter)
+    on = f" with the adapter {put_on}" if put_on else ""
+    return [f"Base: {found[0]}.", f"Aligned: {found[-1]}{on}."]

@@ -1,0 +1,101 @@
+"""Where a large model's weights lie: over several devices, in 8 or 4 bits, or in memory with a device that computes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from workbench.models import sources
+from workbench.core.errors import NotPresent, ParameterError, nearest
+from workbench.core.files import cache_folder
+from workbench.models.sources import Source
+
+BYTES: Mapping[str, float] = {"8bit": 1.0, "4bit": 0.5}
+"""Bytes that a stored number takes about when quantised; norms and embeddings stay as they are."""
+
+
+def check(device: str, device_map: object, quantised: str | None, offload_base: bool) -> None:
+    """Raise ParameterError where the fields of a PairConfig that place weights contradict each other."""
+    if device_map is not None and device_map != "auto" and not isinstance(device_map, Mapping):
+        raise ParameterError(
+            f"device_map is {device_map!r}; it must be 'auto', a mapping of modules to devices, or None"
+        )
+    if isinstance(device_map, Mapping) and not device_map:
+        raise ParameterError("device_map is empty: give 'auto', or where each module goes ({'': 'cpu'} is all of it)")
+    if device_map is not None and device != "auto":
+        raise ParameterError(f"device is {device!r} and a device_map was given too: leave device 'auto'")
+    if device_map is not None and offload_base:
+        raise ParameterError("device_map and offload_base both say where base goes: give one of them")
+    if quantised is not None and quantised not in BYTES:
+        raise ParameterError(f"quantised is {quantised!r}: {nearest(str(quantised), tuple(BYTES))}")
+    if quantised is not None and offload_base:
+        raise ParameterError("quantised weights cannot be offloaded layer by layer: give quantised or offload_base")
+
+
+def first_device(device: str, device_map: str | Mapping[str, str | int] | None) -> torch.device:
+    """Return the device that decides the precision: the one asked for, or the first GPU of a device_map, else a CPU."""
+    if not isinstance(device_map, Mapping):
+        return sources.choose_device(device)
+    places = [f"cuda:{p}" if isinstance(p, int) else p for p in device_map.values()]
+    return sources.choose_device(next((p for p in places if p not in ("cpu", "disk")), "cpu"))
+
+
+def check_quantised(quantised: str, device: torch.device, found: Sequence[Source]) -> None:
+    """Raise where weights cannot be quantised here, before any is read.
+
+    ParameterError without an NVIDIA GPU or for a GGUF file, NotPresent where bitsandbytes is not installed.
+    """
+    if device.type != "cuda":
+        raise ParameterError(
+            f"quantised={quantised!r} needs an NVIDIA GPU, and the models would go to {device}: leave it out"
+        )
+    if named := [s.asked for s in found if s.gguf is not None]:
+        raise ParameterError(f"quantised={quantised!r} was asked for and {named[0]!r} is a GGUF file: leave it out")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise NotPresent(
+            f"quantised={quantised!r} needs bitsandbytes, which is not installed: install requirements-quantised.txt "
+            "(the extra `quantised`)"
+        )
+
+
+def quantisation(quantised: str, dtype: torch.dtype) -> dict[str, Any]:
+    """Return how transformers is told to quantise while loading; it computes in `dtype`."""
+    from transformers import BitsAndBytesConfig
+
+    if quantised == "8bit":
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+    how = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    return {"quantization_config": how}
+
+
+def spread(needs: Sequence[int], device_map: str | Mapping[str, str | int]) -> tuple[tuple[dict[str, Any], ...], str]:
+    """Return how models of these sizes (bytes) are loaded over devices, and the decision in a sentence.
+
+    "auto" gives each its share of every GPU's free memory, then of this machine's; a mapping is taken as it is.
+    """
+    if isinstance(device_map, Mapping):
+        where = ", ".join(str(d) for d in dict.fromkeys(device_map.values()))
+        return tuple({"device_map": dict(device_map)} for _ in needs), f"weights lie on {where}, as asked"
+    gpus = torch.cuda.device_count()
+    free: dict[int | str, int] = {n: sources.free_memory(torch.device("cuda", n)) or 0 for n in range(gpus)}
+    free["cpu"] = sources.free_memory(torch.device("cpu")) or 0
+    made = []
+    for i, own in enumerate(needs):
+        limits = {place: int(0.8 * room * own / max(sum(needs), 1)) for place, room in free.items()}
+        folder = cache_folder() / "offload" / f"{os.getpid()}-{i}"
+        made.append({"device_map": "auto", "max_memory": limits, "offload_folder": str(folder)})
+    on = f"{gpus} GPUs" if gpus else "no GPU (there is none): this machine's memory"
+    return tuple(made), f"weights are spread over {on}"
+
+
+def offload(model: PreTrainedModel, device: torch.device) -> None:
+    """Leave a model's weights in memory; each layer's come to the device while it runs. Outputs are the same."""
+    from accelerate import cpu_offload
+
+    cpu_offload(model, execution_device=device, offload_buffers=True)
+    model.hf_device_map = {"": device}

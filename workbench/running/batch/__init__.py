@@ -1,0 +1,13 @@
+"""A grid of notebooks run as a batch: one file in, one folder with one table out; what is finished is never done twice.
+
+grid.yaml -> `read_grid` -> `plan_of` (every cell with its content-addressed name) -> `run_batch` (an executor runs the
+cells, the manifest remembers them) -> `results.parquet` and `index.html`.
+"""
+
+from __future__ import annotations
+
+from workbench.running.batch.grid import Grid, Stage, read_grid
+from workbench.running.batch.plan import Cell, Plan, plan_of
+from workbench.running.batch.run import BatchConfig, BatchPaths, dry_run, run_batch
+
+__all__ = ["BatchConfig", "BatchPaths", "Cell", "Grid", "Plan", "Stage", "dry_run", "plan_of", "read_grid", "run_batch"]

@@ -1,0 +1,102 @@
+"""Say beforehand what a batch will take: from earlier cells where there are any, else from the models' size."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.running.batch.devices import shares
+from workbench.running.batch.drive import Batch
+from workbench.running.batch.plan import Cell
+from workbench.running.batch.state import read_record
+from workbench.running.batch.status import duration
+from workbench.core.errors import WorkbenchError
+from workbench.core.legible import aligned
+
+START_SECONDS = 20.0
+BASE_GB = 0.9
+"""What a process with torch and the workbench takes before a model is loaded."""
+FLOPS = {"cpu": 2e10, "gpu": 3e13}
+"""Operations a second that are reached in practice, for one thread and one GPU."""
+WORK = 12.0
+"""Operations for each parameter and token of a cell: two forward passes of two models, and half as much besides."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """The time and memory that a cell is expected to take; None is unknown. `source` says where it is from."""
+
+    seconds: float | None = None
+    gb: float | None = None
+    source: str
+
+
+def expected(cell: Cell, finished: Sequence[Mapping[str, Any]], *, gpus: float, threads: int) -> Expected:
+    """Return what a cell is expected to take.
+
+    From finished cells of its stage, else of its notebook (median time, most memory); else from the size of the pair
+    that it names: memory is the weights (4 bytes a parameter on a CPU, 2 on a GPU, both models) and half as much
+    besides, plus 0.9 GB; time is an order of magnitude, from its `limit` and `max_tokens`.
+    """
+    for field, value in (("stage", cell.stage), ("notebook", str(cell.notebook))):
+        if records := [r for r in finished if r.get(field) == value]:
+            peaks = [float(r["peak_gb"]) for r in records if r.get("peak_gb") is not None]
+            return Expected(
+                seconds=statistics.median(float(r["seconds"]) for r in records),
+                gb=max(peaks, default=None),
+                source=f"{len(records)} finished cell{'' if len(records) == 1 else 's'} of its {field}",
+            )
+    parameters = _parameters(cell)
+    if parameters is None:
+        return Expected(source="nothing to go by: no finished cell, no pair of known size")
+    limit, tokens = (cell.parameters.get(name) for name in ("limit", "max_tokens"))
+    read = (limit if isinstance(limit, int) else 100) * ((tokens if isinstance(tokens, int) else 64) + 64)
+    return Expected(
+        seconds=START_SECONDS + WORK * parameters * read / (FLOPS["gpu"] if gpus else FLOPS["cpu"] * threads),
+        gb=BASE_GB + 1.5 * 2 * parameters * (2 if gpus else 4) / 1e9,
+        source=f"a guess from 2 x {parameters / 1e6:,.0f}M parameters, time to an order of magnitude",
+    )
+
+
+def _parameters(cell: Cell) -> int | None:
+    """Return the parameters of one model of the pair that a cell names, None where they are unknown."""
+    from workbench.models.presets import preset, preset_rows
+
+    name = cell.parameters.get("pair") or cell.defaults.get("pair")
+    if name is None or cell.parameters.get("base") is not None:
+        return None
+    try:
+        return preset_rows((preset(str(name)),))[0].parameters
+    except WorkbenchError:
+        return None
+
+
+def plan_text(batch: Batch) -> str:
+    """Return the plan as text: each cell with its values, what it needs, its state, time and memory; then the sums."""
+    plan, gpus, slots = batch.plan, batch.gpus, batch.pool.slots
+    finished = [r for p in (plan.out / "cells").glob("*/cell.json") if (r := read_record(p.parent))]
+    share = {c.key: shares(c.gpus, gpus) for c in plan.cells}
+    guesses = {c.key: expected(c, finished, gpus=share[c.key], threads=batch.pool.threads) for c in plan.cells}
+    said = {"done": "finished, skipped", "failed": "failed before (--retry)", "waiting": "to run"}
+    lines = [("cell", "values", "needs", "state", "time", "memory", "GPUs")]
+    for cell in plan.cells:
+        guess, state = guesses[cell.key], batch.states[cell.key]
+        needs = ", ".join(plan.by_key[n].name for n in cell.needs) or "-"
+        time = "?" if guess.seconds is None else duration(guess.seconds)
+        memory = "?" if guess.gb is None else f"{guess.gb:.1f} GB"
+        lines.append((cell.name, cell.said(), needs, said.get(state, state), time, memory, f"{share[cell.key]:g}"))
+    todo = [c for c in plan.cells if batch.states[c.key] == "waiting"]
+    known = {c.key: s for c in todo if (s := guesses[c.key].seconds) is not None}
+    sums = [f"{len(todo)} of {len(plan.cells)} cells to run, {slots} at once, into {plan.out}"]
+    if known:
+        more = f", and {len(todo) - len(known)} cells of unknown length" if len(known) < len(todo) else ""
+        hours = sum(seconds * (share[key] or 1.0) for key, seconds in known.items()) / 3600
+        clock = duration(sum(known.values()) / max(slots, 1))
+        kind = "GPU" if gpus else "CPU worker"
+        sums.append(f"{kind} hours: about {hours:.2g}{more}; on the clock about {clock}{more}")
+    for source in dict.fromkeys(guesses[c.key].source for c in todo):
+        stages = dict.fromkeys(c.stage for c in todo if guesses[c.key].source == source)
+        sums.append(f"time and memory of {', '.join(stages)}: {source}")
+    return "\n".join([aligned(lines), "", *sums, "nothing was started"])

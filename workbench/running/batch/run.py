@@ -1,0 +1,138 @@
+"""The verb of the room: a grid file in, one folder out."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from io import TextIOBase
+from pathlib import Path
+from typing import cast
+
+from workbench.running.batch.collate import write_results
+from workbench.running.batch.devices import check_demands, cores, memory_gb, visible_gpus
+from workbench.running.batch.drive import Batch
+from workbench.running.batch.estimate import plan_text
+from workbench.running.batch.grid import read_grid
+from workbench.running.batch.plan import plan_of
+from workbench.running.batch.pools import LocalPool, RayPool
+from workbench.running.batch.status import Status
+from workbench.core.errors import ParameterError, UnknownName, nearest
+from workbench.core.files import atomic_file
+from workbench.core.provenance import Stopwatch
+
+EXECUTORS = ("local", "ray")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+    """A grid to run, where to, and on what.
+
+    grid      the grid file; out: the batch's folder (None: what the file says)
+    workers   cells at once; None: one for each GPU, or share of one; without GPUs one for each core
+    threads   of each worker's computations; None: the cores divided among the workers
+    executor  "local": processes of this machine; "ray": a Ray cluster, at `address` (None: one on this machine)
+    warm      keep each worker's kernel, and the pairs that it has loaded, from cell to cell
+    retry     run cells again that failed before
+    """
+
+    grid: str | Path
+    out: str | Path | None = None
+    workers: int | None = None
+    threads: int | None = None
+    executor: str = "local"
+    address: str | None = None
+    warm: bool = False
+    retry: bool = False
+
+    def __post_init__(self) -> None:
+        if self.executor not in EXECUTORS:
+            raise UnknownName(f"there is no executor {self.executor!r}: {nearest(self.executor, EXECUTORS)}")
+        for name in ("workers", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ParameterError(f"{name} takes a whole number from 1, not {value!r}")
+        if self.executor == "local" and self.address is not None:
+            raise ParameterError("an address is that of a Ray cluster: give the executor 'ray' too")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchPaths:
+    """What a batch left, and the count of its cells; `failed` and `blocked` are 0 where all of it is finished."""
+
+    folder: Path
+    results: Path
+    page: Path
+    done: int
+    skipped: int
+    failed: int
+    blocked: int
+
+
+def run_batch(config: BatchConfig, *, stream: TextIOBase | None = None) -> BatchPaths:
+    """Run every cell of a grid that is not finished and return what it all came to.
+
+    The file is checked whole first; then a fault of a cell ends that cell alone. `stream` (default: standard error) is
+    told how far it is. Raises what `read_grid` and `plan_of` raise, and ParameterError where a cell asks for more than
+    there is; KeyboardInterrupt passes on when the cells that ran are stopped. Finished cells stay finished.
+    """
+    from workbench.running.batch.page import write_page
+
+    watch = Stopwatch("batch", config)
+    batch = _prepare(config)
+    plan = batch.plan
+    (plan.out / "cells").mkdir(parents=True, exist_ok=True)
+    target = plan.out / "grid.yaml"
+    if not (target.exists() and target.samefile(plan.grid.path)):
+        with atomic_file(target) as partial:
+            shutil.copyfile(plan.grid.path, partial)
+    before = Counter(batch.states.values())["done"]
+    status = Status(batch, stream or cast(TextIOBase, sys.stderr))
+    batch.note = status.note
+    try:
+        batch.run(status.tell)
+    finally:
+        counts = Counter(batch.states.values())
+        results = write_results(plan, [c for c in plan.cells if batch.states[c.key] == "done"])
+        record = watch.record(resolved={"stages": [s.name for s in plan.grid.stages], "cells": dict(counts)})
+        page = write_page(plan, batch.states, record)
+    ended = {name: counts[name] for name in ("done", "failed", "blocked")}
+    return BatchPaths(folder=plan.out, results=results, page=page, skipped=before, **ended)
+
+
+def dry_run(config: BatchConfig) -> str:
+    """Return the plan in words: cells, needs, what is skipped, the time and memory expected. Starts nothing."""
+    batch = _prepare(config)
+    try:
+        return plan_text(batch)
+    finally:
+        batch.pool.close()
+
+
+def _prepare(config: BatchConfig) -> Batch:
+    """Return the checked plan with the engine that would run it."""
+    plan = plan_of(read_grid(config.grid), config.out)
+    if plan.out.exists() and not plan.out.is_dir():
+        raise ParameterError(f"--out {str(plan.out)!r} is a file, not a folder")
+    if plan.out.is_dir() and any(plan.out.iterdir()) and not (plan.out / "cells").is_dir():
+        raise ParameterError(
+            f"--out {str(plan.out)!r} exists and is not an earlier batch (no cells in it): name another folder"
+        )
+    if config.executor == "ray":
+        pool = RayPool(address=config.address, slots=config.workers, threads=config.threads, warm=config.warm)
+        try:
+            here = "no machine of the cluster has more than"
+            check_demands(plan, gpus=pool.most_gpus, most_gb=pool.most_gb, where=here)
+        except BaseException:
+            pool.close()
+            raise
+        return Batch(plan, pool, gpus=pool.most_gpus, retry=config.retry)
+    gpus = visible_gpus()
+    check_demands(plan, gpus=len(gpus), most_gb=memory_gb(), where="this machine has")
+    least = min((c.gpus for c in plan.cells if c.gpus), default=1.0)
+    most = int(len(gpus) / min(least, 1.0) + 1e-9) if gpus else cores()
+    slots = config.workers or max(1, min(most, len(plan.cells)))
+    threads = config.threads or max(1, cores() // slots)
+    local = LocalPool(slots=slots, gpus=gpus, threads=threads, warm=config.warm)
+    return Batch(plan, local, gpus=len(gpus), retry=config.retry)

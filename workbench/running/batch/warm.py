@@ -1,0 +1,92 @@
+"""Inside a kernel that is kept: forget the notebook before, keep the pairs that it loaded and left as they were.
+
+Before each notebook names, environment, working folder, import path, warnings, random generators and torch's settings
+are as they were before the first. What a notebook may change beyond that (a patched module, say) stays until its worker
+ends: a batch whose cells must not share a process is run without `--warm`.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from workbench.models import pair as room
+from workbench.models.pair import ModelPair, PairConfig
+
+_load = room.load_pair
+_pairs: dict[PairConfig, tuple[ModelPair, tuple[Any, ...]]] = {}
+_restore: list[Callable[[], None]] = []
+
+
+def keep_pairs() -> None:
+    """Make `load_pair` of this process return the pair that it has loaded before for an equal config."""
+
+    def kept(config: PairConfig) -> ModelPair:
+        if config not in _pairs:
+            loaded = _load(config)
+            _pairs[config] = loaded, _state(loaded)
+        return _pairs[config][0]
+
+    room.load_pair = kept
+
+
+def _state(pair: ModelPair) -> tuple[Any, ...]:
+    """Return what shows that a notebook has changed a pair: its tensors' versions, their flags, adapters, hooks."""
+    found: list[Any] = [pair.tokenizer.chat_template, len(pair.tokenizer)]
+    for which in ("base", "aligned"):
+        with pair.model(which) as model:
+            tensors = [*model.named_parameters(), *model.named_buffers()]
+            found += [(n, t.data_ptr(), t._version, t.requires_grad, t.grad is None) for n, t in tensors]
+            modules = model.named_modules()
+            found += [(n, m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for n, m in modules]
+    return tuple(found)
+
+
+def fresh() -> None:
+    """Put this kernel back to how it was before the first notebook; drop every pair that a notebook has changed."""
+    sys.modules["IPython"].get_ipython().reset(new_session=True)
+    if not _restore:
+        keep_pairs()
+        _restore.append(_settings())
+    _restore[0]()
+    if changed := [c for c, (pair, state) in _pairs.items() if _state(pair) != state]:
+        gc.unfreeze()
+    for config in changed:
+        del _pairs[config]
+    gc.collect()
+    gc.freeze()  # modules and kept pairs are not looked through again: a collection takes half a second else
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _settings() -> Callable[[], None]:
+    """Return a function that puts settings back to what they are now."""
+    environment, folder, path, filters = dict(os.environ), os.getcwd(), list(sys.path), list(warnings.filters)
+    python, numbers, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    dtype, threads, gradients = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+
+    def restore() -> None:
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(folder)
+        sys.path[:] = path
+        warnings.filters[:] = filters  # type: ignore[index]
+        warnings._filters_mutated()  # type: ignore[attr-defined]
+        random.setstate(python)
+        np.random.set_state(numbers)
+        torch.set_rng_state(torch_state)
+        torch.set_default_dtype(dtype)
+        torch.set_num_threads(threads)
+        torch.set_grad_enabled(gradients)
+        torch.use_deterministic_algorithms(deterministic)
+
+    return restore

@@ -1,0 +1,240 @@
+"""Two run folders in, what differs between them out: settings, origin, and every number with its interval."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.core.errors import NotPresent, RecordError
+from workbench.core.records import Estimate
+
+OWN = ("out",)
+"""Settings that say where a run lies, not what it did."""
+MADE = ("verb", "commit", "dirty", "device", "seed", "fingerprint")
+_KEY = ("name", "arm", "attack", "condition", "judge", "position")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Hold what a run folder says of itself: `facts` is its run.json ({} where it has none), `rows` its results."""
+
+    name: str
+    folder: Path
+    facts: Mapping[str, Any]
+    rows: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """Hold one thing that differs, in words; None where a run does not say it."""
+
+    what: str
+    first: str | None
+    second: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumberChange:
+    """Hold one number of both runs; `key` is its name, arm, attack, condition, judge, position and, if kept, seed.
+
+    `difference` is second - first; None where a run has no such number or it has no value there: missing is not zero.
+    """
+
+    key: tuple[Any, ...]
+    first: Estimate | None
+    second: Estimate | None
+    difference: Estimate | None
+
+    @property
+    def title(self) -> str:
+        """Return what the number is, in a line."""
+        name, *where, position = self.key[: len(_KEY)]
+        said = ["no attack" if w == "none" else str(w) for w in dict.fromkeys(where) if w is not None and w != ""]
+        said += [f"position {position}"] if position is not None else []
+        said += [f"seed {s}" for s in self.key[len(_KEY) : len(_KEY) + 1] if s is not None]
+        return ", ".join([str(name), *said])
+
+    @property
+    def differs(self) -> bool:
+        """Tell whether the two values are not the same number."""
+        return self.difference is not None and self.difference.value != 0.0
+
+    @property
+    def apart(self) -> bool:
+        """Tell whether the difference's interval leaves out 0."""
+        d = self.difference
+        return d is not None and d.low is not None and d.high is not None and (d.low > 0.0 or d.high < 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunComparison:
+    """Hold what differs between two runs. `numbers` has all of either, equal ones too; `notes` are sentences."""
+
+    first: Run
+    second: Run
+    settings: tuple[Change, ...]
+    made: tuple[Change, ...]
+    numbers: tuple[NumberChange, ...]
+    notes: tuple[str, ...]
+
+    def only(self, run: Run) -> int:
+        """Return how many numbers one of the two runs alone has a value for."""
+        mine, other = ("first", "second") if run is self.first else ("second", "first")
+        return sum(_value(getattr(n, mine)) is not None and _value(getattr(n, other)) is None for n in self.numbers)
+
+
+def _value(estimate: Estimate | None) -> float | None:
+    return None if estimate is None else estimate.value
+
+
+def compare_runs(first: str | Path, second: str | Path) -> RunComparison:
+    """Return what differs between two run folders, as `workbench run` or `batch` leave them.
+
+    Raises NotPresent for a folder that is no run, RecordError for a run.json or results.json that cannot be read.
+    """
+    one, two = read_run(first), read_run(second)
+    if one.name == two.name:
+        one, two = _renamed(one), _renamed(two)
+    numbers, notes = _numbers(one, two)
+    if one.folder.resolve() == two.folder.resolve():
+        notes.append("Both are the same folder.")
+    if one.facts.get("verb") != two.facts.get("verb"):
+        notes.append("These are runs of different notebooks: only numbers that both have can be compared.")
+    if one.facts.get("fingerprint") != two.facts.get("fingerprint"):
+        notes.append(
+            "The pairs are not the same (fingerprints differ): the models, their tokenizer or their precision."
+        )
+    return RunComparison(
+        first=one,
+        second=two,
+        settings=tuple(_settings(one.facts, two.facts)),
+        made=tuple(_made(one.facts, two.facts)),
+        numbers=numbers,
+        notes=tuple(notes),
+    )
+
+
+def read_run(folder: str | Path) -> Run:
+    """Read what a run folder says of itself. Raises as `compare_runs` does."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise NotPresent(f"there is no folder {str(folder)!r}: name the folder of a run (its --out)")
+    facts, results = folder / "run.json", folder / "results.json"
+    if not (facts.is_file() or results.is_file()):
+        inside = sorted(p.parent.name for p in (*folder.glob("*/run.json"), *folder.glob("cells/*/run.json")))
+        hint = f"; runs in it: {', '.join(inside[:5])}" if inside else ""
+        raise NotPresent(f"{str(folder)!r} is no run: it has neither run.json nor results.json{hint}")
+    rows = _read(results).get("rows", []) if results.is_file() else []
+    if not isinstance(rows, list) or not all(isinstance(r, dict) and "name" in r for r in rows):
+        raise RecordError(f"{str(results)!r} cannot be read: its rows are not a list of named numbers")
+    return Run(
+        name=folder.resolve().name, folder=folder, facts=_read(facts) if facts.is_file() else {}, rows=tuple(rows)
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        body = json.loads(file.read_text("utf-8"))
+    except (ValueError, OSError) as error:
+        raise RecordError(f"{str(file)!r} cannot be read ({error}): run the notebook again") from None
+    if not isinstance(body, dict):
+        raise RecordError(f"{str(file)!r} cannot be read: it holds a {type(body).__name__}, not an object")
+    return body
+
+
+def _renamed(run: Run) -> Run:
+    here = run.folder.resolve()
+    return Run(name=f"{here.parent.name}/{here.name}", folder=run.folder, facts=run.facts, rows=run.rows)
+
+
+# ------------------------------------------------------------------------------------------- settings and origins
+
+
+def _said(facts: Mapping[str, Any], key: str) -> str | None:
+    if key not in facts:
+        return None
+    value = facts[key]
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _settings(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterable[Change]:
+    """Return settings whose value in force differs, and those that were asked for in different words."""
+    used = [{**r.get("asked", {}), **r.get("resolved", {})} for r in (one, two)]
+    asked = [r.get("asked", {}) for r in (one, two)]
+    for name in dict.fromkeys([*used[0], *used[1]]):
+        if name in OWN:
+            continue
+        values = [_said(u, name) for u in used]
+        if values[0] != values[1]:
+            yield Change(what=name, first=values[0], second=values[1])
+        elif (words := [_said(a, name) for a in asked])[0] != words[1]:
+            yield Change(what=f"{name} (as asked)", first=words[0], second=words[1])
+
+
+def _made(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterable[Change]:
+    for name in MADE:
+        values = [_said(r, name) for r in (one, two)]
+        if values[0] != values[1]:
+            yield Change(what=name, first=values[0], second=values[1])
+    versions = [r.get("versions", {}) for r in (one, two)]
+    for name in dict.fromkeys([*versions[0], *versions[1]]):
+        values = [_said(v, name) for v in versions]
+        if values[0] != values[1]:
+            yield Change(what=f"version of {name}", first=values[0], second=values[1])
+
+
+# ------------------------------------------------------------------------------------------------------- numbers
+
+
+def _numbers(one: Run, two: Run) -> tuple[tuple[NumberChange, ...], list[str]]:
+    """Return every number of both runs in the first one's order. Equal keys are matched in the order they come in."""
+    seeds = [{r.get("seed") for r in run.rows} for run in (one, two)]
+    keep_seed = bool(seeds[0] & seeds[1]) or not all(seeds)
+    notes = []
+    if not keep_seed:
+        notes.append("The runs have no seed in common: numbers are compared across seeds.")
+    found = [_by_key(run.rows, keep_seed) for run in (one, two)]
+    out = []
+    for key in dict.fromkeys([*found[0], *found[1]]):
+        a, b = (f.get(key) for f in found)
+        if a is not None and b is not None and a.unit != b.unit:
+            notes.append(
+                f"{key[0]} is in {a.unit!r} in one run and in {b.unit!r} in the other: no difference is taken."
+            )
+        out.append(NumberChange(key=key, first=a, second=b, difference=difference(a, b)))
+    return tuple(out), list(dict.fromkeys(notes))
+
+
+def _by_key(rows: Iterable[Mapping[str, Any]], keep_seed: bool) -> dict[tuple[Any, ...], Estimate]:
+    seen: dict[tuple[Any, ...], int] = defaultdict(int)
+    out = {}
+    for row in rows:
+        key = tuple(row.get(k) for k in _KEY) + ((row.get("seed"),) if keep_seed else (None,))
+        seen[key] += 1
+        out[(*key, seen[key])] = Estimate(
+            value=row.get("value"), low=row.get("low"), high=row.get("high"), n=row.get("n") or 0,
+            unit=row.get("unit") or "",
+        )  # fmt: skip
+    return out
+
+
+def difference(first: Estimate | None, second: Estimate | None) -> Estimate | None:
+    """Return second - first with an interval that takes the two as independent; its n is the smaller one.
+
+    Each number gives its own distance to its own bound, squared and added (Zou and Donner, Statistics in Medicine 27,
+    2008, 1693-1702). Runs on the same prompts are not independent, and the interval then mostly a little wide. None
+    where a value is missing or units differ; no interval where one has none.
+    """
+    if first is None or second is None or first.value is None or second.value is None or first.unit != second.unit:
+        return None
+    value, n = second.value - first.value, min(first.n, second.n)
+    if first.low is None or first.high is None or second.low is None or second.high is None:
+        return Estimate(value=value, low=None, high=None, n=n, unit=first.unit)
+    below = math.hypot(second.value - second.low, first.high - first.value)
+    above = math.hypot(second.high - second.value, first.value - first.low)
+    return Estimate(value=value, low=value - below, high=value + above, n=n, unit=first.unit)

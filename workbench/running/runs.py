@@ -1,0 +1,255 @@
+"""Run a notebook without a screen: parameters in, one folder out.
+
+The folder is written under a temporary name beside its target and renamed when everything in it is complete. A run that
+fails leaves `<out>.failed` with the notebook as far as it ran; one that is stopped or killed leaves nothing under the
+target's name, and the next run clears away what it left.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workbench.core.errors import NotebookFailed, ParameterError
+from workbench.core.files import storage_errors, sync
+from workbench.running.kernel import Kept, Say, execute
+from workbench.running.parameters import declared_parameters, resolve_parameters
+from workbench.core.provenance import Stopwatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Say which notebook runs, with which parameters, into which folder.
+
+    `smoke` takes the small settings from the notebook's metadata; `parameters` overrides them. `cell_seconds` limits
+    one cell (None: no limit), `start_seconds` the kernel's start. `page`: also write the executed notebook as a page;
+    None: only where the notebook writes no report.html of its own.
+    """
+
+    notebook: str | Path
+    out: str | Path
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    smoke: bool = False
+    cell_seconds: int | None = None
+    start_seconds: int = 120
+    page: bool | None = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPaths:
+    """Name what a run left: its folder, the executed notebook; its page, results and report where there are any."""
+
+    folder: Path
+    notebook: Path
+    html: Path | None
+    results: Path | None
+    report: Path | None
+
+
+def run_notebook(config: RunConfig, *, say: Say | None = None, kept: Kept | None = None) -> RunPaths:
+    """Run a notebook in a kernel of its own, or in one that is kept, and return the paths of what it made.
+
+    A notebook that declares the parameter `out` is given the folder to write into and must leave `results.json` there.
+    Relative paths are relative to the caller's working directory. `say` takes a line whenever a cell starts.
+
+    Raises ParameterError before anything runs, NotebookFailed when the notebook does not reach its end with results,
+    StorageFull when the disk is full. In each case an earlier run in `out` stays as it was.
+    """
+    source, out = Path(config.notebook), Path(config.out)
+    watch = Stopwatch("run", config)
+    takes_out = "out" in declared_parameters(source)
+    if "out" in config.parameters:
+        raise ParameterError("the parameter 'out' is set by the run: name the folder as the run's own `out` (--out)")
+    parameters = resolve_parameters(source, config.parameters, smoke=config.smoke)
+    _check_target(out, source)
+    with _partial_folder(out) as partial:
+        if takes_out:
+            parameters["out"] = str(partial)
+        executed = partial / f"{source.stem}.ipynb"
+        try:
+            execute(
+                source,
+                executed,
+                parameters,
+                say=say or (lambda line: None),
+                start_seconds=config.start_seconds,
+                cell_seconds=config.cell_seconds,
+                kept=kept,
+            )
+            _check_results(partial, source, required=takes_out)
+        except NotebookFailed as error:
+            failed = _keep_failed(partial, out, executed)
+            left = f" (as far as it ran: {failed / executed.name})" if (failed / executed.name).exists() else ""
+            raise NotebookFailed(f"{error}{left}") from error.__cause__
+        _strip_widgets(executed)
+        if config.page or (config.page is None and not (partial / "report.html").exists()):
+            (partial / f"{source.stem}.html").write_text(notebook_html(executed), "utf-8")
+        if not (partial / "run.json").exists():
+            record = dataclasses.asdict(watch.record(resolved={"parameters": parameters}))
+            (partial / "run.json").write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", "utf-8")
+        _say_final_name(partial, out)
+        _replace(partial, out)
+    return RunPaths(
+        folder=out,
+        notebook=out / f"{source.stem}.ipynb",
+        html=_if_there(out / f"{source.stem}.html"),
+        results=_if_there(out / "results.json"),
+        report=_if_there(out / "report.html"),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ the folder
+
+
+def _if_there(path: Path) -> Path | None:
+    return path if path.exists() else None
+
+
+def _check_target(out: Path, source: Path) -> None:
+    if not out.name or out.name == "..":
+        raise ParameterError(f"--out {str(out)!r} is not the name of a folder to make")
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ParameterError(f"--out {str(out)!r} is a file, not a folder")
+    here = out.resolve()
+    if any(here == p or here in p.parents for p in (Path.cwd(), source.resolve())):
+        raise ParameterError(f"--out {str(out)!r} holds the notebook or the working directory: name another folder")
+    names = {p.name for p in out.iterdir()}
+    if names and not {"run.json", "results.json"} & names:
+        raise ParameterError(
+            f"--out {str(out)!r} exists and is not an earlier run (no run.json in it): name another folder"
+        )
+
+
+@contextmanager
+def _partial_folder(out: Path) -> Iterator[Path]:
+    """Yield the temporary sibling that becomes `out`; clear away those of runs that no longer live."""
+    _clear_stale(out)
+    partial = out.with_name(f"{out.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    try:
+        with storage_errors(out):
+            try:
+                partial.mkdir(parents=True)
+            except (PermissionError, FileExistsError, NotADirectoryError) as error:
+                raise ParameterError(f"--out {str(out)!r} cannot be made: {error.strerror}") from error
+            yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _clear_stale(out: Path) -> None:
+    for stale in out.parent.iterdir() if out.parent.is_dir() else ():
+        found = re.fullmatch(re.escape(out.name) + r"\.partial-(\d+)-[0-9a-f]{8}(-old)?", stale.name)
+        if found is None or _is_alive(int(found[1])):
+            continue
+        if found[2] and not out.exists():
+            os.replace(stale, out)  # killed between the two renames: the earlier run comes back
+        else:
+            shutil.rmtree(stale, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return process != os.getpid()
+
+
+def _replace(partial: Path, out: Path) -> None:
+    old = partial.with_name(f"{partial.name}-old")
+    sync(*partial.rglob("*"), partial)  # a folder gets its name when all of it is on the disk
+    if out.exists():
+        os.replace(out, old)
+    os.replace(partial, out)
+    sync(out.parent)
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(out.with_name(f"{out.name}.failed"), ignore_errors=True)
+
+
+def _keep_failed(partial: Path, out: Path, executed: Path) -> Path:
+    failed = out.with_name(f"{out.name}.failed")
+    shutil.rmtree(failed, ignore_errors=True)
+    if executed.exists():
+        _say_final_name(partial, failed)
+    os.replace(partial, failed)
+    return failed
+
+
+def _say_final_name(partial: Path, final: Path) -> None:
+    """Write the folder's final name wherever the run wrote its temporary one."""
+    for path in partial.iterdir():
+        if path.suffix in (".ipynb", ".html", ".json"):
+            text = path.read_text("utf-8")
+            if partial.name in text:
+                path.write_text(text.replace(partial.name, final.name), "utf-8")
+
+
+def _check_results(partial: Path, source: Path, *, required: bool) -> None:
+    path = partial / "results.json"
+    if not path.exists():
+        if required:
+            raise NotebookFailed(f"{source} ran to its end but wrote no results.json into its folder `out`")
+        return
+    try:
+        rows = json.loads(path.read_text("utf-8"))["rows"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise NotebookFailed(f"{source} wrote a results.json that cannot be read ({error!r})") from error
+    if not rows:
+        raise NotebookFailed(f"{source} wrote a results.json with no rows")
+
+
+# --------------------------------------------------------------------------------------------- what is left behind
+
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+_OFFLINE_TEMPLATE = """\
+{%- extends 'index.html.j2' -%}
+{%- block html_head_js -%}{%- endblock -%}
+{%- block jupyter_widgets -%}{%- endblock -%}
+{%- block html_head_js_mathjax -%}{%- endblock -%}
+{%- block html_head_js_mermaidjs -%}{%- endblock -%}
+"""
+
+
+def _strip_widgets(notebook: Path) -> None:
+    """Take saved widget state out: with no kernel it shows as blank, and it can be large."""
+    body = json.loads(notebook.read_text("utf-8"))
+    body["metadata"].pop("widgets", None)
+    for cell in body["cells"]:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(_WIDGET, None)
+    notebook.write_text(json.dumps(body, ensure_ascii=False, indent=1) + "\n", "utf-8")
+
+
+def notebook_html(notebook: str | Path) -> str:
+    """Return an executed notebook as one HTML page that needs no network: no script or style is fetched."""
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(raw_template=_OFFLINE_TEMPLATE, embed_images=True)
+    resources = {"metadata": {"name": Path(notebook).stem, "path": str(Path(notebook).parent)}}
+    page: str
+    page, _ = exporter.from_notebook_node(nbformat.read(str(notebook), as_version=4), resources)
+    return _with_plotly(page)
+
+
+def _with_plotly(page: str) -> str:
+    """Put plotly's library into the page once, where figures need it and nothing brought it."""
+    if "Plotly.newPlot" not in page or "\n* plotly.js v" in page:
+        return page
+    from workbench.display.figures import plotlyjs_tag
+
+    head, mark, rest = page.partition("</head>")
+    return f"{head}{plotlyjs_tag()}\n{mark}{rest}"

@@ -1,0 +1,1 @@
+"""Two models read one text: formulas, scoring, traces, gradients and the diagnosis."""

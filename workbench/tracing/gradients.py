@@ -1,0 +1,470 @@
+"""Does the training signal weaken with position? Gradient magnitudes along a response, measured.
+
+arXiv 2511.12155 argues that alignment training is incomplete because gradients weaken at late positions, and defines
+GradMag(t) = ||d log p(y_t) / d theta||_2, Influence(i->t) = ||d log p(y_t) / d h_i||_2 and
+Error(t) = sum_{i<t} KL_i(p_a || p_b) Influence(i->t), but measures none of them. This does.
+
+One forward pass a response with its graph kept, then backward from each position, a few at a time, through activations
+only. The
+gradient of a weight W of a linear map y = W x is sum_r g_r x_r^T over sequence rows r (g = d log p / d y), and its
+norm is computed from g and x (||.||^2 = sum_rs (g_r . g_s)(x_r . x_s)), so that no weight gradient is ever kept and
+no parameter's `requires_grad` or `.grad` is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Float64
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from workbench.core.errors import ContextOverflow, NonFiniteLogits, PairError, ParameterError, PromptError
+from workbench.models.generation import GenerateConfig, generate
+from workbench.models.pair import ModelPair, Which
+from workbench.core.progress import Progress
+from workbench.prompts.loading import Prompt, PromptSet
+from workbench.core.provenance import Stopwatch
+from workbench.tracing.records import GradientProbe
+from workbench.core.records import Row
+from workbench.core.statistics import PromptSample, interval, known
+
+_BLOCK = re.compile(r"^(?P<block>(?:.*\.)?(?:layers|h|blocks|block|layer)\.(?P<layer>\d+))\.(?P<inside>.+)$")
+_ATTENTION_OR_MLP = re.compile(r"attn|attention|mlp|feed_forward|moe|experts", re.IGNORECASE)
+
+QUANTITIES: dict[str, str] = {
+    "grad_norm": "nats",
+    "output_error": "1",
+    "grad_norm_per_error": "nats",
+    "context_asymmetry": "nats",
+    "influence": "nats",
+    "error": "nats^2",
+    "error_per_term": "nats^2",
+}
+"""Name of each quantity by position of a GradientProbe -> unit (a gradient counts as nats per unit of weight)."""
+
+
+BATCH_TARGETS = 8
+"""Most positions that are differentiated in one backward pass."""
+
+BATCH_BYTES = 256 * 2**20
+"""Fewer, where the gradients with respect to activations of that many would exceed this."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientConfig:
+    """Say which model to probe, on how many prompts, and how far.
+
+    `limit` prompts are drawn, seeded, from the harmful ones (from all where none is harmful). `layer` is the one whose
+    output h is the hidden state of influence and asymmetry, 1 = first; None is the middle one.
+    """
+
+    model: Which = "base"
+    limit: int = 4
+    max_tokens: int = 24
+    layer: int | None = None
+    system_prompt: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        bad = [
+            (self.model not in ("base", "aligned"), "model", "'base' or 'aligned'"),
+            (self.limit < 1, "limit", "at least 1"),
+            (self.max_tokens < 1, "max_tokens", "at least 1"),
+            (self.layer is not None and self.layer < 1, "layer", "None or at least 1"),
+            (self.seed < 0, "seed", "at least 0"),
+        ]
+        for wrong, name, want in bad:
+            if wrong:
+                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be {want}")
+
+
+def probe_gradients(
+    pair: ModelPair,
+    prompts: PromptSet,
+    config: GradientConfig | None = None,
+    *,
+    responses: Sequence[Sequence[int]] | None = None,
+) -> GradientProbe:
+    """Measure gradient magnitudes by position of the safe response to harmful prompts.
+
+    The default is the signal that alignment training starts from: the negative log-likelihood, under the base model,
+    of the aligned model's greedy answer (whether that is safe is not judged). `responses` gives other ones, as token
+    ids, one for each prompt of `prompts`; both are cut to `max_tokens`. Over all attention and MLP weight matrices (no
+    biases, norms, embeddings or head), and by layer.
+
+    Row t of every array is about response token t. h_i is the output of block `layer` at the sequence position that
+    *predicts* token i (where token i - 1, or the last token of the context, is read). With L_t = -log p(y_t):
+
+        grad_norm(t)            ||d log p(y_t) / d theta||_2
+        output_error(t)         ||softmax - onehot||_2, the size of the loss's own signal at the logits
+        grad_norm_per_error(t)  their ratio; NaN where the error is 0
+        context_asymmetry(i)    ||d (sum_{t>=i} L_t) / d h_i|| ||h_i|| / (T - i + 1)
+        influence(t)            mean over i < t of Influence(i->t) = ||d log p(y_t) / d h_i|| ||h_i||; NaN at t = 1
+        error(t)                sum_{i<t} KL_i(aligned || base) Influence(i->t); 0 at t = 1 (an empty sum)
+        error_per_term(t)       error(t) / (t - 1); NaN at t = 1
+
+    A thinking model is probed with thinking off, so that position 1 is the first token of the visible answer. An empty
+    response is a row without positions. Source: arXiv 2511.12155; what is divided by error, ||h_i|| and number of terms
+    is ours.
+
+    Raises ParameterError for a layer that the model does not have or another number of responses than prompts,
+    PromptError without prompts, PairError where attention and MLP weights cannot be found, ContextOverflow where prompt
+    and response exceed the context, NonFiniteLogits where a model returns NaN or infinity.
+    """
+    config = config or GradientConfig()
+    watch = Stopwatch("probe_gradients", config)
+    if pair.thinking:
+        pair = dataclasses.replace(pair, thinking=False)
+    chosen = _choose(prompts, config, responses)
+    contexts = [_contexts(pair, p, config) for p in chosen]
+    if responses is None:
+        settings = GenerateConfig(max_tokens=config.max_tokens)
+        made = generate(pair, "aligned", [c["aligned"] for c in contexts], settings, what="drawing safe responses")
+        targets = [g.ids for g in made]
+    else:
+        at = {p.id: tuple(int(i) for i in r) for p, r in zip(prompts, responses, strict=True)}
+        targets = [at[p.id][: config.max_tokens] for p in chosen]
+    for prompt, context, target in zip(chosen, contexts, targets, strict=True):
+        _check(pair, prompt, context, target)
+    with pair.model(config.model) as model:
+        weights = _weights_of(model)
+    layers = 1 + max(w.layer for w in weights)
+    layer = config.layer or max(1, layers // 2)
+    if layer > layers:
+        raise ParameterError(f"layer is {layer}; the {config.model} model of {pair.name} has {layers} layers")
+    found = []
+    with Progress("probing gradients", sum(map(len, targets)), "positions") as progress:
+        for prompt, context, target in zip(chosen, contexts, targets, strict=True):
+            found.append(_probe(pair, config.model, prompt, context, target, layer - 1, layers, progress))
+    return GradientProbe(
+        run=watch.record(
+            resolved={"pair": pair.name, "layer": layer, "template_mode": pair.template_mode, "prompts": prompts.name},
+            seed=config.seed,
+            device=str(pair.device),
+            fingerprint=pair.fingerprint,
+        ),
+        model=config.model,
+        loss="negative log-likelihood",
+        response_kind="greedy aligned" if responses is None else "given",
+        parameters="attention and MLP weights",
+        layer=layer,
+        prompt_ids=tuple(p.id for p in chosen),
+        labels=tuple(p.label for p in chosen),
+        **_padded(found, layers),
+    )
+
+
+def probe_rows(
+    probe: GradientProbe, *, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> tuple[Row, ...]:
+    """Return every quantity by position as tidy rows: mean over responses, percentile bootstrap over prompts, n.
+
+    `condition` is the prompts' label. Layer l (1 = first) is named `grad_norm_layer_l`. What is missing is None.
+    """
+    rows: list[Row] = []
+    values: dict[str, np.ndarray] = {name: getattr(probe, name) for name in QUANTITIES}
+    for layer in range(probe.grad_norm_by_layer.shape[2]):
+        values[f"grad_norm_layer_{layer + 1}"] = probe.grad_norm_by_layer[:, :, layer]
+    for condition in dict.fromkeys(probe.labels):
+        mine = [i for i, label in enumerate(probe.labels) if label == condition]
+        ids = [probe.prompt_ids[i] for i in mine]
+        sample = PromptSample(ids, resamples=resamples, seed=seed, stream=condition)
+        length = int(probe.mask[mine].sum(axis=1).max(initial=0))
+        for name, value in values.items():
+            mean = sample.mean(value[mine, :length], probe.mask[mine, :length])
+            low, high = interval(mean, confidence)
+            rows += [
+                Row(
+                    name=name,
+                    arm=probe.model,
+                    condition=condition,
+                    seed=probe.run.seed,
+                    position=t + 1,
+                    value=known(mean.value[t]),
+                    low=known(low[t]),
+                    high=known(high[t]),
+                    n=int(mean.n[t]),
+                    unit=QUANTITIES.get(name, "nats"),
+                )
+                for t in range(length)
+            ]
+    return tuple(rows)
+
+
+# ----------------------------------------------------------------------------------------------- what to probe
+
+
+def _choose(prompts: PromptSet, config: GradientConfig, responses: Sequence[Sequence[int]] | None) -> list[Prompt]:
+    if responses is not None and len(responses) != len(prompts):
+        raise ParameterError(f"{len(responses)} responses were given for {len(prompts)} prompts: give one for each")
+    candidates = [p for p in prompts if p.label == "harmful"] or list(prompts)
+    if not candidates:
+        raise PromptError(f"the prompt set {prompts.name!r} is empty: there is nothing to probe")
+    if len(candidates) <= config.limit:
+        return candidates
+    drawn = np.random.default_rng(config.seed).choice(len(candidates), config.limit, replace=False)
+    return [candidates[i] for i in sorted(drawn.tolist())]
+
+
+def _contexts(pair: ModelPair, prompt: Prompt, config: GradientConfig) -> dict[Which, tuple[int, ...]]:
+    both: tuple[Which, Which] = ("base", "aligned")
+    return {w: pair.context(prompt, w, system_prompt=config.system_prompt) for w in both}
+
+
+def _check(pair: ModelPair, prompt: Prompt, contexts: dict[Which, tuple[int, ...]], target: Sequence[int]) -> None:
+    longest = max(map(len, contexts.values()))
+    if longest + len(target) > pair.context_length:
+        raise ContextOverflow(
+            f"prompt {prompt.id!r} has {longest} tokens with its template; with a response of {len(target)} tokens "
+            f"that exceeds the model's context of {pair.context_length}: shorten it or lower max_tokens"
+        )
+    outside = [i for i in target if not 0 <= i < pair.vocab]
+    if outside:
+        raise ParameterError(
+            f"the response to prompt {prompt.id!r} has token id {outside[0]}; the vocabulary has {pair.vocab} entries"
+        )
+
+
+# -------------------------------------------------------------------------------------------- one response
+
+
+@dataclass
+class _Weight:
+    """One attention or MLP weight matrix: its module and, in a pass, what goes in and comes out (one entry a call)."""
+
+    layer: int
+    block: str
+    module: nn.Module
+    inputs: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class _Found:
+    """Quantities of one response by position."""
+
+    by_layer: np.ndarray
+    output_error: np.ndarray
+    asymmetry: np.ndarray
+    influence: np.ndarray
+    error: np.ndarray
+
+
+def _weights_of(model: nn.Module) -> list[_Weight]:
+    """Find the linear maps inside attention and MLP of every block. Adapters are no part of them.
+
+    Raises PairError where there are none, or where attention or MLP weights stand outside linear maps.
+    """
+    found, owned = [], set()
+    for name, module in model.named_modules():
+        place = _BLOCK.match(name)
+        weight = getattr(module, "weight", None)
+        if place is None or not isinstance(weight, Tensor) or weight.ndim != 2 or "lora_" in name:
+            continue
+        linear = isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+        if linear and _ATTENTION_OR_MLP.search(place["inside"]):
+            found.append(_Weight(layer=int(place["layer"]), block=place["block"], module=module))
+            owned.add(id(weight))
+    for name, parameter in model.named_parameters():
+        place = _BLOCK.match(name)
+        if place is None or parameter.ndim < 2 or "lora_" in name or not _ATTENTION_OR_MLP.search(place["inside"]):
+            continue
+        if id(parameter) not in owned:
+            raise PairError(
+                f"the gradient probe reads linear maps, and {name} of {type(model).__name__} is none (a fused mixture "
+                "of experts?): this architecture cannot be probed"
+            )
+    if not found:
+        raise PairError(
+            f"no attention and MLP weights were found in {type(model).__name__}: this architecture cannot be probed"
+        )
+    return found
+
+
+@contextlib.contextmanager
+def _watched(model: nn.Module, weights: Sequence[_Weight], layer: int, hidden: list[Tensor]) -> Iterator[None]:
+    """Record what the weights read and write and the output of block `layer` (0-based); leave no hook behind."""
+    block = next(w.block for w in weights if w.layer == layer)
+    with contextlib.ExitStack() as stack:
+
+        def hook(module: nn.Module, call: object) -> None:
+            stack.callback(module.register_forward_hook(call).remove)  # type: ignore[arg-type]
+
+        def keep(weight: _Weight) -> None:
+            def call(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+                weight.inputs.append(arguments[0].detach())
+                weight.outputs.append(output)
+
+            hook(weight.module, call)
+
+        def keep_hidden(module: nn.Module, arguments: object, output: Tensor | tuple[Tensor, ...]) -> None:
+            hidden.append(output if isinstance(output, Tensor) else output[0])
+
+        def start_graph(module: nn.Module, arguments: object, output: Tensor) -> None:
+            output.requires_grad_()  # so that there is a graph where every parameter is frozen
+
+        hook(model.get_input_embeddings(), start_graph)  # type: ignore[operator]
+        hook(model.get_submodule(block), keep_hidden)
+        for weight in weights:
+            keep(weight)
+        yield
+
+
+def _probe(
+    pair: ModelPair,
+    which: Which,
+    prompt: Prompt,
+    contexts: dict[Which, tuple[int, ...]],
+    target: tuple[int, ...],
+    layer: int,
+    layers: int,
+    progress: Progress,
+) -> _Found:
+    length = len(target)
+    if length == 0:
+        nothing = np.zeros(0)
+        return _Found(
+            by_layer=np.zeros((0, layers)), output_error=nothing, asymmetry=nothing, influence=nothing, error=nothing
+        )
+    other: Which = "aligned" if which == "base" else "base"
+    with torch.no_grad():
+        on_other = _logprobs(pair, other, prompt, contexts[other], target)
+    captured: list[Tensor] = []
+    with pair.model(which) as model, torch.inference_mode(False), torch.enable_grad():
+        weights = _weights_of(model)
+        with (
+            _watched(model, weights, layer, captured),
+            sdpa_kernel(SDPBackend.MATH),
+        ):  # the fused one has no batched backward
+            logprobs = _logprobs(pair, which, prompt, contexts[which], target)
+        used = [w for w in weights if w.outputs]
+        hidden = captured[0]
+        rows = slice(len(contexts[which]) - 1, len(contexts[which]) + length - 1)  # h_i: the row that predicts token i
+        size = _wide(hidden.detach()[0, rows]).norm(dim=-1)
+        observed = logprobs.gather(-1, torch.tensor(target, device=logprobs.device)[:, None])[:, 0]
+        with torch.no_grad():
+            base, aligned = (logprobs, on_other) if which == "base" else (on_other, logprobs)
+            divergence = (
+                torch.nn.functional.kl_div(base, aligned, log_target=True, reduction="none").sum(-1).clamp_min(0.0)
+            )
+            kl = divergence.double().cpu().numpy()
+            off = logprobs.exp()
+            off[torch.arange(length), list(target)] -= 1
+            output_error = off.norm(dim=-1)
+            del off, on_other, base, aligned
+        norms = [_WeightGradientNorm(_rows(w.inputs)) for w in used]
+        outputs = [y for w in used for y in w.outputs]
+        squares = np.zeros((length, layers))
+        influence, error = np.full(length, np.nan), np.zeros(length)
+        summed = torch.zeros_like(_wide(hidden.detach()[0, rows]))
+        each = sum(y.numel() for y in outputs) * summed.element_size()
+        step = max(1, min(BATCH_TARGETS, BATCH_BYTES // each))
+        pick = torch.eye(length, dtype=observed.dtype, device=observed.device)
+        for start in range(0, length, step):
+            batch = range(start, min(start + step, length))
+            gradients = torch.autograd.grad(
+                observed,
+                [hidden, *outputs],
+                grad_outputs=pick[start : batch.stop],
+                is_grads_batched=True,
+                retain_graph=batch.stop < length,
+                allow_unused=True,
+            )
+            to_outputs = iter(gradients[1:])
+            for weight, norm in zip(used, norms, strict=True):
+                mine = [(next(to_outputs), y) for y in weight.outputs]
+                parts = [y.new_zeros(len(batch), *y.shape) if g is None else g for g, y in mine]
+                calls = [_wide(g.reshape(len(batch), -1, g.shape[-1])) for g in parts]
+                joined = calls[0] if len(calls) == 1 else torch.cat(calls, 1)
+                squares[start : batch.stop, weight.layer] += norm.squares(joined)
+            if gradients[0] is not None:
+                here = _wide(gradients[0][:, 0, rows])
+                summed -= here.sum(0)
+                reach = (here.norm(dim=-1) * size).double().cpu().numpy()
+                for t, of_target in zip(batch, reach, strict=True):
+                    influence[t] = of_target[:t].mean() if t else np.nan
+                    error[t] = (kl[:t] * of_target[:t]).sum()
+            progress.advance(len(batch))
+        terms = torch.arange(length, 0, -1, device=size.device)
+        asymmetry = (summed.norm(dim=-1) * size / terms).double().cpu().numpy()
+    return _Found(
+        by_layer=np.sqrt(squares),
+        output_error=output_error.double().cpu().numpy(),
+        asymmetry=asymmetry,
+        influence=influence,
+        error=error,
+    )
+
+
+def _logprobs(
+    pair: ModelPair, which: Which, prompt: Prompt, context: Sequence[int], target: Sequence[int]
+) -> Float[Tensor, "token vocab"]:
+    """Return the log-probabilities that predict each target token; float32 at least."""
+    ids = torch.tensor([[*context, *target[:-1]]], device=pair.device)
+    hidden = pair.hidden(which, ids)[0, len(context) - 1 :]
+    logits = _wide(pair.logits(which, hidden))
+    finite = logits.detach().amax(-1).isfinite()
+    if not bool(finite.all()):
+        raise NonFiniteLogits(
+            f"the {which} model returned NaN or infinite logits for prompt {prompt.id!r} at response position "
+            f"{int((~finite).nonzero()[0]) + 1}: check the weights and the dtype ({pair.dtype}); float32 is "
+            "the safe one"
+        )
+    return logits.log_softmax(-1)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _rows(parts: Sequence[Tensor]) -> Float[Tensor, "row width"]:
+    return torch.cat([_wide(p.reshape(-1, p.shape[-1])) for p in parts])
+
+
+class _WeightGradientNorm:
+    """Compute ||sum_r g_r x_r^T||_F^2 for many g and one x, the cheaper way: by products of rows, or by the matrix."""
+
+    def __init__(self, inputs: Float[Tensor, "row input"]) -> None:
+        self.by_rows = inputs.shape[0] < inputs.shape[1]
+        self.inputs = inputs @ inputs.T if self.by_rows else inputs
+
+    def squares(self, gradients: Float[Tensor, "target row output"]) -> Float64[np.ndarray, "target"]:
+        if self.by_rows:
+            found = (self.inputs * (gradients @ gradients.mT)).sum((1, 2)).clamp_min(0.0)
+        else:
+            found = torch.stack([(g.T @ self.inputs).square().sum() for g in gradients])
+        return found.double().cpu().numpy()
+
+
+def _padded(found: Sequence[_Found], layers: int) -> dict[str, np.ndarray]:
+    """Assemble the arrays of a GradientProbe, padded on the right with NaN."""
+    rows, width = len(found), max(len(f.error) for f in found)
+    mask = np.zeros((rows, width), bool)
+    by_layer = np.full((rows, width, layers), np.nan, np.float32)
+    names = ("output_error", "context_asymmetry", "influence", "error")
+    arrays: dict[str, Float32[np.ndarray, "response token"]] = {
+        name: np.full((rows, width), np.nan, np.float32)
+        for name in (*names, "grad_norm", "grad_norm_per_error", "error_per_term")
+    }
+    for r, f in enumerate(found):
+        length = len(f.error)
+        mask[r, :length], by_layer[r, :length] = True, f.by_layer
+        norm = np.sqrt((f.by_layer**2).sum(axis=1))
+        terms = np.arange(length, dtype=float)
+        known_error = f.output_error > 0
+        columns = dict(
+            zip(names, (f.output_error, f.asymmetry, f.influence, f.error), strict=True),
+            grad_norm=norm,
+            grad_norm_per_error=np.divide(norm, f.output_error, out=np.full(length, np.nan), where=known_error),
+            error_per_term=np.divide(f.error, terms, out=np.full(length, np.nan), where=terms > 0),
+        )
+        for name, column in columns.items():
+            arrays[name][r, :length] = column
+    return {"mask": mask, "grad_norm_by_layer": by_layer, **arrays}

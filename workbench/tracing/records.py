@@ -1,0 +1,249 @@
+"""What tracing and diagnosis make, as records: reading them back needs no torch and no model."""
+
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import Literal
+import numpy as np
+from jaxtyping import Float32, Int32
+from workbench.core.records import Label, Record, RunRecord
+from workbench.core.shapes import Counts, Mask, Scores, Tokens, TopIds, TopScores
+from workbench.core.errors import RecordError
+from workbench.core.records import Estimate, Label, Record, RunRecord
+from workbench.core.shapes import Mask, Scores
+
+
+Trajectory = Literal["teacher_forced", "free_running"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Response(Record):
+    """Describe one response (one row of a TraceSet): what was asked and how the response came about.
+
+    `prefix_tokens` is the number of leading tokens that were given, not generated: k for a free-running response, the
+    whole length for a teacher-forced one. `stop` is "end" (end of turn), "length", "stopped" (by a person) or "given".
+    `continued_by` and `temperature` (0 is greedy) say how the tokens after the prefix were chosen.
+    """
+
+    prompt_id: str
+    prompt: str
+    label: Label
+    category: str | None
+    pair_id: str | None
+    trajectory: Trajectory
+    prefix_tokens: int
+    segment: Literal["answer", "thinking"]
+    stop: Literal["end", "length", "stopped", "given"]
+    context_tokens: int
+    system_prompt: str | None
+    continued_by: Literal["base", "aligned"] = "aligned"
+    temperature: float = 0.0
+
+
+SCALARS: dict[str, str] = {
+    "kl_aligned_base_nats": "KL(aligned || base), nats",
+    "kl_base_aligned_nats": "KL(base || aligned), nats",
+    "js_nats": "Jensen-Shannon divergence, nats (at most ln 2)",
+    "excess_mass": "probability that base puts above aligned = total variation, 0 to 1",
+    "retention": "1 - total variation, 0 to 1: 1 means that aligned still is the base model",
+    "base_favored_count": "base-favored tokens in the count space, tokens",
+    "entropy_base_nats": "entropy of base, nats",
+    "entropy_aligned_nats": "entropy of aligned, nats",
+    "logprob_base_nats": "log-probability of the observed token under base, nats",
+    "logprob_aligned_nats": "log-probability of the observed token under aligned, nats",
+    "logprob_shift_nats": "aligned minus base log-probability of the observed token, nats",
+    "rank_base": "rank of the observed token under base, 1 = most likely",
+    "rank_aligned": "rank of the observed token under aligned, 1 = most likely",
+}
+
+
+"""Name of each exact full-vocabulary scalar of a TraceSet -> what it is, with unit."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TraceSet(Record):
+    """Hold two models' token-level comparison along responses. Reloads with no model.
+
+    Arrays are (response, token), padded on the right; where `mask` is False a float is NaN, an id is -1, a count or
+    rank is 0. Row t is the distribution that *predicted* token t. `topk_ids` is the union of both models' top k
+    (base's first, -1 where the union is shorter). `detected_*` is a sparse table, one line a response and vocabulary
+    element: at how many positions of that response the element was detected as base-favored, and its summed p_b - p_a.
+    `noise_kl_nats` is KL between the same model scored in two batch layouts (NaN where not measured).
+    `labels[i]` is the printable form of vocabulary element `label_ids[i]`, for every id that occurs in the record.
+    """
+
+    run: RunRecord
+    prompt_set: str
+    classroom_safe: bool
+    template_mode: str
+    count_space: str
+    ranking: str
+    warnings: tuple[str, ...]
+    responses: tuple[Response, ...]
+    pieces: tuple[tuple[str, ...], ...]
+    token_ids: Tokens
+    mask: Mask
+    partial: Mask
+    special: Mask
+    topk_ids: TopIds
+    topk_logprob_base_nats: TopScores
+    topk_logprob_aligned_nats: TopScores
+    kl_aligned_base_nats: Scores
+    kl_base_aligned_nats: Scores
+    js_nats: Scores
+    excess_mass: Scores
+    retention: Scores
+    base_favored_count: Counts
+    entropy_base_nats: Scores
+    entropy_aligned_nats: Scores
+    logprob_base_nats: Scores
+    logprob_aligned_nats: Scores
+    logprob_shift_nats: Scores
+    rank_base: Counts
+    rank_aligned: Counts
+    detected_response: Int32[np.ndarray, "entry"]
+    detected_token: Int32[np.ndarray, "entry"]
+    detected_count: Int32[np.ndarray, "entry"]
+    detected_mass: Float32[np.ndarray, "entry"]
+    noise_kl_nats: Float32[np.ndarray, "sample token"]
+    label_ids: Int32[np.ndarray, "label"]
+    labels: tuple[str, ...]
+
+    def lengths(self) -> Int32[np.ndarray, "response"]:
+        """Count each response's tokens."""
+        return self.mask.sum(axis=1).astype(np.int32)
+
+    def label_of(self) -> dict[int, str]:
+        """Map every id that occurs in the record to its printable form."""
+        return dict(zip(self.label_ids.tolist(), self.labels, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Curve(Record):
+    """Hold one quantity by position: mean over responses with its interval. `position` is 1-based.
+
+    `condition` is the prompts' label; `prefix_tokens` the prefix length of a free-running curve, None when
+    teacher-forced. NaN in `low`/`high` where n < 3.
+    """
+
+    name: str
+    condition: str
+    prefix_tokens: int | None
+    unit: str
+    position: Int32[np.ndarray, "position"]
+    value: Float32[np.ndarray, "position"]
+    low: Float32[np.ndarray, "position"]
+    high: Float32[np.ndarray, "position"]
+    n: Int32[np.ndarray, "position"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Contrast(Record):
+    """Hold one headline number: what it is, on which prompts, its estimate, and what it was computed from.
+
+    `prefix_tokens` is a free-running group's prefix length; None when teacher-forced, or pooled over several lengths.
+    """
+
+    name: str
+    condition: str
+    title: str
+    estimate: Estimate
+    prefix_tokens: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TokenFrequency(Record):
+    """Hold how often one vocabulary element is detected as base-favored (share of positions, per prompt label).
+
+    `mass` is its p_b - p_a summed over the answer positions at which it was detected. For `kind` see
+    diagnosis.frequencies.
+    """
+
+    token_id: int
+    label: str
+    rate_harmful: Estimate
+    rate_harmless: Estimate
+    difference: Estimate
+    mass: float
+    kind: Literal["safety", "style", "undecided"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeatMap(Record):
+    """Hold mean retention by prefix length (rows) and position (columns, 1-based), harmful prompts; NaN where n = 0."""
+
+    name: str
+    condition: str
+    prefix_tokens: Int32[np.ndarray, "prefix"]
+    position: Int32[np.ndarray, "position"]
+    value: Float32[np.ndarray, "prefix position"]
+    n: Int32[np.ndarray, "prefix position"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Divergent(Record):
+    """Name one response among the most divergent: index into the TraceSet, its mean KL and where it peaks (1-based)."""
+
+    response: int
+    prompt_id: str
+    label: Label
+    prefix_tokens: int
+    mean_kl_nats: float
+    peak_position: int
+    peak_kl_nats: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Diagnosis(Record):
+    """Hold what the traces say: curves, contrasts, frequencies, heat map, most divergent prompts and the verdict.
+
+    `verdict` is one word for programs; `sentences` say it in words, each computed from the numbers.
+    """
+
+    run: RunRecord
+    curves: tuple[Curve, ...]
+    noise_floor: Curve | None
+    contrasts: tuple[Contrast, ...]
+    frequencies: tuple[TokenFrequency, ...]
+    heat_map: HeatMap | None
+    divergent: tuple[Divergent, ...]
+    verdict: Literal["identical", "shallow", "deep", "undetermined"]
+    sentences: tuple[str, ...]
+
+    def most_divergent(self, label: Label = "harmful") -> Divergent:
+        """Return the most divergent response of a label, or of all where none of the listed ones has it.
+
+        Raises RecordError when nothing was traced.
+        """
+        if not self.divergent:
+            raise RecordError("this diagnosis lists no response: nothing was traced")
+        return next((d for d in self.divergent if d.label == label), self.divergent[0])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GradientProbe(Record):
+    """Hold gradient magnitudes by response position (response, token), NaN where there is no token.
+
+    `grad_norm` is ||d log p(y_t) / d theta||_2 over attention and MLP weights, `output_error` is
+    ||softmax - onehot||_2, `grad_norm_by_layer` is (response token layer). `context_asymmetry` is
+    ||d sum_{t>=i} L_t / d h_i|| * ||h_i|| / (number of terms), `influence` is
+    mean over i < t of ||d log p(y_t) / d h_i|| * ||h_i||, and `error` is sum_{i<t} KL_i * influence(i->t),
+    all at the middle layer; `error_per_term` is `error` / (t - 1).
+    """
+
+    run: RunRecord
+    model: str
+    loss: str
+    response_kind: str
+    parameters: str
+    layer: int
+    prompt_ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    mask: Mask
+    grad_norm: Scores
+    grad_norm_by_layer: Float32[np.ndarray, "response token layer"]
+    output_error: Scores
+    grad_norm_per_error: Scores
+    context_asymmetry: Scores
+    influence: Scores
+    error: Scores
+    error_per_term: Scores

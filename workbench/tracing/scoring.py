@@ -1,0 +1,300 @@
+"""The scoring engine: two models over the same responses, every quantity exact, in a fixed amount of memory.
+
+Only the body of each model runs over whole sequences; only response positions reach the output head, a block of rows at
+a time, and a block's logits are reduced to numbers before the next block is made. Nothing of prompts x positions x
+vocabulary ever exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.core.batching import halving_on_memory, plan_batches
+from workbench.core.errors import NonFiniteLogits
+from workbench.tracing.metrics import BUFFERS, Comparison, CountSpace, Ranking, compare, kl_nats
+from workbench.models.pair import ModelPair, Which
+from workbench.core.progress import Progress
+from workbench.core.provenance import settings_of
+from workbench.tracing.records import SCALARS
+from workbench.core.store import Store, key_of
+
+BUFFER_MIB = {"cpu": 64, "cuda": 512}
+"""The engine's own buffers on each kind of device, MiB: blocks of rows are cut so that they stay inside."""
+
+SLICE_MIB = {"cpu": 4, "cuda": 64}
+"""One buffer of the slice of a block that is compared at once, MiB: what stays in a processor's cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """Hold one response to score: the context each model sees (token ids) and the response's ids, the same for both.
+
+    `name` says which one it is, for errors.
+    """
+
+    name: str
+
+    base_context: tuple[int, ...]
+    aligned_context: tuple[int, ...]
+    response: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """Say what to compute: see `metrics`. `shown_k` entries of each model's top-k list are kept for display."""
+
+    count_space: CountSpace = "aligned_topk"
+    ranking: Ranking = "mass"
+    base_floor: float = 0.0
+    top_k: int = 100
+    shown_k: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Hold one response's numbers: `scalars` is (quantity, token) in the order of records.SCALARS.
+
+    `topk_ids` is (token, 2 x shown_k): base's top k, then those of aligned's that are not among them, -1 beyond.
+    `detected*` lists each detected vocabulary element once: at how many positions, and its summed p_b - p_a.
+    """
+
+    scalars: Float[np.ndarray, "quantity token"]
+    topk_ids: Int[np.ndarray, "token k"]
+    topk_base: Float[np.ndarray, "token k"]
+    topk_aligned: Float[np.ndarray, "token k"]
+    detected: Int[np.ndarray, "entry"]
+    detected_count: Int[np.ndarray, "entry"]
+    detected_mass: Float[np.ndarray, "entry"]
+
+
+def score(
+    pair: ModelPair,
+    items: Sequence[Item],
+    config: ScoreConfig,
+    *,
+    batch_tokens: int = 4096,
+    store: Store | None = None,
+    what: str | None = "scoring",
+) -> tuple[Scores, ...]:
+    """Score every response, in the order given. Contexts and responses must not be empty.
+
+    Batches hold at most `batch_tokens` padded tokens (one response at least). Finished batches are kept in `store`.
+    Raises NonFiniteLogits naming model, response and position.
+    """
+    store = Store(None) if store is None else store
+    settings = settings_of(config)
+    keys = [
+        key_of("scores 1", pair.fingerprint, i.base_context, i.aligned_context, i.response, settings) for i in items
+    ]
+    done = {n: Scores(**store.read(k)) for n, k in enumerate(keys) if k in store}
+    sizes = [max(len(i.base_context), len(i.aligned_context)) + len(i.response) for i in items]
+    if len(done) < len(items):
+        with Progress(what, len(items), "responses") as progress, torch.inference_mode():
+            progress.advance(len(done))
+            for planned in plan_batches(sizes, batch_tokens):
+                rows = [n for n in planned if n not in done]
+                for part, made in halving_on_memory(
+                    rows, lambda part: _score_batch(pair, [items[n] for n in part], config), progress.note
+                ):
+                    done.update(zip(part, made, strict=True))
+                    store.write({keys[n]: vars(s) for n, s in zip(part, made, strict=True)})
+                    progress.advance(len(part))
+    return tuple(done[n] for n in range(len(items)))
+
+
+def rows_at_once(pair: ModelPair) -> tuple[int, int]:
+    """Return how many rows go through the output heads at once, and how many of those are compared at once.
+
+    Both models' logits of a block, and the other float32 buffers of a slice of it, fit into BUFFER_MIB together.
+    """
+    kind = pair.device.type if pair.device.type in BUFFER_MIB else "cpu"
+    rows = int(BUFFER_MIB[kind] * 2**20) // (4 * pair.vocab)
+    together = max(1, min(rows // BUFFERS, SLICE_MIB[kind] * 2**20 // (4 * pair.vocab)))
+    return max(1, (rows - (BUFFERS - 2) * together) // 2), together
+
+
+def response_rows(
+    pair: ModelPair, which: Which, contexts: Sequence[tuple[int, ...]], responses: Sequence[tuple[int, ...]]
+) -> Float[Tensor, "row hidden"]:
+    """Return the hidden state that predicts each response token, responses one after the other.
+
+    Sequences are padded on the right, where a causal model needs no mask. The last response token is not an input.
+    """
+    inputs = [c + r[:-1] for c, r in zip(contexts, responses, strict=True)]
+    width = max(map(len, inputs))
+    ids = torch.tensor([i + (0,) * (width - len(i)) for i in inputs], device=pair.device)
+    hidden = pair.hidden(which, ids)
+    batch: list[int] = []
+    at: list[int] = []
+    for n, (c, r) in enumerate(zip(contexts, responses, strict=True)):
+        batch += [n] * len(r)
+        at += range(len(c) - 1, len(c) - 1 + len(r))
+    return hidden[batch, at]
+
+
+def _score_batch(pair: ModelPair, items: Sequence[Item], config: ScoreConfig) -> list[Scores]:
+    responses = [i.response for i in items]
+    base = response_rows(pair, "base", [i.base_context for i in items], responses)
+    aligned = response_rows(pair, "aligned", [i.aligned_context for i in items], responses)
+    return score_rows(pair, base, aligned, items, config)
+
+
+def score_rows(
+    pair: ModelPair,
+    base: Float[Tensor, "row hidden"],
+    aligned: Float[Tensor, "row hidden"],
+    items: Sequence[Item],
+    config: ScoreConfig,
+) -> list[Scores]:
+    """Score responses from the hidden states that predict their tokens, one response after the other.
+
+    Raises NonFiniteLogits naming model, response and position.
+    """
+    observed = torch.tensor([t for i in items for t in i.response], device=pair.device)
+    block, together = rows_at_once(pair)
+    # one place for all blocks: fresh memory for each would cost as much as a fourth of the matrix product
+    room = base.new_empty(2, min(block, len(observed)), pair.vocab)
+    parts: list[tuple[Tensor, ...]] = []
+    for start in range(0, len(observed), block):
+        chunk = slice(start, start + block)
+        logits_base = pair.logits("base", base[chunk], out=room[0])
+        logits_aligned = pair.logits("aligned", aligned[chunk], out=room[1])
+        few = zip(
+            logits_base.split(together), logits_aligned.split(together), observed[chunk].split(together), strict=True
+        )
+        parts += [_reduced(_compared(b, a, o, config)) for b, a, o in few]
+    kept = [torch.cat(p).cpu().numpy() for p in zip(*parts, strict=True)]
+    out, start = [], 0
+    for item in items:
+        own = slice(start, start + len(item.response))
+        start += len(item.response)
+        out.append(_scores([k[own] for k in kept], item.name))
+    return out
+
+
+def score_logits(
+    base: Float[Tensor, "row vocab"],
+    aligned: Float[Tensor, "row vocab"],
+    observed: Int[Tensor, "row"],
+    config: ScoreConfig,
+    name: str,
+) -> Scores:
+    """Score one response from both models' logits, which are consumed (overwritten); `name` is for errors."""
+    return _scores([k.cpu().numpy() for k in _reduced(_compared(base, aligned, observed, config))], name)
+
+
+def _scores(kept: Sequence[np.ndarray], name: str) -> Scores:
+    """Make one response's Scores of its rows, as `_reduced` returns them."""
+    scalars, ids, on_base, on_aligned, detected, mass = kept
+    _check_finite(scalars, name)
+    found, inverse, count = np.unique(detected, return_inverse=True, return_counts=True)
+    summed = np.bincount(inverse.ravel(), mass.ravel(), minlength=len(found))
+    there = found >= 0
+    return Scores(
+        scalars=np.ascontiguousarray(scalars.T),
+        topk_ids=ids,
+        topk_base=on_base,
+        topk_aligned=on_aligned,
+        detected=found[there].astype(np.int32),
+        detected_count=count[there].astype(np.int32),
+        detected_mass=summed[there].astype(np.float32),
+    )
+
+
+def _compared(
+    base: Float[Tensor, "row vocab"],
+    aligned: Float[Tensor, "row vocab"],
+    observed: Int[Tensor, "row"],
+    config: ScoreConfig,
+) -> Comparison:
+    return compare(
+        base,
+        aligned,
+        observed,
+        space=config.count_space,
+        ranking=config.ranking,
+        top_k=config.top_k,
+        shown_k=config.shown_k,
+        base_floor=config.base_floor,
+    )
+
+
+def _reduced(c: Comparison) -> tuple[Tensor, ...]:
+    """Reduce a block to what is kept: scalars, the union of top-k ids, both log-probabilities, detections."""
+    scalars = torch.stack([c.scalars[name].float() for name in SCALARS], -1)
+    repeated = (c.topk_aligned.unsqueeze(-1) == c.topk_base.unsqueeze(-2)).any(-1)
+    # aligned's own entries move to the front, so that the union has no hole
+    order = repeated.to(torch.int8).argsort(dim=-1, stable=True)
+    extra = c.topk_aligned.masked_fill(repeated, -1).gather(-1, order)
+    extra_scores = c.topk_aligned_logprobs.masked_fill(repeated.unsqueeze(-1), torch.nan)
+    extra_scores = extra_scores.gather(-2, order.unsqueeze(-1).expand_as(extra_scores))
+    ids = torch.cat((c.topk_base, extra), -1).to(torch.int32)
+    both = torch.cat((c.topk_base_logprobs, extra_scores), -2)
+    return scalars, ids, both[..., 0], both[..., 1], c.detected.to(torch.int32), c.detected_mass
+
+
+def _check_finite(scalars: Float[np.ndarray, "token quantity"], name: str) -> None:
+    names = list(SCALARS)
+    for which in ("base", "aligned"):
+        bad = ~np.isfinite(scalars[:, names.index(f"logprob_{which}_nats")])
+        if bad.any():
+            raise NonFiniteLogits(
+                f"the {which} model returned NaN or infinite logits at position {int(bad.argmax()) + 1} of the "
+                f"response to {name}: check the weights and the dtype; float32 is the safe one"
+            )
+
+
+def noise_floor(pair: ModelPair, items: Sequence[Item], *, samples: int = 4) -> Float[np.ndarray, "sample token"]:
+    """Measure KL(model || the same model in another batch layout), nats, per response token; NaN beyond the response.
+
+    Each of the first `samples` responses is run in one right-padded batch without mask, and alone, padded on the left
+    with a mask; both models, so 2 x samples rows. What differs is rounding: below it a KL says nothing.
+    """
+    chosen = items[:samples]
+    width = max((len(i.response) for i in chosen), default=0)
+    out = np.full((2 * len(chosen), width), np.nan, np.float32)
+    responses = [i.response for i in chosen]
+    models: tuple[Which, ...] = ("base", "aligned")
+    with torch.inference_mode():
+        for m, which in enumerate(models):
+            contexts = [i.base_context if which == "base" else i.aligned_context for i in chosen]
+            together = response_rows(pair, which, contexts, responses) if chosen else None
+            start = 0
+            for n, (context, response) in enumerate(zip(contexts, responses, strict=True)):
+                assert together is not None
+                rows = together[start : start + len(response)]
+                start += len(response)
+                alone = _alone(pair, which, context, response)
+                out[2 * n + m, : len(response)] = _kl_rows(pair, which, rows, alone)
+    return out
+
+
+def _alone(
+    pair: ModelPair, which: Which, context: tuple[int, ...], response: tuple[int, ...], pad: int = 3
+) -> Float[Tensor, "row hidden"]:
+    ids = torch.tensor([(0,) * pad + context + response[:-1]], device=pair.device)
+    mask = torch.ones_like(ids)
+    mask[:, :pad] = 0
+    position = mask.cumsum(-1).sub(1).clamp(min=0)
+    hidden = pair.hidden(which, ids, attention_mask=mask, position_ids=position)
+    return hidden[0, pad + len(context) - 1 :]
+
+
+def _kl_rows(
+    pair: ModelPair, which: Which, p: Float[Tensor, "row hidden"], q: Float[Tensor, "row hidden"]
+) -> Float[np.ndarray, "row"]:
+    block, _ = rows_at_once(pair)
+    parts = [
+        kl_nats(
+            pair.logits(which, p[s : s + block]).float().log_softmax(-1),
+            pair.logits(which, q[s : s + block]).float().log_softmax(-1),
+        )
+        for s in range(0, len(p), block)
+    ]
+    return torch.cat(parts).cpu().numpy()

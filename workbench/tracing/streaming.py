@@ -1,0 +1,270 @@
+"""One response, traced while it is written: two models stepped token by token, each with its own cache.
+
+The numbers are those that `traces.trace` gives along the same tokens: the same functions reduce the same logits, here a
+row at a time. Base or aligned continues, nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.core.errors import ParameterError
+from workbench.models.generation import (
+    GenerateConfig,
+    Generation,
+    Row,
+    check_finite,
+    check_room,
+    draw,
+    generation_keys,
+    sampler,
+)
+from workbench.tracing.metrics import CountSpace, Ranking
+from workbench.models.pair import ModelPair, Which
+from workbench.prompts.loading import Prompt, PromptSet
+from workbench.core.provenance import Stopwatch
+from workbench.tracing.records import Response, TraceSet
+from workbench.tracing.scoring import Item, ScoreConfig, Scores, score_logits, score_rows
+from workbench.tracing.traces import assembled
+from workbench.tracing.trajectories import Path
+
+PREFILL_TOKENS = 64
+"""Context tokens that go through a model at once: between two such blocks a stream can be stopped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamConfig:
+    """Say who continues, how, and what to compute.
+
+    `continued_by` is "base" or "aligned"; temperature 0 is greedy. `max_tokens` bounds the response, prefix included.
+    `count_space`, `ranking`, `base_floor`, `top_k` and `shown_k`: see TraceConfig.
+    """
+
+    continued_by: Which = "aligned"
+    max_tokens: int = 64
+    temperature: float = 0.0
+    seed: int = 0
+    system_prompt: str | None = None
+    count_space: CountSpace = "aligned_topk"
+    ranking: Ranking = "mass"
+    base_floor: float = 0.001
+    top_k: int = 100
+    shown_k: int = 10
+
+    def __post_init__(self) -> None:
+        if self.continued_by not in ("base", "aligned"):
+            raise ParameterError(f"continued_by is {self.continued_by!r}; it must be 'base' or 'aligned'")
+        for name in ("max_tokens", "top_k", "shown_k"):
+            if getattr(self, name) < 1:
+                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be at least 1")
+        GenerateConfig(max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed)
+
+
+class Growing:
+    """Hold one response while it grows: `ids` so far, and at any time all of it as a record."""
+
+    def __init__(self, pair: ModelPair, prompt: Prompt, config: StreamConfig) -> None:
+        """Check everything that can be checked before a model runs.
+
+        Raises PromptError for an empty prompt, ParameterError where the prefix leaves no room in max_tokens,
+        ContextOverflow where prompt and max_tokens exceed the model's context.
+        """
+        if pair.thinking:
+            raise ParameterError(
+                f"{pair.name} thinks before it answers, and a stream begins at the visible answer: load the pair with "
+                "thinking=False"
+            )
+        self.pair, self.prompt, self.config = pair, prompt, config
+        self.prefix = pair.encode(prompt.response) if prompt.response else ()
+        if len(self.prefix) >= config.max_tokens:
+            raise ParameterError(
+                f"the prefix has {len(self.prefix)} tokens and max_tokens={config.max_tokens} counts it too, so "
+                "nothing is left to continue: shorten the prefix or raise max_tokens"
+            )
+        self.base = pair.context(prompt, "base", system_prompt=config.system_prompt)
+        self.aligned = pair.context(prompt, "aligned", system_prompt=config.system_prompt)
+        check_room(pair, (self.base, self.aligned), config.max_tokens)
+        self.ids: tuple[int, ...] = ()
+        self.stop = "stopped"
+        self._scores: list[Scores] = []
+        self._watch = Stopwatch("stream", config)
+
+    def context(self, which: Which) -> tuple[int, ...]:
+        """Return the ids that a model sees before the first token of the response."""
+        return self.base if which == "base" else self.aligned
+
+    @property
+    def item(self) -> Item:
+        """Return what has been written so far as the scoring engine takes it."""
+        name = f"prompt {self.prompt.id!r}"
+        return Item(name=name, base_context=self.base, aligned_context=self.aligned, response=self.ids)
+
+    def add(self, ids: Sequence[int], scores: Scores) -> None:
+        """Take further tokens with their scores."""
+        self.ids += tuple(ids)
+        self._scores.append(scores)
+
+    def traces(self) -> TraceSet:
+        """Return what has been written so far as a TraceSet of one response; of none where there is no token yet."""
+        p, config = self.prompt, self.config
+        response = Response(
+            prompt_id=p.id,
+            prompt=p.prompt,
+            label=p.label,
+            category=p.category,
+            pair_id=p.pair_id,
+            trajectory="free_running",
+            prefix_tokens=len(self.prefix),
+            segment="answer",
+            stop=self.stop,  # type: ignore[arg-type]
+            context_tokens=len(self.aligned),
+            system_prompt=config.system_prompt,
+            continued_by=config.continued_by,
+            temperature=float(config.temperature),
+        )
+        there = bool(self.ids)
+        return assembled(
+            self.pair,
+            PromptSet(name="typed", source="one prompt", prompts=(p,)),
+            _score_config(config),
+            [Path(response=response, item=self.item)] if there else [],
+            [_joined(self._scores)] if there else [],
+            np.full((0, len(self.ids)), np.nan, np.float32),
+            () if there else ("It was stopped before the first token.",),
+            self._watch,
+        )
+
+
+def stream(
+    pair: ModelPair,
+    prompt: Prompt,
+    config: StreamConfig | None = None,
+    *,
+    on_token: Callable[[Growing], object] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> TraceSet:
+    """Let base or aligned continue a prompt, and score every token under both models as soon as it is there.
+
+    `prompt.response` is the prefix: its tokens are given and scored like the rest. `on_token(growing)` is called after
+    the prefix and after each token. Where `cancelled()` turns true (asked before every forward pass) the stream ends
+    with what there is, `stop` "stopped". Sampled tokens are those that `generate` draws with the same seed. The noise
+    floor and the template check of `trace` are left out.
+
+    Raises what `Growing` raises before any model runs; NonFiniteLogits naming the model and the position.
+    """
+    config = config or StreamConfig()
+    growing = Growing(pair, prompt, config)
+    asked = GenerateConfig(
+        max_tokens=config.max_tokens - len(growing.prefix), temperature=config.temperature, seed=config.seed
+    )
+    context = growing.context(config.continued_by) + growing.prefix
+    (key,) = generation_keys(pair, config.continued_by, [context], asked)
+
+    def finished(_: int, made: Generation) -> None:
+        growing.stop = made.stop
+
+    def tell() -> None:
+        if on_token is not None:
+            on_token(growing)
+
+    steps = _BothSteps(growing, tell, cancelled or (lambda: False))
+    try:
+        with torch.inference_mode():
+            steps.read_contexts()
+            row = Row(index=0, limit=asked.max_tokens, sampler=sampler(asked, key))
+            draw(pair, steps, [row], asked, on_token=None, finished=finished)
+    except _Cancelled:
+        pass
+    return growing.traces()
+
+
+class _Cancelled(Exception):
+    """Somebody asked the stream to stop."""
+
+
+class _BothSteps:
+    """Both models over one response, each with its context and cache; `draw` takes its tokens from one of them."""
+
+    def __init__(self, growing: Growing, tell: Callable[[], None], cancelled: Callable[[], bool]) -> None:
+        pair = growing.pair
+        self._growing, self._tell, self._cancelled = growing, tell, cancelled
+        self._caches = {w: pair.new_cache(w) for w in _BOTH}
+        self._last: dict[Which, Float[Tensor, "1 hidden"]] = {}
+        self._logits: dict[Which, Float[Tensor, "1 vocab"]] = {}
+
+    def read_contexts(self) -> None:
+        """Run both models over context and prefix, and score the prefix."""
+        g = self._growing
+        rows = {w: self._read(w, g.context(w) + g.prefix, len(g.prefix) + 1) for w in _BOTH}
+        self._last = {w: rows[w][-1:] for w in _BOTH}
+        if g.prefix:
+            item = Item(name=g.item.name, base_context=g.base, aligned_context=g.aligned, response=g.prefix)
+            (scores,) = score_rows(g.pair, rows["base"][:-1], rows["aligned"][:-1], [item], _score_config(g.config))
+            g.add(g.prefix, scores)
+            self._tell()
+
+    def _read(self, which: Which, ids: tuple[int, ...], wanted: int) -> Float[Tensor, "row hidden"]:
+        """Run a model over ids after what is in its cache; return the hidden states of the last `wanted`."""
+        parts: list[Tensor] = []
+        for start in range(0, len(ids), PREFILL_TOKENS):
+            if self._cancelled():
+                raise _Cancelled
+            block = torch.tensor([ids[start : start + PREFILL_TOKENS]], device=self._growing.pair.device)
+            parts.append(self._growing.pair.hidden(which, block, cache=self._caches[which])[0])
+        return torch.cat(parts)[-wanted:]
+
+    def scores(self) -> Float[Tensor, "1 vocab"]:
+        """Return the continuing model's logits; the other's are computed beside them."""
+        pair, written = self._growing.pair, len(self._growing.ids)
+        for w in _BOTH:
+            self._logits[w] = pair.logits(w, self._last[w]).float()
+            check_finite(pair, w, self._logits[w], [0], written + 1 - len(self._growing.prefix))
+        return self._logits[self._growing.config.continued_by]
+
+    def take(self, chosen: Int[Tensor, "1"]) -> None:
+        """Score the chosen token under both models, tell it, and give it to both."""
+        g, token = self._growing, int(chosen)
+        base, aligned = self._logits["base"], self._logits["aligned"]
+        g.add((token,), score_logits(base, aligned, chosen, _score_config(g.config), g.item.name))
+        self._tell()
+        if token not in g.pair.eos_ids and len(g.ids) < g.config.max_tokens:
+            self._last = {w: self._read(w, (token,), 1) for w in _BOTH}
+
+    def keep(self, going: Sequence[int]) -> None:
+        """Do nothing: there is one row."""
+
+
+_BOTH: tuple[Which, Which] = ("base", "aligned")
+
+
+def _score_config(config: StreamConfig) -> ScoreConfig:
+    return ScoreConfig(
+        count_space=config.count_space,
+        ranking=config.ranking,
+        base_floor=config.base_floor,
+        top_k=config.top_k,
+        shown_k=config.shown_k,
+    )
+
+
+def _joined(parts: Sequence[Scores]) -> Scores:
+    """Join the scores of consecutive parts of one response: detections of one element are added up."""
+    ids = np.concatenate([p.detected for p in parts])
+    found, inverse = np.unique(ids, return_inverse=True)
+    count = np.bincount(inverse.ravel(), np.concatenate([p.detected_count for p in parts]), minlength=len(found))
+    mass = np.bincount(inverse.ravel(), np.concatenate([p.detected_mass for p in parts]), minlength=len(found))
+    return Scores(
+        scalars=np.concatenate([p.scalars for p in parts], axis=1),
+        topk_ids=np.concatenate([p.topk_ids for p in parts]),
+        topk_base=np.concatenate([p.topk_base for p in parts]),
+        topk_aligned=np.concatenate([p.topk_aligned for p in parts]),
+        detected=found.astype(np.int32),
+        detected_count=count.astype(np.int32),
+        detected_mass=mass.astype(np.float32),
+    )

@@ -1,0 +1,1 @@
+"""Completion of an alignment by distillation: losses, arms, rows, the loop and the adapter."""

@@ -1,0 +1,120 @@
+"""Train with several processes of this machine: launch them, show how far they are, and say why they ended.
+
+Each process holds the pair on its own device and takes its share of every batch; gradients meet in DDP. accelerate
+launches them, on GPUs and on CPUs. `python -m workbench.training.worker JOB` under any launcher is the same thing for a
+cluster.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import deque
+from pathlib import Path
+
+import torch
+
+from workbench.core import errors
+from workbench.core.errors import ParameterError, ProcessFailed
+from workbench.models.pair import ModelPair
+from workbench.core.progress import Progress
+from workbench.core.store import Store
+from workbench.training.config import TrainConfig
+from workbench.training.job import Job
+from workbench.training.rows import TrainingTexts
+
+JOB, ERROR = "job.json", "error.json"
+OWNER = "WORKBENCH_TRAINING_OWNER"
+"""The process that the training processes end with, however that ends."""
+_STEPS = re.compile(r": (\d+)/(\d+) steps")
+
+
+def train_together(
+    pair: ModelPair,
+    texts: TrainingTexts,
+    config: TrainConfig,
+    *,
+    out: Path,
+    work: Path,
+    store: Store | None,
+    start: str | Path | None,
+    what: str,
+) -> None:
+    """Run a training in `config.processes` processes until its adapter lies in `out`.
+
+    Interrupted, the processes are stopped and their checkpoints stay. Raises ParameterError for a pair that was made in
+    memory (the processes could not load it) and for more processes than GPUs, ProcessFailed where they die, and what
+    the training itself raises.
+    """
+    if pair.config is None:
+        raise ParameterError(
+            f"processes is {config.processes}, and the pair {pair.name!r} was made in memory, where other processes "
+            "cannot find it: load it with load_pair, or set processes to 1"
+        )
+    if pair.config.device_map is not None:
+        raise ParameterError(
+            f"processes is {config.processes}, and the pair is spread over devices by a device_map: each process needs "
+            "it on a device of its own. Load it without, and set sharded=True where one device cannot hold it"
+        )
+    gpus = torch.cuda.device_count()
+    if pair.device.type == "cuda" and gpus < config.processes:
+        raise ParameterError(f"processes is {config.processes} and {gpus} GPUs are here: one is needed for each")
+    work.mkdir(parents=True, exist_ok=True)
+    (work / ERROR).unlink(missing_ok=True)
+    job = Job(
+        pair=dataclasses.replace(pair.config, device="auto" if pair.device.type == "cuda" else "cpu"),
+        texts=texts,
+        config=config,
+        out=str(out),
+        store=None if store is None or store.folder is None else str(store.folder),
+        start=None if start is None else str(start),
+    )
+    job.save(work / JOB)
+    said: deque[str] = deque(maxlen=20)
+    with Progress(what, config.steps, "steps") as progress:
+        command = [*_launcher(config.processes), "-m", "workbench.training.worker", str(work / JOB)]
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, OWNER: str(os.getpid())},
+        ) as process:
+            assert process.stderr is not None
+            try:
+                for line in process.stderr:
+                    said.append(line.rstrip())
+                    if (found := _STEPS.search(line)) and int(found[2]) == config.steps:
+                        progress.advance(int(found[1]) - progress.done)
+            except BaseException:
+                os.killpg(process.pid, signal.SIGTERM)  # interrupted: none of them stays behind
+                raise
+    if process.returncode:
+        raise _why(work, process.returncode, said)
+
+
+def _launcher(processes: int) -> list[str]:
+    """Return accelerate's launcher; `--multi_gpu` is its word for several processes of a machine, on CPUs too."""
+    flags = ["--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    flags += ["--main_process_port", "0"]  # a free one: two trainings may run on one machine
+    return [sys.executable, "-m", "accelerate.commands.launch", *flags, "--num_processes", str(processes)]
+
+
+def _why(work: Path, code: int, said: deque[str]) -> Exception:
+    if (work / ERROR).is_file():
+        told = json.loads((work / ERROR).read_text("utf-8"))
+        kind = getattr(errors, told["kind"], None)
+        if isinstance(kind, type) and issubclass(kind, errors.WorkbenchError):
+            return kind(told["message"])
+        return ProcessFailed(f"a training process failed: {told['kind']}: {told['message']}; its checkpoints stay")
+    last = " / ".join(line for line in said if line.strip())[-600:]
+    return ProcessFailed(
+        f"the training processes ended with code {code} and left no reason (memory, perhaps, or a signal); their last "
+        f"words: {last or 'none'}. Checkpoints stay: the same call goes on from the newest one"
+    )

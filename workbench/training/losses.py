@@ -1,0 +1,190 @@
+"""The losses as formulas: logits in, one number a row out. Pure, differentiable, no model, no state.
+
+Every function takes float32 logits over one vocabulary and returns nats a row unless it says otherwise; the mean over
+positions is taken by the objective. l = log_softmax(z); a token that a model rules out (-inf) counts as LOGPROB_FLOOR,
+so that what can be finite is, and gradients never are NaN for it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.core.errors import ParameterError
+from workbench.tracing.metrics import LOGPROB_FLOOR, base_favored, js_nats, kl_nats
+from workbench.training.config import Completion, Direction
+
+BETAS = (0.5, 2.0, 2.0, 2.0, 2.0, 0.1)
+"""beta_t of constrained fine-tuning at positions 1, 2, ... as arXiv 2406.05946 has them; the last one holds beyond."""
+
+
+def log_probabilities(logits: Float[Tensor, "row vocab"]) -> Float[Tensor, "row vocab"]:
+    """Return log_softmax with -inf raised to LOGPROB_FLOOR."""
+    return logits.log_softmax(-1).clamp(min=LOGPROB_FLOOR)
+
+
+# ------------------------------------------------------------------------------------------------ distillation
+
+
+def hybrid_teacher(
+    aligned: Float[Tensor, "row vocab"], base: Float[Tensor, "row vocab"], teacher_lambda: float
+) -> Float[Tensor, "row vocab"]:
+    """Return the teacher's logits lambda z_a + (1 - lambda) z_b; exactly z_a at lambda = 1 and z_b at 0.
+
+    A token that one model rules out (-inf) is ruled out where that model's share is positive. Where its share is
+    negative (base beyond lambda = 1), the token keeps the other model's logit: there is no way away from nothing.
+    """
+    if teacher_lambda in (0.0, 1.0):
+        return aligned if teacher_lambda else base
+    mixed = torch.lerp(base, aligned, teacher_lambda)
+    mixed = torch.where(base.isneginf(), aligned if teacher_lambda > 1.0 else base, mixed)
+    return torch.where(aligned.isneginf(), base if teacher_lambda < 0.0 else aligned, mixed)
+
+
+def distillation(
+    student: Float[Tensor, "row vocab"],
+    teacher: Float[Tensor, "row vocab"],
+    *,
+    direction: Direction = "reverse",
+    temperature: float = 2.0,
+) -> Float[Tensor, "row"]:
+    """Return tau^2 D(softmax(z_s / tau), softmax(z_teacher / tau)), 0 where the two are equal.
+
+    D is KL(student || teacher) (`reverse`, as arXiv 2511.12155 prints it), KL(teacher || student) (`forward`) or the
+    Jensen-Shannon divergence (`jsd`).
+    """
+    s, t = (log_probabilities(z if temperature == 1.0 else z / temperature) for z in (student, teacher))
+    divergence = {"reverse": lambda: kl_nats(s, t), "forward": lambda: kl_nats(t, s), "jsd": lambda: js_nats(s, t)}
+    return temperature**2 * divergence[direction]()
+
+
+# -------------------------------------------------------------------------------------------------- completion
+
+
+def completion(
+    student: Float[Tensor, "row vocab"],
+    ids: Int[Tensor, "row k"],
+    *,
+    variant: Completion = "squared",
+    aligned: Float[Tensor, "row vocab"] | None = None,
+    margin: float = 0.0,
+) -> Float[Tensor, "row"]:
+    """Return the penalty summed over the tokens of M = `ids`; an id of -1 is no token.
+
+    squared        z^2, logits squared: arXiv 2511.12155. Pulls towards 0, so a token with a negative logit is *raised*;
+                   changes when a constant is added to all logits, as no distribution does
+    centred        (z - mean_V z)^2, the same with respect to the mean logit
+    one_sided      relu(z - mean_V z)^2: only down
+    logprob_hinge  relu(l_s - l_a + margin), nats: down to `margin` below the aligned model, which must be given
+    unlikelihood   -log(1 - p_s), nats
+
+    The mean is over the tokens that the student does not rule out; one that it rules out costs nothing.
+    Raises ParameterError for logprob_hinge without `aligned`.
+    """
+    at = ids.clamp(min=0)
+    z = student.gather(-1, at)
+    counts = (ids >= 0) & ~z.isneginf()
+    match variant:
+        case "squared":
+            each = z.masked_fill(~counts, 0.0).square()
+        case "centred" | "one_sided":
+            above = (z - _mean(student)).masked_fill(~counts, 0.0)
+            each = (above.relu() if variant == "one_sided" else above).square()
+        case "logprob_hinge":
+            if aligned is None:
+                raise ParameterError("the completion loss logprob_hinge needs the aligned model's logits: give aligned")
+            reference = _logprobs_at(aligned, at)
+            each = (_logprobs_at(student, at) - reference + margin).relu()
+        case "unlikelihood":
+            each = -_log_of_rest(student, at)
+    return each.masked_fill(~counts, 0.0).sum(-1)
+
+
+def _mean(logits: Float[Tensor, "row vocab"]) -> Float[Tensor, "row 1"]:
+    out = logits.isneginf()
+    return logits.masked_fill(out, 0.0).sum(-1, keepdim=True) / (~out).sum(-1, keepdim=True)
+
+
+def _logprobs_at(logits: Float[Tensor, "row vocab"], ids: Int[Tensor, "row k"]) -> Float[Tensor, "row k"]:
+    return (logits.gather(-1, ids) - logits.logsumexp(-1, keepdim=True)).clamp(min=LOGPROB_FLOOR)
+
+
+def _log_of_rest(logits: Float[Tensor, "row vocab"], ids: Int[Tensor, "row k"]) -> Float[Tensor, "row k"]:
+    """Return log(1 - p) at ids: of the likeliest token from all others, which is right where its p rounds to 1."""
+    everything = logits.logsumexp(-1, keepdim=True)
+    top = logits.argmax(-1, keepdim=True)
+    others = logits.scatter(-1, top, -math.inf).logsumexp(-1, keepdim=True) - everything
+    p = (logits.gather(-1, ids) - everything).exp()
+    is_top = ids == top
+    return torch.where(is_top, others, torch.log1p(-p.masked_fill(is_top, 0.0)))
+
+
+def base_favored_share(base: Float[Tensor, "row vocab"], aligned: Float[Tensor, "row vocab"]) -> Float[Tensor, "row"]:
+    """Return |B_t| / |V| of two models' logits: the share of the vocabulary with p_b > p_a, in [0, 1)."""
+    return base_favored(log_probabilities(base), log_probabilities(aligned)).float().mean(-1)
+
+
+def adaptive_strength(share: Float[Tensor, "row"], *, alpha_base: float, gamma: float) -> Float[Tensor, "row"]:
+    """Return alpha_t = alpha_base (1 + gamma |B_t| / |V|) of the shares |B_t| / |V|."""
+    return alpha_base * (1.0 + gamma * share)
+
+
+# ---------------------------------------------------------------------------------------------------- recovery
+
+
+def recovery(student: Float[Tensor, "row vocab"], aligned: Float[Tensor, "row vocab"]) -> Float[Tensor, "row"]:
+    """Return KL(aligned || student), each in its own context, before clipping."""
+    return kl_nats(log_probabilities(aligned), log_probabilities(student))
+
+
+def clip_level(values: Float[Tensor, "row"], percentile: float) -> float:
+    """Return the percentile (linear between neighbours) of the step's values; inf at 100 and for no values.
+
+    A value that is NaN is left out, so that it stands at its own position alone.
+    """
+    if percentile >= 100.0 or not len(values):
+        return math.inf
+    return float(torch.nanquantile(values.detach().float(), percentile / 100.0))
+
+
+def clipped(values: Float[Tensor, "row"], level: float) -> Float[Tensor, "row"]:
+    """Return min(value, level) with the gradient scaled by the same factor, so that no position dominates.
+
+    The gradient is not cut to 0 above the level: the largest divergence is often the very token that has to turn.
+    """
+    if math.isinf(level):
+        return values
+    return values * (level / values.detach().clamp(min=torch.finfo(values.dtype).tiny)).clamp(max=1.0)
+
+
+# ------------------------------------------------------------------------------------------------------ labels
+
+
+def cross_entropy(student: Float[Tensor, "row vocab"], label: Int[Tensor, "row"]) -> Float[Tensor, "row"]:
+    """Return -l_s(label)."""
+    return -_logprobs_at(student, label.unsqueeze(-1)).squeeze(-1)
+
+
+def constrained(
+    student: Float[Tensor, "row vocab"],
+    aligned: Float[Tensor, "row vocab"],
+    label: Int[Tensor, "row"],
+    beta: Float[Tensor, "row"],
+) -> Float[Tensor, "row"]:
+    """Return constrained fine-tuning's (2 / beta) softplus(beta (l_a - l_s)) at the label (arXiv 2406.05946).
+
+    Its gradient is that of the cross-entropy times the weight 2 sigmoid(beta (l_a - l_s)), held constant: 1 where
+    student and aligned agree, towards 0 where the student has left the aligned model upwards, at most 2. The value is
+    (2 / beta) ln 2 where they agree; it is no likelihood.
+    """
+    at = label.unsqueeze(-1)
+    behind = (_logprobs_at(aligned, at) - _logprobs_at(student, at)).squeeze(-1)
+    return 2.0 / beta * torch.nn.functional.softplus(beta * behind)
+
+
+def beta_at(position: Int[Tensor, "row"]) -> Float[Tensor, "row"]:
+    """Return constrained fine-tuning's beta_t at 1-based positions: BETAS, whose last value holds beyond."""
+    return torch.tensor(BETAS, device=position.device)[(position - 1).clamp(0, len(BETAS) - 1)]

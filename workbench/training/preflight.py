@@ -1,0 +1,154 @@
+"""Before a training is paid for: what the teacher says, what it needs, how long it takes, and whether it can work."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Sequence
+
+import torch
+
+from workbench.core.errors import ParameterError
+from workbench.models.pair import ModelPair
+from workbench.core.records import Estimate
+from workbench.training.records import Preflight
+from workbench.training.config import ArmConfig, TrainConfig
+from workbench.training.film import Camera, Scene
+from workbench.training.heads import Heads
+from workbench.training.memory import memory_mib
+from workbench.training.rows import TrainingTexts
+from workbench.training.sampler import Sampler
+from workbench.training.step import StepLoss
+from workbench.training.student import Student
+from workbench.training.teacher import GIVEN_TOKENS, flip_rate, teacher_said
+
+LEAST_FLIPS = 0.01
+"""Below this flip rate the hybrid teacher says what the aligned model says: there is nothing to learn from it."""
+
+DEPTHS = (3, 5, 20, 40, 100)
+"""Lengths of a harmful beginning, tokens, that are tried too before recovery is refused."""
+
+TIMED_STEPS = 3
+
+
+def look_before(
+    pair: ModelPair,
+    student: Student,
+    heads: Heads,
+    texts: TrainingTexts,
+    loss: StepLoss,
+    sampler: Sampler,
+    config: TrainConfig,
+    scenes: Sequence[Scene] = (),
+    *,
+    begun: bool = False,
+) -> Preflight:
+    """Measure flip rate, memory and the time of three steps, none of which changes a weight.
+
+    `scenes` are those of the film. Raises ParameterError where the arm's safety is to come from the teacher on harmful
+    rows and the teacher says there what the aligned model says; not where the student is `begun` from another adapter.
+    """
+    arm = config.chosen
+    flips = flip_rate(pair, heads, texts, config)
+    said = []
+    if flips.value is not None:
+        said.append(
+            f"Teacher on harmful rows: {teacher_said(arm)}. Share of positions at which its top token is not the "
+            f"aligned model's: {flips}, 95 % interval."
+        )
+    if flips.value is not None and not begun:
+        _check_flips(arm, flips.value, flips.n)
+        if arm.harmful == "recovery":
+            _check_depths(pair, heads, texts, config, flips)
+    trained = sum(p.numel() for p in student.parameters())
+    need = memory_mib(pair, trained, texts, config)
+    said.append(f"{trained:,} trained parameters; about {need:,.0f} MiB beside the pair's weights.")
+    seconds = timed(student, loss, sampler, config)
+    whole = seconds * config.steps + filmed(pair, student, heads, scenes, config)
+    timed_steps = min(TIMED_STEPS, config.steps)
+    said.append(f"{seconds:.2f} s a step (median of {timed_steps}): about {_clock(whole)} in all, film included.")
+    return Preflight(
+        flip_rate=flips,
+        trained_parameters=trained,
+        memory_mib=need,
+        step_seconds=seconds,
+        sentences=tuple(said),
+    )
+
+
+def _check_flips(arm: ArmConfig, rate: float, n: int) -> None:
+    """Raise ParameterError where a hybrid teacher says on harmful rows what the aligned model says there already."""
+    if arm.teacher_acts_on_harmful and rate < LEAST_FLIPS:
+        raise ParameterError(
+            f"arm {arm.name!r} was not started: it learns safety from the hybrid teacher on harmful rows, and "
+            f"there the teacher's top token is the aligned model's at {100 * (1 - rate):.1f} % of "
+            f"{n} positions (flip rate {100 * rate:.2f} %). Where aligned equals base there is "
+            "nothing to extrapolate: train 'recovery', or switch the pre-flight off to see it fail"
+        )
+
+
+def _check_depths(pair: ModelPair, heads: Heads, texts: TrainingTexts, config: TrainConfig, flips: Estimate) -> None:
+    """Raise ParameterError where aligned recovers by itself after every length of harmful beginning that is tried.
+
+    A refusal after a harmful beginning turns at one token or two, so one position anywhere is enough to go on.
+    """
+    if flips.value:
+        return
+    n = flips.n
+    for given in DEPTHS:
+        other = flip_rate(pair, heads, texts, config, given=given)
+        n += other.n
+        if other.value:
+            return
+    depths = ", ".join(map(str, sorted({GIVEN_TOKENS, *DEPTHS})))
+    raise ParameterError(
+        f"arm {config.chosen.name!r} was not started: after {depths} tokens of a harmful response (as far as responses "
+        f"and prefix_tokens reach) aligned goes on with its own refusal already (flip rate 0 of {n} positions), so "
+        "there is nothing to recover. Switch the pre-flight off to train all the same"
+    )
+
+
+def timed(student: Student, loss: StepLoss, sampler: Sampler, config: TrainConfig) -> float:
+    """Return the median seconds of a step's forward and backward passes, of steps spread evenly over the training.
+
+    Rows are as long as they come, so one step may take half of another's time. Weights and random numbers stay.
+    """
+    spent = []
+    size, count = config.rows_in_a_pass, min(TIMED_STEPS, config.steps)
+    devices = [p.device for p in student.parameters()[:1] if p.device.type == "cuda"]
+    with torch.random.fork_rng(devices=devices):
+        for step in ((2 * n + 1) * config.steps // (2 * count) for n in range(count)):
+            clock = time.perf_counter()
+            draws = [sampler[step * config.batch_size + n] for n in range(0, config.batch_size, config.processes)]
+            passes = [draws[n : n + size] for n in range(0, len(draws), size)]
+            counts = loss.counts(student.body, passes)
+            for each in passes:
+                total = loss(student.body, each, counts, step + 1).total
+                if total.requires_grad:
+                    torch.autograd.grad(total, student.parameters(), allow_unused=True)
+            if devices:
+                torch.cuda.synchronize()
+            spent.append(time.perf_counter() - clock)
+    return statistics.median(spent)
+
+
+def filmed(pair: ModelPair, student: Student, heads: Heads, scenes: Sequence[Scene], config: TrainConfig) -> float:
+    """Return the seconds that a training's film takes, from one frame that is thrown away; 0 without film."""
+    every, steps = config.watch.film_every, config.steps
+    if not every:
+        return 0.0
+    camera = Camera(pair, student, heads, scenes)
+    clock = time.perf_counter()
+    camera.take(0)
+    return (time.perf_counter() - clock) * (1 + math.ceil(steps / every))
+
+
+def _clock(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )

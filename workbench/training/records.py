@@ -1,0 +1,140 @@
+"""What a training makes, as records: the adapter, one record a step, the film of fixed texts, and the preview of the teacher."""
+
+from __future__ import annotations
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+import numpy as np
+from jaxtyping import Float32, Int32
+from workbench.core.records import Estimate, Label, Record, RunRecord
+from workbench.evaluation.records import Scorecard
+from jaxtyping import Bool, Float32
+from workbench.core.records import Estimate, Record
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StepRecord(Record):
+    """Hold one optimizer step (1-based): the loss and its parts as means per position, nats where the part has a unit.
+
+    `parts` has each part that occurred and `positions` how many positions it had; `gradient_norm` is before clipping.
+    """
+
+    step: int
+    loss: float
+    parts: Mapping[str, float]
+    positions: Mapping[str, int]
+    learning_rate: float
+    gradient_norm: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FilmText(Record):
+    """Name one text that the film shows: whose it is, what it is, and its pieces, one a position."""
+
+    name: str
+    label: Label
+    prompt: str
+    pieces: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingFilm(Record):
+    """Hold what the student says along fixed texts at some of its steps (step 0: before training).
+
+    Each array is (step, text, token), NaN beyond a text. `kl_student_base_nats` and `retention` = 1 - TV(student, base)
+    show how far the student still is the base model; `kl_aligned_student_nats` how far it has left the aligned one,
+    which on harmless texts is the price.
+    """
+
+    texts: tuple[FilmText, ...]
+    steps: Int32[np.ndarray, "step"]
+    kl_student_base_nats: Float32[np.ndarray, "step text token"]
+    retention: Float32[np.ndarray, "step text token"]
+    kl_aligned_student_nats: Float32[np.ndarray, "step text token"]
+
+    def mean(self, name: str, label: Label) -> Float32[np.ndarray, "step"]:
+        """Return a quantity's mean over all positions of texts with this label, by step; NaN where there is none."""
+        rows = [i for i, t in enumerate(self.texts) if t.label == label]
+        values = getattr(self, name)[:, rows].reshape(len(self.steps), -1)
+        there = ~np.isnan(values)
+        n = there.sum(-1)
+        total = np.where(there, values, 0.0).sum(-1)
+        return np.where(n > 0, total / np.maximum(n, 1), np.nan).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Preflight(Record):
+    """Hold what was found out before the first step.
+
+    flip_rate           share of the arm's harmful positions at which its teacher's top token is not aligned's
+    trained_parameters  numbers that are trained
+    memory_mib          estimated peak beside the pair's weights: see `train.memory.memory_mib`
+    step_seconds        median of the timed steps; None where none were timed
+    """
+
+    flip_rate: Estimate
+    trained_parameters: int
+    memory_mib: float
+    step_seconds: float | None
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Adapter(Record):
+    """Hold a trained adapter: where its weights are, how it was made, and every step of the way.
+
+    `stopped` says why training ended before its last step, None where it did not. `settings` are the arm and the
+    training's values as they were used. `film` and `preflight` are None where they were switched off.
+    """
+
+    run: RunRecord
+    path: str
+    arm: str
+    settings: Mapping[str, Any]
+    fingerprint: str
+    history: tuple[StepRecord, ...]
+    film: TrainingFilm | None
+    preflight: Preflight | None
+    stopped: str | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TeacherText(Record):
+    """Hold one harmful text as an arm would train on it, with both sides' distributions at every position.
+
+    given            pieces of the harmful beginning that the student reads before the first position
+    pieces           the token that stands at each position
+    student, teacher   likeliest tokens at each position as legible labels, best first, with probabilities (token k)
+    kl_teacher_student_nats   KL(teacher || student as it starts), nats; for labels that is -log p(label)
+    flips            whether the teacher's top token is another than the student's
+    pushed           first tokens of M, what L_completion pushes down, as labels; () where the arm has none
+    pushed_mass      the student's probability on all of M; NaN where the arm has none
+    """
+
+    name: str
+    prompt: str
+    given: tuple[str, ...]
+    pieces: tuple[str, ...]
+    student: tuple[tuple[str, ...], ...]
+    student_probability: Float32[np.ndarray, "token k"]
+    teacher: tuple[tuple[str, ...], ...]
+    teacher_probability: Float32[np.ndarray, "token k"]
+    kl_teacher_student_nats: Float32[np.ndarray, "token"]
+    flips: Bool[np.ndarray, "token"]
+    pushed: tuple[tuple[str, ...], ...]
+    pushed_mass: Float32[np.ndarray, "token"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TeacherPreview(Record):
+    """Hold what an arm's teacher says on some harmful texts. `said` is what the teacher is, in words.
+
+    `flip_rate` is the share of positions of these texts at which the teacher's top token is not the student's.
+    """
+
+    arm: str
+    said: str
+    texts: tuple[TeacherText, ...]
+    flip_rate: Estimate

@@ -1,0 +1,237 @@
+"""The student: a LoRA adapter on the aligned model's own weights, or a trainable copy of the adapter that is on them.
+
+No second copy of the weights is made: with the student's adapter off the same weights are aligned, and for a pair that
+is one model with an adapter, base too. When training is over the weights are as they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import itertools
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from workbench.models import weights
+from workbench.core.errors import NotPresent, PairError
+from workbench.models.pair import ModelPair
+from workbench.models.sources import quiet_libraries
+from workbench.training.config import LoraSettings
+from workbench.models.weights import Weights
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_NUMBERS = itertools.count(1)
+
+
+def weights_file(folder: str | Path) -> Path:
+    """Return where a saved adapter's weights are. Raises NotPresent where the folder holds none."""
+    file = Path(folder) / ADAPTER_WEIGHTS
+    for name in (ADAPTER_WEIGHTS, "adapter_config.json"):
+        if not file.with_name(name).is_file():
+            raise NotPresent(f"there is no adapter to start from in {str(folder)!r}: it has no {name}")
+    return file
+
+
+class StudentBody(nn.Module):
+    """Run the body with the student's adapter on: what a trainer wraps, so that gradients meet across processes."""
+
+    def __init__(self, one: Weights) -> None:
+        super().__init__()
+        self._weights = one
+        self.model = one.peft
+
+    def forward(
+        self, ids: Int[Tensor, "batch context"], rows: Int[Tensor, "row"], columns: Int[Tensor, "row"]
+    ) -> Float[Tensor, "row hidden"]:
+        """Return the hidden states at (row, column) of sequences that are padded on the right: no mask is needed."""
+        return weights.body_hidden(self._weights.model, ids).to(ids.device)[rows, columns]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Student:
+    """Hold the adapter that is trained. `copied` tells whether it started as a copy of the pair's own adapter."""
+
+    body: StudentBody
+    name: str
+    copied: bool
+    one: Weights
+
+    @property
+    def peft(self) -> Any:
+        """Return the PEFT model that the adapter sits in."""
+        return self.one.peft
+
+    def parameters(self) -> list[nn.Parameter]:
+        """List the weights that are trained."""
+        return [p for n, p in self.peft.named_parameters() if f".{self.name}." in f"{n}."]
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the adapter's weights by the names under which PEFT saves them."""
+        from peft import get_peft_model_state_dict
+
+        found = get_peft_model_state_dict(self.peft, adapter_name=self.name, save_embedding_layers=False)
+        return {k: v.detach().to("cpu", copy=True).contiguous() for k, v in found.items()}
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter as PEFT reads it: adapter_config.json and safetensors."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(self.state(), folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+        (folder / ADAPTER_WEIGHTS).chmod(0o644)
+        settings = copy.deepcopy(self.peft.peft_config[self.name])
+        settings.inference_mode = True
+        settings.base_model_name_or_path = self.one.model.config.name_or_path or None
+        settings.save_pretrained(str(folder))
+
+    def load(self, folder: Path) -> None:
+        """Take the weights of a saved adapter. Raises PairError where they are another adapter's."""
+        from safetensors.torch import load_file
+
+        self._take(load_file(folder / ADAPTER_WEIGHTS), str(folder))
+
+    def begin_at(self, folder: Path) -> None:
+        """Take the weights of an adapter to start from.
+
+        Raises PairError, with both values, where it has another rank, scale or layers: under another scale the same
+        weights are another model.
+        """
+        from peft import PeftConfig
+        from safetensors.torch import load_file
+
+        theirs, own = PeftConfig.from_pretrained(str(folder)), self.peft.peft_config[self.name]
+        for name in ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern"):
+            a, b = (getattr(c, name, None) or None for c in (theirs, own))
+            if a != b:
+                raise PairError(
+                    f"the adapter to start from ({str(folder)!r}) has {name} = {a}, and this arm trains {name} = {b}: "
+                    "give the arm the same rank, alpha and layers, or another adapter"
+                )
+        state = load_file(weights_file(folder))
+        mine = {k: tuple(v.shape) for k, v in self.state().items()}
+        if odd := sorted(mine.items() ^ {k: tuple(v.shape) for k, v in state.items()}.items()):
+            key = odd[0][0]
+            there, here = (tuple(d[key].shape) if key in d else "no such layer" for d in (state, self.state()))
+            raise PairError(
+                f"the adapter to start from ({str(folder)!r}) does not fit this training: {key} is {there} there and "
+                f"{here} here. Give the arm the same rank and layers, or another adapter"
+            )
+        self._take(state, str(folder))
+
+    def _take(self, state: dict[str, Tensor], where: str) -> None:
+        from peft import set_peft_model_state_dict
+
+        own = {k: tuple(v.shape) for k, v in self.state().items()}
+        other = {k: tuple(v.shape) for k, v in state.items()}
+        if own != other:
+            key = next(iter(sorted(own.items() ^ other.items())))[0]
+            raise PairError(
+                f"the adapter in {where!r} does not fit this training: {key} is {other.get(key, 'missing')} there and "
+                f"{own.get(key, 'missing')} here. Start in another folder, or with the settings of the first run"
+            )
+        set_peft_model_state_dict(self.peft, state, adapter_name=self.name)
+
+
+@contextlib.contextmanager
+def student_of(pair: ModelPair, lora: LoraSettings, seed: int) -> Iterator[Student]:
+    """Yield a student that starts as the aligned model; afterwards the pair's weights are as they were before.
+
+    A fresh LoRA starts with B = 0, so that it changes nothing at first. Raises PairError where aligned has several
+    adapters on (which one would be completed?) or the settings name layers that the model does not have.
+    """
+    with pair.model("aligned"):
+        one, on = _aligned(pair)
+    if len(on) > 1:
+        raise PairError(
+            f"aligned of {pair.name} has {len(on)} adapters on ({', '.join(on)}): merge them into one model first, "
+            "then complete that"
+        )
+    name, alone = f"student-{next(_NUMBERS)}", one.peft is None
+    flags = [(p, p.requires_grad) for p in one.model.parameters()]
+    buffers = one.model.training
+    try:
+        with quiet_libraries(), torch.random.fork_rng(devices=[]):
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")  # GPT-2's layers; peft mends it
+            torch.manual_seed(seed)
+            _put_on(one, name, on, lora, pair.name)
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        with _left_as_found(one, name):
+            made = Student(body=StudentBody(one), name=name, copied=bool(on), one=one)
+            for p in made.parameters():
+                p.requires_grad_(True)
+            yield made
+    finally:
+        _take_off(one, name, alone)
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+        one.model.train(buffers)
+
+
+def _aligned(pair: ModelPair) -> tuple[Weights, tuple[str, ...]]:
+    side = pair._sides["aligned"]
+    return side.weights, side.adapters
+
+
+def _put_on(one: Weights, name: str, on: tuple[str, ...], lora: LoraSettings, pair_name: str) -> None:
+    from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+
+    if on:
+        assert one.peft is not None
+        settings = copy.deepcopy(one.peft.peft_config[on[0]])
+        settings.inference_mode = False
+        one.peft.add_adapter(name, settings)
+        state = get_peft_model_state_dict(one.peft, adapter_name=on[0], save_embedding_layers=False)
+        set_peft_model_state_dict(one.peft, {k: v.clone() for k, v in state.items()}, adapter_name=name)
+        return
+    targets = list(lora.targets) if isinstance(lora.targets, tuple) else lora.targets
+    settings = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=targets,
+    )
+    try:
+        if one.peft is None:
+            one.peft = PeftModel(one.model, settings, adapter_name=name)
+        else:
+            one.peft.add_adapter(name, settings)
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise PairError(f"no LoRA of these settings fits the aligned model of {pair_name}: {reason}") from None
+
+
+@contextlib.contextmanager
+def _left_as_found(one: Weights, name: str) -> Iterator[None]:
+    """Switch the student's adapter on for the block, and what was on before on again after it."""
+    former = [(layer, layer.disable_adapters, list(layer.active_adapters)) for layer in one.layers()]
+    for layer, _, _ in former:
+        layer.set_adapter([name])
+        layer.enable_adapters(True)
+    try:
+        yield
+    finally:
+        for layer, off, on in former:
+            kept = [a for a in on if a != name]
+            if kept:
+                layer.set_adapter(kept)
+            layer.enable_adapters(not off)
+
+
+def _take_off(one: Weights, name: str, alone: bool) -> None:
+    if one.peft is None or name not in one.peft.peft_config:
+        return
+    if alone:
+        one.peft.unload()
+        one.peft = None
+    else:
+        with quiet_libraries():
+            one.peft.delete_adapter(name)

@@ -1,0 +1,201 @@
+"""What a training's teacher says on harmful rows, beside what the student says there before its first step: aligned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from workbench.core.comparisons import share
+from workbench.tracing.metrics import kl_nats, largest
+from workbench.models.pair import ModelPair, Which
+from workbench.models.pieces import Pieces
+from workbench.core.records import Estimate
+from workbench.training.records import TeacherPreview, TeacherText
+from workbench.tracing.scoring import response_rows
+from workbench.training.completion_sets import NO_TOKEN, completion_target
+from workbench.training.config import ARMS, ArmConfig, LossConfig, TrainConfig
+from workbench.training.heads import Heads, rows_in_a_chunk
+from workbench.training.losses import hybrid_teacher, log_probabilities
+from workbench.training.objective import Role
+from workbench.training.rows import HarmfulText, Reading, RowMaker, TrainingRow, TrainingTexts, prepared
+from workbench.training.step import random_keys
+
+GIVEN_TOKENS = 10
+"""Tokens of the harmful response that stand before a refusal where the teacher is looked at."""
+
+TEXTS = 32
+"""A flip rate is counted over so many harmful texts at most."""
+
+SHOWN = 3
+"""Likeliest tokens of each side, and tokens of M, that a preview keeps."""
+
+
+def preview_teacher(
+    pair: ModelPair, texts: TrainingTexts, config: TrainConfig, *, limit: int = 2, given: int = GIVEN_TOKENS
+) -> TeacherPreview:
+    """Return what an arm's teacher says on the first `limit` harmful texts, beside what the student says at its start.
+
+    Arms that teach refusals are looked at after the first `given` tokens of the harmful response (`refusal_sft`: right
+    after the prompt), the others along that response. The student starts as aligned. Where an arm's harmful rows have
+    no teacher but L_completion alone, the hybrid teacher of its utility rows is shown, with the tokens of M. All
+    distributions are at temperature 1, whatever tau is. An arm without harmful rows has a preview without texts. Raises
+    PromptError as `distil` does.
+    """
+    config = replace(config, max_tokens=min(config.max_tokens, pair.context_length))
+    ready = prepared(texts, config)
+    shown: list[TeacherText] = []
+    with pair.model("aligned") as model, torch.no_grad():
+        heads, pieces = Heads.of(pair, model), Pieces(pair.tokenizer)
+        for text, row in _rows(ready, config, limit, given):
+            shown.append(_text(text, row, _seen(pair, heads, row, config), pieces))
+    flips = np.concatenate([t.flips for t in shown]) if shown else np.zeros(0, bool)
+    return TeacherPreview(
+        arm=config.chosen.name,
+        said=teacher_said(config.chosen),
+        texts=tuple(shown),
+        flip_rate=share(int(flips.sum()), len(flips)),
+    )
+
+
+def flip_rate(
+    pair: ModelPair,
+    heads: Heads,
+    texts: TrainingTexts,
+    config: TrainConfig,
+    *,
+    most: int = TEXTS,
+    given: int = GIVEN_TOKENS,
+) -> Estimate:
+    """Return the share of an arm's harmful positions at which its teacher's top token is not the aligned model's.
+
+    Both in the context that they have in training (see `preview_teacher`), over the first `most` harmful texts. The
+    interval takes positions as independent, which those of one text are not: it is too narrow. No data where the arm
+    has no harmful rows.
+    """
+    flips = n = 0
+    with torch.no_grad():  # inference tensors could not be trained against where weights are shared out
+        for _, row in _rows(texts, config, most, given):
+            seen = _seen(pair, heads, row, config)
+            flips += int(seen.flips.sum())
+            n += len(seen.flips)
+    return share(flips, n)
+
+
+def teacher_flips(pair: ModelPair, texts: TrainingTexts, loss: LossConfig, *, most: int = TEXTS) -> Estimate:
+    """Return the flip rate of a hybrid teacher along harmful responses, before anything is trained; see `flip_rate`."""
+    config = TrainConfig(arm=replace(ARMS["teacher_only"], loss=loss))
+    with pair.model("aligned") as model:
+        return flip_rate(pair, Heads.of(pair, model), texts, config, most=most)
+
+
+def teacher_said(arm: ArmConfig) -> str:
+    """Say what an arm's teacher is on harmful rows, in words."""
+    hybrid = f"the hybrid teacher (lambda = {arm.loss.teacher_lambda:g})"
+    follows = arm.utility == "distil" and arm.loss.weights.distil > 0.0
+    role = f"this arm {'follows it on utility rows alone' if follows else 'does not follow it'}"
+    rest = "; tokens of M are pushed down after the prefix too, which is not shown" if arm.penalise_rest else ""
+    return {
+        "recovery": f"the aligned model, which reads the prompt without the harmful beginning{rest}",
+        "refusal": "the refusal itself, as labels",
+        "recovery_labels": "the refusal itself, as labels",
+        "teacher": hybrid,
+        "completion": f"{hybrid}; {role}; on harmful rows M is pushed down",
+        "compliance": "the harmful response itself, as labels",
+        "nothing": "none: this arm trains on no harmful row",
+    }[arm.harmful]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """Hold what is kept of some positions: both sides' likeliest tokens, best first, their KL, and M."""
+
+    student: Int[Tensor, "row k"]
+    student_probability: Float[Tensor, "row k"]
+    teacher: Int[Tensor, "row k"]
+    teacher_probability: Float[Tensor, "row k"]
+    kl_nats: Float[Tensor, "row"]
+    pushed: Int[Tensor, "row m"]
+    pushed_mass: Float[Tensor, "row"]
+
+    @property
+    def flips(self) -> Bool[Tensor, "row"]:
+        return self.student[:, 0] != self.teacher[:, 0]
+
+
+def _rows(
+    texts: TrainingTexts, config: TrainConfig, most: int, given: int
+) -> Iterator[tuple[HarmfulText, TrainingRow]]:
+    arm = replace(config.chosen, retention=())  # w_t weighs positions and changes no distribution
+    maker = RowMaker(replace(config, arm=arm))
+    for text in texts.harmful[:most]:
+        refusal = text.refusals[0] if arm.needs_refusals else ()
+        room = max(0, config.max_tokens - len(text.aligned) - len(refusal))
+        k = 0 if arm.harmful == "refusal" else min(given, room, config.prefix_tokens)
+        for row in maker.after(text, k, refusal)[:1]:
+            yield text, row
+
+
+def _seen(pair: ModelPair, heads: Heads, row: TrainingRow, config: TrainConfig) -> _Seen:
+    """Look at a row's positions, as many at once as the buffers of the output heads hold."""
+    loss, role = config.chosen.loss, Role[row.role]
+
+    def states(which: Which, reading: Reading) -> Float[Tensor, "row hidden"]:
+        return response_rows(pair, which, [reading.context], [reading.response])[reading.start :]
+
+    student = states("aligned", row.student)
+    same = row.aligned == row.student
+    aligned = student if same else None if row.aligned is None else states("aligned", row.aligned)
+    base = None if row.base is None else states("base", row.base)
+    labels = torch.tensor(row.labels, device=pair.device)
+    keys = torch.tensor(random_keys(config.seed, row), device=pair.device)
+    parts: list[tuple[Tensor, ...]] = []
+    for at in torch.arange(len(labels), device=pair.device).split(rows_in_a_chunk(heads.vocab, pair.device)):
+        now, pushed = heads.aligned(student[at]), labels.new_zeros((len(at), 0))
+        if role in (Role.LABEL, Role.CONSTRAIN):
+            wanted = torch.full_like(now, -torch.inf).scatter_(-1, labels[at][:, None], 0.0)
+        else:
+            assert aligned is not None
+            wanted = heads.aligned(aligned[at])
+            if base is not None:
+                of_base = heads.base(base[at])
+                if role == Role.COMPLETE:
+                    pushed, _ = completion_target(of_base, wanted, loss, keys[at])
+                wanted = hybrid_teacher(wanted, of_base, loss.teacher_lambda)
+        s, t = log_probabilities(now), log_probabilities(wanted)
+        there = pushed != NO_TOKEN
+        mass = (s.gather(-1, pushed.clamp(min=0)).exp() * there).sum(-1)
+        tops = [x for side in (s, t) for x in _top(side)]
+        parts.append((*tops, kl_nats(t, s), pushed[:, :SHOWN], mass if pushed.shape[-1] else mass * torch.nan))
+    kept = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
+    return _Seen(**dict(zip(_Seen.__annotations__, kept, strict=True)))
+
+
+def _top(logprobs: Float[Tensor, "row vocab"]) -> tuple[Int[Tensor, "row k"], Float[Tensor, "row k"]]:
+    ids = largest(logprobs, min(SHOWN, logprobs.shape[-1]))
+    return ids, logprobs.gather(-1, ids).exp()
+
+
+def _text(text: HarmfulText, row: TrainingRow, seen: _Seen, pieces: Pieces) -> TeacherText:
+    def labelled(ids: Tensor) -> tuple[tuple[str, ...], ...]:
+        return tuple(tuple(pieces.label(i) for i in own if i != NO_TOKEN) for own in ids.tolist())
+
+    given = row.student.context[len(text.aligned) :]
+    return TeacherText(
+        name=text.name,
+        prompt=text.prompt,
+        given=tuple(p.text for p in pieces.sequence(given, context=text.aligned)),
+        pieces=tuple(p.text for p in pieces.sequence(row.labels, context=row.student.context)),
+        student=labelled(seen.student),
+        student_probability=seen.student_probability.numpy(),
+        teacher=labelled(seen.teacher),
+        teacher_probability=seen.teacher_probability.numpy(),
+        kl_teacher_student_nats=seen.kl_nats.numpy(),
+        flips=seen.flips.numpy(),
+        pushed=labelled(seen.pushed),
+        pushed_mass=seen.pushed_mass.numpy(),
+    )
