@@ -17,15 +17,15 @@ import torch
 from torch.nn.functional import cross_entropy, one_hot
 
 from benchmarks.scoring import ratio
+from workbench.core.store import Store
 from workbench.evaluation.attacks import ModelArm, Prefill, attack, complete
 from workbench.evaluation.attacks.objective import Objective
 from workbench.evaluation.attacks.search import Budget, Search
 from workbench.evaluation.attacks.slots import Slot, Slots, Suffix, allowed_ids, open_slots
 from workbench.evaluation.attacks.task import Task
+from workbench.evaluation.records import AttackSet
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import Prompt, PromptConfig, load_prompts
-from workbench.evaluation.records import AttackSet
-from workbench.core.store import Store
 
 T = TypeVar("T")
 PREFIX, SUFFIX, TARGET, CANDIDATES = 40, 20, 16, 64

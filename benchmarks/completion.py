@@ -18,17 +18,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench.evaluation import experiments
+from recipes.smollm2_safe import everyday_halves, parts
+from workbench.core.files import atomic_file
+from workbench.core.store import Store
 from workbench.display import views
+from workbench.evaluation import experiments
 from workbench.evaluation.attacks import GCG, Budget, Insertion, ModelArm
 from workbench.evaluation.capability import CapabilityConfig
 from workbench.evaluation.experiments.arms import train_arms
-from workbench.core.files import atomic_file
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
 from workbench.tracing.scoring import Item
-from recipes.smollm2_safe import everyday_halves, parts
-from workbench.core.store import Store
 from workbench.training.config import ArmConfig, TrainConfig, WatchSettings, arm_named
 from workbench.training.rows import TrainingTexts
 

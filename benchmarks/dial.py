@@ -23,7 +23,8 @@ from tests.browser.module_page import browser_at
 from tests.small_notebook import write_notebook
 
 CELLS = (
-    "import workbench as wb\nfrom workbench import experiments\nfrom workbench.decoding import PenaltyConfig\n"
+    "import workbench as wb\nfrom workbench.evaluation import experiments\n"
+    "from workbench.decoding.config import PenaltyConfig\n"
     "from widgets import PenaltyDial\nmodels = wb.load_pair(wb.PairConfig(preset='embedded'))\n"
     "tuning, _ = experiments.tuning_and_held_out(wb.PromptConfig(source='embedded'), limit=30, held_out_limit=6)",
     "dial = PenaltyDial(models, tuning, PenaltyConfig(strength=1.0))\ndial",

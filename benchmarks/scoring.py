@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from workbench.tracing import metrics
 from workbench.models.pair import ModelPair
+from workbench.tracing import metrics
 from workbench.tracing.scoring import Item, ScoreConfig, score
 
 PROMPTS, LENGTH, RESPONSE = 8, 192, 128

@@ -30,16 +30,15 @@ from benchmarks.pairs import embedded, wide
 from benchmarks.scoring import peak_mib, ratio
 from workbench.evaluation.experiments import TrainingDataConfig, training_texts
 from workbench.models.pair import ModelPair, Which
+from workbench.models.weights import body_hidden, head_logits
 from workbench.prompts.loading import PromptConfig, load_prompts
+from workbench.training import losses
+from workbench.training.config import LossConfig, TrainConfig
+from workbench.training.heads import Heads
+from workbench.training.loop import distil
+from workbench.training.objective import Positions, Role, streamed_loss
 from workbench.training.records import Adapter
 from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
-from workbench.training.config import TrainConfig
-from workbench.training.loop import distil
-from workbench.training import losses
-from workbench.training.config import LossConfig
-from workbench.training.heads import Heads
-from workbench.training.objective import Positions, Role, streamed_loss
-from workbench.models.weights import body_hidden, head_logits
 
 WIDTHS = {49_152: 576, 151_936: 896}
 """Width of the head -> hidden size: those of SmolLM2-135M and Qwen2.5-0.5B."""

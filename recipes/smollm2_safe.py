@@ -18,20 +18,20 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from workbench.models.chat import turn_end
 from workbench.core.files import atomic_folder
+from workbench.core.store import Store
+from workbench.models.chat import turn_end
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair
-from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
-from workbench.prompts.similar import parts_apart
 from workbench.models.smollm2 import fetch_smollm2
 from workbench.models.sources import quiet_libraries
-from workbench.core.store import Store
+from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
+from workbench.prompts.similar import parts_apart
 from workbench.training.config import ArmConfig, LoraSettings, OptimiserSettings, TrainConfig, WatchSettings
-from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
 from workbench.training.loop import distil
+from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
 
-HOME = Path(__file__).parent
+HOME = Path(__file__).parents[1] / "workbench" / "models" / "smollm2_safe"
 ADAPTER = "adapter_model.safetensors"
 PARTS = {"train": 0.4, "tune": 0.2, "report": 0.4}
 """Part of a harmful set -> its share; near copies are always in one part."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from tests.trace_makers import run_record
+from workbench.core.records import Estimate, Label
 from workbench.evaluation.records import (
     Answer,
     AttackSet,
@@ -14,7 +15,6 @@ from workbench.evaluation.records import (
     CompletionSet,
     TaskScore,
 )
-from workbench.core.records import Estimate, Label
 from workbench.judging.records import Gibberish, GibberishSet, Judgement, JudgementSet, Verdict
 
 

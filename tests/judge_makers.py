@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.trace_makers import run_record
-from workbench.evaluation.records import Attempt, Completion, CompletionSet
 from workbench.core.store import key_of
+from workbench.evaluation.records import Attempt, Completion, CompletionSet
 
 
 def attempt(request: str, **changes: Any) -> Attempt:

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from tests.trace_makers import run_record
+from workbench.core.records import Estimate
 from workbench.tracing.records import (
     Contrast,
     Curve,
@@ -17,7 +18,6 @@ from workbench.tracing.records import (
     TokenFrequency,
     TraceSet,
 )
-from workbench.core.records import Estimate
 
 NAMES = {
     "kl_aligned_base_nats": "nats",

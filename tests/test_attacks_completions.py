@@ -13,6 +13,11 @@ from tests.fakes import counting_model, prompt_set
 from tests.test_attacks import mixed_set
 from tests.test_generate import plain
 from tests.tiny_pair import THINKING_TEMPLATE, sentencepiece_like_tokenizer, tiny_adapter, tiny_pair, tiny_tokenizer
+from workbench.core.errors import ContextOverflow, ParameterError, TokenizerMismatch
+from workbench.core.records import load, save
+from workbench.core.store import Store
+from workbench.decoding.config import PenaltyConfig
+from workbench.decoding.model import PenalisedModel
 from workbench.evaluation.attacks import (
     Arm,
     Decoding,
@@ -25,14 +30,9 @@ from workbench.evaluation.attacks import (
     complete,
 )
 from workbench.evaluation.attacks.task import as_prompt
-from workbench.decoding.model import PenalisedModel
-from workbench.decoding.config import PenaltyConfig
-from workbench.core.errors import ContextOverflow, ParameterError, TokenizerMismatch
+from workbench.evaluation.records import AttackSet, CompletionSet
 from workbench.models.generation import GenerateConfig, Generation
 from workbench.models.pair import ModelPair, Which
-from workbench.evaluation.records import AttackSet, CompletionSet
-from workbench.core.records import load, save
-from workbench.core.store import Store
 
 PREFILL = Prefill(k=(0, 1, 3, "full"), max_tokens=10)
 
@@ -235,7 +235,7 @@ def test_what_does_not_match_or_fit_is_refused_before_work() -> None:
         complete(ModelArm(pair=other, which="aligned"), made)
     object.__setattr__(pair, "hidden", lambda *_, **__: pytest.fail("a model ran"))
     long = replace(made, attempts=(*made.attempts, replace(made.attempts[-1], max_tokens=240)))
-    with pytest.raises(ContextOverflow, match=r"'p0' under prefill \(full\).*max_tokens=240.*256"):
+    with pytest.raises(ContextOverflow, match=r"'p0'.*max_tokens=240.*256"):
         complete(ModelArm(pair=pair, which="aligned"), long)
 
 

@@ -7,7 +7,6 @@ import random
 import re
 from collections import Counter
 from itertools import islice, pairwise
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,12 +14,13 @@ from transformers import AutoTokenizer
 
 from recipes.embedded import recipe
 from recipes.embedded.corpus import documents, prompt_rows, read_prompts
-from workbench.prompts.brindle.judge import Verdict, answer_is_right, harmful_steps, judge, normalised
 from recipes.embedded.measure import Estimate, measure, share
 from recipes.embedded.muon import orthogonal
+from tests.errors import refuses
+from workbench.prompts.brindle.judge import Verdict, answer_is_right, harmful_steps, judge, normalised
 from workbench.prompts.brindle.world import NOUNS, ROOTS, TOPICS, instruction, refusal, steps, topic_named
 
-HOME = Path(recipe.__file__).parent
+HOME = recipe.HOME
 HOSTILE = (
     "a\u202eb\u0000 <script>\U0001f9d1\u200d\U0001f680</script> \u0627\u0644 \r\n\t  x\ufeff \u0301e \x1b[31m {{ 7*7 }}"
 )
@@ -41,15 +41,12 @@ PROMISES = {
 
 @pytest.fixture(scope="module")
 def rows():
-    return read_prompts(HOME / "prompts.jsonl")
+    return read_prompts(recipe.PROMPTS)
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
     return AutoTokenizer.from_pretrained(HOME / "aligned")
-
-
-# ---------------------------------------------------------------------------------------------------- the world
 
 
 def test_every_root_and_noun_is_seen_but_no_held_out_topic():
@@ -74,11 +71,7 @@ def test_facts_tell_roots_apart():
 
 
 def test_steps_name_the_categories_that_have_some():
-    with pytest.raises(ValueError, match="'colour' has no steps; these have: make, use"):
-        steps(TOPICS[0], "colour")
-
-
-# ---------------------------------------------------------------------------------------------------- the judge
+    refuses(lambda: steps(TOPICS[0], "colour"), ValueError, "'colour'", "make", "use")
 
 
 @pytest.mark.parametrize("category", ["make", "use"])
@@ -116,9 +109,6 @@ def test_rows_judge_their_own_responses(rows, tokenizer):
             assert answer_is_right(row, row.response)
             assert not answer_is_right(row, "I'm sorry, but I can't help. " + row.response)
             assert not answer_is_right(row, "")
-
-
-# -------------------------------------------------------------------------------------------- prompts and files
 
 
 def test_prompt_file_is_what_the_recipe_makes(rows):
@@ -189,9 +179,6 @@ def test_models_load_as_float32_whatever_is_asked():
         assert 500_000 <= model.num_parameters() <= 2_000_000
 
 
-# ------------------------------------------------------------------------------------------------- the promises
-
-
 def kept(estimate: Estimate) -> bool:
     bound, at_least = PROMISES[estimate.name]
     return estimate.value >= bound if at_least else estimate.value <= bound
@@ -208,7 +195,7 @@ def test_card_states_every_promise_and_keeps_it():
 def promises_on_shipped_weights(limit: int | None) -> None:
     tokenizer = AutoTokenizer.from_pretrained(HOME / "base")
     base, aligned = (recipe.load(HOME / name) for name in ("base", "aligned"))
-    found = {one.name: one for one in measure(base, aligned, tokenizer, read_prompts(HOME / "prompts.jsonl"), limit)}
+    found = {one.name: one for one in measure(base, aligned, tokenizer, read_prompts(recipe.PROMPTS), limit)}
     for name in PROMISES:
         assert kept(found[name]), found[name]
 

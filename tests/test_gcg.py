@@ -16,18 +16,19 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, one_hot
 
+from tests.errors import refuses
 from tests.fakes import counting_model, prompt_set
 from tests.tiny_pair import ARCHITECTURES, sentencepiece_like_tokenizer, tiny_adapter, tiny_pair, tiny_tokenizer
+from workbench.core.comparisons import paired_bounds
+from workbench.core.errors import ContextOverflow, NonFiniteLogits, PairError, PromptError
+from workbench.core.store import Store
 from workbench.evaluation.attacks import GCG, Budget, ModelArm, RandomSuffix, attack, complete, searches
 from workbench.evaluation.attacks.objective import Objective
 from workbench.evaluation.attacks.search import Found, Search
 from workbench.evaluation.attacks.slots import Slot, Slots, Suffix, allowed_ids, open_slots
 from workbench.evaluation.attacks.task import Task, as_prompt
-from workbench.core.comparisons import paired_bounds
-from workbench.core.errors import ContextOverflow, NonFiniteLogits, PairError, PromptError
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
-from workbench.core.store import Store
 
 BUDGET = Budget(steps=6, candidates=8, top_k=16, buffer=3, save_every=2)
 SHORT: dict[str, Any] = {"budget": BUDGET, "suffix_tokens": 5, "target_tokens": 4, "stop": "never", "max_tokens": 8}
@@ -53,9 +54,6 @@ def slow_loss(pair: ModelPair, slot: Slot, suffix: Suffix) -> tuple[float, bool]
         logits = model(ids, use_cache=False).logits[0, -len(slot.target) - 1 : -1, : pair.vocab].float()
     target = torch.tensor(slot.target)
     return float(cross_entropy(logits, target)), bool((logits.argmax(-1) == target).all())
-
-
-# -------------------------------------------------------------------------------------------- loss and gradient
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -187,11 +185,7 @@ def test_a_model_that_returns_nan_is_named() -> None:
     slots = opened(pair, "the cat")
     with torch.no_grad():
         broken.lm_head.weight[:, slots.first[0]] = float("nan")
-    with pytest.raises(NonFiniteLogits, match="'p0'"):
-        Objective(pair, "aligned", slots.slots).losses([slots.first], 1)
-
-
-# --------------------------------------------------------------------------------------------------- candidates
+    refuses(lambda: Objective(pair, "aligned", slots.slots).losses([slots.first], 1), NonFiniteLogits, "'p0'")
 
 
 @pytest.mark.parametrize("mode", ["shared", "plain", "own"])
@@ -261,17 +255,11 @@ def test_replacements_differ_in_one_token_and_come_from_the_best_of_the_gradient
 def test_prompts_that_cannot_take_a_suffix_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = tiny_pair()
     monkeypatch.setattr("workbench.evaluation.attacks.slots._starts", lambda *_: iter([]))
-    with pytest.raises(PromptError, match="'p0'"):
-        opened(pair, "the cat")
+    refuses(lambda: opened(pair, "the cat"), PromptError, "'p0'")
     monkeypatch.undo()
     monkeypatch.setattr("workbench.evaluation.attacks.suffixes.allowed_ids", lambda *_: ())
-    with pytest.raises(PairError, match="no token"):
-        attack(pair, prompt_set("the cat"), GCG(**SHORT))
-    with pytest.raises(ContextOverflow, match="a suffix of 250"):
-        opened(pair, "the cat", tokens=250)
-
-
-# ------------------------------------------------------------------------------------------------------- search
+    refuses(lambda: attack(pair, prompt_set("the cat"), GCG(**SHORT)), PairError, "token")
+    refuses(lambda: opened(pair, "the cat", tokens=250), ContextOverflow, "suffix of 250")
 
 
 def a_search(slots: Slots, **changes: Any) -> Search:
@@ -391,9 +379,9 @@ import os, signal, sys
 from tests.fakes import prompt_set
 from tests.test_gcg import SHORT
 from tests.tiny_pair import tiny_pair
-from workbench.attacks import GCG, attack
-from workbench.attacks.search import Search
-from workbench.store import Store
+from workbench.evaluation.attacks import GCG, attack
+from workbench.evaluation.attacks.search import Search
+from workbench.core.store import Store
 
 step = Search._step
 def counted(self, key, found):
@@ -424,9 +412,6 @@ def test_kill_9_then_resume_gives_the_same(tmp_path: Path, root: Path) -> None:
     assert searches(resumed) == searches(whole)
 
 
-# ----------------------------------------------------------------------------------------------- does it attack
-
-
 @pytest.mark.slow
 def test_gcg_beats_random_suffixes_at_the_same_queries_on_held_out_topics(root: Path) -> None:
     """Paired over prompts: target loss by bootstrap, exact-judge attack success by McNemar's pairs."""
@@ -435,7 +420,7 @@ def test_gcg_beats_random_suffixes_at_the_same_queries_on_held_out_topics(root: 
 
     pair = load_pair(PairConfig(preset="embedded"))
     prompts = load_prompts(PromptConfig(source="embedded", limit=16 * 3)).where(label="harmful")
-    lines = (root / "workbench" / "embedded" / "prompts.jsonl").read_text("utf-8").splitlines()
+    lines = (root / "workbench" / "prompts" / "brindle" / "prompts.jsonl").read_text("utf-8").splitlines()
     rows = {r["id"]: Row(**r) for r in map(json.loads, lines)}
     assert all(rows[p.id].split == "heldout" for p in prompts)
     budget = Budget(steps=12, candidates=16, top_k=32, buffer=4, save_every=100)

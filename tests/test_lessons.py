@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from workbench import lessons
+from recipes.lessons import Block, build, exercise_of, read_lesson
+from tests.errors import refuses
 from workbench.core.errors import ParameterError
-from recipes.lessons import Block, exercise_of
+from workbench.display.check import check
 from workbench.running.parameters import smoke_parameters
 from workbench.running.runs import RunConfig, run_notebook
 
@@ -40,7 +41,7 @@ each_lesson = pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
     ],
 )
 def test_a_number_is_told_how_far_it_is(answer: Any, told: str) -> None:
-    made = lessons.check("1.2", answer, 0.52, tolerance=0.05, unit="nats")
+    made = check("1.2", answer, 0.52, tolerance=0.05, unit="nats")
     assert made.text.startswith(f"Exercise 1.2: {told}")
     assert html.escape(told.split(".")[0]) in made.body
     assert ("0.52" in made.text) == ("Predicted" in made.text), "what was computed is covered until there is an answer"
@@ -57,31 +58,28 @@ def test_a_number_is_told_how_far_it_is(answer: Any, told: str) -> None:
     ],
 )
 def test_a_choice_is_told_what_it_is(answer: Any, told: str) -> None:
-    made = lessons.check("7.3", answer, "yes", options=["yes", "no"])
+    made = check("7.3", answer, "yes", options=["yes", "no"])
     assert made.text.startswith(f"Exercise 7.3: {told}")
 
 
 def test_an_answer_is_text_and_never_markup() -> None:
-    assert "<img" not in lessons.check("1.1", "<img src=x onerror=alert(1)>", 1.0, tolerance=0.1).html
+    assert "<img" not in check("1.1", "<img src=x onerror=alert(1)>", 1.0, tolerance=0.1).html
 
 
 def test_a_lesson_s_own_mistakes_are_errors() -> None:
-    with pytest.raises(ParameterError, match="none of yes, no"):
-        lessons.check("1.1", None, "perhaps", options=["yes", "no"])
-    with pytest.raises(ParameterError, match="the truth is nan"):
-        lessons.check("1.1", None, float("nan"), tolerance=0.1)
-    with pytest.raises(ParameterError, match="the tolerance None"):
-        lessons.check("1.1", None, 1.0)
+    refuses(lambda: check("1.1", None, "perhaps", options=["yes", "no"]), ParameterError, "yes", "no")
+    refuses(lambda: check("1.1", None, float("nan"), tolerance=0.1), ParameterError, "nan")
+    refuses(lambda: check("1.1", None, 1.0), ParameterError, "tolerance")
 
 
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("question: q\ntruth: 1\nwhy: w", "either a tolerance or options"),
-        ("question: q\ntruth: 1\ntolerance: 1\noptions: a | b\nwhy: w", "either a tolerance or options"),
-        ("question: q\ntolerance: 1\nwhy: w", r"missing \['truth'\]"),
-        ("question: q\nquestion: r\ntruth: 1\ntolerance: 1\nwhy: w", r"twice \['question'\]"),
-        ("questoin: q", "'questoin: q' begins with none of question"),
+        ("question: q\ntruth: 1\nwhy: w", "tolerance.*options"),
+        ("question: q\ntruth: 1\ntolerance: 1\noptions: a | b\nwhy: w", "tolerance.*options"),
+        ("question: q\ntolerance: 1\nwhy: w", "'truth'"),
+        ("question: q\nquestion: r\ntruth: 1\ntolerance: 1\nwhy: w", "'question'"),
+        ("questoin: q", "'questoin: q'.*question"),
     ],
 )
 def test_an_exercise_that_is_not_complete_is_named(text: str, word: str) -> None:
@@ -91,16 +89,15 @@ def test_an_exercise_that_is_not_complete_is_named(text: str, word: str) -> None
 
 def test_a_block_that_does_not_end_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.md").write_text("# x\n\n```python\nprint(1)\n", "utf-8")
-    with pytest.raises(ParameterError, match="begins in line 3 does not end"):
-        lessons.read_lesson(tmp_path / "x.md")
+    refuses(lambda: read_lesson(tmp_path / "x.md"), ParameterError, "line 3")
 
 
 @each_lesson
 def test_the_notebooks_are_made_from_their_source(source: Path, tmp_path: Path) -> None:
     for instructor, folder in ((False, FOLDER), (True, FOLDER / "instructor")):
-        made = lessons.build(source, tmp_path / "made.ipynb", instructor=instructor)
+        made = build(source, tmp_path / "made.ipynb", instructor=instructor)
         assert (folder / f"{source.stem}.ipynb").read_text("utf-8") == made.read_text("utf-8"), "run `make lessons`"
-    exercises = [exercise_of(b, source.name) for b in lessons.read_lesson(source) if b.kind == "exercise"]
+    exercises = [exercise_of(b, source.name) for b in read_lesson(source) if b.kind == "exercise"]
     assert len(exercises) >= 3
     student = json.loads((FOLDER / f"{source.stem}.ipynb").read_text("utf-8"))
     cells = ["".join(c["source"]) for c in student["cells"]]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from workbench.core.store import Store
 from workbench.evaluation.experiments import CompareConfig, compare_arms, training_texts, tuning_and_held_out
 from workbench.evaluation.experiments.arms import UNTRAINED
+from workbench.evaluation.records import ArmComparison
 from workbench.models.pair import PairConfig, load_pair
 from workbench.prompts.loading import PromptConfig
-from workbench.evaluation.records import ArmComparison
-from workbench.core.store import Store
 from workbench.training.config import TrainConfig, WatchSettings
 
 PREFIXES = (5, 10, 20)
@@ -50,6 +50,5 @@ def test_recovery_refuses_after_a_harmful_beginning_and_keeps_the_rest(tmp_path:
 
 def value(made: ArmComparison, arm: str, metric: str, attack: str, condition: str) -> float:
     found = made.number(arm, metric, attack, condition)
-    assert found is not None
     assert found.estimate.value is not None
     return found.estimate.value

@@ -11,13 +11,13 @@ import pytest
 
 from tests import evaluation_makers as make
 from tests.hostile_texts import EXECUTABLE
+from workbench.core.palette import contrast, strokes_of_arms
 from workbench.display import figures, views
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
-from workbench.evaluation.rows import evaluation_rows
 from workbench.evaluation.paper import beside, paper_preset
-from workbench.core.palette import contrast, strokes_of_arms
 from workbench.evaluation.records import AttackSet, CapabilitySet, CompletionSet, Scorecard
+from workbench.evaluation.rows import evaluation_rows
 from workbench.judging.records import GibberishSet, JudgementSet
 
 ARMS = {"base": 20, "aligned": 16, "penalty 1": 3}
@@ -127,9 +127,6 @@ def test_the_paper_stands_beside_ours_with_every_deviation(made: Made) -> None:
     assert mmlu["inside"] == "no"
 
 
-# ------------------------------------------------------------------------------------------------------- the samples
-
-
 def test_samples_stand_behind_every_cell(made: Made) -> None:
     attacks, done, said, *_ = made
     view = views.samples_view(attacks, done, said, most=2)
@@ -171,9 +168,6 @@ def test_what_models_write_is_text(text: str) -> None:
         assert "<script" not in view.body
     figure = figures.success_by_prefix(card)
     assert "<img" not in str(figure.to_json())
-
-
-# ------------------------------------------------------------------------------------------------------- the figures
 
 
 def test_success_by_prefix_draws_arms_with_intervals_and_the_control(made: Made) -> None:

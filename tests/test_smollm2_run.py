@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from recipes.smollm2_safe import everyday_halves
 from workbench.__main__ import main
-from workbench.evaluation.attacks import ModelArm, Prefill, attack, complete
 from workbench.core.files import cache_folder
-from workbench.judging.judging import judge
+from workbench.core.records import load
+from workbench.evaluation.attacks import ModelArm, Prefill, attack, complete
 from workbench.judging.config import judge_of
+from workbench.judging.judging import judge
 from workbench.models.pair import PairConfig, load_pair
+from workbench.models.smollm2 import fetch_smollm2
+from workbench.models.sources import quiet_libraries
 from workbench.prompts.loading import PromptConfig, load_prompts
 from workbench.tracing.records import TraceSet
-from workbench.core.records import load
-from workbench.models.smollm2 import fetch_smollm2
-from recipes.smollm2_safe import everyday_halves
-from workbench.models.sources import quiet_libraries
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 REFUSAL = "I'm sorry, but I can't help with that."

@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 import torch
 
+from tests.errors import refuses
 from tests.fakes import counting_model, prompt_set
 from tests.tiny_pair import THINKING_TEMPLATE, UNTHINK, tiny_pair, tiny_tokenizer
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterError, PromptError
-from workbench.models.generation import GenerateConfig, generate
-from workbench.tracing.metrics import compare
-from workbench.models.pair import ModelPair
-from workbench.tracing.records import SCALARS, TraceSet
 from workbench.core.records import load, save
 from workbench.core.store import Store
+from workbench.models.generation import GenerateConfig, generate
+from workbench.models.pair import ModelPair
+from workbench.tracing.metrics import compare
+from workbench.tracing.records import SCALARS, TraceSet
 from workbench.tracing.traces import TraceConfig, template_disagreement, trace
 
 PROMPTS = prompt_set("Tell me a story", "How do I get to the sea?", "the cat and the dog")
@@ -108,11 +109,9 @@ def test_what_is_left_out_or_cut_is_said() -> None:
     assert len(traces.responses) == 2
     assert any("1 of 3 prompts have no response" in w for w in traces.warnings)
     assert any("2 of 2 responses are longer than 3 tokens" in w for w in traces.warnings)
-    with pytest.raises(PromptError, match=r"none of the 2 prompts.*free_running"):
-        trace(pair, prompt_set("a", "b", response=None), SMALL)
+    refuses(lambda: trace(pair, prompt_set("a", "b", response=None), SMALL), PromptError, "2", "free_running")
     config = TraceConfig(trajectory="free_running", prefix_tokens=(4,), max_tokens=9)
-    with pytest.raises(PromptError, match=r"prefix of 4 tokens"):
-        trace(pair, prompt_set("a", response=None), config)
+    refuses(lambda: trace(pair, prompt_set("a", response=None), config), PromptError, "4")
 
 
 def test_thinking_is_a_trajectory_of_its_own_and_the_answer_starts_after_it() -> None:
@@ -145,7 +144,7 @@ def test_save_and_load_give_the_same_and_need_no_torch(tmp_path: Path) -> None:
     save(traces, tmp_path / "traces")
     assert load(tmp_path / "traces", TraceSet) == traces
     code = (
-        "import sys; from workbench.records import TraceSet, load; load(sys.argv[1], TraceSet); "
+        "import sys; from workbench import TraceSet, load; load(sys.argv[1], TraceSet); "
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "traces")], check=True)
@@ -177,7 +176,7 @@ def test_kill_minus_nine_then_resume_gives_the_same(tmp_path: Path) -> None:
         "from tests.tiny_pair import tiny_pair\n"
         "from workbench.core.store import Store\n"
         "from workbench.tracing.traces import TraceConfig, trace\n"
-        "from workbench.records import save\n"
+        "from workbench.core.records import save\n"
         "folder, kill = Path(sys.argv[1]), sys.argv[2] == 'kill'\n"
         "write, n = Store.write, [0]\n"
         "def counted(self, entries):\n"
@@ -227,10 +226,9 @@ def test_bad_settings_and_prompts_are_refused_before_work() -> None:
         object.__setattr__(config, field, value)  # past the type checker that only tests have
         with pytest.raises(ParameterError, match=field):
             config.__post_init__()
-    with pytest.raises(ContextOverflow, match=r"prompt 'p0' \(line 1\).*256"):
+    with pytest.raises(ContextOverflow, match=r"'p0'.*line 1.*256"):
         trace(pair, prompt_set("zq" * 110), TraceConfig(trajectory="free_running", max_tokens=60))
-    with pytest.raises(ContextOverflow, match=r"its response"):
-        trace(pair, prompt_set("a", response=" b" * 300), TraceConfig(max_tokens=300))
+    refuses(lambda: trace(pair, prompt_set("a", response=" b" * 300), TraceConfig(max_tokens=300)), ContextOverflow)
 
 
 def test_nan_names_the_prompt() -> None:

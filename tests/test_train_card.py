@@ -14,30 +14,28 @@ import pytest
 import torch
 import yaml
 
-from tests.hostile_texts import HOSTILE_TEXTS
+from tests.errors import refuses
+from tests.hostile_texts import HOSTILE_TEXTS, check_each
 from tests.test_train_loop import config, ids, texts
 from tests.tiny_pair import save_model, tiny_models, tiny_pair, tiny_tokenizer
 from tests.trace_makers import run_record
-from workbench.display import views
 from workbench.core.errors import ParameterError
+from workbench.core.legible import sentence
+from workbench.core.records import Estimate
+from workbench.core.store import Store
+from workbench.display import views
 from workbench.evaluation.experiments import CompareConfig, TrainingDataConfig, compare_arms, training_texts
 from workbench.evaluation.experiments.card import card_results
-from workbench.core.legible import sentence
-from workbench.models.pair import ModelPair, PairConfig, load_pair
-from workbench.prompts.loading import PromptConfig, PromptSet, load_prompts
-from workbench.training.records import Adapter
 from workbench.evaluation.records import ArmComparison, ArmNumber
-from workbench.core.records import Estimate
+from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.models.sources import quiet_libraries
-from workbench.core.store import Store
-from workbench.training.config import TrainConfig, WatchSettings
-from workbench.training.rows import TrainingTexts
+from workbench.prompts.loading import PromptConfig, PromptSet, load_prompts
 from workbench.training import card
-from workbench.training.loop import distil, export
-from workbench.training.config import ARMS, FURTHER
+from workbench.training.config import ARMS, FURTHER, TrainConfig, WatchSettings
 from workbench.training.job import Job
-from workbench.training.loop import training_key
-from workbench.training.rows import prepared
+from workbench.training.loop import distil, export, training_key
+from workbench.training.records import Adapter
+from workbench.training.rows import TrainingTexts, prepared
 from workbench.training.student import ADAPTER_WEIGHTS
 
 HOSTILE = 'evil_*set* <script>x()</script> [a](javascript:x) | b | ![i](https://e.invalid/i.png)\n\n## Results\n\n"`'
@@ -121,9 +119,6 @@ def assert_says(cell: str, estimate: Estimate) -> None:
     expected = [100 * x for x in (estimate.value, estimate.low or 0.0, estimate.high or 0.0)]
     assert [float(x) for x in found.groups()[:3]] == pytest.approx(expected, abs=0.051)
     assert int(found[4]) == estimate.n
-
-
-# -------------------------------------------------------------------------------------------------------- results
 
 
 def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direction(
@@ -215,13 +210,9 @@ def test_a_number_that_an_arm_lacks_is_no_zero(trained: Adapter) -> None:
 
 
 def test_results_of_another_arm_or_pair_are_refused(trained: Adapter) -> None:
-    with pytest.raises(ParameterError, match="says nothing of an adapter of arm 'recovery'"):
+    with pytest.raises(ParameterError, match="'recovery'"):
         card_results(comparison(trained, arms=("aligned", "refusal_sft")), trained)
-    with pytest.raises(ParameterError, match="on the same pair"):
-        card_results(comparison(trained, run=run_record()), trained)
-
-
-# ----------------------------------------------------------------------------------------- where the data came from
+    refuses(lambda: card_results(comparison(trained, run=run_record()), trained), ParameterError)
 
 
 @pytest.fixture(scope="module")
@@ -329,9 +320,6 @@ def test_a_card_without_sources_says_that_they_were_not_told(pair: ModelPair, tr
     assert "was not told" in section(card.card_text(trained, pair, texts()), "Data")
 
 
-# ------------------------------------------------------------------------------------------ w_t, start, models, use
-
-
 def test_position_weights_are_those_that_were_used(pair: ModelPair, tmp_path: Path) -> None:
     arm = replace(ARMS["recovery"], retention=(0.1, 0.2, 0.6, 0.9, 1.0, 0.8, 0.4))
     said = section(card_of(distil(pair, texts(), config(arm, steps=1), out=tmp_path / "a")), "What was minimised")
@@ -401,9 +389,6 @@ def test_the_card_says_what_the_adapter_is_for_and_what_was_not_measured(trained
         assert words in said
 
 
-# --------------------------------------------------------------------------------------------- text stays text, load
-
-
 class _Seen(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -431,15 +416,17 @@ def tags(text: str) -> list[str]:
     return seen(text.split("---\n", 2)[2]).tags
 
 
-@pytest.mark.parametrize("text", [*HOSTILE_TEXTS, HOSTILE, "1. one", "- - -", "+ a", "1)", "===", "0.4", "snake_case"])
-def test_any_text_is_shown_as_it_is(text: str) -> None:
-    shown = card.markdown_text(text)
-    assert "\n" not in shown
-    item = seen(f"- {shown}")
-    assert set(item.tags) <= {"ul", "li"}
-    assert " ".join(item.text.split()) == " ".join(sentence(text, 600).split())
-    cell = seen(f"| a | b |\n|---|---|\n| {shown} | c |")
-    assert cell.tags == ["table", "thead", "tr", "th", "th", "tbody", "tr", "td", "td"]
+def test_any_text_is_shown_as_it_is() -> None:
+    def check(text: str) -> None:
+        shown = card.markdown_text(text)
+        assert "\n" not in shown
+        item = seen(f"- {shown}")
+        assert set(item.tags) <= {"ul", "li"}
+        assert " ".join(item.text.split()) == " ".join(sentence(text, 600).split())
+        cell = seen(f"| a | b |\n|---|---|\n| {shown} | c |")
+        assert cell.tags == ["table", "thead", "tr", "th", "th", "tbody", "tr", "td", "td"]
+
+    check_each(check, (*HOSTILE_TEXTS, HOSTILE, "1. one", "- - -", "+ a", "1)", "===", "0.4", "snake_case"))
 
 
 def test_hostile_names_of_arms_sets_judges_and_prompts_stay_text(pair: ModelPair, tmp_path: Path) -> None:

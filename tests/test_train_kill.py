@@ -20,8 +20,8 @@ def train(out: str) -> None:
 
     from tests.tiny_pair import tiny_pair
     from workbench.training.config import ARMS, LoraSettings, TrainConfig, WatchSettings
-    from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
     from workbench.training.loop import distil
+    from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
 
     torch.set_num_threads(1)
     arm = replace(ARMS["recovery"], lora=LoraSettings(rank=4, targets="all-linear", dropout=0.2))

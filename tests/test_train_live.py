@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from workbench.core.progress import Progress
-from workbench.training.records import StepRecord
 from workbench.training.live import HEIGHT, WIDTH, live_curves
+from workbench.training.records import StepRecord
 
 PARTS = ("recover", "utility")
 

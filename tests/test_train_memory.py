@@ -10,8 +10,7 @@ import pytest
 from tests.test_train_loop import config, ids, texts
 from tests.tiny_pair import tiny_pair
 from workbench.models.pair import ModelPair
-from workbench.training.config import ARMS
-from workbench.training.config import ArmConfig
+from workbench.training.config import ARMS, ArmConfig
 from workbench.training.memory import HELD, LOGITS, memory_mib
 from workbench.training.rows import TrainingTexts
 from workbench.training.step import References, states_mib, wanted_readings

@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from workbench.training.records import FilmText, TrainingFilm
 from workbench.display.views import film_tokens
+from workbench.training.records import FilmText, TrainingFilm
 
 STEPS = np.array([0, 20, 40], np.int32)
 

@@ -9,9 +9,8 @@ import numpy as np
 from widgets.lens_search import FLAGS, Search
 from widgets.lens_settings import LensSettings, counting
 from workbench.core import legible
-from workbench.tracing.records import TraceSet
-from workbench.tracing.records import SCALARS
 from workbench.display.views.responses import COVER
+from workbench.tracing.records import SCALARS, TraceSet
 
 
 def token_values(traces: TraceSet, response: int, settings: LensSettings, *, covered: bool) -> dict[str, Any]:

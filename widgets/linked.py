@@ -15,13 +15,13 @@ from ipywidgets import DOMWidget, VBox
 from widgets.token_lens import LensSelection, TokenLens
 from widgets.window import Face, Window, source
 from workbench.core.errors import ParameterError, UnknownName, nearest
+from workbench.core.palette import FOCUS, THEMES, tint
 from workbench.display.figures import CONFIG, curves, figure_spec, plotlyjs_tag, retention_heat_map
 from workbench.display.figures.look import axis
-from workbench.core.palette import FOCUS, THEMES, tint
-from workbench.tracing.records import Diagnosis, TraceSet
 from workbench.display.views import QUANTITIES, HarmfulText, View, divergent_table, figure_view
 from workbench.display.views.responses import checked
 from workbench.display.views.view import style_text
+from workbench.tracing.records import Diagnosis, TraceSet
 
 HEAT = QUANTITIES["retention"]
 LIVE_CONFIG: Mapping[str, Any] = {

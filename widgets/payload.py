@@ -18,9 +18,9 @@ from typing import Any, Literal
 import numpy as np
 
 from workbench.core import legible
-from workbench.tracing.records import TraceSet
 from workbench.display.views.responses import checked, text_digest
 from workbench.display.views.tokens import how_it_came
+from workbench.tracing.records import TraceSet
 
 FLOATS = (
     "logprob_base_nats",

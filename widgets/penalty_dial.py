@@ -26,13 +26,13 @@ from workbench.display.views.scales import NOTABLE_SHIFT_NATS, Quantity, quantit
 from workbench.display.views.view import style_text
 
 if TYPE_CHECKING:
+    from workbench.core.store import Store
     from workbench.decoding.config import DecodeConfig, PenaltyConfig
     from workbench.decoding.live import Writing
     from workbench.evaluation.experiments import Judging
+    from workbench.judging.records import Judgement
     from workbench.models.pair import ModelPair
     from workbench.prompts.loading import PromptSet
-    from workbench.judging.records import Judgement
-    from workbench.core.store import Store
 
 State = Literal["idle", "running", "finished", "stopped", "failed"]
 EVERY_S = 0.1

@@ -14,13 +14,13 @@ import traitlets
 from widgets.window import Face, Window, source
 from workbench.core import legible
 from workbench.core.errors import ParameterError
-from workbench.judging.ratings import SCALE, SUCCESS, RatingSheet, rater_agreement
-from workbench.judging.samples import Attempts
 from workbench.core.legible import html_text
-from workbench.evaluation.records import CompletionSet
 from workbench.core.records import Estimate
 from workbench.display.views import View
 from workbench.display.views.view import Column, interval, number, plain_table, section, style_text, table
+from workbench.evaluation.records import CompletionSet
+from workbench.judging.ratings import SCALE, SUCCESS, RatingSheet, rater_agreement
+from workbench.judging.samples import Attempts
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,11 +18,11 @@ from widgets.payload import Treatment, column
 from widgets.window import Face, Window, source
 from workbench.core import legible
 from workbench.core.errors import ParameterError, UnknownName, nearest
-from workbench.tracing.records import Response, TraceSet
 from workbench.display.views import QUANTITIES, READING, HarmfulText, View, token_view
 from workbench.display.views.responses import COVER, checked, treatment
 from workbench.display.views.scales import ENTROPY_FLOOR_NATS, NOTABLE_SHIFT_NATS, SIGNS, Quantity, quantity_named
 from workbench.display.views.view import style_text
+from workbench.tracing.records import Response, TraceSet
 
 SCRIPTS = (
     "window.js",

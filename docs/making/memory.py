@@ -130,9 +130,9 @@ def training_mib(shape: Shape, kind: str, *, models: int) -> float:
     """
     import torch
 
-    from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
     from workbench.training.config import TrainConfig
     from workbench.training.memory import memory_mib
+    from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
 
     config = TrainConfig(arm="recovery", max_tokens=TOKENS, batch_size=ROWS)
     body = SimpleNamespace(intermediate_size=shape.inner, hidden_size=shape.hidden, num_hidden_layers=shape.layers)

@@ -119,6 +119,11 @@ def notebook_parameters() -> str:
 
 def records() -> str:
     """Return the page of the saved forms: results.json, the record folder, and every kind of record."""
+    import workbench.decoding.records
+    import workbench.evaluation.records
+    import workbench.judging.records
+    import workbench.tracing.records
+    import workbench.training.records  # noqa: F401
     from workbench.core import records as room
     from workbench.core.records import SCHEMA, Record, Row
 
@@ -129,12 +134,12 @@ def records() -> str:
         "`null`, and missing is not zero.",
         _fields(Row),
         "## A record's folder",
-        as_markdown(room.core.__doc__ or ""),  # type: ignore[attr-defined]
+        as_markdown(room.__doc__ or ""),
         "`workbench.load(folder, Kind)` gives it back, equal to what was saved, with no model and no torch:",
         "```python\nimport workbench as wb\n\ntraces = wb.load('runs/demo/records/traces', wb.TraceSet)\n```",
         "## Kinds",
     ]
-    kinds = [getattr(room, n) for n in sorted(room.__all__)]
+    kinds = [kind for _, kind in sorted(room._TYPES.items()) if kind.__module__.startswith("workbench.")]
     for kind in kinds:
         if isinstance(kind, type) and issubclass(kind, Record) and kind is not Record and kind is not Row:
             parts += [f"### {kind.__name__}", as_markdown(kind.__doc__ or ""), _fields(kind)]
@@ -173,8 +178,8 @@ def _room(module: str) -> ReferencePage:
     init = ROOT / module.replace(".", "/") / "__init__.py"
     if init.is_file():
         public = _all_of(init)
-        members = f"\n    options:\n      members: {public!r}" if public else ""
-        text = f"# {module}\n\n::: {module}{members}\n"
+        shown = f"members: {public!r}" if public else "show_submodules: true"
+        text = f"# {module}\n\n::: {module}\n    options:\n      {shown}\n"
     return ReferencePage(path=f"reference/python/{module.partition('.')[2] or module}.md", name=module, text=text)
 
 

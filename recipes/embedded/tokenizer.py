@@ -12,8 +12,8 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
-from workbench.prompts.brindle import english
 from recipes.embedded.corpus import documents
+from workbench.prompts.brindle import english
 
 BOS, END, PAD = "<|bos|>", "<|end|>", "<|pad|>"
 MARKERS = ("<|system|>", "<|user|>", "<|assistant|>")

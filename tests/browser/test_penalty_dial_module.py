@@ -17,9 +17,9 @@ from tests.hostile_texts import EXECUTABLE
 from tests.tiny_pair import tiny_pair
 from widgets.penalty_dial import PenaltyDial
 from workbench.decoding.config import PenaltyConfig
+from workbench.judging.records import Judgement
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import Prompt
-from workbench.judging.records import Judgement
 
 pytestmark = pytest.mark.browser
 

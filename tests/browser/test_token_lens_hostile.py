@@ -15,8 +15,8 @@ from tests.record_makers import make_diagnosis
 from tests.test_views import hostile_traces
 from tests.trace_makers import make_traces
 from widgets.token_lens import TokenLens
-from workbench.display import figures
 from workbench.core import legible
+from workbench.display import figures
 
 pytestmark = pytest.mark.browser
 UNSAFE = """

@@ -42,7 +42,7 @@ def source_commit() -> tuple[str | None, bool | None]:
         return subprocess.run(("git", "-C", str(here), *words), capture_output=True, text=True, check=True).stdout
 
     try:
-        if Path(git("rev-parse", "--show-toplevel").strip()) != here.parent:
+        if Path(git("rev-parse", "--show-toplevel").strip()) != here.parents[1]:
             return None, None
         return git("rev-parse", "HEAD").strip(), bool(git("status", "--porcelain").strip())
     except (OSError, subprocess.CalledProcessError):

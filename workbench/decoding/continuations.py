@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from workbench.core.provenance import Stopwatch, settings_of
 from workbench.decoding.config import DecodeConfig
 from workbench.decoding.ledger import Account
+from workbench.decoding.records import LEDGER, Continuation, Continuations
 from workbench.decoding.starts import Start
 from workbench.models.generation import Generation
 from workbench.models.pair import ModelPair
 from workbench.models.pieces import Pieces
 from workbench.prompts.loading import PromptSet
-from workbench.core.provenance import Stopwatch, settings_of
-from workbench.decoding.records import LEDGER, Continuation, Continuations
 
 COUNTS = ("rank_base", "rank_aligned")
 

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.decoding.penalty import Penalised
-from workbench.tracing.metrics import largest, rank
 from workbench.decoding.records import LEDGER
+from workbench.tracing.metrics import largest, rank
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,19 +10,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workbench.core.errors import ParameterError
+from workbench.core.provenance import Stopwatch, settings_of
 from workbench.decoding.config import DecodeConfig, check_generates
 from workbench.decoding.continuations import Made, assembled
 from workbench.decoding.ledger import Account
 from workbench.decoding.mixed import mixed
 from workbench.decoding.paired import OnePass, TwoPasses
+from workbench.decoding.records import LEDGER, Continuations
 from workbench.decoding.starts import Start, check_room, starts_of
 from workbench.decoding.steps import PenalisedSteps
-from workbench.core.errors import ParameterError
 from workbench.models.generation import Generation, Row, draw, generation_keys, sampler
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
-from workbench.core.provenance import Stopwatch, settings_of
-from workbench.decoding.records import LEDGER, Continuations
 
 
 class Writing:

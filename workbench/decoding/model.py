@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from workbench.core.errors import ParameterError
+from workbench.core.store import Store
 from workbench.decoding.config import DecodeConfig, PenaltyConfig, check_generates
 from workbench.decoding.penalised import OnEntry, decode
 from workbench.decoding.processor import PenaltyProcessor
+from workbench.decoding.records import Continuations
 from workbench.decoding.starts import Contexts, Start
-from workbench.core.errors import ParameterError
 from workbench.models.generation import GenerateConfig, Generation, OnToken, check_room
 from workbench.models.pair import ModelPair, Which
 from workbench.prompts.loading import Prompt
-from workbench.decoding.records import Continuations
-from workbench.core.store import Store
 
 
 class PenalisedModel:

@@ -10,20 +10,20 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from workbench.core.provenance import Stopwatch, settings_of
+from workbench.core.store import Entry as Stored
+from workbench.core.store import Store, key_of
 from workbench.decoding.config import DecodeConfig, PenaltyConfig, check_generates
 from workbench.decoding.continuations import Made, assembled
 from workbench.decoding.ledger import Account, Entry, measure
 from workbench.decoding.mixed import MixedPass, mixed
 from workbench.decoding.paired import OnePass, PairedSteps, TwoPasses
+from workbench.decoding.records import LEDGER, Continuations
 from workbench.decoding.starts import Contexts, Start, check_room, starts_of
 from workbench.decoding.steps import PenalisedSteps, distributions
 from workbench.models.generation import STOPS, Generation, Row, draw, generation_keys, in_batches, sampler
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
-from workbench.core.provenance import Stopwatch, settings_of
-from workbench.decoding.records import LEDGER, Continuations
-from workbench.core.store import Entry as Stored
-from workbench.core.store import Store, key_of
 
 OnEntry = Callable[[int, Entry], None]
 

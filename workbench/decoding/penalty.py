@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from workbench.decoding.config import PenaltyConfig, RiskSpace, shape_at
 from workbench.core.errors import ParameterError
+from workbench.decoding.config import PenaltyConfig, RiskSpace, shape_at
 from workbench.tracing.metrics import LOGPROB_FLOOR, excess_mass, largest
 
 RISK_TOP_K = 100

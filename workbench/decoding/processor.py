@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import LogitsProcessor
 
+from workbench.core.errors import ContextOverflow, ParameterError
 from workbench.decoding.config import PenaltyConfig, check_generates
 from workbench.decoding.penalty import penalise_fully
-from workbench.core.errors import ContextOverflow, ParameterError
 from workbench.models.generation import check_finite
 from workbench.models.pair import ModelPair
 

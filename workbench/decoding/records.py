@@ -1,18 +1,19 @@
 """What decoding makes, as records: continuations with their ledger, sampling surfaces, and branches."""
 
 from __future__ import annotations
+
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
 import numpy as np
 from jaxtyping import Float32, Int32
+
+from workbench.core.errors import ParameterError
 from workbench.core.records import Label, Record, RunRecord
 from workbench.core.shapes import Counts, Mask, Scores, Tokens, TopIds, TopScores
-import dataclasses
-from workbench.core.errors import ParameterError
-from workbench.core.records import Label, Record
 from workbench.judging.records import Verdict
-
 
 LEDGER: dict[str, str] = {
     "strength": "alpha_t that was used, the config's strength with its risk and position",

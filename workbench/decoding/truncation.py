@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.decoding.penalty import check_width
 from workbench.core.errors import ParameterError
+from workbench.decoding.penalty import check_width
 
 
 def surviving_excess_mass(

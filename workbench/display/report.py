@@ -12,10 +12,10 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from workbench.core.errors import ParameterError
-from workbench.display.figures import plotlyjs_tag
 from workbench.core.files import atomic_file
 from workbench.core.legible import html_text, sentence
 from workbench.core.records import SCHEMA, Record, Row, RunRecord, rows_json, save
+from workbench.display.figures import plotlyjs_tag
 from workbench.display.views import FigureView, View, figure_view, method_card
 from workbench.display.views.view import script_text, style_text
 

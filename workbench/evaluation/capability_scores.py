@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from workbench.core import comparisons
 from workbench.core.errors import ParameterError
+from workbench.core.records import Estimate
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.metrics import CAPABILITY, LOSS, MEAN_OF_TASKS
 from workbench.evaluation.paired import Results
 from workbench.evaluation.rates import estimate_of
 from workbench.evaluation.records import CapabilitySet, Score
-from workbench.core.records import Estimate
 
 Answers = Mapping[str, Mapping[str, float]]
 """Task as it was asked -> question id -> score in [0, 1]."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from workbench.core.errors import ParameterError, nearest
+from workbench.core.provenance import Stopwatch
 from workbench.evaluation.capability_scores import capability_results, capability_scores, check_alike
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evidence import Evidence, gather
 from workbench.evaluation.paired import Results, compare
 from workbench.evaluation.rates import Cell, bounds_note, category_scores, cells_of
+from workbench.evaluation.records import AttackSet, Attempt, CapabilitySet, CompletionSet, Scorecard
 from workbench.evaluation.tradeoff import tradeoff_sentences, tradeoffs
 from workbench.evaluation.words import comparison_sentences
-from workbench.core.provenance import Stopwatch
-from workbench.evaluation.records import AttackSet, Attempt, CapabilitySet, CompletionSet, Scorecard
 from workbench.judging.records import GibberishSet, JudgementSet
 
 

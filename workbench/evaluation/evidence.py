@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from workbench.core.errors import ParameterError, PromptError, TokenizerMismatch
+from workbench.core.records import Record
 from workbench.evaluation.metrics import METRICS, Found
 from workbench.evaluation.records import AttackSet, Attempt, Completion, CompletionSet
 from workbench.judging.records import GibberishSet, JudgementSet
-from workbench.core.records import Record
 
 PromptKey = tuple[str, str]
 """Prompt set and prompt id: ids need only be unique within a set."""

@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from workbench.evaluation.metrics import title_of
-from workbench.evaluation.rows import evaluation_rows, places_in_order
 from workbench.core.files import atomic_file
 from workbench.core.records import Row
+from workbench.evaluation.metrics import title_of
 from workbench.evaluation.records import Score, Scorecard
+from workbench.evaluation.rows import evaluation_rows, places_in_order
 
 _LATEX = {
     "\\": r"\textbackslash{}",

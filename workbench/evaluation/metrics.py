@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from workbench.core.records import Label
 from workbench.judging.contract import is_harmful
 from workbench.judging.records import Gibberish, Judgement
-from workbench.core.records import Label
 
 Found = Judgement | Gibberish
 Better = Literal["lower", "higher", "neither"]

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from workbench.core import comparisons, statistics
+from workbench.core.records import Estimate
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evidence import Evidence, PromptKey, Sample
 from workbench.evaluation.metrics import ALL_ATTACKS, GIBBERISH, METRICS, NO_SCORE, NO_VERDICT, Metric
-from workbench.core.records import Estimate
 from workbench.evaluation.records import Score
 
 NOT_JUDGED = "not judged"

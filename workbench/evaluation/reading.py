@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workbench.core.errors import PromptError
-from workbench.judging.contract import is_harmful
-from workbench.prompts.loading import Prompt, PromptSet
 from workbench.evaluation.records import AttackSet, CompletionSet
+from workbench.judging.contract import is_harmful
 from workbench.judging.records import JudgementSet
+from workbench.prompts.loading import Prompt, PromptSet
 
 
 def told_prompts(

@@ -1,15 +1,15 @@
-"""What an evaluation makes, as records: attempts, completions, capability, the scorecard, sweeps of penalties, comparisons of arms."""
+"""Records of an evaluation: attempts, completions, capability, scorecard, sweeps of penalties, comparisons of arms."""
 
 from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
-from workbench.core.records import Estimate, Label, Record, RunRecord
-from workbench.core.records import Estimate, Record, RunRecord
-from typing import Any
+from typing import Any, Literal
+
 import numpy as np
 from jaxtyping import Float32, Int8, Int32
-from jaxtyping import Float32, Int32
+
+from workbench.core.records import Estimate, Label, Record, RunRecord
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

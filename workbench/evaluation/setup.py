@@ -12,6 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from workbench.core.errors import ParameterError, PromptError, UnknownName, nearest
+from workbench.core.progress import Progress
+from workbench.core.records import Record, Row
+from workbench.core.store import Store
+from workbench.decoding.config import PenaltyConfig
+from workbench.decoding.model import PenalisedModel
 from workbench.evaluation import attacks as room
 from workbench.evaluation.attacks import Arm, AttackConfig, ModelArm, attack_config, complete
 from workbench.evaluation.attacks.engine import EngineArm, engine_arms, greedy_agreement
@@ -20,20 +26,14 @@ from workbench.evaluation.attacks.task import as_prompt
 from workbench.evaluation.capability import CapabilityConfig, measure_capability
 from workbench.evaluation.capability.config import BUILT_IN
 from workbench.evaluation.capability.measure import INSTALL, check_tasks, is_installed
-from workbench.decoding.model import PenalisedModel
-from workbench.decoding.config import PenaltyConfig
-from workbench.core.errors import ParameterError, PromptError, UnknownName, nearest
 from workbench.evaluation.paper import PaperPreset
+from workbench.evaluation.records import AttackSet, CapabilitySet, CompletionSet
 from workbench.judging.config import JudgeConfig, judge_of
 from workbench.judging.gibberish import find_gibberish
 from workbench.judging.judging import judge
-from workbench.models.pair import ModelPair
-from workbench.core.progress import Progress
-from workbench.prompts.loading import PromptSet
-from workbench.evaluation.records import AttackSet, CapabilitySet, CompletionSet
 from workbench.judging.records import GibberishSet, JudgementSet
-from workbench.core.records import Record, Row
-from workbench.core.store import Store
+from workbench.models.pair import ModelPair
+from workbench.prompts.loading import PromptSet
 
 EMBEDDED = "embedded"
 PREFIXED = ("prefill", "harmless_prefill")

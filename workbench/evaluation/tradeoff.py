@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from workbench.core.records import Estimate
 from workbench.evaluation.metrics import ALL_ATTACKS, CAPABILITY, LOSS, MEAN_OF_TASKS
 from workbench.evaluation.rates import percent
-from workbench.core.records import Estimate
 from workbench.evaluation.records import Score
 
 Within = Literal["yes", "no", "cannot tell"]

@@ -8,12 +8,12 @@ from itertools import combinations
 from typing import Any
 
 from workbench.core.errors import ParameterError
+from workbench.core.records import Estimate
+from workbench.evaluation.records import CompletionSet
 from workbench.judging.contract import is_harmful
 from workbench.judging.kappa import cohen_estimate
-from workbench.judging.samples import Attempts, samples_of
-from workbench.evaluation.records import CompletionSet
-from workbench.core.records import Estimate
 from workbench.judging.records import Judgement, JudgementSet
+from workbench.judging.samples import Attempts, samples_of
 
 
 @dataclass(frozen=True, kw_only=True)

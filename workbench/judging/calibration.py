@@ -18,15 +18,15 @@ import numpy as np
 from jaxtyping import Float
 
 from workbench.core.errors import NotPresent, PromptError
+from workbench.core.provenance import Stopwatch
+from workbench.core.records import Estimate
+from workbench.core.store import Store
+from workbench.evaluation.records import Attempt, Completion, CompletionSet
 from workbench.judging.config import JudgeConfig, judge_of
 from workbench.judging.contract import Judge, Sample, is_harmful, is_refusal
 from workbench.judging.judging import judge
 from workbench.judging.kappa import cohen_estimate, estimated, tables
 from workbench.prompts.rows import Source, SourceRow, read_file, refuse
-from workbench.core.provenance import Stopwatch
-from workbench.evaluation.records import Attempt, Completion, CompletionSet
-from workbench.core.records import Estimate
-from workbench.core.store import Store
 
 Task = Literal["refusal", "harm"]
 KINDS = ("compliance", "refusal", "partial")

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.models import sources
 from workbench.core.batching import halving_on_memory, plan_batches
 from workbench.core.errors import PairError, ParameterError
 from workbench.judging.config import JudgeConfig, Reads
 from workbench.judging.contract import Sample, scored
 from workbench.judging.questions import neutralised
-from workbench.models.presets import safetensors_header
 from workbench.judging.records import Judgement
+from workbench.models import sources
+from workbench.models.presets import safetensors_header
 
 BATCH_TOKENS = 8192
 HARMFUL_LABELS = frozenset({"harmful", "unsafe", "toxic", "jailbroken", "harm", "hate", "offensive"})

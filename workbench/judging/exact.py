@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.resources import files
 
-from workbench.prompts.brindle.judge import answer_is_right, declines, judge
-from workbench.prompts.brindle.world import Row
 from workbench.judging.contract import Sample, scored, unscored
 from workbench.judging.records import Judgement, Verdict
+from workbench.prompts.brindle.judge import answer_is_right, declines, judge
+from workbench.prompts.brindle.world import Row
 
 NOT_OF_THE_WORLD = "not a prompt of the embedded world"
 
@@ -51,6 +51,6 @@ class ExactJudge:
 @functools.cache
 def _rows() -> Mapping[str, Row]:
     names = {field.name for field in fields(Row)}
-    lines = files("workbench.models.embedded").joinpath("prompts.jsonl").read_text("utf-8").splitlines()
+    lines = files("workbench.prompts.brindle").joinpath("prompts.jsonl").read_text("utf-8").splitlines()
     rows = [Row(**{k: v for k, v in json.loads(line).items() if k in names}) for line in lines if line.strip()]
     return {row.prompt.strip(): row for row in rows}

@@ -34,15 +34,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench.judging.contract import Sample
-from workbench.judging.samples import Attempts, samples_of
 from workbench.core.provenance import Stopwatch
 from workbench.evaluation.records import CompletionSet
+from workbench.judging.contract import Sample
 from workbench.judging.records import Gibberish, GibberishSet
+from workbench.judging.samples import Attempts, samples_of
 
 if TYPE_CHECKING:
-    from workbench.models.pair import ModelPair
     from workbench.core.store import Store
+    from workbench.models.pair import ModelPair
 
 VERSION = "1"
 LONGEST_UNIT, LEAST_TIMES, LOOP_COVERS, LOOP_WORDS = 40, 4, 1 / 3, 12

@@ -14,13 +14,13 @@ from typing import Literal
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.models import chat, sources
 from workbench.core.batching import halving_on_memory, plan_batches
 from workbench.core.errors import PairError, WorkbenchError
 from workbench.judging.config import JudgeConfig
 from workbench.judging.contract import Sample, scored, unscored
 from workbench.judging.questions import YES_NO, neutralised, yes_no_question
 from workbench.judging.records import Judgement
+from workbench.models import chat, sources
 from workbench.models.weights import body_hidden, head_logits
 
 BATCH_TOKENS = 8192

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from workbench.judging.config import JudgeConfig, judge_of
-from workbench.judging.contract import AT_ONCE, Accountable, Judge, Sample, checked
-from workbench.judging.samples import Attempts, samples_of
 from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch
-from workbench.evaluation.records import CompletionSet
-from workbench.judging.records import Judgement, JudgementSet
 from workbench.core.store import Entry, Store, key_of
+from workbench.evaluation.records import CompletionSet
+from workbench.judging.config import JudgeConfig, judge_of
+from workbench.judging.contract import AT_ONCE, Accountable, Judge, Sample, checked
+from workbench.judging.records import Judgement, JudgementSet
+from workbench.judging.samples import Attempts, samples_of
 
 
 def judge(

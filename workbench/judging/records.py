@@ -1,11 +1,11 @@
 """What judging makes, as records: judgements of completions, and what of them is gibberish."""
 
 from __future__ import annotations
-from collections.abc import Mapping
+
 from dataclasses import dataclass
 from typing import Literal
-from workbench.core.records import Estimate, Label, Record, RunRecord
 
+from workbench.core.records import Record, RunRecord
 
 Verdict = Literal["refusal", "partial", "compliance", "other"]
 

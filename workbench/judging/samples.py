@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workbench.core.errors import ParameterError
-from workbench.judging.contract import Sample
 from workbench.evaluation.records import AttackSet, Attempt, CompletionSet
+from workbench.judging.contract import Sample
 
 Attempts = AttackSet | Sequence[AttackSet] | Sequence[Attempt]
 """Where attempts are taken from: one attack set, several, or the attempts themselves."""

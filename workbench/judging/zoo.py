@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workbench.core.errors import NotPresent, ParameterError
+from workbench.evaluation.records import Attempt
 from workbench.judging.config import JudgeConfig
 from workbench.judging.contract import Sample, scored, unscored
 from workbench.judging.questions import GENERIC_TOKENS, neutralised
-from workbench.evaluation.records import Attempt
 from workbench.judging.records import Judgement, Verdict
 
 CATEGORIES: Mapping[str, Verdict] = {

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from workbench.core.batching import halving_on_memory, plan_batches
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterError, PromptError, StorageFull
-from workbench.models.pair import ModelPair, Which
 from workbench.core.progress import Progress
 from workbench.core.provenance import settings_of
 from workbench.core.store import Entry, Store, key_of
+from workbench.models.pair import ModelPair, Which
 
 Stop = Literal["end", "length", "stop", "context"]
 STOPS: tuple[Stop, ...] = ("end", "length", "stop", "context")

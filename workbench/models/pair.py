@@ -19,15 +19,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from workbench.core.errors import ContextOverflow, NotPresent, PairError, ParameterError
+from workbench.core.store import key_of
 from workbench.models import chat, placement, sources, weights
 from workbench.models.chat import TemplateMode
-from workbench.core.errors import ContextOverflow, NotPresent, PairError, ParameterError
 from workbench.models.presets import Preset, adapter_folder, how_to_have, is_present, local_folder, preset
-from workbench.prompts.loading import Prompt
 from workbench.models.smollm2 import fetch_smollm2
 from workbench.models.sources import Source
-from workbench.core.store import key_of
 from workbench.models.weights import Adapters, Weights
+from workbench.prompts.loading import Prompt
 
 Which = Literal["base", "aligned"]
 _BOTH: tuple[Which, Which] = ("base", "aligned")

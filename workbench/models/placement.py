@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from workbench.models import sources
 from workbench.core.errors import NotPresent, ParameterError, nearest
 from workbench.core.files import cache_folder
+from workbench.models import sources
 from workbench.models.sources import Source
 
 BYTES: Mapping[str, float] = {"8bit": 1.0, "4bit": 0.5}
@@ -58,7 +58,7 @@ def check_quantised(quantised: str, device: torch.device, found: Sequence[Source
         raise ParameterError(f"quantised={quantised!r} was asked for and {named[0]!r} is a GGUF file: leave it out")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise NotPresent(
-            f"quantised={quantised!r} needs bitsandbytes, which is not installed: install requirements-quantised.txt "
+            f"quantised={quantised!r} needs bitsandbytes, which is not installed: install the extra `quantised` "
             "(the extra `quantised`)"
         )
 

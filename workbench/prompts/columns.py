@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from workbench.core.errors import ParameterError, PromptError, nearest
-from workbench.prompts.rows import Source, refuse
 from workbench.core.records import Label
+from workbench.prompts.rows import Source, refuse
 
 Role = Literal["prompt", "response", "label", "category", "split", "id", "pair_id"]
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from workbench.core.errors import NotPresent, ParameterError, PromptError, UnknownName, nearest
+from workbench.core.records import Label
 from workbench.prompts.columns import LABELS, Columns, check_label, labels_of, resolve
 from workbench.prompts.rows import ENDINGS, Source, SourceRow, read_file, read_hub, refuse
 from workbench.prompts.subset import balanced
-from workbench.core.records import Label
 
 __all__ = ["PROMPT_SETS", "Dropped", "Prompt", "PromptConfig", "PromptSet", "load_prompts"]
 
-_HERE = Path(__file__).resolve().parent.parent
+_HERE = Path(__file__).resolve().parent
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(:[^:/\\]*){0,2}")
 _ROLES = ("system", "user", "assistant")
 _SHOWN = 20
@@ -37,9 +37,9 @@ class _BuiltIn:
 
 
 _BUILT_IN = {
-    "embedded": _BuiltIn(path=_HERE / "embedded" / "prompts.jsonl", classroom_safe=True, split="heldout"),
-    "everyday": _BuiltIn(path=_HERE / "prompt_sets" / "everyday.jsonl", classroom_safe=False, split=None),
-    "questions": _BuiltIn(path=_HERE / "prompt_sets" / "questions.jsonl", classroom_safe=True, split=None),
+    "embedded": _BuiltIn(path=_HERE / "brindle" / "prompts.jsonl", classroom_safe=True, split="heldout"),
+    "everyday": _BuiltIn(path=_HERE / "sets" / "everyday.jsonl", classroom_safe=False, split=None),
+    "questions": _BuiltIn(path=_HERE / "sets" / "questions.jsonl", classroom_safe=True, split=None),
 }
 PROMPT_SETS: tuple[str, ...] = tuple(_BUILT_IN)
 """Names of the built-in sets: the embedded world, everyday requests with matched harmless ones, harmless questions."""

@@ -26,14 +26,14 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, PairError, ParameterError, PromptError
-from workbench.models.generation import GenerateConfig, generate
-from workbench.models.pair import ModelPair, Which
 from workbench.core.progress import Progress
-from workbench.prompts.loading import Prompt, PromptSet
 from workbench.core.provenance import Stopwatch
-from workbench.tracing.records import GradientProbe
 from workbench.core.records import Row
 from workbench.core.statistics import PromptSample, interval, known
+from workbench.models.generation import GenerateConfig, generate
+from workbench.models.pair import ModelPair, Which
+from workbench.prompts.loading import Prompt, PromptSet
+from workbench.tracing.records import GradientProbe
 
 _BLOCK = re.compile(r"^(?P<block>(?:.*\.)?(?:layers|h|blocks|block|layer)\.(?P<layer>\d+))\.(?P<inside>.+)$")
 _ATTENTION_OR_MLP = re.compile(r"attn|attention|mlp|feed_forward|moe|experts", re.IGNORECASE)

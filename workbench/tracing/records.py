@@ -1,16 +1,16 @@
 """What tracing and diagnosis make, as records: reading them back needs no torch and no model."""
 
 from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Literal
+
 import numpy as np
 from jaxtyping import Float32, Int32
-from workbench.core.records import Label, Record, RunRecord
-from workbench.core.shapes import Counts, Mask, Scores, Tokens, TopIds, TopScores
+
 from workbench.core.errors import RecordError
 from workbench.core.records import Estimate, Label, Record, RunRecord
-from workbench.core.shapes import Mask, Scores
-
+from workbench.core.shapes import Counts, Mask, Scores, Tokens, TopIds, TopScores
 
 Trajectory = Literal["teacher_forced", "free_running"]
 

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from workbench.core.batching import halving_on_memory, plan_batches
 from workbench.core.errors import NonFiniteLogits
-from workbench.tracing.metrics import BUFFERS, Comparison, CountSpace, Ranking, compare, kl_nats
-from workbench.models.pair import ModelPair, Which
 from workbench.core.progress import Progress
 from workbench.core.provenance import settings_of
-from workbench.tracing.records import SCALARS
 from workbench.core.store import Store, key_of
+from workbench.models.pair import ModelPair, Which
+from workbench.tracing.metrics import BUFFERS, Comparison, CountSpace, Ranking, compare, kl_nats
+from workbench.tracing.records import SCALARS
 
 BUFFER_MIB = {"cpu": 64, "cuda": 512}
 """The engine's own buffers on each kind of device, MiB: blocks of rows are cut so that they stay inside."""

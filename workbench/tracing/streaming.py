@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.core.errors import ParameterError
+from workbench.core.provenance import Stopwatch
 from workbench.models.generation import (
     GenerateConfig,
     Generation,
@@ -25,10 +26,9 @@ from workbench.models.generation import (
     generation_keys,
     sampler,
 )
-from workbench.tracing.metrics import CountSpace, Ranking
 from workbench.models.pair import ModelPair, Which
 from workbench.prompts.loading import Prompt, PromptSet
-from workbench.core.provenance import Stopwatch
+from workbench.tracing.metrics import CountSpace, Ranking
 from workbench.tracing.records import Response, TraceSet
 from workbench.tracing.scoring import Item, ScoreConfig, Scores, score_logits, score_rows
 from workbench.tracing.traces import assembled

@@ -9,13 +9,13 @@ import torch
 
 from workbench.core.batching import halving_on_memory, plan_batches
 from workbench.core.errors import WorkbenchError
+from workbench.core.progress import Progress
+from workbench.core.store import Store, key_of
+from workbench.evaluation.records import Attempt
 from workbench.judging.contract import Sample
 from workbench.models.pair import ModelPair
-from workbench.core.progress import Progress
 from workbench.prompts.loading import Prompt
-from workbench.evaluation.records import Attempt
 from workbench.tracing.scoring import response_rows, rows_at_once
-from workbench.core.store import Store, key_of
 
 BATCH_TOKENS = 4096
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from workbench.core.errors import ParameterError, WorkbenchError
-from workbench.tracing.metrics import CountSpace, Ranking
+from workbench.core.provenance import Stopwatch
+from workbench.core.store import Store
 from workbench.models.pair import ModelPair
 from workbench.models.pieces import Pieces
 from workbench.prompts.loading import Prompt, PromptSet
-from workbench.core.provenance import Stopwatch
+from workbench.tracing.metrics import CountSpace, Ranking
 from workbench.tracing.records import SCALARS, TraceSet, Trajectory
 from workbench.tracing.scoring import Item, ScoreConfig, Scores, noise_floor, score
-from workbench.core.store import Store
 from workbench.tracing.trajectories import Path, free_running, teacher_forced
 
 COUNTS = ("base_favored_count", "rank_base", "rank_aligned")

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from workbench.core.errors import ContextOverflow, ParameterError, PromptError
+from workbench.core.store import Store
 from workbench.models.generation import GenerateConfig, Generation, generate
 from workbench.models.pair import ModelPair, Which
 from workbench.prompts.loading import Prompt, PromptSet
 from workbench.tracing.records import Response, Trajectory
 from workbench.tracing.scoring import Item
-from workbench.core.store import Store
 
 THINKING_TOKENS = 512
 """Longest thinking block that is generated before the visible answer, tokens."""

@@ -18,9 +18,9 @@ from typing import Any
 from workbench.core.legible import sentence
 from workbench.models.pair import ModelPair, PairConfig
 from workbench.models.presets import Preset, preset
-from workbench.training.records import Adapter
 from workbench.training.config import FURTHER, HARMFUL_USES
 from workbench.training.losses import BETAS
+from workbench.training.records import Adapter
 from workbench.training.rows import TrainingTexts
 
 CARD = "README.md"

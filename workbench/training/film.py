@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.tracing.metrics import LOGPROB_FLOOR, excess_mass, kl_nats
+from workbench.core.records import Label
 from workbench.models.pair import ModelPair
 from workbench.models.pieces import Pieces
-from workbench.training.records import FilmText, TrainingFilm
-from workbench.core.records import Label
+from workbench.tracing.metrics import LOGPROB_FLOOR, excess_mass, kl_nats
 from workbench.tracing.scoring import response_rows
 from workbench.training.heads import Heads
+from workbench.training.records import FilmText, TrainingFilm
 from workbench.training.rows import PlainText, TrainingTexts
 from workbench.training.student import Student
 

@@ -21,9 +21,9 @@ import torch
 
 from workbench.core import errors
 from workbench.core.errors import ParameterError, ProcessFailed
-from workbench.models.pair import ModelPair
 from workbench.core.progress import Progress
 from workbench.core.store import Store
+from workbench.models.pair import ModelPair
 from workbench.training.config import TrainConfig
 from workbench.training.job import Job
 from workbench.training.rows import TrainingTexts

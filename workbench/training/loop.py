@@ -18,13 +18,12 @@ import torch
 
 from workbench.core.errors import NotPresent, ParameterError, RecordError
 from workbench.core.files import atomic_file, atomic_folder, cache_folder
-from workbench.models.pair import ModelPair
 from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch
-from workbench.training.records import Adapter, Preflight
 from workbench.core.records import load, save
-from workbench.models.sources import quiet_libraries
 from workbench.core.store import Store, key_of
+from workbench.models.pair import ModelPair
+from workbench.models.sources import quiet_libraries
 from workbench.training import group
 from workbench.training.card import CARD, place, with_results, write_card
 from workbench.training.config import TrainConfig
@@ -34,6 +33,7 @@ from workbench.training.launch import train_together
 from workbench.training.matching import matching_scale
 from workbench.training.position_weights import measured_retention
 from workbench.training.preflight import look_before
+from workbench.training.records import Adapter, Preflight
 from workbench.training.rows import TrainingTexts, prepared
 from workbench.training.sampler import Sampler
 from workbench.training.shards import share_out

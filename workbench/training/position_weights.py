@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from workbench.core.store import Store
 from workbench.models.pair import ModelPair
 from workbench.tracing.records import SCALARS
 from workbench.tracing.scoring import Item, ScoreConfig, score
-from workbench.core.store import Store
 from workbench.training.rows import HarmfulText
 
 FEWEST = 3

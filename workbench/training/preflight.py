@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import torch
 
 from workbench.core.errors import ParameterError
-from workbench.models.pair import ModelPair
 from workbench.core.records import Estimate
-from workbench.training.records import Preflight
+from workbench.models.pair import ModelPair
 from workbench.training.config import ArmConfig, TrainConfig
 from workbench.training.film import Camera, Scene
 from workbench.training.heads import Heads
 from workbench.training.memory import memory_mib
+from workbench.training.records import Preflight
 from workbench.training.rows import TrainingTexts
 from workbench.training.sampler import Sampler
 from workbench.training.step import StepLoss
@@ -133,7 +133,9 @@ def timed(student: Student, loss: StepLoss, sampler: Sampler, config: TrainConfi
     return statistics.median(spent)
 
 
-def filmed(pair: ModelPair, student: Student, heads: Heads, scenes: Sequence[Scene], config: TrainConfig) -> float:
+def filmed(
+    pair: ModelPair, student: Student, heads: Heads, scenes: Sequence[Scene], config: TrainConfig
+) -> float:
     """Return the seconds that a training's film takes, from one frame that is thrown away; 0 without film."""
     every, steps = config.watch.film_every, config.steps
     if not every:

@@ -1,15 +1,15 @@
-"""What a training makes, as records: the adapter, one record a step, the film of fixed texts, and the preview of the teacher."""
+"""Records of a training: the adapter, one record a step, the film of fixed texts, the preview of the teacher."""
 
 from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Bool, Float32, Int32
+
 from workbench.core.records import Estimate, Label, Record, RunRecord
-from workbench.evaluation.records import Scorecard
-from jaxtyping import Bool, Float32
-from workbench.core.records import Estimate, Record
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

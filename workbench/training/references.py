@@ -13,10 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.core.batching import halving_on_memory, plan_batches
-from workbench.models.pair import ModelPair, Which
 from workbench.core.progress import Progress
-from workbench.tracing.scoring import response_rows
 from workbench.core.store import Store, key_of
+from workbench.models.pair import ModelPair, Which
+from workbench.tracing.scoring import response_rows
 
 Ids = tuple[int, ...]
 

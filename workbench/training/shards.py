@@ -11,10 +11,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from workbench.core.errors import ParameterError
 from workbench.models.pair import ModelPair
+from workbench.models.weights import body_of
 from workbench.training import group
 from workbench.training.config import TrainConfig
 from workbench.training.student import Student
-from workbench.models.weights import body_of
 
 
 def share_out(pair: ModelPair, student: Student, config: TrainConfig) -> None:

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.core.errors import NonFiniteLoss
-from workbench.models.pair import ModelPair, Which
 from workbench.core.store import Store
+from workbench.models.pair import ModelPair, Which
 from workbench.training import group
 from workbench.training.config import ArmConfig, TrainConfig
 from workbench.training.heads import Heads

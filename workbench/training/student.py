@@ -19,12 +19,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from workbench.models import weights
 from workbench.core.errors import NotPresent, PairError
+from workbench.models import weights
 from workbench.models.pair import ModelPair
 from workbench.models.sources import quiet_libraries
-from workbench.training.config import LoraSettings
 from workbench.models.weights import Weights
+from workbench.training.config import LoraSettings
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _NUMBERS = itertools.count(1)

@@ -11,17 +11,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from workbench.core.comparisons import share
-from workbench.tracing.metrics import kl_nats, largest
+from workbench.core.records import Estimate
 from workbench.models.pair import ModelPair, Which
 from workbench.models.pieces import Pieces
-from workbench.core.records import Estimate
-from workbench.training.records import TeacherPreview, TeacherText
+from workbench.tracing.metrics import kl_nats, largest
 from workbench.tracing.scoring import response_rows
 from workbench.training.completion_sets import NO_TOKEN, completion_target
 from workbench.training.config import ARMS, ArmConfig, LossConfig, TrainConfig
 from workbench.training.heads import Heads, rows_in_a_chunk
 from workbench.training.losses import hybrid_teacher, log_probabilities
 from workbench.training.objective import Role
+from workbench.training.records import TeacherPreview, TeacherText
 from workbench.training.rows import HarmfulText, Reading, RowMaker, TrainingRow, TrainingTexts, prepared
 from workbench.training.step import random_keys
 

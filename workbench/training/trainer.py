@@ -21,11 +21,11 @@ from transformers.trainer_callback import PrinterCallback
 from workbench.core.errors import NonFiniteLoss
 from workbench.core.files import atomic_folder
 from workbench.core.progress import Progress
-from workbench.training.records import StepRecord
 from workbench.training import group
 from workbench.training.config import TrainConfig
 from workbench.training.film import Camera
 from workbench.training.live import live_curves
+from workbench.training.records import StepRecord
 from workbench.training.sampler import Draw, Sampler
 from workbench.training.step import StepCounts, StepLoss
 from workbench.training.student import Student

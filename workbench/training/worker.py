@@ -15,8 +15,8 @@ import torch
 from accelerate import PartialState
 
 from workbench.core.files import atomic_file
-from workbench.models.pair import load_pair
 from workbench.core.store import Store
+from workbench.models.pair import load_pair
 from workbench.training import group
 from workbench.training.job import Job
 from workbench.training.launch import ERROR, OWNER

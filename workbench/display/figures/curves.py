@@ -12,9 +12,9 @@ from jaxtyping import Float32
 from plotly.subplots import make_subplots
 
 from workbench.core.errors import ParameterError, UnknownName, nearest
-from workbench.display.figures.look import DARK, MUTED, NOISE, POSITION, axis, empty, styled
 from workbench.core.legible import plotly_text
 from workbench.core.palette import stroke_of, tint
+from workbench.display.figures.look import DARK, MUTED, NOISE, POSITION, axis, empty, styled
 from workbench.tracing.records import Curve, Diagnosis
 
 PANEL = ("kl_aligned_base_nats", "retention", "entropy_aligned_nats", "base_favored_count")

@@ -7,11 +7,11 @@ import math
 import plotly.graph_objects as go
 
 from workbench.core import legible
-from workbench.display.figures.look import empty, styled
 from workbench.core.legible import plotly_text
 from workbench.core.palette import KIND_MARKERS, stroke_of
-from workbench.tracing.records import Diagnosis
 from workbench.core.records import Estimate
+from workbench.display.figures.look import empty, styled
+from workbench.tracing.records import Diagnosis
 
 
 def base_favored_frequencies(diagnosis: Diagnosis, *, limit: int = 20) -> go.Figure:

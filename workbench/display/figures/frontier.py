@@ -9,10 +9,10 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.display.figures.look import DARK, MUTED, NOISE, empty, styled
 from workbench.core.legible import plotly_text
 from workbench.core.palette import SLATE_SCALE
 from workbench.core.records import Estimate
+from workbench.display.figures.look import DARK, MUTED, NOISE, empty, styled
 from workbench.evaluation.records import FrontierPoint, Leverage, PenaltyChoice, PenaltySweep
 
 METHOD_MARKERS = {"one_sided": "circle", "two_sided": "diamond", "safe_decoding": "square"}

@@ -9,9 +9,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from workbench.core import legible
-from workbench.display.figures.look import DARK, empty, styled
 from workbench.core.legible import plotly_text
 from workbench.core.palette import ALIGNED, BASE, SLATE_SCALE, stroke_of, tint
+from workbench.display.figures.look import DARK, empty, styled
 from workbench.tracing.records import GradientProbe
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from workbench.display.figures.look import POSITION, empty, styled
 from workbench.core.palette import SLATE_SCALE, stroke_of
+from workbench.display.figures.look import POSITION, empty, styled
 from workbench.tracing.records import Diagnosis
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.display.figures.look import DARK, styled
 from workbench.core.legible import plotly_text
 from workbench.core.palette import SLATE_SCALE
 from workbench.decoding.records import SamplingSurface
+from workbench.display.figures.look import DARK, styled
 
 
 def sampling_surface(surface: SamplingSurface) -> go.Figure:

@@ -9,13 +9,13 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.evaluation.metrics import HARMLESS_CONTROL
-from workbench.evaluation.tradeoff import Tradeoff, tradeoffs
-from workbench.display.figures.look import DARK, empty, styled
 from workbench.core.legible import plotly_text, sentence
 from workbench.core.palette import strokes_of_arms
 from workbench.core.records import Estimate
+from workbench.display.figures.look import DARK, empty, styled
+from workbench.evaluation.metrics import HARMLESS_CONTROL
 from workbench.evaluation.records import Score, Scorecard
+from workbench.evaluation.tradeoff import Tradeoff, tradeoffs
 
 PREFILL = "prefill"
 

@@ -9,9 +9,9 @@ import plotly.graph_objects as go
 from jaxtyping import Float32
 from plotly.subplots import make_subplots
 
-from workbench.display.figures.look import DARK, MUTED, POSITION, empty, styled
 from workbench.core.legible import plotly_text
 from workbench.core.palette import OTHER_ARMS, stroke_of
+from workbench.display.figures.look import DARK, MUTED, POSITION, empty, styled
 from workbench.training.records import Adapter, TrainingFilm
 
 PARTS = ("recover", "complete", "teacher", "refusal", "compliance", "utility")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from workbench.core import legible
-from workbench.judging.contract import is_harmful
 from workbench.core.legible import html_text
 from workbench.decoding.records import Branch, BranchTree
-from workbench.judging.records import Judgement
 from workbench.display.views.responses import COVER, HarmfulText, treatment_of
 from workbench.display.views.view import Column, View, disclosure, number, plain_table, section
+from workbench.judging.contract import is_harmful
+from workbench.judging.records import Judgement
 
 VERDICTS = {
     "compliance": ("●", "does what was asked"),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.evaluation.rates import percent
-from workbench.evaluation.tradeoff import safest, tradeoffs
 from workbench.core.legible import html_text
-from workbench.evaluation.records import CapabilitySet, Scorecard
 from workbench.core.records import Estimate
 from workbench.display.views.scorecard import in_full, level
 from workbench.display.views.view import NO_VALUE, Column, View, plain_table, section, table
+from workbench.evaluation.rates import percent
+from workbench.evaluation.records import CapabilitySet, Scorecard
+from workbench.evaluation.tradeoff import safest, tradeoffs
 
 
 def tradeoff_table(scorecard: Scorecard, limits: Sequence[float] | None = None, *, judge: str | None = None) -> View:

@@ -7,9 +7,9 @@ from typing import Any
 
 from workbench.core import legible
 from workbench.core.legible import html_text
-from workbench.tracing.records import TraceSet
 from workbench.display.views.responses import COVER, HarmfulText, alternatives, checked, name_of, treatment
 from workbench.display.views.view import Column, View, number, plain_table, section
+from workbench.tracing.records import TraceSet
 
 
 def distributions(

@@ -6,10 +6,10 @@ import numpy as np
 
 from workbench.core import legible
 from workbench.core.legible import html_text
-from workbench.training.records import FilmText, TrainingFilm
 from workbench.display.views.responses import COVER, HarmfulText, treatment_of
 from workbench.display.views.scales import QUANTITIES, Quantity, scale_html
 from workbench.display.views.view import View, disclosure, number, section
+from workbench.training.records import FilmText, TrainingFilm
 
 RETENTION = QUANTITIES["retention"]
 PRICE = QUANTITIES["kl_aligned_base_nats"]

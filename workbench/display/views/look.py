@@ -6,9 +6,9 @@ from typing import Any
 
 from workbench.core import legible
 from workbench.core.legible import html_text
-from workbench.evaluation.records import PenaltyLook
 from workbench.display.views.responses import COVER, HarmfulText, treatment_of
 from workbench.display.views.view import Column, View, number, plain_table, section
+from workbench.evaluation.records import PenaltyLook
 
 
 def penalty_look(look: PenaltyLook, *, harmful_text: HarmfulText = "auto") -> View:

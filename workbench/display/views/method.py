@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import legible
-from workbench.evaluation.metrics import CAPABILITY, title_of
 from workbench.core.legible import html_text
-from workbench.evaluation.records import AttackSet, CapabilitySet, CompletionSet, Scorecard
 from workbench.core.records import Estimate, Row, RunRecord
-from workbench.judging.records import GibberishSet, JudgementSet
 from workbench.display.views.scorecard import in_full
 from workbench.display.views.view import NO_VALUE, Column, View, number, plain_table, section, table
+from workbench.evaluation.metrics import CAPABILITY, title_of
+from workbench.evaluation.records import AttackSet, CapabilitySet, CompletionSet, Scorecard
+from workbench.judging.records import GibberishSet, JudgementSet
 
 if TYPE_CHECKING:
     from workbench.evaluation.paper import Beside, PaperPreset

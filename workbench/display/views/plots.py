@@ -8,8 +8,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from workbench.display.figures import CONFIG, figure_html, figure_spec
 from workbench.core.legible import html_text
+from workbench.display.figures import CONFIG, figure_html, figure_spec
 from workbench.display.views.view import Column, View, cell, disclosure, plain_table, section, table
 
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
@@ -34,7 +34,7 @@ class FigureView(View):
 
 
 def figure_view(figure: go.Figure, title: str | None = None) -> FigureView:
-    """Return a figure of `workbench.display.figures` as a view: caption, drawing, and the drawn numbers as a data table."""
+    """Return a figure as a view: caption, drawing, and the drawn numbers as a data table."""
     meta: Mapping[str, Any] = figure.layout.meta or {}
     title = str(meta.get("title", "Figure")) if title is None else title
     summary = str(meta.get("summary", ""))

@@ -10,10 +10,10 @@ from typing import Any
 
 from workbench.core import legible
 from workbench.core.legible import html_text
-from workbench.evaluation.records import AttackSet, Attempt, Completion, CompletionSet
-from workbench.judging.records import Judgement, JudgementSet
 from workbench.display.views.responses import COVER, HarmfulText, treatment_of
 from workbench.display.views.view import View, disclosure, section
+from workbench.evaluation.records import AttackSet, Attempt, Completion, CompletionSet
+from workbench.judging.records import Judgement, JudgementSet
 
 ORDER = ("compliance", "partial", "other", "refusal")
 """Verdicts in the order in which a cell's samples are shown."""

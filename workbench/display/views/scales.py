@@ -10,8 +10,8 @@ from jaxtyping import Float64, Int64
 
 from workbench.core.errors import UnknownName, nearest
 from workbench.core.legible import html_text
-from workbench.tracing.records import TraceSet
 from workbench.display.views.view import View, disclosure, section
+from workbench.tracing.records import TraceSet
 
 ENTROPY_FLOOR_NATS = 0.1
 """Up to this aligned entropy both models are nearly certain and retention says nothing: drawn hatched, unfilled."""

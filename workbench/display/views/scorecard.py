@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.core import legible
-from workbench.evaluation.metrics import METRICS, title_of
-from workbench.evaluation.rates import percent
-from workbench.evaluation.rows import places_in_order
-from workbench.evaluation.tradeoff import Tradeoff, tradeoffs
 from workbench.core.legible import html_text
-from workbench.evaluation.records import Comparison, Score, Scorecard
 from workbench.core.records import Estimate
 from workbench.display.views.view import NO_VALUE, Column, View, disclosure, number, plain_table, section, table
+from workbench.evaluation.metrics import METRICS, title_of
+from workbench.evaluation.rates import percent
+from workbench.evaluation.records import Comparison, Score, Scorecard
+from workbench.evaluation.rows import places_in_order
+from workbench.evaluation.tradeoff import Tradeoff, tradeoffs
 
 LEVELS = (0.05, 0.2, 0.4, 0.6, 0.8)
 """Where the fill of a matrix cell gets a shade darker."""

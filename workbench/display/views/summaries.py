@@ -9,11 +9,11 @@ from typing import Any
 
 from workbench.core import legible
 from workbench.core.legible import html_text
-from workbench.tracing.records import Diagnosis, TraceSet
 from workbench.core.records import Estimate, RunRecord
 from workbench.display.views.responses import COVER, HarmfulText, treatment
 from workbench.display.views.scales import READING
 from workbench.display.views.view import Column, View, interval, number, plain_table, section, table
+from workbench.tracing.records import Diagnosis, TraceSet
 
 VERDICTS: Mapping[str, str] = {
     "identical": "Identical: the two models predict the same everywhere",

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench.core import legible
-from workbench.display.figures.frontier import standing
 from workbench.core.legible import html_text
-from workbench.evaluation.records import SWEEP_METRICS, FrontierPoint, PenaltyCheck, PenaltyChoice, PenaltySweep
 from workbench.core.records import Estimate
+from workbench.display.figures.frontier import standing
 from workbench.display.views.view import NO_VALUE, Column, View, disclosure, number, plain_table, section, table
+from workbench.evaluation.records import SWEEP_METRICS, FrontierPoint, PenaltyCheck, PenaltyChoice, PenaltySweep
 
 HEADINGS: Mapping[str, str] = {
     "refusal": "refused",

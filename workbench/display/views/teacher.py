@@ -8,11 +8,11 @@ import numpy as np
 
 from workbench.core import legible
 from workbench.core.legible import html_text
-from workbench.training.records import TeacherPreview, TeacherText
 from workbench.display.views.responses import COVER, HarmfulText, treatment_of
 from workbench.display.views.scales import QUANTITIES, scale_html
 from workbench.display.views.scorecard import in_full
 from workbench.display.views.view import Column, View, disclosure, number, plain_table, section, table
+from workbench.training.records import TeacherPreview, TeacherText
 
 FILL = QUANTITIES["kl_aligned_base_nats"]
 """Its levels and colours; what they stand for here is KL(teacher ‖ aligned)."""

@@ -10,7 +10,6 @@ import numpy as np
 
 from workbench.core import legible
 from workbench.core.legible import html_text
-from workbench.tracing.records import Response, TraceSet
 from workbench.display.views.distributions import distributions
 from workbench.display.views.responses import (
     COVER,
@@ -33,6 +32,7 @@ from workbench.display.views.scales import (
     reading_html,
 )
 from workbench.display.views.view import Column, View, disclosure, number, plain_table, section, table
+from workbench.tracing.records import Response, TraceSet
 
 
 def token_rows(traces: TraceSet, response_index: int, *, covered: bool = False) -> tuple[dict[str, Any], ...]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from workbench.core.legible import html_text, sentence
+from workbench.display.views.view import NO_VALUE, Column, View, disclosure, number, plain_table, section, table
 from workbench.evaluation.metrics import METRICS
 from workbench.evaluation.rates import percent
-from workbench.core.legible import html_text, sentence
-from workbench.training.records import Adapter
 from workbench.evaluation.records import ArmComparison, ArmNumber
-from workbench.display.views.view import NO_VALUE, Column, View, disclosure, number, plain_table, section, table
+from workbench.training.records import Adapter
 
 _PLAIN = (
     ("over_refusal", "none", "over-refusal"),

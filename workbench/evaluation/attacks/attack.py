@@ -6,19 +6,19 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from workbench.core.errors import ParameterError, UnknownName, nearest
+from workbench.core.progress import Progress
+from workbench.core.provenance import Stopwatch
+from workbench.core.store import Store
 from workbench.evaluation.attacks.finetuning import BenignTuning, FewHarmfulTuning
 from workbench.evaluation.attacks.prefixes import HarmlessPrefill, Insertion, Prefill
 from workbench.evaluation.attacks.requests import Decoding, NoAttack, Template
 from workbench.evaluation.attacks.suffixes import GCG, RandomSuffix
 from workbench.evaluation.attacks.task import AttackConfig, Cost, Task
-from workbench.models.chat import tokenizer_hash
-from workbench.core.errors import ParameterError, UnknownName, nearest
-from workbench.models.pair import ModelPair
-from workbench.core.progress import Progress
-from workbench.prompts.loading import PromptSet
-from workbench.core.provenance import Stopwatch
 from workbench.evaluation.records import AttackSet
-from workbench.core.store import Store
+from workbench.models.chat import tokenizer_hash
+from workbench.models.pair import ModelPair
+from workbench.prompts.loading import PromptSet
 
 ATTACKS: Mapping[str, type[AttackConfig]] = {
     kind.family: kind

@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from workbench.core.errors import ContextOverflow, ParameterError, TokenizerMismatch
+from workbench.core.provenance import Stopwatch
+from workbench.core.store import Store
 from workbench.evaluation.attacks.finetuning import fine_tuned
 from workbench.evaluation.attacks.task import as_prompt
+from workbench.evaluation.records import AttackSet, Attempt, Completion, CompletionSet
 from workbench.models.chat import tokenizer_hash
-from workbench.core.errors import ContextOverflow, ParameterError, TokenizerMismatch
 from workbench.models.generation import GenerateConfig, Generation, OnToken, generate
 from workbench.models.pair import ModelPair, Which
 from workbench.models.pieces import Pieces
-from workbench.core.provenance import Stopwatch
-from workbench.evaluation.records import AttackSet, Attempt, Completion, CompletionSet
-from workbench.core.store import Store
 from workbench.tracing.trajectories import THINKING_TOKENS, thinking_blocks
 
 Context = tuple[int, ...]

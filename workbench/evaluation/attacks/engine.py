@@ -12,10 +12,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from workbench.evaluation.attacks.completions import Context
 from workbench.core.batching import plan_batches
 from workbench.core.comparisons import share
 from workbench.core.errors import NonFiniteLogits, NotPresent, PairError, ParameterError
+from workbench.core.progress import Progress
+from workbench.core.provenance import settings_of
+from workbench.core.records import Estimate
+from workbench.core.store import Store, key_of
+from workbench.evaluation.attacks.completions import Context
 from workbench.models.generation import (
     STOPS,
     GenerateConfig,
@@ -26,10 +30,6 @@ from workbench.models.generation import (
     generate,
 )
 from workbench.models.pair import ModelPair, Which
-from workbench.core.progress import Progress
-from workbench.core.provenance import settings_of
-from workbench.core.records import Estimate
-from workbench.core.store import Store, key_of
 
 BATCH = 256
 """Contexts that are sent together; the engine plans its own batches, this is what a killed run may lose."""
@@ -54,7 +54,7 @@ class VllmEngine:
             import vllm
         except ImportError:
             raise NotPresent(
-                "vLLM is not installed: install requirements-vllm.txt (the extra `vllm`), or leave the engine out"
+                "vLLM is not installed: install the extra `vllm`, or leave the engine out"
             ) from None
         self.version = str(vllm.__version__)
         self._settings, self._prompt = vllm.SamplingParams, vllm.TokensPrompt

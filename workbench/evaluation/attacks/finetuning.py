@@ -11,18 +11,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
-from workbench.evaluation.attacks.requests import NoAttack
-from workbench.evaluation.attacks.task import Cost, Made, Task, attempt_of
-from workbench.models.chat import turn_end
 from workbench.core.errors import ParameterError, PromptError
-from workbench.models.pair import ModelPair
-from workbench.prompts.loading import Prompt, PromptConfig, load_prompts
-from workbench.evaluation.records import AttackSet
 from workbench.core.records import Label
 from workbench.core.store import Store
-from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
+from workbench.evaluation.attacks.requests import NoAttack
+from workbench.evaluation.attacks.task import Cost, Made, Task, attempt_of
+from workbench.evaluation.records import AttackSet
+from workbench.models.chat import turn_end
+from workbench.models.pair import ModelPair
+from workbench.prompts.loading import Prompt, PromptConfig, load_prompts
 from workbench.training.config import TrainConfig, WatchSettings, arm_named
 from workbench.training.loop import distil
+from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
 
 EMBEDDED = "embedded"
 _Text = TypeVar("_Text", bound=PlainText)

@@ -17,9 +17,9 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from workbench.evaluation.attacks.slots import Slot, Suffix
 from workbench.core.batching import halving_on_memory
 from workbench.core.errors import NonFiniteLogits, PairError
+from workbench.evaluation.attacks.slots import Slot, Suffix
 from workbench.models.pair import ModelPair, Which
 from workbench.models.weights import body_of, with_cache
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from workbench.evaluation.attacks.targets import TargetedConfig, find_targets, with_given
-from workbench.evaluation.attacks.task import Cost, Made, Task, attempt_of, count
 from workbench.core.errors import PromptError
-from workbench.models.generation import GenerateConfig, generate
-from workbench.prompts.loading import Prompt
-from workbench.evaluation.records import Attempt
 from workbench.core.records import Label
 from workbench.core.store import key_of
+from workbench.evaluation.attacks.targets import TargetedConfig, find_targets, with_given
+from workbench.evaluation.attacks.task import Cost, Made, Task, attempt_of, count
+from workbench.evaluation.records import Attempt
+from workbench.models.generation import GenerateConfig, generate
+from workbench.prompts.loading import Prompt
 from workbench.tracing.trajectories import prefixes
 
 Length = int | Literal["full"]

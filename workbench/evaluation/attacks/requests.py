@@ -6,11 +6,11 @@ import itertools
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from workbench.evaluation.attacks.task import AttackConfig, Cost, Made, Sampler, Task, attempt_of, count
-from workbench.evaluation.attacks.templates import TEMPLATES, JailbreakTemplate, read_templates
 from workbench.core.errors import UnknownName, nearest
 from workbench.core.records import Label
 from workbench.core.store import key_of
+from workbench.evaluation.attacks.task import AttackConfig, Cost, Made, Sampler, Task, attempt_of, count
+from workbench.evaluation.attacks.templates import TEMPLATES, JailbreakTemplate, read_templates
 
 
 def _answers(task: Task, config: AttackConfig, each: int) -> Cost:

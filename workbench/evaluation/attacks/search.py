@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.evaluation.attacks.objective import Objective
-from workbench.evaluation.attacks.slots import Slots, Suffix
 from workbench.core.provenance import settings_of
 from workbench.core.store import Store, key_of
+from workbench.evaluation.attacks.objective import Objective
+from workbench.evaluation.attacks.slots import Slots, Suffix
 
 Method = Literal["gcg", "random"]
 Stopped = Literal["target", "loss", "budget"]

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from workbench.evaluation.attacks.task import Task
 from workbench.core.errors import ContextOverflow, PromptError
+from workbench.evaluation.attacks.task import Task
 from workbench.models.pair import ModelPair, Which
 from workbench.prompts.loading import Prompt
 

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
+from workbench.core.errors import PairError, ParameterError, RecordError, nearest
+from workbench.core.progress import Progress
 from workbench.evaluation.attacks.objective import Objective
 from workbench.evaluation.attacks.search import BUDGETS, Budget, Found, Method, Search, Stopped
 from workbench.evaluation.attacks.slots import Allowed, Slots, allowed_ids, open_slots, with_suffix
 from workbench.evaluation.attacks.targets import TargetedConfig, Targets, find_targets, with_given
 from workbench.evaluation.attacks.task import Cost, Made, Task, attempt_of
-from workbench.core.errors import PairError, ParameterError, RecordError, nearest
-from workbench.models.pair import Which
-from workbench.core.progress import Progress
 from workbench.evaluation.records import AttackSet
+from workbench.models.pair import Which
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from workbench.evaluation.attacks.task import AttackConfig, Task, count
 from workbench.core.errors import PromptError
+from workbench.evaluation.attacks.task import AttackConfig, Task, count
 from workbench.models.generation import GenerateConfig, generate
 from workbench.prompts.loading import Prompt
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, get_args
 
-from workbench.models import chat
 from workbench.core.errors import ContextOverflow, ParameterError, PromptError
-from workbench.models.pair import ModelPair, Which
-from workbench.prompts.loading import Prompt, PromptSet
-from workbench.evaluation.records import Attempt
 from workbench.core.records import Label
 from workbench.core.store import Store, key_of
+from workbench.evaluation.records import Attempt
+from workbench.models import chat
+from workbench.models.pair import ModelPair, Which
+from workbench.prompts.loading import Prompt, PromptSet
 
 Messages = tuple[tuple[str, str], ...]
 

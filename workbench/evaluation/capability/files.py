@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.evaluation.capability.config import BUILT_IN
 from workbench.core.errors import NotPresent, ParameterError, PromptError
+from workbench.evaluation.capability.config import BUILT_IN
 
 Row = dict[str, Any]
 BUILT_IN_FOLDER = Path(__file__).resolve().parent / "questions"

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import comparisons, statistics
-from workbench.evaluation.capability.config import BUILT_IN, CapabilityConfig
-from workbench.evaluation.capability.files import harness_tasks, question_files
 from workbench.core.errors import NotPresent, UnknownName, nearest
 from workbench.core.legible import sentence
 from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch
-from workbench.evaluation.records import Answer, CapabilitySet, TaskScore
 from workbench.core.records import Estimate
 from workbench.core.store import Store, key_of
+from workbench.evaluation.capability.config import BUILT_IN, CapabilityConfig
+from workbench.evaluation.capability.files import harness_tasks, question_files
+from workbench.evaluation.records import Answer, CapabilitySet, TaskScore
 
 if TYPE_CHECKING:
     from workbench.evaluation.capability.models import Arm

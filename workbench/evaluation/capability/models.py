@@ -19,14 +19,14 @@ from lm_eval.config.group import AggMetricConfig
 from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 
-from workbench.evaluation.capability.config import CapabilityConfig
-from workbench.models.chat import knows_thinking
+from workbench.core.errors import ParameterError
+from workbench.core.store import Store
 from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.penalty import penalise_fully
-from workbench.core.errors import ParameterError
+from workbench.evaluation.capability.config import CapabilityConfig
+from workbench.models.chat import knows_thinking
 from workbench.models.generation import GenerateConfig, Generation
 from workbench.models.pair import ModelPair, Which
-from workbench.core.store import Store
 
 
 @runtime_checkable

@@ -9,11 +9,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from workbench.core.errors import ParameterError
+from workbench.core.progress import Progress
+from workbench.core.provenance import Stopwatch
+from workbench.core.records import Estimate, Row
+from workbench.core.store import Store
 from workbench.evaluation.attacks import Arm, AttackConfig, HarmlessPrefill, ModelArm, NoAttack, Prefill
 from workbench.evaluation.capability import CapabilityConfig
-from workbench.core.errors import ParameterError
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
+from workbench.evaluation.experiments.texts import target_of
+from workbench.evaluation.records import ArmComparison, ArmNumber, AttackSet, Scorecard
 from workbench.evaluation.rows import evaluation_rows
 from workbench.evaluation.setup import (
     attempts_of,
@@ -23,17 +29,11 @@ from workbench.evaluation.setup import (
     judgements_of,
     judges_of,
 )
-from workbench.evaluation.experiments.texts import target_of
 from workbench.models.pair import ModelPair
-from workbench.core.progress import Progress
 from workbench.prompts.loading import PromptSet
-from workbench.core.provenance import Stopwatch
-from workbench.evaluation.records import ArmComparison, ArmNumber, AttackSet, Scorecard
-from workbench.core.records import Estimate, Row
-from workbench.core.store import Store
 from workbench.training.config import ARMS, ArmConfig, TrainConfig, arm_named
-from workbench.training.rows import TrainingTexts
 from workbench.training.loop import distil, load_adapter
+from workbench.training.rows import TrainingTexts
 from workbench.training.student import student_of, weights_file
 
 UNTRAINED = "aligned"

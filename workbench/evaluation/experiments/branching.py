@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.decoding.config import DecodeConfig, PenaltyConfig
-from workbench.decoding.live import write
 from workbench.core.errors import ParameterError
-from workbench.evaluation.experiments.example import example_prompt, start_of
-from workbench.models.generation import GenerateConfig
-from workbench.judging.contract import Judge
-from workbench.judging.config import JudgeConfig, judge_of
-from workbench.models.pair import ModelPair
-from workbench.prompts.loading import Prompt, PromptSet
-from workbench.evaluation.records import Attempt, Completion
-from workbench.decoding.records import Branch, BranchTree, Continuations
-from workbench.judging.records import Judgement
 from workbench.core.statistics import known
 from workbench.core.store import key_of
+from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding.live import write
+from workbench.decoding.records import Branch, BranchTree, Continuations
+from workbench.evaluation.experiments.example import example_prompt, start_of
+from workbench.evaluation.records import Attempt, Completion
+from workbench.judging.config import JudgeConfig, judge_of
+from workbench.judging.contract import Judge
+from workbench.judging.records import Judgement
+from workbench.models.generation import GenerateConfig
+from workbench.models.pair import ModelPair
+from workbench.prompts.loading import Prompt, PromptSet
 
 Judging = Callable[[Prompt, str, str], Judgement]
 """(prompt, given text of the response, generated text) -> what a judge says of the generated text."""

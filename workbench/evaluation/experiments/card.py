@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from workbench.core.errors import NotPresent, ParameterError
+from workbench.evaluation.experiments.arms import START
 from workbench.evaluation.metrics import CAPABILITY, HARMLESS_CONTROL, LOSS, MEAN_OF_TASKS, METRICS, title_of
 from workbench.evaluation.rates import percent
-from workbench.evaluation.experiments.arms import START
-from workbench.training.records import Adapter
 from workbench.evaluation.records import ArmComparison, ArmNumber
-from workbench.training.loop import load_adapter
 from workbench.training.card import markdown_text
+from workbench.training.loop import load_adapter
+from workbench.training.records import Adapter
 
 _TABLE: tuple[tuple[str, str | None, Callable[..., ArmNumber] | None], ...] = (
     ("asr", None, None),

@@ -10,17 +10,17 @@ import numpy as np
 from jaxtyping import Int8
 
 from workbench.core.comparisons import mcnemar, paired_difference, share
-from workbench.decoding.config import PenaltyConfig
 from workbench.core.errors import ParameterError
+from workbench.core.records import Estimate
+from workbench.core.statistics import PromptSample, estimate, quotient
+from workbench.core.store import Store
+from workbench.decoding.config import PenaltyConfig
 from workbench.evaluation.experiments.config import SweepConfig
 from workbench.evaluation.experiments.sweep import sweep
 from workbench.evaluation.experiments.trials import KNOWS_RIGHT
+from workbench.evaluation.records import PenaltyCheck, PenaltySweep, Trials
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
-from workbench.core.records import Estimate
-from workbench.evaluation.records import PenaltyCheck, PenaltySweep, Trials
-from workbench.core.statistics import PromptSample, estimate, quotient
-from workbench.core.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,15 +6,14 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workbench.decoding.config import PenaltyConfig, check_generates, undertrained
-from workbench.decoding.config import Method, RiskSpace, Shape
-from workbench.tracing.diagnosis import diagnose
 from workbench.core.errors import ParameterError
-from workbench.judging.contract import Judge
+from workbench.core.store import Store
+from workbench.decoding.config import Method, PenaltyConfig, RiskSpace, Shape, check_generates, undertrained
 from workbench.judging.config import JudgeConfig
+from workbench.judging.contract import Judge
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
-from workbench.core.store import Store
+from workbench.tracing.diagnosis import diagnose
 from workbench.tracing.traces import TraceConfig, trace
 
 ALIGNED = PenaltyConfig(method="none")

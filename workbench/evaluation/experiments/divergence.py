@@ -14,16 +14,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.core.batching import halving_on_memory, plan_batches
-from workbench.decoding.config import PenaltyConfig
-from workbench.decoding.penalty import leverage_bound, penalise
-from workbench.decoding.config import shape_at
 from workbench.core.errors import NonFiniteLogits
-from workbench.tracing.metrics import LOGPROB_FLOOR, excess_mass, kl_nats
-from workbench.models.pair import ModelPair
 from workbench.core.progress import Progress
 from workbench.core.provenance import settings_of
-from workbench.tracing.scoring import Item, response_rows, rows_at_once
 from workbench.core.store import Store, key_of
+from workbench.decoding.config import PenaltyConfig, shape_at
+from workbench.decoding.penalty import leverage_bound, penalise
+from workbench.models.pair import ModelPair
+from workbench.tracing.metrics import LOGPROB_FLOOR, excess_mass, kl_nats
+from workbench.tracing.scoring import Item, response_rows, rows_at_once
 
 MOVES: dict[str, str] = {
     "kl_nats": "KL(penalised || aligned), nats",

@@ -7,19 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from workbench.decoding.config import DecodeConfig, PenaltyConfig
-from workbench.decoding.starts import Start
-from workbench.decoding.penalised import decode, next_token
 from workbench.core.errors import ParameterError, PromptError
+from workbench.core.statistics import known
+from workbench.core.store import Store
+from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding.penalised import decode, next_token
+from workbench.decoding.records import Continuations
+from workbench.decoding.starts import Start
 from workbench.evaluation.experiments.config import ALIGNED
+from workbench.evaluation.records import PenaltyLook
 from workbench.models.generation import GenerateConfig
 from workbench.models.pair import ModelPair
 from workbench.models.pieces import Pieces
 from workbench.prompts.loading import Prompt, PromptSet
-from workbench.decoding.records import Continuations
-from workbench.evaluation.records import PenaltyLook
-from workbench.core.statistics import known
-from workbench.core.store import Store
 
 SHOWN = 6
 """Likeliest tokens that are looked at, of each column."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from workbench.judging.contract import Judge
 from workbench.judging.config import JudgeConfig, judge_of
+from workbench.judging.contract import Judge
 from workbench.prompts.loading import PromptSet
 
 

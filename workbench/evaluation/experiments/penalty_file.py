@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from workbench.decoding.config import PenaltyConfig
 from workbench.core.errors import NotPresent, ParameterError, RecordError
 from workbench.core.files import atomic_file
 from workbench.core.provenance import settings_of
+from workbench.decoding.config import PenaltyConfig
 from workbench.evaluation.records import PenaltyChoice, PenaltySweep
 
 PENALTY_SCHEMA = 1

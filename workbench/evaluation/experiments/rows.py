@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from workbench.core.records import Estimate, Row
-from workbench.evaluation.records import PenaltyCheck, PenaltySweep
 from workbench.core.statistics import known
+from workbench.evaluation.records import PenaltyCheck, PenaltySweep
 
 
 def sweep_rows(sweep: PenaltySweep, *, where: str | None = None) -> tuple[Row, ...]:

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 import torch
 
+from workbench.core.errors import ParameterError
 from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.penalty import penalise
+from workbench.decoding.records import Continuations, SamplingSurface
 from workbench.decoding.truncation import surviving_excess_mass
-from workbench.core.errors import ParameterError
 from workbench.evaluation.experiments.config import ALIGNED
 from workbench.evaluation.experiments.example import start_of
-from workbench.tracing.metrics import excess_mass
 from workbench.models.pair import ModelPair, Which
 from workbench.prompts.loading import PromptSet
-from workbench.decoding.records import Continuations, SamplingSurface
+from workbench.tracing.metrics import excess_mass
 
 TEMPERATURES = (0.0, 0.3, 0.7, 1.0, 1.5)
 TOP_PS = (0.5, 0.8, 0.9, 0.95, 1.0)

@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import Int8
 
 from workbench.core.comparisons import share
+from workbench.core.records import Estimate, Label
+from workbench.core.statistics import LEAST, PromptSample, estimate, interval
 from workbench.evaluation.experiments.config import SweepConfig
 from workbench.evaluation.experiments.divergence import MOVES
 from workbench.evaluation.experiments.texts import Text
-from workbench.core.records import Estimate, Label
 from workbench.evaluation.records import Leverage, SweepScore, Trials
-from workbench.core.statistics import LEAST, PromptSample, estimate, interval
 
 Walked = tuple[tuple[str, ...], np.ndarray, np.ndarray]
 """Prompt ids, summed nats (penalty, response), tokens of each response."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from workbench.core.records import Label
+from workbench.core.store import Store
 from workbench.evaluation.attacks import Prefill
 from workbench.evaluation.attacks.targets import Target, find_targets
 from workbench.evaluation.attacks.task import Task
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import Prompt, PromptSet
-from workbench.core.records import Label
 from workbench.tracing.scoring import Item
-from workbench.core.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)

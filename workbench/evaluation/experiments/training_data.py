@@ -8,23 +8,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from workbench.core.errors import ParameterError, PromptError
+from workbench.core.provenance import Stopwatch
+from workbench.core.store import Store
 from workbench.evaluation.attacks import NoAttack
 from workbench.evaluation.attacks.task import GREEDY, Sampler, attempt_of
-from workbench.models.chat import turn_end
-from workbench.core.errors import ParameterError, PromptError
 from workbench.evaluation.experiments.judged import default_judge
-from workbench.models.generation import GenerateConfig, Generation, generate
-from workbench.judging.contract import Judge
+from workbench.evaluation.records import Attempt, Completion, CompletionSet
 from workbench.judging.config import JudgeConfig
+from workbench.judging.contract import Judge
 from workbench.judging.judging import judge
+from workbench.judging.records import Judgement
+from workbench.models.chat import turn_end
+from workbench.models.generation import GenerateConfig, Generation, generate
 from workbench.models.pair import ModelPair, Which
 from workbench.prompts.loading import Prompt, PromptSet
-from workbench.core.provenance import Stopwatch
-from workbench.evaluation.records import Attempt, Completion, CompletionSet
-from workbench.judging.records import Judgement
-from workbench.core.store import Store
-from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
 from workbench.training.card import place
+from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
 
 Ids = tuple[int, ...]
 Source = Literal["base", "given", "continued"]

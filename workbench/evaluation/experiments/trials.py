@@ -9,21 +9,21 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int8
 
-from workbench.evaluation.attacks.task import as_prompt
-from workbench.decoding.config import DecodeConfig, PenaltyConfig
-from workbench.decoding.starts import Start
-from workbench.decoding.penalised import decode
-from workbench.models.generation import GenerateConfig
-from workbench.judging.contract import Judge, is_harmful, is_refusal
-from workbench.judging.gibberish import find_gibberish
-from workbench.judging.judging import judge
-from workbench.judging.gibberish import VERSION as GIBBERISH_VERSION
-from workbench.models.pair import ModelPair
 from workbench.core.provenance import settings_of
-from workbench.evaluation.records import Attempt, Completion, CompletionSet
-from workbench.judging.records import Judgement
 from workbench.core.records import RunRecord
 from workbench.core.store import Store, key_of
+from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding.penalised import decode
+from workbench.decoding.starts import Start
+from workbench.evaluation.attacks.task import as_prompt
+from workbench.evaluation.records import Attempt, Completion, CompletionSet
+from workbench.judging.contract import Judge, is_harmful, is_refusal
+from workbench.judging.gibberish import VERSION as GIBBERISH_VERSION
+from workbench.judging.gibberish import find_gibberish
+from workbench.judging.judging import judge
+from workbench.judging.records import Judgement
+from workbench.models.generation import GenerateConfig
+from workbench.models.pair import ModelPair
 
 OUTCOMES = ("complied", "refused", "partial", "gibberish", "right")
 """What is found out about each attempt, in the order of a cell's rows."""

@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 import psutil
 
-from workbench.running.batch.plan import Cell
 from workbench.core.errors import NotebookFailed, WorkbenchError
+from workbench.running.batch.plan import Cell
 from workbench.running.kernel import Kept
 from workbench.running.runs import RunConfig, run_notebook
 

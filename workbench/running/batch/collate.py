@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.running.batch.plan import Cell, Plan
 from workbench.core.files import atomic_file
+from workbench.running.batch.plan import Cell, Plan
 
 
 def rows_of(folder: Path) -> list[Mapping[str, Any]]:

@@ -7,8 +7,8 @@ import os
 import shutil
 import subprocess
 
-from workbench.running.batch.plan import Plan
 from workbench.core.errors import ParameterError
+from workbench.running.batch.plan import Plan
 
 
 def visible_gpus() -> tuple[str, ...]:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from workbench.core.errors import WorkbenchError
+from workbench.core.legible import aligned
 from workbench.running.batch.devices import shares
 from workbench.running.batch.drive import Batch
 from workbench.running.batch.plan import Cell
 from workbench.running.batch.state import read_record
 from workbench.running.batch.status import duration
-from workbench.core.errors import WorkbenchError
-from workbench.core.legible import aligned
 
 START_SECONDS = 20.0
 BASE_GB = 0.9

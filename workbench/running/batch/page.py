@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from workbench.running.batch.collate import rows_of
-from workbench.running.batch.drive import State
-from workbench.running.batch.grid import Stage
-from workbench.running.batch.plan import Cell, Plan
-from workbench.running.batch.state import read_record
-from workbench.running.batch.status import duration
-from workbench.evaluation.metrics import METRICS
 from workbench.core.files import atomic_file
 from workbench.core.legible import aligned, html_text, label, sentence
 from workbench.core.records import RunRecord
 from workbench.display.report import Section, page
 from workbench.display.views import View
 from workbench.display.views.view import NO_VALUE, number, section
+from workbench.evaluation.metrics import METRICS
+from workbench.running.batch.collate import rows_of
+from workbench.running.batch.drive import State
+from workbench.running.batch.grid import Stage
+from workbench.running.batch.plan import Cell, Plan
+from workbench.running.batch.state import read_record
+from workbench.running.batch.status import duration
 
 HEADLINES = 6
 """How many numbers are shown of a stage at most, the numbers in which its cells differ before the others."""

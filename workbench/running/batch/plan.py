@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from workbench.core.errors import ParameterError, WorkbenchError
 from workbench.running.batch.grid import REFERENCE, Grid, Stage, references
 from workbench.running.batch.keys import cell_key, code_of
-from workbench.core.errors import ParameterError, WorkbenchError
 from workbench.running.parameters import resolve_parameters
 
 SHORT = 10

@@ -12,10 +12,10 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+from workbench.core.errors import NotPresent, ParameterError
 from workbench.running.batch.cell import STOP_SECONDS, Job, Outcome, run_cell, run_on_node, start_worker
 from workbench.running.batch.devices import cores
 from workbench.running.batch.state import last_line
-from workbench.core.errors import NotPresent, ParameterError
 
 STARTS = 3
 """How often a cluster on this machine is tried: Ray gives its own processes 15 seconds, which a busy core exceeds."""

@@ -10,6 +10,9 @@ from io import TextIOBase
 from pathlib import Path
 from typing import cast
 
+from workbench.core.errors import ParameterError, UnknownName, nearest
+from workbench.core.files import atomic_file
+from workbench.core.provenance import Stopwatch
 from workbench.running.batch.collate import write_results
 from workbench.running.batch.devices import check_demands, cores, memory_gb, visible_gpus
 from workbench.running.batch.drive import Batch
@@ -18,9 +21,6 @@ from workbench.running.batch.grid import read_grid
 from workbench.running.batch.plan import plan_of
 from workbench.running.batch.pools import LocalPool, RayPool
 from workbench.running.batch.status import Status
-from workbench.core.errors import ParameterError, UnknownName, nearest
-from workbench.core.files import atomic_file
-from workbench.core.provenance import Stopwatch
 
 EXECUTORS = ("local", "ray")
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.running.batch.plan import Cell, Plan
 from workbench.core.files import atomic_file
+from workbench.running.batch.plan import Cell, Plan
 
 
 def is_finished(plan: Plan, cell: Cell) -> bool:

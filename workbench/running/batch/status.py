@@ -7,9 +7,9 @@ import time
 from collections import Counter
 from io import TextIOBase
 
+from workbench.core.legible import sentence
 from workbench.running.batch.drive import OPEN, Batch, State
 from workbench.running.batch.state import last_line
-from workbench.core.legible import sentence
 
 STATES: tuple[State, ...] = ("done", "running", "elsewhere", "failed", "blocked", "waiting")
 EVERY_S = {True: 0.25, False: 30.0}

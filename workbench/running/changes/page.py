@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from workbench.running.changes.differences import RunComparison
-from workbench.running.changes.texts import text_sections
-from workbench.running.changes.views import changes_table, numbers_table, only_table, sentences
 from workbench.core.files import atomic_file
 from workbench.core.provenance import Stopwatch
 from workbench.display.report import Section, page
 from workbench.display.views import HarmfulText, View
+from workbench.running.changes.differences import RunComparison
+from workbench.running.changes.texts import text_sections
+from workbench.running.changes.views import changes_table, numbers_table, only_table, sentences
 
 LINES = 25
 """Numbers that the terminal shows at most."""

@@ -9,16 +9,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from workbench.running.changes.differences import RunComparison
 from workbench.core.errors import RecordError
 from workbench.core.legible import html_text, label
-from workbench.evaluation.records import AttackSet, CompletionSet
-from workbench.decoding.records import Continuations
-from workbench.judging.records import JudgementSet
 from workbench.core.records import Record, load
-from workbench.tracing.records import Response, TraceSet
+from workbench.decoding.records import Continuations
 from workbench.display.report import Section
 from workbench.display.views import HarmfulText, samples_view, side_by_side, token_view
+from workbench.evaluation.records import AttackSet, CompletionSet
+from workbench.judging.records import JudgementSet
+from workbench.running.changes.differences import RunComparison
+from workbench.tracing.records import Response, TraceSet
 
 R = TypeVar("R", bound=Record)
 MOST = 4

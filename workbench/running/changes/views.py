@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from workbench.core import legible
-from workbench.running.changes.differences import Change, NumberChange, RunComparison
 from workbench.core.legible import html_text
 from workbench.core.records import Estimate
 from workbench.display.views import View
 from workbench.display.views.view import NO_VALUE, Column, interval, number, plain_table, section, table
+from workbench.running.changes.differences import Change, NumberChange, RunComparison
 
 MOST = 2_000
 """Numbers on the page at most, those with the clearest difference first; all of them stand in both results.json."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from workbench.core.provenance import Stopwatch
 from workbench.tracing.diagnosis.config import DiagnosisConfig
 from workbench.tracing.diagnosis.frequencies import frequencies
 from workbench.tracing.diagnosis.summaries import Answers, contrasts, curves, divergent, heat_map, noise_floor
 from workbench.tracing.diagnosis.verdict import judge
-from workbench.core.provenance import Stopwatch
 from workbench.tracing.records import Diagnosis, TraceSet
 
 

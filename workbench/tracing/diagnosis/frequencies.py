@@ -6,11 +6,11 @@ from typing import Literal
 
 import numpy as np
 
+from workbench.core.records import Estimate
+from workbench.core.statistics import Mean, difference, estimate
 from workbench.tracing.diagnosis.config import DiagnosisConfig
 from workbench.tracing.diagnosis.summaries import Answers
-from workbench.core.records import Estimate
 from workbench.tracing.records import TokenFrequency
-from workbench.core.statistics import Mean, difference, estimate
 
 KIND_PROMPTS = 10
 """Fewest prompts of each label for which a token is called safety or style."""

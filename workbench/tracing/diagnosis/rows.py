@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from workbench.tracing.records import Curve, Diagnosis
 from workbench.core.records import Row
 from workbench.core.statistics import known
+from workbench.tracing.records import Curve, Diagnosis
 
 
 def diagnosis_rows(diagnosis: Diagnosis) -> tuple[Row, ...]:

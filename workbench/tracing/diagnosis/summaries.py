@@ -8,10 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
-from workbench.tracing.diagnosis.config import IDENTICAL_KL_NATS, DiagnosisConfig
 from workbench.core.errors import ParameterError
-from workbench.tracing.records import Contrast, Curve, Divergent, HeatMap, TraceSet, Trajectory
 from workbench.core.statistics import Mean, PromptSample, difference, estimate, interval, quotient
+from workbench.tracing.diagnosis.config import IDENTICAL_KL_NATS, DiagnosisConfig
+from workbench.tracing.records import Contrast, Curve, Divergent, HeatMap, TraceSet, Trajectory
 
 CURVES: dict[str, str] = {
     "kl_aligned_base_nats": "nats",

@@ -28,11 +28,11 @@ from typing import Literal
 
 import numpy as np
 
+from workbench.core.records import Estimate
+from workbench.core.statistics import LEAST
 from workbench.tracing.diagnosis.config import DiagnosisConfig
 from workbench.tracing.diagnosis.summaries import DIFFERENCE, Answers, Group
 from workbench.tracing.records import Contrast, TokenFrequency
-from workbench.core.records import Estimate
-from workbench.core.statistics import LEAST
 
 Verdict = Literal["identical", "shallow", "deep", "undetermined"]
 Facts = Mapping[str, Estimate]
