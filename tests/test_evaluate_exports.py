@@ -42,7 +42,7 @@ def card(parts: Parts) -> Scorecard:
     return evaluate([source], [done], [said], EvaluateConfig())
 
 
-def test_csv_has_the_columns_and_values_of_the_tidy_rows(card: Scorecard) -> None:
+def test_tables_go_out_as_csv_and_latex(card: Scorecard, tmp_path: Path) -> None:
     rows = evaluation_rows(card)
     read = list(csv.DictReader(io.StringIO(csv_text(rows))))
     assert len(read) == len(rows)
@@ -53,9 +53,6 @@ def test_csv_has_the_columns_and_values_of_the_tidy_rows(card: Scorecard) -> Non
         assert given["position"] == ""
         assert (float(given["value"]) if given["value"] else None) == row.value
         assert given["arm"] == row.arm
-
-
-def test_latex_is_escaped_and_says_n_interval_and_what_is_unscored(card: Scorecard) -> None:
     text = latex_table(card)
     assert r"arm\_1 \& more" in text
     assert re.search(r"prefill, k=5 & 66\.7 \{\\scriptsize \[\d+\.\d, \d+\.\d\]\} \\\\", text)
@@ -66,9 +63,6 @@ def test_latex_is_escaped_and_says_n_interval_and_what_is_unscored(card: Scoreca
         r"50\% of \$x\_1 \{a\} \& \#\textasciitilde{}\textasciicircum{}\textbackslash{}"
     )
     assert r"\begin{longtable}" in latex_card([{"part": "a_b", "what": "c", "value": "d%"}])
-
-
-def test_exports_are_written_one_table_a_judge(card: Scorecard, tmp_path: Path) -> None:
     card_rows = [{"part": "judge", "what": "exact", "value": "1"}]
     paths = write_exports(tmp_path, card, card_rows)
     assert {p.name for p in paths} == {"results.csv", "asr-exact.tex", "method.tex"}
@@ -86,27 +80,6 @@ def test_harmbench_completions_go_out_and_come_back(parts: Parts, tmp_path: Path
     assert [a.category for a in attempts.attempts] == ["fraud", None, "fraud", None]
     same = evaluate([attempts], [again], [said])
     assert [s.estimate for s in same.scores] == [s.estimate for s in evaluate([source], [done], [said]).scores]
-
-
-def test_a_foreign_harmbench_file_is_read(tmp_path: Path) -> None:
-    file = tmp_path / "completions.json"
-    file.write_text(
-        json.dumps({"b1": [{"test_case": "asked one", "generation": "one"}, {"test_case": "two?", "generation": "2"}]}),
-        "utf-8",
-    )
-    behaviors = tmp_path / "behaviors.csv"
-    behaviors.write_text("Behavior,BehaviorID,SemanticCategory\nDo it,b1,fraud\n", "utf-8")
-    attempts, done = read_harmbench(file, "their model", behaviors=behaviors)
-    assert [a.request for a in attempts.attempts] == ["Do it", "Do it"]
-    assert [a.messages for a in attempts.attempts] == [(("user", "asked one"),), (("user", "two?"),)]
-    assert {a.label for a in attempts.attempts} == {"harmful"}
-    assert {a.category for a in attempts.attempts} == {"fraud"}
-    assert [a.sample for a in attempts.attempts] == [0, 1]
-    assert attempts.classroom_safe is False
-    judged = make.judgements(attempts, "their model", lambda a: float(a.sample == 1))
-    card = evaluate([attempts], [done], [judged])
-    (worst,) = [s for s in card.scores if s.metric == "asr"]
-    assert (worst.condition, worst.estimate.value, worst.estimate.n) == ("imported, worst of 2", 1.0, 1)
 
 
 def test_an_inspect_log_goes_out_and_comes_back(parts: Parts, tmp_path: Path) -> None:
@@ -135,16 +108,6 @@ def test_an_inspect_log_goes_out_and_comes_back(parts: Parts, tmp_path: Path) ->
         )  # fmt: skip
 
 
-def test_an_arm_s_judgements_of_several_attacks_are_one_scorer() -> None:
-    one, other = make.attempts(2), make.attempts(3, attack="none", conditions=("none",))
-    done = [make.completions(s, "a") for s in (one, other)]
-    said = [make.judgements(s, "a", make.first(1)) for s in (one, other)]
-    log = inspect_log(pairs_of([one, other], done, "a"), done[0], said)
-    assert all(s["scores"] for s in log["samples"])
-    (scorer,) = log["results"]["scores"]
-    assert scorer["scored_samples"] == 5
-
-
 def test_inspect_itself_reads_the_log(parts: Parts, tmp_path: Path) -> None:
     log = pytest.importorskip(
         "inspect_ai.log", reason="inspect_ai is not installed: the log is read by our own reader alone"
@@ -157,7 +120,25 @@ def test_inspect_itself_reads_the_log(parts: Parts, tmp_path: Path) -> None:
     assert read.samples[0].scores["exact"].value == 1.0
 
 
-def test_a_foreign_inspect_log_is_read(tmp_path: Path) -> None:
+def test_completions_of_others_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "completions.json"
+    file.write_text(
+        json.dumps({"b1": [{"test_case": "asked one", "generation": "one"}, {"test_case": "two?", "generation": "2"}]}),
+        "utf-8",
+    )
+    behaviors = tmp_path / "behaviors.csv"
+    behaviors.write_text("Behavior,BehaviorID,SemanticCategory\nDo it,b1,fraud\n", "utf-8")
+    attempts, done = read_harmbench(file, "their model", behaviors=behaviors)
+    assert [a.request for a in attempts.attempts] == ["Do it", "Do it"]
+    assert [a.messages for a in attempts.attempts] == [(("user", "asked one"),), (("user", "two?"),)]
+    assert {a.label for a in attempts.attempts} == {"harmful"}
+    assert {a.category for a in attempts.attempts} == {"fraud"}
+    assert [a.sample for a in attempts.attempts] == [0, 1]
+    assert attempts.classroom_safe is False
+    judged = make.judgements(attempts, "their model", lambda a: float(a.sample == 1))
+    card = evaluate([attempts], [done], [judged])
+    (worst,) = [s for s in card.scores if s.metric == "asr"]
+    assert (worst.condition, worst.estimate.value, worst.estimate.n) == ("imported, worst of 2", 1.0, 1)
     sample = {
         "id": 7,
         "epoch": 2,
@@ -204,7 +185,14 @@ def test_any_text_survives_both_ways(tmp_path: Path) -> None:
     assert [c.text for c in read_inspect(log)[1].completions] == texts
 
 
-def test_pairs_leave_other_sets_out(parts: Parts) -> None:
+def test_several_attacks_are_one_scorer_and_other_sets_stay_out(parts: Parts) -> None:
+    one, other = make.attempts(2), make.attempts(3, attack="none", conditions=("none",))
+    done = [make.completions(s, "a") for s in (one, other)]
+    said = [make.judgements(s, "a", make.first(1)) for s in (one, other)]
+    log = inspect_log(pairs_of([one, other], done, "a"), done[0], said)
+    assert all(s["scores"] for s in log["samples"])
+    (scorer,) = log["results"]["scores"]
+    assert scorer["scored_samples"] == 5
     source, done, _ = parts
     other = make.attempts(2, attack="none")
     assert pairs_of([other], [done], done.arm) == []
