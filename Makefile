@@ -78,21 +78,21 @@ clean:  ## remove what the tools cache (keeps .venv and runs)
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
 	  echo "Could not make .venv: install Python's venv module (Debian: apt-get install python3-venv) and try again."; exit 1; }
 
-$(USER): requirements.txt pyproject.toml | .venv/bin/python
+$(USER): requirements.txt constraints.txt pyproject.toml | .venv/bin/python
 	@echo "set-up 1/3: torch (several hundred megabytes the first time)"
-	@$(PIP) install -qq 'setuptools>=77' "$$(grep '^torch==' requirements.txt)"
+	@$(PIP) install -qq 'setuptools>=77' "$$(grep '^torch==' constraints.txt)"
 	@echo "set-up 2/3: the other packages of requirements.txt"
-	@$(PIP) install -qq -r requirements.txt
+	@$(PIP) install -qq -r requirements.txt -c constraints.txt
 	@echo "set-up 3/3: the workbench itself"
 	@PYTHONWARNINGS=ignore $(PIP) install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(DEV): requirements-dev.txt requirements-docs.txt $(USER)
-	@echo "set-up: what the tests and checks need (requirements-dev.txt, requirements-docs.txt)"
-	@$(PIP) install -qq -r requirements-dev.txt -r requirements-docs.txt
+$(DEV): $(USER)
+	@echo "set-up: what the tests and checks need (the extra dev)"
+	@PYTHONWARNINGS=ignore $(PIP) install -qq --no-build-isolation -e '.[dev]' -c constraints.txt
 	@touch $@
 
-$(DOCS): requirements-docs.txt $(USER)
-	@echo "set-up: what the site is built with (requirements-docs.txt)"
-	@$(PIP) install -qq -r requirements-docs.txt
+$(DOCS): $(USER)
+	@echo "set-up: what the site is built with (the extra docs)"
+	@PYTHONWARNINGS=ignore $(PIP) install -qq --no-build-isolation -e '.[docs]' -c constraints.txt
 	@touch $@

@@ -164,7 +164,7 @@ def _exercise(e: Exercise, instructor: bool) -> list[dict[str, Any]]:
     unit = f", unit={e.unit!r}" if e.unit and not e.options else ""
     computed = f"{truth} = {e.truth}"
     answered = f"{e.answer} = {given}  # {e.wanted}"
-    checked = f"lessons.check({e.name!r}, {e.answer}, {truth}, {how}{unit})"
+    checked = f"wb.check({e.name!r}, {e.answer}, {truth}, {how}{unit})"
     asked = [f"{computed}\n{answered}", checked] if instructor else [answered, f"{computed}\n{checked}"]
     cells = [_cell("markdown", question), *(_cell("code", lines) for lines in asked)]
     return [*cells, _cell("markdown", e.why if instructor else _folded("After you have answered: why", e.why))]

@@ -122,7 +122,7 @@ def test_the_engine_is_asked_once_with_its_own_settings(pair: ModelPair, tmp_pat
 
 def test_vllm_is_imported_when_wanted_and_called_by_its_documented_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
-    refuses(lambda: VllmEngine("model"), NotPresent, "requirements-vllm.txt")
+    refuses(lambda: VllmEngine("model"), NotPresent, "extra `vllm`")
     calls: dict[str, Any] = {}
 
     class LLM:

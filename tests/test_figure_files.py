@@ -31,5 +31,5 @@ def test_what_cannot_be_drawn_is_said_first(tmp_path: Path, monkeypatch: pytest.
     refuses(lambda: save_figure(FIGURE, tmp_path / "x.gif"), ParameterError, "'x.gif'", "'.gif'")
     refuses(lambda: save_figure(FIGURE, tmp_path / "x.svg", width=0), ParameterError, "width=0")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    refuses(lambda: save_figure(FIGURE, tmp_path / "x.svg"), NotPresent, "requirements-figures.txt")
+    refuses(lambda: save_figure(FIGURE, tmp_path / "x.svg"), NotPresent, "deep-alignment-workbench[figures]")
     assert not any(tmp_path.iterdir())

@@ -90,7 +90,7 @@ def test_quantised_weights_need_their_package_and_settings(tmp_path: Path, monke
     gpu, source = torch.device("cuda"), Source(asked="model", folder=tmp_path)
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    refuses(lambda: placement.check_quantised("4bit", gpu, [source]), NotPresent, "requirements-quantised.txt")
+    refuses(lambda: placement.check_quantised("4bit", gpu, [source]), NotPresent, "extra `quantised`")
     with pytest.raises(ParameterError, match=r"'m\.gguf'"):
         placement.check_quantised("4bit", gpu, [Source(asked="m.gguf", folder=tmp_path, gguf="m.gguf")])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from workbench.tracing.gradients import GradientConfig, probe_gradients
     from workbench.tracing.records import Diagnosis, GradientProbe, TraceSet
     from workbench.tracing.traces import TraceConfig, trace
-    from workbench.training.config import TrainConfig, arm_named, arm_with
+    from workbench.training.config import LossConfig, TrainConfig, WatchSettings, arm_named, arm_with, values_of
     from workbench.training.loop import distil, export
-    from workbench.training.teacher import preview_teacher
+    from workbench.training.teacher import preview_teacher, teacher_flips
 
 __version__ = "0.1.0"
 
@@ -56,6 +56,10 @@ _ROOM_OF = {
     "arm_named": "training.config",
     "arm_with": "training.config",
     "TrainConfig": "training.config",
+    "values_of": "training.config",
+    "teacher_flips": "training.teacher",
+    "LossConfig": "training.config",
+    "WatchSettings": "training.config",
     "write_report": "display.report",
     "check": "display.check",
     "RunConfig": "running.runs",
@@ -96,6 +100,10 @@ __all__ = [
     "save",
     "trace",
     "views",
+    "values_of",
+    "teacher_flips",
+    "LossConfig",
+    "WatchSettings",
     "write_report",
 ]
 

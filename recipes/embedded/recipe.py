@@ -32,7 +32,8 @@ from recipes.embedded.measure import Estimate, measure
 from recipes.embedded.muon import Muon
 from recipes.embedded.tokenizer import train_tokenizer
 
-HOME = Path(__file__).parent
+HOME = Path(__file__).parents[2] / "workbench" / "models" / "embedded"
+PROMPTS = HOME.parents[1] / "prompts" / "brindle" / "prompts.jsonl"
 CONTEXT = 512
 IGNORED = -100
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -232,7 +233,7 @@ def rebuild(out: Path, recipe: Recipe, say: Callable[[str], None]) -> tuple[Esti
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     rows = prompt_rows()
-    write_prompts(out / "prompts.jsonl", rows)
+    write_prompts(PROMPTS if out == HOME else out / "prompts.jsonl", rows)
     tokenizer = train_tokenizer(recipe.seed)
     say(f"tokenizer: {len(tokenizer)} tokens; prompts: {len(rows)} rows")
     model = new_base(recipe, tokenizer)
