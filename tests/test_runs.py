@@ -172,7 +172,7 @@ def test_a_run_is_whole_or_the_earlier_one_stays() -> None:
     [
         ("1", r"results\.json"),
         ("open(out + '/results.json', 'w').write('{')", r"results\.json"),
-        ("open(out + '/results.json', 'w').write('{\"rows\": []}')", "rows"),
+        ("open(out + '/results.json', 'w').write('{\"schema\": 2, \"rows\": []}')", "rows"),
         ("import os; os._exit(1)", "cell 2 of 2"),
         ("import os; os.write(2, b'Bus error'); os._exit(1)", "Bus error"),
     ],
