@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import workbench as wb
 from tests.fakes import counting_model, prompt_set
 from tests.hostile_texts import EXECUTABLE
 from tests.tiny_pair import tiny_adapter, tiny_pair, tiny_tokenizer
@@ -22,8 +23,7 @@ from workbench.decoding.records import Branch, BranchTree, Continuations, Sampli
 from workbench.decoding.starts import Start
 from workbench.decoding.truncation import surviving_excess_mass
 from workbench.display import figures, views
-from workbench.evaluation import experiments
-from workbench.evaluation.experiments.branching import Candidate, branch_out, candidates, widest
+from workbench.evaluation.branching import Candidate, branch_out, candidates, widest
 from workbench.judging.records import Judgement
 from workbench.models.generation import GenerateConfig, truncated
 from workbench.models.pair import ModelPair
@@ -239,7 +239,7 @@ def test_branching_out_tries_the_likeliest_other_tokens_and_asks_the_judge() -> 
 
     how = dict(example=2, prefix_tokens=3, max_tokens=8)
     tree = branch_out(pair, prompts, STRONG, most=2, judge=by_length, **how)  # type: ignore[arg-type]
-    root = experiments.continue_three_ways(pair, prompts, STRONG, **how)[STRONG.title]  # type: ignore[arg-type]
+    root = wb.continue_three_ways(pair, prompts, STRONG, **how)[STRONG.title]  # type: ignore[arg-type]
     assert tree.branches[0].token_ids == tuple(root.token_ids[0][root.mask[0]].tolist())
     assert (tree.judge, tree.prompt, tree.prefix_tokens) == ("by_length", "again", 3)
     position = widest(root)
@@ -264,9 +264,9 @@ def test_candidates_come_by_their_likelihood_and_the_exact_judge_answers_one_tex
     assert [c.likeliest for c in found] == sorted((c.likeliest for c in found), reverse=True)
     assert int(made.token_ids[0, 0]) in [c.token_id for c in found]
     (prompt,) = prompts
-    answer = experiments.TextJudge.of("exact", prompts)(prompt, "", "words")
+    answer = wb.TextJudge.of("exact", prompts)(prompt, "", "words")
     assert answer.unscored == "not a prompt of the embedded world"
-    assert experiments.TextJudge.of(None, prompts).name == "refusal"
+    assert wb.TextJudge.of(None, prompts).name == "refusal"
 
 
 # ------------------------------------------------------------------------------------------- what truncation leaves
@@ -332,10 +332,8 @@ def test_settings_that_no_sampler_has_are_refused(change: Any, said: str) -> Non
 
 def test_the_surface_along_a_response_and_its_figure(tmp_path: Path) -> None:
     pair, prompts = tiny_pair(shift=0.2), prompt_set("tell me")
-    arms = experiments.continue_three_ways(pair, prompts, STRONG, prefix_tokens=3, max_tokens=6)
-    surface = experiments.sampling_surface(
-        pair, arms["aligned"], prompts, STRONG, temperatures=(0.0, 1.0), top_ks=(4, 0)
-    )
+    arms = wb.continue_three_ways(pair, prompts, STRONG, prefix_tokens=3, max_tokens=6)
+    surface = wb.sampling_surface(pair, arms["aligned"], prompts, STRONG, temperatures=(0.0, 1.0), top_ks=(4, 0))
     assert surface.arms == ("aligned", STRONG.title)
     assert surface.positions == int(arms["aligned"].mask.sum())
     assert surface.excess_mass == pytest.approx(float(arms["aligned"].excess_mass[0].mean()), abs=1e-5)
@@ -347,7 +345,7 @@ def test_the_surface_along_a_response_and_its_figure(tmp_path: Path) -> None:
     view = views.figure_view(figure)
     assert len(view.rows) == 2 * 2 * 5 * 2
     assert "0 to 1" in view.html
-    one = experiments.sampling_surface(pair, arms["aligned"], prompts, top_ks=(0,))
+    one = wb.sampling_surface(pair, arms["aligned"], prompts, top_ks=(0,))
     assert len(figures.sampling_surface(one).data) == 1
     with pytest.raises(ParameterError, match="is not in"):
-        experiments.sampling_surface(pair, arms["aligned"], prompt_set(), STRONG)
+        wb.sampling_surface(pair, arms["aligned"], prompt_set(), STRONG)

@@ -13,7 +13,7 @@ from workbench.core.provenance import Stopwatch
 from workbench.core.store import Store
 from workbench.evaluation.attacks import NoAttack
 from workbench.evaluation.attacks.task import GREEDY, Sampler, attempt_of
-from workbench.evaluation.experiments.judged import default_judge
+from workbench.evaluation.judged import default_judge
 from workbench.evaluation.records import Attempt, Completion, CompletionSet
 from workbench.judging.config import JudgeConfig
 from workbench.judging.contract import Judge

@@ -10,10 +10,10 @@ from jaxtyping import Int8
 from workbench.core.comparisons import share
 from workbench.core.records import Estimate, Label
 from workbench.core.statistics import LEAST, PromptSample, estimate, interval
-from workbench.evaluation.experiments.config import SweepConfig
-from workbench.evaluation.experiments.divergence import MOVES
-from workbench.evaluation.experiments.texts import Text
+from workbench.evaluation.leverage import MOVES
+from workbench.evaluation.penalties import SweepConfig
 from workbench.evaluation.records import Leverage, SweepScore, Trials
+from workbench.evaluation.texts import Text
 
 Walked = tuple[tuple[str, ...], np.ndarray, np.ndarray]
 """Prompt ids, summed nats (penalty, response), tokens of each response."""

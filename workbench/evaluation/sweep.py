@@ -12,12 +12,12 @@ from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch, settings_of
 from workbench.core.store import Store
 from workbench.evaluation.attacks import NoAttack, Prefill, attack
-from workbench.evaluation.experiments.config import SweepConfig
-from workbench.evaluation.experiments.divergence import measure_moves
-from workbench.evaluation.experiments.scores import leverages, scores_of
-from workbench.evaluation.experiments.texts import Text, harmful_texts, harmless_texts, target_of
-from workbench.evaluation.experiments.trials import OUTCOMES, Cell, cell_key, run_cell, unscored_counts
+from workbench.evaluation.leverage import measure_moves
+from workbench.evaluation.penalties import SweepConfig
 from workbench.evaluation.records import Attempt, PenaltySweep, Trials
+from workbench.evaluation.scores import leverages, scores_of
+from workbench.evaluation.texts import Text, harmful_texts, harmless_texts, target_of
+from workbench.evaluation.trials import OUTCOMES, Cell, cell_key, run_cell, unscored_counts
 from workbench.judging.config import JudgeConfig, judge_of
 from workbench.judging.contract import Judge
 from workbench.models.pair import ModelPair

@@ -13,7 +13,7 @@ from workbench.core.store import key_of
 from workbench.decoding.config import DecodeConfig, PenaltyConfig
 from workbench.decoding.live import write
 from workbench.decoding.records import Branch, BranchTree, Continuations
-from workbench.evaluation.experiments.example import example_prompt, start_of
+from workbench.evaluation.example import example_prompt, start_of
 from workbench.evaluation.records import Attempt, Completion
 from workbench.judging.config import JudgeConfig, judge_of
 from workbench.judging.contract import Judge

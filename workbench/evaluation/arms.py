@@ -18,7 +18,6 @@ from workbench.evaluation.attacks import Arm, AttackConfig, HarmlessPrefill, Mod
 from workbench.evaluation.capability import CapabilityConfig
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
-from workbench.evaluation.experiments.texts import target_of
 from workbench.evaluation.records import ArmComparison, ArmNumber, AttackSet, Scorecard
 from workbench.evaluation.rows import evaluation_rows
 from workbench.evaluation.setup import (
@@ -29,6 +28,7 @@ from workbench.evaluation.setup import (
     judgements_of,
     judges_of,
 )
+from workbench.evaluation.texts import target_of
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 from workbench.training.config import ARMS, ArmConfig, TrainConfig, arm_named

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from workbench.core.errors import NotPresent, ParameterError
-from workbench.evaluation.experiments.arms import START
+from workbench.evaluation.arms import START
 from workbench.evaluation.metrics import CAPABILITY, HARMLESS_CONTROL, LOSS, MEAN_OF_TASKS, METRICS, title_of
 from workbench.evaluation.rates import percent
 from workbench.evaluation.records import ArmComparison, ArmNumber

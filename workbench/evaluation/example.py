@@ -14,7 +14,7 @@ from workbench.decoding.config import DecodeConfig, PenaltyConfig
 from workbench.decoding.penalised import decode, next_token
 from workbench.decoding.records import Continuations
 from workbench.decoding.starts import Start
-from workbench.evaluation.experiments.config import ALIGNED
+from workbench.evaluation.penalties import ALIGNED
 from workbench.evaluation.records import PenaltyLook
 from workbench.models.generation import GenerateConfig
 from workbench.models.pair import ModelPair

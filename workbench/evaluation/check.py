@@ -15,10 +15,10 @@ from workbench.core.records import Estimate
 from workbench.core.statistics import PromptSample, estimate, quotient
 from workbench.core.store import Store
 from workbench.decoding.config import PenaltyConfig
-from workbench.evaluation.experiments.config import SweepConfig
-from workbench.evaluation.experiments.sweep import sweep
-from workbench.evaluation.experiments.trials import KNOWS_RIGHT
+from workbench.evaluation.penalties import SweepConfig
 from workbench.evaluation.records import PenaltyCheck, PenaltySweep, Trials
+from workbench.evaluation.sweep import sweep
+from workbench.evaluation.trials import KNOWS_RIGHT
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 
