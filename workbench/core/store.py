@@ -37,6 +37,11 @@ class Store:
                 self._index(shard)
 
     @classmethod
+    def of(cls, store: Store | None) -> Store:
+        """Return the given store; where there is none, one that keeps nothing."""
+        return cls(None) if store is None else store
+
+    @classmethod
     def default(cls) -> Store:
         """Return the store in the user's cache folder ($WORKBENCH_CACHE chooses another)."""
         return cls(cache_folder() / "store")

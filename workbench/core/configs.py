@@ -1,0 +1,84 @@
+"""Checks of config fields, and a config from its fields by keyword: one way to refuse a setting. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Any, TypeVar
+
+from workbench.core.errors import ParameterError, nearest
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a field may have, and how a message says so. NaN is in no range."""
+
+    low: int | float
+    high: int | float
+    words: str
+    with_low: bool = True
+    with_high: bool = True
+
+    def __contains__(self, value: Any) -> bool:
+        try:
+            above = self.low <= value if self.with_low else self.low < value
+            return bool(above and (value <= self.high if self.with_high else value < self.high))
+        except TypeError:
+            return False
+
+
+def at_least(low: int | float, *, finite: bool = False) -> Range:
+    """Return the numbers from `low` on."""
+    return Range(low, inf, f"{'finite and ' if finite else ''}at least {low:g}", with_high=not finite)
+
+
+def above(low: int | float, up_to: int | float | None = None, *, finite: bool = False) -> Range:
+    """Return the numbers above `low`, `up_to` included where it is given."""
+    if up_to is not None:
+        return Range(low, up_to, f"above {low:g} and at most {up_to:g}", with_low=False)
+    return Range(low, inf, f"{'finite and ' if finite else ''}above {low:g}", with_low=False, with_high=not finite)
+
+
+def between(low: int | float, high: int | float) -> Range:
+    """Return the numbers between two that are not among them."""
+    return Range(low, high, f"between {low:g} and {high:g}", with_low=False, with_high=False)
+
+
+def from_to(low: int | float, high: int | float) -> Range:
+    """Return the numbers from `low` to `high`, both included."""
+    return Range(low, high, f"from {low:g} to {high:g}")
+
+
+def check_fields(config: object, *wrong: tuple[bool, str, str], **allowed: Range | Collection[str]) -> None:
+    """Raise ParameterError for the first field with an impossible value.
+
+    `allowed` says for a field its range, or the names that it may have. A field that is None is not checked, and of a
+    tuple or list each element is. `wrong` are further conditions: (is wrong, field, what it must be).
+    """
+    for name, values in allowed.items():
+        value = getattr(config, name)
+        for one in value if isinstance(value, tuple | list) else (value,):
+            if one is None or one in values:
+                continue
+            if isinstance(values, Range):
+                raise ParameterError(f"{name} is {value!r}; it must be {values.words}")
+            raise ParameterError(f"there is no {name} {one!r}: {nearest(str(one), tuple(values))}")
+    for is_wrong, name, want in wrong:
+        if is_wrong:
+            raise ParameterError(f"{name} is {getattr(config, name)!r}; it must be {want}")
+
+
+def configured(kind: type[C], config: C | None, fields: Mapping[str, Any]) -> C:
+    """Return `config` (default: the kind's own defaults) with some fields replaced.
+
+    Raises ParameterError, naming the nearest one, for an unknown field.
+    """
+    known = tuple(f.name for f in dataclasses.fields(kind))  # type: ignore[arg-type]
+    for name in fields:
+        if name not in known:
+            raise ParameterError(f"{kind.__name__} has no field {name!r}: {nearest(name, known)}")
+    return kind(**fields) if config is None else dataclasses.replace(config, **fields)  # type: ignore[type-var]
