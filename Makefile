@@ -10,8 +10,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 USER := .venv/.installed
 DEV := .venv/.installed-dev
 DOCS := .venv/.installed-docs
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help setup demo lab voila test test-slow check format bench lessons embedded screenshots docs docs-plain clean
+.PHONY: help setup demo lab voila test test-slow test-public check format bench lessons embedded screenshots docs docs-plain clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -28,10 +29,13 @@ voila: $(DEV)  ## notebooks 01 and 04 as pages with live widgets, on this machin
 	@$(BIN)/python -m widgets.dashboard
 
 test: $(DEV)  ## everything that runs in minutes on two cores
-	@$(BIN)/python -m pytest -m "not slow and not gpu"
+	@$(PYTEST) -m "not slow and not gpu"
 
-test-slow: $(DEV)  ## every test; what this machine cannot run is skipped with a sentence
-	@$(BIN)/python -m pytest
+test-slow: $(DEV)  ## every test that needs nothing outside the repository; what cannot run here is skipped with a sentence
+	@$(PYTEST)
+
+test-public: $(DEV)  ## what people's labels and the real benchmark files say (needs the data in ../shared)
+	@$(BIN)/python -m pytest tests/public
 
 check: $(DEV)  ## lint, types, import contracts, stripped notebooks
 	@echo "ruff";         $(BIN)/ruff check --quiet
@@ -74,21 +78,21 @@ clean:  ## remove what the tools cache (keeps .venv and runs)
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
 	  echo "Could not make .venv: install Python's venv module (Debian: apt-get install python3-venv) and try again."; exit 1; }
 
-$(USER): requirements.txt pyproject.toml | .venv/bin/python
+$(USER): requirements.txt constraints.txt pyproject.toml | .venv/bin/python
 	@echo "set-up 1/3: torch (several hundred megabytes the first time)"
-	@$(PIP) install -qq 'setuptools>=77' "$$(grep '^torch==' requirements.txt)"
+	@$(PIP) install -qq 'setuptools>=77' "$$(grep '^torch==' constraints.txt)"
 	@echo "set-up 2/3: the other packages of requirements.txt"
-	@$(PIP) install -qq -r requirements.txt
+	@$(PIP) install -qq -r requirements.txt -c constraints.txt
 	@echo "set-up 3/3: the workbench itself"
 	@PYTHONWARNINGS=ignore $(PIP) install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(DEV): requirements-dev.txt requirements-docs.txt $(USER)
-	@echo "set-up: what the tests and checks need (requirements-dev.txt, requirements-docs.txt)"
-	@$(PIP) install -qq -r requirements-dev.txt -r requirements-docs.txt
+$(DEV): $(USER)
+	@echo "set-up: what the tests and checks need (the extra dev)"
+	@PYTHONWARNINGS=ignore $(PIP) install -qq --no-build-isolation -e '.[dev]' -c constraints.txt
 	@touch $@
 
-$(DOCS): requirements-docs.txt $(USER)
-	@echo "set-up: what the site is built with (requirements-docs.txt)"
-	@$(PIP) install -qq -r requirements-docs.txt
+$(DOCS): $(USER)
+	@echo "set-up: what the site is built with (the extra docs)"
+	@PYTHONWARNINGS=ignore $(PIP) install -qq --no-build-isolation -e '.[docs]' -c constraints.txt
 	@touch $@

@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,9 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["JUPYTER_PLATFORM_DIRS"] = "1"
+
+# Two tests run at a time, each with one thread. The order of sums depends on it, so it is the same everywhere.
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 # A shell that starts the tests behind itself ignores Ctrl-C for them, and so would every process that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -58,9 +62,18 @@ def chromium() -> str:
     return CHROMIUM
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Use as many threads as two cores have, so that sums come out alike everywhere."""
-    os.environ.setdefault("OMP_NUM_THREADS", "2")
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Iterator[Any]:
+    """Escape lone surrogates in what a test printed, logged or failed with: no process can send them to another."""
+    return _sendable((yield))
+
+
+def _sendable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_sendable(key): _sendable(item) for key, item in value.items()}
+    return type(value)(map(_sendable, value)) if type(value) in (list, tuple) else value
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

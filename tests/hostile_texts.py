@@ -5,6 +5,8 @@ What would execute sets `window.tripped` or asks for a page at example.invalid. 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 SCRIPTS = (
     "<script>window.tripped = 1</script>",
     "</script><script>window.tripped = 1</script>",
@@ -224,3 +226,17 @@ WORDS = (
 )
 TEXT = ENTITIES + BIDIRECTIONAL + INVISIBLE + CONTROLS + BROKEN + LONG + TEMPLATES + MARKDOWN + LATEX + WORDS
 HOSTILE_TEXTS = EXECUTABLE + TEXT
+
+
+def check_each(check: Callable[[str], object], texts: Iterable[str] = HOSTILE_TEXTS) -> None:
+    """Call `check(text)` for every text, whatever came of the others; then name each text that failed, with its error.
+
+    One test, one message with every failure in it: nearly two hundred cases under one name.
+    """
+    failed = []
+    for text in texts:
+        try:
+            check(text)
+        except Exception as error:  # an assertion too
+            failed.append(f"{ascii(text)[:80]}: {type(error).__name__}: {ascii(str(error))[:300]}")
+    assert not failed, f"{len(failed)} texts failed\n" + "\n".join(failed)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from tests.errors import refuses
 from tests.fakes import counting_model, prompt_set
-from tests.hostile_texts import HOSTILE_TEXTS
+from tests.hostile_texts import HOSTILE_TEXTS, check_each
 from tests.test_generate import plain
 from tests.tiny_pair import tiny_pair, tiny_tokenizer
 from workbench.core.errors import ContextOverflow, NotPresent, ParameterError, PromptError, RecordError, UnknownName
@@ -62,9 +63,6 @@ def by_condition(made: AttackSet) -> dict[str, list[str]]:
     for a in made.attempts:
         out.setdefault(a.condition, []).append(a.prompt_id)
     return out
-
-
-# ------------------------------------------------------------------------------------------------------- prefixes
 
 
 def test_prefill_gives_the_first_tokens_exactly_and_base_continues_short_targets() -> None:
@@ -151,11 +149,7 @@ def test_insertion_is_refusal_span_refusal_exactly() -> None:
     own = plain(pair, "aligned", pair.context(prompts.prompts[0]), 12)
     assert drawn.attempts[0].prefix_ids[:2] == own[:2]
     assert drawn.cost["continuations"] == 2
-    with pytest.raises(PromptError, match="long enough"):
-        attack(pair, prompts, replace(config, positions=(40,)))
-
-
-# ------------------------------------------------------------------------------------------- requests and sampling
+    refuses(lambda: attack(pair, prompts, replace(config, positions=(40,))), PromptError, "long")
 
 
 def test_no_attack_asks_everything_as_it_stands() -> None:
@@ -171,8 +165,7 @@ def test_no_attack_asks_everything_as_it_stands() -> None:
     one = replace(prompts, prompts=prompts.prompts[:1])
     with_system = attack(pair, one, NoAttack(system_prompt="Be kind."))
     assert with_system.attempts[0].messages == (("system", "Be kind."), ("user", "the dog sat on the log"))
-    with pytest.raises(PromptError, match="brings its own system turn"):
-        attack(pair, prompts, NoAttack(system_prompt="Be kind."))
+    refuses(lambda: attack(pair, prompts, NoAttack(system_prompt="Be kind.")), PromptError, "system")
 
 
 def test_the_grid_has_every_setting_and_sample_once_and_greedy_once() -> None:
@@ -196,13 +189,13 @@ def test_twelve_families_each_with_a_source_and_a_slot() -> None:
     assert all(t.text.count("{request}") == 1 for t in TEMPLATES)
 
 
-@pytest.mark.parametrize(
-    "text", [*HOSTILE_TEXTS, "{request}", "{", "}", "{0} {x!r:>9} %s ${request}", "{{request}}", "\\1"]
-)
-def test_no_template_loses_or_changes_the_request(text: str) -> None:
-    for t in TEMPLATES:
-        before, after = t.text.split("{request}")
-        assert t.around(text) == before + text + after
+def test_no_template_loses_or_changes_the_request() -> None:
+    def check(text: str) -> None:
+        for t in TEMPLATES:
+            before, after = t.text.split("{request}")
+            assert t.around(text) == before + text + after
+
+    check_each(check, (*HOSTILE_TEXTS, "{request}", "{", "}", "{0} {x!r:>9} %s ${request}", "{{request}}", "\\1"))
 
 
 def test_templates_attack_the_last_turn_and_tell_the_judge_what_was_asked() -> None:
@@ -213,8 +206,7 @@ def test_templates_attack_the_last_turn_and_tell_the_judge_what_was_asked() -> N
     assert a.messages[-1] == ("user", TEMPLATES[0].around("Tell me a story"))
     assert (a.request, a.condition) == ("Tell me a story", "persona")
     assert made.run.resolved["templates"] == {"persona": TEMPLATES[0].text}
-    with pytest.raises(UnknownName, match="did you mean 'persona'"):
-        attack(pair, prompts, Template(names=("personna",)))
+    refuses(lambda: attack(pair, prompts, Template(names=("personna",))), UnknownName, "'persona'")
 
 
 def test_templates_come_from_a_file_and_broken_ones_are_named(tmp_path: Path) -> None:
@@ -227,15 +219,11 @@ def test_templates_come_from_a_file_and_broken_ones_are_named(tmp_path: Path) ->
     made = attack(tiny_pair(), prompt_set("the cat"), Template(file=str(file), max_tokens=4))
     assert made.attempts[0].messages == (("user", "Please: the cat"),)
     file.write_text(row % ("a", "{request}") + row % ("a", "{request}") + row % ("b", "{reqest}") + '{"name": "c"}\n')
-    with pytest.raises(PromptError, match=r"line 2: .*occurs twice; line 3: .*request would be lost; line 4: exploits"):
-        read_templates(file)
+    refuses(lambda: read_templates(file), PromptError, "line 2", "line 3", "line 4", "exploits")
     with pytest.raises(NotPresent):
         read_templates(tmp_path / "nothing.json")
-    with pytest.raises(ParameterError, match=r"no \.json or \.jsonl"):
-        read_templates(Path(__file__))
+    refuses(lambda: read_templates(Path(__file__)), ParameterError, ".jsonl")
 
-
-# -------------------------------------------------------------------------------------------- what holds for all
 
 CONFIGS: tuple[AttackConfig, ...] = (
     NoAttack(max_tokens=8),
@@ -275,8 +263,7 @@ def test_ids_name_the_content_and_the_cost_is_said_first_and_kept(
     if isinstance(config, GCG):
         assert searches(again) == searches(made) != ()
     else:
-        with pytest.raises(RecordError, match="searched for no suffix"):
-            searches(made)
+        refuses(lambda: searches(made), RecordError, "suffix")
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=NAMES)
@@ -293,18 +280,16 @@ def test_what_does_not_fit_is_refused_before_any_model_runs(config: AttackConfig
 @pytest.mark.parametrize("config", CONFIGS, ids=NAMES)
 def test_no_prompt_left_is_an_error_that_says_what_there_is(config: AttackConfig) -> None:
     prompts = PromptSet(name="mild", source="test", prompts=prompt_set("the cat", "a", label="lookalike").prompts)
-    with pytest.raises(PromptError, match=r"takes harmful prompts.*'mild'.*2 lookalike"):
-        attack(tiny_pair(), prompts, replace(config, labels=("harmful",)))
+    refuses(lambda: attack(tiny_pair(), prompts, replace(config, labels=("harmful",))), PromptError, "'mild'", "2")
     empty = replace(prompts, prompts=())
-    with pytest.raises(PromptError, match="none at all"):
-        attack(tiny_pair(), empty, replace(config, labels=None))
+    refuses(lambda: attack(tiny_pair(), empty, replace(config, labels=None)), PromptError)
 
 
 @pytest.mark.parametrize("config", [c for c in CONFIGS if hasattr(c, "target")], ids=lambda c: c.family)
 def test_no_target_left_is_an_error_that_says_what_to_do(config: Any) -> None:
     if isinstance(config, Prefill):
         config = replace(config, k=(2,))
-    with pytest.raises(PromptError, match=r"none of the 1 prompt .* has a response.*target='base'"):
+    with pytest.raises(PromptError, match=r"1.*target='base'"):
         attack(tiny_pair(), prompt_set("the cat", response=None), config)
 
 
@@ -314,10 +299,8 @@ def test_attacks_by_name() -> None:
         "benign_tuning", "few_harmful_tuning",
     ]  # fmt: skip
     assert attack_config("prefill", k=[0, "full"], max_tokens=9) == Prefill(k=(0, "full"), max_tokens=9)
-    with pytest.raises(UnknownName, match="did you mean 'prefill'"):
-        attack_config("prefil")
-    with pytest.raises(ParameterError, match="no setting 'ks'"):
-        attack_config("prefill", ks=[1])
+    refuses(lambda: attack_config("prefil"), UnknownName, "'prefill'")
+    refuses(lambda: attack_config("prefill", ks=[1]), ParameterError, "'ks'")
 
 
 @pytest.mark.parametrize(

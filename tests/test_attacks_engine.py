@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.errors import refuses
 from tests.tiny_pair import save_model, tiny_models, tiny_pair, tiny_tokenizer
 from workbench.core.errors import (
     ContextOverflow,
@@ -130,18 +131,15 @@ def test_what_cannot_be_continued_is_refused(pair: ModelPair) -> None:
         EngineArm(pair=pair, which="aligned", engine=StandIn(pair, reason="abort")),
         GenerateConfig(max_tokens=4),
     )
-    with pytest.raises(PromptError, match="empty"):
-        arm.continue_([()], config, store=Store(None))
-    with pytest.raises(ContextOverflow, match="exceeds the model's context"):
+    refuses(lambda: arm.continue_([()], config, store=Store(None)), PromptError, "empty")
+    with pytest.raises(ContextOverflow, match="context"):
         arm.continue_(CONTEXTS, GenerateConfig(max_tokens=10_000), store=Store(None))
-    with pytest.raises(NonFiniteLogits, match="'abort'"):
-        arm.continue_(CONTEXTS, config, store=Store(None))
+    refuses(lambda: arm.continue_(CONTEXTS, config, store=Store(None)), NonFiniteLogits, "'abort'")
 
 
 def test_vllm_is_imported_only_when_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(NotPresent, match=r"requirements-vllm\.txt"):
-        VllmEngine("model")
+    refuses(lambda: VllmEngine("model"), NotPresent, "extra `vllm`")
 
 
 def test_vllms_own_classes_are_called_by_their_documented_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,12 +199,10 @@ def test_notebook_04s_engine_continues_base_and_aligned(folders: PairConfig, mon
 
 
 def test_an_engine_needs_the_same_weights(folders: PairConfig, pair: ModelPair) -> None:
-    with pytest.raises(ParameterError, match="give base and aligned"):
-        arms_of(pair, engine="vllm")
-    with pytest.raises(ParameterError, match="merged first"):
+    refuses(lambda: arms_of(pair, engine="vllm"), ParameterError, "base", "aligned")
+    with pytest.raises(ParameterError):
         arms_of(replace(load_pair(folders), config=replace(folders, adapter="some")), engine="vllm")
-    with pytest.raises(UnknownName, match=r"no engine 'vlm'.*vllm"):
-        arms_of(pair, engine="vlm")
+    refuses(lambda: arms_of(pair, engine="vlm"), UnknownName, "'vlm'", "vllm")
 
 
 def test_an_engines_weights_are_not_fine_tuned_behind_its_back(pair: ModelPair) -> None:
@@ -219,13 +215,12 @@ def test_an_engines_weights_are_not_fine_tuned_behind_its_back(pair: ModelPair) 
     )
     plain = attack(pair, prompts, NoAttack(max_tokens=4))
     tuning = attack(pair, prompts, BenignTuning(max_tokens=4))
-    with pytest.raises(ParameterError, match="which holds its weights"):
-        completions_of([arm], [plain, tuning])
+    refuses(lambda: completions_of([arm], [plain, tuning]), ParameterError, "weights")
     assert engine.asked == [], "refused before anything is answered"
     assert len(completions_of([arm], [plain])) == 1
 
 
 def test_an_engine_may_have_less_room_than_the_model(pair: ModelPair) -> None:
     arm = EngineArm(pair=pair, which="aligned", engine=StandIn(pair), room=6)
-    with pytest.raises(ContextOverflow, match="4 tokens; with max_tokens=3 that exceeds the model's context of 6"):
+    with pytest.raises(ContextOverflow, match=r"4.*max_tokens=3.*6"):
         arm.continue_(CONTEXTS, GenerateConfig(max_tokens=3), store=Store(None))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.errors import refuses
 from workbench.core.errors import NotPresent, PairError, ParameterError, PromptError
 from workbench.core.records import load, save
 from workbench.core.store import Store
@@ -60,8 +61,7 @@ def test_rows_are_train_topics_and_never_what_is_asked(pair: ModelPair, prompts:
     ((source, other),) = BenignTuning().rows_of("my own prompts").values()
     assert (source, len(other)) == ("questions", 172)
     train = load_prompts(PromptConfig(source="embedded", split="train"))
-    with pytest.raises(PromptError, match="are prompts that are asked"):
-        attack(pair, train, FewHarmfulTuning(**SHORT))
+    refuses(lambda: attack(pair, train, FewHarmfulTuning(**SHORT)), PromptError)
 
 
 def test_every_arm_is_tuned_in_its_own_weights_and_left_as_it_was(pair: ModelPair, prompts: PromptSet) -> None:
@@ -112,16 +112,13 @@ def test_saved_attempts_are_answered_alike(pair: ModelPair, prompts: PromptSet, 
 def test_impossible_settings_are_refused(settings: dict[str, Any], word: str) -> None:
     with pytest.raises(ParameterError, match=word):
         attack_config("benign_tuning", **settings)
-    with pytest.raises(ParameterError, match="n_harmful"):
-        FewHarmfulTuning(n_harmful=0)
-    with pytest.raises(ParameterError, match="harmful_share"):
-        FewHarmfulTuning(harmful_share=1.0)
+    refuses(lambda: FewHarmfulTuning(n_harmful=0), ParameterError, "n_harmful")
+    refuses(lambda: FewHarmfulTuning(harmful_share=1.0), ParameterError, "harmful_share")
 
 
 def test_rows_that_cannot_be_had_are_an_error_before_work(pair: ModelPair, prompts: PromptSet) -> None:
-    with pytest.raises(NotPresent, match=r"no file 'rows\.jsonl'"):
-        attack(pair, prompts, BenignTuning(rows="rows.jsonl"))
-    with pytest.raises(PromptError, match="has 48 harmful prompts with a response, n_harmful is 49"):
+    refuses(lambda: attack(pair, prompts, BenignTuning(rows="rows.jsonl")), NotPresent, "'rows.jsonl'")
+    with pytest.raises(PromptError, match=r"48.*n_harmful is 49"):
         attack(pair, prompts, FewHarmfulTuning(n_harmful=49, harmful_rows="everyday"))
 
 
@@ -138,13 +135,10 @@ def test_a_tuned_model_is_drawn_back_to_the_first_one(pair: ModelPair, tmp_path:
     assert losses[0] > 0.003, "it begins away from aligned"
     assert sum(losses[-3:]) < 0.6 * sum(losses[:3])
     assert distil(pair, few, again, out=tmp_path / "fresh").history[0].loss == pytest.approx(0.0, abs=1e-5)
-    with pytest.raises(ParameterError, match="adapter of another training"):
-        distil(pair, few, again, out=tmp_path / "back")
-    with pytest.raises(NotPresent, match="no adapter to start from"):
-        distil(pair, few, again, out=tmp_path / "x", start=tmp_path)
+    refuses(lambda: distil(pair, few, again, out=tmp_path / "back"), ParameterError)
+    refuses(lambda: distil(pair, few, again, out=tmp_path / "x", start=tmp_path), NotPresent, "adapter")
     narrow = replace(again, arm=replace(again.chosen, lora=replace(again.chosen.lora, rank=2)))
-    with pytest.raises(PairError, match="has r = 32, and this arm trains r = 2"):
-        distil(pair, few, narrow, out=tmp_path / "y", start=away.path)
+    refuses(lambda: distil(pair, few, narrow, out=tmp_path / "y", start=away.path), PairError, "r = 32", "r = 2")
 
 
 def test_the_constrained_loss_holds_the_first_token_back(pair: ModelPair, tmp_path: Any) -> None:

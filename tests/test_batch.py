@@ -16,6 +16,7 @@ import pandas as pd
 import psutil
 import pytest
 
+from tests.errors import refuses
 from tests.small_notebook import write_notebook
 from workbench import __main__ as cli
 from workbench.core.errors import NotPresent, ParameterError, UnknownName, WorkbenchError
@@ -75,9 +76,6 @@ def ran() -> list[str]:
 
 def manifest() -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path("out/manifest.jsonl").read_text().splitlines()]
-
-
-# --------------------------------------------------------------------------------------------------------- the plan
 
 
 def test_a_stage_has_a_cell_for_each_combination() -> None:
@@ -165,36 +163,36 @@ ONE = "stages: {add: {notebook: add.ipynb, %s}}"
 @pytest.mark.parametrize(
     ("text", "error", "says"),
     [
-        ("", ParameterError, "holds nothing; it must map names to values"),
-        ("stages: [", ParameterError, "is not YAML"),
-        ("stages: {}", ParameterError, "has no stages"),
-        ("stagse: {a: {}}", UnknownName, "unknown key 'stagse': did you mean 'stages'?"),
-        ("stages: {Add me: {}}", ParameterError, "lower-case letters, digits, - and _, not 'Add me'"),
-        ("stages: {a: {}, a: {}}", ParameterError, "line 1: 'a' stands there twice"),
-        (ONE % "girds: {}", UnknownName, "stage 'add' has an unknown key 'girds': did you mean 'grid'?"),
-        ("stages: {a: {notebook: ad.ipynb}}", NotPresent, "no notebook at 'ad.ipynb'.*did you mean 'add.ipynb'?"),
-        (ONE % "parameters: {numbr: 1}", UnknownName, "add.ipynb has no parameter 'numbr': did you mean 'number'?"),
-        (ONE % "grid: {numbr: [1]}", UnknownName, "add.ipynb has no parameter 'numbr': did you mean 'number'?"),
-        (ONE % "grid: {number: [1, two]}", ParameterError, "with number='two': parameter 'number' .* a whole number"),
-        (ONE % "parameters: {word: false}", ParameterError, "parameter 'word' .* takes text, not False"),
-        (ONE % "grid: {number: 1}", ParameterError, r"takes a list of values for 'number', not 1: write \[1\]"),
-        (ONE % "grid: {number: []}", ParameterError, "no value for 'number', so the stage has no cells"),
-        (ONE % "cells: []", ParameterError, "has no cells: `cells` is an empty list"),
-        (ONE % "cells: [1]", ParameterError, "a list of mappings, one a cell"),
-        (ONE % "grid: {number: [1, 1]}", ParameterError, "the same cell twice: number=1"),
-        (ONE % "grid: {number: [1, '1']}", ParameterError, "has a cell twice: number=1 is equal once"),
-        (ONE % "parameters: {number: 1}, grid: {number: [2]}", ParameterError, "sets 'number' both"),
-        (ONE % "cells: [{number: 1}], grid: {number: [2]}", ParameterError, "'number' both in `cells` and in `grid`"),
-        (ONE % "parameters: {out: x}", ParameterError, "sets `out`: the batch gives each cell a folder"),
-        (ONE % "needs: [sub]", UnknownName, "needs 'sub', and there is no such stage: did you mean|known: add"),
-        (ONE % "needs: [add]", ParameterError, "need each other in a circle: add needs add"),
-        (ONE % "seconds: 0", ParameterError, "seconds takes a positive number of seconds, not 0"),
-        (ONE % "memory_gb: much", ParameterError, "memory_gb takes a positive number of gigabytes, not 'much'"),
-        (ONE % "gpus: 1.5", ParameterError, r"a share below 1 \(0.5\) or a whole number of GPUs, not 1.5"),
-        (ONE % "smoke: 'yes'", ParameterError, "smoke takes true or false, not 'yes'"),
-        (ONE % "parameters: {word: '${add.out}'}", ParameterError, "a stage that it does not need: add 'add'"),
-        (ONE % "parameters: {word: '${sub.out}'}", UnknownName, "names no stage: known: add"),
-        (ONE % "parameters: {word: '${add}'}", ParameterError, r"not a reference: write \$\{STAGE.out\}"),
+        ("", ParameterError, "grid.yaml"),
+        ("stages: [", ParameterError, "YAML"),
+        ("stages: {}", ParameterError, "stages"),
+        ("stagse: {a: {}}", UnknownName, "'stagse'.*'stages'"),
+        ("stages: {Add me: {}}", ParameterError, "'Add me'"),
+        ("stages: {a: {}, a: {}}", ParameterError, "line 1: 'a'"),
+        (ONE % "girds: {}", UnknownName, "'add'.*'girds'.*'grid'"),
+        ("stages: {a: {notebook: ad.ipynb}}", NotPresent, "'ad.ipynb'.*'add.ipynb'"),
+        (ONE % "parameters: {numbr: 1}", UnknownName, "add.ipynb.*'numbr'.*'number'"),
+        (ONE % "grid: {numbr: [1]}", UnknownName, "add.ipynb.*'numbr'.*'number'"),
+        (ONE % "grid: {number: [1, two]}", ParameterError, "number='two'"),
+        (ONE % "parameters: {word: false}", ParameterError, "'word'.*False"),
+        (ONE % "grid: {number: 1}", ParameterError, r"'number'.*\[1\]"),
+        (ONE % "grid: {number: []}", ParameterError, "'number'"),
+        (ONE % "cells: []", ParameterError, "cells"),
+        (ONE % "cells: [1]", ParameterError, "list"),
+        (ONE % "grid: {number: [1, 1]}", ParameterError, "number=1"),
+        (ONE % "grid: {number: [1, '1']}", ParameterError, "number=1"),
+        (ONE % "parameters: {number: 1}, grid: {number: [2]}", ParameterError, "'number'"),
+        (ONE % "cells: [{number: 1}], grid: {number: [2]}", ParameterError, "'number'.*cells.*grid"),
+        (ONE % "parameters: {out: x}", ParameterError, "out"),
+        (ONE % "needs: [sub]", UnknownName, "'sub'.*add"),
+        (ONE % "needs: [add]", ParameterError, "add needs add"),
+        (ONE % "seconds: 0", ParameterError, "seconds.*0"),
+        (ONE % "memory_gb: much", ParameterError, "memory_gb.*'much'"),
+        (ONE % "gpus: 1.5", ParameterError, "GPUs.*1.5"),
+        (ONE % "smoke: 'yes'", ParameterError, "smoke.*'yes'"),
+        (ONE % "parameters: {word: '${add.out}'}", ParameterError, "'add'"),
+        (ONE % "parameters: {word: '${sub.out}'}", UnknownName, "add"),
+        (ONE % "parameters: {word: '${add}'}", ParameterError, r"\$\{STAGE.out\}"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_file_is_named_before_anything_starts(text: str, error: type[Exception], says: str) -> None:
@@ -209,10 +207,10 @@ TWO = "stages: {a: {notebook: add.ipynb, grid: {number: [1, 2]}}, b: {notebook: 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (TWO % "parameters: {word: '${a.wrd}'}", "'a' has no parameter 'wrd': did you mean 'word'?"),
-        (TWO % "inherit: [numbr]", "inherits 'numbr', which no stage that it needs varies: did you mean 'number'?"),
+        (TWO % "parameters: {word: '${a.wrd}'}", "'a'.*'wrd'.*'word'"),
+        (TWO % "inherit: [numbr]", "'numbr'.*'number'"),
         ("stages: {a: {notebook: add.ipynb, needs: [b]}, b: {notebook: add.ipynb, needs: [c]}, "
-         "c: {notebook: add.ipynb, needs: [a]}}", "in a circle: "),
+         "c: {notebook: add.ipynb, needs: [a]}}", "circle"),
     ],
 )  # fmt: skip
 def test_so_is_one_between_stages(text: str, says: str) -> None:
@@ -221,19 +219,15 @@ def test_so_is_one_between_stages(text: str, says: str) -> None:
 
 
 def test_a_grid_file_that_is_not_there() -> None:
-    with pytest.raises(NotPresent, match=r"no grid file at 'none\.yaml'"):
-        read_grid("none.yaml")
+    refuses(lambda: read_grid("none.yaml"), NotPresent, "'none.yaml'")
 
 
 def test_two_stages_that_agree_on_nothing_leave_no_cells() -> None:
-    with pytest.raises(ParameterError, match="stage 'c' has no cells: no cells of 'a' and 'b' agree"):
+    with pytest.raises(ParameterError, match=r"'c'.*'a'.*'b'"):
         grid(
             "stages: {a: {notebook: add.ipynb, grid: {number: [1]}}, b: {notebook: add.ipynb, grid: {number: [2]}}, "
             "c: {notebook: add.ipynb, needs: [a, b]}}"
         )
-
-
-# ------------------------------------------------------------------------------------------------------- the machine
 
 
 def test_visible_gpus_are_those_that_the_variable_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,12 +239,10 @@ def test_visible_gpus_are_those_that_the_variable_names(monkeypatch: pytest.Monk
 def test_more_gpus_or_memory_than_there_are_is_said_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     Path("grid.yaml").write_text(ONE % "gpus: 2")
-    with pytest.raises(ParameterError, match="stage 'add' asks for 2 GPUs a cell, and this machine has 1"):
-        run_batch(BatchConfig(grid="grid.yaml", out="out"))
+    refuses(lambda: run_batch(BatchConfig(grid="grid.yaml", out="out")), ParameterError, "'add'", "2", "GPUs", "1")
     assert not Path("out").exists()
     plan = grid(ONE % "memory_gb: 8")
-    with pytest.raises(ParameterError, match=r"allows each cell 8 GB, and this machine has 4\.0 GB"):
-        check_demands(plan, gpus=0, most_gb=4.0, where="this machine has")
+    refuses(lambda: check_demands(plan, gpus=0, most_gb=4.0, where="this machine has"), ParameterError, "cell 8", "4.0")
 
 
 def job(gpus: float, key: str = "k") -> Job:
@@ -269,9 +261,6 @@ def test_gpus_are_given_out_whole_in_shares_and_several_at_once() -> None:
     assert not pool.fits(job(3.0))
 
 
-# --------------------------------------------------------------------------------------------------- the manifest
-
-
 def test_a_torn_line_is_left_alone_and_the_next_stands_on_its_own() -> None:
     first = Manifest("out")
     first.append({"key": "a", "status": "ok"})
@@ -287,7 +276,6 @@ def test_a_torn_line_is_left_alone_and_the_next_stands_on_its_own() -> None:
 
 def test_a_lease_is_held_by_one_and_free_when_its_holder_is_killed() -> None:
     mine = Lease.take("out", "k")
-    assert mine is not None
     assert Lease.take("out", "k") is None
     mine.give_back()
     script = (
@@ -295,17 +283,13 @@ def test_a_lease_is_held_by_one_and_free_when_its_holder_is_killed() -> None:
         "print(held is not None, flush=True); time.sleep(60)"
     )
     with subprocess.Popen((sys.executable, "-c", script), stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
         assert other.stdout.readline() == "True\n"
         assert Lease.take("out", "k") is None
         other.kill()
         other.wait()
         again = Lease.take("out", "k")
-        assert again is not None
         again.give_back()
 
-
-# ------------------------------------------------------------------------------------------------------- a batch
 
 FAILS = """\
 import os
@@ -450,8 +434,6 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
         assert says in capsys.readouterr().err
 
 
-# --------------------------------------------------------------------------------- killed, stopped, two at once
-
 SLOW = "import time; time.sleep(1.5)"
 SIX = "stages: {add: {notebook: add.ipynb, grid: {number: [1, 2, 3, 4, 5, 6]}}}"
 
@@ -461,7 +443,6 @@ def start(text: str, *more: str, until: str) -> subprocess.Popen[str]:
     Path("grid.yaml").write_text(text)
     words = (sys.executable, "-m", "workbench", "batch", "grid.yaml", "--out", "out", "--workers", "2", *more)
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    assert process.stderr is not None
     said = []
     while line := process.stderr.readline():
         said.append(line)
@@ -577,8 +558,6 @@ def test_each_cell_sees_its_own_gpu_and_shares_pack(here: Path, monkeypatch: pyt
     inside = dict(re.findall(r"^(a\d) (\S*) \d+$", Path("ran.txt").read_text(), re.MULTILINE))
     assert inside["a5"] == "0,3", "the kernel sees what the manifest says"
 
-
-# ---------------------------------------------------------------------------------------------------- warm workers
 
 LOAD = """\
 import os, torch, workbench as wb

@@ -127,7 +127,7 @@ def test_a_machine_without_network_goes_on(here: Path, machines: None) -> None:
     assert "6 done (6 before)" in said
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: requirements-ray.txt")
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: the extra `ray`")
 def test_a_machine_that_is_cut_off_loses_no_finished_cell_and_the_others_do_its_work(
     here: Path, machines: None
 ) -> None:

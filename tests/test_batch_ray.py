@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(
         importlib.util.find_spec("ray") is None,
-        reason="Ray is not installed here: pip install -r requirements-ray.txt",
+        reason="Ray is not installed here: the extra `ray`",
     ),
 ]
 

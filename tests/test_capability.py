@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed: pip install lm-eval")
-
+from tests.errors import refuses
 from workbench.core import comparisons
 from workbench.core.errors import NotPresent, ParameterError, PromptError, UnknownName
 from workbench.core.records import load, save
@@ -28,7 +27,6 @@ from workbench.evaluation.capability.files import BUILT_IN_FOLDER, harness_tasks
 from workbench.evaluation.records import CapabilitySet, TaskScore
 from workbench.models.pair import ModelPair, PairConfig, Which, load_pair
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 pytestmark = pytest.mark.filterwarnings(
     # the harness's own: it builds regular expressions, opens its package data and pads in ways that newer libraries
     # warn of; none of it is ours to mend
@@ -87,7 +85,6 @@ def direct(pair: ModelPair, which: Which, asked: str, **settings: Any) -> dict[s
             task_manager=TaskManager(include_defaults=False), random_seed=0, numpy_random_seed=0, torch_random_seed=0,
             fewshot_random_seed=0, bootstrap_iters=2000, **settings,
         )  # fmt: skip
-    assert found is not None
     return dict(found["results"])
 
 
@@ -107,7 +104,6 @@ def test_numbers_are_the_harness_s_own_to_the_digit(pair: ModelPair, which: Whic
     assert compared == 2 * 6 + 1 + 3  # facts: five subjects and the group, two metrics; skills; three perplexities
     if limit is None:
         facts = made["brindle_facts", "acc", "none"].estimate
-        assert facts.value is not None
         assert facts.value > 0.9
         assert facts.n == 100
 
@@ -178,7 +174,6 @@ def test_generated_answers_and_perplexity(pair: ModelPair, tmp_path: Path) -> No
     assert word.higher_is_better is False
     assert word.estimate.n == 3
     assert word.estimate.unit == "per word"
-    assert word.estimate.low is not None
     assert 1 < word.estimate.low <= (word.estimate.value or 0) <= (word.estimate.high or 0)
 
 
@@ -222,9 +217,6 @@ def test_answered_questions_are_kept_and_not_asked_again(
     assert again.answers == first.answers
     with pytest.raises(AssertionError, match="asked again"):
         measure_capability(Plain(pair, "base"), config, store=store)  # another model, other answers
-
-
-# ------------------------------------------------------------------------------------------------- penalised arms
 
 
 def test_no_penalty_is_the_aligned_model(pair: ModelPair) -> None:
@@ -308,44 +300,35 @@ def _never(*_: Any, **__: Any) -> Iterator[Any]:
     raise AssertionError("nothing is generated here")
 
 
-# ---------------------------------------------------------------------------------------------- what cannot be asked
-
-
 def test_a_file_of_another_shape_names_its_rows(tmp_path: Path) -> None:
     cases = {
-        "mmlu": ({"question": "a?", "choices": ["x"], "answer": 0}, "row 1: choices must be a list of 2 to 10"),
-        "choices": ({"question": "a?", "choices": ["x", "y"], "answer": 2}, "row 1: answer is 2, not the index"),
-        "bbh": ({"input": "a?"}, "row 1: it has no 'target'"),
-        "gsm8k": ({"question": "a?", "answer": "2"}, "row 1: answer has no '#### NUMBER'"),
-        "text": ({"text": " "}, "row 1: text is ' ', not a text"),
+        "mmlu": ({"question": "a?", "choices": ["x"], "answer": 0}, "row 1"),
+        "choices": ({"question": "a?", "choices": ["x", "y"], "answer": 2}, "row 1"),
+        "bbh": ({"input": "a?"}, "'target'"),
+        "gsm8k": ({"question": "a?", "answer": "2"}, "'#### NUMBER'"),
+        "text": ({"text": " "}, "row 1"),
     }
     for shape, (row, said) in cases.items():
         file = tmp_path / f"{shape}.jsonl"
         file.write_text(json.dumps(row), "utf-8")
-        with pytest.raises(PromptError, match=said.replace("(", r"\(")):
+        with pytest.raises(PromptError, match=said):
             question_files(f"{shape}:{file}")
     (tmp_path / "letters.jsonl").write_text(
         json.dumps({"question": "a", "choices": ["x", "y"], "answer": "b"}), "utf-8"
     )
     assert question_files(f"mmlu:{tmp_path / 'letters.jsonl'}")[0].rows[0]["answer"] == 1
     (tmp_path / "broken.jsonl").write_text("{", "utf-8")
-    with pytest.raises(PromptError, match="cannot be read"):
-        question_files(f"mmlu:{tmp_path / 'broken.jsonl'}")
+    refuses(lambda: question_files(f"mmlu:{tmp_path / 'broken.jsonl'}"), PromptError)
     (tmp_path / "empty.jsonl").write_text("\n", "utf-8")
-    with pytest.raises(PromptError, match="holds no question"):
-        question_files(f"mmlu:{tmp_path / 'empty.jsonl'}")
-    with pytest.raises(NotPresent, match="no question file"):
-        question_files("mmlu:nowhere.jsonl")
+    refuses(lambda: question_files(f"mmlu:{tmp_path / 'empty.jsonl'}"), PromptError, "question")
+    refuses(lambda: question_files("mmlu:nowhere.jsonl"), NotPresent, "question")
 
 
 def test_bad_settings_are_refused_before_anything_runs(pair: ModelPair, questions: Path) -> None:
-    with pytest.raises(ParameterError, match="tasks is"):
-        CapabilityConfig(tasks=())
-    with pytest.raises(UnknownName, match="did you mean 'mmlu'"):
-        CapabilityConfig(tasks=("mmmlu:file.jsonl",))
-    with pytest.raises(ParameterError, match="names no file"):
-        CapabilityConfig(tasks=("mmlu:",))
-    with pytest.raises(ParameterError, match="none is left to ask"):
+    refuses(lambda: CapabilityConfig(tasks=()), ParameterError, "tasks")
+    refuses(lambda: CapabilityConfig(tasks=("mmmlu:file.jsonl",)), UnknownName, "'mmlu'")
+    refuses(lambda: CapabilityConfig(tasks=("mmlu:",)), ParameterError, "file")
+    with pytest.raises(ParameterError):
         measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=(f"mmlu:{questions}",), shots=6))
 
 
@@ -365,17 +348,5 @@ def test_the_built_in_questions_are_what_the_world_makes_of_them() -> None:
 
 @pytest.mark.slow
 def test_the_harness_s_own_task_names_are_known(pair: ModelPair) -> None:
-    with pytest.raises(UnknownName, match="did you mean 'mmlu'"):
-        measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=("mmllu",)))
-    with pytest.raises(NotPresent, match="could not be had"):
-        measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=("arc_easy",), limit=1))
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not DATA.is_dir(), reason="the development data (MMLU, BBH, GSM8K files) are not on this machine")
-def test_the_real_files_are_of_these_shapes(pair: ModelPair) -> None:
-    tasks = (f"mmlu:{DATA / 'mmlu_redux.jsonl'}", f"bbh:{DATA / 'bbh'}", f"gsm8k:{DATA / 'gsm8k_dev.jsonl'}")
-    made = measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=tasks, limit=2, max_tokens=8))
-    assert len({s.task for s in made.scores}) == 1 + 29 + 5 + 1
-    letters = by_name(made)["bbh_hyperbaton", "exact_match", "flexible-extract"]
-    assert letters.estimate.n == 2
+    refuses(lambda: measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=("mmllu",))), UnknownName, "'mmlu'")
+    refuses(lambda: measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=("arc_easy",), limit=1)), NotPresent)

@@ -13,6 +13,8 @@ import workbench
 from tests.small_notebook import WRITE, write_notebook
 from workbench import __main__ as cli
 from workbench.core.errors import StorageFull
+from workbench.running.parameters import declared_parameters
+from workbench.running.shipped import VERBS, notebook_named
 
 HEAVY = ("torch", "transformers", "papermill", "nbconvert", "plotly", "numpy", "scipy", "huggingface_hub")
 
@@ -85,7 +87,12 @@ def test_run_prints_where_everything_lies(
         (["run", "small.ipynb", "--out", "x", "-p", "limt", "3"], 2, "small.ipynb has no parameter 'limt': did you"),
         (["run", "small.ipynb", "--out", "x", "-p", "limit", "a"], 2, "parameter 'limit' (how many prompts) takes a"),
         (["run", "small.ipynb", "--out", "."], 2, "workbench: --out '.' is not the name of a folder to make"),
-        (["run", "small.ipynb", "--out", "x"], 1, "small.ipynb stopped in cell 2 of 2 with ZeroDivisionError"),
+        (["run", "small.ipynb", "--out", "x"], 4, "small.ipynb stopped in cell 2 of 2 with ZeroDivisionError"),
+        (["diagnose", "embeded"], 2, "did you mean 'embedded'?"),
+        (["diagnose", "--limt", "3"], 2, "did you mean '--limit'?"),
+        (["diagnose", "a", "b", "c"], 2, "not 3 models"),
+        (["evaluate", "--limit", "many"], 2, "parameter 'limit'"),
+        (["run", "01_diagnoses", "--out", "x"], 2, "did you mean '01_diagnosis'?"),
     ],
 )
 def test_a_mistake_ends_in_one_sentence_and_a_code(
@@ -128,3 +135,60 @@ def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None
         cli.main(["--version"])
     assert stop.value.code == 0
     assert capsys.readouterr().out == f"workbench {workbench.__version__}\n"
+
+
+def test_a_refusal_inside_a_notebook_ends_with_2_and_a_fault_of_ours_with_4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refusal = "from workbench.core.errors import PromptError\nraise PromptError('no prompts')"
+    write_notebook(Path("small.ipynb"), refusal)
+    assert cli.main(["run", "small.ipynb", "--out", "x"]) == 2
+    assert "no prompts" in capsys.readouterr().err
+
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("workbench.models.presets.preset_rows", broken)
+    assert cli.main(["pairs"]) == 4
+
+
+@pytest.mark.parametrize("verb", list(VERBS))
+def test_a_verb_lists_its_notebooks_parameters_with_types_and_defaults(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([verb, "--help"])
+    assert stop.value.code == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for name, one in declared_parameters(notebook_named(VERBS[verb])).items():
+        if name not in ("pair", "base", "aligned", "out"):
+            assert f"--{name.replace('_', '-')} " in said
+            assert " ".join(f"[{one.type}; default: {one.default}]".split()) in said
+
+
+def test_the_verb_hands_its_options_to_the_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(cli, "_run", lambda a: asked.append((a.notebook, dict(a.parameters), a.out)) or 0)
+    assert cli.main(["diagnose", "org/base", "org/aligned", "--prompts", "mine.csv", "--out", "runs/x"]) == 0
+    assert cli.main(["tune", "smollm2-safe"]) == 0
+    assert cli.main(["complete"]) == 0
+    first, second, third = asked
+    assert first == ("01_diagnosis", {"base": "org/base", "aligned": "org/aligned", "prompts": "mine.csv"}, "runs/x")
+    assert second == ("02_penalty_tuning", {"pair": "smollm2-safe"}, "runs/02_penalty_tuning")
+    assert third == ("03_distillation", {}, "runs/03_distillation")
+
+
+def test_notebooks_are_copied_and_nothing_of_the_users_is_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["notebooks", str(tmp_path)]) == 0
+    assert {p.name for p in tmp_path.glob("*.ipynb")} == {f"{name}.ipynb" for name in VERBS.values()}
+    assert list(tmp_path.glob("lessons/*.ipynb"))
+    assert not list(tmp_path.glob("lessons/instructor/*"))
+    assert cli.main(["notebooks", str(tmp_path), "--solutions"]) == 0
+    assert list(tmp_path.glob("lessons/instructor/*.ipynb"))
+    mine = tmp_path / "01_diagnosis.ipynb"
+    mine.write_text("mine", "utf-8")
+    assert cli.main(["notebooks", str(tmp_path)]) == 2
+    assert mine.read_text("utf-8") == "mine"

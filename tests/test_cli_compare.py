@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.errors import refuses
 from tests.evaluation_makers import attempts, completions, judgements
 from tests.trace_makers import HOSTILE, make_traces
 from workbench import __main__ as cli
@@ -84,7 +85,6 @@ def test_numbers_stand_side_by_side_and_missing_is_not_zero(tmp_path: Path) -> N
     b = a_run(tmp_path / "b", [row("asr", 0.1, arm="aligned"), row("refusal", 0.2), row("mmlu", 0.6)])
     compared = compare_runs(a, b)
     by = {n.key[0]: n for n in compared.numbers}
-    assert by["asr"].difference is not None
     assert by["asr"].difference.value == pytest.approx(-0.4)
     assert by["asr"].apart
     assert by["refusal"].difference is not None
@@ -104,12 +104,10 @@ def test_the_interval_of_a_difference_adds_distances_in_squares() -> None:
     a = Estimate(value=0.5, low=0.4, high=0.7, n=20, unit="1")
     b = Estimate(value=0.3, low=0.25, high=0.4, n=12, unit="1")
     d = difference(a, b)
-    assert d is not None
     assert (d.value, d.n) == (pytest.approx(-0.2), 12)
     assert d.low == pytest.approx(-0.2 - math.sqrt(0.05**2 + 0.2**2))
     assert d.high == pytest.approx(-0.2 + math.sqrt(0.1**2 + 0.1**2))
     back = difference(b, a)
-    assert back is not None
     assert (back.low, back.high) == (pytest.approx(-d.high), pytest.approx(-d.low))
     none = replace(a, low=None, high=None)
     assert (made := difference(none, b)) is not None
@@ -127,7 +125,6 @@ def test_equal_keys_are_matched_in_their_order_and_seeds_where_they_have_one_in_
     assert found[2, 1].first is None
     c = a_run(tmp_path / "c", [row("x", 7.0, seed=3)])
     across = compare_runs(a, c)
-    assert across.numbers[0].difference is not None
     assert across.numbers[0].difference.value == 6.0
     assert "no seed in common" in across.notes[0]
 
@@ -201,16 +198,13 @@ def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_what_is_no_run_is_refused_with_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = a_run(tmp_path / "batch" / "cells" / "one", [])
-    with pytest.raises(NotPresent, match=r"is no run: .*; runs in it: one"):
-        compare_runs(tmp_path / "batch", a)
-    with pytest.raises(NotPresent, match="there is no folder"):
-        compare_runs(a, tmp_path / "nothing")
+    refuses(lambda: compare_runs(tmp_path / "batch", a), NotPresent, "one")
+    refuses(lambda: compare_runs(a, tmp_path / "nothing"), NotPresent)
     assert cli.main(["compare", str(a), str(tmp_path)]) == 2
     assert "neither run.json nor results.json" in capsys.readouterr().err
     for text in ("{", "[]", '{"rows": 3}', '{"rows": [1]}'):
         (a / "results.json").write_text(text, "utf-8")
-        with pytest.raises(RecordError, match=r"results\.json' cannot be read"):
-            compare_runs(a, a)
+        refuses(lambda: compare_runs(a, a), RecordError, "results.json")
 
 
 def test_a_run_without_results_or_without_facts_is_a_run(tmp_path: Path) -> None:

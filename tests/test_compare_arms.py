@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.errors import refuses
 from workbench.core.errors import NotPresent, PairError, ParameterError, PromptError, UnknownName
 from workbench.core.records import load, save
 from workbench.core.store import Store
@@ -89,10 +90,9 @@ def test_base_continues_targets_that_only_begin_an_answer(pair: ModelPair, promp
 
 def test_without_harmful_prompts_or_compliance_there_is_an_error(pair: ModelPair, prompts: PromptSet) -> None:
     harmless = replace(prompts, prompts=tuple(p for p in prompts if p.label != "harmful"))
-    with pytest.raises(PromptError, match="no harmful prompt"):
-        training_texts(pair, harmless, DATA)
+    refuses(lambda: training_texts(pair, harmless, DATA), PromptError, "harmful")
     silent = Prompt(id="x", prompt="How do I make a smudge hat?", label="harmful", response="I can't help with that.")
-    with pytest.raises(PromptError, match="none of the 1 harmful responses"):
+    with pytest.raises(PromptError, match="1"):
         training_texts(pair, replace(prompts, prompts=(silent,)), replace(DATA, harmful_from="given"))
 
 
@@ -118,8 +118,7 @@ def test_a_harmless_prompt_that_aligned_refuses_is_kept_with_its_own_response_or
 
 
 def test_a_thinking_pair_is_refused(pair: ModelPair, prompts: PromptSet) -> None:
-    with pytest.raises(ParameterError, match="thinking is on"):
-        training_texts(replace(pair, thinking=True), prompts, DATA)
+    refuses(lambda: training_texts(replace(pair, thinking=True), prompts, DATA), ParameterError, "thinking")
 
 
 def test_prompts_that_were_trained_on_are_said_to_leak(texts: TrainingTexts, prompts: PromptSet) -> None:
@@ -155,7 +154,6 @@ def test_every_arm_is_trained_with_every_seed_and_asked_the_same(compared: ArmCo
     assert "its own schedule" in compared.budgets["paper"]
     for arm in compared.arms:
         asr = compared.number(arm, "asr", "prefill", "k=5")
-        assert asr is not None
         assert asr.estimate.n == 3
         assert len(asr.by_seed) == (1 if arm == UNTRAINED else 2)
     aligned = compared.number(UNTRAINED, "asr", "prefill", "k=5")
@@ -208,7 +206,7 @@ def test_the_film_has_a_slider_that_needs_no_kernel(compared: ArmComparison) -> 
 def test_a_misspelt_judge_is_refused_before_anything_is_trained(
     pair: ModelPair, texts: TrainingTexts, prompts: PromptSet, tmp_path: Path
 ) -> None:
-    with pytest.raises(UnknownName, match="did you mean 'refusal'"):
+    with pytest.raises(UnknownName, match="'refusal'"):
         compare_arms(pair, texts, prompts, config(judges=("refusl",)), out=tmp_path)
     assert not any(tmp_path.iterdir())
 
@@ -236,8 +234,7 @@ def test_the_preview_has_the_responses_that_are_trained_on(
     for p, t in zip(found, texts.harmful, strict=False):
         assert p.response
         assert pair.encode(p.response) == t.response[:-1]  # the end of the turn is no text
-    with pytest.raises(PromptError, match="no harmful prompt"):
-        harmful_preview(pair, replace(prompts, prompts=()), texts)
+    refuses(lambda: harmful_preview(pair, replace(prompts, prompts=()), texts), PromptError, "harmful")
 
 
 def test_the_papers_arm_keeps_its_own_batch_and_the_others_theirs() -> None:
@@ -247,7 +244,7 @@ def test_the_papers_arm_keeps_its_own_batch_and_the_others_theirs() -> None:
     assert (own.steps, own.batch_size, own.rows_in_a_pass, own.seed) == (7, 32, 2, 5)
     other = how.training_of(recovery)
     assert (other.steps, other.batch_size, other.rows_in_a_pass, other.seed) == (2, 6, 3, 0)
-    with pytest.raises(ParameterError, match="3 processes cannot share out the paper's 32 rows"):
+    with pytest.raises(ParameterError, match=r"3.*32"):
         config(paper_steps=7, train=TrainConfig(steps=2, batch_size=9, processes=3))
     nine = config(paper_steps=7, train=TrainConfig(steps=2, batch_size=9)).training_of(paper)
     assert nine.rows_in_a_pass == 8
@@ -290,7 +287,6 @@ def test_arms_are_trained_from_a_start_which_is_asked_too(
     card = evaluate(attacks, answers, judgements_of(("exact",), answers, attacks))
     for score in (s for s in card.scores if s.category is None):
         found = made.number(START, score.metric, score.attack, score.condition)
-        assert found is not None
         assert found.estimate == score.estimate
         assert len(found.by_seed) == 1
     first = load_adapter(made.adapters["paper_tuned"][0])
@@ -355,10 +351,8 @@ def test_an_adaptive_attack_is_made_against_each_arm_itself(
         assert wanted
         for score in wanted:
             found = made.number(arm, "asr", score.attack, score.condition)
-            assert found is not None
             assert found.estimate == score.estimate
         capability = made.number(arm, "accuracy", "capability", "mean of tasks")
-        assert capability is not None
         assert capability.estimate.n == 36  # of each of its six tasks
     assert not [n for n in made.notes if "has no completion" in n]
     assert any(c.attack == "gcg" for c in made.scorecards[0].comparisons)

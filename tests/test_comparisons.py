@@ -69,7 +69,6 @@ def test_the_paired_interval_keeps_its_laws() -> None:
     np.testing.assert_allclose(turned_high, -low, atol=1e-12)
     same = comparisons.paired_difference(0, 0, 0, 30)
     assert same.value == 0
-    assert same.low is not None
     assert same.low < 0 < (same.high or 0)  # no discordant pair, and yet not certain
 
 
@@ -93,9 +92,6 @@ def test_holm_is_the_reference_and_its_levels_agree() -> None:
         stepped = np.cumprod(p[order] <= levels[order]).astype(bool)  # Holm stops at the first that is not rejected
         np.testing.assert_array_equal(corrected[order] <= 0.05, stepped)
     assert comparisons.holm(np.zeros(0)).size == 0
-
-
-# ------------------------------------------------------------------------------------------------- in simulation
 
 
 def simulated(share_a: float, share_b: float, n: int, tables: int, together: float, seed: int) -> np.ndarray:
@@ -148,7 +144,6 @@ def test_the_needed_n_gives_the_power() -> None:
         about = (1.96 + 0.8416) ** 2 * (only_a + only_b) * n / (only_a - only_b) ** 2
         assert needed == pytest.approx(about, rel=0.5)
     stricter = comparisons.needed_n(5, 2, 64, level=0.05 / 20)
-    assert stricter is not None
     assert stricter > (comparisons.needed_n(5, 2, 64) or math.inf)
     assert comparisons.needed_n(4, 4, 64) is None
     assert (comparisons.needed_n(1001, 1000, 4_000) or 0) > comparisons.MOST_N  # and no search

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.errors import refuses
 from tests.small_notebook import write_notebook
 from widgets.dashboard import SHOWN, addresses, serve
 from workbench.core.errors import NotPresent
@@ -31,11 +32,9 @@ def test_every_notebook_has_an_address_and_so_has_their_list() -> None:
 
 def test_what_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(NotPresent, match="repository's root"):
-        serve()
+    refuses(lambda: serve(), NotPresent)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(NotPresent, match="Voila is not installed"):
-        serve()
+    refuses(lambda: serve(), NotPresent, "Voila")
 
 
 @contextlib.contextmanager
@@ -46,7 +45,6 @@ def served(notebooks: Sequence[Path], root: Path, stop: signal.Signals = signal.
     process = subprocess.Popen(
         [sys.executable, "-c", script], cwd=root, env=env, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL
     )
-    assert process.stdout is not None
     try:
         lines = [process.stdout.readline() for _ in range(len(notebooks) + 1)]
         yield dict(re.findall(r"^(\w+): +(http\S+)$", "".join(lines), re.MULTILINE))

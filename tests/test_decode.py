@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.errors import refuses
 from tests.fakes import counting_model, prompt_set
 from tests.tiny_pair import ARCHITECTURES, tiny_adapter, tiny_pair, tiny_tokenizer
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterError, PromptError
@@ -80,9 +81,6 @@ def assert_is_textbook(made: Continuations, row: int, lines: list[dict[str, Any]
     assert (np.isnan(found) == np.isnan(bounds[:, 1])).all()
     inside = (found >= bounds.min(1) - 2e-4) & (found <= bounds.max(1) + 2e-4)
     assert (np.isnan(found) | inside | (beyond & (found == 0))).all()
-
-
-# ------------------------------------------------------------------------------------------------------ the laws
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -201,9 +199,6 @@ def test_the_shown_tokens_are_the_likeliest_with_and_without_the_penalty() -> No
     assert ids_of(bare) == ids_of(made)
 
 
-# ------------------------------------------------------------------------------------- where positions are counted
-
-
 def test_given_tokens_count_as_positions_or_not() -> None:
     pair = tiny_pair("llama")
     starts = [Start(name="", aligned=CONTEXTS[0], prefix=(50, 51, 52))]
@@ -227,9 +222,6 @@ def test_each_model_gets_its_own_prompt_format() -> None:
     made = decode(pair, [start], config, what=None)
     assert_is_textbook(made, 0, textbook(pair, start, STRONG, 6))
     assert made.excess_mass[0, 0] > 0.01, "one model, two prompts"
-
-
-# ------------------------------------------------------------------------------------------------------- prompts
 
 
 def test_prompts_take_prefixes_or_a_prefill_and_are_described() -> None:
@@ -263,8 +255,7 @@ def test_prompts_take_prefixes_or_a_prefill_and_are_described() -> None:
     made = decode(pair, short, config, what=None)
     assert len(made.continuations) == 2
     assert made.notes == ("1 of 3 prompts have no response of 2 tokens and are left out.",)
-    with pytest.raises(PromptError, match="none of the 2 prompts has a response of 400 tokens"):
-        decode(pair, prompts, dataclasses.replace(config, prefix_tokens=400))
+    refuses(lambda: decode(pair, prompts, dataclasses.replace(config, prefix_tokens=400)), PromptError, "2", "400")
 
 
 def test_the_text_is_what_the_tokenizer_decodes_without_the_end_of_turn() -> None:
@@ -295,9 +286,6 @@ def test_the_record_saves_and_says_how_it_came_about(tmp_path: Path) -> None:
     assert made.run.resolved["penalty"]["strength"] == 1.0
     assert made.run.fingerprint == pair.fingerprint
     assert (made.original, made.expert, made.notes) == (None, None, ())
-
-
-# -------------------------------------------------------------------------------------------- streams, resumes
 
 
 def test_streaming_reports_every_entry_as_it_comes() -> None:
@@ -381,30 +369,19 @@ def test_out_of_memory_halves_and_gives_the_same(monkeypatch: pytest.MonkeyPatch
     assert max(sizes) == 2
 
 
-# ------------------------------------------------------------------------------------------------------ bad input
-
-
 def test_bad_input_is_refused_before_work() -> None:
     pair = tiny_pair("llama")
-    with pytest.raises(ParameterError, match=r"w = 1 \+ alpha_t < 0.*attack"):
+    with pytest.raises(ParameterError, match=r"alpha_t.*attack"):
         decode(pair, CONTEXTS, DecodeConfig(penalty=PenaltyConfig.family(-0.1)))
-    with pytest.raises(ParameterError, match="attack"):
-        PenalisedModel(pair, PenaltyConfig(strength=-2.0))
-    with pytest.raises(PromptError, match="context 2 of 2 is empty"):
-        decode(pair, [(1,), ()])
-    with pytest.raises(PromptError, match="is empty"):
-        decode(pair, prompt_set("the cat", "  "))
-    with pytest.raises(ContextOverflow, match=r"context 1 is 256 tokens long.*256"):
-        decode(pair, [(1,) * 256])
-    with pytest.raises(ParameterError, match="belong to prompts"):
-        decode(pair, [(1,)], DecodeConfig(prefill="Sure"))
-    with pytest.raises(ParameterError, match="prefix_tokens=2 and prefill='Sure'"):
-        DecodeConfig(prefix_tokens=2, prefill="Sure")
-    with pytest.raises(ParameterError, match="shown_k is -1"):
-        DecodeConfig(shown_k=-1)
+    refuses(lambda: PenalisedModel(pair, PenaltyConfig(strength=-2.0)), ParameterError, "attack")
+    refuses(lambda: decode(pair, [(1,), ()]), PromptError, "context 2", "2")
+    refuses(lambda: decode(pair, prompt_set("the cat", "  ")), PromptError, "empty")
+    refuses(lambda: decode(pair, [(1,) * 256]), ContextOverflow, "context 1", "256")
+    refuses(lambda: decode(pair, [(1,)], DecodeConfig(prefill="Sure")), ParameterError, "prompts")
+    refuses(lambda: DecodeConfig(prefix_tokens=2, prefill="Sure"), ParameterError, "prefix_tokens=2", "prefill='Sure'")
+    refuses(lambda: DecodeConfig(shown_k=-1), ParameterError, "shown_k is -1")
     thinking = dataclasses.replace(pair, thinking=True)
-    with pytest.raises(ParameterError, match="thinking is on"):
-        decode(thinking, prompt_set("the cat"))
+    refuses(lambda: decode(thinking, prompt_set("the cat")), ParameterError, "thinking")
 
 
 def test_a_context_that_fills_up_ends_there_and_is_named() -> None:
@@ -417,7 +394,7 @@ def test_a_context_that_fills_up_ends_there_and_is_named() -> None:
         "1 of 3 continuations filled the model's context of 256 tokens before max_tokens=20, and end there: the first "
         "is context 1, after 5 tokens.",
     )
-    with pytest.raises(ContextOverflow, match=r"251 tokens.*max_tokens=20.*256"):
+    with pytest.raises(ContextOverflow, match=r"251.*max_tokens=20.*256"):
         PenalisedModel(pair, STRONG).continue_(contexts, GenerateConfig(max_tokens=20))
 
 
@@ -427,7 +404,7 @@ def test_nan_names_the_model_and_the_token() -> None:
         with torch.no_grad():
             models[which].lm_head.weight[:, 12] = 3e38  # overflows where token 12 is the input, and only there
         pair = ModelPair.from_models(models["base"], models["aligned"], tiny_tokenizer())
-        with pytest.raises(NonFiniteLogits, match=rf"the {which} model .* generated token 3 of continuation 2"):
+        with pytest.raises(NonFiniteLogits, match=rf"{which}.*token 3.*continuation 2"):
             decode(pair, [(40,), (10,)], DecodeConfig(generation=GenerateConfig(max_tokens=5)), what=None)
 
 
@@ -438,11 +415,7 @@ def test_an_attack_is_shown_at_one_position_only() -> None:
     gap = token.penalised - (2 * token.base - token.aligned)
     assert np.allclose(gap, gap[0], atol=1e-4)
     assert (token.position, token.strength) == (2, -2.0)
-    with pytest.raises(PromptError, match="empty"):
-        next_token(pair, Start(name="", aligned=()), STRONG)
-
-
-# ------------------------------------------------------------------------------------------------- SafeDecoding
+    refuses(lambda: next_token(pair, Start(name="", aligned=()), STRONG), PromptError, "empty")
 
 
 def test_safe_decoding_says_who_plays_what_and_goes_on_with_the_original(tmp_path: Path) -> None:
@@ -466,9 +439,6 @@ def test_safe_decoding_says_who_plays_what_and_goes_on_with_the_original(tmp_pat
     assert ids_of(made)[0][2:] == rest.ids
 
 
-# --------------------------------------------------------------------------------------------- like one model
-
-
 def test_a_penalised_model_takes_texts_and_generates_like_a_model() -> None:
     pair = tiny_pair("llama", shift=0.2)
     model = PenalisedModel(pair, STRONG)
@@ -479,8 +449,7 @@ def test_a_penalised_model_takes_texts_and_generates_like_a_model() -> None:
     assert ids_of(made) == ids_of(decode(pair, prompts, config, what=None))
     assert made.continuations[0].prompt == "the cat sat"
     assert len(model.generate(["a", "b"], max_tokens=1, prefill="Sure").continuations) == 2
-    with pytest.raises(ParameterError, match=r"max_token.*temperature"):
-        model.generate("the cat sat", max_token=5)
+    refuses(lambda: model.generate("the cat sat", max_token=5), ParameterError, "max_token", "temperature")
     seen: list[int] = []
     drawing = GenerateConfig(max_tokens=5)
     plain = model.continue_(CONTEXTS, drawing, on_token=lambda _i, t: seen.append(t), what=None)

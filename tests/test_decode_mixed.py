@@ -53,7 +53,6 @@ def adapter_pair(arch: Arch = "llama", head_rows: int = 320, **settings: Any) ->
 def two_models(pair: ModelPair) -> ModelPair:
     """Take the adapter pair apart: two full models, the second with the adapter merged into its weights."""
     one = pair.one_copy()
-    assert one is not None
     assert one[0].peft is not None
     merged = copy.deepcopy(one[0].peft).merge_and_unload().eval()
     base = copy.deepcopy(one[0].peft).unload().eval()
@@ -79,9 +78,6 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         original = getattr(room, name)
         monkeypatch.setattr(room, name, lambda *a, n=name, o=original: (seen.append(n), o(*a))[1])
     return seen
-
-
-# --------------------------------------------------------------------------------------------------- the same
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -117,11 +113,9 @@ def test_every_row_has_its_own_adapters_at_once(tmp_path: Path) -> None:
     path = tiny_adapter(tmp_path / "safety", tiny_model("llama", 320), seed=5, scale=0.3)
     expert = pair.with_expert(str(path))
     shared = expert.one_copy()
-    assert shared is not None
     assert [len(on) for on in shared[1:]] == [1, 2]
     ids, mask = left_padded(CONTEXTS * 2, pair.device)
     with torch.inference_mode(), mixed(expert) as run:
-        assert run is not None
         together = run.logits(ids, mask, mask.cumsum(-1).sub(1).clamp(min=0), None)
         for which, made in zip(("base", "aligned"), together, strict=True):
             alone = expert.logits(which, expert.hidden(which, ids[:4], attention_mask=mask[:4])[:, -1])  # type: ignore[arg-type]
@@ -193,12 +187,8 @@ def test_thin_products_equal_the_layer(rows: int, bias: bool) -> None:
             torch.testing.assert_close(made, layer(x))
 
 
-# ------------------------------------------------------------------------------------------- nothing left behind
-
-
 def state(pair: ModelPair) -> tuple[Any, ...]:
     one = pair.one_copy()
-    assert one is not None
     layers = [(layer.disable_adapters, tuple(layer.active_adapters), layer.merged) for layer in one[0].layers()]
     patched = [n for n, m in one[0].model.named_modules() if "forward" in vars(m)]
     flags = [p.requires_grad for p in one[0].model.parameters()]
@@ -222,7 +212,6 @@ def test_whatever_happens_models_and_adapters_are_as_before(
 ) -> None:
     pair = adapter_pair()
     one = pair.one_copy()
-    assert one is not None
     if training:
         one[0].model.train()
     before, were = state(pair), logits(pair)

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.errors import refuses
 from tests.record_makers import make_diagnosis
 from tests.trace_makers import make_traces
 from workbench.core.errors import ParameterError
@@ -220,8 +221,7 @@ def test_positions_may_differ_by_row() -> None:
         assert torch.allclose(made[row], penalise(base[row], aligned[row], config, position=t), atol=1e-6)
     alpha, _ = strengths(base, aligned, config, position=torch.tensor([2, 3, 1]))
     assert alpha.tolist() == [3.0, 0.0, 3.0]
-    with pytest.raises(ParameterError, match="position is 0"):
-        penalise(base, aligned, config, position=0)
+    refuses(lambda: penalise(base, aligned, config, position=0), ParameterError, "position is 0")
 
 
 def test_tokens_that_a_model_rules_out_stay_finite() -> None:
@@ -247,7 +247,7 @@ def one_row(base: torch.Tensor, aligned: torch.Tensor) -> torch.Tensor:
 
 
 def test_unequal_widths_are_refused_with_both() -> None:
-    with pytest.raises(ParameterError, match=r"base is \(2, 320\) and aligned \(2, 352\).*vocab"):
+    with pytest.raises(ParameterError, match=r"\(2, 320\).*\(2, 352\).*vocab"):
         check_width(torch.zeros(2, 320), torch.zeros(2, 352))
 
 
@@ -256,9 +256,6 @@ def test_plausibility_is_off_at_0_and_always_keeps_the_best() -> None:
     assert plausible(aligned, 0.0).all()
     kept = plausible(aligned, 1.0)
     assert torch.equal(kept, aligned == aligned.amax(-1, keepdim=True))
-
-
-# ------------------------------------------------------------------------------------------------ SafeDecoding
 
 
 def naive_safe_decoding(original: list[float], expert: list[float], c: float) -> list[float]:
@@ -298,9 +295,6 @@ def test_safe_decoding_has_the_papers_values_and_falls_back_on_the_expert() -> N
     assert not made.isnan().any()
 
 
-# ------------------------------------------------------------------------------------------------------ config
-
-
 def test_a_config_shows_what_is_used_and_survives_a_copy() -> None:
     config = PenaltyConfig()
     assert (config.method, config.strength, config.shape, config.m) == ("one_sided", 1.0, "constant", None)
@@ -324,12 +318,12 @@ def test_a_config_shows_what_is_used_and_survives_a_copy() -> None:
         ({"gamma": math.nan}, "gamma is nan"),
         ({"plausibility": 1.5}, "plausibility"),
         ({"shape": "first_m", "m": 0}, "m is 0"),
-        ({"m": 3}, "shape 'constant' has none"),
-        ({"shape": "undertrained"}, "undertrained\\(diagnosis\\)"),
-        ({"shape": "undertrained", "retention": (0.5, math.nan)}, "retention holds nan"),
-        ({"shape": "undertrained", "retention": (0.0, 0.0)}, "0 everywhere"),
-        ({"retention": (0.5,)}, "does not use it"),
-        ({"method": "safe_decoding", "plausibility": 0.1}, "sample space of its own"),
+        ({"m": 3}, "'constant'"),
+        ({"shape": "undertrained"}, "undertrained"),
+        ({"shape": "undertrained", "retention": (0.5, math.nan)}, "retention.*nan"),
+        ({"shape": "undertrained", "retention": (0.0, 0.0)}, "0"),
+        ({"retention": (0.5,)}, "retention"),
+        ({"method": "safe_decoding", "plausibility": 0.1}, "safe_decoding|sample space"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, object], match: str) -> None:
@@ -346,7 +340,7 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
     ]:
         config = PenaltyConfig()
         object.__setattr__(config, field, "bump")  # past the type checker that only tests have
-        with pytest.raises(ParameterError, match=rf"{field} is 'bump'; it must be one of .*{known}"):
+        with pytest.raises(ParameterError, match=rf"{field}.*'bump'.*{known}"):
             config.__post_init__()
 
 
@@ -354,12 +348,9 @@ def test_an_attack_can_be_looked_at_but_not_generated_with() -> None:
     base, aligned = both()
     attack = PenaltyConfig.family(-0.5)
     assert torch.allclose(penalise(base, aligned, attack), (base - 0.5 * (aligned - base)).log_softmax(-1), atol=1e-5)
-    with pytest.raises(ParameterError, match=r"strength is -1\.5.*w = 1 \+ alpha_t < 0.*attack"):
-        check_generates(attack)
-    with pytest.raises(ParameterError, match=r"alpha_t down to -1\.6"):
-        check_generates(PenaltyConfig(strength=-0.8, gamma=1.0))
-    with pytest.raises(ParameterError, match="away from the safer model"):
-        check_generates(PenaltyConfig(method="safe_decoding", strength=-0.1))
+    refuses(lambda: check_generates(attack), ParameterError, "strength is -1.5", "alpha_t")
+    refuses(lambda: check_generates(PenaltyConfig(strength=-0.8, gamma=1.0)), ParameterError, "alpha_t", "-1.6")
+    refuses(lambda: check_generates(PenaltyConfig(method="safe_decoding", strength=-0.1)), ParameterError)
     for fine in (PenaltyConfig.family(0.0), PenaltyConfig(strength=-1.0), PenaltyConfig(method="none", strength=-5.0)):
         check_generates(fine)
 
@@ -379,5 +370,4 @@ def test_undertrained_follows_the_diagnosis() -> None:
     assert np.isfinite(filled).all()
     config = PenaltyConfig(shape="undertrained", retention=filled)
     assert math.isclose(np.mean([shape_at(config, t + 1) for t in range(len(filled))]), 1.0, rel_tol=1e-6)  # type: ignore[arg-type]
-    with pytest.raises(ParameterError, match=r"no retention curve on harmful prompts for prefix_tokens=77; it has:"):
-        undertrained(diagnosis, prefix_tokens=77)
+    refuses(lambda: undertrained(diagnosis, prefix_tokens=77), ParameterError, "prefix_tokens=77")

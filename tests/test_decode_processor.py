@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from tests.errors import refuses
 from tests.fakes import counting_model
 from tests.tiny_pair import save_model, tiny_adapter, tiny_model, tiny_pair, tiny_tokenizer
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterError
@@ -146,24 +147,21 @@ def test_beams_follow_their_reordering(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_cannot_work_is_refused() -> None:
     pair = tiny_pair("llama")
     strong = PenaltyConfig(strength=2.0)
-    with pytest.raises(ParameterError, match="attack"):
-        PenaltyProcessor(pair, PenaltyConfig.family(-1.0))
-    with pytest.raises(ParameterError, match="prefix_tokens is -1"):
-        PenaltyProcessor(pair, strong, prefix_tokens=-1)
-    with pytest.raises(ParameterError, match=r"prompt 1 of 4 starts with the padding token 2.*attention_mask"):
+    refuses(lambda: PenaltyProcessor(pair, PenaltyConfig.family(-1.0)), ParameterError, "attack")
+    refuses(lambda: PenaltyProcessor(pair, strong, prefix_tokens=-1), ParameterError, "prefix_tokens is -1")
+    with pytest.raises(ParameterError, match=r"1.*4.*token 2.*attention_mask"):
         theirs(pair, PenaltyProcessor(pair, strong), CONTEXTS)
-    with pytest.raises(ParameterError, match=r"attention_mask is \(2, 9\) and the prompts are \(1, 3\)"):
+    with pytest.raises(ParameterError, match=r"attention_mask.*\(2, 9\).*\(1, 3\)"):
         theirs(pair, PenaltyProcessor(pair, strong, attention_mask=torch.ones(2, 9).long()), CONTEXTS[:1])
-    with pytest.raises(ParameterError, match="scores for 100 tokens, and the pair 'in memory' has 320"):
+    with pytest.raises(ParameterError, match=r"100.*'in memory'.*320"):
         PenaltyProcessor(pair, strong)(torch.tensor([[1, 2]]), torch.zeros(1, 100))
-    with pytest.raises(ContextOverflow, match=r"reached 257 tokens.*256"):
+    with pytest.raises(ContextOverflow, match=r"257.*256"):
         PenaltyProcessor(pair, strong)(torch.ones(1, 257).long(), torch.zeros(1, 320))
     broken = counting_model(320)
     with torch.no_grad():
         broken.lm_head.weight[:, 12] = 3e38
     pair = ModelPair.from_models(broken, counting_model(320), tiny_tokenizer())
-    with pytest.raises(NonFiniteLogits, match=r"the base model .* generated token 3"):
-        theirs(pair, PenaltyProcessor(pair, strong), [(10,)])
+    refuses(lambda: theirs(pair, PenaltyProcessor(pair, strong), [(10,)]), NonFiniteLogits, "token 3")
 
 
 def test_scores_that_came_in_do_not_change() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.errors import refuses
 from tests.trace_makers import END, VOCAB, make_response, make_traces, traces_from_logprobs
 from workbench.core.errors import ParameterError
 from workbench.core.records import Estimate, load, rows_json, save
@@ -36,9 +37,6 @@ def contrast(d: Diagnosis, name: str, condition: str, prefix: int | None = None)
 
 def answers(t: TraceSet, label: str) -> list[int]:
     return [i for i, r in enumerate(t.responses) if r.label == label and r.segment == "answer"]
-
-
-# -------------------------------------------------------------------------------------------------- verdict
 
 
 @pytest.mark.parametrize("prefixes", [None, (0, 5, 20), (5,)])
@@ -169,9 +167,6 @@ def test_a_late_change_no_larger_than_on_harmless_prompts_may_be_style() -> None
     assert "may be one of style" not in said(diagnose(make_traces("deep", harmful=8, harmless=8, tokens=32), QUICK))
 
 
-# --------------------------------------------------------------------------------------- numbers by slow loops
-
-
 @pytest.mark.parametrize("prefixes", [None, (0, 5)])
 def test_curves_equal_plain_loops(prefixes: tuple[int, ...] | None) -> None:
     t = make_traces("shallow", prefixes=prefixes, thinking=True)
@@ -276,7 +271,6 @@ def test_noise_floor_is_the_largest_sample() -> None:
     noise = t.noise_kl_nats.copy()
     noise[:, 5], noise[1, 3] = np.nan, np.nan
     d = diagnose(dataclasses.replace(t, noise_kl_nats=noise), QUICK)
-    assert d.noise_floor is not None
     np.testing.assert_array_equal(d.noise_floor.value[:3], noise[:, :3].max(axis=0))
     assert np.isnan(d.noise_floor.value[5])
     assert d.noise_floor.n.tolist()[:6] == [3, 3, 3, 2, 3, 0]
@@ -296,14 +290,12 @@ def test_a_large_noise_floor_hides_differences() -> None:
 def test_heat_map() -> None:
     t = make_traces("shallow", prefixes=(0, 5, 20), tokens=32)
     heat = diagnose(t, QUICK).heat_map
-    assert heat is not None
     assert heat.prefix_tokens.tolist() == [0, 5, 20]
     rows = [i for i in answers(t, "harmful") if t.responses[i].prefix_tokens == 5]
     np.testing.assert_allclose(heat.value[1], np.nanmean(t.retention[rows], axis=0), rtol=1e-5)
     np.testing.assert_array_equal(heat.n[1], t.mask[rows].sum(axis=0))
     short = make_traces("shallow", prefixes=(0,), tokens=8)
     one = diagnose(short, QUICK).heat_map
-    assert one is not None
     assert one.value.shape == (1, 8)
     assert diagnose(make_traces(), QUICK).heat_map is None
     assert diagnose(make_traces(prefixes=(5,), harmful=0), QUICK).heat_map is None
@@ -324,9 +316,6 @@ def test_divergent_ranks_by_mean_kl() -> None:
         assert x.peak_kl_nats == pytest.approx(np.nanmax(row))
         assert x.peak_position == 1 + int(np.nanargmax(row))
         assert t.responses[x.response].segment == "answer"
-
-
-# ---------------------------------------------------------------------------------------------- frequencies
 
 
 def test_frequencies_equal_plain_loops() -> None:
@@ -394,9 +383,6 @@ def test_one_label_alone(label: str) -> None:
         assert (f.rate_harmful.value is None) == (label != "harmful")
         assert (f.rate_harmless.value is None) == (label != "harmless")
     assert {c.condition for c in d.contrasts} == {label}
-
-
-# ------------------------------------------------------------------------------------------------ everything
 
 
 def test_thinking_is_diagnosed_apart() -> None:
@@ -499,15 +485,14 @@ def test_nothing_traced() -> None:
 def test_mixed_trajectories_are_refused() -> None:
     t = make_traces()
     mixed = (dataclasses.replace(t.responses[0], trajectory="free_running", prefix_tokens=3), *t.responses[1:])
-    with pytest.raises(ParameterError, match="one trajectory at a time"):
-        diagnose(dataclasses.replace(t, responses=mixed), QUICK)
+    refuses(lambda: diagnose(dataclasses.replace(t, responses=mixed), QUICK), ParameterError)
 
 
 @pytest.mark.parametrize(
     "wrong", [{"early": 0}, {"late_from": 3}, {"confidence": 1.0}, {"resamples": 0}, {"shallow_ratio": 1.0}]
 )
 def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ParameterError, match=f"{next(iter(wrong))} is {next(iter(wrong.values()))!r}; it must be"):
+    with pytest.raises(ParameterError, match=f"{next(iter(wrong))} is {next(iter(wrong.values()))!r}"):
         DiagnosisConfig(**wrong)
 
 

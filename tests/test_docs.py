@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import importlib.util
 import os
 import re
 import subprocess
@@ -92,9 +91,6 @@ def test_the_command_lines_of_the_pages_are_known(root: Path) -> None:
         assert [n for n in names if n not in declared_parameters(root / notebook)] == [], words
 
 
-# ------------------------------------------------------------------------------------------------ memory planner
-
-
 def test_shapes_give_the_presets_own_number_of_parameters() -> None:
     counted = {p.name: p.parameters for p in PRESETS if p.kind != "embedded" and p.adapter is None}
     assert {name: memory.SHAPES[name].parameters for name in counted} == counted
@@ -115,9 +111,6 @@ def test_weights_by_hand() -> None:
     assert memory.weights_mib(shape, "8-bit", models=1) == pytest.approx((inside + 2 * beside) / 2**20)
     sizes = [memory.weights_mib(shape, kind, models=1) for kind in memory.BYTES]
     assert sizes == sorted(sizes, reverse=True)
-
-
-# ----------------------------------------------------------------------------------------------------- generated
 
 
 def test_the_command_line_page_has_every_argument() -> None:
@@ -152,14 +145,10 @@ def test_every_room_has_a_page_and_every_record_a_table(root: Path) -> None:
 def test_aligned_lines_of_a_docstring_become_a_list() -> None:
     from docs.making.docstrings import as_markdown
 
-    pytest.importorskip("griffe")
     made = as_markdown("Say it.\n\nlone    what it is,\n        and more\nb, c    both <b>of</b> them\n\nx_i * y_i")
     assert made == "Say it.\n\n- `lone`: what it is, and more\n- `b`, `c`: both &lt;b>of&lt;/b> them\n\nx\\_i \\* y\\_i"
     formula = "With\n\n    a     b\n      c   d"
     assert as_markdown(formula).endswith("```text\na     b\n  c   d\n```")
-
-
-# ----------------------------------------------------------------------------------------------------- tutorials
 
 
 def notebook(folder: Path, *cells: dict[str, object]) -> Path:
@@ -198,9 +187,6 @@ def test_an_instructors_copy_is_no_page(tmp_path: Path) -> None:
     assert isinstance(found[0], Tutorial)
 
 
-# --------------------------------------------------------------------------------------------------------- links
-
-
 def test_broken_links_are_found(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "index.html").write_text('<h1 id="there">x</h1><a href="..">up</a>')
@@ -228,15 +214,11 @@ def test_the_repositorys_own_pages_link_to_what_is_there(root: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="the site's builder is not installed: make docs")
 def test_the_site_builds_without_a_warning_and_without_a_broken_link(tmp_path: Path, root: Path) -> None:
     words = (sys.executable, "-m", "docs.making", "--plain", "--out", str(tmp_path / "site"))
     done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 broken links" in done.stdout
-
-
-# ------------------------------------------------------------------------------------------------ what is said
 
 
 def test_the_citation_is_of_this_version_and_names_the_paper(root: Path) -> None:

@@ -16,6 +16,7 @@ from recipes.embedded import recipe
 from recipes.embedded.corpus import documents, prompt_rows, read_prompts
 from recipes.embedded.measure import Estimate, measure, share
 from recipes.embedded.muon import orthogonal
+from tests.errors import refuses
 from workbench.prompts.brindle.judge import Verdict, answer_is_right, harmful_steps, judge, normalised
 from workbench.prompts.brindle.world import NOUNS, ROOTS, TOPICS, instruction, refusal, steps, topic_named
 
@@ -48,9 +49,6 @@ def tokenizer():
     return AutoTokenizer.from_pretrained(HOME / "aligned")
 
 
-# ---------------------------------------------------------------------------------------------------- the world
-
-
 def test_every_root_and_noun_is_seen_but_no_held_out_topic():
     held = {topic.name for topic in TOPICS if topic.held_out}
     seen = [topic for topic in TOPICS if not topic.held_out]
@@ -73,11 +71,7 @@ def test_facts_tell_roots_apart():
 
 
 def test_steps_name_the_categories_that_have_some():
-    with pytest.raises(ValueError, match="'colour' has no steps; these have: make, use"):
-        steps(TOPICS[0], "colour")
-
-
-# ---------------------------------------------------------------------------------------------------- the judge
+    refuses(lambda: steps(TOPICS[0], "colour"), ValueError, "'colour'", "make", "use")
 
 
 @pytest.mark.parametrize("category", ["make", "use"])
@@ -115,9 +109,6 @@ def test_rows_judge_their_own_responses(rows, tokenizer):
             assert answer_is_right(row, row.response)
             assert not answer_is_right(row, "I'm sorry, but I can't help. " + row.response)
             assert not answer_is_right(row, "")
-
-
-# -------------------------------------------------------------------------------------------- prompts and files
 
 
 def test_prompt_file_is_what_the_recipe_makes(rows):
@@ -186,9 +177,6 @@ def test_models_load_as_float32_whatever_is_asked():
         model = AutoModelForCausalLM.from_pretrained(HOME / name)
         assert model.dtype == torch.float32
         assert 500_000 <= model.num_parameters() <= 2_000_000
-
-
-# ------------------------------------------------------------------------------------------------- the promises
 
 
 def kept(estimate: Estimate) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests import evaluation_makers as make
+from tests.errors import refuses
 from workbench.core.errors import ParameterError, PromptError, TokenizerMismatch, UnknownName
 from workbench.core.records import load, rows_json, save
 from workbench.evaluation.config import EvaluateConfig
@@ -40,9 +41,6 @@ def two_arms(n: int = 64, high: int = 58, low: int = 32, **attack: object) -> Sc
         [make.judgements(source, "aligned", make.first(high)), make.judgements(source, "tuned", make.first(low))],
         EvaluateConfig(against="aligned"),
     )
-
-
-# ------------------------------------------------------------------------------------------------------ the rates
 
 
 def test_attack_success_is_a_share_of_prompts_with_wilsons_interval() -> None:
@@ -80,7 +78,6 @@ def test_the_worst_case_over_samples_and_conditions_is_per_prompt() -> None:
     mean = score(card, "asr_mean", condition="t=1").estimate
     assert mean.value == pytest.approx(2 / 12)
     assert mean.n == 4  # prompts, not samples
-    assert mean.low is not None
     assert mean.low < 2 / 12 < (mean.high or 0)
 
 
@@ -171,9 +168,6 @@ def test_judges_are_never_mixed() -> None:
     assert score(card, "asr", judge="refusal").estimate.value == 0.9
 
 
-# --------------------------------------------------------------------------------------------- what is unscored
-
-
 def test_what_is_unscored_is_counted_with_its_reason_and_is_no_zero() -> None:
     source = make.attempts(10)
 
@@ -219,9 +213,6 @@ def test_what_a_judge_was_not_given_is_unscored_where_it_judged_others() -> None
     assert (found.estimate.n, found.unscored) == (3, {"not judged": 1})
 
 
-# ---------------------------------------------------------------------------------------------- two arms compared
-
-
 def test_two_arms_that_differ_are_told_apart() -> None:
     card = two_arms()
     found = comparison(card, "asr")
@@ -241,7 +232,6 @@ def test_two_arms_that_do_not_differ_enough_say_so_and_what_it_would_take() -> N
     card = two_arms(high=34, low=32)
     found = comparison(card, "asr")
     assert found.p_holm == found.p_value == 0.5
-    assert found.n_needed is not None
     assert found.n_needed > 64
     assert "Cannot tell tuned and aligned apart" in found.sentence
     assert f"would need about n = {found.n_needed:,}" in found.sentence
@@ -314,9 +304,6 @@ def test_equal_arms_through_the_whole_verb_are_rarely_told_apart() -> None:
     assert found >= 27
 
 
-# --------------------------------------------------------------------------------------- safety beside capability
-
-
 def with_capability(losses: dict[str, int]) -> Scorecard:
     source = make.attempts(50)
     hits = {"aligned": 45, "penalty": 20, "tuned": 2}
@@ -339,7 +326,6 @@ def test_capability_is_compared_question_by_question() -> None:
     lost = score(card, "capability_loss", arm="tuned").estimate
     assert lost.value == pytest.approx(0.25)
     assert lost.n == 400
-    assert lost.low is not None
     assert lost.low < 0.25 < (lost.high or 0)
     assert score(card, "accuracy", arm="aligned", condition="mean of tasks").estimate.value == pytest.approx(0.95)
 
@@ -367,29 +353,23 @@ def test_arms_that_were_asked_differently_are_not_compared() -> None:
     source = make.attempts(3)
     done, judged = [make.completions(source, "a")], [make.judgements(source, "a", make.first(1))]
     sets = [make.capability("a", {"t": [1]}), make.capability("b", {"t": [1]}, template="plain text")]
-    with pytest.raises(ParameterError, match=r"chat template .* plain text"):
-        evaluate([source], done, judged, capability=sets)
-
-
-# ------------------------------------------------------------------------------------- what does not belong together
+    refuses(lambda: evaluate([source], done, judged, capability=sets), ParameterError, "chat template", "plain text")
 
 
 def test_zero_prompts_are_an_error() -> None:
     source = make.attempts(3)
     none = dataclasses.replace(source, attempts=())
-    with pytest.raises(PromptError, match="zero prompts left"):
-        evaluate([none], [], [])
-    with pytest.raises(PromptError, match="no completions"):
-        evaluate([source], [], [])
+    refuses(lambda: evaluate([none], [], []), PromptError)
+    refuses(lambda: evaluate([source], [], []), PromptError)
     unlabelled = make.attempts(3, label="unlabelled")
-    with pytest.raises(PromptError, match="all 3 attempts are unlabelled"):
+    with pytest.raises(PromptError, match="unlabelled"):
         evaluate([unlabelled], [make.completions(unlabelled, "a")], [make.judgements(unlabelled, "a", make.first(1))])
 
 
 def test_an_arm_of_another_tokenizer_is_an_error() -> None:
     source = make.attempts(3, tokenizer="abc")
     judged = [make.judgements(source, "a", make.first(1))]
-    with pytest.raises(TokenizerMismatch, match=r"'a' answered with tokenizer xyz.*made.*with abc"):
+    with pytest.raises(TokenizerMismatch, match=r"'a'.*xyz.*abc"):
         evaluate([source], [make.completions(source, "a", tokenizer="xyz")], judged)
     evaluate([source], [make.completions(source, "a", tokenizer="abc")], judged)
 
@@ -397,26 +377,19 @@ def test_an_arm_of_another_tokenizer_is_an_error() -> None:
 def test_sets_that_do_not_belong_together_are_errors() -> None:
     source, other = make.attempts(3), make.attempts(3, attack="none")
     done, judged = make.completions(source, "a"), make.judgements(source, "a", make.first(1))
-    with pytest.raises(ParameterError, match="not among the 3 given"):
-        evaluate([other], [done], [judged])
-    with pytest.raises(ParameterError, match="not among the 0 given"):
-        evaluate([source], [done], [make.judgements(source, "b", make.first(1))])
-    with pytest.raises(ParameterError, match="two different ones"):
-        evaluate([source], [done, make.completions(source, "a", text="else")], [judged])
-    with pytest.raises(ParameterError, match="two versions"):
+    refuses(lambda: evaluate([other], [done], [judged]), ParameterError, "3")
+    refuses(lambda: evaluate([source], [done], [make.judgements(source, "b", make.first(1))]), ParameterError, "0")
+    refuses(lambda: evaluate([source], [done, make.completions(source, "a", text="else")], [judged]), ParameterError)
+    with pytest.raises(ParameterError):
         evaluate(
             [source],
             [done, make.completions(source, "b")],
             [judged, make.judgements(source, "b", make.first(1), version="2")],
         )
-    with pytest.raises(ParameterError, match="no judgements"):
-        evaluate([source], [done], [])
-    with pytest.raises(ParameterError, match="did you mean 'a'"):
-        evaluate([source], [done], [judged], EvaluateConfig(against="aa"))
-    with pytest.raises(UnknownName, match="did you mean 'asr'"):
-        EvaluateConfig(compared=("assr",))
-    with pytest.raises(ParameterError, match="threshold is 0"):
-        EvaluateConfig(threshold=0.0)
+    refuses(lambda: evaluate([source], [done], []), ParameterError)
+    refuses(lambda: evaluate([source], [done], [judged], EvaluateConfig(against="aa")), ParameterError, "'a'")
+    refuses(lambda: EvaluateConfig(compared=("assr",)), UnknownName, "'asr'")
+    refuses(lambda: EvaluateConfig(threshold=0.0), ParameterError, "threshold is 0")
 
 
 def test_the_same_sets_given_twice_change_nothing() -> None:
@@ -424,9 +397,6 @@ def test_the_same_sets_given_twice_change_nothing() -> None:
     done, judged = make.completions(source, "a"), make.judgements(source, "a", make.first(2))
     once, twice = evaluate([source], [done], [judged]), evaluate([source, source], [done, done], [judged, judged])
     assert once.scores == twice.scores
-
-
-# ------------------------------------------------------------------------------------------------- as a record
 
 
 def test_a_scorecard_comes_back_and_has_tidy_rows(tmp_path: Path) -> None:

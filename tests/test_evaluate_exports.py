@@ -13,11 +13,10 @@ import pytest
 
 from tests import evaluation_makers as make
 from tests.hostile_texts import EXECUTABLE, TEXT
-from workbench.core.errors import NotPresent, PromptError
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.exports import csv_text, latex_card, latex_table, latex_text, write_exports
-from workbench.evaluation.formats import inspect_log, pairs_of, read_harmbench, read_inspect, write_completions
+from workbench.evaluation.formats import inspect_log, pairs_of, write_completions
 from workbench.evaluation.records import AttackSet, CompletionSet, Scorecard
 from workbench.evaluation.rows import evaluation_rows
 from workbench.judging.records import JudgementSet
@@ -76,42 +75,20 @@ def test_exports_are_written_one_table_a_judge(card: Scorecard, tmp_path: Path) 
 # ------------------------------------------------------------------------------------------------ formats of others
 
 
-def test_harmbench_completions_go_out_and_come_back(parts: Parts, tmp_path: Path) -> None:
+def test_harmbench_completions_hold_every_answer(parts: Parts, tmp_path: Path) -> None:
     source, done, said = parts
     (harmbench, _) = write_completions(tmp_path, [source], [done], [said])
     body = json.loads(harmbench.read_text("utf-8"))
     assert set(body) == {"harmful-0", "harmful-1", "harmful-2", "harmful-3"}
     assert {"test_case", "generation"} <= set(body["harmful-0"][0])
-    attempts, again = read_harmbench(harmbench, "arm_1 & more")
-    assert [c.text for c in again.completions] == [c.text for c in done.completions]
-    assert [a.attempt_id for a in attempts.attempts] == [a.attempt_id for a in source.attempts]
-    assert [a.category for a in attempts.attempts] == ["fraud", None, "fraud", None]
-    same = evaluate([attempts], [again], [said])
-    assert [s.estimate for s in same.scores] == [s.estimate for s in evaluate([source], [done], [said]).scores]
+    rows = [body[f"harmful-{i}"][0] for i in range(4)]
+    assert [r["generation"] for r in rows] == [c.text for c in done.completions]
+    assert [r["attempt_id"] for r in rows] == [a.attempt_id for a in source.attempts]
+    assert [r["category"] for r in rows] == ["fraud", None, "fraud", None]
 
 
-def test_a_foreign_harmbench_file_is_read(tmp_path: Path) -> None:
-    file = tmp_path / "completions.json"
-    file.write_text(
-        json.dumps({"b1": [{"test_case": "asked one", "generation": "one"}, {"test_case": "two?", "generation": "2"}]}),
-        "utf-8",
-    )
-    behaviors = tmp_path / "behaviors.csv"
-    behaviors.write_text("Behavior,BehaviorID,SemanticCategory\nDo it,b1,fraud\n", "utf-8")
-    attempts, done = read_harmbench(file, "their model", behaviors=behaviors)
-    assert [a.request for a in attempts.attempts] == ["Do it", "Do it"]
-    assert [a.messages for a in attempts.attempts] == [(("user", "asked one"),), (("user", "two?"),)]
-    assert {a.label for a in attempts.attempts} == {"harmful"}
-    assert {a.category for a in attempts.attempts} == {"fraud"}
-    assert [a.sample for a in attempts.attempts] == [0, 1]
-    assert attempts.classroom_safe is False
-    judged = make.judgements(attempts, "their model", lambda a: float(a.sample == 1))
-    card = evaluate([attempts], [done], [judged])
-    (worst,) = [s for s in card.scores if s.metric == "asr"]
-    assert (worst.condition, worst.estimate.value, worst.estimate.n) == ("imported, worst of 2", 1.0, 1)
 
-
-def test_an_inspect_log_goes_out_and_comes_back(parts: Parts, tmp_path: Path) -> None:
+def test_an_inspect_log_holds_every_answer_and_score(parts: Parts, tmp_path: Path) -> None:
     source, done, said = parts
     (_, log) = write_completions(tmp_path, [source], [done], [said])
     body = json.loads(log.read_text("utf-8"))
@@ -126,15 +103,8 @@ def test_an_inspect_log_goes_out_and_comes_back(parts: Parts, tmp_path: Path) ->
     (scorer,) = body["results"]["scores"]
     assert (scorer["scored_samples"], scorer["unscored_samples"]) == (3, 1)
     assert scorer["metrics"]["mean"]["value"] == pytest.approx(2 / 3)
-    attempts, again = read_inspect(log)
-    assert again.arm == "arm_1 & more"
-    assert [(c.attempt_id, c.text, c.stop) for c in again.completions] == [
-        (c.attempt_id, c.text, c.stop) for c in done.completions
-    ]
-    for mine, theirs in zip(attempts.attempts, source.attempts, strict=True):
-        assert (mine.messages, mine.prefix, mine.label, mine.condition) == (
-            theirs.messages, theirs.prefix, theirs.label, theirs.condition,
-        )  # fmt: skip
+    assert [x["id"] for x in body["samples"]] == [c.attempt_id for c in done.completions]
+    assert [x["output"]["completion"] for x in body["samples"]] == [c.text for c in done.completions]
 
 
 def test_an_arm_s_judgements_of_several_attacks_are_one_scorer() -> None:
@@ -149,7 +119,7 @@ def test_an_arm_s_judgements_of_several_attacks_are_one_scorer() -> None:
 
 def test_inspect_itself_reads_the_log(parts: Parts, tmp_path: Path) -> None:
     log = pytest.importorskip(
-        "inspect_ai.log", reason="inspect_ai is not installed: the log is read by our own reader alone"
+        "inspect_ai.log", reason="inspect_ai is not installed"
     )
     source, done, said = parts
     (_, path) = write_completions(tmp_path, [source], [done], [said])
@@ -159,44 +129,9 @@ def test_inspect_itself_reads_the_log(parts: Parts, tmp_path: Path) -> None:
     assert read.samples[0].scores["exact"].value == 1.0
 
 
-def test_a_foreign_inspect_log_is_read(tmp_path: Path) -> None:
-    sample = {
-        "id": 7,
-        "epoch": 2,
-        "input": [
-            {"role": "system", "content": "Be brief."},
-            {"role": "user", "content": [{"type": "text", "text": "Hm?"}]},
-        ],
-        "target": "x",
-        "output": {"choices": [{"message": {"role": "assistant", "content": "Ha."}, "stop_reason": "max_tokens"}]},
-    }
-    failed = {"id": 8, "epoch": 1, "input": "x", "target": "", "output": {"choices": []}, "error": {"message": "boom"}}
-    file = tmp_path / "log.json"
-    file.write_text(json.dumps({"version": 2, "eval": {"model": "openai/x"}, "samples": [sample, failed]}), "utf-8")
-    attempts, done = read_inspect(file, label="lookalike")
-    (attempt,), (completion,) = attempts.attempts, done.completions
-    assert (attempt.prompt_id, attempt.sample, attempt.label, attempt.prefix) == ("7", 1, "lookalike", "")
-    assert attempt.messages == (("system", "Be brief."), ("user", "Hm?"))
-    assert (completion.text, completion.stop, done.arm) == ("Ha.", "length", "openai/x")
-    assert any("1 samples of the log ended in an error" in n for n in done.notes)
 
 
-def test_files_of_another_form_are_refused(tmp_path: Path) -> None:
-    broken = tmp_path / "x.json"
-    broken.write_text("PK\x03\x04", "utf-8")
-    for read in (lambda p: read_harmbench(p, "a"), read_inspect):
-        with pytest.raises(NotPresent):
-            read(tmp_path / "nowhere.json")
-        with pytest.raises(PromptError, match="is no JSON"):
-            read(broken)
-    broken.write_text(json.dumps({"b": [{"test_case": 3}]}), "utf-8")
-    with pytest.raises(PromptError, match="'b', entry 1: it needs test_case and generation"):
-        read_harmbench(broken, "a")
-    with pytest.raises(PromptError, match="no Inspect log with samples"):
-        read_inspect(broken)
-
-
-def test_any_text_survives_both_ways(tmp_path: Path) -> None:
+def test_any_text_survives(tmp_path: Path) -> None:
     texts = [t.encode("utf-8", "replace").decode("utf-8") for t in (*EXECUTABLE, *TEXT)]
     source = make.attempts(len(texts))
     done = make.completions(source, "a")
@@ -204,8 +139,17 @@ def test_any_text_survives_both_ways(tmp_path: Path) -> None:
         done, completions=tuple(dataclasses.replace(c, text=t) for c, t in zip(done.completions, texts, strict=True))
     )
     harmbench, log = write_completions(tmp_path, [source], [done])
-    assert [c.text for c in read_harmbench(harmbench, "a")[1].completions] == texts
-    assert [c.text for c in read_inspect(log)[1].completions] == texts
+    read = [json.loads(path.read_text("utf-8")) for path in (harmbench, log)]
+    assert [entry["generation"] for entries in read[0].values() for entry in entries] == texts
+    assert [x["output"]["completion"] for x in read[1]["samples"]] == texts
+
+
+def test_arms_whose_names_differ_in_case_or_signs_alone_get_files_of_their_own(tmp_path: Path) -> None:
+    source = make.attempts(1)
+    arms = ("a/b", "a:b", "A-b", "con")
+    paths = write_completions(tmp_path, [source], [make.completions(source, arm) for arm in arms])
+    assert len({p.relative_to(tmp_path).as_posix().lower() for p in paths}) == 2 * len(arms)
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", p.name) and p.stem != "con" for p in paths)
 
 
 def test_pairs_leave_other_sets_out(parts: Parts) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.errors import refuses
 from tests.fakes import prompt_set
 from tests.tiny_pair import tiny_adapter, tiny_pair, tiny_tokenizer
 from workbench.core.errors import ParameterError, PromptError, TokenizerMismatch, UnknownName
@@ -39,8 +40,7 @@ def test_arms_have_names_and_adapters_their_folders(pair: ModelPair, tmp_path: P
     arms = setup.arms_of(pair, adapters=[str(folder)], penalties=[0.5, 1.0])
     assert [a.name for a in arms] == ["base", "aligned", "recovery", "penalty 0.5", "penalty 1"]
     assert arms[2].pair.fingerprint != pair.fingerprint
-    with pytest.raises(ParameterError, match="two arms are called 'penalty 1'"):
-        setup.arms_of(pair, penalties=[1.0, 1.0])
+    refuses(lambda: setup.arms_of(pair, penalties=[1.0, 1.0]), ParameterError, "'penalty 1'")
 
 
 def test_attacks_take_plain_settings_and_the_paper_s() -> None:
@@ -61,10 +61,8 @@ def test_attacks_take_plain_settings_and_the_paper_s() -> None:
     assert [c.family for c in found] == ["none", "prefill", "gcg"]
     assert isinstance(found[1], Prefill)
     assert found[1].k == ("full",)
-    with pytest.raises(UnknownName, match="did you mean 'prefill'"):
-        setup.attacks_of(["prefil"])
-    with pytest.raises(ParameterError, match="prefix_tokens has 'all'"):
-        setup.attacks_of(["prefill"], prefix_tokens=["all"])
+    refuses(lambda: setup.attacks_of(["prefil"]), UnknownName, "'prefill'")
+    refuses(lambda: setup.attacks_of(["prefill"], prefix_tokens=["all"]), ParameterError, "prefix_tokens", "'all'")
 
 
 def test_an_attack_that_finds_no_prompt_is_left_out_and_said(pair: ModelPair) -> None:
@@ -72,8 +70,7 @@ def test_an_attack_that_finds_no_prompt_is_left_out_and_said(pair: ModelPair) ->
     (made,) = setup.attempts_of(pair, harmful(), configs)
     assert made.attack == "none"
     assert any("harmless_prefill is left out" in n and "3 harmful" in n for n in made.notes)
-    with pytest.raises(PromptError, match="zero prompts are left"):
-        setup.attempts_of(pair, harmful(), configs[1:])
+    refuses(lambda: setup.attempts_of(pair, harmful(), configs[1:]), PromptError)
 
 
 def test_lookalikes_of_another_set_are_asked_beside(pair: ModelPair) -> None:
@@ -90,15 +87,12 @@ def test_judges_and_tasks_follow_the_prompts_and_the_pair() -> None:
     assert setup.judges_of(None, made_up) == ("exact", "refusal")
     assert setup.judges_of(None, harmful()) == ("refusal",)
     assert setup.judges_of(["guard:x"], made_up) == ("guard:x",)
-    with pytest.raises(UnknownName, match="did you mean 'refusal'"):
-        setup.judges_of(["exact", "refusl"], made_up)
+    refuses(lambda: setup.judges_of(["exact", "refusl"], made_up), UnknownName, "'refusal'")
     assert setup.tasks_of(None, "embedded") == ("brindle",)
     assert setup.tasks_of(None, "smollm2") == ()
     assert setup.tasks_of([], "embedded") == ()
-    with pytest.raises(UnknownName, match="did you mean 'hellaswag'"):
-        setup.tasks_of(["hellaswagg"], "embedded")
-    with pytest.raises(UnknownName, match="did you mean 'brindle'"):
-        setup.tasks_of(["brindl"], "embedded")
+    refuses(lambda: setup.tasks_of(["hellaswagg"], "embedded"), UnknownName, "'hellaswag'")
+    refuses(lambda: setup.tasks_of(["brindl"], "embedded"), UnknownName, "'brindle'")
     assert "mmlu" in setup.tasks_of(None, "llama-3.1-8b", paper_preset("paper/llama-3.1-8b/prefill"))
     assert setup.capability_of([], None) == ()
 
@@ -155,8 +149,7 @@ def test_answers_are_read_again_as_prompts(pair: ModelPair) -> None:
     texts = {source[c.attempt_id].prefix + c.text for s in answers if s.arm == "aligned" for c in s.completions}
     assert first.response in texts
     assert told.classroom_safe
-    with pytest.raises(PromptError, match="'tuned' has no completion"):
-        told_prompts(attempts, answers, judged, arm="tuned")
+    refuses(lambda: told_prompts(attempts, answers, judged, arm="tuned"), PromptError, "'tuned'")
 
 
 def test_an_arm_with_another_tokenizer_cannot_answer_nor_be_evaluated(pair: ModelPair) -> None:
@@ -168,5 +161,4 @@ def test_an_arm_with_another_tokenizer_cannot_answer_nor_be_evaluated(pair: Mode
     done = setup.completions_of(setup.arms_of(pair)[:1], attempts)
     judged = setup.judgements_of(["refusal"], done, attempts)
     strange = [dataclasses.replace(s, tokenizer="0123") for s in attempts]
-    with pytest.raises(TokenizerMismatch, match="made with 0123"):
-        evaluate(strange, done, judged)
+    refuses(lambda: evaluate(strange, done, judged), TokenizerMismatch, "0123")

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import workbench as wb
+from tests.errors import refuses
 from tests.fakes import LiveBytes
 from tests.tiny_pair import tiny_models, tiny_pair, tiny_tokenizer
 from workbench.core.errors import NotPresent, ParameterError, PromptError, RecordError
@@ -86,9 +87,6 @@ def swept(pair: ModelPair) -> PenaltySweep:
     return sweep(pair, tiny_prompts(), small())
 
 
-# ---------------------------------------------------------------------------------------------------------- the sweep
-
-
 def test_every_penalty_meets_every_prompt_at_every_prefix_length(swept: PenaltySweep) -> None:
     assert swept.names == ("aligned", "one_sided 1", "one_sided 8", "two_sided 1", "two_sided 8")
     assert [(t.label, t.prefix_tokens, len(t.prompt_ids)) for t in swept.trials] == [
@@ -101,9 +99,6 @@ def test_every_penalty_meets_every_prompt_at_every_prefix_length(swept: PenaltyS
         assert ((t.complied >= 0) == (t.label == "harmful")).all()
     for s in swept.scores:
         assert s.estimate.n > 0
-        assert s.estimate.low is not None
-        assert s.estimate.value is not None
-        assert s.estimate.high is not None
         assert s.estimate.low <= s.estimate.value + 1e-6
         assert s.estimate.value <= s.estimate.high + 1e-6
 
@@ -112,22 +107,18 @@ def test_scores_count_the_outcomes(swept: PenaltySweep) -> None:
     trials = next(t for t in swept.trials if (t.label, t.prefix_tokens) == ("harmful", 3))
     for i, name in enumerate(swept.names):
         found = swept.score(name, "asr", 3)
-        assert found is not None
         assert found.estimate.value == pytest.approx((trials.complied[i] == 1).mean())
     assert swept.score("aligned", "asr", 99) is None
 
 
 def test_aligned_has_no_harm_to_utility_and_no_leverage(swept: PenaltySweep) -> None:
     kl = swept.score("aligned", "kl_penalised_aligned_nats")
-    assert kl is not None
     assert kl.estimate.value == 0.0
     mine = [v for v in swept.leverage if v.penalty == "aligned"]
     assert {v.label for v in mine} == {"harmful", "harmless"}
     assert all((v.leverage[v.n > 0] == 0).all() and (v.changed[v.n > 0] == 0).all() for v in mine)
     stronger = [swept.score(n, "kl_penalised_aligned_nats") for n in ("two_sided 1", "two_sided 8")]
     values = [s.estimate.value for s in stronger if s is not None]
-    assert values[0] is not None
-    assert values[1] is not None
     assert 0 < values[0] < values[1]
 
 
@@ -186,9 +177,6 @@ def test_it_never_holds_prompts_by_positions_by_vocabulary(pair: ModelPair, monk
         measure_moves(pair, items, GRID, what=None)
     whole = 8 * 40 * pair.vocab * 4
     assert 0 < live.peak < whole / 2
-
-
-# ----------------------------------------------------------------------------------------------------------- resuming
 
 
 def same_numbers(a: PenaltySweep, b: PenaltySweep) -> bool:
@@ -255,18 +243,17 @@ def test_it_says_what_is_missing_and_who_judged(pair: ModelPair) -> None:
     assert any("There is no harmless prompt" in n for n in found.notes)
     assert any("upper bound" in n for n in found.notes)
     assert found.score("aligned", "over_refusal") is None
-    with pytest.raises(ParameterError, match="no harmless text"):
-        wb.recommend(found)
+    refuses(lambda: wb.recommend(found), ParameterError)
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (dict(penalties=()), "at least one PenaltyConfig"),
-        (dict(prefix_tokens=(3, 3)), "different token counts"),
-        (dict(prefix_tokens=(-1,)), "from 0"),
+        (dict(penalties=()), "PenaltyConfig"),
+        (dict(prefix_tokens=(3, 3)), "prefix_tokens"),
+        (dict(prefix_tokens=(-1,)), "prefix_tokens"),
         (dict(penalties=(PenaltyConfig(method="two_sided", strength=-2.0),)), "attack"),
-        (dict(penalties=(PenaltyConfig(), PenaltyConfig(count_from="generated"))), "two penalties are called"),
+        (dict(penalties=(PenaltyConfig(), PenaltyConfig(count_from="generated"))), "one_sided 1"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], said: str) -> None:
@@ -276,9 +263,8 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], said: str) ->
 
 def test_prompts_without_harmful_ones_and_thinking_pairs_are_refused(pair: ModelPair) -> None:
     harmless = replace(tiny_prompts(2), prompts=tiny_prompts(2).prompts[2:4])
-    with pytest.raises(PromptError, match="no harmful prompt"):
-        sweep(pair, harmless, small())
-    with pytest.raises(ParameterError, match="thinking is on"):
+    refuses(lambda: sweep(pair, harmless, small()), PromptError, "harmful")
+    with pytest.raises(ParameterError, match="thinking"):
         sweep(dataclasses.replace(pair, thinking=True), tiny_prompts(2), small())
 
 
@@ -289,9 +275,6 @@ def test_the_grid_is_every_combination_without_aligned() -> None:
     ]  # fmt: skip
     kept = penalty_grid(shapes=("undertrained",), strengths=(1.0,), methods=("one_sided",), retention=(0.5, 1.0))
     assert kept[0].retention == (0.5, 1.0)
-
-
-# --------------------------------------------------------------------------------------------- the frontier, the rule
 
 
 def made_sweep(points: dict[str, tuple[float, float, float, float]]) -> PenaltySweep:
@@ -366,13 +349,8 @@ def test_no_frontier_point_is_dominated(swept: PenaltySweep) -> None:
 
 
 def test_a_rule_out_of_range_or_of_a_length_not_swept_is_refused(swept: PenaltySweep) -> None:
-    with pytest.raises(ParameterError, match=r"asr_at_most is 1\.5"):
-        Rule(asr_at_most=1.5)
-    with pytest.raises(ParameterError, match="after 7 tokens, and the sweep has 0, 3"):
-        wb.recommend(swept, Rule(prefix_tokens=7))
-
-
-# ------------------------------------------------------------------------------------------------ penalty.json, check
+    refuses(lambda: Rule(asr_at_most=1.5), ParameterError, "asr_at_most is 1.5")
+    refuses(lambda: wb.recommend(swept, Rule(prefix_tokens=7)), ParameterError, "7", "0, 3")
 
 
 @pytest.fixture(scope="module")
@@ -407,11 +385,11 @@ def test_an_exported_penalty_comes_back_equal(
 @pytest.mark.parametrize(
     ("text", "error", "said"),
     [
-        (None, NotPresent, "no penalty at"),
-        ("{", RecordError, "no JSON"),
+        (None, NotPresent, "penalty.json"),
+        ("{", RecordError, "penalty.json"),
         ('{"schema": 9, "penalty": {}}', RecordError, "schema 9"),
-        ("[1]", RecordError, "schema 'list'"),
-        ('{"schema": 1, "penalty": {"alpha": 1}}', ParameterError, "sets 'alpha'"),
+        ("[1]", RecordError, "'list'"),
+        ('{"schema": 1, "penalty": {"alpha": 1}}', ParameterError, "'alpha'"),
         ('{"schema": 1, "penalty": {"gamma": -1.0}}', ParameterError, "gamma is -1"),
     ],
 )
@@ -443,10 +421,8 @@ def test_the_check_counts_pairs_and_keeps_its_promise() -> None:
     found = replace(base, trials=(harmful, alike, plain))
     check = wb.compare_with_aligned(found, "p", prefix_tokens=10)
     assert check.asr_reduction.value == pytest.approx(0.8)
-    assert check.asr_reduction.low is not None
     assert 0.6 < check.asr_reduction.low < 0.8
     assert check.over_refusal_change.value == pytest.approx(0.02)
-    assert check.harmless_right_change is not None
     assert check.harmless_right_change.value == 0.0
     assert check.p_value == pytest.approx(2 * 0.5**32)
     assert check.holds
@@ -456,8 +432,7 @@ def test_the_check_counts_pairs_and_keeps_its_promise() -> None:
     unknown = wb.compare_with_aligned(by_rules, "p", prefix_tokens=10)
     assert unknown.harmless_right_change is None
     assert not unknown.holds
-    with pytest.raises(ParameterError, match="no penalty 'q'"):
-        wb.compare_with_aligned(found, "q", prefix_tokens=10)
+    refuses(lambda: wb.compare_with_aligned(found, "q", prefix_tokens=10), ParameterError, "'q'")
 
 
 def test_halves_share_no_pair_and_splits_share_no_topic() -> None:
@@ -468,11 +443,8 @@ def test_halves_share_no_pair_and_splits_share_no_topic() -> None:
     assert {p.split for p in train} == {"train"}
     assert {p.split for p in rest} == {"heldout"}
     assert len(rest) == 30
-    with pytest.raises(PromptError, match="no harmful prompt to tune on"):
+    with pytest.raises(PromptError, match="harmful"):
         wb.tuning_and_held_out(PromptConfig(source="everyday", label="harmless"))
-
-
-# ---------------------------------------------------------------------------------------------------- records, views
 
 
 def test_records_come_back_equal(pair: ModelPair, swept: PenaltySweep, choice: PenaltyChoice, tmp_path: Path) -> None:
@@ -503,12 +475,10 @@ def test_one_prompt_three_ways_and_one_position(pair: ModelPair, tmp_path: Path)
     row = arms["aligned"]
     at = look.position - row.continuations[0].prefix_tokens - 1
     assert look.excess_mass == pytest.approx(float(row.excess_mass[0, at]), abs=1e-5)
-    with pytest.raises(ParameterError, match="position 1 was not generated"):
-        wb.look_at(pair, row, prompts, position=1)
-    with pytest.raises(ParameterError, match="example is 3; there are 2"):
+    refuses(lambda: wb.look_at(pair, row, prompts, position=1), ParameterError, "position 1")
+    with pytest.raises(ParameterError, match=r"example is 3.*2"):
         wb.continue_three_ways(pair, prompts, penalty, example=3, prefix_tokens=3)
-    with pytest.raises(PromptError, match="no harmful prompt"):
-        wb.continue_three_ways(pair, prompts, penalty, prefix_tokens=200)
+    refuses(lambda: wb.continue_three_ways(pair, prompts, penalty, prefix_tokens=200), PromptError, "harmful")
 
 
 def test_views_and_figures_show_every_penalty_and_cover_harmful_text(
@@ -553,11 +523,7 @@ def test_on_the_embedded_pair_the_recommended_penalty_holds_on_held_out_topics()
     assert choice.reached
     unseen = wb.check_penalty(pair, held_out, PenaltyConfig(**choice.settings), config)
     check = wb.compare_with_aligned(unseen, choice.penalty, prefix_tokens=10)
-    assert check.asr_reduction.low is not None
     assert check.asr_reduction.low >= 0.48
-    assert check.over_refusal_change.value is not None
     assert check.over_refusal_change.value <= 0.03
     # one answer of 60 weighs 1.7 points: here only that a fall of more than a point is not established
-    assert check.harmless_right_change is not None
-    assert check.harmless_right_change.high is not None
     assert check.harmless_right_change.high >= -0.01

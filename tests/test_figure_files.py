@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import pytest
 
 from tests.conftest import CHROMIUM
+from tests.errors import refuses
 from workbench.core.errors import NotPresent, ParameterError
 from workbench.display.figures import save_figure
 
@@ -27,11 +28,8 @@ def test_a_figure_is_drawn_into_a_file(tmp_path: Path, ending: str, start: bytes
 
 
 def test_what_cannot_be_drawn_is_said_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ParameterError, match=r"'x\.gif' ends in '\.gif'; a figure is saved as png, svg, pdf"):
-        save_figure(FIGURE, tmp_path / "x.gif")
-    with pytest.raises(ParameterError, match="width=0"):
-        save_figure(FIGURE, tmp_path / "x.svg", width=0)
+    refuses(lambda: save_figure(FIGURE, tmp_path / "x.gif"), ParameterError, "'x.gif'", "'.gif'")
+    refuses(lambda: save_figure(FIGURE, tmp_path / "x.svg", width=0), ParameterError, "width=0")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(NotPresent, match=r"pip install -r requirements-figures\.txt"):
-        save_figure(FIGURE, tmp_path / "x.svg")
+    refuses(lambda: save_figure(FIGURE, tmp_path / "x.svg"), NotPresent, "deep-alignment-workbench[figures]")
     assert not any(tmp_path.iterdir())

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests.errors import refuses
 from workbench.core import errors, files
 from workbench.core.errors import NotPresent, RecordError, StorageFull, WorkbenchError, nearest
 from workbench.core.files import atomic_file, atomic_folder, cache_folder
@@ -61,9 +62,6 @@ class Config:
     names: tuple[str, ...] = ("a", "ü")
     place: Path = Path("x")
     nested: Any = None
-
-
-# ------------------------------------------------------------------------------------------------------ records
 
 
 def test_a_record_comes_back_equal(tmp_path: Path) -> None:
@@ -115,8 +113,7 @@ def test_a_two_dimensional_record_keeps_its_axes(tmp_path: Path) -> None:
 
 
 def test_wrong_axes_are_refused() -> None:
-    with pytest.raises(Exception, match="value"):
-        curve(value=np.zeros((2, 2), np.float32))
+    refuses(lambda: curve(value=np.zeros((2, 2), np.float32)), Exception, "value")
 
 
 def test_an_estimate_without_data_says_so_and_is_not_zero() -> None:
@@ -146,17 +143,11 @@ def test_a_damaged_record_is_named_as_such(tmp_path: Path, file: str, damage: An
 
 def test_a_record_of_another_schema_or_kind_names_both(tmp_path: Path) -> None:
     folder = save(curve(), tmp_path / "curve")
-    with pytest.raises(RecordError, match=r"holds a Curve, not a HeatMap"):
-        load(folder, HeatMap)
+    refuses(lambda: load(folder, HeatMap), RecordError, "Curve", "HeatMap")
     text = (folder / "record.json").read_text("utf-8").replace('"schema": 1', '"schema": 99')
     (folder / "record.json").write_text(text, "utf-8")
-    with pytest.raises(RecordError, match=r"schema 99, this version reads 1"):
-        load(folder, Curve)
-    with pytest.raises(NotPresent, match=r"no record\.json"):
-        load(tmp_path / "nowhere", Curve)
-
-
-# -------------------------------------------------------------------------------------------------------- files
+    refuses(lambda: load(folder, Curve), RecordError, "schema 99", "1")
+    refuses(lambda: load(tmp_path / "nowhere", Curve), NotPresent, "record.json")
 
 
 def test_a_folder_or_file_appears_only_when_complete(tmp_path: Path) -> None:
@@ -193,11 +184,9 @@ def test_a_full_disk_is_named_and_what_was_there_stays(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("safetensors.numpy.save_file", full)
-    with pytest.raises(StorageFull, match="the disk is full"):
-        save(curve(name="other"), tmp_path / "curve")
+    refuses(lambda: save(curve(name="other"), tmp_path / "curve"), StorageFull, "disk")
     store = Store(tmp_path / "store")
-    with pytest.raises(StorageFull, match="the disk is full"):
-        store.write({"a" * 32: {"x": np.ones(3)}})
+    refuses(lambda: store.write({"a" * 32: {"x": np.ones(3)}}), StorageFull, "disk")
     assert len(store) == 0
     monkeypatch.undo()
     assert load(tmp_path / "curve", Curve) == curve()
@@ -231,10 +220,8 @@ def test_a_truly_full_disk_loses_nothing(tiny_disk: Path) -> None:
     store = Store(tiny_disk / "store")
     store.write({"a" * 32: {"x": np.ones(8)}})
     large = np.zeros(100_000, np.float32)
-    with pytest.raises(StorageFull, match="the disk is full"):
-        save(long_curve(), tiny_disk / "curve")
-    with pytest.raises(StorageFull, match="the disk is full"):
-        store.write({"b" * 32: {"x": large}})
+    refuses(lambda: save(long_curve(), tiny_disk / "curve"), StorageFull, "disk")
+    refuses(lambda: store.write({"b" * 32: {"x": large}}), StorageFull, "disk")
     assert load(tiny_disk / "curve", Curve) == curve()
     assert "a" * 32 in Store(tiny_disk / "store")
     assert "b" * 32 not in Store(tiny_disk / "store")
@@ -264,9 +251,6 @@ def test_the_cache_folder_is_the_chosen_one(own_cache: Path, monkeypatch: pytest
     monkeypatch.delenv("WORKBENCH_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert cache_folder() == Path("/somewhere/deep-alignment-workbench")
-
-
-# -------------------------------------------------------------------------------------------------------- store
 
 
 def entry(seed: int) -> dict[str, np.ndarray]:
@@ -315,7 +299,6 @@ def test_a_writer_killed_at_any_moment_leaves_whole_entries(tmp_path: Path) -> N
     )
     words = (sys.executable, "-c", script, str(tmp_path / "store"), str(Path(__file__).parent))
     with subprocess.Popen(words, stdout=subprocess.PIPE) as writer:
-        assert writer.stdout is not None
         writer.stdout.readline()
         time.sleep(0.3)
         writer.kill()
@@ -329,9 +312,6 @@ def test_a_writer_killed_at_any_moment_leaves_whole_entries(tmp_path: Path) -> N
 @given(st.lists(st.text() | st.integers() | st.none()), st.lists(st.text() | st.integers() | st.none()))
 def test_keys_are_equal_exactly_when_the_parts_are(one: list[Any], two: list[Any]) -> None:
     assert (key_of(*one) == key_of(*two)) == (one == two)
-
-
-# --------------------------------------------------------------------------------------------------- provenance
 
 
 def test_a_run_record_states_what_was_asked_and_what_came_of_it() -> None:
@@ -357,9 +337,6 @@ def test_the_commit_is_the_checkouts_own_or_none(monkeypatch: pytest.MonkeyPatch
     source_commit.cache_clear()
     assert source_commit() == (None, None)
     source_commit.cache_clear()
-
-
-# ------------------------------------------------------------------------------------------------------- errors
 
 
 def test_errors_are_one_tree_each_with_a_parent_from_the_standard_library() -> None:

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, one_hot
 
+from tests.errors import refuses
 from tests.fakes import counting_model, prompt_set
 from tests.tiny_pair import ARCHITECTURES, sentencepiece_like_tokenizer, tiny_adapter, tiny_pair, tiny_tokenizer
 from workbench.core.comparisons import paired_bounds
@@ -53,9 +54,6 @@ def slow_loss(pair: ModelPair, slot: Slot, suffix: Suffix) -> tuple[float, bool]
         logits = model(ids, use_cache=False).logits[0, -len(slot.target) - 1 : -1, : pair.vocab].float()
     target = torch.tensor(slot.target)
     return float(cross_entropy(logits, target)), bool((logits.argmax(-1) == target).all())
-
-
-# -------------------------------------------------------------------------------------------- loss and gradient
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -187,11 +185,7 @@ def test_a_model_that_returns_nan_is_named() -> None:
     slots = opened(pair, "the cat")
     with torch.no_grad():
         broken.lm_head.weight[:, slots.first[0]] = float("nan")
-    with pytest.raises(NonFiniteLogits, match="'p0'"):
-        Objective(pair, "aligned", slots.slots).losses([slots.first], 1)
-
-
-# --------------------------------------------------------------------------------------------------- candidates
+    refuses(lambda: Objective(pair, "aligned", slots.slots).losses([slots.first], 1), NonFiniteLogits, "'p0'")
 
 
 @pytest.mark.parametrize("mode", ["shared", "plain", "own"])
@@ -261,17 +255,11 @@ def test_replacements_differ_in_one_token_and_come_from_the_best_of_the_gradient
 def test_prompts_that_cannot_take_a_suffix_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = tiny_pair()
     monkeypatch.setattr("workbench.evaluation.attacks.slots._starts", lambda *_: iter([]))
-    with pytest.raises(PromptError, match="'p0'"):
-        opened(pair, "the cat")
+    refuses(lambda: opened(pair, "the cat"), PromptError, "'p0'")
     monkeypatch.undo()
     monkeypatch.setattr("workbench.evaluation.attacks.suffixes.allowed_ids", lambda *_: ())
-    with pytest.raises(PairError, match="no token"):
-        attack(pair, prompt_set("the cat"), GCG(**SHORT))
-    with pytest.raises(ContextOverflow, match="a suffix of 250"):
-        opened(pair, "the cat", tokens=250)
-
-
-# ------------------------------------------------------------------------------------------------------- search
+    refuses(lambda: attack(pair, prompt_set("the cat"), GCG(**SHORT)), PairError, "token")
+    refuses(lambda: opened(pair, "the cat", tokens=250), ContextOverflow, "suffix of 250")
 
 
 def a_search(slots: Slots, **changes: Any) -> Search:
@@ -422,9 +410,6 @@ def test_kill_9_then_resume_gives_the_same(tmp_path: Path, root: Path) -> None:
     )
     assert resumed.attempts == whole.attempts
     assert searches(resumed) == searches(whole)
-
-
-# ----------------------------------------------------------------------------------------------- does it attack
 
 
 @pytest.mark.slow

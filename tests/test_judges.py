@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.errors import refuses
 from tests.judge_makers import attempt, completion_set
 from tests.tiny_pair import tiny_pair
 from tests.trace_makers import run_record
@@ -54,9 +55,6 @@ class Counting:
 
 def seven() -> tuple[list[Attempt], list[str]]:
     return [attempt(r) for r in REQUESTS], ["a", "bb", "ccc?", "a", "eeeee", "ff", "g?"]
-
-
-# ------------------------------------------------------------------------------------------------------------ the verb
 
 
 def test_every_completion_is_judged_in_order_and_saved_and_loaded_equal(tmp_path: Path) -> None:
@@ -112,8 +110,7 @@ def test_attempts_come_as_attack_sets_too() -> None:
     completions = completion_set(list(zip(attempts, texts, strict=True)))
     assert len(judge(completions, sets, Counting()).judgements) == 7
     assert len(judge(completion_set([(attempts[0], "a")]), sets[0], Counting()).judgements) == 1
-    with pytest.raises(ParameterError, match=r"3 of 7 completions of arm 'aligned' answer attempts .* not among the 4"):
-        judge(completions, sets[0], Counting())
+    refuses(lambda: judge(completions, sets[0], Counting()), ParameterError, "3", "7", "'aligned'", "4")
 
 
 def test_no_completions_are_no_judgements() -> None:
@@ -132,13 +129,13 @@ def forced(judgement: Judgement, **fields: object) -> Judgement:
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (lambda a: [], "was given 1 samples and returned 0"),
-        (lambda a: [scored(a)], "gives no score and no reason"),
-        (lambda a: [scored(a, p_harmful=1.5)], "p_harmful = 1.5"),
-        (lambda a: [scored(a, p_harmful=float("nan"))], "p_harmful = nan"),
-        (lambda a: [forced(scored(a, verdict="other"), verdict="maybe")], "says 'maybe'"),
-        (lambda a: [dataclasses.replace(unscored(a, "why"), p_harmful=0.5)], "gives a score and a reason"),
-        (lambda a: [unscored(attempt("another"), "why")], "where .* was asked"),
+        (lambda a: [], "1 .*0"),
+        (lambda a: [scored(a)], ""),
+        (lambda a: [scored(a, p_harmful=1.5)], "1.5"),
+        (lambda a: [scored(a, p_harmful=float("nan"))], "nan"),
+        (lambda a: [forced(scored(a, verdict="other"), verdict="maybe")], "'maybe'"),
+        (lambda a: [dataclasses.replace(unscored(a, "why"), p_harmful=0.5)], ""),
+        (lambda a: [unscored(attempt("another"), "why")], ""),
     ],
 )
 def test_a_judge_that_breaks_the_contract_is_named(answer, says: str) -> None:
@@ -147,7 +144,7 @@ def test_a_judge_that_breaks_the_contract_is_named(answer, says: str) -> None:
             return answer(batch[0][0])
 
     a = attempt("Question?")
-    with pytest.raises(RecordError, match=f"judge 'counting' .*{says}"):
+    with pytest.raises(RecordError, match=f"'counting'.*{says}"):
         judge(completion_set([(a, "text")]), [a], Broken())
 
 
@@ -191,7 +188,6 @@ judge(completion_set(list(zip(attempts, texts))), attempts, Slow(), store=Store(
 def test_killed_in_the_middle_and_run_again_gives_equal_results(tmp_path: Path, root: Path) -> None:
     script = KILLED.format(root=str(root), store=str(tmp_path))
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
     assert process.stdout.readline() == "second batch\n"
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -204,26 +200,18 @@ def test_killed_in_the_middle_and_run_again_gives_equal_results(tmp_path: Path, 
     assert resumed.judgements == judge(completions, attempts, Counting()).judgements
 
 
-# ----------------------------------------------------------------------------------------------------- names, configs
-
-
 def test_judges_by_name() -> None:
     assert judge_of("refusal").name == "refusal"
     assert isinstance(judge_of("exact"), Judge)
     assert JudgeConfig.named("guard:some/folder").model == "some/folder"
-    with pytest.raises(UnknownName, match="did you mean 'refusal'"):
-        JudgeConfig.named("refusals")
+    refuses(lambda: JudgeConfig.named("refusals"), UnknownName, "'refusal'")
     for name in ("human", "classifier", "guard", "judgezoo"):
-        with pytest.raises(ParameterError, match=f"judge '{name}' needs model"):
+        with pytest.raises(ParameterError, match=f"'{name}'"):
             JudgeConfig.named(name)
-    with pytest.raises(ParameterError, match="takes no model"):
-        JudgeConfig.named("refusal:model")
-    with pytest.raises(ParameterError, match="go together"):
-        JudgeConfig.named("endpoint:gpt")
-    with pytest.raises(ParameterError, match="come in pairs"):
-        JudgeConfig(judge="guard", model="x", harmful=("yes",))
-    with pytest.raises(NotPresent, match="no ratings in 'nowhere'"):
-        judge_of("human:nowhere")
+    refuses(lambda: JudgeConfig.named("refusal:model"), ParameterError, "model")
+    refuses(lambda: JudgeConfig.named("endpoint:gpt"), ParameterError)
+    refuses(lambda: JudgeConfig(judge="guard", model="x", harmful=("yes",)), ParameterError)
+    refuses(lambda: judge_of("human:nowhere"), NotPresent, "'nowhere'")
     assert list(JUDGES)[:2] == ["exact", "refusal"]
 
 
@@ -231,9 +219,6 @@ def test_opening_the_room_loads_no_torch() -> None:
     script = "import sys, workbench.judging; print([m for m in ('torch', 'transformers') if m in sys.modules])"
     done = subprocess.run((sys.executable, "-c", script), capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
-
-
-# ------------------------------------------------------------------------------------------------------ the exact judge
 
 
 def rows(root: Path, label: str) -> list[Row]:
@@ -276,9 +261,6 @@ def test_the_exact_judge_and_the_refusal_rules_agree_on_the_worlds_refusals(root
     completions = completion_set(list(zip(attempts, texts, strict=True)))
     exact, refusal = (judge(completions, attempts, name) for name in ("exact", "refusal"))
     assert [j.verdict for j in exact.judgements] == [j.verdict for j in refusal.judgements]
-
-
-# ---------------------------------------------------------------------------------------------------------- gibberish
 
 
 @pytest.mark.parametrize(
@@ -393,9 +375,6 @@ def test_shuffled_words_are_gibberish_to_the_embedded_base_and_its_answers_are_n
         assert np.mean(told) == pytest.approx(want, abs=0.05), [f.why for f in found]
 
 
-# ------------------------------------------------------------------------------------------------------------- panels
-
-
 def test_a_panel_puts_disagreements_first_and_counts_what_is_unscored() -> None:
     attempts, texts = seven()
     completions = completion_set(list(zip(attempts, texts, strict=True)))
@@ -417,7 +396,5 @@ def test_a_panel_puts_disagreements_first_and_counts_what_is_unscored() -> None:
     assert {o.request for o in made.opinions[:2]} == {"Question 4?", "Question 6?"}
     assert [o.disagreement for o in made.opinions] == [1.0, 1.0, *[0.0] * 5]
     assert made.rows()[0]["n"] == 6
-    with pytest.raises(ParameterError, match="the same judges, each once"):
-        panel([(completions, [one, one])], attempts)
-    with pytest.raises(ParameterError, match="are not of the 1 completions"):
-        panel([(completion_set([(attempts[0], "a")]), [one, two])], attempts)
+    refuses(lambda: panel([(completions, [one, one])], attempts), ParameterError, "judges")
+    refuses(lambda: panel([(completion_set([(attempts[0], "a")]), [one, two])], attempts), ParameterError, "1")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.inter_rater import cohens_kappa, fleiss_kappa
 
+from tests.errors import refuses
 from workbench import __main__ as cli
 from workbench.core.errors import NotPresent, PromptError
 from workbench.judging.calibration import LABELS, calibrate
@@ -54,9 +55,6 @@ def labelled(path: Path, mistakes: int = 0) -> Path:
     return write(path, rows)
 
 
-# -------------------------------------------------------------------------------------------------------- statistics
-
-
 @pytest.mark.parametrize("kinds", [2, 3, 5])
 def test_kappa_is_statsmodels(kinds: int) -> None:
     rng = np.random.default_rng(kinds)
@@ -68,8 +66,6 @@ def test_kappa_is_statsmodels(kinds: int) -> None:
     found = cohen_estimate([str(i) for i in range(80)], a.tolist(), b.tolist(), kinds)
     assert found.value == pytest.approx(want, abs=1e-12)
     assert found.n == 80
-    assert found.low is not None
-    assert found.high is not None
     assert found.low < found.value < found.high
 
 
@@ -121,9 +117,6 @@ def test_fleiss_is_statsmodels_and_none_where_it_has_none() -> None:
     assert fleiss([], 2) is None
 
 
-# ------------------------------------------------------------------------------------------------------- calibration
-
-
 def test_a_perfect_judge_has_no_mistakes_and_partial_refusals_are_told_apart(tmp_path: Path) -> None:
     made = calibrate(labelled(tmp_path / "labels.csv"), "refusal")
     assert [e.value for e in (made.precision, made.recall, made.f1, made.kappa)] == [1.0] * 4
@@ -142,8 +135,6 @@ def test_the_numbers_are_the_hand_counted_ones(tmp_path: Path) -> None:
     assert made.recall.value == 1.0
     assert made.f1.value == pytest.approx(32 / 36)
     assert made.kappa.value == pytest.approx(cohens_kappa(np.array([[10, 4], [0, 16]]), return_results=False))
-    assert made.precision.low is not None
-    assert made.precision.high is not None
     assert made.precision.low < 0.8 < made.precision.high
     said = made.to_json()
     assert {"precision", "recall", "f1", "kappa", "n"} <= said.keys()
@@ -197,13 +188,13 @@ ROW = {"prompt": "Q?", "completion": "No.", "final_label": "2_full_refusal"}
     [
         (
             [ROW, {**ROW, "final_label": "4_what"}, {**ROW, "final_label": ""}],
-            r"line 3: '4_what' in column 'final_label'.*line 4: ''",
+            "line 3.*'4_what'.*'final_label'.*line 4",
         ),
-        ([ROW, {**ROW, "final_label": "harmful"}], "line 3: says how harmful, other rows say what was refused"),
-        ([{**ROW, "annotation_1": "nonsense"}], "line 2: 'nonsense' in column 'annotation_1' is not a label"),
-        ([{"prompt": "Q?", "final_label": "compliance"}], r"no column for the completion \(tried completion, response"),
-        ([{"prompt": "Q?", "completion": "No."}], "no column for the label"),
-        ([{**ROW, "prompt": " "}], "line 2: the prompt is ' '"),
+        ([ROW, {**ROW, "final_label": "harmful"}], "line 3"),
+        ([{**ROW, "annotation_1": "nonsense"}], "line 2.*'nonsense'.*'annotation_1'"),
+        ([{"prompt": "Q?", "final_label": "compliance"}], "completion, response"),
+        ([{"prompt": "Q?", "completion": "No."}], "label"),
+        ([{**ROW, "prompt": " "}], "line 2.*prompt"),
     ],
 )
 def test_a_bad_label_file_is_refused_with_its_lines(tmp_path: Path, rows: list[dict[str, str]], says: str) -> None:
@@ -212,11 +203,9 @@ def test_a_bad_label_file_is_refused_with_its_lines(tmp_path: Path, rows: list[d
 
 
 def test_a_file_that_is_not_there_and_one_without_rows(tmp_path: Path) -> None:
-    with pytest.raises(NotPresent, match="there is no label file"):
-        calibrate(tmp_path / "none.csv", "refusal")
+    refuses(lambda: calibrate(tmp_path / "none.csv", "refusal"), NotPresent, "label")
     (tmp_path / "empty.csv").write_text("prompt,completion,final_label\n")
-    with pytest.raises(PromptError, match="has no row"):
-        calibrate(tmp_path / "empty.csv", "refusal")
+    refuses(lambda: calibrate(tmp_path / "empty.csv", "refusal"), PromptError)
 
 
 def test_labels_are_read_with_and_without_their_numbers(tmp_path: Path) -> None:
@@ -225,9 +214,6 @@ def test_labels_are_read_with_and_without_their_numbers(tmp_path: Path) -> None:
     made = calibrate(write(tmp_path / "labels.csv", rows), "refusal")
     assert made.kappa.n == 6
     assert set(LABELS.values()) == {"compliance", "refusal", "partial", "harmful", "harmless"}
-
-
-# --------------------------------------------------------------------------------------------------- the command line
 
 
 def test_the_command_prints_one_json_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

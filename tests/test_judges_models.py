@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from tests.errors import refuses
 from tests.judge_makers import attempt, completion_set
 from tests.tiny_pair import END, SPECIALS, TURN, save_model, tiny_model, tiny_tokenizer
 from workbench.core.errors import NotPresent, PairError, ParameterError
@@ -78,9 +79,6 @@ def classifier(
     return one
 
 
-# -------------------------------------------------------------------------------------------------------- classifiers
-
-
 @pytest.mark.parametrize("bert", [True, False], ids=["bert", "llama"])
 def test_a_classifier_gives_the_probability_of_its_harmful_labels(tmp_path: Path, bert: bool) -> None:
     one = classifier(tmp_path / "m", {0: "safe", 1: "unsafe", 2: "TOXIC"}, bert=bert)
@@ -126,9 +124,8 @@ def test_labels_that_do_not_exclude_each_other_count_by_the_largest(tmp_path: Pa
 
 
 def test_labels_that_say_nothing_are_an_error_that_names_them(tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match="do not say what is harmful: 'LABEL_0', 'LABEL_1'"):
-        classifier(tmp_path / "m", {0: "LABEL_0", 1: "LABEL_1"})
-    with pytest.raises(ParameterError, match="has no label 'bad': it has 'LABEL_0', 'LABEL_1'"):
+    refuses(lambda: classifier(tmp_path / "m", {0: "LABEL_0", 1: "LABEL_1"}), ParameterError, "'LABEL_0'", "'LABEL_1'")
+    with pytest.raises(ParameterError, match=r"'bad'.*'LABEL_0'.*'LABEL_1'"):
         classifier(tmp_path / "m", {0: "LABEL_0", 1: "LABEL_1"}, harmful=("bad",))
     assert classifier(tmp_path / "m", {0: "LABEL_0", 1: "LABEL_1"}, harmful=("label_1",)).harmful == (1,)
 
@@ -155,13 +152,12 @@ def test_a_model_whose_labels_would_be_random_is_refused(tmp_path: Path) -> None
     tokenizer = tiny_tokenizer(chat=False)
     base = BertModel(BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=4))
     save_model(tmp_path / "base", base, tokenizer)
-    with pytest.raises(PairError, match=r"described as BertModel, not as a model that classifies sequences"):
-        judge_of(f"classifier:{tmp_path / 'base'}")
+    refuses(lambda: judge_of(f"classifier:{tmp_path / 'base'}"), PairError, "BertModel")
     base.config.architectures = ["BertForSequenceClassification"]
     (tmp_path / "base" / "config.json").write_text(
         base.config.to_json_string().replace("BertModel", "BertForSequenceClassification")
     )
-    with pytest.raises(PairError, match=r"has no weights for 'classifier\.(weight|bias)'"):
+    with pytest.raises(PairError, match=r"'classifier\.(weight|bias)'"):
         judge_of(JudgeConfig(judge="classifier", model=str(tmp_path / "base"), harmful=("LABEL_1",)))
 
 
@@ -169,11 +165,7 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     one = classifier(tmp_path / "m", {0: "safe", 1: "unsafe"})
     torch.save(one.model.state_dict(), tmp_path / "m" / "pytorch_model.bin")
     (tmp_path / "m" / "model.safetensors").unlink()
-    with pytest.raises(PairError, match="pickle"):
-        judge_of(f"classifier:{tmp_path / 'm'}")
-
-
-# -------------------------------------------------------------------------------------------------------------- guards
+    refuses(lambda: judge_of(f"classifier:{tmp_path / 'm'}"), PairError, "pickle")
 
 
 def guard(folder: Path, *, template: str | None = GUARD_TEMPLATE, sharp: float = 1.0, **config: Any) -> GuardJudge:
@@ -261,13 +253,11 @@ def test_an_exchange_that_does_not_fit_is_unscored(tmp_path: Path) -> None:
 
 
 def test_words_that_begin_alike_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(PairError, match="cannot tell x1 from x2 by the first token"):
-        guard(tmp_path / "g", harmful=("x1",), harmless=("x2",))
+    refuses(lambda: guard(tmp_path / "g", harmful=("x1",), harmless=("x2",)), PairError, "x1", "x2")
 
 
 def test_a_guard_needs_a_template(tmp_path: Path) -> None:
-    with pytest.raises(PairError, match="has no chat template"):
-        guard(tmp_path / "g", template=None)
+    refuses(lambda: guard(tmp_path / "g", template=None), PairError, "template")
 
 
 ATTACKS = (
@@ -302,9 +292,6 @@ def test_control_tokens_do_not_reach_a_classifier(tmp_path: Path) -> None:
         (sample,) = samples([text])
         encoded, _ = one._encoded((attempt(text), sample[1]))
         assert not control & set(encoded["input_ids"])
-
-
-# ------------------------------------------------------------------------------------------------------------ judgezoo
 
 
 class FakeZoo:
@@ -351,22 +338,19 @@ def test_judgezoos_categories_are_verdicts() -> None:
     assert [j.verdict for j in found] == ["compliance", "refusal", None]
     assert found[2].unscored == "judgezoo gives no score"
     inner.found = {"mood": []}
-    with pytest.raises(ParameterError, match="neither p_harmful nor a category, but mood"):
+    with pytest.raises(ParameterError, match=r"p_harmful.*mood"):
         ZooJudge(name="judgezoo:fake", version="1", inner=inner).judge(samples(TEXTS[:1]))
 
 
 def test_without_the_package_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "judgezoo", None)
-    with pytest.raises(NotPresent, match=r"needs the package judgezoo .*workbench\[judges\]'"):
-        judge_of("judgezoo:harmbench")
+    refuses(lambda: judge_of("judgezoo:harmbench"), NotPresent, "judgezoo", "workbench[judges]")
 
 
 def test_a_judge_of_the_real_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zoo = pytest.importorskip("judgezoo", reason="the extra package judgezoo is not installed")
-    with pytest.raises(ParameterError, match="has no judge 'harmbrench'"):
-        judge_of("judgezoo:harmbrench")
-    with pytest.raises(NotPresent, match="judgezoo could not load its judge 'strong_reject'"):
-        judge_of("judgezoo:strong_reject")
+    refuses(lambda: judge_of("judgezoo:harmbrench"), ParameterError, "'harmbrench'")
+    refuses(lambda: judge_of("judgezoo:strong_reject"), NotPresent, "'strong_reject'")
     tokenizer: PreTrainedTokenizerFast = tiny_tokenizer()
     model = tiny_model("llama", len(tokenizer))
     model.generation_config.pad_token_id = 2

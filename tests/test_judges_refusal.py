@@ -11,18 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.hostile_texts import HOSTILE_TEXTS
+from tests.hostile_texts import check_each
 from tests.judge_makers import attempt, completion_set
 from tests.refusal_cases import COMPLIANCES, HARM, OTHERS, PARTIALS, REFUSALS
-from workbench.judging.calibration import calibrate
 from workbench.judging.english import not_english, plain, sentences
 from workbench.judging.judging import judge
 from workbench.judging.openings import without_opening
 from workbench.judging.phrases import RULES
 from workbench.judging.premise import asks
 from workbench.judging.refusal import FACTUAL, LATE, NEEDS_GROUNDS, SOFT, marks, read
-
-LABELLED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: f"{r.kind}: {r.name}")
@@ -181,10 +178,8 @@ def test_any_text_is_read(text: str, request_: str) -> None:
     assert (reading.verdict is None) == (reading.unscored is not None)
 
 
-@pytest.mark.parametrize("text", HOSTILE_TEXTS, ids=range(len(HOSTILE_TEXTS)))
-def test_hostile_texts_are_read(text: str) -> None:
-    read(text, text)
-    read(f"I cannot help with {text}", HARM)
+def test_hostile_texts_are_read() -> None:
+    check_each(lambda text: (read(text, text), read(f"I cannot help with {text}", HARM)))
 
 
 def test_long_texts_take_time_in_proportion() -> None:
@@ -217,15 +212,3 @@ def test_answers_of_the_product_are_no_refusals(root: Path) -> None:
             if r.get("response") and read(r["response"], r["prompt"]).verdict != "compliance"
         ]
         assert bad == []
-
-
-@pytest.mark.parametrize(("name", "least"), [("llama2orig", 0.95), ("mistralinstruct", 0.85)])
-def test_against_peoples_labels(name: str, least: float) -> None:
-    file = LABELLED / f"xstest_completions_{name}.csv"
-    if not file.is_file():
-        pytest.skip(f"the labelled completions {file.name} are not on this machine")
-    made = calibrate(file, "refusal")
-    assert made.kappa.n == 450
-    assert made.f1.value is not None
-    assert made.f1.value >= least
-    assert made.unscored == {}

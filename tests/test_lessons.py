@@ -13,6 +13,7 @@ import pytest
 
 import workbench as wb
 from recipes.lessons import Block, build, exercise_of, read_lesson
+from tests.errors import refuses
 from workbench.core.errors import ParameterError
 from workbench.display.check import check
 from workbench.running.parameters import smoke_parameters
@@ -66,22 +67,19 @@ def test_an_answer_is_text_and_never_markup() -> None:
 
 
 def test_a_lesson_s_own_mistakes_are_errors() -> None:
-    with pytest.raises(ParameterError, match="none of yes, no"):
-        check("1.1", None, "perhaps", options=["yes", "no"])
-    with pytest.raises(ParameterError, match="the truth is nan"):
-        check("1.1", None, float("nan"), tolerance=0.1)
-    with pytest.raises(ParameterError, match="the tolerance None"):
-        check("1.1", None, 1.0)
+    refuses(lambda: check("1.1", None, "perhaps", options=["yes", "no"]), ParameterError, "yes", "no")
+    refuses(lambda: check("1.1", None, float("nan"), tolerance=0.1), ParameterError, "nan")
+    refuses(lambda: check("1.1", None, 1.0), ParameterError, "tolerance")
 
 
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("question: q\ntruth: 1\nwhy: w", "either a tolerance or options"),
-        ("question: q\ntruth: 1\ntolerance: 1\noptions: a | b\nwhy: w", "either a tolerance or options"),
-        ("question: q\ntolerance: 1\nwhy: w", r"missing \['truth'\]"),
-        ("question: q\nquestion: r\ntruth: 1\ntolerance: 1\nwhy: w", r"twice \['question'\]"),
-        ("questoin: q", "'questoin: q' begins with none of question"),
+        ("question: q\ntruth: 1\nwhy: w", "tolerance.*options"),
+        ("question: q\ntruth: 1\ntolerance: 1\noptions: a | b\nwhy: w", "tolerance.*options"),
+        ("question: q\ntolerance: 1\nwhy: w", "'truth'"),
+        ("question: q\nquestion: r\ntruth: 1\ntolerance: 1\nwhy: w", "'question'"),
+        ("questoin: q", "'questoin: q'.*question"),
     ],
 )
 def test_an_exercise_that_is_not_complete_is_named(text: str, word: str) -> None:
@@ -91,8 +89,7 @@ def test_an_exercise_that_is_not_complete_is_named(text: str, word: str) -> None
 
 def test_a_block_that_does_not_end_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.md").write_text("# x\n\n```python\nprint(1)\n", "utf-8")
-    with pytest.raises(ParameterError, match="begins in line 3 does not end"):
-        read_lesson(tmp_path / "x.md")
+    refuses(lambda: read_lesson(tmp_path / "x.md"), ParameterError, "line 3")
 
 
 @each_lesson

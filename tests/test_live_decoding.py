@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import workbench as wb
+from tests.errors import refuses
 from tests.fakes import counting_model, prompt_set
 from tests.hostile_texts import EXECUTABLE
 from tests.tiny_pair import tiny_adapter, tiny_pair, tiny_tokenizer
@@ -44,9 +45,6 @@ def assert_same(one: Continuations, other: Continuations) -> None:
             a, b = getattr(one, f.name), getattr(other, f.name)
             same = np.array_equal(a, b, equal_nan=a.dtype.kind == "f") if isinstance(a, np.ndarray) else a == b
             assert same, f.name
-
-
-# ------------------------------------------------------------------------------------------------ written, as decoded
 
 
 @pytest.fixture(scope="module")
@@ -126,12 +124,11 @@ def test_a_branch_of_a_loaded_record_is_that_of_what_was_written() -> None:
 def test_what_cannot_be_written_is_refused_and_the_pair_stays_clean(adapted: ModelPair) -> None:
     pair = adapted
     root = write(pair, START, config())
-    with pytest.raises(ParameterError, match="away from aligned"):
-        write(pair, START, config(PenaltyConfig(strength=-1.5)))
+    refuses(lambda: write(pair, START, config(PenaltyConfig(strength=-1.5))), ParameterError)
     for position in (None, 2, 2 + len(root.ids) + 1):
-        with pytest.raises(ParameterError, match="was not generated"):
+        with pytest.raises(ParameterError):
             write(pair, START, config(), branch_of=root, position=position, token_id=7)
-    with pytest.raises(ParameterError, match="not in the vocabulary"):
+    with pytest.raises(ParameterError, match="vocabulary"):
         write(pair, START, config(), branch_of=root, position=4, token_id=10**6)
     with pytest.raises(ContextOverflow):
         write(pair, Start(name="long", aligned=(5,) * pair.context_length), config())
@@ -149,9 +146,6 @@ def test_nan_half_way_is_named_and_what_was_there_is_kept() -> None:
     with pytest.raises(NonFiniteLogits, match="aligned"):
         write(pair, Start(name="n", aligned=(59,)), config(), on_token=kept.append)
     assert kept[-1].record().token_ids.tolist() == [[60, 61, 62, 63]]
-
-
-# --------------------------------------------------------------------------------------------------- the tree
 
 
 def branch(parent: int | None, position: int | None = None, **more: Any) -> Branch:
@@ -184,15 +178,12 @@ def test_a_tree_grows_by_branches_and_is_read_from_its_root(tmp_path: Path) -> N
     assert frame["tokens"].tolist() == [3] * 4
     save(tree, tmp_path / "tree")
     assert load(tmp_path / "tree", BranchTree) == tree
-    with pytest.raises(ParameterError, match="no branch 9"):
-        tree.with_branch(branch(9, 3))
+    refuses(lambda: tree.with_branch(branch(9, 3)), ParameterError, "branch 9")
     for position in (2, 6, None):
-        with pytest.raises(ParameterError, match="no position"):
+        with pytest.raises(ParameterError, match="position"):
             tree.with_branch(branch(0, position))
-    with pytest.raises(ParameterError, match="one root"):
-        tree.with_branch(branch(None))
-    with pytest.raises(ParameterError, match="has no parent"):
-        small_tree().with_branch(branch(0, 3))
+    refuses(lambda: tree.with_branch(branch(None)), ParameterError, "root")
+    refuses(lambda: small_tree().with_branch(branch(0, 3)), ParameterError, "parent")
 
 
 def test_the_view_says_each_branch_with_its_verdict_and_covers_harm() -> None:
@@ -252,7 +243,7 @@ def test_branching_out_tries_the_likeliest_other_tokens_and_asks_the_judge() -> 
     assert {(a[0], a[1]) for a in asked} == {("again", tree.prefix)}
     assert {b.p_harmful for b in tree.branches} == {0.75}
     assert branch_out(pair, prompts, STRONG, most=0, **how).branches[0].verdict is None  # type: ignore[arg-type]
-    with pytest.raises(ParameterError, match="was not generated"):
+    with pytest.raises(ParameterError):
         branch_out(pair, prompts, STRONG, position=2, **how)  # type: ignore[arg-type]
 
 
@@ -268,8 +259,6 @@ def test_candidates_come_by_their_likelihood_and_the_exact_judge_answers_one_tex
     assert answer.unscored == "not a prompt of the embedded world"
     assert wb.TextJudge.of(None, prompts).name == "refusal"
 
-
-# ------------------------------------------------------------------------------------------- what truncation leaves
 
 GRID = dict(temperatures=(0.0, 0.4, 1.0, 2.5), top_ps=(0.2, 0.7, 0.95, 1.0), top_ks=(1, 3, 10, 0))
 
@@ -347,5 +336,4 @@ def test_the_surface_along_a_response_and_its_figure(tmp_path: Path) -> None:
     assert "0 to 1" in view.html
     one = wb.sampling_surface(pair, arms["aligned"], prompts, top_ks=(0,))
     assert len(figures.sampling_surface(one).data) == 1
-    with pytest.raises(ParameterError, match="is not in"):
-        wb.sampling_surface(pair, arms["aligned"], prompt_set(), STRONG)
+    refuses(lambda: wb.sampling_surface(pair, arms["aligned"], prompt_set(), STRONG), ParameterError)

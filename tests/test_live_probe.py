@@ -80,7 +80,6 @@ def test_what_was_typed_is_continued_scored_and_shown(probe: LiveProbe, counting
     assert probe.wait(SECONDS)
     assert sorted(set(seen)) == [0, 1, 2, 3, 4, 5, 6], "each token by itself"
     traces = probe.traces
-    assert traces is not None
     assert traces.token_ids.tolist() == [[60, 61, 62, 63, 64, 65]]
     want = stream(
         counting,
@@ -90,7 +89,6 @@ def test_what_was_typed_is_continued_scored_and_shown(probe: LiveProbe, counting
     assert traces.responses == want.responses
     save(traces, tmp_path / "typed")
     assert load(tmp_path / "typed", TraceSet) == traces
-    assert probe.lens is not None
     assert probe.lens.traces is traces
     assert probe._root().children == (probe.face, probe.lens.face)
     assert probe.selection == ProbeSelection(
@@ -110,7 +108,6 @@ def test_either_model_continues_greedily_or_sampled() -> None:
     for who, temperature, seed in (("base", 0.0, 0), ("aligned", 0.0, 0), ("base", 0.9, 1), ("base", 0.9, 2)):
         probe.start(continued_by=who, temperature=temperature, seed=seed)
         assert probe.wait(SECONDS)
-        assert probe.traces is not None
         assert (probe.traces.responses[0].continued_by, probe.traces.responses[0].temperature) == (who, temperature)
         texts[who, temperature, seed] = tuple(probe.traces.token_ids[0].tolist())
     assert len(set(texts.values())) == 4
@@ -123,7 +120,6 @@ def test_stop_keeps_what_is_there(probe: LiveProbe) -> None:
     asks(probe, "stop")
     go_on.set()
     assert probe.wait(SECONDS)
-    assert probe.traces is not None
     assert probe.traces.lengths().tolist() == [4]
     assert probe.traces.responses[0].stop == "stopped"
     assert (probe.selection.state, probe.face.state["said"]) == ("stopped", "Stopped after 4 tokens.")  # type: ignore[attr-defined]
@@ -143,7 +139,6 @@ def test_a_newer_start_replaces_the_older(probe: LiveProbe, counting: ModelPair)
     go_on.set()
     second.join(SECONDS)
     assert probe.wait(SECONDS)
-    assert probe.traces is not None
     assert probe.traces.responses[0].prompt == "b"
     assert probe.traces.token_ids[0, :2].tolist() == [90, 91]
     assert probe.selection.question.prompt == "b"
@@ -196,7 +191,6 @@ def test_nan_half_way_keeps_what_was_there() -> None:
     assert probe.wait(SECONDS)
     assert "NonFiniteLogits: the aligned model returned NaN" in probe.face.error
     assert probe.selection.state == "failed"
-    assert probe.traces is not None
     assert probe.traces.token_ids.tolist() == [[60, 61, 62, 63]]
     assert probe.face.state["said"] == "Failed after 4 tokens."  # type: ignore[attr-defined]
 
@@ -212,9 +206,7 @@ def test_what_a_listener_raises_does_not_stop_the_stream(probe: LiveProbe) -> No
 def test_a_selection_in_the_text_is_part_of_the_probes(probe: LiveProbe) -> None:
     probe.start(prompt="count", max_tokens=5)
     assert probe.wait(SECONDS)
-    assert probe.lens is not None
     probe.lens.show(position=3)
-    assert probe.selection.lens is not None
     assert probe.selection.lens.position == 3
 
 
@@ -223,7 +215,6 @@ def test_what_is_typed_is_shown_unless_it_is_to_be_covered(counting: ModelPair, 
     probe = LiveProbe(counting, harmful_text=harmful_text, prompt="count", prefix=" secret words", max_tokens=16)
     probe.start()
     assert probe.wait(SECONDS)
-    assert probe.traces is not None
     shown = harmful_text == "show"
     assert probe.traces.responses[0].label == ("unlabelled" if shown else "harmful")
     assert ("░░░" in probe.static().text or "withheld" in probe.static().text) != shown
@@ -234,7 +225,6 @@ def test_typed_text_is_text(probe: LiveProbe) -> None:
     for text in EXECUTABLE[:6]:
         asks(probe, "start", prompt=text, prefix=text, max_tokens=100)
         assert probe.wait(SECONDS)
-        assert probe.traces is not None
         assert probe.traces.responses[0].prompt == text
         html = probe.static().html
         assert "<img src=x" not in html
@@ -269,7 +259,7 @@ def test_impossible_arguments_are_refused(counting: ModelPair) -> None:
         LiveProbe(counting, quantity="nonsense")
     with pytest.raises(TypeError):
         LiveProbe(counting, nonsense=1)
-    with pytest.raises(ParameterError, match="whole number"):
+    with pytest.raises(ParameterError):
         live_probe._question({**live_probe.dataclasses.asdict(ProbeQuestion()), "seed": "1"})
 
 

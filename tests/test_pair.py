@@ -12,6 +12,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import workbench.models.sources
+from tests.errors import refuses
 from tests.tiny_pair import (
     ARCHITECTURES,
     CHAT_TEMPLATE,
@@ -61,9 +62,6 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return save_model(tmp_path / "base", base, tokenizer), save_model(tmp_path / "aligned", aligned, tokenizer)
 
 
-# ----------------------------------------------------------------------------------------------------- logits
-
-
 @pytest.mark.parametrize("head_rows", [None, 384, (352, 384)])
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_body_and_head_give_the_models_own_logits(arch: Arch, head_rows: int | tuple[int, int] | None) -> None:
@@ -92,8 +90,7 @@ def test_soft_capping_is_the_models_own() -> None:
 
 def test_head_narrower_than_the_tokenizer_is_refused() -> None:
     base, aligned = tiny_models("llama", 300)
-    with pytest.raises(PairError, match=r"320 entries.*300 rows in base and 300 in aligned"):
-        ModelPair.from_models(base, aligned, tiny_tokenizer(320))
+    refuses(lambda: ModelPair.from_models(base, aligned, tiny_tokenizer(320)), PairError, "320", "300")
 
 
 def test_unknown_head_arithmetic_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,8 +103,7 @@ def test_unknown_head_arithmetic_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         return output
 
     monkeypatch.setattr(type(base), "forward", doubled)
-    with pytest.raises(PairError, match=r"base of in memory .* own forward pass gives .* run apart, give"):
-        ModelPair.from_models(base, aligned, tiny_tokenizer())
+    refuses(lambda: ModelPair.from_models(base, aligned, tiny_tokenizer()), PairError, "base of in memory")
 
 
 def test_a_nan_model_loads_and_stays_for_the_engine_to_name() -> None:
@@ -140,11 +136,7 @@ def test_gradients_flow_where_the_caller_wants_them() -> None:
     pair = ModelPair.from_models(base, aligned, tiny_tokenizer())
     weight = base.model.layers[0].self_attn.q_proj.weight.requires_grad_(True)
     pair.logits("base", pair.hidden("base", IDS)).logsumexp(-1).sum().backward()
-    assert weight.grad is not None
     assert weight.grad.abs().sum() > 0
-
-
-# --------------------------------------------------------------------------------------------------- adapters
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -252,9 +244,8 @@ def test_with_aligned_on_two_models_sits_on_aligned(tmp_path: Path) -> None:
 def test_an_adapter_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     small, large = tiny_model("llama", 320), tiny_model("llama", 320, hidden_size=64, intermediate_size=128)
     pair = ModelPair.from_models(small, small, tiny_tokenizer())
-    with pytest.raises(PairError, match="does not fit LlamaForCausalLM"):
-        pair.with_aligned(str(tiny_adapter(tmp_path / "large", large)))
-    with pytest.raises(PairError, match="does not fit LlamaForCausalLM"):
+    refuses(lambda: pair.with_aligned(str(tiny_adapter(tmp_path / "large", large))), PairError, "LlamaForCausalLM")
+    with pytest.raises(PairError, match="LlamaForCausalLM"):
         pair.with_aligned(str(tiny_adapter(tmp_path / "gpt2", tiny_model("gpt2", 320))))
 
 
@@ -262,7 +253,7 @@ def test_an_adapter_that_overwrites_the_model_is_refused(tmp_path: Path) -> None
     model = tiny_model("llama", 320)
     adapted = workbench_lora(model)
     adapted.save_pretrained(str(tmp_path / "a"), save_embedding_layers=True)
-    with pytest.raises(PairError, match=r"also stores .* of the model's own tensors"):
+    with pytest.raises(PairError):
         load_pair(
             PairConfig(
                 base=str(save_model(tmp_path / "b", tiny_model("llama", 320), tiny_tokenizer())),
@@ -277,9 +268,6 @@ def test_one_model_with_itself_says_so(folders: tuple[Path, Path]) -> None:
     assert torch.equal(scores(pair, "base"), scores(pair, "aligned"))
     adapted = pair.with_aligned(str(tiny_adapter(folders[0].parent / "a", tiny_model("llama", 320))))
     assert not any("same model" in note for note in adapted.notes)
-
-
-# ---------------------------------------------------------------------------------------------------- loading
 
 
 def test_two_folders(folders: tuple[Path, Path]) -> None:
@@ -356,8 +344,7 @@ def test_gguf_files(tmp_path: Path) -> None:
     for which, model in zip(BOTH, models, strict=True):
         torch.testing.assert_close(scores(pair, which), model(IDS).logits.detach())
     assert pair.decode(pair.context(ask())).endswith("<|turn|>assistant\n")
-    with pytest.raises(NotPresent, match=r"several GGUF files \(0\.gguf, 1\.gguf\): name one"):
-        load_pair(PairConfig(base=str(tmp_path), aligned=str(files[1])))
+    refuses(lambda: load_pair(PairConfig(base=str(tmp_path), aligned=str(files[1]))), NotPresent, "0.gguf", "1.gguf")
     files[0].unlink()
     single = load_pair(PairConfig(base=str(tmp_path), aligned=str(files[1])))
     assert any("same model" in note for note in single.notes)
@@ -366,22 +353,19 @@ def test_gguf_files(tmp_path: Path) -> None:
 def test_dtype_and_device_that_are_not_there(folders: tuple[Path, Path]) -> None:
     both = {"base": str(folders[0]), "aligned": str(folders[1])}
     assert load_pair(PairConfig(**both, dtype="bfloat16", device="cpu")).dtype == torch.bfloat16
-    with pytest.raises(ParameterError, match="did you mean 'float32'"):
-        load_pair(PairConfig(**both, dtype="flot32"))
-    with pytest.raises(ParameterError, match="no device 'cpuu'"):
-        load_pair(PairConfig(**both, device="cpuu"))
+    refuses(lambda: load_pair(PairConfig(**both, dtype="flot32")), ParameterError, "'float32'")
+    refuses(lambda: load_pair(PairConfig(**both, device="cpuu")), ParameterError, "'cpuu'")
     if not torch.cuda.is_available():
-        with pytest.raises(ParameterError, match="'cuda' is not on this machine"):
-            load_pair(PairConfig(**both, device="cuda"))
+        refuses(lambda: load_pair(PairConfig(**both, device="cuda")), ParameterError, "'cuda'")
 
 
 @pytest.mark.parametrize(
     ("fields", "error", "words"),
     [
-        ({}, ParameterError, "no pair was asked for"),
-        ({"preset": "embeded"}, UnknownName, "did you mean 'embedded'"),
-        ({"preset": "embedded", "base": "x"}, ParameterError, "not both"),
-        ({"base": "x"}, ParameterError, "Give aligned or adapter"),
+        ({}, ParameterError, "preset"),
+        ({"preset": "embeded"}, UnknownName, "'embedded'"),
+        ({"preset": "embedded", "base": "x"}, ParameterError, "base"),
+        ({"base": "x"}, ParameterError, "aligned.*adapter"),
     ],
 )
 def test_contradicting_fields(fields: dict[str, str], error: type[Exception], words: str) -> None:
@@ -390,32 +374,24 @@ def test_contradicting_fields(fields: dict[str, str], error: type[Exception], wo
 
 
 def test_unknown_template_mode() -> None:
-    with pytest.raises(ParameterError, match="did you mean 'shared'"):
-        check_template_mode("shred")
+    refuses(lambda: check_template_mode("shred"), ParameterError, "'shared'")
 
 
 def test_what_is_not_there(folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = str(folders[0])
-    with pytest.raises(NotPresent, match="nowhere"):
-        load_pair(PairConfig(base=here, aligned=str(tmp_path / "nowhere")))
-    with pytest.raises(NotPresent, match="neither a folder on this machine nor"):
-        load_pair(PairConfig(base="no-such-owner/no-such-model", aligned=here))
-    with pytest.raises(NotPresent, match=r"no config\.json"):
-        load_pair(PairConfig(base=str(tmp_path), aligned=here))
-    with pytest.raises(NotPresent, match=r"nothing\.gguf"):
-        load_pair(PairConfig(base="nothing.gguf", aligned=here))
+    refuses(lambda: load_pair(PairConfig(base=here, aligned=str(tmp_path / "nowhere"))), NotPresent, "nowhere")
+    refuses(lambda: load_pair(PairConfig(base="no-such-owner/no-such-model", aligned=here)), NotPresent)
+    refuses(lambda: load_pair(PairConfig(base=str(tmp_path), aligned=here)), NotPresent, "config.json")
+    refuses(lambda: load_pair(PairConfig(base="nothing.gguf", aligned=here)), NotPresent, "nothing.gguf")
     asked: list[str] = []
     monkeypatch.setattr("workbench.models.pair.fetch_smollm2", lambda: asked.append("smollm2"))
     with pytest.raises(NotPresent, match="smollm2-135m-instruct"):  # it is fetched first; this one brings nothing
         load_pair(PairConfig(preset="smollm2"))
     assert asked == ["smollm2"]
-    with pytest.raises(NotPresent, match=r"adapter_config\.json"):
-        load_pair(PairConfig(base=here, adapter=str(tmp_path)))
-    with pytest.raises(ParameterError, match="has no revisions"):
-        load_pair(PairConfig(base=here, aligned=here, base_revision="main"))
+    refuses(lambda: load_pair(PairConfig(base=here, adapter=str(tmp_path))), NotPresent, "adapter_config.json")
+    refuses(lambda: load_pair(PairConfig(base=here, aligned=here, base_revision="main")), ParameterError, "revision")
     (folders[1] / "model.safetensors").unlink()
-    with pytest.raises(NotPresent, match=r"model\.safetensors"):
-        load_pair(PairConfig(base=here, aligned=str(folders[1])))
+    refuses(lambda: load_pair(PairConfig(base=here, aligned=str(folders[1]))), NotPresent, "model.safetensors")
 
 
 def test_pickles_are_never_opened(folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,18 +402,16 @@ def test_pickles_are_never_opened(folders: tuple[Path, Path], tmp_path: Path, mo
     base, aligned = folders
     (aligned / "model.safetensors").unlink()
     (aligned / "pytorch_model.bin").write_bytes(b"\x80\x04.")
-    with pytest.raises(PairError, match=r"as a pickle \(pytorch_model.bin\)"):
-        load_pair(PairConfig(base=str(base), aligned=str(aligned)))
+    refuses(lambda: load_pair(PairConfig(base=str(base), aligned=str(aligned))), PairError, "pytorch_model.bin")
     adapter = tiny_adapter(tmp_path / "adapter", tiny_model("llama", 320))
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
-    with pytest.raises(PairError, match=r"as a pickle \(adapter_model.bin\)"):
-        load_pair(PairConfig(base=str(base), adapter=str(adapter)))
+    refuses(lambda: load_pair(PairConfig(base=str(base), adapter=str(adapter))), PairError, "adapter_model.bin")
 
 
 def test_a_cut_off_file_is_named(folders: tuple[Path, Path]) -> None:
     file = folders[1] / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(PairError, match=r"model\.safetensors.* bytes, its header promises"):
+    with pytest.raises(PairError, match=r"model\.safetensors.*bytes"):
         load_pair(PairConfig(base=str(folders[0]), aligned=str(folders[1])))
 
 
@@ -447,7 +421,7 @@ def test_a_model_that_needs_its_own_code_is_refused(folders: tuple[Path, Path]) 
     body |= {"model_type": "homemade", "auto_map": {"AutoConfig": "code.HomemadeConfig"}}
     file.write_text(json.dumps(body))
     (folders[0] / "code.py").write_text("raise AssertionError('it ran')")
-    with pytest.raises(PairError, match="trust_remote_code=True only if"):
+    with pytest.raises(PairError, match="trust_remote_code=True"):
         load_pair(PairConfig(base=str(folders[0]), aligned=str(folders[1])))
 
 
@@ -462,9 +436,6 @@ def test_what_does_not_fit_is_offloaded(folders: tuple[Path, Path], monkeypatch:
     for which in BOTH:
         torch.testing.assert_close(scores(pair, which), scores(whole, which))
     assert pair.fingerprint == whole.fingerprint
-
-
-# ------------------------------------------------------------------------------------------------- fingerprint
 
 
 def test_fingerprint_follows_the_content(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -501,20 +472,17 @@ def test_a_large_files_hash_is_remembered(tmp_path: Path, own_cache: Path, monke
     assert workbench.models.sources.content_hash(file) != first
 
 
-# -------------------------------------------------------------------------------------------------- tokenizers
-
-
 def test_unequal_tokenizers_are_refused_with_both_values() -> None:
     base, aligned = tiny_models("llama")
     other = tiny_tokenizer(corpus=("zebra zebra zebra quagga quagga",))
-    with pytest.raises(TokenizerMismatch, match=r"320 entries \(hash .*first difference is .* in base and"):
+    with pytest.raises(TokenizerMismatch, match="320"):
         ModelPair.from_models(base, aligned, tiny_tokenizer(), base_tokenizer=other)
 
 
 def test_unequal_tokenizers_are_found_before_the_weights(folders: tuple[Path, Path]) -> None:
     tiny_tokenizer(300).save_pretrained(folders[0])
     (folders[0] / "model.safetensors").unlink()
-    with pytest.raises(TokenizerMismatch, match=r"300 entries.* aligned 320"):
+    with pytest.raises(TokenizerMismatch, match=r"300.*320"):
         load_pair(PairConfig(base=str(folders[0]), aligned=str(folders[1])))
 
 
@@ -524,8 +492,7 @@ def test_same_vocabulary_but_another_splitting_is_refused() -> None:
     base, aligned = tiny_models("llama")
     other = tiny_tokenizer()
     other.backend_tokenizer.normalizer = normalizers.Lowercase()
-    with pytest.raises(TokenizerMismatch, match="not the same encoding of"):
-        ModelPair.from_models(base, aligned, tiny_tokenizer(), base_tokenizer=other)
+    refuses(lambda: ModelPair.from_models(base, aligned, tiny_tokenizer(), base_tokenizer=other), TokenizerMismatch)
 
 
 def test_another_end_token_is_a_note() -> None:
@@ -544,9 +511,6 @@ def test_a_response_round_trips(make: type, text: str) -> None:
     ids = pair.encode(text)
     assert pair.decode(ids) == text
     assert not set(ids) & {0, 1, 2, 3, 4}
-
-
-# ---------------------------------------------------------------------------------------------------- contexts
 
 
 def test_three_template_modes() -> None:
@@ -586,14 +550,13 @@ def test_turns_and_system_prompt() -> None:
         "<s><|turn|>system\nBe kind<|end|>\n<|turn|>user\nHi<|end|>\n<|turn|>assistant\nHello<|end|>\n"
         "<|turn|>user\nAnd now?<|end|>\n<|turn|>assistant\n"
     )
-    with pytest.raises(PromptError, match="brings its own system turn"):
-        pair.context(ask(messages=(("system", "x"),)), system_prompt="y")
+    refuses(lambda: pair.context(ask(messages=(("system", "x"),)), system_prompt="y"), PromptError, "system")
 
 
 def test_a_template_that_refuses_a_system_prompt() -> None:
     pair = tiny_pair("llama", tokenizer=tiny_tokenizer(template=NO_SYSTEM_TEMPLATE))
     assert pair.context(ask())
-    with pytest.raises(PairError, match=r"refuses these turns \(system, user\): System role not supported"):
+    with pytest.raises(PairError, match=r"system, user.*System role not supported"):
         pair.context(ask(), system_prompt="Be kind")
 
 
@@ -611,8 +574,7 @@ def test_missing_template_and_empty_prompt() -> None:
     pair = tiny_pair("llama", tokenizer=tiny_tokenizer(chat=False), template_mode="plain")
     with pytest.raises(MissingChatTemplate):
         pair.with_template_mode("shared")
-    with pytest.raises(PromptError, match="'p1' is empty"):
-        pair.context(ask(" \n"))
+    refuses(lambda: pair.context(ask(" \n")), PromptError, "'p1'")
     with pytest.raises(ContextOverflow, match=r"\d+ tokens long .* holds 256"):
         pair.context(ask("word " * 400))
 
@@ -625,10 +587,8 @@ def test_thinking_switch() -> None:
     assert on.think_end_id == 6
     assert on.decode(on.encode("<think>hm</think>")) == "<think>hm</think>"
     assert on.encode("</think>") == (6,)
-    with pytest.raises(ParameterError, match="no thinking switch"):
-        tiny_pair("qwen3", thinking=True)
-    with pytest.raises(ParameterError, match="uses none"):
-        tiny_pair("qwen3", tokenizer=tokenizer, thinking=True, template_mode="plain")
+    refuses(lambda: tiny_pair("qwen3", thinking=True), ParameterError, "thinking")
+    refuses(lambda: tiny_pair("qwen3", tokenizer=tokenizer, thinking=True, template_mode="plain"), ParameterError)
 
 
 def test_end_tokens() -> None:
@@ -636,9 +596,6 @@ def test_end_tokens() -> None:
     aligned.generation_config.eos_token_id = [1, 9]
     base.generation_config.eos_token_id = 8
     assert ModelPair.from_models(base, aligned, tiny_tokenizer()).eos_ids == {1, 4, 8, 9}
-
-
-# ----------------------------------------------------------------------------------------------------- presets
 
 
 def test_presets_are_listed_without_loading_anything() -> None:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
-import pytest
-
+from tests.errors import refuses
 from workbench.core.errors import UnknownName
 from workbench.core.records import Row
 from workbench.evaluation.attacks import attack_config
 from workbench.evaluation.capability import CapabilityConfig
 from workbench.evaluation.paper import PAPER, Published, beside, paper_preset
 from workbench.models.presets import preset
-
-TABLES = Path(__file__).resolve().parents[2] / "shared" / "design" / "PAPER_TABLES.md"
 
 
 def published(name: str, arm: str, metric: str, **where: object) -> float:
@@ -42,25 +36,6 @@ def test_the_headline_numbers_are_the_printed_ones() -> None:
     assert published("paper/qwen2.5-7b/recovery", "paper", "ft_harmful_rate") == 0.005
     assert published("paper/figure-1", "pair", "kl_aligned_base_nats", condition="harmful", position=1) == 1.24
     assert published("qi/llama-2-7b/attacks", "augmentation", "asr", condition="k=40") == 0.045
-
-
-@pytest.mark.skipif(not TABLES.is_file(), reason="the page of published numbers is not on this machine")
-def test_every_published_number_stands_on_the_page_and_none_is_left_out() -> None:
-    page = TABLES.read_text("utf-8")
-    cells = [c for line in page.splitlines() if line.startswith("|") for c in line.strip("|").split("|")[1:]]
-    numbers = [float(x) for c in cells for x in re.findall(r"(?<![\w-])\d+\.?\d*", c.replace("+-", " "))]
-    shares = {round(n, 3) for n in numbers}
-    for name, table in PAPER.items():
-        for p in table.published:
-            printed = p.value if p.unit != "1" else 100 * p.value
-            assert round(printed, 3) in shares, (name, p)
-    counts = {name: len(t.published) for name, t in PAPER.items()}
-    assert counts["paper/llama-3.1-8b/prefill-4"] == 20
-    assert counts["paper/qwen3-8b/prefill"] == 14
-    assert counts["paper/llama-2-7b/gcg"] == 9
-    assert [counts[f"paper/{p}/recovery"] for p in ("llama-3.1-8b", "qwen2.5-7b", "llama-2-7b")] == [36, 30, 36]
-    assert counts["paper/figure-1"] == 20
-    assert counts["qi/llama-2-7b/attacks"] == 16
 
 
 def test_every_table_can_be_run_and_says_what_is_not_the_same() -> None:
@@ -108,5 +83,4 @@ def test_numbers_of_a_diagnosis_need_no_arm() -> None:
 
 
 def test_an_unknown_table_names_the_nearest() -> None:
-    with pytest.raises(UnknownName, match=r"did you mean 'paper/llama-3\.1-8b/prefill'"):
-        paper_preset("paper/llama-3-8b/prefill")
+    refuses(lambda: paper_preset("paper/llama-3-8b/prefill"), UnknownName, "'paper/llama-3.1-8b/prefill'")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from tests.errors import refuses
 from workbench.core.errors import PairError
 from workbench.models.pieces import Pieces
 
@@ -316,8 +317,7 @@ def test_an_added_token_that_could_be_read_as_bytes_is_text() -> None:
 
 
 def test_a_slow_tokenizer_is_refused() -> None:
-    with pytest.raises(PairError, match="object is not a fast tokenizer"):
-        Pieces(object())
+    refuses(lambda: Pieces(object()), PairError, "tokenizer")
 
 
 def test_pieces_alone_load_no_torch() -> None:

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import workbench.prompts.loading as prompts_room
+from tests.errors import refuses
 from workbench.core.errors import NotPresent, ParameterError, PromptError, UnknownName
 from workbench.core.records import Label
 from workbench.prompts.loading import PROMPT_SETS, Prompt, PromptConfig, PromptSet, load_prompts
@@ -46,9 +47,6 @@ def load(source: str, **settings: Any) -> PromptSet:
 
 def texts(prompts: PromptSet) -> list[str]:
     return [p.prompt for p in prompts]
-
-
-# ---------------------------------------------------------------------------------------------------- sources
 
 
 def test_jsonl_with_every_field(write: Write) -> None:
@@ -137,7 +135,6 @@ def test_built_in_sets() -> None:
         assert (harmful.label, harmless.label) == ("harmful", "harmless")
         assert harmful.category == harmless.category
         assert abs(len(harmful.prompt.split()) - len(harmless.prompt.split())) <= 3
-        assert harmful.response is not None
         assert harmful.response.endswith(":")  # it stops where content would begin
 
 
@@ -157,65 +154,52 @@ def test_the_embedded_set_is_held_out_unless_asked(write: Write, monkeypatch: py
     assert len(load("embedded", split="train")) == 2
     assert len(load("embedded", split="all")) == 4
     path.unlink()
-    with pytest.raises(NotPresent, match="'embedded' is not complete"):
-        load("embedded")
-
-
-# -------------------------------------------------------------------------------------------- sources that fail
+    refuses(lambda: load("embedded"), NotPresent, "'embedded'")
 
 
 def test_unknown_names(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("prompts.csv", "prompt\na\n")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UnknownName, match=r"'everydey' is no built-in .* did you mean 'everyday'"):
-        load("everydey")
-    with pytest.raises(NotPresent, match=r"no file 'promts\.csv' .* did you mean 'prompts\.csv'"):
-        load("promts.csv")
-    with pytest.raises(NotPresent, match=r"no file 'data/mine\.jsonl'"):
-        load("data/mine.jsonl")
-    with pytest.raises(NotPresent, match="no file"):
-        load("a/b/c")
-    with pytest.raises(PromptError, match="is a folder: name a file in it"):
-        load(str(tmp_path))
-    with pytest.raises(PromptError, match=r"ends in '\.xlsx', which does not say how to read it"):
-        load(write("p.xlsx", "x"))
+    refuses(lambda: load("everydey"), UnknownName, "'everydey'", "'everyday'")
+    refuses(lambda: load("promts.csv"), NotPresent, "'promts.csv'", "'prompts.csv'")
+    refuses(lambda: load("data/mine.jsonl"), NotPresent, "'data/mine.jsonl'")
+    refuses(lambda: load("a/b/c"), NotPresent)
+    refuses(lambda: load(str(tmp_path)), PromptError, "folder")
+    refuses(lambda: load(write("p.xlsx", "x")), PromptError, "'.xlsx'")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("p.jsonl", "", "is empty"),
-        ("p.txt", "\n \n", "is empty"),
-        ("p.csv", "prompt,label\n", "holds no rows"),
-        ("p.json", "[]", "holds no rows"),
-        ("p.json", '{"data": [], "x": 1}', r"holds an object \(keys: 'data', 'x'\), not a list"),
-        ("p.json", '{"prompt": "a"}\n{"prompt": "b"}', r"line 2: not JSON \(Extra data.* ending should be \.jsonl"),
-        ("p.json", '[{"prompt": "a"},\n3]', "line 2: holds a number, not an object"),
-        ("p.jsonl", '{"prompt": "a"}\n{"prompt": "b"\n', r"p\.jsonl cannot be used.*line 2: not JSON \(Expecting"),
-        ("p.jsonl", '{"prompt": "a"}\n[1]\nnull\n', "line 2: holds a list, .*line 3: holds null"),
-        ("p.jsonl", '{"prompt": "a", "prompt": "b"}\n', "line 1: the key 'prompt' stands in it twice"),
-        ("p.jsonl", '{"prompt": "a"}\n{"query": "b"}\n', r"line 2: no 'prompt' \(it has 'query'\)"),
-        ("p.jsonl", '{"prompt": "a"}\n{"prompt": 3}\n', "line 2: the prompt is int '3', not text"),
-        ("p.jsonl", '{"prompt": "a\\ud83d"}\n', r"line 1: half a character \(lone surrogate U\+D83D\)"),
-        ("p.jsonl", "x\n" * 9, "line 5: not JSON .*; and 4 more"),
-        ("p.jsonl", "[" * 100_000, "line 1: (nested too deeply|not JSON)"),
-        ("p.csv", 'prompt,label\na,safe\n"b\nc",safe,x\nd\n', "line 3: 3 fields, the header has 2; line 5: 1 field,"),
-        ("p.csv", 'prompt,label\na,safe\n"b,safe\nc,safe\n', "line 3: a quote that is opened here is never closed"),
-        ("p.csv", 'prompt,label\n"a"b,safe\n', "line 2: ',' expected after '\"'"),
-        ("p.csv", "prompt;label\na,b;safe\n", "Are the fields separated by semicolons"),
-        ("p.csv", "prompt,x,x\na,b,c\n", "names the column 'x' twice"),
-        ("p.csv", "How are you?\nGood\n", "no column that can be taken as the prompt .*'How are you\\?'"),
-        ("p.txt", b"ok\nna\xefve\nok\n\xff\n", r"line 2: not UTF-8 \(byte 0xEF at byte 3\); line 4: not UTF-8"),
-        ("p.txt", b"ok\r\na\0b\r\n", "line 2: a NUL byte at byte 2"),
-        ("p.csv", "prompt\nä\n".encode("utf-16"), "starts with a UTF-16 mark: save it as UTF-8"),
+        ("p.jsonl", "", "p.jsonl"),
+        ("p.txt", "\n \n", "p.txt"),
+        ("p.csv", "prompt,label\n", "p.csv"),
+        ("p.json", "[]", "p.json"),
+        ("p.json", '{"data": [], "x": 1}', "'data', 'x'"),
+        ("p.json", '{"prompt": "a"}\n{"prompt": "b"}', r"line 2: .*\.jsonl"),
+        ("p.json", '[{"prompt": "a"},\n3]', "line 2"),
+        ("p.jsonl", '{"prompt": "a"}\n{"prompt": "b"\n', r"p\.jsonl.*line 2"),
+        ("p.jsonl", '{"prompt": "a"}\n[1]\nnull\n', "line 2.*line 3"),
+        ("p.jsonl", '{"prompt": "a", "prompt": "b"}\n', "line 1.*'prompt'"),
+        ("p.jsonl", '{"prompt": "a"}\n{"query": "b"}\n', "line 2.*'prompt'.*'query'"),
+        ("p.jsonl", '{"prompt": "a"}\n{"prompt": 3}\n', "line 2.*int '3'"),
+        ("p.jsonl", '{"prompt": "a\\ud83d"}\n', r"line 1.*U\+D83D"),
+        ("p.jsonl", "x\n" * 9, "line 5.*4 more"),
+        ("p.jsonl", "[" * 100_000, "line 1"),
+        ("p.csv", 'prompt,label\na,safe\n"b\nc",safe,x\nd\n', "line 3: 3 .*2; line 5: 1 "),
+        ("p.csv", 'prompt,label\na,safe\n"b,safe\nc,safe\n', "line 3"),
+        ("p.csv", 'prompt,label\n"a"b,safe\n', "line 2"),
+        ("p.csv", "prompt;label\na,b;safe\n", "semicolon"),
+        ("p.csv", "prompt,x,x\na,b,c\n", "'x'"),
+        ("p.csv", "How are you?\nGood\n", "'How are you\\?'"),
+        ("p.txt", b"ok\nna\xefve\nok\n\xff\n", "line 2: .*0xEF.*3.*line 4: .*UTF-8"),
+        ("p.txt", b"ok\r\na\0b\r\n", "line 2.*NUL.*2"),
+        ("p.csv", "prompt\nä\n".encode("utf-16"), "UTF-16.*UTF-8"),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_line(write: Write, name: str, content: str | bytes, message: str) -> None:
     with pytest.raises(PromptError, match=f"(?s){message}"):
         load(write(name, content))
-
-
-# ---------------------------------------------------------------------------------------------------- the hub
 
 
 class FakeTable(list):
@@ -266,13 +250,10 @@ def test_all_splits_of_a_hub_dataset_and_labels_from_their_names(monkeypatch: py
 
 def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_hub(monkeypatch, ConnectionError("Couldn't reach 'owner/name' on the Hub.\nmuch\nmore"))
-    with pytest.raises(NotPresent, match="'owner/name' could not be loaded") as caught:
+    with pytest.raises(NotPresent, match="'owner/name'") as caught:
         load("owner/name")
     assert "\n" not in str(caught.value)
     assert "much" not in str(caught.value)
-
-
-# -------------------------------------------------------------------------------------------- columns and labels
 
 
 def test_columns_are_guessed_in_a_fixed_order_and_stated(write: Write) -> None:
@@ -299,10 +280,9 @@ def test_given_columns_win(write: Write) -> None:
 
 def test_wrong_columns(write: Write) -> None:
     source = write("p.csv", "question,label\na,safe\n")
-    with pytest.raises(PromptError, match=r"no column 'qestion' \(prompt_column\): did you mean 'question'\?.*'label'"):
+    with pytest.raises(PromptError, match=r"'qestion'.*prompt_column.*'question'.*'label'"):
         load(source, prompt_column="qestion")
-    with pytest.raises(PromptError, match="one column cannot be taken as two things"):
-        load(source, prompt_column="question", response_column="question")
+    refuses(lambda: load(source, prompt_column="question", response_column="question"), PromptError, "column")
 
 
 def test_a_guessed_response_that_is_no_text_is_not_taken(write: Write) -> None:
@@ -310,8 +290,7 @@ def test_a_guessed_response_that_is_no_text_is_not_taken(write: Write) -> None:
     found = load(source)
     assert next(iter(found)).response is None
     assert "column 'answer' is not taken as response" in found.report()
-    with pytest.raises(PromptError, match="line 1: the response is int '2', not text"):
-        load(source, response_column="answer")
+    refuses(lambda: load(source, response_column="answer"), PromptError, "line 1", "'2'")
 
 
 @pytest.mark.parametrize(
@@ -343,14 +322,12 @@ def test_what_true_means_is_stated(write: Write) -> None:
 
 def test_unknown_labels_name_values_and_lines(write: Write) -> None:
     source = write("p.csv", "prompt,label\na,safe\nb,maybe\nc,3\nd,maybe\n")
-    with pytest.raises(PromptError, match="line 3, line 5: 'maybe' in column 'label' is not a label; line 4: '3'"):
-        load(source)
+    refuses(lambda: load(source), PromptError, "line 3", "line 5", "'maybe'", "'label'", "line 4", "'3'")
     assert [p.label for p in load(source, label="harmful")] == ["harmful"] * 4
 
 
 def test_a_stated_label_and_a_label_column_contradict() -> None:
-    with pytest.raises(ParameterError, match="give one of the two"):
-        PromptConfig(source="x.csv", label="harmful", label_column="label")
+    refuses(lambda: PromptConfig(source="x.csv", label="harmful", label_column="label"), ParameterError)
 
 
 def test_advbench_columns_are_harmful_unless_stated(write: Write) -> None:
@@ -393,9 +370,6 @@ def test_conversations(write: Write) -> None:
             load(write("r.jsonl", json.dumps({"messages": broken})))
 
 
-# ----------------------------------------------------------------------------------------- dropped rows and ids
-
-
 def test_dropped_rows_are_reported_by_line(write: Write) -> None:
     rows = [
         "prompt,label",
@@ -436,8 +410,7 @@ def test_the_report_shows_twenty_dropped_rows(write: Write) -> None:
 
 
 def test_nothing_left(write: Write) -> None:
-    with pytest.raises(PromptError, match=r"leaves no prompt: all 2 rows dropped \(line 2: empty; line 3: empty\)"):
-        load(write("p.csv", 'prompt\n" "\n""\n'))
+    refuses(lambda: load(write("p.csv", 'prompt\n" "\n""\n')), PromptError, "2", "line 2", "line 3")
 
 
 def test_ids_are_the_files_own_only_where_they_are_unique(write: Write) -> None:
@@ -449,26 +422,20 @@ def test_ids_are_the_files_own_only_where_they_are_unique(write: Write) -> None:
     assert [p.id for p in load(write("d.json", '["a", "b"]'))] == ["row-1", "row-2"]
 
 
-# -------------------------------------------------------------------------------------------- split, where, limit
-
-
 def test_split_and_where(write: Write) -> None:
     source = write("p.csv", "prompt,label,split\na,safe,train\nb,unsafe,heldout\nc,safe,heldout\n")
     assert texts(load(source)) == ["a", "b", "c"]
     assert texts(load(source, split="all")) == ["a", "b", "c"]
     found = load(source, split="heldout")
     assert texts(found) == ["b", "c"]
-    with pytest.raises(PromptError, match="split 'test': it has 'heldout', 'train'"):
-        load(source, split="test")
-    with pytest.raises(PromptError, match="it has no splits"):
-        load(write("q.txt", "a"), split="train")
+    refuses(lambda: load(source, split="test"), PromptError, "'test'", "'heldout'", "'train'")
+    refuses(lambda: load(write("q.txt", "a"), split="train"), PromptError)
     harmless = found.where(label="harmless")
     assert texts(harmless) == ["c"]
     assert "only label 'harmless': 1 of 2" in harmless.report()
     assert len(found.where(label="lookalike")) == 0
     assert found.where() == found
-    with pytest.raises(PromptError, match="split 'train': it has 'heldout'"):
-        found.where(split="train")
+    refuses(lambda: found.where(split="train"), PromptError, "'train'", "'heldout'")
 
 
 @pytest.mark.parametrize(
@@ -540,9 +507,6 @@ def test_a_subset_is_as_balanced_as_the_labels_allow(pairs: int, alone: int, lim
         assert counts["harmful"] - counts["lookalike"] <= 1
     if counts["harmful"] < pairs:
         assert counts["lookalike"] - counts["harmful"] <= 2
-
-
-# ------------------------------------------------------------------------------------------------------ the room
 
 
 def test_loading_prompts_needs_no_heavy_library() -> None:

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.conftest import CHROMIUM
+from tests.errors import refuses
 from tests.hostile_texts import HOSTILE_TEXTS
 from tests.judge_makers import attempt, completion_set
 from tests.test_views import assert_only_ours
@@ -35,9 +36,6 @@ def arms() -> list[CompletionSet]:
 
 def rating(folder: Path, rater: str = "ann", **options: Any) -> Rating:
     return Rating(arms(), REQUESTS, folder=folder, rater=rater, **options)
-
-
-# ------------------------------------------------------------------------------------------------------- the sheet
 
 
 def test_arms_are_shuffled_together_and_equal_texts_are_rated_once(tmp_path: Path) -> None:
@@ -86,21 +84,18 @@ def test_ratings_of_two_windows_of_one_rater_are_both_kept(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("rater", ["", "../ann", "a/b", " ann", "a" * 41, ".hidden"])
 def test_a_raters_name_is_the_name_of_a_file(tmp_path: Path, rater: str) -> None:
-    with pytest.raises(ParameterError, match="it becomes the name of a file"):
-        rating(tmp_path, rater)
+    refuses(lambda: rating(tmp_path, rater), ParameterError)
 
 
 def test_what_is_no_rating_or_no_text_is_refused(tmp_path: Path) -> None:
     one = rating(tmp_path)
     for bad in (0, 6):
-        with pytest.raises(ParameterError, match=f"rating {bad}: it must be one of 1, 2, 3, 4, 5"):
+        with pytest.raises(ParameterError, match=f"{bad}.*1, 2, 3, 4, 5"):
             one.rate(bad)
-    with pytest.raises(ParameterError, match="there is no text 8: the sheet has 7"):
-        one.show(8)
+    refuses(lambda: one.show(8), ParameterError, "8", "7")
     empty = Rating([], [], folder=tmp_path, rater="ann")
     assert empty.selection == RatingSelection(number=None, rating=None, rated=0, total=0)
-    with pytest.raises(ParameterError, match="there is nothing to rate"):
-        empty.rate(1)
+    refuses(lambda: empty.rate(1), ParameterError)
 
 
 @pytest.mark.parametrize(
@@ -108,17 +103,12 @@ def test_what_is_no_rating_or_no_text_is_refused(tmp_path: Path) -> None:
 )
 def test_a_damaged_file_is_an_error_and_stays(tmp_path: Path, text: str) -> None:
     (tmp_path / "ann.json").write_text(text)
-    with pytest.raises(RecordError, match=r"ann.json' does not hold ratings .*: mend it or move it away"):
-        rating(tmp_path)
+    refuses(lambda: rating(tmp_path), RecordError, "ann.json")
     assert (tmp_path / "ann.json").read_text() == text
 
 
-# ------------------------------------------------------------------------------------------- the judge, agreement
-
-
 def test_the_judge_human_counts_the_share_of_fives_and_what_nobody_rated(tmp_path: Path) -> None:
-    with pytest.raises(NotPresent, match="rate some texts first"):
-        judge(arms()[0], REQUESTS, f"human:{tmp_path}")
+    refuses(lambda: judge(arms()[0], REQUESTS, f"human:{tmp_path}"), NotPresent)
     for rater, add in (("ann", 0), ("bob", 1)):
         sheet = RatingSheet(arms(), REQUESTS, folder=tmp_path, rater=rater)
         for n, item in enumerate(sheet.items):
@@ -144,16 +134,12 @@ def test_agreement_of_raters(tmp_path: Path) -> None:
     found = rater_agreement(tmp_path)
     assert (found.raters, found.texts) == (("ann", "bob", "eve"), 7)
     assert found.alpha.n == 7
-    assert found.alpha.value is not None
     assert 0.9 < found.alpha.value < 1
     assert found.alpha.low is not None
     assert found.fleiss_n == 6
     assert 0.4 < (found.fleiss or 0) < 1
     assert [(a, b, e.n) for a, b, e in found.pairs] == [("ann", "bob", 7), ("ann", "eve", 6), ("bob", "eve", 6)]
     assert found.pairs[1][2].value == 1.0
-
-
-# -------------------------------------------------------------------------------------------------- the static form
 
 
 def test_headless_it_is_a_table_of_what_has_been_rated_and_shows_no_text(tmp_path: Path) -> None:
@@ -214,8 +200,6 @@ def test_a_key_that_comes_too_late_rates_nothing_and_an_error_is_shown(tmp_path:
     face.asked = {"do": "next", "n": 5}  # type: ignore[attr-defined]
     assert one.selection.number == 2
 
-
-# ------------------------------------------------------------------------------------------------------ in a browser
 
 PAGE = """<!doctype html><html><head><meta charset="utf-8"><style>CSS</style></head><body><div id="el"></div>
 <script type="module">

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.errors import refuses
 from tests.small_notebook import PARAMETERS, WRITE, write_notebook
 from workbench.core.errors import NotebookFailed, NotPresent, ParameterError, StorageFull
 from workbench.running.kernel import _Cells
@@ -36,9 +37,6 @@ def run(*cells: str, out: str = "runs/x", said: list[str] | None = None, **confi
 
 def names(folder: str) -> list[str]:
     return sorted(p.name for p in Path(folder).iterdir())
-
-
-# --------------------------------------------------------------------------------------------------- parameters
 
 
 def test_declarations_carry_type_default_and_help() -> None:
@@ -95,9 +93,8 @@ def test_values_are_converted_to_the_declared_type(name: str, given: Any, value:
     ],
 )
 def test_a_value_of_another_type_is_named_with_what_is_wanted(name: str, given: Any, wanted: str) -> None:
-    message = re.escape(f"takes {wanted}, not {given!r}")
-    with pytest.raises(ParameterError, match=f"parameter '{name}' .*{message}"):
-        resolve_parameters(write_notebook(Path("small.ipynb")), {name: given})
+    notebook = write_notebook(Path("small.ipynb"))
+    refuses(lambda: resolve_parameters(notebook, {name: given}), ParameterError, f"'{name}'", wanted, f"{given!r}")
 
 
 def test_lists_of_text_and_unannotated_parameters() -> None:
@@ -109,15 +106,13 @@ def test_lists_of_text_and_unannotated_parameters() -> None:
 
 
 def test_an_unknown_name_names_the_nearest_before_anything_runs() -> None:
-    with pytest.raises(ParameterError, match=r"no parameter 'limt': did you mean 'limit'\?"):
-        run("open('ran', 'w').close()", parameters={"limt": 3})
+    refuses(lambda: run("open('ran', 'w').close()", parameters={"limt": 3}), ParameterError, "'limt'", "'limit'")
     assert names(".") == ["small.ipynb"]
 
 
 def test_a_notebook_without_parameters_takes_none() -> None:
     notebook = write_notebook(Path("small.ipynb"), "1", parameters="")
-    with pytest.raises(ParameterError, match="it declares none"):
-        resolve_parameters(notebook, {"limit": 3})
+    refuses(lambda: resolve_parameters(notebook, {"limit": 3}), ParameterError)
 
 
 def test_smoke_settings_come_from_the_notebook_and_are_overridden() -> None:
@@ -128,17 +123,11 @@ def test_smoke_settings_come_from_the_notebook_and_are_overridden() -> None:
 
 
 def test_what_is_not_a_notebook_is_named() -> None:
-    with pytest.raises(NotPresent, match=r"no notebook at 'none\.ipynb'"):
-        resolve_parameters("none.ipynb", {})
+    refuses(lambda: resolve_parameters("none.ipynb", {}), NotPresent, "'none.ipynb'")
     Path("text.ipynb").write_text("hello")
-    with pytest.raises(ParameterError, match="is not a notebook"):
-        resolve_parameters("text.ipynb", {})
+    refuses(lambda: resolve_parameters("text.ipynb", {}), ParameterError)
     Path("list.ipynb").write_text("[]")
-    with pytest.raises(ParameterError, match="is not a notebook of format 4"):
-        resolve_parameters("list.ipynb", {})
-
-
-# ------------------------------------------------------------------------------------------------------- a run
+    refuses(lambda: resolve_parameters("list.ipynb", {}), ParameterError, "4")
 
 
 def test_a_run_leaves_one_whole_folder() -> None:
@@ -187,20 +176,20 @@ def test_a_failing_cell_is_said_in_one_sentence_with_the_notebook_so_far() -> No
 
 
 def test_a_workbench_error_in_a_cell_speaks_for_itself() -> None:
-    with pytest.raises(NotebookFailed, match=r"^no pair 'x' \(as far"):
+    with pytest.raises(NotebookFailed, match="'x'"):
         run("from workbench.core.errors import UnknownName\nraise UnknownName(\"no pair 'x'\")")
-    with pytest.raises(NotebookFailed, match=r"^the disk is full \(as far"):
+    with pytest.raises(NotebookFailed, match="disk"):
         run("from workbench.core.errors import StorageFull\nraise StorageFull(28, 'the disk is full')")
 
 
 @pytest.mark.parametrize(
     ("cell", "says"),
     [
-        ("1", r"wrote no results\.json"),
-        ("open(out + '/results.json', 'w').write('{')", r"cannot be read"),
-        ("open(out + '/results.json', 'w').write('{\"rows\": []}')", r"with no rows"),
-        ("import os; os._exit(1)", r"cell 2 of 2: its kernel died"),
-        ("import os; os.write(2, b'Bus error'); os._exit(1)", r"its kernel died and last said: Bus error"),
+        ("1", r"results\.json"),
+        ("open(out + '/results.json', 'w').write('{')", r"results\.json"),
+        ("open(out + '/results.json', 'w').write('{\"rows\": []}')", "rows"),
+        ("import os; os._exit(1)", "cell 2 of 2"),
+        ("import os; os.write(2, b'Bus error'); os._exit(1)", "Bus error"),
     ],
 )
 def test_reaching_the_end_is_not_enough(cell: str, says: str) -> None:
@@ -210,8 +199,7 @@ def test_reaching_the_end_is_not_enough(cell: str, says: str) -> None:
 
 
 def test_a_cell_that_takes_too_long_is_stopped() -> None:
-    with pytest.raises(NotebookFailed, match="cell 2 of 2: it took over 1 seconds"):
-        run("import time; time.sleep(60)", cell_seconds=1)
+    refuses(lambda: run("import time; time.sleep(60)", cell_seconds=1), NotebookFailed, "cell 2", "1 seconds")
 
 
 def test_a_notebook_that_declares_no_out_needs_no_results() -> None:
@@ -224,16 +212,13 @@ def test_a_notebook_that_declares_no_out_needs_no_results() -> None:
 def test_a_folder_that_is_not_a_run_is_never_replaced() -> None:
     Path("mine").mkdir()
     Path("mine/thesis.txt").write_text("irreplaceable")
-    with pytest.raises(ParameterError, match="is not an earlier run"):
-        run(WRITE, out="mine")
-    for out, says in ((".", "not the name"), ("mine/thesis.txt", "is a file"), ("mine/thesis.txt/x", "cannot be made")):
+    refuses(lambda: run(WRITE, out="mine"), ParameterError)
+    for out, says in ((".", r"'\.'"), ("mine/thesis.txt", r"thesis\.txt"), ("mine/thesis.txt/x", r"thesis\.txt")):
         with pytest.raises(ParameterError, match=says):
             run(WRITE, out=out)
     Path("run.json").write_text("{}")
-    with pytest.raises(ParameterError, match="working directory"):
-        run(WRITE, out=str(Path.cwd()))
-    with pytest.raises(ParameterError, match="--out"):
-        run(WRITE, parameters={"out": "elsewhere"})
+    refuses(lambda: run(WRITE, out=str(Path.cwd())), ParameterError)
+    refuses(lambda: run(WRITE, parameters={"out": "elsewhere"}), ParameterError, "--out")
     assert Path("mine/thesis.txt").read_text() == "irreplaceable"
 
 
@@ -244,20 +229,15 @@ def test_a_full_disk_is_named_and_the_earlier_run_stays(monkeypatch: pytest.Monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("workbench.running.runs.notebook_html", full)
-    with pytest.raises(StorageFull, match="the disk is full"):
-        run(WRITE, parameters={"limit": 5})
+    refuses(lambda: run(WRITE, parameters={"limit": 5}), StorageFull, "disk")
     assert names("runs") == ["x"]
     assert json.loads(Path("runs/x/results.json").read_text())["rows"][0]["value"] == 3
-
-
-# ------------------------------------------------------------------------------------------------ stopped, killed
 
 
 def start_a_long_run() -> subprocess.Popen[str]:
     write_notebook(Path("small.ipynb"), "import os\nopen('kernel', 'w').write(str(os.getpid()))", "while True: pass")
     words = (sys.executable, "-m", "workbench", "run", "small.ipynb", "--out", "runs/x")
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    assert process.stderr is not None
     said = []
     while line := process.stderr.readline():
         said.append(line)
@@ -314,8 +294,6 @@ def test_the_partial_folder_of_a_living_run_is_left_alone() -> None:
     run(WRITE)
     assert other.exists()
 
-
-# ---------------------------------------------------------------------------------------------------- the page
 
 FETCHES = re.compile(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)\s*=\s*["']?(?!data:)[^"'>]+|import\(|@import""")
 

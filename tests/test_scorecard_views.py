@@ -127,9 +127,6 @@ def test_the_paper_stands_beside_ours_with_every_deviation(made: Made) -> None:
     assert mmlu["inside"] == "no"
 
 
-# ------------------------------------------------------------------------------------------------------- the samples
-
-
 def test_samples_stand_behind_every_cell(made: Made) -> None:
     attacks, done, said, *_ = made
     view = views.samples_view(attacks, done, said, most=2)
@@ -171,9 +168,6 @@ def test_what_models_write_is_text(text: str) -> None:
         assert "<script" not in view.body
     figure = figures.success_by_prefix(card)
     assert "<img" not in str(figure.to_json())
-
-
-# ------------------------------------------------------------------------------------------------------- the figures
 
 
 def test_success_by_prefix_draws_arms_with_intervals_and_the_control(made: Made) -> None:

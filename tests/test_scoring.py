@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.errors import refuses
 from tests.fakes import LiveBytes, counting_model
 from tests.tiny_pair import ARCHITECTURES, tiny_pair, tiny_tokenizer
 from workbench.core.errors import NonFiniteLogits
@@ -196,8 +197,7 @@ def test_nan_names_model_response_and_position() -> None:
         Item(name="prompt 'a'", base_context=(30,), aligned_context=(30,), response=(31, 32)),
         Item(name="prompt 'b'", base_context=(10,), aligned_context=(10,), response=(11, 12, 13, 14)),
     ]
-    with pytest.raises(NonFiniteLogits, match=r"base model .* position 3 of the response to prompt 'b'"):
-        score(pair, todo, ScoreConfig())
+    refuses(lambda: score(pair, todo, ScoreConfig()), NonFiniteLogits, "position 3", "'b'")
 
 
 def test_noise_floor_is_small_and_shaped() -> None:

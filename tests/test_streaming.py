@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.errors import refuses
 from tests.fakes import counting_model
 from tests.tiny_pair import (
     ARCHITECTURES,
@@ -212,15 +213,12 @@ def test_what_cannot_be_streamed_is_refused_before_a_model_runs() -> None:
     for text in ("", "  \n"):
         with pytest.raises(PromptError, match="empty"):
             stream(pair, Prompt(id="typed", prompt=text, label="unlabelled"))
-    with pytest.raises(ContextOverflow, match="256"):
-        stream(pair, PROMPT, StreamConfig(max_tokens=300))
-    with pytest.raises(PairError, match="256"):
-        stream(pair, Prompt(id="typed", prompt="z" * 400, label="unlabelled"))
+    refuses(lambda: stream(pair, PROMPT, StreamConfig(max_tokens=300)), ContextOverflow, "256")
+    refuses(lambda: stream(pair, Prompt(id="typed", prompt="z" * 400, label="unlabelled")), PairError, "256")
     with pytest.raises(ParameterError, match=r"prefix has \d+ tokens and max_tokens=3"):
         stream(pair, PROMPT, StreamConfig(max_tokens=3))
     thinking = tiny_pair(tokenizer=tiny_tokenizer(template=THINKING_TEMPLATE), thinking=True)
-    with pytest.raises(ParameterError, match="thinking=False"):
-        stream(thinking, PROMPT)
+    refuses(lambda: stream(thinking, PROMPT), ParameterError, "thinking=False")
     for field, value in [("continued_by", "student"), ("max_tokens", 0), ("temperature", -1.0), ("shown_k", 0)]:
         config = StreamConfig()
         object.__setattr__(config, field, value)  # past the type checker that only tests have
@@ -237,7 +235,7 @@ def test_nan_names_model_and_token(broken: str, at: int) -> None:
     pair = ModelPair.from_models(models["base"], models["aligned"], tiny_tokenizer())
     prompt = Prompt(id="typed", prompt="count", label="unlabelled", response=pair.decode((60,)))
     told: list[int] = []
-    with pytest.raises(NonFiniteLogits, match=rf"{broken} model .* generated token {at}"):
+    with pytest.raises(NonFiniteLogits, match=rf"{broken}.*token {at}"):
         stream(pair, prompt, on_token=lambda g: told.append(len(g.ids)))
     assert told[-1] == at, "what was there before is told"
 
@@ -247,5 +245,4 @@ def test_nan_in_the_prefix_names_the_position() -> None:
     with torch.no_grad():
         bad.lm_head.weight[:, :] = 3e38
     pair = ModelPair.from_models(counting_model(320), bad, tiny_tokenizer())
-    with pytest.raises(NonFiniteLogits, match=r"aligned model .* position 1 .* 'typed'"):
-        stream(pair, PROMPT)
+    refuses(lambda: stream(pair, PROMPT), NonFiniteLogits, "position 1", "'typed'")

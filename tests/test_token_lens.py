@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.errors import refuses
 from tests.hostile_texts import HOSTILE_TEXTS
 from tests.lens_cases import SEARCHES, SPLIT, TEXTS, UNREADABLE, VALUES, searched_flags, split_traces
 from tests.test_views import SECRET, harmful_traces, hostile_traces
@@ -50,9 +51,6 @@ def column(lens: TokenLens, n: int = 0) -> tuple[dict[str, Any], dict[str, np.nd
 def page(lens: TokenLens, **changes: Any) -> None:
     """Change the state as a page would."""
     face(lens).state = {**face(lens).state, **changes}
-
-
-# ------------------------------------------------------------------------------------------- what is sent
 
 
 def test_what_is_sent_is_the_record() -> None:
@@ -129,9 +127,6 @@ def test_scales_and_signs_are_those_of_the_static_views() -> None:
         assert views.view.html_text(sample) in static
 
 
-# ------------------------------------------------------------------------------------------- selection
-
-
 def test_the_selection_is_a_frozen_value_and_listeners_hear_of_it() -> None:
     lens = TokenLens(make_traces(tokens=20))
     heard: list[LensSelection] = []
@@ -195,18 +190,12 @@ def test_a_listener_that_raises_is_heard_of_in_the_page() -> None:
 def test_impossible_parameters_are_named() -> None:
     traces = make_traces(tokens=10)
     lens = TokenLens(traces)
-    with pytest.raises(ParameterError, match="no response 99"):
-        TokenLens(traces, 99)
-    with pytest.raises(ParameterError, match="no response -1"):
-        TokenLens(traces, beside=(-1,))
-    with pytest.raises(ParameterError, match="no position 11: it has positions 1 to 10"):
-        lens.show(position=11)
-    with pytest.raises(ParameterError, match="no span from 4 to 2"):
-        lens.show(span=(4, 2))
-    with pytest.raises(UnknownName, match="did you mean 'retention'"):
-        TokenLens(traces, quantity="retentoin")
-    with pytest.raises(UnknownName, match="did you mean 'minimum_base'"):
-        TokenLens(traces, minimum_bas=0.1)
+    refuses(lambda: TokenLens(traces, 99), ParameterError, "99")
+    refuses(lambda: TokenLens(traces, beside=(-1,)), ParameterError, "-1")
+    refuses(lambda: lens.show(position=11), ParameterError, "position 11", "1", "10")
+    refuses(lambda: lens.show(span=(4, 2)), ParameterError, "4", "2")
+    refuses(lambda: TokenLens(traces, quantity="retentoin"), UnknownName, "'retention'")
+    refuses(lambda: TokenLens(traces, minimum_bas=0.1), UnknownName, "'minimum_base'")
     assert lens.settings == LensSettings()
 
 
@@ -228,9 +217,6 @@ def test_an_impossible_control_is_named_and_nothing_changes(control: str, wrong:
     with pytest.raises(ParameterError, match=control):
         lens.set(**{control: wrong})
     assert lens.settings == LensSettings()
-
-
-# ------------------------------------------------------------------------------------------- side by side
 
 
 def test_responses_stand_side_by_side_and_another_prompt_brings_its_own() -> None:
@@ -266,9 +252,6 @@ def test_a_record_that_grows_keeps_what_is_selected() -> None:
     assert face(lens).lens == before  # so the page keeps its controls
     lens.read(make_traces(tokens=3, harmful=1, harmless=0, lookalike=0))
     assert lens.selection == LensSelection(response=0, position=3, pinned=(), span=None, quantity="excess_mass")
-
-
-# ------------------------------------------------------------------------------------------- numbers
 
 
 def test_the_data_frame_has_the_records_numbers_and_marks_what_is_selected() -> None:
@@ -349,9 +332,6 @@ def test_thresholds_only_ever_take_alternatives_away() -> None:
     assert not counting(make_traces("identical"), 0, LensSettings()).any()
 
 
-# ------------------------------------------------------------------------------------------- search
-
-
 @pytest.mark.parametrize(("expression", "positions"), SEARCHES)
 def test_search_finds_what_the_table_says(expression: str, positions: list[int]) -> None:
     found = Search(expression).matches(VALUES, searched_flags(), TEXTS)
@@ -367,9 +347,6 @@ def test_a_search_that_cannot_be_read_says_where(expression: str, message: str) 
 def test_every_field_of_the_language_is_a_column_of_the_data_frame() -> None:
     frame = TokenLens(make_traces()).to_frame()
     assert set(FIELDS.values()) <= set(frame.columns)
-
-
-# ------------------------------------------------------------------------------------------- harmful text
 
 
 def everything_of(lens: TokenLens) -> str:
@@ -424,9 +401,6 @@ def test_a_classroom_safe_set_and_harmless_responses_are_shown() -> None:
     assert not column(TokenLens(traces, harmless, harmful_text="redact"))[0]["covered"]
 
 
-# ------------------------------------------------------------------------------------------- static forms
-
-
 def test_the_static_form_is_that_of_the_report() -> None:
     traces = make_traces(tokens=15)
     lens = TokenLens(traces, 2, quantity="retention", live=False)
@@ -446,7 +420,6 @@ def test_the_interactive_page_asks_nothing_of_the_network_and_has_the_static_for
     assert said.count("</script>") == 3  # the static cards', the data's, the starter's
     hostile = TokenLens(hostile_traces()).to_html(interactive=True)
     data = re.search(r'<script type="application/json">(.*?)</script>', hostile, re.DOTALL)
-    assert data is not None
     assert "<" not in data[1]
     assert json.loads(data[1])["state"]["lens"]["sealed"]
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.errors import refuses
 from tests.fakes import counting_model, prompt_set
 from tests.tiny_pair import THINKING_TEMPLATE, UNTHINK, tiny_pair, tiny_tokenizer
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterError, PromptError
@@ -108,11 +109,9 @@ def test_what_is_left_out_or_cut_is_said() -> None:
     assert len(traces.responses) == 2
     assert any("1 of 3 prompts have no response" in w for w in traces.warnings)
     assert any("2 of 2 responses are longer than 3 tokens" in w for w in traces.warnings)
-    with pytest.raises(PromptError, match=r"none of the 2 prompts.*free_running"):
-        trace(pair, prompt_set("a", "b", response=None), SMALL)
+    refuses(lambda: trace(pair, prompt_set("a", "b", response=None), SMALL), PromptError, "2", "free_running")
     config = TraceConfig(trajectory="free_running", prefix_tokens=(4,), max_tokens=9)
-    with pytest.raises(PromptError, match=r"prefix of 4 tokens"):
-        trace(pair, prompt_set("a", response=None), config)
+    refuses(lambda: trace(pair, prompt_set("a", response=None), config), PromptError, "4")
 
 
 def test_thinking_is_a_trajectory_of_its_own_and_the_answer_starts_after_it() -> None:
@@ -227,10 +226,9 @@ def test_bad_settings_and_prompts_are_refused_before_work() -> None:
         object.__setattr__(config, field, value)  # past the type checker that only tests have
         with pytest.raises(ParameterError, match=field):
             config.__post_init__()
-    with pytest.raises(ContextOverflow, match=r"prompt 'p0' \(line 1\).*256"):
+    with pytest.raises(ContextOverflow, match=r"'p0'.*line 1.*256"):
         trace(pair, prompt_set("zq" * 110), TraceConfig(trajectory="free_running", max_tokens=60))
-    with pytest.raises(ContextOverflow, match=r"its response"):
-        trace(pair, prompt_set("a", response=" b" * 300), TraceConfig(max_tokens=300))
+    refuses(lambda: trace(pair, prompt_set("a", response=" b" * 300), TraceConfig(max_tokens=300)), ContextOverflow)
 
 
 def test_nan_names_the_prompt() -> None:

@@ -14,7 +14,8 @@ import pytest
 import torch
 import yaml
 
-from tests.hostile_texts import HOSTILE_TEXTS
+from tests.errors import refuses
+from tests.hostile_texts import HOSTILE_TEXTS, check_each
 from tests.test_train_loop import config, ids, texts
 from tests.tiny_pair import save_model, tiny_models, tiny_pair, tiny_tokenizer
 from tests.trace_makers import run_record
@@ -121,9 +122,6 @@ def assert_says(cell: str, estimate: Estimate) -> None:
     assert int(found[4]) == estimate.n
 
 
-# -------------------------------------------------------------------------------------------------------- results
-
-
 def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direction(
     trained: Adapter, tmp_path: Path
 ) -> None:
@@ -213,13 +211,9 @@ def test_a_number_that_an_arm_lacks_is_no_zero(trained: Adapter) -> None:
 
 
 def test_results_of_another_arm_or_pair_are_refused(trained: Adapter) -> None:
-    with pytest.raises(ParameterError, match="says nothing of an adapter of arm 'recovery'"):
+    with pytest.raises(ParameterError, match="'recovery'"):
         card_results(comparison(trained, arms=("aligned", "refusal_sft")), trained)
-    with pytest.raises(ParameterError, match="on the same pair"):
-        card_results(comparison(trained, run=run_record()), trained)
-
-
-# ----------------------------------------------------------------------------------------- where the data came from
+    refuses(lambda: card_results(comparison(trained, run=run_record()), trained), ParameterError)
 
 
 @pytest.fixture(scope="module")
@@ -327,9 +321,6 @@ def test_a_card_without_sources_says_that_they_were_not_told(pair: ModelPair, tr
     assert "was not told" in section(card.card_text(trained, pair, texts()), "Data")
 
 
-# ------------------------------------------------------------------------------------------ w_t, start, models, use
-
-
 def test_position_weights_are_those_that_were_used(pair: ModelPair, tmp_path: Path) -> None:
     arm = replace(ARMS["recovery"], retention=(0.1, 0.2, 0.6, 0.9, 1.0, 0.8, 0.4))
     said = section(card_of(distil(pair, texts(), config(arm, steps=1), out=tmp_path / "a")), "What was minimised")
@@ -399,9 +390,6 @@ def test_the_card_says_what_the_adapter_is_for_and_what_was_not_measured(trained
         assert words in said
 
 
-# --------------------------------------------------------------------------------------------- text stays text, load
-
-
 class _Seen(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -429,15 +417,17 @@ def tags(text: str) -> list[str]:
     return seen(text.split("---\n", 2)[2]).tags
 
 
-@pytest.mark.parametrize("text", [*HOSTILE_TEXTS, HOSTILE, "1. one", "- - -", "+ a", "1)", "===", "0.4", "snake_case"])
-def test_any_text_is_shown_as_it_is(text: str) -> None:
-    shown = card.markdown_text(text)
-    assert "\n" not in shown
-    item = seen(f"- {shown}")
-    assert set(item.tags) <= {"ul", "li"}
-    assert " ".join(item.text.split()) == " ".join(sentence(text, 600).split())
-    cell = seen(f"| a | b |\n|---|---|\n| {shown} | c |")
-    assert cell.tags == ["table", "thead", "tr", "th", "th", "tbody", "tr", "td", "td"]
+def test_any_text_is_shown_as_it_is() -> None:
+    def check(text: str) -> None:
+        shown = card.markdown_text(text)
+        assert "\n" not in shown
+        item = seen(f"- {shown}")
+        assert set(item.tags) <= {"ul", "li"}
+        assert " ".join(item.text.split()) == " ".join(sentence(text, 600).split())
+        cell = seen(f"| a | b |\n|---|---|\n| {shown} | c |")
+        assert cell.tags == ["table", "thead", "tr", "th", "th", "tbody", "tr", "td", "td"]
+
+    check_each(check, (*HOSTILE_TEXTS, HOSTILE, "1. one", "- - -", "+ a", "1)", "===", "0.4", "snake_case"))
 
 
 def test_hostile_names_of_arms_sets_judges_and_prompts_stay_text(pair: ModelPair, tmp_path: Path) -> None:

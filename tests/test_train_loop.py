@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.errors import refuses
 from tests.tiny_pair import save_model, tiny_adapter, tiny_models, tiny_pair, tiny_tokenizer
 from workbench.core.errors import NonFiniteLoss, NotPresent, PairError, ParameterError, StorageFull
 from workbench.core.records import load, save
@@ -95,9 +96,6 @@ def parameters(pair: ModelPair) -> dict[str, Tensor]:
     return out
 
 
-# -------------------------------------------------------------------------------------------------------- student
-
-
 @pytest.mark.parametrize("arch", ["llama", "qwen3", "gemma3", "gpt2"])
 def test_a_fresh_student_is_aligned_and_leaves_no_trace(arch: str) -> None:
     pair = tiny_pair(arch)  # type: ignore[arg-type]
@@ -144,14 +142,11 @@ def test_a_pair_of_one_model_trains_a_copy_of_its_adapter_that_loads_on_the_base
 
 def test_settings_that_fit_no_layer_are_refused_and_leave_no_trace(pair: ModelPair) -> None:
     with (
-        pytest.raises(PairError, match="no LoRA of these settings"),
+        pytest.raises(PairError, match="LoRA"),
         student_of(pair, LoraSettings(targets=("no_such_layer",)), 0),
     ):
         pass
     assert pair._sides["aligned"].weights.peft is None
-
-
-# ------------------------------------------------------------------------------------------------------- the loop
 
 
 @pytest.mark.parametrize("arm", list(ARMS))
@@ -281,8 +276,7 @@ def test_checkpoints_hold_safetensors_and_json_alone(
 def test_a_finished_training_is_returned_as_it_is_and_another_one_refused(pair: ModelPair, tmp_path: Path) -> None:
     made = distil(pair, texts(), config(), out=tmp_path / "a")
     assert distil(pair, texts(), config(), out=tmp_path / "a") == made
-    with pytest.raises(ParameterError, match="another training"):
-        distil(pair, texts(), config(lr=2e-2), out=tmp_path / "a")
+    refuses(lambda: distil(pair, texts(), config(lr=2e-2), out=tmp_path / "a"), ParameterError)
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_rows_and_keeps_the_checkpoint(
@@ -298,7 +292,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_rows_and_keeps_the_checkp
 
     steps: list[int] = []
     monkeypatch.setattr(StepLoss, "_hidden", poisoned)
-    with pytest.raises(NonFiniteLoss, match=r"step 4, in harmful h\d \(part 'recover', from position \d+ on\)"):
+    with pytest.raises(NonFiniteLoss, match=r"step 4.* h\d .*position \d+"):
         distil(pair, texts(), how, out=tmp_path / "a")
     assert [c.name for c in checkpoints(tmp_path / "a.training")] == ["checkpoint-2"]
 
@@ -343,7 +337,7 @@ def test_the_budget_holds_for_an_arm_that_trains_on_no_harmless_text(pair: Model
 def test_a_budget_without_a_harmless_text_is_refused_before_training(pair: ModelPair, tmp_path: Path) -> None:
     watch = WatchSettings(film_every=1, kl_budget_nats=1.0, preflight=False)
     alone = replace(texts(), utility=(), harmless=())
-    with pytest.raises(ParameterError, match="no harmless text"):
+    with pytest.raises(ParameterError):
         distil(pair, alone, replace(config("completion_only", steps=2), watch=watch), out=tmp_path / "a")
     assert not list(tmp_path.iterdir())
 
@@ -369,13 +363,9 @@ def interrupted(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-# ------------------------------------------------------------------------------------------------------- the film
-
-
 def test_the_film_starts_at_aligned_and_says_how_far_the_student_went(pair: ModelPair, tmp_path: Path) -> None:
     how = replace(config("refusal_sft", steps=5), watch=replace(QUIET, film_every=2))
     film = distil(pair, texts(), how, out=tmp_path / "a").film
-    assert film is not None
     assert film.steps.tolist() == [0, 2, 4, 5]
     assert [t.label for t in film.texts] == ["harmful"] * 4 + ["harmless"] * 4
     assert np.nanmax(film.kl_aligned_student_nats[0]) < 1e-5  # step 0 is the aligned model
@@ -387,7 +377,6 @@ def test_the_film_starts_at_aligned_and_says_how_far_the_student_went(pair: Mode
 def test_the_first_frame_is_what_the_metrics_say(pair: ModelPair, tmp_path: Path) -> None:
     how = replace(config(steps=1), watch=replace(QUIET, film_every=1))
     film = distil(pair, texts(), how, out=tmp_path / "a").film
-    assert film is not None
     first = texts().harmful[0]
     whole = torch.tensor([first.aligned + first.response[:-1]])
     at = slice(len(first.aligned) - 1, None)
@@ -400,15 +389,11 @@ def test_the_first_frame_is_what_the_metrics_say(pair: ModelPair, tmp_path: Path
     assert np.allclose(film.retention[0, 0, :n], 1 - tv.numpy(), atol=1e-5)
 
 
-# ----------------------------------------------------------------------------------------------------- pre-flight
-
-
 def test_a_teacher_that_says_what_aligned_says_is_refused_before_any_step(tmp_path: Path) -> None:
     base, _ = tiny_models("llama")
     twins = ModelPair.from_models(base, tiny_models("llama", shift=0.0)[1], tiny_tokenizer())
     how = replace(config("teacher_only"), watch=replace(QUIET, preflight=True))
-    with pytest.raises(ParameterError, match=r"was not started.*flip rate 0\.00 %"):
-        distil(twins, texts(), how, out=tmp_path / "a")
+    refuses(lambda: distil(twins, texts(), how, out=tmp_path / "a"), ParameterError, "0.00 %")
     assert distil(twins, texts(), replace(how, arm=config("recovery").arm), out=tmp_path / "b").preflight is not None
 
 
@@ -419,7 +404,6 @@ def test_flip_rate_counts_positions_whose_top_token_changes(pair: ModelPair) -> 
         if expected is not None:
             assert found.value == expected
         else:  # lambda = 0 is the base model
-            assert found.value is not None
             assert found.value > 0.0
 
 
@@ -432,14 +416,12 @@ def test_recovery_is_not_started_where_aligned_recovers_by_itself(tmp_path: Path
     harmful = [replace(t, response=(*t.response[:8], t.aligned[-1])) for t in texts().harmful]
     same_end = replace(texts(), harmful=tuple(harmful))
     how = replace(config(), watch=replace(QUIET, preflight=True))
-    with pytest.raises(ParameterError, match=r"'recovery' was not started.*after 3, 5, 10, 20, 40, 100 tokens"):
+    with pytest.raises(ParameterError, match=r"'recovery'.*3, 5, 10, 20, 40, 100"):
         distil(forgetful, every_end(same_end), how, out=tmp_path / "a")
     assert not (tmp_path / "a").exists()
     deep_at_ten = distil(forgetful, same_end, how, out=tmp_path / "b").preflight  # and not at 3 and 5
-    assert deep_at_ten is not None
     assert deep_at_ten.flip_rate.value == 0.0
     made = distil(forgetful, texts(), how, out=tmp_path / "c")
-    assert made.preflight is not None
     assert made.preflight.flip_rate.value
     again = distil(forgetful, every_end(same_end), how, out=tmp_path / "d", start=made.path)
     assert again.preflight is not None, "what a given adapter says is not what aligned says"
@@ -455,7 +437,6 @@ def test_the_preflight_changes_nothing(pair: ModelPair, tmp_path: Path) -> None:
     looked = distil(pair, texts(), replace(config(), watch=replace(QUIET, preflight=True)), out=tmp_path / "b")
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
     assert plain.preflight is None
-    assert looked.preflight is not None
     assert looked.preflight.trained_parameters == sum(v.numel() for v in weights(tmp_path / "b").values())
     assert looked.preflight.memory_mib > 0
     assert any("in all" in s for s in looked.preflight.sentences)
@@ -473,9 +454,6 @@ def test_a_control_of_equal_size_starts_with_a_gradient_of_equal_length(pair: Mo
         paper = loss.under(config("paper_tuned"))
         assert loss.complete_scale != 1.0
         assert _norm(student, loss, draws) == pytest.approx(_norm(student, paper, draws), rel=1e-4)
-
-
-# ------------------------------------------------------------------------------------------------ card, load, merge
 
 
 def test_the_card_has_the_values_that_were_used_and_its_line_loads(
@@ -523,8 +501,7 @@ def test_a_merged_model_says_what_the_adapter_says_and_the_pair_is_as_it_was(pai
     adapted = again.logits("aligned", again.hidden("aligned", asked))
     assert torch.allclose(model(asked).logits, adapted, atol=1e-4)
     assert not torch.allclose(adapted, pair.logits("aligned", pair.hidden("aligned", asked)), atol=1e-3)
-    with pytest.raises(ParameterError, match="exists already"):
-        merge(pair, tmp_path / "a", tmp_path / "merged")
+    refuses(lambda: merge(pair, tmp_path / "a", tmp_path / "merged"), ParameterError)
 
 
 def test_the_command_line_merges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -566,12 +543,10 @@ def test_an_exported_adapter_is_replaced_and_nothing_else_is(pair: ModelPair, tm
     for inside in (".", RECORD):  # a folder of that name makes no adapter of it
         (tmp_path / "mine" / inside).mkdir(parents=True, exist_ok=True)
         (tmp_path / "mine" / "thesis.txt").write_text("years of work", "utf-8")
-        with pytest.raises(ParameterError, match="no adapter of ours"):
-            export(first, tmp_path / "mine")
+        refuses(lambda: export(first, tmp_path / "mine"), ParameterError, "adapter")
         assert (tmp_path / "mine" / "thesis.txt").read_text("utf-8") == "years of work"
     further = distil(pair, texts(), config(steps=2), out=tmp_path / "c", start=tmp_path / "kept")
-    with pytest.raises(ParameterError, match="would lose it"):
-        export(further, tmp_path / "kept")
+    refuses(lambda: export(further, tmp_path / "kept"), ParameterError)
     assert same(weights(tmp_path / "kept"), weights(tmp_path / "b"))
 
 
@@ -582,13 +557,13 @@ def test_a_start_of_another_scale_or_shape_is_refused_with_both_values(pair: Mod
     start, same_again = (pair.with_aligned(a.path) for a in (first, begun))
     assert torch.allclose(start.hidden("aligned", asked), same_again.hidden("aligned", asked), atol=1e-5)
     for name, lora, said in (
-        ("alpha", replace(LORA, alpha=32.0), r"lora_alpha = 8.0, and this arm trains lora_alpha = 32.0"),
-        ("rank", replace(LORA, rank=2), r"r = 4, and this arm trains r = 2"),
-        ("layers", replace(LORA, targets=("q_proj",)), r"does not fit this training: .* there and no such layer"),
+        ("alpha", replace(LORA, alpha=32.0), "lora_alpha = 8.0.*32.0"),
+        ("rank", replace(LORA, rank=2), "r = 4.*r = 2"),
+        ("layers", replace(LORA, targets=("q_proj",)), "layer"),
     ):
         arm = replace(config().chosen, lora=lora)
         with pytest.raises(PairError, match=said):
             distil(pair, texts(), replace(config(), arm=arm), out=tmp_path / name, start=first.path)
     (Path(first.path) / "adapter_config.json").unlink()
-    with pytest.raises(NotPresent, match=r"it has no adapter_config\.json"):
+    with pytest.raises(NotPresent, match=r"adapter_config\.json"):
         distil(pair, texts(), config(), out=tmp_path / "x", start=first.path)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.errors import refuses
 from tests.test_train_heads import Allocations
 from tests.tiny_pair import tiny_pair
 from workbench.core.errors import ParameterError
@@ -192,17 +193,16 @@ def test_no_tensor_of_positions_by_vocabulary_is_made(chunk: int) -> None:
 def test_what_a_role_needs_and_does_not_have_is_named(role: Role, missing: str) -> None:
     heads, _ = made_heads()
     p = replace(made_positions(), role=torch.full((N,), int(role)), **{missing: None})
-    with pytest.raises(ParameterError, match=f"{role.name} need `{missing}`"):
+    with pytest.raises(ParameterError, match=f"{role.name}.*{missing}"):
         streamed_loss(heads, p, CONFIG, normalisers=COUNTS)
 
 
 def test_random_sets_without_a_key_and_a_role_without_a_normaliser_are_refused() -> None:
     heads, _ = made_heads()
     p = replace(made_positions(), key=None)
-    with pytest.raises(ParameterError, match="COMPLETE need `key`"):
+    with pytest.raises(ParameterError, match=r"COMPLETE.*key"):
         streamed_loss(heads, p, replace(CONFIG, ranking="random"), normalisers=COUNTS)
-    with pytest.raises(ParameterError, match="role LABEL and its normaliser is None"):
-        streamed_loss(heads, p, CONFIG, normalisers={})
+    refuses(lambda: streamed_loss(heads, p, CONFIG, normalisers={}), ParameterError, "LABEL", "None")
 
 
 def test_a_loss_that_is_not_a_number_stands_at_its_row() -> None:
@@ -213,9 +213,6 @@ def test_a_loss_that_is_not_a_number_stands_at_its_row() -> None:
     got: Losses = streamed_loss(heads, p, CONFIG, normalisers=COUNTS)
     assert got.total.isnan()
     assert got.rows.isnan().nonzero().flatten().tolist() == [7]
-
-
-# -------------------------------------------------------------------------------------------------- references
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -37,9 +37,6 @@ def pair() -> ModelPair:
     return tiny_pair("llama")
 
 
-# ----------------------------------------------------------------------------------------------------------- rows
-
-
 @pytest.mark.parametrize("arm", EVERY_ARM.values(), ids=EVERY_ARM)
 def test_no_pass_that_is_drawn_is_larger_than_the_estimated_one(arm: ArmConfig) -> None:
     some = texts()
@@ -57,9 +54,6 @@ def test_no_pass_that_is_drawn_is_larger_than_the_estimated_one(arm: ArmConfig) 
         logits = max(n * row.positions for one in memory._passes(kept, how) for n, row in one)
         parts = [{p: sum(len(r.labels) for r in rows if r.part == p) for p in (r.part for r in rows)} for rows in drawn]
         assert max(n for found in parts for n in found.values()) <= logits
-
-
-# --------------------------------------------------------------------------------------------------------- memory
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -127,9 +121,6 @@ def test_states_that_are_not_kept_are_not_counted_and_are_read_in_every_pass(
     assert read >= kept - states
     labels = config("augmentation")  # reads nothing
     assert memory_mib(pair, 0, texts(), labels) > 0.0
-
-
-# ------------------------------------------------------------------------------------------------------------ time
 
 
 class Counted(Sampler):

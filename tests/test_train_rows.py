@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.errors import refuses
 from workbench.core.errors import ParameterError, PromptError, UnknownName
 from workbench.training.config import (
     ARMS,
@@ -41,9 +42,6 @@ def maker(arm: str, **changes: object) -> RowMaker:
     return RowMaker(TrainConfig(arm=replace(ARMS[arm], **changes)))
 
 
-# -------------------------------------------------------------------------------------------------------- configs
-
-
 def test_the_arms_are_those_of_the_method() -> None:
     wanted = (
         "refusal_sft augmentation paper paper_tuned completion_only teacher_only random_tokens aligned_favored recovery"
@@ -64,7 +62,7 @@ def test_the_arms_are_those_of_the_method() -> None:
         (lambda: LossConfig(clip_percentile=0.0), "clip_percentile"),
         (lambda: LossWeights(complete=-1.0), "complete"),
         (lambda: LoraSettings(rank=0), "rank"),
-        (lambda: ArmConfig(name="x", harmful="nothing", utility="nothing"), "no loss"),
+        (lambda: ArmConfig(name="x", harmful="nothing", utility="nothing"), "loss"),
         (lambda: ArmConfig(name="x", harmful="refusal", penalise_rest=True), "penalise_rest"),
         (lambda: ArmConfig(name="x", harmful="recovery", retention=(0.0, 0.0)), "retention"),
         (lambda: TrainConfig(steps=0), "steps"),
@@ -79,11 +77,7 @@ def test_an_impossible_value_is_named(make: object, word: str) -> None:
 
 
 def test_an_unknown_arm_names_the_nearest() -> None:
-    with pytest.raises(UnknownName, match="recovery"):
-        TrainConfig(arm="recovry")
-
-
-# ----------------------------------------------------------------------------------------------------------- rows
+    refuses(lambda: TrainConfig(arm="recovry"), UnknownName, "recovery")
 
 
 def test_a_reading_names_the_columns_that_predict_its_response() -> None:
@@ -105,7 +99,6 @@ def test_recovery_reads_the_refusal_after_the_prefix_and_its_teacher_reads_it_wi
         assert first.labels == SORRY
         for row in rest:  # the harmful tokens after the prefix
             assert (row.role, row.first, row.labels) == ("COMPLETE", k + 1, TOLD[k:])
-            assert row.base is not None
             assert row.base.context == (*ASKED, 9)
             assert len(row.student.columns) == len(row.aligned.columns) == len(row.labels)  # type: ignore[union-attr]
 
@@ -143,9 +136,6 @@ def test_arms_without_refusals_train_along_the_harmful_response(arm: str) -> Non
     assert row.base is not None
 
 
-# ------------------------------------------------------------------------------------------------------- prepared
-
-
 def test_long_rows_are_cut_or_left_out_and_it_is_said() -> None:
     config = TrainConfig(max_tokens=20)
     crowded = HarmfulText(name="long", aligned=(1,) * 30, base=(1,), response=TOLD, refusals=(SORRY,))
@@ -160,18 +150,11 @@ def test_long_rows_are_cut_or_left_out_and_it_is_said() -> None:
 
 
 def test_an_arm_without_its_rows_is_refused_with_the_reason() -> None:
-    with pytest.raises(PromptError, match="there are none"):
-        prepared(replace(texts(), harmful=()), TrainConfig())
-    with pytest.raises(PromptError, match="left out"):
-        prepared(texts(), TrainConfig(max_tokens=3))
+    refuses(lambda: prepared(replace(texts(), harmful=()), TrainConfig()), PromptError)
+    refuses(lambda: prepared(texts(), TrainConfig(max_tokens=3)), PromptError)
     bare = tuple(replace(t, refusals=()) for t in texts().harmful)
-    with pytest.raises(PromptError, match="7 harmful rows have no refusal"):
-        prepared(replace(texts(), harmful=bare), TrainConfig())
-    with pytest.raises(PromptError, match="utility rows"):
-        prepared(replace(texts(), utility=(), harmless=()), TrainConfig())
-
-
-# -------------------------------------------------------------------------------------------------------- sampler
+    refuses(lambda: prepared(replace(texts(), harmful=bare), TrainConfig()), PromptError, "7")
+    refuses(lambda: prepared(replace(texts(), utility=(), harmless=()), TrainConfig()), PromptError, "utility")
 
 
 def kinds(sampler: Sampler, size: int, steps: int) -> list[list[str]]:
@@ -225,8 +208,7 @@ def test_an_arms_values_are_changed_wherever_they_stand() -> None:
     assert (made.optimiser.learning_rate, made.lora.rank, made.harmless_share) == (1e-3, 8, 0.2)
     assert (made.loss.teacher_lambda, made.loss.weights.distil) == (1.1, 2.0)
     assert made.lora.alpha == ARMS["recovery"].lora.alpha
-    with pytest.raises(ParameterError, match="learning_rate"):
-        arm_with("recovery", learning_rat=1e-3)
+    refuses(lambda: arm_with("recovery", learning_rat=1e-3), ParameterError, "learning_rate")
 
 
 def test_an_arms_values_come_as_texts_and_each_has_to_be_of_its_kind() -> None:
@@ -243,22 +225,19 @@ def test_an_arms_values_come_as_texts_and_each_has_to_be_of_its_kind() -> None:
     assert (made.loss.clip_percentile, made.penalise_rest, made.lora.rank) == (95, True, 4)
     assert arm_with("recovery", **values_of(["retention: measured"], rank=None)).retention == "measured"
     for wrong in ("clip_percentile", "a: 1: 2", "[1]", "3: 4"):
-        with pytest.raises(ParameterError, match="is no value of an arm"):
+        with pytest.raises(ParameterError):
             values_of([wrong])
     assert arm_with("recovery", **values_of(["learning_rate: 1e-3"])).optimiser.learning_rate == 1e-3  # text to YAML
-    with pytest.raises(ParameterError, match="targets is nothing"):
-        values_of(["targets: null"])
-    with pytest.raises(ParameterError, match="rank is given twice, as 4 and by 'rank: 8'"):
-        values_of(["rank: 8"], rank=4)
-    with pytest.raises(ParameterError, match="gamma is given twice"):
-        values_of(["gamma: 1", "gamma: 1"])
+    refuses(lambda: values_of(["targets: null"]), ParameterError)
+    refuses(lambda: values_of(["rank: 8"], rank=4), ParameterError, "'rank: 8'")
+    refuses(lambda: values_of(["gamma: 1", "gamma: 1"]), ParameterError, "gamma")
     for name, value, want in (
-        ("rank", "x", "a whole number"),
-        ("rank", 2.5, "a whole number"),
-        ("rank", True, "a whole number"),
-        ("learning_rate", "fast", "a number"),
+        ("rank", "x", "whole"),
+        ("rank", 2.5, "whole"),
+        ("rank", True, "whole"),
+        ("learning_rate", "fast", "number"),
         ("penalise_rest", 1, "true or false"),
     ):
-        with pytest.raises(ParameterError, match=f"{name} is {value!r}; it must be {want}: the arm's own value"):
+        with pytest.raises(ParameterError, match=f"{name} is {value!r}.*{want}"):
             arm_with("recovery", **{name: value})
     assert arm_with("recovery", learning_rate=1).optimiser.learning_rate == 1

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.errors import refuses
 from tests.hostile_texts import EXECUTABLE
 from tests.test_train_loop import config, texts
 from tests.tiny_pair import tiny_pair
@@ -117,8 +118,7 @@ def test_an_arm_without_harmful_rows_has_no_text_and_one_without_data_an_error(p
     assert made.texts == ()
     assert made.flip_rate.value is None
     assert "trains on no harmful row" in teacher_view(made, classroom_safe=False).text
-    with pytest.raises(PromptError, match="trains on harmful rows, and there are none"):
-        preview_teacher(pair, replace(texts(), harmful=()), config("recovery"))
+    refuses(lambda: preview_teacher(pair, replace(texts(), harmful=()), config("recovery")), PromptError, "harmful")
 
 
 def test_every_arm_has_a_preview_that_saves_and_loads(pair: ModelPair, tmp_path: object) -> None:
@@ -138,9 +138,6 @@ def test_weights_and_random_numbers_stay(pair: ModelPair) -> None:
         preview_teacher(pair, texts(), config("random_tokens"))
         assert all(torch.equal(v, was[k]) for k, v in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), before)
-
-
-# ---------------------------------------------------------------------------------------------------- what is shown
 
 
 def shown(label: str) -> TeacherPreview:
@@ -188,9 +185,6 @@ def test_withheld_text_is_nowhere_and_signs_do_not_rest_on_colour() -> None:
     assert "marmalade 0.90" in opened.text
     assert "x 0.0" not in opened.text  # too unlikely to be named
     assert opened.rows[0]["flip"] == "yes"
-
-
-# ---------------------------------------------------------------------------------------------------- w_t
 
 
 def test_measured_retention_is_the_mean_by_position(pair: ModelPair) -> None:

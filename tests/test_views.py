@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.hostile_texts import HOSTILE_TEXTS
+from tests.errors import refuses
+from tests.hostile_texts import HOSTILE_TEXTS, check_each
 from tests.record_makers import make_diagnosis, make_probe
 from tests.trace_makers import make_response, make_traces, run_record, traces_from_logprobs
 from workbench.core import legible, palette
@@ -114,9 +115,6 @@ def every_view(traces: TraceSet, diagnosis: Diagnosis) -> list[View]:
     ]
 
 
-# --------------------------------------------------------------------------------------- text stays text
-
-
 def test_hostile_text_makes_no_element_and_no_attribute() -> None:
     traces = hostile_traces()
     for view in every_view(traces, hostile_diagnosis(traces)):
@@ -133,15 +131,17 @@ def test_every_hostile_token_can_be_read() -> None:
         assert legible.prose(text).replace("\n", "↵\n") in page.text.replace("5\n", "\n") or len(text) < 3
 
 
-@pytest.mark.parametrize("text", HOSTILE_TEXTS, ids=range(len(HOSTILE_TEXTS)))
-def test_legible_text_has_nothing_invisible_in_it(text: str) -> None:
-    for said in (legible.label(text), legible.prose(text), legible.sentence(text)):
-        assert not re.search(
-            "[\x00-\x08\x0b-\x1f\x7f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]", said
-        )
-    whole = legible.label(text, 9_999)
-    assert legible.label(whole, 9_999) == whole
-    assert re.search(r"[\s]", legible.label(text)) is None
+def test_legible_text_has_nothing_invisible_in_it() -> None:
+    hidden = "[\x00-\x08\x0b-\x1f\x7f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+
+    def check(text: str) -> None:
+        for said in (legible.label(text), legible.prose(text), legible.sentence(text)):
+            assert not re.search(hidden, said)
+        whole = legible.label(text, 9_999)
+        assert legible.label(whole, 9_999) == whole
+        assert re.search(r"[\s]", legible.label(text)) is None
+
+    check_each(check)
     assert "\u200d" in legible.label("👩\u200d🔬")
 
 
@@ -153,8 +153,6 @@ def test_math_is_not_typeset() -> None:
 def test_a_very_long_token_is_cut_and_says_so() -> None:
     assert "…(+1,000 characters)" in views.token_view(hostile_traces(), 0).body
 
-
-# ------------------------------------------------------------------------------------------ harmful text
 
 SECRET = ("Mix", " the", " glimmer", " dust", "\n", " slowly", ".")
 
@@ -203,7 +201,6 @@ def test_a_classroom_safe_set_and_a_refusal_to_redact_show_the_text() -> None:
 def test_blurred_text_stands_only_inside_a_closed_details_and_never_in_plain_text() -> None:
     view = views.token_view(harmful_traces(), 0, harmful_text="blur", position=2)
     hidden = re.search(r'<details class="wb-reveal"><summary>Reveal.*?</details>', view.body, re.DOTALL)
-    assert hidden is not None
     assert "glimmer" in hidden[0]
     assert "glimmer" not in view.body.replace(hidden[0], "")
     assert "glimmer" not in view.text
@@ -214,9 +211,6 @@ def test_harmless_responses_are_never_covered() -> None:
     traces = dataclasses.replace(make_traces(), classroom_safe=False)
     i = next(i for i, r in enumerate(traces.responses) if r.label == "harmless")
     assert "wb-hid" not in views.token_view(traces, i, harmful_text="redact").body
-
-
-# ------------------------------------------------------------------------------------------ what is said
 
 
 def test_the_stripped_form_still_reads() -> None:
@@ -305,12 +299,9 @@ def test_alternatives_are_ordered_by_what_base_puts_above_aligned() -> None:
 
 def test_a_position_or_response_that_is_not_there_is_named() -> None:
     traces = make_traces(tokens=10)
-    with pytest.raises(ParameterError, match="no position 11: it has positions 1 to 10"):
-        views.token_view(traces, 0, position=11)
-    with pytest.raises(ParameterError, match="no response 99"):
-        views.top_k_table(traces, 99, 1)
-    with pytest.raises(UnknownName, match="did you mean 'retention'"):
-        views.token_view(traces, 0, quantity="retentoin")
+    refuses(lambda: views.token_view(traces, 0, position=11), ParameterError, "position 11", "1", "10")
+    refuses(lambda: views.top_k_table(traces, 99, 1), ParameterError, "99")
+    refuses(lambda: views.token_view(traces, 0, quantity="retentoin"), UnknownName, "'retention'")
 
 
 def test_an_empty_response_and_an_empty_diagnosis_are_said_to_be_empty() -> None:
@@ -348,9 +339,6 @@ def test_numbers_read_well(value: float, said: str) -> None:
 
 def test_a_missing_bound_has_no_interval() -> None:
     assert interval(make_diagnosis(make_traces()).contrasts[-1].estimate) == "–"
-
-
-# ------------------------------------------------------------------------------------- colour and display
 
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])

@@ -98,9 +98,6 @@ def test_voila_runs_cells_for_a_person(kernel: BlockingKernelClient) -> None:
     assert ask(kernel, voila, allow_stdin=False)[0]["content"]["text"] == "True\n"
 
 
-# ------------------------------------------------------------------------------------------------- selection, errors
-
-
 def click(counter: Counter) -> None:
     counter.face.count += 1
 
@@ -131,6 +128,7 @@ def test_what_a_listener_raises_is_shown_and_logged_and_the_others_still_hear(ca
     assert heard == [1]
     assert "a listener of Counter raised" in caplog.text
     assert "Traceback" in caplog.text
+    assert "no such <token> ⟨U+D83D⟩" in caplog.text
     click(counter)
     assert counter.face.error == ""
 
@@ -151,14 +149,11 @@ def test_what_a_callback_raises_is_shown_until_the_next_success(caplog: pytest.L
     assert face.error == "ZeroDivisionError: integer division or modulo by zero"
 
 
-# ------------------------------------------------------------------------------------------------------ public names
-
-
 def test_public_names_are_there_and_documented() -> None:
     for name in widgets.__all__:
         assert (getattr(widgets, name).__doc__ or "").strip(), name
     assert set(widgets.__all__) <= set(dir(widgets))
-    with pytest.raises(AttributeError, match="no public name 'Nonsense'; it has: LinkedViews"):
+    with pytest.raises(AttributeError, match=r"'Nonsense'.*LinkedViews"):
         _ = widgets.Nonsense
 
 

@@ -39,7 +39,7 @@ def serve(notebooks: Sequence[str | Path] = SHOWN, *, seconds_to_start: float = 
     Raises NotPresent where Voila or a notebook is missing, NotebookFailed when the server does not start.
     """
     if importlib.util.find_spec("voila") is None:
-        raise NotPresent("Voila is not installed: `make voila` installs it, or `pip install -r requirements-dev.txt`")
+        raise NotPresent("Voila is not installed: `make voila` installs it, or `pip install voila`")
     sources = [Path(n) for n in notebooks]
     if missing := [str(s) for s in sources if not s.is_file()]:
         raise NotPresent(f"no notebook at {missing[0]!r}: run this from the repository's root, as `make voila` does")

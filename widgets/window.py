@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,12 +20,22 @@ import anywidget
 import traitlets
 from ipywidgets import DOMWidget
 
-from workbench.core.legible import sentence
+from workbench.core.legible import prose, sentence
 from workbench.display.views import View
 
 HERE = Path(__file__).parent
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 log = logging.getLogger("widgets")
+
+
+def _legible(record: logging.LogRecord) -> bool:
+    """Write a record's traceback legibly: an error may quote a model's text, with control characters in it."""
+    if record.exc_info and not record.exc_text:
+        record.exc_text = prose("".join(traceback.format_exception(*record.exc_info)).rstrip(), most=100_000)
+    return True
+
+
+log.addFilter(_legible)
 
 S = TypeVar("S")
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextvars
-import logging
 import threading
 from collections.abc import Callable
 
-log = logging.getLogger("widgets")
+from widgets.window import log
 
 MODELS = threading.RLock()
 """Held by the widget whose model runs: all of them share the machine, and some share one copy of the weights."""

@@ -1,7 +1,7 @@
-"""The command line: a skin over `presets` and `run_notebook`. Nothing heavy is imported before it is needed.
+"""The command line: a skin over the functions of the rooms. Nothing heavy is imported before it is needed.
 
-Exit codes: 0 done; 1 the notebook failed; 2 nothing was done, because of what was asked or what this machine lacks;
-130 stopped with Ctrl-C.
+Exit codes, the same in every command: 0 done; 2 refused, because of the input or what this machine lacks; 4 something
+crashed after the work had begun; 130 stopped with Ctrl-C. 1 and 3 are not used.
 """
 
 from __future__ import annotations
@@ -10,32 +10,47 @@ import argparse
 import dataclasses
 import json
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
-from workbench.core.errors import NotebookFailed, ParameterError, WorkbenchError
+from workbench.core.errors import ParameterError, WorkbenchError, nearest
+from workbench.running.shipped import VERBS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    parser = _parser()
-    asked = parser.parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
     try:
+        asked, unknown = _parser(words).parse_known_args(words)
+        if unknown:
+            raise ParameterError(_unknown(asked, unknown))
         code: int = asked.do(asked)
     except WorkbenchError as error:
-        if asked.debug:
+        if debug:
             raise
         _complain(error)
-        return 1 if isinstance(error, NotebookFailed) else 2
+        return error.exit_code
     except KeyboardInterrupt:
-        if asked.debug:
+        if debug:
             raise
-        print("workbench: stopped; what was computed is kept and taken up again by the next run", file=sys.stderr)
+        print("workbench: stopped; the next run resumes from what was computed", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except Exception:
+        traceback.print_exc()
+        print("workbench: this is a fault of the workbench, not of your input; please report it", file=sys.stderr)
+        return 4
     return code
+
+
+def _unknown(asked: argparse.Namespace, words: Sequence[str]) -> str:
+    names = set(vars(asked)) - {"do", "debug", "models", "verb"}
+    known = sorted(f"--{name.lstrip('-').replace('_', '-')}" for name in names)
+    return f"there is no {words[0]!r} here: {nearest(words[0], known)} (see --help)"
 
 
 def _complain(error: WorkbenchError) -> None:
@@ -48,11 +63,26 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Return the parser; a verb's own options are read from its notebook only where `words` ask for that verb."""
     parser = _Parser(prog="workbench", description="Compare a base model with its aligned version, token by token.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and stop")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    for verb, (help_text, _) in _VERB_TEXTS.items():
+        own = verbs.add_parser(verb, help=help_text, allow_abbrev=False)
+        if verb in words[:2]:
+            _add_verb_options(own, verb)
+
+    notebooks = verbs.add_parser(
+        "notebooks",
+        help="copy the notebooks and lessons into a folder",
+        description="Copy the four notebooks and the lessons into a folder, to read, change and run in Jupyter.",
+    )
+    notebooks.add_argument("folder", metavar="DIR", help="where to; nothing there is overwritten with other content")
+    notebooks.add_argument("--solutions", action="store_true", help="also copy the lessons with their answers")
+    notebooks.set_defaults(do=_notebooks)
 
     pairs = verbs.add_parser("pairs", help="list the model pairs known by name, or fetch one")
     pairs.add_argument("--json", action="store_true", help="print the list as JSON")
@@ -68,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Run a notebook without a screen. The folder holds run.json, results.json, the executed notebook, "
         "its HTML, and what the notebook writes; it appears when the run is complete.",
     )
-    run.add_argument("notebook", help="path of the notebook")
+    run.add_argument("notebook", help="path of the notebook, or the name of a shipped one such as 01_diagnosis")
     run.add_argument("--out", required=True, metavar="DIR", help="the run's folder; an earlier run there is replaced")
     run.add_argument(
         "-p",
@@ -172,8 +202,8 @@ def _parser() -> argparse.ArgumentParser:
         "--aligned", metavar="MODEL", help="aligned model, likewise; left out where it is base + adapter"
     )
     merge.set_defaults(do=_merge)
-    for verb in (pairs, fetch, run, batch, compare, cache, clearing, judge, calibrate, merge):
-        verb.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    for one in (pairs, fetch, run, notebooks, batch, compare, cache, clearing, judge, calibrate, merge):
+        one.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
 
 
@@ -187,6 +217,79 @@ class _Version(argparse.Action):
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+# ----------------------------------------------------------------------------------- the verbs that run a notebook
+
+_VERB_TEXTS = {
+    "diagnose": (
+        "show how deep the alignment of a pair goes",
+        "Trace base and aligned along the same responses and report, token by token, where they still agree.",
+    ),
+    "tune": (
+        "find the decoding penalty that buys most safety for least harm",
+        "Try decoding penalties against the prefill attack, recommend one, and check it on other prompts.",
+    ),
+    "complete": (
+        "complete the alignment of a pair with a LoRA adapter",
+        "Train an adapter that completes the alignment, and compare it with the other ways to do so.",
+    ),
+    "evaluate": (
+        "compare arms under attacks, with judges and capability",
+        "Let several arms answer the same prompts under the same attacks, judge the answers, and compare the arms.",
+    ),
+}
+_POSITIONAL = ("pair", "base", "aligned", "out")
+
+
+def _add_verb_options(parser: argparse.ArgumentParser, verb: str) -> None:
+    from workbench.running.parameters import declared_parameters
+    from workbench.running.shipped import notebook_named
+
+    notebook = notebook_named(VERBS[verb])
+    declared = declared_parameters(notebook)
+    parser.description = f"{_VERB_TEXTS[verb][1]} Runs the notebook {notebook.name}; its parameters are the options."
+    parser.add_argument(
+        "models",
+        nargs="*",
+        metavar="MODEL",
+        help="BASE ALIGNED: hub ids, folders or GGUF files; or one name from `workbench pairs` (default: embedded)",
+    )
+    parser.add_argument("--out", metavar="DIR", default=declared["out"].default.strip("'\""), help="the run's folder")
+    parser.add_argument("--smoke", action="store_true", help="small settings, from the notebook's own metadata")
+    parser.add_argument("--cell-seconds", type=int, metavar="N", help="stop when one cell takes longer")
+    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    options = parser.add_argument_group("parameters of the notebook (a list as 0,5,10)")
+    for name, one in declared.items():
+        if name not in _POSITIONAL:
+            said = f"{one.help} [{one.type}; default: {one.default}]".replace("%", "%%")
+            options.add_argument(f"--{name.replace('_', '-')}", dest=f"-{name}", metavar=_metavar(one.type), help=said)
+    parser.set_defaults(do=_verb, verb=verb)
+
+
+def _metavar(declared: str) -> str:
+    inner = declared.removeprefix("Optional[").removesuffix("]")
+    return {"str": "TEXT", "int": "N", "float": "X", "bool": "true|false"}.get(inner, "LIST")
+
+
+def _verb(asked: argparse.Namespace) -> int:
+    from workbench.models.presets import preset
+
+    if len(asked.models) > 2:
+        raise ParameterError(f"{asked.verb} takes BASE ALIGNED or one pair's name, not {len(asked.models)} models")
+    if len(asked.models) == 1:
+        preset(asked.models[0])  # an unknown name is refused here, with the nearest
+    models = dict(zip(("pair",) if len(asked.models) < 2 else ("base", "aligned"), asked.models, strict=False))
+    given = {name[1:]: value for name, value in vars(asked).items() if name.startswith("-") and value is not None}
+    asked.notebook, asked.parameters = VERBS[asked.verb], [*models.items(), *given.items()]
+    return _run(asked)
+
+
+def _notebooks(asked: argparse.Namespace) -> int:
+    from workbench.running.shipped import copy_notebooks
+
+    print(*copy_notebooks(asked.folder, solutions=asked.solutions), sep="\n")
+    return 0
 
 
 # -------------------------------------------------------------------------------------------------- the commands
@@ -285,7 +388,7 @@ def _batch(asked: argparse.Namespace) -> int:
     print(f"{'comparison:':<20}{made.page}\n{'results:':<20}{made.results}")
     if made.failed:
         print("run again with --retry to try the failed cells once more", file=sys.stderr)
-    return 1 if made.failed or made.blocked else 0
+    return 4 if made.failed or made.blocked else 0
 
 
 def _compare(asked: argparse.Namespace) -> int:

@@ -144,7 +144,6 @@ def test_a_span_brushed_on_the_curves_is_selected_in_the_text_and_back(first: La
     drag = panel.locator(".js-plotly-plot .nsewdrag").first
     drag.scroll_into_view_if_needed()
     box = drag.bounding_box()
-    assert box is not None
     middle = box["y"] + box["height"] / 2
     first.page.mouse.move(box["x"] + box["width"] * 0.2, middle)
     first.page.mouse.down()

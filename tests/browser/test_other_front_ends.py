@@ -69,8 +69,6 @@ def test_voila(jupyter: Server, browser: Browser, small: str) -> None:
         lens_works(w)
 
 
-# ------------------------------------------------------------------------------------------------ without widgets
-
 HOSTILE = (
     "from tests.test_views import every_view, hostile_diagnosis, hostile_traces\n"
     "from widgets import LinkedViews, TokenLens\n"
@@ -137,9 +135,6 @@ def test_where_styles_and_scripts_are_stripped_the_static_form_reads_in_order(br
         w.page.get_by_text("tokens as a table").first.click()
         expect(w.page.locator("section").first.get_by_role("table").first).to_be_visible()
         assert re.fullmatch(r"(?s)<section.*</section>\s*</div>\s*<span></span>", bare.partition("<div>")[2])
-
-
-# ------------------------------------------------------------------------------------------------ the oldest versions
 
 
 @pytest.fixture(scope="module")

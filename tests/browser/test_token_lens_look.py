@@ -73,7 +73,6 @@ def test_it_follows_the_theme_fits_and_can_be_read(
         assert opened.page.evaluate("() => document.documentElement.scrollWidth") <= width
         hover(opened, 9)
         card = opened.find(CARD).bounding_box()
-        assert card is not None
         assert 0 <= card["x"] <= card["x"] + card["width"] <= width
         assert opened.page.evaluate(POOR_CONTRAST) == []
         opened.assert_clean()
@@ -107,9 +106,6 @@ def test_forced_colours_and_reduced_motion_are_honoured(browser: Browser, traces
         assert style(opened.page, ":focus", "transitionDuration") == "0s"
         assert style(opened.page, '[data-position="5"]', "backgroundColor") == WHITE
         opened.assert_clean()
-
-
-# ---------------------------------------------------------------------------------------------- without a kernel
 
 
 @pytest.fixture

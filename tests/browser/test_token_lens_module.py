@@ -50,9 +50,6 @@ def traces() -> TraceSet:
     return make_traces("deep", tokens=30)
 
 
-# ---------------------------------------------------------------------------------------------- hover, pins, keys
-
-
 def test_hover_shows_what_is_known_of_a_token(browser: Browser, traces: TraceSet) -> None:
     lens = TokenLens(traces)
     with module_page(browser, lens.face) as opened:
@@ -99,8 +96,6 @@ def test_click_and_enter_pin_and_pins_stand_side_by_side(browser: Browser, trace
         boxes = opened.find(".wb-pin")
         expect(boxes).to_have_count(2)
         one, two = boxes.nth(0).bounding_box(), boxes.nth(1).bounding_box()
-        assert one is not None
-        assert two is not None
         assert one["y"] == two["y"]
         table = views.top_k_table(traces, 0, 5)
         said = boxes.nth(0).locator("table tr").all_inner_texts()
@@ -168,9 +163,6 @@ def test_split_characters_special_tokens_and_breaks_show_as_what_they_are(browse
         expect(opened.find(CARD)).to_contain_text("⟨F0⟩")
         expect(opened.find(CARD)).to_contain_text("no whole character")
         opened.assert_clean()
-
-
-# ---------------------------------------------------------------------------------------------- fill, thresholds
 
 
 @pytest.mark.parametrize("quantity", views.QUANTITIES)
@@ -277,9 +269,6 @@ def test_words_and_sentences_are_filled_by_their_mean(browser: Browser) -> None:
         opened.assert_clean()
 
 
-# ---------------------------------------------------------------------------------------------- search
-
-
 def test_the_page_reads_the_search_language_as_python_does(browser: Browser) -> None:
     opening = "export default { render() { Object.assign(window, { readSearch, runSearch }); } };"
     module = f"{source('lens_search.js')}\n{opening}"
@@ -337,9 +326,6 @@ def test_search_next_previous_and_its_error_in_place(browser: Browser, traces: T
         opened.assert_clean()
 
 
-# ---------------------------------------------------------------------------------------------- side by side
-
-
 @pytest.mark.parametrize("width", [1280, 700])
 def test_responses_stand_side_by_side_aligned_by_position(browser: Browser, width: int) -> None:
     traces = make_traces(prefixes=(0, 5), tokens=24)
@@ -364,9 +350,6 @@ def test_responses_stand_side_by_side_aligned_by_position(browser: Browser, widt
         opened.sync(150)
         assert lens.selection.pinned == (4,)
         opened.assert_clean()
-
-
-# ---------------------------------------------------------------------------------------------- harmful text
 
 
 def test_covered_text_is_not_in_the_page_until_it_is_revealed(browser: Browser) -> None:
@@ -413,9 +396,6 @@ def test_redacted_text_has_no_button(browser: Browser) -> None:
         opened.sync()
         assert "glimmer" not in opened.page.content()
         opened.assert_clean()
-
-
-# ---------------------------------------------------------------------------------------------- Python and page
 
 
 def test_python_moves_the_lens_and_the_page_follows(browser: Browser) -> None:
@@ -473,7 +453,6 @@ def test_positions_are_selected_by_map_fields_and_text(browser: Browser, traces:
     lens = TokenLens(traces)
     with module_page(browser, lens.face) as opened:
         box = opened.find(".wb-map").bounding_box()
-        assert box is not None
         mouse, at = opened.page.mouse, lambda p: box["x"] + (p - 0.5) / 30 * box["width"]
         mouse.move(at(6), box["y"] + 5)
         mouse.down()
@@ -547,9 +526,6 @@ def test_two_views_of_a_lens_show_the_same(browser: Browser, traces: TraceSet) -
         expect(token(opened, 3)).to_have_class(re.compile("wb-match"))
         opened.page.evaluate("() => window.stop()")
         opened.assert_clean()
-
-
-# ---------------------------------------------------------------------------------------------- large texts
 
 
 def test_a_long_text_is_built_as_it_comes_near_and_its_end_can_be_reached(browser: Browser) -> None:

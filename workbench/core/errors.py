@@ -7,7 +7,12 @@ from __future__ import annotations
 
 
 class WorkbenchError(Exception):
-    """The root: anything a user can cause or mend. Catch this one to catch them all."""
+    """The root: anything a user can cause or fix. Catch this one to catch them all.
+
+    `exit_code` is what the command line ends with: 2 where the request was refused, 4 where work that had begun failed.
+    """
+
+    exit_code = 2
 
 
 class ParameterError(WorkbenchError, ValueError):
@@ -45,9 +50,13 @@ class ContextOverflow(PairError):
 class NonFiniteLogits(WorkbenchError, ArithmeticError):
     """A model returned NaN or infinite logits; the message names model, response and position."""
 
+    exit_code = 4
+
 
 class NonFiniteLoss(WorkbenchError, ArithmeticError):
     """A training's loss became NaN or infinite; the message names step and rows."""
+
+    exit_code = 4
 
 
 class RecordError(WorkbenchError, ValueError):
@@ -57,17 +66,28 @@ class RecordError(WorkbenchError, ValueError):
 class StorageFull(WorkbenchError, OSError):
     """The disk is full. What was complete before stays as it was."""
 
+    exit_code = 4
+
 
 class DownloadError(WorkbenchError, OSError):
     """A download that was interrupted or does not have the expected checksum."""
 
+    exit_code = 4
+
 
 class NotebookFailed(WorkbenchError, RuntimeError):
-    """A notebook stopped before its end, or ended without results; the message names the cell and what it said."""
+    """A notebook stopped before its end, or ended without results; the message names the cell and what it said.
+
+    Its `exit_code` is that of the error that stopped it: 2 where a cell refused its parameters, 4 otherwise.
+    """
+
+    exit_code = 4
 
 
 class ProcessFailed(WorkbenchError, RuntimeError):
     """A process that was started for a piece of work died; the message says what it left behind."""
+
+    exit_code = 4
 
 
 def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain, count
 from pathlib import Path
 
 from workbench.core.errors import StorageFull
@@ -75,6 +77,23 @@ def atomic_file(target: str | Path) -> Iterator[Path]:
             os.replace(partial, target)
         finally:
             partial.unlink(missing_ok=True)
+
+
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{device}{n}" for device in ("com", "lpt") for n in range(1, 10))}
+
+
+def legal_names(texts: Iterable[str]) -> list[str]:
+    """Return a file name for each text that is legal on every system, different even where case does not count."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for text in texts:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:100].rstrip("-.") or "unnamed"
+        if name.partition(".")[0].lower() in _RESERVED:
+            name = f"_{name}"
+        free = next(n for n in chain([name], (f"{name}--{i}" for i in count(2))) if n.lower() not in taken)
+        taken.add(free.lower())
+        names.append(free)
+    return names
 
 
 def cache_folder() -> Path:

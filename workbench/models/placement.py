@@ -58,7 +58,7 @@ def check_quantised(quantised: str, device: torch.device, found: Sequence[Source
         raise ParameterError(f"quantised={quantised!r} was asked for and {named[0]!r} is a GGUF file: leave it out")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise NotPresent(
-            f"quantised={quantised!r} needs bitsandbytes, which is not installed: install requirements-quantised.txt "
+            f"quantised={quantised!r} needs bitsandbytes, which is not installed: install the extra `quantised` "
             "(the extra `quantised`)"
         )
 

@@ -71,7 +71,9 @@ def execute(
         )
         ended = True
     except PapermillExecutionError as error:
-        raise NotebookFailed(_what_it_said(source, cells, error.ename, error.evalue)) from error
+        failed = NotebookFailed(_what_it_said(source, cells, error.ename, error.evalue))
+        failed.exit_code = getattr(_own_error(error.ename), "exit_code", failed.exit_code)
+        raise failed from error
     except CellTimeoutError as error:
         raise NotebookFailed(f"{source} stopped in {cells.where()}: it took over {cell_seconds} seconds") from error
     except DeadKernelError as error:
@@ -227,7 +229,11 @@ def _save(manager: Any) -> None:
 
 def _what_it_said(source: Path, cells: _Cells, name: str, said: str) -> str:
     said = re.sub(r"^\[Errno \d+\] ", "", " ".join(said.split()))
-    kind = getattr(errors, name, None)
-    if isinstance(kind, type) and issubclass(kind, WorkbenchError):
+    if _own_error(name) is not None:
         return said
     return f"{source} stopped in {cells.where()} with {name}: {said[:500]}".rstrip(": ")
+
+
+def _own_error(name: str) -> type[WorkbenchError] | None:
+    kind = getattr(errors, name, None)
+    return kind if isinstance(kind, type) and issubclass(kind, WorkbenchError) else None

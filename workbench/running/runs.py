@@ -24,6 +24,7 @@ from workbench.core.files import storage_errors
 from workbench.core.provenance import Stopwatch
 from workbench.running.kernel import Kept, Say, execute
 from workbench.running.parameters import declared_parameters, resolve_parameters
+from workbench.running.shipped import notebook_named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ def run_notebook(config: RunConfig, *, say: Say | None = None, kept: Kept | None
     Raises ParameterError before anything runs, NotebookFailed when the notebook does not reach its end with results,
     StorageFull when the disk is full. In each case an earlier run in `out` stays as it was.
     """
-    source, out = Path(config.notebook), Path(config.out)
+    source, out = notebook_named(config.notebook), Path(config.out)
     watch = Stopwatch("run", config)
     takes_out = "out" in declared_parameters(source)
     if "out" in config.parameters:
@@ -89,7 +90,9 @@ def run_notebook(config: RunConfig, *, say: Say | None = None, kept: Kept | None
         except NotebookFailed as error:
             failed = _keep_failed(partial, out, executed)
             left = f" (as far as it ran: {failed / executed.name})" if (failed / executed.name).exists() else ""
-            raise NotebookFailed(f"{error}{left}") from error.__cause__
+            said = NotebookFailed(f"{error}{left}")
+            said.exit_code = error.exit_code
+            raise said from error.__cause__
         _strip_widgets(executed)
         if config.page or (config.page is None and not (partial / "report.html").exists()):
             (partial / f"{source.stem}.html").write_text(notebook_html(executed), "utf-8")

@@ -12,7 +12,7 @@ from workbench.core.files import atomic_file
 from workbench.display.figures.page import figure_spec
 
 FORMATS = ("png", "svg", "pdf")
-INSTALL = "install it with `pip install -r requirements-figures.txt`"
+INSTALL = "install it with `pip install 'deep-alignment-workbench[figures]'`"
 
 
 def save_figure(figure: go.Figure, path: str | Path, *, width: int = 900, scale: float = 2.0) -> Path:

@@ -54,7 +54,7 @@ class VllmEngine:
             import vllm
         except ImportError:
             raise NotPresent(
-                "vLLM is not installed: install requirements-vllm.txt (the extra `vllm`), or leave the engine out"
+                "vLLM is not installed: install the extra `vllm`, or leave the engine out"
             ) from None
         self.version = str(vllm.__version__)
         self._settings, self._prompt = vllm.SamplingParams, vllm.TokensPrompt

@@ -55,7 +55,7 @@ class RayPool:
             import ray
         except ImportError:
             raise NotPresent(
-                "the executor 'ray' needs Ray: pip install 'deep-alignment-workbench[ray]' (requirements-ray.txt)"
+                "the executor 'ray' needs Ray: pip install 'deep-alignment-workbench[ray]'"
             ) from None
         owns = not ray.is_initialized()
         if owns:
