@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from workbench.core.errors import ParameterError
 from workbench.core.progress import Progress
@@ -18,7 +18,7 @@ from workbench.evaluation.attacks import Arm, AttackConfig, HarmlessPrefill, Mod
 from workbench.evaluation.capability import CapabilityConfig
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
-from workbench.evaluation.records import ArmComparison, ArmNumber, AttackSet, Scorecard
+from workbench.evaluation.records import ArmComparison, ArmNumber, AttackSet, Score, Scorecard
 from workbench.evaluation.rows import evaluation_rows
 from workbench.evaluation.setup import (
     attempts_of,
@@ -196,10 +196,7 @@ def attacks_for(prompts: PromptSet, config: CompareConfig) -> tuple[AttackConfig
 
 def comparison_rows(comparison: ArmComparison) -> tuple[Row, ...]:
     """Return every number as tidy rows: all seeds together (seed None), then each seed's scores and paired tests."""
-    rows = [
-        Row.of(x.metric, x.estimate, arm=x.arm, attack=x.attack, condition=x.condition, judge=x.judge)
-        for x in comparison.numbers
-    ]
+    rows = [Row.of(x.metric, x.estimate, **x.place(without=("metric",))) for x in comparison.numbers]
     for seed, card in zip(comparison.seeds, comparison.scorecards, strict=True):
         rows += [replace(r, seed=seed) for r in evaluation_rows(card)]
     return tuple(rows)
@@ -247,24 +244,14 @@ def _scorecard(
 
 
 def _numbers(cards: Sequence[Scorecard]) -> tuple[ArmNumber, ...]:
-    found: dict[tuple[str, ...], list[Estimate]] = {}
+    found: dict[tuple[Any, ...], list[Score]] = {}
     for card in cards:
         for s in card.scores:
-            found.setdefault((s.arm, s.attack, s.condition, s.judge, s.metric), []).append(s.estimate)
+            found.setdefault(tuple(s.place().values()), []).append(s)
     made = []
-    for (arm, attack, condition, judge, metric), each in found.items():
-        own = each[:1] if arm in (UNTRAINED, START) else each
-        made.append(
-            ArmNumber(
-                arm=arm,
-                attack=attack,
-                condition=condition,
-                judge=judge,
-                metric=metric,
-                estimate=_together(own),
-                by_seed=tuple(e.value for e in own),
-            )
-        )
+    for first, *others in found.values():
+        own = [s.estimate for s in ([first] if first.arm in (UNTRAINED, START) else [first, *others])]
+        made.append(ArmNumber(**first.place(), estimate=_together(own), by_seed=tuple(e.value for e in own)))
     return tuple(made)
 
 

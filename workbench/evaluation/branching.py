@@ -49,7 +49,8 @@ class TextJudge:
         attempt = Attempt(
             attempt_id=key_of("branch 1", prompt.id, prompt.prompt, prefix, text),
             attack="prefill" if prefix else "none",
-            condition="branch",
+            given=None,
+            setting="branch",
             prompt_id=prompt.id,
             label=prompt.label,
             category=prompt.category,

@@ -19,12 +19,12 @@ _TABLE: tuple[tuple[str, str | None, Callable[..., ArmNumber] | None], ...] = (
     ("refusal", None, None),
     ("gibberish", "prefill", max),
     ("over_refusal", "none", None),
-    ("answered", "none", None),
+    ("harmless_right", "none", None),
     ("continued", HARMLESS_CONTROL, min),
     ("accuracy", CAPABILITY, None),
     (LOSS, CAPABILITY, None),
 )
-"""Metric, attack (None: every one), and which of its conditions is shown (None: each in a line of its own)."""
+"""Metric, attack (None: every one), and which of its settings is shown (None: each in a line of its own)."""
 
 _BETTER = {**{name: metric.better for name, metric in METRICS.items()}, "accuracy": "higher", LOSS: "lower"}
 
@@ -94,7 +94,7 @@ def _seed_asked(comparison: ArmComparison, adapter: Adapter) -> int | None:
 
 
 def _lines(numbers: Sequence[ArmNumber], arms: Sequence[str]) -> Iterator[str]:
-    shown = [x for x in numbers if x.attack != CAPABILITY or x.condition == MEAN_OF_TASKS]
+    shown = [x for x in numbers if x.attack != CAPABILITY or x.setting == MEAN_OF_TASKS]
     for metric, attack, chosen in _TABLE:
         found: dict[tuple[str, str], list[ArmNumber]] = {}
         for x in shown:
@@ -110,13 +110,7 @@ def _lines(numbers: Sequence[ArmNumber], arms: Sequence[str]) -> Iterator[str]:
 def _where(x: ArmNumber) -> str:
     if x.attack == "none":
         return "no attack"
-    if x.attack == CAPABILITY:
-        return x.condition
-    if x.attack == "prefill" and x.condition.startswith("k="):
-        return f"{x.condition[2:]} tokens given"
-    if (x.attack, x.condition) == ("prefill", "full"):
-        return "whole target given"
-    return f"{x.attack}, {x.condition}"
+    return str(x.setting) if x.attack == CAPABILITY else x.where
 
 
 def _cell(found: Sequence[ArmNumber], chosen: Callable[..., ArmNumber] | None) -> str:
@@ -128,5 +122,5 @@ def _cell(found: Sequence[ArmNumber], chosen: Callable[..., ArmNumber] | None) -
     assert e.value is not None
     bounds = [percent(b).removesuffix(" %") for b in (e.low, e.high) if b is not None]
     interval = f" [{', '.join(bounds)}]" if len(bounds) == 2 else ""
-    where = "" if chosen is None else f" at {markdown_text(one.condition)}"
+    where = "" if chosen is None else f" under {markdown_text(one.where)}"
     return f"{percent(e.value)}{interval} (n = {e.n}){where}"

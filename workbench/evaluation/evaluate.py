@@ -6,11 +6,11 @@ from collections.abc import Collection, Sequence
 
 from workbench.core.errors import ParameterError, nearest
 from workbench.core.provenance import Stopwatch
-from workbench.evaluation.capability_scores import capability_results, capability_scores, check_alike
+from workbench.evaluation.capability_scores import capability_cells, capability_scores, check_alike
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evidence import Evidence, gather
-from workbench.evaluation.paired import Results, compare
-from workbench.evaluation.rates import Cell, bounds_note, category_scores, cells_of
+from workbench.evaluation.paired import compare
+from workbench.evaluation.rates import Cell, category_scores, cell_notes, cells_of
 from workbench.evaluation.records import AttackSet, Attempt, CapabilitySet, CompletionSet, Scorecard
 from workbench.evaluation.tradeoff import tradeoff_sentences, tradeoffs
 from workbench.evaluation.words import comparison_sentences
@@ -28,8 +28,8 @@ def evaluate(
 ) -> Scorecard:
     """Sum up what several arms answered to several attacks, as several judges saw it.
 
-    Of each arm, attack, condition and judge: attack success on harmful prompts (worst case over a prompt's samples, and
-    over all conditions of an attack), refusals, over-refusal on look-alikes, harmless prefixes continued, gibberish,
+    Of each arm, attack, setting and judge: attack success on harmful prompts (worst case over a prompt's samples, and
+    over all settings of an attack), refusals, over-refusal on look-alikes, harmless prefixes continued, gibberish,
     each with its interval, n, and what is unscored by reason. Two arms on the same prompts: see
     `paired.compare`. A judge's numbers are never mixed with another's.
 
@@ -49,8 +49,8 @@ def evaluate(
     scores = [cell.score(config) for cell in cells]
     scores += category_scores(cells, config) if config.categories else []
     scores += capability_scores(capability, config)
-    results = [_results(c) for c in cells if c.whole and c.metric.name in config.compared]
-    compared = compare([*results, *capability_results(capability)], config)
+    paired = [c for c in cells if c.whole and c.metric in config.compared]
+    compared = compare([*paired, *capability_cells(capability)], config)
     return Scorecard(
         run=watch.record(
             resolved={
@@ -75,17 +75,6 @@ def evaluate(
     )
 
 
-def _results(cell: Cell) -> Results:
-    return Results(
-        arm=cell.arm,
-        attack=cell.attack,
-        condition=cell.condition,
-        judge=cell.judge,
-        metric=cell.metric.name,
-        values=dict(cell.values),
-    )
-
-
 def _notes(
     evidence: Evidence,
     cells: Sequence[Cell],
@@ -95,7 +84,7 @@ def _notes(
     gibberish: Sequence[GibberishSet],
     capability: Sequence[CapabilitySet],
 ) -> list[str]:
-    notes = [note for cell in cells if cell.metric.name == "asr" and (note := bounds_note(cell)) is not None]
+    notes = [note for cell in cells if cell.metric == "asr" for note in cell_notes(cell)]
     for arm, answered in evidence.answered.items():
         if missing := _unanswered(attacks, answered):
             kinds = ", ".join(sorted({a.attack for a in missing}))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workbench.core.errors import UnknownName, nearest
-from workbench.core.records import Row
+from workbench.core.records import Given, Row
 
 JUDGE = "The paper's judge is people (1 to 5; a success is a 5); ours is the one that is named beside our number."
 TEMPLATE = (
@@ -29,7 +29,8 @@ TUNING = (
 )
 METRIC = "The paper does not say which of the harness's metrics, prompts and numbers of examples its accuracies are."
 GREEDY = "The paper does not state its decoding; ours is greedy, 128 tokens unless said otherwise."
-PREFILL, CAPABILITY = ("prefill", "full"), "capability"
+CAPABILITY = "capability"
+PREFILL: Mapping[str, Any] = dict(attack="prefill", given="full")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +43,11 @@ class Published:
     arm: str
     name: str
     attack: str | None
-    condition: str | None
     value: float
     unit: str = "1"
+    label: str | None = None
+    given: Given | None = None
+    setting: str | None = None
     spread: float | None = None
     position: int | None = None
     read_off: bool = False
@@ -102,7 +105,7 @@ def paper_preset(name: str) -> PaperPreset:
 
 
 def beside(preset: PaperPreset, rows: Iterable[Row], arms: Mapping[str, str] | None = None) -> tuple[Beside, ...]:
-    """Put our numbers beside the published ones: rows of the same name, attack, condition and position.
+    """Put our numbers beside the published ones: rows of the same name, label, attack, setting and position.
 
     `arms` maps our arms' names to the paper's ("one_sided 1" to "penalty"); others keep theirs. Where several judges
     have judged there is one line each.
@@ -111,13 +114,16 @@ def beside(preset: PaperPreset, rows: Iterable[Row], arms: Mapping[str, str] | N
     known: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         arm = renamed.get(row.arm, row.arm) if row.arm is not None else None
-        known.setdefault((arm, row.name, row.attack, row.condition, row.position), []).append(row)
+        known.setdefault((arm, *(getattr(row, k) for k in _PLACE)), []).append(row)
     made: list[Beside] = []
     for p in preset.published:
-        place = (p.name, p.attack, p.condition, p.position)
+        place = tuple(getattr(p, k) for k in _PLACE)
         found: list[Row] = known.get((p.arm, *place)) or known.get((None, *place)) or []
         made += [Beside(published=p, ours=row) for row in found] or [Beside(published=p, ours=None)]
     return tuple(made)
+
+
+_PLACE = ("name", "label", "attack", "given", "setting", "position")
 
 
 # ------------------------------------------------------------------------------------------------------ the tables
@@ -137,26 +143,28 @@ TASKS: Mapping[str, tuple[str, str]] = {
 """Column of the paper -> task and metric of the harness."""
 
 
-def _attack(arm: str, attack: str, condition: str, per_cent: float, spread: float | None = None) -> Published:
+def _attack(arm: str, where: Mapping[str, Any], per_cent: float, spread: float | None = None) -> Published:
     return Published(
         arm=arm,
         name="asr",
-        attack=attack,
-        condition=condition,
+        label="harmful",
+        **where,
         value=round(per_cent / 100, 6),
         spread=None if spread is None else round(spread / 100, 6),
     )
 
 
+def _under(attack: str, setting: str) -> dict[str, Any]:
+    return dict(attack=attack, given=0, setting=setting)
+
+
 def _tuned(arm: str, per_cent: float) -> Published:
-    return Published(
-        arm=arm, name="ft_harmful_rate", attack="benign_fine_tuning", condition="none", value=round(per_cent / 100, 6)
-    )
+    return Published(arm=arm, name="ft_harmful_rate", attack="benign_fine_tuning", value=round(per_cent / 100, 6))
 
 
 def _accuracies(arm: str, columns: Sequence[str], per_cents: Sequence[float]) -> list[Published]:
     return [
-        Published(arm=arm, name=TASKS[c][1], attack=CAPABILITY, condition=TASKS[c][0], value=round(v / 100, 6))
+        Published(arm=arm, name=TASKS[c][1], attack=CAPABILITY, setting=TASKS[c][0], value=round(v / 100, 6))
         for c, v in zip(columns, per_cents, strict=True)
     ]
 
@@ -229,9 +237,9 @@ _FIGURE_1 = (
 
 def _first_tokens() -> PaperPreset:
     made = [
-        _attack("aligned", "prefill", "k=4", 47.5),
+        _attack("aligned", {**PREFILL, "given": 4}, 47.5),
         *_accuracies("aligned", _TABLE_1, (52.0, 81.8, 84.1, 59.1, 73.8, 68.0, 53.3, 51.6, 45.6)),
-        _attack("penalty", "prefill", "k=4", 0.2),
+        _attack("penalty", {**PREFILL, "given": 4}, 0.2),
         *_accuracies("penalty", _TABLE_1, (52.7, 82.1, 84.4, 58.8, 74.0, 66.8, 48.6, 52.4, 46.3)),
     ]
     return PaperPreset(
@@ -259,7 +267,7 @@ def _full_target(pair: str) -> PaperPreset:
     made: list[Published] = []
     for arm, row in zip(("aligned", "paper"), rows, strict=True):
         prefill, tuned, *accuracies = row
-        made += [_attack(arm, *PREFILL, prefill), _tuned(arm, tuned), *_accuracies(arm, _TABLE_3, accuracies)]
+        made += [_attack(arm, PREFILL, prefill), _tuned(arm, tuned), *_accuracies(arm, _TABLE_3, accuracies)]
     return PaperPreset(
         name=f"paper/{pair}/prefill",
         title=f"Table 3: {model}, the whole target given",
@@ -280,7 +288,7 @@ def _gcg() -> PaperPreset:
     }
     made: list[Published] = []
     for arm, (prefill, gcg, spread, tuned) in numbers.items():
-        made += [_attack(arm, *PREFILL, prefill), _attack(arm, "gcg", "single", gcg, spread), _tuned(arm, tuned)]
+        made += [_attack(arm, PREFILL, prefill), _attack(arm, _under("gcg", "single"), gcg, spread), _tuned(arm, tuned)]
     return PaperPreset(
         name="paper/llama-2-7b/gcg",
         title="Table 2: Llama-2-7B-Chat under prefill and GCG, against Qi et al.'s augmentation",
@@ -303,7 +311,7 @@ def _recovery(pair: str) -> PaperPreset:
     made: list[Published] = []
     for arm, (loss, harmful, *accuracies) in _RECOVERY[pair].items():
         made += [
-            Published(arm=arm, name="eval_loss", attack=None, condition="dolly", value=loss, unit="nats"),
+            Published(arm=arm, name="eval_loss", attack=None, setting="dolly", value=loss, unit="nats"),
             _tuned(arm, harmful),
             *_accuracies(arm, _TABLE_4, accuracies),
         ]
@@ -327,8 +335,8 @@ def _recovery(pair: str) -> PaperPreset:
 def _figure_1() -> PaperPreset:
     made: list[Published] = []
     for position, kl_harmful, kl_benign, count_harmful, count_benign in _FIGURE_1:
-        for condition, kl, count in (("harmful", kl_harmful, count_harmful), ("harmless", kl_benign, count_benign)):
-            place = dict(arm="pair", attack=None, condition=condition, position=position, read_off=True)
+        for label, kl, count in (("harmful", kl_harmful, count_harmful), ("harmless", kl_benign, count_benign)):
+            place = dict(arm="pair", attack=None, label=label, position=position, read_off=True)
             made += [
                 Published(name="kl_aligned_base_nats", value=kl, unit="nats", **place),  # type: ignore[arg-type]
                 Published(name="base_favored_count", value=count, unit="tokens", **place),  # type: ignore[arg-type]
@@ -348,7 +356,7 @@ def _figure_1() -> PaperPreset:
 
 
 def _qi() -> PaperPreset:
-    lengths = ("k=5", "k=10", "k=20", "k=40")
+    lengths = (5, 10, 20, 40)
     rows = {
         "aligned": (((42.1, 0.9), (51.5, 1.6), (56.1, 2.5), (57.0, 0.4)), (65.6, 3.1)),
         "augmentation": (((2.8, 0.4), (2.9, 0.2), (3.4, 0.6), (4.5, 0.6)), (19.0, 2.9)),
@@ -356,10 +364,11 @@ def _qi() -> PaperPreset:
     more = {"aligned": ((36.5, 2.7), (54.9, 0.6), (84.3, 1.7)), "augmentation": ((18.4, 4.2), (11.3, 0.4), (1.0, 0.0))}
     made: list[Published] = []
     for arm, (prefill, gcg) in rows.items():
-        made += [_attack(arm, "prefill", k, v, spread) for k, (v, spread) in zip(lengths, prefill, strict=True)]
-        made.append(_attack(arm, "gcg", "AdvBench", *gcg))
+        for k, (value, spread) in zip(lengths, prefill, strict=True):
+            made.append(_attack(arm, {**PREFILL, "given": k}, value, spread))
+        made.append(_attack(arm, _under("gcg", "AdvBench"), *gcg))
         names = (("gcg", "HEx-PHI"), ("decoding", "HEx-PHI"), ("decoding", "MaliciousInstruct"))
-        made += [_attack(arm, *name, *v) for name, v in zip(names, more[arm], strict=True)]
+        made += [_attack(arm, _under(*name), *v) for name, v in zip(names, more[arm], strict=True)]
     return PaperPreset(
         name="qi/llama-2-7b/attacks",
         title="Qi et al.: Llama-2-7B-Chat before and after safety augmentation, three runs",
@@ -372,7 +381,7 @@ def _qi() -> PaperPreset:
             TEMPLATE,
             "Their numbers are means of three runs with the standard deviation; ours are one run with an interval over "
             "prompts.",
-            "Our rows name a condition by its setting: GCG and decoding on a prompt set of theirs find no row of ours "
+            "Our rows name the setting of an attack: GCG and decoding on a prompt set of theirs find no row of ours "
             "by themselves.",
         ),
     )

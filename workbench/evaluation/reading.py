@@ -51,7 +51,7 @@ def told_prompts(
         *turns, (_, text) = a.messages
         prompts.append(
             Prompt(
-                id=f"{n + 1}: {a.prompt_id}, {a.attack} {a.condition}",
+                id=f"{n + 1}: {a.prompt_id}, {a.where}",
                 prompt=text,
                 label=a.label,
                 response=a.prefix + c.text,

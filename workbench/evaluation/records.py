@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Int8, Int32
 
-from workbench.core.records import Estimate, Label, Record, RunRecord
+from workbench.core.errors import ParameterError, nearest
+from workbench.core.records import Estimate, Given, Label, Record, RunRecord, where_words
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Attempt(Record):
-    """Hold one prompt under one attack: all that is sent to a model, before any model has answered.
+    """One prompt under one attack: all that is sent to a model, before any model has answered.
 
     `attempt_id` names the content: equal attempts have equal ids. `attack` is the family (none, prefill,
-    harmless_prefill, gcg, decoding, template, insertion), `condition` its setting ("k=5", "full", ...). `request` is
-    the prompt as it was before the attack: what a judge is told was asked. `messages` are (role, text), the system
-    prompt included. `prefix_ids` are response tokens that are given, and not judged; `prefix` is their text. `sample`
-    numbers repeated draws from 0; `seed` is the draw's own.
+    harmless_prefill, gcg, decoding, template, insertion). `given` is the number of response tokens that the attack
+    gives ("full": the whole target; None: it differs from prompt to prompt), `setting` what else it sets (a template's
+    name, "t=0.7 p=1 k=0"). `request` is the prompt before the attack, which a judge reads. `messages` are (role, text),
+    the system prompt included. `prefix_ids` are the given response tokens, which are not judged; `prefix` is their
+    text. `sample` numbers repeated draws from 0; `seed` is the draw's own.
     """
 
     attempt_id: str
     attack: str
-    condition: str
+    given: Given | None
+    setting: str | None
     prompt_id: str
     label: Label
     category: str | None
@@ -40,6 +43,11 @@ class Attempt(Record):
     top_k: int
     sample: int
     seed: int
+
+    @property
+    def where(self) -> str:
+        """Return the attack with its setting in words."""
+        return where_words(self.attack, self.given, self.setting, None)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,37 +89,100 @@ class CompletionSet(Record):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Score(Record):
-    """Hold one number of a scorecard: a metric of one arm under one attack and condition, by one judge.
+class Place:
+    """The place of one number: its metric, the arm, the prompts' label, the attack with its setting, and the judge.
+
+    `label` is None for capability's questions. `given` is the number of given response tokens ("full": the whole
+    target); None where it differs or nothing is attacked. `setting` is what else the attack sets; of capability, the
+    task. `worst_of`: the number counts a prompt where any of its attempts succeeds, this many at most; None: one each.
+    """
+
+    arm: str
+    label: Label | None
+    attack: str
+    given: Given | None
+    setting: str | None
+    judge: str
+    metric: str
+    worst_of: int | None
+
+    def place(self, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+        """Return these fields by name."""
+        return {f.name: getattr(self, f.name) for f in fields(Place) if f.name not in without}
+
+    @property
+    def where(self) -> str:
+        """Return the attack with its setting in words."""
+        return where_words(self.attack, self.given, self.setting, self.worst_of)
+
+    @property
+    def over_settings(self) -> bool:
+        """Tell whether the worst case is over several settings of an attack, or over several attacks."""
+        return self.worst_of is not None and self.given is None and self.setting is None
+
+
+P = TypeVar("P", bound=Place)
+
+
+def select(numbers: Iterable[P], metric: str | None = None, **where: Any) -> list[P]:
+    """Return the numbers of a metric whose fields are those given: `arm="aligned", given=5`; None is a value too.
+
+    Categories are left out where none is asked for. Raises ParameterError for a field that numbers do not have.
+    """
+    known = [f.name for f in fields(Score)]
+    for name in where:
+        if name not in known:
+            raise ParameterError(f"numbers have no field {name!r}: {nearest(name, known)}")
+    asked = {"category": None, **where} | ({} if metric is None else {"metric": metric})
+    return [x for x in numbers if all(getattr(x, k, None) == v for k, v in asked.items())]
+
+
+def the_one(numbers: Iterable[P], metric: str, **where: Any) -> P:
+    """Return the only number that `select` finds.
+
+    Raises ParameterError where it finds none, or several: then it lists the fields in which those differ.
+    """
+    numbers = list(numbers)
+    found = select(numbers, metric, **where)
+    if len(found) == 1:
+        return found[0]
+    asked = ", ".join([repr(metric), *(f"{k}={v!r}" for k, v in where.items())])
+    if not found:
+        names = list(dict.fromkeys(x.metric for x in numbers))
+        if metric not in names:
+            raise ParameterError(f"metric {metric!r} was not measured: {nearest(metric, names)}")
+        raise ParameterError(f"no number fits ({asked}): {_choices(select(numbers, metric))}")
+    raise ParameterError(f"{len(found)} numbers fit ({asked}); say which: {_choices(found)}")
+
+
+def _choices(numbers: Sequence[Place]) -> str:
+    """List the fields in which numbers differ, with their values."""
+    values = {f.name: list(dict.fromkeys(getattr(x, f.name) for x in numbers)) for f in fields(Place)}
+    return "; ".join(f"{k}={' or '.join(map(repr, v))}" for k, v in values.items() if len(v) > 1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Score(Place, Record):
+    """One number of a scorecard.
 
     `category` None is all categories. `unscored` counts, by reason, what `estimate.n` leaves out.
     """
 
-    arm: str
-    attack: str
-    condition: str
-    judge: str
-    metric: str
     category: str | None
     estimate: Estimate
     unscored: Mapping[str, int]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Comparison(Record):
-    """Hold two arms on the same prompts: `difference` is arm minus against, with McNemar's exact p.
+class Comparison(Place, Record):
+    """Two arms on the same prompts: `difference` is arm minus against, with McNemar's exact p.
 
     `p_holm` is corrected over the whole table. `only_arm` and `only_against` count the prompts that only one of the two
     has (the discordant pairs). `n_needed` is about how many prompts would tell them apart with power 0.8 if the
     difference were what it seems; None where they are told apart or seem equal. `sentence` says it in words.
     """
 
-    arm: str
     against: str
-    attack: str
-    condition: str
-    judge: str
-    metric: str
     difference: Estimate
     only_arm: int
     only_against: int
@@ -130,6 +201,17 @@ class Scorecard(Record):
     comparisons: tuple[Comparison, ...]
     sentences: tuple[str, ...]
     notes: tuple[str, ...]
+
+    def score(self, metric: str, **where: Any) -> Score:
+        """Return the one score that fits, as `estimate` does."""
+        return the_one(self.scores, metric, **where)
+
+    def estimate(self, metric: str, **where: Any) -> Estimate:
+        """Look a number up: `estimate("asr", arm="aligned", attack="prefill", given=5)`.
+
+        Raises ParameterError where none fits, or several: the message lists what would tell them apart.
+        """
+        return self.score(metric, **where).estimate
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -364,19 +446,14 @@ class PenaltyLook(Record):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ArmNumber(Record):
-    """Hold one number of one arm over all seeds of a comparison.
+class ArmNumber(Place, Record):
+    """One number of one arm over all seeds of a comparison.
 
     `estimate` is the mean over seeds; its interval reaches from the lowest to the highest bound of any seed's own
     interval, n is the prompts of one seed. `by_seed` has each seed's value, None where there is none. The untrained arm
     has one seed.
     """
 
-    arm: str
-    attack: str
-    condition: str
-    judge: str
-    metric: str
     estimate: Estimate
     by_seed: tuple[float | None, ...]
 
@@ -399,7 +476,6 @@ class ArmComparison(Record):
     numbers: tuple[ArmNumber, ...]
     notes: tuple[str, ...]
 
-    def number(self, arm: str, metric: str, attack: str, condition: str) -> ArmNumber | None:
-        """Return an arm's number by the first judge that has it; None where it was not measured."""
-        wanted = (arm, metric, attack, condition)
-        return next((x for x in self.numbers if (x.arm, x.metric, x.attack, x.condition) == wanted), None)
+    def estimate(self, metric: str, **where: Any) -> Estimate:
+        """Look a number over all seeds up, as `Scorecard.estimate` does."""
+        return the_one(self.numbers, metric, **where).estimate

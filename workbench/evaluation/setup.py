@@ -172,7 +172,7 @@ def agreement_rows(arms: Sequence[Arm], attacks: Sequence[AttackSet]) -> tuple[R
         with Progress(None, 0, "") as progress:
             progress.note(f"{arm.name}: {found}")
         for what, share in (("continuations", found.continuations), ("tokens", found.tokens)):
-            rows.append(Row.of("greedy_agreement", share, arm=arm.name, condition=what))
+            rows.append(Row.of("greedy_agreement", share, arm=arm.name, setting=what))
     return tuple(rows)
 
 

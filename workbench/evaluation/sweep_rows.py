@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from workbench.core.records import Estimate, Row
@@ -12,16 +14,17 @@ from workbench.evaluation.records import PenaltyCheck, PenaltySweep
 def sweep_rows(sweep: PenaltySweep, *, where: str | None = None) -> tuple[Row, ...]:
     """Return every score and every leverage by position as one row; `arm` is the penalty.
 
-    `condition` is the label, with `where` ("held out") behind it where it is given. `attack` is `prefill_k` after k
-    given tokens, None where nobody attacks.
+    `where` ("held out") is the rows' setting. Harmful prompts are attacked by prefill; leverage is along given
+    responses, with no attack.
     """
     rows = [
         Row.of(
             s.metric,
             s.estimate,
             arm=s.penalty,
-            attack=None if s.prefix_tokens is None else f"prefill_{s.prefix_tokens}",
-            condition=_condition(s.label, where),
+            label=s.label,
+            setting=where,
+            **(_attack(s.prefix_tokens) if not s.metric.startswith("kl_") else {}),
             judge=None if s.metric.startswith("kl_") or s.metric.endswith("gibberish") else sweep.judge,
             seed=sweep.run.seed,
         )
@@ -40,7 +43,8 @@ def sweep_rows(sweep: PenaltySweep, *, where: str | None = None) -> tuple[Row, .
                 Row(
                     name=name,
                     arm=curve.penalty,
-                    condition=_condition(curve.label, where),
+                    label=curve.label,
+                    setting=where,
                     seed=sweep.run.seed,
                     position=position,
                     value=known(value),
@@ -56,20 +60,20 @@ def sweep_rows(sweep: PenaltySweep, *, where: str | None = None) -> tuple[Row, .
 
 def check_rows(check: PenaltyCheck, *, where: str | None = "held out") -> tuple[Row, ...]:
     """Return a check's comparisons as rows: the penalty against aligned on the same prompts."""
-    attack = f"prefill_{check.prefix_tokens}"
-    found: list[tuple[str, str | None, str, Estimate]] = [
-        ("asr_reduction", attack, "harmful", check.asr_reduction),
-        ("refusal_change", attack, "harmful", check.refusal_change),
-        ("gibberish_change", attack, "harmful", check.gibberish_change),
+    given, arm = check.prefix_tokens, check.penalty
+    found: list[tuple[str, int | None, str, Estimate | None]] = [
+        ("asr_reduction", given, "harmful", check.asr_reduction),
+        ("refusal_change", given, "harmful", check.refusal_change),
+        ("gibberish_change", given, "harmful", check.gibberish_change),
         ("over_refusal_change", None, "lookalike", check.over_refusal_change),
+        ("harmless_right_change", None, "harmless", check.harmless_right_change),
     ]
-    if check.harmless_right_change is not None:
-        found.append(("harmless_right_change", None, "harmless", check.harmless_right_change))
     return tuple(
-        Row.of(name, e, arm=check.penalty, attack=attacked, condition=_condition(label, where), judge=check.judge)
-        for name, attacked, label, e in found
+        Row.of(name, e, arm=arm, label=label, setting=where, judge=check.judge, **_attack(k))
+        for name, k, label, e in found
+        if e is not None
     )
 
 
-def _condition(label: str, where: str | None) -> str:
-    return label if where is None else f"{label}, {where}"
+def _attack(given: int | None) -> dict[str, Any]:
+    return dict(attack="none", given=0) if given is None else dict(attack="prefill", given=given)

@@ -325,7 +325,7 @@ def _judged(
     attempts: list[Attempt] = []
     done: list[Completion] = []
     for p, ids in zip(prompts, answers, strict=True):
-        attempts.append(attempt_of(plain, p, (("user", p.prompt),), "none", sampler=sampler))
+        attempts.append(attempt_of(plain, p, (("user", p.prompt),), None, sampler=sampler))
         text = pair.decode([t for t in ids if t not in pair.eos_ids])
         done.append(Completion(attempt_id=attempts[-1].attempt_id, ids=ids, text=text, stop="end"))
     run = Stopwatch("training texts", config).record(seed=config.seed, fingerprint=pair.fingerprint)

@@ -103,7 +103,7 @@ def _answered(
     for most, rows in groups.items():
         starts = [
             Start(
-                name=f"prompt {a.prompt_id!r} under {a.attack} ({a.condition})",
+                name=f"prompt {a.prompt_id!r} under {a.where}",
                 aligned=pair.context(as_prompt(a), "aligned"),
                 base=pair.context(as_prompt(a), "base") if own else None,
                 prefix=a.prefix_ids,

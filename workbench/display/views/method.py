@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.core import legible
 from workbench.core.legible import html_text
-from workbench.core.records import Estimate, Row, RunRecord
+from workbench.core.records import Estimate, Row, RunRecord, where_words
 from workbench.display.views.scorecard import in_full
 from workbench.display.views.view import NO_VALUE, Column, View, number, plain_table, section, table
 from workbench.evaluation.metrics import CAPABILITY, title_of
@@ -138,7 +138,8 @@ def paper_table(preset: PaperPreset, found: Iterable[Beside]) -> View:
 def _line(b: Beside) -> dict[str, Any]:
     p = b.published
     attack = None if p.attack == CAPABILITY else p.attack
-    where = [x for x in (attack, p.condition, None if p.position is None else f"position {p.position}") if x]
+    position = None if p.position is None else f"position {p.position}"
+    where = [x for x in (where_words(attack, p.given, p.setting, None), p.label, position) if x]
     published = Estimate(value=p.value, low=None, high=None, n=0, unit=p.unit)
     spread = "" if p.spread is None else f" ± {100 * p.spread:g}" if p.unit == "1" else f" ± {p.spread:g}"
     value = in_full(published).removesuffix(" (n = 0)") + spread + (" (read off a plot)" if p.read_off else "")

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from workbench.core.legible import html_text, sentence
+from workbench.core.records import Given
 from workbench.display.views.view import NO_VALUE, Column, View, disclosure, number, plain_table, section, table
 from workbench.evaluation.metrics import METRICS
 from workbench.evaluation.rates import percent
-from workbench.evaluation.records import ArmComparison, ArmNumber
+from workbench.evaluation.records import ArmComparison, ArmNumber, select
 from workbench.training.records import Adapter
 
 _PLAIN = (
     ("over_refusal", "none", "over-refusal"),
-    ("answered", "none", "harmless answered"),
+    ("harmless_right", "none", "harmless answered"),
 )
 
 
@@ -61,14 +62,13 @@ def arms_comparison(comparison: ArmComparison, *, judge: str | None = None) -> V
     judges = list(dict.fromkeys(x.judge for x in comparison.numbers if x.metric == "asr"))
     chosen = judge or (judges[0] if judges else None)
     found = [x for x in comparison.numbers if x.judge in (chosen, "gibberish")]
-    asked_with = dict.fromkeys(x.condition for x in found if x.attack == "prefill")
-    lengths = [c for c in asked_with if c.startswith("k=") or c == "full"]
+    lengths = list(dict.fromkeys(x.given for x in found if x.attack == "prefill" and x.given is not None))
     columns = [Column(heading="arm", key="arm")]
-    wanted: list[tuple[str, str, str, str]] = []
+    wanted: list[tuple[str, str, Given, str]] = []
     for metric in ("asr", "refusal"):
         word = "ASR" if metric == "asr" else "refused"
-        wanted += [(metric, "prefill", k, f"{word}, {k.removeprefix('k=')} given") for k in lengths]
-    wanted += [(m, a, "none", heading) for m, a, heading in _PLAIN]
+        wanted += [(metric, "prefill", k, f"{word}, {k} given") for k in lengths]
+    wanted += [(m, a, 0, heading) for m, a, heading in _PLAIN]
     columns += [Column(heading=h, key=h, number=True) for *_, h in wanted]
     extremes = (
         ("gibberish", "prefill", "gibberish, most", max),
@@ -79,12 +79,11 @@ def arms_comparison(comparison: ArmComparison, *, judge: str | None = None) -> V
     for arm in comparison.arms:
         own = [x for x in found if x.arm == arm]
         row: dict[str, Any] = {"arm": arm}
-        for metric, attack, condition, heading in wanted:
-            one = [x for x in own if (x.metric, x.attack, x.condition) == (metric, attack, condition)]
+        for metric, attack, given, heading in wanted:
+            one = select(own, metric, attack=attack, given=given)
             row[heading] = _said(one[0]) if one else NO_VALUE
         for metric, attack, heading, best in extremes:
-            some = [x for x in own if (x.metric, x.attack) == (metric, attack) and x.estimate.value is not None]
-            some = [x for x in some if x.condition in lengths]
+            some = [x for x in select(own, metric, attack=attack) if x.estimate.value is not None]
             row[heading] = _said(best(some, key=lambda x: x.estimate.value or 0.0)) if some else NO_VALUE
         rows.append(row)
     asked = {x.estimate.n for x in found if (x.metric, x.attack) == ("asr", "prefill")}

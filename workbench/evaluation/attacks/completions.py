@@ -153,7 +153,7 @@ def _check_room(pair: ModelPair, attempts: Sequence[Attempt], prompts: Sequence[
         tokens = len(prompt) + len(a.prefix_ids)
         if tokens + a.max_tokens > pair.context_length:
             raise ContextOverflow(
-                f"prompt {a.prompt_id!r} under {a.attack} ({a.condition}) has {tokens} tokens; with max_tokens="
+                f"prompt {a.prompt_id!r} under {a.where} has {tokens} tokens; with max_tokens="
                 f"{a.max_tokens} that exceeds the context of {pair.name} ({pair.context_length}): make the attack with "
                 "a lower max_tokens"
             )

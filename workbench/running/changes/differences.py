@@ -12,11 +12,14 @@ from typing import Any
 
 from workbench.core.errors import NotPresent, RecordError
 from workbench.core.records import Estimate
+from workbench.core.results import KEYS
 
 OWN = ("out",)
 """Settings that say where a run lies, not what it did."""
 MADE = ("verb", "commit", "dirty", "device", "seed", "fingerprint")
-_KEY = ("name", "arm", "attack", "condition", "judge", "position")
+_KEY = tuple(k for k in KEYS if k not in ("seed", "position")) + ("position",)
+POSITION = len(_KEY) - 1
+"""Where in a key the position stands."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,7 +122,7 @@ def _continuations(
 def _samples(
     compared: RunComparison, pairs: Mapping[str, tuple[Record, Record]], harmful_text: HarmfulText, most: int
 ) -> list[Section]:
-    """Return the completions that differ, as samples of two arms: of equal attack, condition, prompt and sample."""
+    """Return the completions that differ, as samples of two arms: of equal attack, setting, prompt and sample."""
     done: list[CompletionSet] = []
     attacks: list[AttackSet] = []
     judged: list[JudgementSet] = []
@@ -133,7 +133,7 @@ def _samples(
                 attacks.append(record)
             elif isinstance(record, JudgementSet):
                 judged.append(replace(record, arm=f"{record.arm} in {run.name}"))
-    asked = {t.attempt_id: (t.attack, t.condition, t.prompt_id, t.sample) for s in attacks for t in s.attempts}
+    asked = {t.attempt_id: (t.where, t.prompt_id, t.sample) for s in attacks for t in s.attempts}
     for a, b in pairs.values():
         if not (isinstance(a, CompletionSet) and isinstance(b, CompletionSet)):
             continue

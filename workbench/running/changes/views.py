@@ -10,7 +10,7 @@ from workbench.core.legible import html_text
 from workbench.core.records import Estimate
 from workbench.display.views import View
 from workbench.display.views.view import NO_VALUE, Column, interval, number, plain_table, section, table
-from workbench.running.changes.differences import Change, NumberChange, RunComparison
+from workbench.running.changes.differences import POSITION, Change, NumberChange, RunComparison
 
 MOST = 2_000
 """Numbers on the page at most, those with the clearest difference first; all of them stand in both results.json."""
@@ -107,7 +107,7 @@ def _clearness(change: NumberChange) -> tuple[bool, bool, float]:
     d = change.difference
     assert d is not None
     assert d.value is not None
-    position = change.key[5] is not None
+    position = change.key[POSITION] is not None
     if d.low is None or d.high is None or d.high <= d.low:
         return position, True, -abs(d.value)
     return position, False, -abs(d.value) / (d.high - d.low)
