@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from benchmarks.scoring import ratio
 from workbench.core.store import Store
-from workbench.evaluation.attacks import ModelArm, Prefill, attack, complete
+from workbench.evaluation.attacks import ModelArm, Prefill, attack, answer
 from workbench.evaluation.attacks.objective import Objective
 from workbench.evaluation.attacks.search import Budget, Search
 from workbench.evaluation.attacks.slots import Slot, Slots, Suffix, allowed_ids, open_slots
@@ -121,7 +121,7 @@ def attempts(pair: ModelPair, prompts: int = PROMPTS, lengths: tuple[int, ...] =
 
 
 def our_answers(pair: ModelPair, attacks: AttackSet) -> list[tuple[int, ...]]:
-    made = complete(ModelArm(pair=pair, which="aligned"), attacks)
+    made = answer(ModelArm(pair=pair, which="aligned"), attacks)
     return [c.ids for c in made.completions]
 
 

@@ -21,10 +21,11 @@ from workbench.core.errors import (
     PromptError,
     UnknownName,
 )
+from workbench.core.passages import Ids, Passage
 from workbench.core.store import Store
 from workbench.evaluation.attacks import NoAttack, attack
 from workbench.evaluation.attacks import engine as engine_room
-from workbench.evaluation.attacks.completions import Arm, Context
+from workbench.evaluation.attacks.answer import Arm
 from workbench.evaluation.attacks.engine import EngineArm, VllmEngine, greedy_agreement
 from workbench.evaluation.attacks.finetuning import BenignTuning
 from workbench.evaluation.setup import agreement_rows, arms_of, completions_of
@@ -33,6 +34,7 @@ from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import Prompt, PromptSet
 
 CONTEXTS = [(5, 9, 20 + n, 31) for n in range(6)]
+PASSAGES = [Passage(name=str(n), aligned=c) for n, c in enumerate(CONTEXTS)]
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +50,9 @@ class StandIn:
     version: str = "0"
     wrong: int = 0
     reason: str | None = None
-    asked: list[tuple[Context, dict[str, Any]]] = field(default_factory=list)
+    asked: list[tuple[Ids, dict[str, Any]]] = field(default_factory=list)
 
-    def generate(self, contexts: Sequence[Context], settings: Sequence[dict[str, Any]]) -> list[Any]:
+    def generate(self, contexts: Sequence[Ids], settings: Sequence[dict[str, Any]]) -> list[Any]:
         out = []
         for context, wish in zip(contexts, settings, strict=True):
             self.asked.append((tuple(context), wish))
@@ -71,10 +73,10 @@ def test_an_engine_arm_continues_as_our_generator_does(pair: ModelPair) -> None:
     assert arm.name == "aligned (vLLM)"
     config = GenerateConfig(max_tokens=12)
     told: list[tuple[int, int]] = []
-    made = arm.continue_(CONTEXTS, config, store=Store(None), on_token=lambda n, t: told.append((n, t)))
+    made = arm.continue_(PASSAGES, config, store=Store(None), on_token=lambda n, t: told.append((n, t)))
     assert made == generate(pair, "aligned", CONTEXTS, config, what=None)
     assert told == [(n, t) for n, one in enumerate(made) for t in one.ids]
-    found = greedy_agreement(arm, CONTEXTS, max_tokens=8)
+    found = greedy_agreement(arm, PASSAGES, max_tokens=8)
     assert (found.continuations.value, found.continuations.n, found.tokens.value) == (1.0, 6, 1.0)
 
 
@@ -93,7 +95,7 @@ def test_what_the_engine_is_asked(pair: ModelPair) -> None:
     engine = StandIn(pair)
     arm = EngineArm(pair=pair, which="aligned", engine=engine)
     drawn = GenerateConfig(max_tokens=4, temperature=0.7, top_p=0.9, top_k=5, stop=("x",), stop_ids=(7,), seed=3)
-    arm.continue_(CONTEXTS[:2], drawn, store=Store(None))
+    arm.continue_(PASSAGES[:2], drawn, store=Store(None))
     (context, wish), (_, other) = engine.asked
     seed = wish.pop("seed")
     assert context == CONTEXTS[0]
@@ -108,22 +110,22 @@ def test_what_the_engine_is_asked(pair: ModelPair) -> None:
     assert isinstance(seed, int)
     assert seed != other["seed"]
     engine.asked.clear()
-    arm.continue_(CONTEXTS[:1], drawn, store=Store(None))
+    arm.continue_(PASSAGES[:1], drawn, store=Store(None))
     assert engine.asked[0][1]["seed"] == seed
     engine.asked.clear()
-    arm.continue_(CONTEXTS[:1], GenerateConfig(max_tokens=4), store=Store(None))
+    arm.continue_(PASSAGES[:1], GenerateConfig(max_tokens=4), store=Store(None))
     assert (engine.asked[0][1]["seed"], engine.asked[0][1]["top_k"]) == (None, -1)
 
 
 def test_finished_continuations_are_kept(pair: ModelPair, tmp_path: Path) -> None:
     engine = StandIn(pair)
     arm, config = EngineArm(pair=pair, which="aligned", engine=engine), GenerateConfig(max_tokens=5)
-    first = arm.continue_(CONTEXTS[:3], config, store=Store(tmp_path))
-    again = arm.continue_([*CONTEXTS[:4], CONTEXTS[3]], config, store=Store(tmp_path))
+    first = arm.continue_(PASSAGES[:3], config, store=Store(tmp_path))
+    again = arm.continue_([*PASSAGES[:4], PASSAGES[3]], config, store=Store(tmp_path))
     assert again[:3] == first
     assert again[3] == again[4]
     assert len(engine.asked) == 4
-    assert arm.continue_(CONTEXTS[:1], GenerateConfig(max_tokens=0), store=Store(None))[0].ids == ()
+    assert arm.continue_(PASSAGES[:1], GenerateConfig(max_tokens=0), store=Store(None))[0].ids == ()
 
 
 def test_what_cannot_be_continued_is_refused(pair: ModelPair) -> None:
@@ -131,10 +133,10 @@ def test_what_cannot_be_continued_is_refused(pair: ModelPair) -> None:
         EngineArm(pair=pair, which="aligned", engine=StandIn(pair, reason="abort")),
         GenerateConfig(max_tokens=4),
     )
-    refuses(lambda: arm.continue_([()], config, store=Store(None)), PromptError, "empty")
+    refuses(lambda: arm.continue_([Passage(name="none", aligned=())], config, store=Store(None)), PromptError, "empty")
     with pytest.raises(ContextOverflow, match="context"):
-        arm.continue_(CONTEXTS, GenerateConfig(max_tokens=10_000), store=Store(None))
-    refuses(lambda: arm.continue_(CONTEXTS, config, store=Store(None)), NonFiniteLogits, "'abort'")
+        arm.continue_(PASSAGES, GenerateConfig(max_tokens=10_000), store=Store(None))
+    refuses(lambda: arm.continue_(PASSAGES, config, store=Store(None)), NonFiniteLogits, "'abort'")
 
 
 def test_vllm_is_imported_only_when_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,4 +225,4 @@ def test_an_engines_weights_are_not_fine_tuned_behind_its_back(pair: ModelPair) 
 def test_an_engine_may_have_less_room_than_the_model(pair: ModelPair) -> None:
     arm = EngineArm(pair=pair, which="aligned", engine=StandIn(pair), room=6)
     with pytest.raises(ContextOverflow, match=r"4.*max_tokens=3.*6"):
-        arm.continue_(CONTEXTS, GenerateConfig(max_tokens=3), store=Store(None))
+        arm.continue_(PASSAGES, GenerateConfig(max_tokens=3), store=Store(None))

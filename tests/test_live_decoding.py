@@ -24,11 +24,9 @@ from workbench.decoding.records import Branch, BranchTree, Continuations, Sampli
 from workbench.decoding.starts import Start
 from workbench.decoding.truncation import surviving_excess_mass
 from workbench.display import figures, views
-from workbench.evaluation.branching import Candidate, branch_out, candidates, widest
-from workbench.judging.records import Judgement
+from workbench.evaluation.branching import Candidate, candidates
 from workbench.models.generation import GenerateConfig, truncated
 from workbench.models.pair import ModelPair
-from workbench.prompts.loading import Prompt
 from workbench.tracing import metrics
 
 STRONG = PenaltyConfig(strength=3.0, gamma=1.0, shape="ramp", m=8)
@@ -218,33 +216,6 @@ def test_text_of_a_tree_is_text() -> None:
         html = views.branch_tree(tree).html
         assert "<img src=x" not in html
         assert "window.tripped = 1</script>" not in html
-
-
-def test_branching_out_tries_the_likeliest_other_tokens_and_asks_the_judge() -> None:
-    pair, prompts = tiny_pair(shift=0.2), prompt_set("tell me", "again")
-    asked: list[tuple[str, str, str]] = []
-
-    def by_length(prompt: Prompt, prefix: str, text: str) -> Judgement:
-        asked.append((prompt.prompt, prefix, text))
-        return Judgement(attempt_id="x", p_harmful=0.75, verdict=None, unscored=None)
-
-    how = dict(example=2, prefix_tokens=3, max_tokens=8)
-    tree = branch_out(pair, prompts, STRONG, most=2, judge=by_length, **how)  # type: ignore[arg-type]
-    root = wb.continue_three_ways(pair, prompts, STRONG, **how)[STRONG.title]  # type: ignore[arg-type]
-    assert tree.branches[0].token_ids == tuple(root.token_ids[0][root.mask[0]].tolist())
-    assert (tree.judge, tree.prompt, tree.prefix_tokens) == ("by_length", "again", 3)
-    position = widest(root)
-    at = position - 4
-    others = [c for c in candidates(root, position) if c.token_id != tree.branches[0].token_ids[at]][:2]
-    assert [b.token_ids[at] for b in tree.branches[1:]] == [c.token_id for c in others]
-    assert [b.probability_penalised for b in tree.branches[1:]] == [c.penalised for c in others]
-    assert {(b.parent, b.position) for b in tree.branches[1:]} == {(0, position)}
-    assert [a[2] for a in asked] == [b.text for b in tree.branches]
-    assert {(a[0], a[1]) for a in asked} == {("again", tree.prefix)}
-    assert {b.p_harmful for b in tree.branches} == {0.75}
-    assert branch_out(pair, prompts, STRONG, most=0, **how).branches[0].verdict is None  # type: ignore[arg-type]
-    with pytest.raises(ParameterError):
-        branch_out(pair, prompts, STRONG, position=2, **how)  # type: ignore[arg-type]
 
 
 def test_candidates_come_by_their_likelihood_and_the_exact_judge_answers_one_text() -> None:

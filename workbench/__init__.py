@@ -17,15 +17,14 @@ if TYPE_CHECKING:
     from workbench.evaluation.arms import CompareConfig, compare_arms, comparison_rows, leaks
     from workbench.evaluation.branching import TextJudge
     from workbench.evaluation.card import card_results
-    from workbench.evaluation.check import check_penalty, compare_with_aligned
+    from workbench.evaluation.check import check_penalty, check_rows, compare_with_aligned
     from workbench.evaluation.example import continue_three_ways, look_at
     from workbench.evaluation.frontier import Rule, recommend
-    from workbench.evaluation.penalties import SweepConfig, penalty_grid, retention_for
+    from workbench.evaluation.penalties import SweepConfig, pair_under, penalty_grid, retention_for
     from workbench.evaluation.penalty_file import load_penalty, save_penalty
     from workbench.evaluation.sampling import sampling_surface
     from workbench.evaluation.splits import tuning_and_held_out
-    from workbench.evaluation.sweep import sweep
-    from workbench.evaluation.sweep_rows import check_rows, sweep_rows
+    from workbench.evaluation.sweep import sweep, sweep_rows
     from workbench.evaluation.training_data import TrainingDataConfig, harmful_preview, training_texts
     from workbench.models.generation import GenerateConfig
     from workbench.models.pair import ModelPair, PairConfig, load_pair
@@ -76,6 +75,7 @@ _ROOM_OF = {
     "SweepConfig": "evaluation.penalties",
     "penalty_grid": "evaluation.penalties",
     "retention_for": "evaluation.penalties",
+    "pair_under": "evaluation.penalties",
     "TextJudge": "evaluation.branching",
     "CompareConfig": "evaluation.arms",
     "compare_arms": "evaluation.arms",
@@ -84,8 +84,8 @@ _ROOM_OF = {
     "card_results": "evaluation.card",
     "check_penalty": "evaluation.check",
     "compare_with_aligned": "evaluation.check",
-    "check_rows": "evaluation.sweep_rows",
-    "sweep_rows": "evaluation.sweep_rows",
+    "check_rows": "evaluation.check",
+    "sweep_rows": "evaluation.sweep",
     "continue_three_ways": "evaluation.example",
     "look_at": "evaluation.example",
     "Rule": "evaluation.frontier",
@@ -150,6 +150,7 @@ __all__ = [
     "load_penalty",
     "load_prompts",
     "look_at",
+    "pair_under",
     "penalty_grid",
     "preview_teacher",
     "probe_gradients",

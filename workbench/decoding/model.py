@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from workbench.core.errors import ParameterError
+from workbench.core.passages import Passage, check_room
 from workbench.core.store import Store
 from workbench.decoding.config import DecodeConfig, PenaltyConfig, check_generates
 from workbench.decoding.penalised import OnEntry, decode
 from workbench.decoding.processor import PenaltyProcessor
 from workbench.decoding.records import Continuations
 from workbench.decoding.starts import Contexts, Start
-from workbench.models.generation import GenerateConfig, Generation, OnToken, check_room
+from workbench.models.generation import GenerateConfig, Generation, OnToken
 from workbench.models.pair import ModelPair, Which
 from workbench.prompts.loading import Prompt
 
@@ -75,26 +76,20 @@ class PenalisedModel:
 
     def continue_(
         self,
-        contexts: Sequence[tuple[int, ...]],
+        passages: Sequence[Passage],
         config: GenerateConfig,
         *,
         store: Store | None = None,
         on_token: OnToken | None = None,
         what: str | None = "decoding",
-        prefix_tokens: Sequence[int] | None = None,
     ) -> tuple[Generation, ...]:
-        """Continue token ids as `generate` does, and return the same: no ledger.
+        """Continue passages as `generate` does, and return the same: no ledger.
 
-        `prefix_tokens` says how many response tokens each context ends with, so that positions are those of the
-        response; without it the first generated token has position 1. Raises ContextOverflow before any work, as
+        Positions are those of the response, its given tokens included. Raises ContextOverflow before any work, as
         `generate` does, and what `decode` raises.
         """
-        check_room(self.pair, contexts, config.max_tokens)
-        given = [0] * len(contexts) if prefix_tokens is None else list(prefix_tokens)
-        starts = [
-            Start(name=f"context {n + 1}", aligned=c[: len(c) - k], prefix=c[len(c) - k :])
-            for n, (c, k) in enumerate(zip(contexts, given, strict=True))
-        ]
+        check_room(passages, self.pair.context_length, config.max_tokens)
+        starts = [Start(name=p.name, aligned=p.aligned, base=p.base, prefix=p.response) for p in passages]
         made = decode(
             self.pair,
             starts,

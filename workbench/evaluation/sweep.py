@@ -1,85 +1,58 @@
-"""The verb: penalties x prefix lengths x prompts in, a PenaltySweep out; said before it starts, resumable, in cells."""
+"""The verb: penalties x prefix lengths x prompts in, a PenaltySweep out: an evaluation with one arm a penalty."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from workbench.core.errors import ParameterError, PromptError
-from workbench.core.progress import Progress
+from workbench.core.passages import Passage
 from workbench.core.provenance import Stopwatch, settings_of
+from workbench.core.records import Estimate, Row
+from workbench.core.statistics import PromptSample, estimate
 from workbench.core.store import Store
+from workbench.decoding.config import PenaltyConfig
+from workbench.decoding.model import PenalisedModel
 from workbench.evaluation.attacks import NoAttack, Prefill, attack
-from workbench.evaluation.leverage import measure_moves
-from workbench.evaluation.penalties import SweepConfig
-from workbench.evaluation.records import Attempt, PenaltySweep, Trials
-from workbench.evaluation.scores import leverages, scores_of
-from workbench.evaluation.texts import Text, harmful_texts, harmless_texts, target_of
-from workbench.evaluation.trials import OUTCOMES, Cell, cell_key, run_cell, unscored_counts
-from workbench.judging.config import JudgeConfig, judge_of
+from workbench.evaluation.config import EvaluateConfig
+from workbench.evaluation.evaluate import evaluate
+from workbench.evaluation.judges import the_judge
+from workbench.evaluation.leverage import Moves, leverage_rows, leverages, measure_moves
+from workbench.evaluation.penalties import SweepConfig, pair_under
+from workbench.evaluation.records import AttackSet, PenaltySweep
+from workbench.evaluation.rows import evaluation_rows
+from workbench.evaluation.texts import harmful_texts, harmless_texts, target_of
 from workbench.judging.contract import Judge
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 
-
-@dataclass(frozen=True, kw_only=True)
-class SweepCost:
-    """Say what a sweep costs at most: penalties (aligned included), attempts for each, and tokens to generate."""
-
-    penalties: int
-    attempts: int
-    answer_tokens: int
-    finished: int
-
-    def __str__(self) -> str:
-        left = self.penalties - self.finished
-        done = f" ({self.finished} of them finished before)" if self.finished else ""
-        return (
-            f"sweep: {self.penalties} penalties{done} x {self.attempts:,} attempts; at most "
-            f"{left * self.attempts:,} continuations, {left * self.answer_tokens:,} tokens under both models."
-        )
-
-
-def estimate_sweep(
-    pair: ModelPair, prompts: PromptSet, config: SweepConfig, *, store: Store | None = None
-) -> SweepCost:
-    """Return the most that a sweep can cost, finished cells left out; as text it is one sentence.
-
-    Short targets are lengthened by the base model for that, nothing else runs. Raises what `sweep` raises before it
-    works.
-    """
-    store = Store(None) if store is None else store
-    attempts, _ = make_attempts(pair, prompts, config, store)
-    return _cost(pair, attempts, config, _judge(prompts, config), store)
+COMPARED = ("asr", "refusal", "gibberish", "over_refusal", "harmless_right")
+"""Metrics in which every penalty is compared with aligned, prompt by prompt."""
 
 
 def sweep(pair: ModelPair, prompts: PromptSet, config: SweepConfig, *, store: Store | None = None) -> PenaltySweep:
-    """Try every penalty on every prompt, after every prefix length, beside aligned alone.
+    """Let aligned under every penalty answer every prompt after every prefix length, beside aligned alone.
 
     Harmful prompts are attacked by prefill; harmless ones and look-alikes are asked plainly. Beside that the penalties
     are walked along given responses: KL(penalised || aligned) on harmless ones, leverage by position on both kinds.
-    Every finished cell (one penalty on all attempts), continuation and walked response is kept in `store`, also when
-    the call is interrupted: a killed sweep resumes there and gives the same record.
+    Every answer, judgement and walked response is kept in `store` as soon as it is made: a killed sweep resumes there
+    and gives the same record.
 
     Raises PromptError where the prompts hold no harmful one, ParameterError for a pair that thinks, and what the
     attack, decoding and the judge raise.
     """
-    how = _judge(prompts, config)
-    watch = Stopwatch(
-        "sweep", {**settings_of(config), "judge": how.name, "penalties": [p.title for p in config.arms()]}
-    )
-    store = Store(None) if store is None else store
-    attempts, notes = make_attempts(pair, prompts, config, store)
+    store, how = Store.of(store), the_judge(config.judge, prompts.name)
     arms = config.arms()
-    cells: list[Cell] = []
-    with Progress("sweep", len(arms), "penalties") as progress:
-        progress.note(str(_cost(pair, attempts, config, how, store)))
-        for penalty in arms:
-            cells.append(run_cell(pair, attempts, penalty, how, batch_tokens=config.batch_tokens, store=store))
-            progress.advance()
-    trials = _trials(attempts, cells)
+    watch = Stopwatch("sweep", {**settings_of(config), "judge": how.name, "penalties": [p.title for p in arms]})
+    attempts = attempts_for(pair, prompts, config, store)
+    pairs = pairs_under(pair, arms, config.expert)
+    scoring = EvaluateConfig(
+        against=arms[0].title, compared=COMPARED, categories=False, confidence=config.confidence, seed=config.seed
+    )
+    models = [PenalisedModel(on, p) for on, p in zip(pairs, arms, strict=True)]
+    evaluation = evaluate(models, attempts, [how], scoring, store=store, batch_tokens=config.batch_tokens, what="sweep")
     harmful, notes_1 = harmful_texts(
         pair, prompts, system_prompt=config.system_prompt, most=config.text_tokens, store=store
     )
@@ -91,10 +64,9 @@ def sweep(pair: ModelPair, prompts: PromptSet, config: SweepConfig, *, store: St
         batch_tokens=config.batch_tokens,
         store=store,
     )
-    texts = [*harmful, *harmless]
-    moves = measure_moves(pair, [t.item for t in texts], arms, batch_tokens=config.batch_tokens // 2 or 1, store=store)
-    names = tuple(p.title for p in arms)
-    kl_ids, kl_nats, kl_tokens = _kl(texts, moves, len(arms))
+    texts = (*harmful, *harmless)
+    moves = _walk(pair, pairs, arms, texts, config, store)
+    names, notes = tuple(p.title for p in arms), _notes(prompts, config, how, attempts)
     return PenaltySweep(
         run=watch.record(
             resolved={
@@ -103,8 +75,7 @@ def sweep(pair: ModelPair, prompts: PromptSet, config: SweepConfig, *, store: St
                 "prompts": prompts.name,
                 "prompts_source": prompts.source,
                 "prompts_notes": prompts.notes,
-                "cells": len(cells),
-                "attempts": len(attempts),
+                "attempts": sum(len(s.attempts) for s in attempts),
             },
             seed=config.seed,
             device=str(pair.device),
@@ -113,23 +84,17 @@ def sweep(pair: ModelPair, prompts: PromptSet, config: SweepConfig, *, store: St
         prompt_set=prompts.name,
         classroom_safe=prompts.classroom_safe,
         judge=how.name,
-        judge_version=how.version,
         names=names,
         penalties=tuple(settings_of(p) for p in arms),
-        trials=trials,
-        kl_prompt_ids=kl_ids,
-        kl_nats=kl_nats,
-        kl_tokens=kl_tokens,
-        scores=scores_of(names, trials, (kl_ids, kl_nats, kl_tokens), config),
+        evaluation=evaluation,
+        kl_nats=_kl(texts, moves, config),
         leverage=leverages(names, texts, moves, config),
-        notes=tuple(dict.fromkeys((*notes, *_judged(prompts, config, how), *notes_1, *notes_2))),
+        notes=tuple(dict.fromkeys((*notes, *notes_1, *notes_2))),
     )
 
 
-def make_attempts(
-    pair: ModelPair, prompts: PromptSet, config: SweepConfig, store: Store
-) -> tuple[tuple[Attempt, ...], list[str]]:
-    """Return what every penalty answers, and what there is to say about it. Raises as `sweep` does before it works."""
+def attempts_for(pair: ModelPair, prompts: PromptSet, config: SweepConfig, store: Store) -> tuple[AttackSet, ...]:
+    """Return what every penalty answers. Raises PromptError and ParameterError as `sweep` does."""
     if pair.thinking:
         raise ParameterError(
             "thinking is on, and a penalty would change the thinking block too: load the pair with thinking=False"
@@ -140,75 +105,87 @@ def make_attempts(
             f"{prompts.name!r} has no harmful prompt (it has {', '.join(sorted(there)) or 'none at all'}), and a sweep "
             "measures an attack: name the label column, or another set"
         )
-    shared = dict(max_tokens=config.max_tokens, system_prompt=config.system_prompt, seed=config.seed)
-    prefill = Prefill(k=config.prefix_tokens, target=target_of(prompts), **shared)  # type: ignore[arg-type]
-    sets = [attack(pair, prompts, prefill, store=store)]
-    plain = tuple(label for label in ("harmless", "lookalike") if label in there)
-    if plain:
-        sets.append(attack(pair, prompts, NoAttack(labels=plain, **shared), store=store))  # type: ignore[arg-type]
-    notes = [n for s in sets for n in s.notes if "prompts are" not in n]
-    notes += [f"There is no {word} prompt: what is said of them is missing." for word in _missing(there)]
-    return tuple(a for s in sets for a in s.attempts), notes
+    how = Prefill(
+        k=config.prefix_tokens,
+        target=target_of(prompts),
+        max_tokens=config.max_tokens,
+        system_prompt=config.system_prompt,
+        seed=config.seed,
+    )
+    sets = [attack(pair, prompts, how, store=store)]
+    if plain := tuple(label for label in ("harmless", "lookalike") if label in there):
+        asked = NoAttack(
+            labels=plain, max_tokens=config.max_tokens, system_prompt=config.system_prompt, seed=config.seed
+        )
+        sets.append(attack(pair, prompts, asked, store=store))
+    return tuple(sets)
 
 
-def _missing(there: Set[str]) -> list[str]:
-    return [label for label in ("harmless", "lookalike") if label not in there]
+def pairs_under(pair: ModelPair, arms: Sequence[PenaltyConfig], expert: str | None) -> list[ModelPair]:
+    """Return the pair that each penalty works on, an expert loaded once: see `pair_under`."""
+    safe = next((p for p in arms if p.method == "safe_decoding"), None)
+    own = pair if safe is None else pair_under(pair, safe, expert)
+    return [own if p.method == "safe_decoding" else pair for p in arms]
 
 
-def _judge(prompts: PromptSet, config: SweepConfig) -> Judge:
-    how = config.judge
-    if how is None:
-        how = "exact" if prompts.name == "embedded" else "refusal"
-    return judge_of(how) if isinstance(how, JudgeConfig | str) else how
-
-
-def _judged(prompts: PromptSet, config: SweepConfig, how: Judge) -> list[str]:
+def _notes(prompts: PromptSet, config: SweepConfig, how: Judge, attempts: Sequence[AttackSet]) -> list[str]:
+    there = {p.label for p in prompts}
+    notes = [note for s in attempts for note in s.notes]
+    missing = [label for label in ("harmless", "lookalike") if label not in there]
+    notes += [f"There is no {label} prompt, so nothing is measured on such prompts." for label in missing]
     chosen = " (chosen for this prompt set; the setting judge names another)" if config.judge is None else ""
-    said = [f"Judged by {how.name!r}, version {how.version}{chosen}."]
+    notes.append(f"Judged by {how.name!r}, version {how.version}{chosen}.")
     if how.name == "refusal":
-        said.append(
+        notes.append(
             "The judge 'refusal' counts any direct attempt as compliance, however poor, so its ASR is an upper bound "
             "of what is harmful."
         )
-    return said
+    return notes
 
 
-def _cost(pair: ModelPair, attempts: Sequence[Attempt], config: SweepConfig, how: Judge, store: Store) -> SweepCost:
-    arms = config.arms()
-    return SweepCost(
-        penalties=len(arms),
-        attempts=len(attempts),
-        answer_tokens=sum(a.max_tokens for a in attempts),
-        finished=sum(cell_key(pair, attempts, p, how) in store for p in arms),
+def _walk(
+    pair: ModelPair,
+    pairs: Sequence[ModelPair],
+    arms: Sequence[PenaltyConfig],
+    texts: Sequence[Passage],
+    config: SweepConfig,
+    store: Store,
+) -> list[Moves]:
+    """Measure every penalty along every response; one that has an expert, on the pair of aligned and that expert."""
+    own, at_once = [i for i, on in enumerate(pairs) if on is pair], config.batch_tokens // 2 or 1
+    made = measure_moves(pair, texts, [arms[i] for i in own], batch_tokens=at_once, store=store)
+    if len(own) == len(arms):
+        return list(made)
+    rest = [i for i in range(len(arms)) if i not in own]
+    alone = [replace(t, base=None) for t in texts]  # aligned and expert read the same prompt
+    other = measure_moves(
+        pairs[rest[0]], alone, [arms[i] for i in rest], reference="base", batch_tokens=at_once, store=store
     )
+    order = np.argsort([*own, *rest])
+    return [np.concatenate(both, 1)[:, order] for both in zip(made, other, strict=True)]
 
 
-def _trials(attempts: Sequence[Attempt], cells: Sequence[Cell]) -> tuple[Trials, ...]:
-    groups: dict[tuple[str, int], list[int]] = {}
-    for n, a in enumerate(attempts):
-        groups.setdefault((a.label, len(a.prefix_ids)), []).append(n)
-    whole = np.stack([c.outcomes for c in cells])
-    made = []
-    for columns in groups.values():
-        first = attempts[columns[0]]
-        own = {name: np.ascontiguousarray(whole[:, i, columns]) for i, name in enumerate(OUTCOMES)}
-        made.append(
-            Trials(
-                label=first.label,
-                prefix_tokens=len(first.prefix_ids),
-                prompt_ids=tuple(attempts[n].prompt_id for n in columns),
-                unscored=tuple(unscored_counts(c, columns) for c in cells),
-                **own,
-            )
-        )
-    return tuple(made)
-
-
-def _kl(
-    texts: Sequence[Text], moves: Sequence[np.ndarray], arms: int
-) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """Return whose harmless responses were walked, the summed KL (penalty, response) and the tokens of each."""
+def _kl(texts: Sequence[Passage], moves: Sequence[Moves], config: SweepConfig) -> tuple[Estimate, ...]:
+    """Return each penalty's KL(penalised || aligned) on harmless responses; none without such responses."""
     own = [(t, m) for t, m in zip(texts, moves, strict=True) if t.label == "harmless"]
-    summed = np.array([m[0].sum(-1, dtype=np.float64) for _, m in own], np.float32).reshape(-1, arms).T.copy()
-    tokens = np.array([m.shape[-1] for _, m in own], np.int32)
-    return tuple(t.prompt_id for t, _ in own), summed, tokens
+    if not own:
+        return ()
+    stream = "sweep harmless"
+    sample = PromptSample([t.name for t, _ in own], resamples=config.resamples, seed=config.seed, stream=stream)
+    count = sample.sums(np.array([m.shape[-1] for _, m in own], np.int32))
+    nats = np.array([m[0].sum(-1, dtype=np.float64) for _, m in own], np.float32)
+    ratios = [sample.ratio(sample.sums(column), count) for column in nats.T]
+    return tuple(estimate(r, unit="nats per token", confidence=config.confidence) for r in ratios)
+
+
+def sweep_rows(sweep: PenaltySweep, *, where: str | None = None) -> tuple[Row, ...]:
+    """Return every score, comparison, KL and leverage by position as rows; `arm` is the penalty.
+
+    `where` ("held out") goes into `setting`, so that two sweeps of one run keep apart.
+    """
+    kl = [
+        Row.of("kl_penalised_aligned_nats", e, arm=name, label="harmless")
+        for name, e in zip(sweep.names, sweep.kl_nats, strict=False)
+    ]
+    rows = (*evaluation_rows(sweep.evaluation.scorecard), *kl, *leverage_rows(sweep.leverage))
+    return tuple(replace(r, setting=where or r.setting, seed=sweep.run.seed) for r in rows)

@@ -15,11 +15,11 @@ import numpy as np
 from workbench.core.batching import plan_batches
 from workbench.core.comparisons import share
 from workbench.core.errors import NonFiniteLogits, NotPresent, PairError, ParameterError
+from workbench.core.passages import Ids, Passage
 from workbench.core.progress import Progress
 from workbench.core.provenance import settings_of
 from workbench.core.records import Estimate
 from workbench.core.store import Store, key_of
-from workbench.evaluation.attacks.completions import Context
 from workbench.models.generation import (
     STOPS,
     GenerateConfig,
@@ -41,7 +41,7 @@ class Engine(Protocol):
 
     version: str
 
-    def generate(self, contexts: Sequence[Context], settings: Sequence[dict[str, Any]]) -> list[Any]:
+    def generate(self, contexts: Sequence[Ids], settings: Sequence[dict[str, Any]]) -> list[Any]:
         """Return vLLM's RequestOutput of each context."""
         ...
 
@@ -53,9 +53,7 @@ class VllmEngine:
         try:
             import vllm
         except ImportError:
-            raise NotPresent(
-                "vLLM is not installed: install the extra `vllm`, or leave the engine out"
-            ) from None
+            raise NotPresent("vLLM is not installed: install the extra `vllm`, or leave the engine out") from None
         self.version = str(vllm.__version__)
         self._settings, self._prompt = vllm.SamplingParams, vllm.TokensPrompt
         try:
@@ -63,7 +61,7 @@ class VllmEngine:
         except (ValueError, RuntimeError, OSError) as error:
             raise PairError(f"vLLM cannot load {model!r}: {' '.join(str(error).split())[:300]}") from None
 
-    def generate(self, contexts: Sequence[Context], settings: Sequence[dict[str, Any]]) -> list[Any]:
+    def generate(self, contexts: Sequence[Ids], settings: Sequence[dict[str, Any]]) -> list[Any]:
         """Return vLLM's RequestOutput of each context."""
         prompts = [self._prompt(prompt_token_ids=list(c)) for c in contexts]
         done: list[Any] = self._model.generate(prompts, [self._settings(**s) for s in settings], use_tqdm=False)
@@ -99,19 +97,19 @@ class EngineArm:
 
     def continue_(
         self,
-        contexts: Sequence[Context],
+        passages: Sequence[Passage],
         config: GenerateConfig,
         *,
         store: Store,
         on_token: OnToken | None = None,
         what: str | None = None,
-        prefix_tokens: Sequence[int] = (),
     ) -> tuple[Generation, ...]:
-        """Continue every context; tokens are told when a continuation is complete.
+        """Continue every passage; tokens are told when a continuation is complete.
 
         Raises PromptError for an empty context, ContextOverflow before any work, NonFiniteLogits where the engine
         breaks a continuation off.
         """
+        contexts = [p.whole(self.which) for p in passages]
         check_not_empty(contexts)
         check_room(self.pair, contexts, config.max_tokens, self.room)
         settings = {k: v for k, v in settings_of(config).items() if k != "batch_tokens"}
@@ -206,15 +204,15 @@ class Agreement:
         return f"greedy agreement with our generator: continuations {self.continuations}, tokens {self.tokens}"
 
 
-def greedy_agreement(arm: EngineArm, contexts: Sequence[Context], *, max_tokens: int = 32) -> Agreement:
-    """Continue a few contexts greedily by engine and by our generator, and return the shares that are the same.
+def greedy_agreement(arm: EngineArm, passages: Sequence[Passage], *, max_tokens: int = 32) -> Agreement:
+    """Continue a few passages greedily by engine and by our generator, and return the shares that are the same.
 
     A token counts as the same up to the first difference, since what follows answers another context. Half precision
     rounds otherwise in each: a few late differences are no fault, early ones in most prompts are another model.
     """
     config = GenerateConfig(max_tokens=max_tokens)
-    theirs = arm.continue_(contexts, config, store=Store(None))
-    ours = generate(arm.pair, arm.which, contexts, config, what=None)
+    theirs = arm.continue_(passages, config, store=Store(None))
+    ours = generate(arm.pair, arm.which, [p.whole(arm.which) for p in passages], config, what=None)
     same = tokens = whole = 0
     for a, b in zip(ours, theirs, strict=True):
         agreed = next(

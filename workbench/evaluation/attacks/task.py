@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, get_args
 
 from workbench.core.errors import ContextOverflow, ParameterError, PromptError
+from workbench.core.passages import Passage
 from workbench.core.records import Given, Label
 from workbench.core.store import Store, key_of
 from workbench.evaluation.records import Attempt
@@ -207,6 +208,19 @@ def as_prompt(attempt: Attempt) -> Prompt:
     """Return the prompt that is sent in an attempt, system prompt and earlier turns included."""
     *turns, (_, text) = attempt.messages
     return Prompt(id=attempt.prompt_id, prompt=text, label=attempt.label, messages=tuple(turns) or None)
+
+
+def passage_of(pair: ModelPair, attempt: Attempt) -> Passage:
+    """Return what the models of a pair read in an attempt: its prompt, and the response tokens that are given."""
+    prompt = as_prompt(attempt)
+    return Passage(
+        name=f"{attempt.prompt_id} under {attempt.where}",
+        aligned=pair.context(prompt, "aligned"),
+        base=pair.context(prompt, "base") if pair.template_mode == "own" else None,
+        response=attempt.prefix_ids,
+        given=len(attempt.prefix_ids),
+        label=attempt.label,
+    )
 
 
 def count(n: int, what: str) -> str:
