@@ -23,12 +23,13 @@ from workbench.core.errors import (
 )
 from workbench.core.passages import Ids, Passage
 from workbench.core.store import Store
-from workbench.evaluation.attacks import NoAttack, attack
+from workbench.evaluation.attacks import NoAttack, answer, attack
 from workbench.evaluation.attacks import engine as engine_room
 from workbench.evaluation.attacks.answer import Arm
 from workbench.evaluation.attacks.engine import EngineArm, VllmEngine, greedy_agreement
 from workbench.evaluation.attacks.finetuning import BenignTuning
-from workbench.evaluation.setup import agreement_rows, arms_of, completions_of
+from workbench.evaluation.evaluate import evaluate
+from workbench.evaluation.setup import agreement_rows, arms_of
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import Prompt, PromptSet
@@ -197,9 +198,9 @@ def test_an_engines_weights_are_not_fine_tuned_behind_its_back(pair: ModelPair) 
     )
     plain = attack(pair, prompts, NoAttack(max_tokens=4))
     tuning = attack(pair, prompts, BenignTuning(max_tokens=4))
-    refuses(lambda: completions_of([arm], [plain, tuning]), ParameterError, "weights")
+    refuses(lambda: evaluate([arm], [plain, tuning], ["refusal"]), ParameterError, "weights")
     assert engine.asked == [], "refused before anything is answered"
-    assert len(completions_of([arm], [plain])) == 1
+    assert len(answer(arm, plain).completions) == 2
 
 
 def test_what_an_engine_cannot_continue_is_refused(pair: ModelPair) -> None:
