@@ -386,11 +386,8 @@ def _logprobs(pair: ModelPair, which: Which, passage: Passage) -> Float[Tensor, 
     logits = _wide(pair.logits(which, hidden))
     finite = logits.detach().amax(-1).isfinite()
     if not bool(finite.all()):
-        raise NonFiniteLogits(
-            f"the {which} model returned NaN or infinite logits for {passage} at response position "
-            f"{int((~finite).nonzero()[0]) + 1}: check the weights and the dtype ({pair.dtype}); float32 is "
-            "the safe one"
-        )
+        position = int((~finite).nonzero()[0]) + 1
+        raise NonFiniteLogits.at(which, f"at position {position} of the response to {passage}")
     return logits.log_softmax(-1)
 
 

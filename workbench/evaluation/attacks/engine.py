@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-
 from workbench.core.batching import plan_batches
 from workbench.core.comparisons import share
 from workbench.core.errors import NonFiniteLogits, NotPresent, PairError, ParameterError
@@ -22,7 +20,6 @@ from workbench.core.records import Estimate
 from workbench.core.store import Store, key_of
 from workbench.evaluation.attacks.completions import Context
 from workbench.models.generation import (
-    STOPS,
     GenerateConfig,
     Generation,
     OnToken,
@@ -116,7 +113,7 @@ class EngineArm:
         settings = {k: v for k, v in settings_of(config).items() if k != "batch_tokens"}
         own = ("engine 1", self.engine.version, self.pair.fingerprint, self.which, settings)
         keys = [key_of(*own, list(c)) for c in contexts]
-        made = {k: _read(store.read(k)) for k in dict.fromkeys(keys) if k in store}
+        made = {k: Generation.read(store.read(k)) for k in dict.fromkeys(keys) if k in store}
         missing = list({k: n for n, k in enumerate(keys) if k not in made}.values())
         with Progress(what, len(contexts), "continuations") as progress:
             progress.advance(len(contexts) - len(missing))
@@ -130,7 +127,7 @@ class EngineArm:
                 else:
                     done = [Generation(ids=(), stop="length") for _ in rows]
                 new = {keys[n]: g for n, g in zip(rows, done, strict=True)}
-                store.write({k: _entry(g) for k, g in new.items()})
+                store.write({k: g.entry() for k, g in new.items()})
                 made |= new
                 progress.advance(len(rows))
         found = tuple(made[k] for k in keys)
@@ -223,11 +220,3 @@ def greedy_agreement(arm: EngineArm, contexts: Sequence[Context], *, max_tokens:
         tokens += max(len(a.ids), len(b.ids))
         whole += a.ids == b.ids
     return Agreement(continuations=share(whole, len(ours)), tokens=share(same, tokens))
-
-
-def _entry(made: Generation) -> dict[str, np.ndarray]:
-    return {"ids": np.array(made.ids, np.int32), "stop": np.array([STOPS.index(made.stop)], np.int32)}
-
-
-def _read(entry: dict[str, np.ndarray]) -> Generation:
-    return Generation(ids=tuple(entry["ids"].tolist()), stop=STOPS[int(entry["stop"][0])])
