@@ -67,9 +67,8 @@ class Continuations(Record):
     union of the most likely tokens with and without the penalty (those without it first, -1 where the union is
     shorter); a penalised log-probability is -inf where the penalty rules a token out.
 
-    `penalty` and `generation` are the settings, None resolved. `original` and `expert` name the models of
-    SafeDecoding, None for other methods. `labels[i]` is the printable form of element `label_ids[i]`, for every id in
-    the record.
+    `penalty` and `generation` are the settings, None resolved. `original` and `expert` name the models of SafeDecoding,
+    None for other methods. `labels[i]` is the printable form of element `label_ids[i]`, for every id in the record.
     """
 
     run: RunRecord
@@ -125,11 +124,9 @@ class SamplingSurface(Record):
 
     `surviving_excess_mass` is (arm, temperature, top-p, top-k): how much of the probability that base puts above
     aligned stands on tokens that can still be drawn, 0 to 1, mean over `positions` positions of one response. It is
-    exact for that text, no estimate.
-    Temperature 0 is greedy, top-k 0 and top-p 1 are off. `arms` names what is truncated ("aligned", a penalty).
-    `along` names
-    the arm whose continuation of prompt `name` is read. `excess_mass` is the mean TV(base, aligned) along the same
-    positions.
+    exact for that text, no estimate. Temperature 0 is greedy, top-k 0 and top-p 1 are off. `arms` names what is
+    truncated ("aligned", a penalty). `along` names the arm whose continuation of prompt `name` is read. `excess_mass`
+    is the mean TV(base, aligned) along the same positions.
     """
 
     name: str

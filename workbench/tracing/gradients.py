@@ -5,10 +5,9 @@ GradMag(t) = ||d log p(y_t) / d theta||_2, Influence(i->t) = ||d log p(y_t) / d 
 Error(t) = sum_{i<t} KL_i(p_a || p_b) Influence(i->t), but measures none of them. This does.
 
 One forward pass a response with its graph kept, then backward from each position, a few at a time, through activations
-only. The
-gradient of a weight W of a linear map y = W x is sum_r g_r x_r^T over sequence rows r (g = d log p / d y), and its
-norm is computed from g and x (||.||^2 = sum_rs (g_r . g_s)(x_r . x_s)), so that no weight gradient is ever kept and
-no parameter's `requires_grad` or `.grad` is touched.
+only. The gradient of a weight W of a linear map y = W x is sum_r g_r x_r^T over sequence rows r (g = d log p / d y),
+and its norm is computed from g and x (||.||^2 = sum_rs (g_r . g_s)(x_r . x_s)), so that no weight gradient is ever kept
+and no parameter's `requires_grad` or `.grad` is touched.
 """
 
 from __future__ import annotations

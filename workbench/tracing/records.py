@@ -223,11 +223,10 @@ class Diagnosis(Record):
 class GradientProbe(Record):
     """Hold gradient magnitudes by response position (response, token), NaN where there is no token.
 
-    `grad_norm` is ||d log p(y_t) / d theta||_2 over attention and MLP weights, `output_error` is
-    ||softmax - onehot||_2, `grad_norm_by_layer` is (response token layer). `context_asymmetry` is
-    ||d sum_{t>=i} L_t / d h_i|| * ||h_i|| / (number of terms), `influence` is
-    mean over i < t of ||d log p(y_t) / d h_i|| * ||h_i||, and `error` is sum_{i<t} KL_i * influence(i->t),
-    all at the middle layer; `error_per_term` is `error` / (t - 1).
+    `grad_norm` is ||d log p(y_t) / d theta||_2 over attention and MLP weights, `output_error` is ||softmax -
+    onehot||_2, `grad_norm_by_layer` is (response token layer). `context_asymmetry` is ||d sum_{t>=i} L_t / d h_i|| *
+    ||h_i|| / (number of terms), `influence` is mean over i < t of ||d log p(y_t) / d h_i|| * ||h_i||, and `error` is
+    sum_{i<t} KL_i * influence(i->t), all at the middle layer; `error_per_term` is `error` / (t - 1).
     """
 
     run: RunRecord

@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from workbench.core.errors import ParameterError
 
 IDENTICAL_KL_NATS = 1e-5
-"""KL that counts as none where the measured noise floor is lower still (total variation at most 0.0022, by
-Pinsker)."""
+"""KL that counts as none where the measured noise floor is lower still (total variation at most 0.0022, by Pinsker)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiagnosisConfig:
     """Say how to summarise.
 
-    Early positions are 1 to `early`, late ones `late_from` and later (free-running: and after the prefix). A
-    position is uncertain where the aligned entropy exceeds `entropy_floor` nats. `tokens` is the length of
-    the frequency list. Intervals: `resamples` bootstrap draws of prompts at level `confidence`, seeded. The
-    verdict's thresholds are `shallow_ratio` (early KL over late KL), `half_retention` and `moved_nats`; see
-    `diagnosis.verdict`.
+    Early positions are 1 to `early`, late ones `late_from` and later (free-running: and after the prefix). A position
+    is uncertain where the aligned entropy exceeds `entropy_floor` nats. `tokens` is the length of the frequency list.
+    Intervals: `resamples` bootstrap draws of prompts at level `confidence`, seeded. The verdict's thresholds are
+    `shallow_ratio` (early KL over late KL), `half_retention` and `moved_nats`; see `diagnosis.verdict`.
     """
 
     early: int = 3

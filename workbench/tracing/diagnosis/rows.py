@@ -10,10 +10,9 @@ from workbench.tracing.records import Curve, Diagnosis
 def diagnosis_rows(diagnosis: Diagnosis) -> tuple[Row, ...]:
     """Return every number as one row: curves by position, then contrasts, then token frequencies.
 
-    `condition` is the label ("harmful_minus_harmless" for differences, "all" for the noise floor, whose n
-    counts samples). `attack` is None when teacher-forced, `prefill_k` after a prefix of k tokens, `prefill`
-    for numbers pooled over several prefix lengths. A token's rate is named `base_favored_rate[token id]`. NaN
-    is never written: None.
+    `condition` is the label ("harmful_minus_harmless" for differences, "all" for the noise floor, whose n counts
+    samples). `attack` is None when teacher-forced, `prefill_k` after a prefix of k tokens, `prefill` for numbers pooled
+    over several prefix lengths. A token's rate is named `base_favored_rate[token id]`. NaN is never written: None.
     """
     free = diagnosis.run.resolved.get("trajectory") == "free_running"
     seed = diagnosis.run.seed
