@@ -140,14 +140,6 @@ def test_strength_0_is_plain_generation_token_for_token(arch: str, how: str) -> 
     assert changed.leverage[changed.mask].max() > 0.01, "a penalty that does nothing would pass everything above"
 
 
-def test_w_0_is_base() -> None:
-    pair = tiny_pair("llama", shift=0.2)
-    greedy = DRAWS["greedy"]
-    plain = [g.ids for g in generate(pair, "base", CONTEXTS, greedy, what=None)]
-    config = DecodeConfig(penalty=PenaltyConfig.family(0.0), generation=greedy)
-    assert ids_of(decode(pair, CONTEXTS, config, what=None)) == plain
-
-
 @pytest.mark.parametrize("how", DRAWS)
 def test_batched_equals_single(how: str) -> None:
     pair = tiny_pair("qwen3", shift=0.2)
@@ -161,7 +153,12 @@ def test_batched_equals_single(how: str) -> None:
             assert np.allclose(getattr(alone, name)[0], getattr(together, name)[row, :size], atol=1e-4), name
 
 
-def test_the_token_without_the_penalty_is_drawn_with_the_same_random_numbers() -> None:
+def test_laws_at_the_ends_of_strength() -> None:
+    pair = tiny_pair("llama", shift=0.2)
+    greedy = DRAWS["greedy"]
+    plain = [g.ids for g in generate(pair, "base", CONTEXTS, greedy, what=None)]
+    config = DecodeConfig(penalty=PenaltyConfig.family(0.0), generation=greedy)
+    assert ids_of(decode(pair, CONTEXTS, config, what=None)) == plain
     pair = tiny_pair("llama", shift=0.3)
     config = DecodeConfig(penalty=STRONG, generation=GenerateConfig(max_tokens=1, temperature=1.0, seed=5))
     many = [(0, n) for n in range(10, 60)]
@@ -169,9 +166,6 @@ def test_the_token_without_the_penalty_is_drawn_with_the_same_random_numbers() -
     plain = [g.ids[0] for g in generate(pair, "aligned", many, config.generation, what=None)]
     assert made.plain_ids[:, 0].tolist() == plain
     assert 0 < made.changed().sum() < 50
-
-
-def test_certain_and_equal_models_leave_nothing_to_amplify() -> None:
     pair = ModelPair.from_models(counting_model(320), counting_model(320), tiny_tokenizer())
     made = decode(pair, [(10,), (200, 40)], DecodeConfig(penalty=STRONG, generation=GenerateConfig(max_tokens=5)))
     assert ids_of(made) == [(11, 12, 13, 14, 15), (41, 42, 43, 44, 45)]
@@ -200,7 +194,7 @@ def test_the_shown_tokens_are_the_likeliest_with_and_without_the_penalty() -> No
     assert ids_of(bare) == ids_of(made)
 
 
-def test_given_tokens_count_as_positions_or_not() -> None:
+def test_positions_and_prompt_formats_are_each_models_own() -> None:
     pair = tiny_pair("llama")
     starts = [Passage(name="", aligned=CONTEXTS[0], response=(50, 51, 52))]
     drawing = GenerateConfig(max_tokens=4)
@@ -214,9 +208,6 @@ def test_given_tokens_count_as_positions_or_not() -> None:
 
     assert alphas() == [1.0, 1.0, 0.0, 0.0]
     assert alphas(count_from="generated") == [1.0, 1.0, 1.0, 1.0]
-
-
-def test_each_model_gets_its_own_prompt_format() -> None:
     pair = tiny_pair("llama", shift=0.0, template_mode="plain")
     start = Passage(name="", aligned=(0, 20, 30), base=(0, 41, 52, 63, 74))
     config = DecodeConfig(penalty=STRONG, generation=GenerateConfig(max_tokens=6))
@@ -276,7 +267,7 @@ def test_the_text_is_what_the_tokenizer_decodes_without_the_end_of_turn() -> Non
     assert decode(pair, [], what=None).token_ids.shape == (0, 0)
 
 
-def test_the_record_saves_and_says_how_it_came_about(tmp_path: Path) -> None:
+def test_the_record_streams_and_saves_entry_by_entry(tmp_path: Path) -> None:
     pair = tiny_pair("llama")
     config = DecodeConfig(penalty=PenaltyConfig(gamma=1.0), generation=GenerateConfig(max_tokens=6, stop=("zz",)))
     made = decode(pair, prompt_set("the cat"), config, what=None)
@@ -287,9 +278,6 @@ def test_the_record_saves_and_says_how_it_came_about(tmp_path: Path) -> None:
     assert made.run.resolved["penalty"]["strength"] == 1.0
     assert made.run.fingerprint == pair.fingerprint
     assert (made.original, made.expert, made.notes) == (None, None, ())
-
-
-def test_streaming_reports_every_entry_as_it_comes() -> None:
     pair = tiny_pair("llama", shift=0.2)
     seen: dict[int, list[Entry]] = {i: [] for i in range(len(CONTEXTS))}
     config = DecodeConfig(penalty=STRONG, generation=GenerateConfig(max_tokens=7))
@@ -370,7 +358,7 @@ def test_out_of_memory_halves_and_gives_the_same(monkeypatch: pytest.MonkeyPatch
     assert max(sizes) == 2
 
 
-def test_bad_input_is_refused_before_work() -> None:
+def test_what_cannot_go_on_is_refused_or_ends_and_is_named() -> None:
     pair = tiny_pair("llama")
     with pytest.raises(ParameterError, match=r"alpha_t.*attack"):
         decode(pair, CONTEXTS, DecodeConfig(penalty=PenaltyConfig.family(-0.1)))
@@ -383,9 +371,6 @@ def test_bad_input_is_refused_before_work() -> None:
     refuses(lambda: DecodeConfig(shown_k=-1), ParameterError, "shown_k is -1")
     thinking = dataclasses.replace(pair, thinking=True)
     refuses(lambda: decode(thinking, prompt_set("the cat")), ParameterError, "thinking")
-
-
-def test_a_context_that_fills_up_ends_there_and_is_named() -> None:
     pair = ModelPair.from_models(counting_model(320), counting_model(320), tiny_tokenizer())
     contexts = [(20,) * 250 + (40,), (30,), (7,) * 250 + (316,)]
     made = decode(pair, contexts, DecodeConfig(generation=GenerateConfig(max_tokens=20)), what=None)
@@ -397,9 +382,6 @@ def test_a_context_that_fills_up_ends_there_and_is_named() -> None:
     )
     with pytest.raises(ContextOverflow, match=r"251.*max_tokens=20.*256"):
         PenalisedModel(pair, STRONG).continue_(contexts, GenerateConfig(max_tokens=20))
-
-
-def test_nan_names_the_model_and_the_token() -> None:
     for which in ("base", "aligned"):
         models = {"base": counting_model(320), "aligned": counting_model(320)}
         with torch.no_grad():
@@ -407,9 +389,6 @@ def test_nan_names_the_model_and_the_token() -> None:
         pair = ModelPair.from_models(models["base"], models["aligned"], tiny_tokenizer())
         with pytest.raises(NonFiniteLogits, match=rf"{which}.*token 3.*continuation 2"):
             decode(pair, [(40,), (10,)], DecodeConfig(generation=GenerateConfig(max_tokens=5)), what=None)
-
-
-def test_an_attack_is_shown_at_one_position_only() -> None:
     pair = tiny_pair("llama", shift=0.2)
     start = Passage(name="", aligned=CONTEXTS[0], response=(50,))
     token = next_token(pair, start, PenaltyConfig.family(-1.0))

@@ -178,15 +178,6 @@ def pair_model(model: Any, adapter: Path) -> Any:
         return PeftModel.from_pretrained(model, str(adapter))
 
 
-def test_a_model_that_returns_nan_is_named() -> None:
-    broken = counting_model(320)
-    pair = ModelPair.from_models(counting_model(320), broken, tiny_tokenizer())
-    slots = opened(pair, "the cat")
-    with torch.no_grad():
-        broken.lm_head.weight[:, slots.first[0]] = float("nan")
-    refuses(lambda: Objective(pair, "aligned", slots.slots).losses([slots.first], 1), NonFiniteLogits, "'p0'")
-
-
 @pytest.mark.parametrize("mode", ["shared", "plain", "own"])
 @pytest.mark.parametrize("tokenizer", [tiny_tokenizer, sentencepiece_like_tokenizer])
 def test_what_is_optimised_is_what_is_sent(mode: Any, tokenizer: Any) -> None:
@@ -251,7 +242,13 @@ def test_replacements_differ_in_one_token_and_come_from_the_best_of_the_gradient
         assert all(made[n] in best[n] for n in changed)
 
 
-def test_prompts_that_cannot_take_a_suffix_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_and_models_that_cannot_be_searched_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = counting_model(320)
+    pair = ModelPair.from_models(counting_model(320), broken, tiny_tokenizer())
+    slots = opened(pair, "the cat")
+    with torch.no_grad():
+        broken.lm_head.weight[:, slots.first[0]] = float("nan")
+    refuses(lambda: Objective(pair, "aligned", slots.slots).losses([slots.first], 1), NonFiniteLogits, "'p0'")
     pair = tiny_pair()
     monkeypatch.setattr("workbench.tracing.suffix.slots._starts", lambda *_: iter([]))
     refuses(lambda: opened(pair, "the cat"), PromptError, "'p0'")
@@ -301,15 +298,11 @@ def test_the_papers_rule_starts_from_the_last_steps_best_better_or_not() -> None
     assert [loss for loss, _ in kept.kept] == sorted(loss for loss, _ in kept.kept)
 
 
-def test_the_same_seed_gives_the_same_search_and_another_another() -> None:
+def test_a_search_repeats_with_its_seed_and_stops_at_a_loss() -> None:
     pair, prompts = tiny_pair(), prompt_set("the cat")
     made = [searches(attack(pair, prompts, GCG(**SHORT, seed=s)))[0] for s in (0, 0, 1)]
     assert made[0] == made[1]
     assert made[0].suffix_ids != made[2].suffix_ids
-
-
-def test_it_stops_as_soon_as_the_loss_is_reached_on_the_way_that_it_would_have_gone() -> None:
-    pair, prompts = tiny_pair(), prompt_set("the cat")
     full = searches(attack(pair, prompts, GCG(**SHORT)))[0]
     (s,) = searches(attack(pair, prompts, GCG(**{**SHORT, "stop": full.loss[3]})))
     assert (s.stopped, s.loss) == ("loss", full.loss[: len(s.loss)])

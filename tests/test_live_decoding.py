@@ -187,7 +187,7 @@ def test_a_tree_grows_by_branches_and_is_read_from_its_root(tmp_path: Path) -> N
     refuses(lambda: small_tree().with_branch(branch(0, 3)), ParameterError, "parent")
 
 
-def test_the_view_says_each_branch_with_its_verdict_and_covers_harm() -> None:
+def test_a_view_covers_harm_and_its_text_is_text() -> None:
     tree = small_tree().with_branch(branch(None, verdict="compliance", p_harmful=1.0, tail="secret root"))
     tree = tree.with_branch(branch(0, 4, unscored="not English", tail="secret branch", token="·word"))
     shown = views.branch_tree(tree)
@@ -210,9 +210,6 @@ def test_the_view_says_each_branch_with_its_verdict_and_covers_harm() -> None:
     assert "compliance" in hidden.text
     assert "secret" in views.branch_tree(dataclasses.replace(tree, classroom_safe=False), harmful_text="blur").html
     assert "No continuation yet" in views.branch_tree(small_tree()).html
-
-
-def test_text_of_a_tree_is_text() -> None:
     for text in EXECUTABLE[:6]:
         tree = small_tree(prompt=text, penalty=text).with_branch(branch(None, tail=text, token=text))
         tree = tree.with_branch(branch(0, 3, tail=text, token=text, instead=text, unscored=text))

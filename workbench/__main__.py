@@ -116,8 +116,8 @@ def _parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
         "batch",
         help="run a grid of notebooks into one folder",
         description="Run every cell of a grid file: several notebooks with fixed and varied parameters, some needing "
-        "others. Finished cells are skipped, failed ones kept; a batch that was stopped goes on where it was. The "
-        "folder holds cells/, failed/, manifest.jsonl, results.parquet (all rows) and index.html (the comparison).",
+        "others. Finished cells are skipped, failed ones kept; a batch that was stopped resumes where it stopped. The "
+        "folder holds cells/, failed/, logs/, results.parquet (all rows) and index.html (the comparison).",
     )
     batch.add_argument("grid", help="path of the grid file (YAML)")
     batch.add_argument("--out", metavar="DIR", help="the batch's folder (default: what the file says, or runs/NAME)")
@@ -295,6 +295,7 @@ def _notebooks(asked: argparse.Namespace) -> int:
 
 
 def _list_pairs(asked: argparse.Namespace) -> int:
+    from workbench.core.legible import aligned
     from workbench.models.presets import PRESETS, Preset
 
     if asked.json:
@@ -315,9 +316,7 @@ def _list_pairs(asked: argparse.Namespace) -> int:
         )
 
     table = [("name", "parameters", "16-bit", "licence", "access", "present"), *map(cells, PRESETS)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for line in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print(aligned(table))
     return 0
 
 

@@ -80,6 +80,17 @@ def atomic_file(target: str | Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+def sync(*paths: Path) -> None:
+    """Return when files and the names in folders are on the disk; links are left out."""
+    for path in paths:
+        if not path.is_symlink():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{device}{n}" for device in ("com", "lpt") for n in range(1, 10))}
 
 
