@@ -142,7 +142,7 @@ def probe_gradients(
         found = [_probe(pair, config.model, p, layer - 1, layers, progress) for p in passages]
     return GradientProbe(
         run=watch.record(
-            resolved={"pair": pair.name, "layer": layer, "template_mode": pair.template_mode, "prompts": prompts.name},
+            resolved={**pair.settings(), "prompts": prompts.name, "layer": layer},
             seed=config.seed,
             device=str(pair.device),
             fingerprint=pair.fingerprint,
