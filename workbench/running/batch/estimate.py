@@ -47,13 +47,13 @@ def expected(cell: Cell, finished: Sequence[Mapping[str, Any]], *, gpus: float, 
 
 def _parameters(cell: Cell) -> int | None:
     """Return the parameters of one model of the pair that a cell names, None where they are unknown."""
-    from workbench.models.presets import preset, preset_rows
+    from workbench.models.presets import preset
 
     name = cell.parameters.get("pair") or cell.defaults.get("pair")
     if name is None or cell.parameters.get("base") is not None:
         return None
     try:
-        return preset_rows((preset(str(name)),))[0].parameters
+        return preset(str(name)).parameters
     except WorkbenchError:
         return None
 
