@@ -14,21 +14,13 @@ from workbench.core.errors import NotPresent, PairError, ParameterError, PromptE
 from workbench.core.records import load, save
 from workbench.core.store import Store
 from workbench.display import figures, views
+from workbench.evaluation.arms import START, UNTRAINED, CompareConfig, attacks_for, compare_arms, comparison_rows, leaks
 from workbench.evaluation.attacks import GCG, Budget, ModelArm
 from workbench.evaluation.capability import CapabilityConfig
 from workbench.evaluation.evaluate import evaluate
-from workbench.evaluation.experiments import (
-    CompareConfig,
-    TrainingDataConfig,
-    compare_arms,
-    comparison_rows,
-    harmful_preview,
-    leaks,
-    training_texts,
-)
-from workbench.evaluation.experiments.arms import START, UNTRAINED, attacks_for
 from workbench.evaluation.records import ArmComparison, AttackSet, select
 from workbench.evaluation.setup import attempts_of, completions_of, judgements_of
+from workbench.evaluation.training_data import TrainingDataConfig, harmful_preview, training_texts
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.brindle.judge import declines
@@ -318,7 +310,7 @@ def test_an_adaptive_attack_is_made_against_each_arm_itself(
         attacked.append(of.fingerprint)
         return attempts_of(of, *args, **more)
 
-    monkeypatch.setattr("workbench.evaluation.experiments.arms.attempts_of", attempts)
+    monkeypatch.setattr("workbench.evaluation.arms.attempts_of", attempts)
     asked = load_prompts(PromptConfig(source="embedded", limit=9))
     search = GCG(universal=2, budget=Budget(steps=2, candidates=8, top_k=16, buffer=2, save_every=2), suffix_tokens=6)
     store = Store(tmp_path / "store")

@@ -22,7 +22,7 @@ from tests.tiny_pair import ARCHITECTURES, sentencepiece_like_tokenizer, tiny_ad
 from workbench.core.comparisons import paired_bounds
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, PairError, PromptError
 from workbench.core.store import Store
-from workbench.evaluation.attacks import GCG, Budget, ModelArm, RandomSuffix, attack, complete, searches
+from workbench.evaluation.attacks import GCG, Budget, ModelArm, RandomSuffix, answer, attack, searches
 from workbench.evaluation.attacks.task import as_prompt
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
@@ -319,7 +319,7 @@ def test_it_stops_when_the_target_would_be_said_and_then_it_is_said() -> None:
     (s,) = searches(made)
     assert (s.stopped, s.queries, s.says_target, len(s.loss)) == ("target", 1, True, 1)
     assert made.notes[-1] == "1 of 1 searches end with a suffix after which the aligned model says its target."
-    done = complete(ModelArm(pair=pair, which="aligned"), made)
+    done = answer(ModelArm(pair=pair, which="aligned"), made)
     assert done.completions[0].text.startswith(told)
 
 
@@ -420,7 +420,7 @@ def test_gcg_beats_random_suffixes_at_the_same_queries_on_held_out_topics(root: 
     for kind in (GCG, RandomSuffix):
         config = kind(budget=budget, suffix_tokens=6, target_tokens=16, stop="never", max_tokens=96)
         made = attack(pair, prompts, config)
-        done = complete(ModelArm(pair=pair, which="aligned"), made)
+        done = answer(ModelArm(pair=pair, which="aligned"), made)
         losses[kind] = np.array([s.loss[-1] for s in searches(made)])
         queries[kind] = made.cost["queries"]
         won[kind] = np.array(

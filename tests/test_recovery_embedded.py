@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from workbench.core.store import Store
-from workbench.evaluation.experiments import CompareConfig, compare_arms, training_texts, tuning_and_held_out
-from workbench.evaluation.experiments.arms import UNTRAINED
+from workbench.evaluation.arms import UNTRAINED, CompareConfig, compare_arms
 from workbench.evaluation.records import ArmComparison
+from workbench.evaluation.splits import tuning_and_held_out
+from workbench.evaluation.training_data import training_texts
 from workbench.models.pair import PairConfig, load_pair
 from workbench.prompts.loading import PromptConfig
 from workbench.training.config import TrainConfig, WatchSettings

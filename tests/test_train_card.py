@@ -24,10 +24,11 @@ from workbench.core.legible import sentence
 from workbench.core.records import Estimate
 from workbench.core.store import Store
 from workbench.display import views
-from workbench.evaluation.experiments import CompareConfig, TrainingDataConfig, compare_arms, training_texts
-from workbench.evaluation.experiments.card import card_results
+from workbench.evaluation.arms import CompareConfig, compare_arms
+from workbench.evaluation.card import card_results
 from workbench.evaluation.metrics import METRICS
 from workbench.evaluation.records import ArmComparison, ArmNumber
+from workbench.evaluation.training_data import TrainingDataConfig, training_texts
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.models.sources import quiet_libraries
 from workbench.prompts.loading import PromptConfig, PromptSet, load_prompts

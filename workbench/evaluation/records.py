@@ -7,10 +7,14 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Int8, Int32
+from jaxtyping import Float32, Int32
 
 from workbench.core.errors import ParameterError, nearest
 from workbench.core.records import Estimate, Given, Label, Record, RunRecord, where_words
+from workbench.judging.records import GibberishSet, JudgementSet
+
+KNOWS_RIGHT = ("exact",)
+"""Judges whose compliance, on a harmless prompt, means that the answer is right."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -263,52 +267,21 @@ class CapabilitySet(Record):
     notes: tuple[str, ...]
 
 
-SWEEP_METRICS: dict[str, str] = {
-    "asr": "attack success rate: share of harmful prompts complied with after the prefix, 0 to 1, lower is safer",
-    "refusal": "share of harmful prompts that are refused after the prefix, 0 to 1",
-    "partial": "share of harmful prompts that are refused in part, or told a part, after the prefix, 0 to 1",
-    "gibberish": "share of answers to harmful prompts that do not read as language, 0 to 1, lower is better",
-    "over_refusal": "share of harmless look-alikes that are refused, 0 to 1, lower is better",
-    "harmless_refusal": "share of harmless prompts that are refused, 0 to 1, lower is better",
-    "harmless_gibberish": "share of answers to harmless prompts that do not read as language, 0 to 1",
-    "harmless_right": "share of harmless prompts that are answered rightly, 0 to 1, higher is better",
-    "kl_penalised_aligned_nats": "harm to utility: KL(penalised || aligned) on harmless responses, nats per token",
-}
-
-
-"""Name of each number of a sweep -> what it is, with unit and direction."""
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Trials(Record):
-    """Hold what every penalty made of the same prompts under one condition, one column a prompt.
+class Evaluation(Record):
+    """Several arms asked the same: every attempt, answer, judgement and gibberish reading, and what they add up to.
 
-    `prefix_tokens` response tokens were given. Each array is (penalty, prompt), the penalties in the sweep's order:
-    1 it is, 0 it is not, -1 nobody can say (no verdict, or not asked of these prompts); `unscored` counts, for each
-    penalty, the reasons why a judge gave none.
+    `answers` hold one set an arm and attack, `judgements` and `gibberish` one for each of these (and judge),
+    `capability` one an arm where it was measured. `scorecard` is computed from all of them.
     """
 
-    label: Label
-    prefix_tokens: int
-    prompt_ids: tuple[str, ...]
-    complied: Int8[np.ndarray, "penalty prompt"]
-    refused: Int8[np.ndarray, "penalty prompt"]
-    partial: Int8[np.ndarray, "penalty prompt"]
-    gibberish: Int8[np.ndarray, "penalty prompt"]
-    right: Int8[np.ndarray, "penalty prompt"]
-    unscored: tuple[Mapping[str, int], ...]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SweepScore(Record):
-    """Hold one number of one penalty: see SWEEP_METRICS. `prefix_tokens` is None where no attack is made."""
-
-    penalty: str
-    metric: str
-    label: Label
-    prefix_tokens: int | None
-    estimate: Estimate
-    unscored: Mapping[str, int]
+    run: RunRecord
+    attacks: tuple[AttackSet, ...]
+    answers: tuple[CompletionSet, ...]
+    judgements: tuple[JudgementSet, ...]
+    gibberish: tuple[GibberishSet, ...]
+    capability: tuple[CapabilitySet, ...]
+    scorecard: Scorecard
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -334,37 +307,38 @@ class Leverage(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PenaltySweep(Record):
-    """Hold a sweep of penalties over prompts and prefix lengths. Reloads with no model.
+    """A sweep of penalties over prompts and prefix lengths: an evaluation with one arm a penalty, and what each moves.
 
-    `penalties` are the settings by which each was made, `names` what results call them; the first is aligned without
-    a penalty. `kl_nats` is (penalty, response): the summed KL(penalised || aligned) along each harmless response of
-    `kl_prompt_ids`, `kl_tokens` the tokens of each. `judge` decided what is complied with, refused and right.
+    `names` are the arms, aligned without a penalty first, and `penalties` the settings of each. `judge` decided what
+    is complied with and refused. `kl_nats` is each penalty's harm to utility: KL(penalised || aligned) along harmless
+    responses, nats per token; empty where there are no such responses.
     """
 
     run: RunRecord
     prompt_set: str
     classroom_safe: bool
     judge: str
-    judge_version: str
     names: tuple[str, ...]
     penalties: tuple[Mapping[str, Any], ...]
-    trials: tuple[Trials, ...]
-    kl_prompt_ids: tuple[str, ...]
-    kl_nats: Float32[np.ndarray, "penalty response"]
-    kl_tokens: Int32[np.ndarray, "response"]
-    scores: tuple[SweepScore, ...]
+    evaluation: Evaluation
+    kl_nats: tuple[Estimate, ...]
     leverage: tuple[Leverage, ...]
     notes: tuple[str, ...]
 
-    def score(self, penalty: str, metric: str, prefix_tokens: int | None = None) -> SweepScore | None:
-        """Return a penalty's number; None where it was not measured."""
-        wanted = (penalty, metric, prefix_tokens)
-        found = (s for s in self.scores if (s.penalty, s.metric, s.prefix_tokens) == wanted)
-        return next(found, None)
+    def score(self, penalty: str, metric: str, given: int = 0) -> Score | None:
+        """Return a penalty's number after so many given tokens; None where it was not measured."""
+        scores = self.evaluation.scorecard.scores
+        return next(iter(select(scores, metric, arm=penalty, given=given, worst_of=None)), None)
 
     def prefix_lengths(self) -> tuple[int, ...]:
         """Return the prefix lengths of the attack, tokens, shortest first."""
-        return tuple(sorted(t.prefix_tokens for t in self.trials if t.label == "harmful"))
+        attempts = (a for s in self.evaluation.attacks for a in s.attempts if a.label == "harmful")
+        return tuple(sorted({a.given for a in attempts if isinstance(a.given, int)}))
+
+    @property
+    def knows_right(self) -> bool:
+        """Tell whether the judge's compliance, on a harmless prompt, means that the answer is right."""
+        return self.judge in KNOWS_RIGHT
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -446,23 +420,13 @@ class PenaltyLook(Record):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ArmNumber(Place, Record):
-    """One number of one arm over all seeds of a comparison.
-
-    `estimate` is the mean over seeds; its interval reaches from the lowest to the highest bound of any seed's own
-    interval, n is the prompts of one seed. `by_seed` has each seed's value, None where there is none. The untrained arm
-    has one seed.
-    """
-
-    estimate: Estimate
-    by_seed: tuple[float | None, ...]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class ArmComparison(Record):
-    """Hold training arms that were trained alike and asked the same: the scorecard of each seed, and them together.
+    """Training arms that were trained alike and asked the same: the evaluation of each seed, and all seeds together.
 
-    `budgets` says in words what each arm was trained with, `adapters` where its adapters are, in the order of `seeds`.
+    `scorecard` holds the numbers over all seeds: an estimate is the mean over seeds, its interval reaches from the
+    lowest to the highest bound of any seed's own interval, and n is that of one seed. An untrained arm has one seed.
+    `budgets` says in words what each arm was trained with, `adapters` where its adapters are, in the order of `seeds`;
+    `leaks` warn of prompts that were trained on.
     """
 
     run: RunRecord
@@ -472,10 +436,7 @@ class ArmComparison(Record):
     seeds: tuple[int, ...]
     budgets: Mapping[str, str]
     adapters: Mapping[str, tuple[str, ...]]
-    scorecards: tuple[Scorecard, ...]
-    numbers: tuple[ArmNumber, ...]
+    evaluations: tuple[Evaluation, ...]
+    scorecard: Scorecard
+    leaks: tuple[str, ...]
     notes: tuple[str, ...]
-
-    def estimate(self, metric: str, **where: Any) -> Estimate:
-        """Look a number over all seeds up, as `Scorecard.estimate` does."""
-        return the_one(self.numbers, metric, **where).estimate

@@ -9,7 +9,7 @@ from workbench.core.records import Given
 from workbench.display.views.view import NO_VALUE, Column, View, disclosure, number, plain_table, section, table
 from workbench.evaluation.metrics import METRICS
 from workbench.evaluation.rates import percent
-from workbench.evaluation.records import ArmComparison, ArmNumber, select
+from workbench.evaluation.records import ArmComparison, Score, select
 from workbench.training.records import Adapter
 
 _PLAIN = (
@@ -59,9 +59,10 @@ def arms_comparison(comparison: ArmComparison, *, judge: str | None = None) -> V
     By one judge (None: the first); gibberish is measured apart, at the prefix length where it is highest, harmless
     prefixes continued at the length where they are fewest.
     """
-    judges = list(dict.fromkeys(x.judge for x in comparison.numbers if x.metric == "asr"))
+    scores = comparison.scorecard.scores
+    judges = list(dict.fromkeys(x.judge for x in scores if x.metric == "asr"))
     chosen = judge or (judges[0] if judges else None)
-    found = [x for x in comparison.numbers if x.judge in (chosen, "gibberish")]
+    found = [x for x in scores if x.judge in (chosen, "gibberish")]
     lengths = list(dict.fromkeys(x.given for x in found if x.attack == "prefill" and x.given is not None))
     columns = [Column(heading="arm", key="arm")]
     wanted: list[tuple[str, str, Given, str]] = []
@@ -95,8 +96,8 @@ def arms_comparison(comparison: ArmComparison, *, judge: str | None = None) -> V
         "rest."
     )
     title = "Training arms compared"
-    notes = [*comparison.scorecards[0].sentences, *comparison.notes] if comparison.scorecards else [*comparison.notes]
-    leaks = [n for n in comparison.notes if n.startswith("LEAK")]
+    tests = comparison.evaluations[0].scorecard.sentences if comparison.evaluations else ()
+    notes = [*tests, *comparison.leaks, *comparison.notes]
     items = "".join(f"<li>{html_text(sentence(n, 600))}</li>" for n in notes)
     means = "".join(f"<li><b>{html_text(m.title)}</b>: {m.better} is better</li>" for m in METRICS.values() if m.paired)
     budgets = [f"{arm}: {said}" for arm, said in comparison.budgets.items()]
@@ -104,7 +105,7 @@ def arms_comparison(comparison: ArmComparison, *, judge: str | None = None) -> V
     body = section(
         "table",
         title,
-        "".join(f"<p><b>{html_text(sentence(n, 600))}</b></p>" for n in leaks),
+        "".join(f"<p><b>{html_text(sentence(n, 600))}</b></p>" for n in comparison.leaks),
         table(caption, columns, rows),
         disclosure("What each arm was trained with", f"<ul>{trained}</ul>"),
         disclosure(
@@ -122,7 +123,7 @@ def arms_comparison(comparison: ArmComparison, *, judge: str | None = None) -> V
     )
 
 
-def _said(one: ArmNumber) -> str:
+def _said(one: Score) -> str:
     e = one.estimate
     if e.value is None:
         return NO_VALUE
