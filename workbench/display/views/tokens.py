@@ -31,7 +31,7 @@ from workbench.display.views.scales import (
     quantity_named,
     reading_html,
 )
-from workbench.display.views.view import Column, View, disclosure, number, plain_table, section, table
+from workbench.display.views.view import Column, View, columns, disclosure, number, plain_table, section, table
 from workbench.tracing.records import Response, TraceSet
 
 
@@ -76,18 +76,21 @@ _FLOAT_KEYS = (
     "entropy_aligned_nats",
 )
 _COLUMNS = (
-    Column(heading="position", key="position", number=True),
-    Column(heading="token", key="token", token=True),
-    Column(heading="p(base)", key="probability_base", number=True),
-    Column(heading="p(aligned)", key="probability_aligned", number=True),
-    Column(heading="rank, base", key="rank_base", number=True),
-    Column(heading="rank, aligned", key="rank_aligned", number=True),
-    Column(heading="shift aligned − base, nats", key="logprob_shift_nats", number=True),
-    Column(heading="KL(aligned ‖ base), nats", key="kl_aligned_base_nats", number=True),
-    Column(heading="excess mass", key="excess_mass", number=True),
-    Column(heading="retention", key="retention", number=True),
-    Column(heading="entropy aligned, nats", key="entropy_aligned_nats", number=True),
-    Column(heading="base-favored tokens", key="base_favored_count", number=True),
+    Column("position", number=True),
+    Column("token", token=True),
+    *columns(
+        ("p(base)", "probability_base"),
+        ("p(aligned)", "probability_aligned"),
+        ("rank, base", "rank_base"),
+        ("rank, aligned", "rank_aligned"),
+        ("shift aligned − base, nats", "logprob_shift_nats"),
+        ("KL(aligned ‖ base), nats", "kl_aligned_base_nats"),
+        ("excess mass", "excess_mass"),
+        "retention",
+        ("entropy aligned, nats", "entropy_aligned_nats"),
+        ("base-favored tokens", "base_favored_count"),
+        number=True,
+    ),
     Column(heading="most base-favored, p(base) − p(aligned)", key="base_favors_instead", token=True),
 )
 
