@@ -114,7 +114,7 @@ def with_kl(t: TraceSet, early: float, late: float, retention: float = 0.9, peak
         kept[i, 3:length] = retention * (1 - 0.02 * (jitter[3:] - 0.95))
         if peak is not None:
             kl[i, 11] = peak * jitter[0]
-    return dataclasses.replace(t, kl_aligned_base_nats=kl, retention=kept)
+    return dataclasses.replace(t, scalars={**t.scalars, "kl_aligned_base_nats": kl, "retention": kept})
 
 
 def test_a_recovery_is_not_called_shallow() -> None:
@@ -467,7 +467,7 @@ def test_missing_is_not_zero() -> None:
     kl = t.kl_aligned_base_nats.copy()
     first = answers(t, "harmful")[0]
     kl[first, 0] = np.inf
-    holed = diagnose(dataclasses.replace(t, kl_aligned_base_nats=kl), QUICK)
+    holed = diagnose(dataclasses.replace(t, scalars={**t.scalars, "kl_aligned_base_nats": kl}), QUICK)
     rows = answers(t, "harmful")[1:]
     c = curve(holed, "kl_aligned_base_nats", "harmful")
     assert c.value[0] == pytest.approx(t.kl_aligned_base_nats[rows, 0].mean(), rel=1e-5)

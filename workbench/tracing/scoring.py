@@ -19,10 +19,10 @@ from workbench.core.batching import halving_on_memory, plan_batches
 from workbench.core.errors import NonFiniteLogits
 from workbench.core.progress import Progress
 from workbench.core.provenance import settings_of
+from workbench.core.quantities import QUANTITIES
 from workbench.core.store import Store, key_of
 from workbench.models.pair import ModelPair, Which
 from workbench.tracing.metrics import BUFFERS, Comparison, CountSpace, Ranking, compare, kl_nats
-from workbench.tracing.records import SCALARS
 
 BUFFER_MIB = {"cpu": 64, "cuda": 512}
 """The engine's own buffers on each kind of device, MiB: blocks of rows are cut so that they stay inside."""
@@ -58,7 +58,7 @@ class ScoreConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Hold one response's numbers: `scalars` is (quantity, token) in the order of records.SCALARS.
+    """Hold one response's numbers: `scalars` is (quantity, token) in the order of core.quantities.QUANTITIES.
 
     `topk_ids` is (token, 2 x shown_k): base's top k, then those of aligned's that are not among them, -1 beyond.
     `detected*` lists each detected vocabulary element once: at how many positions, and its summed p_b - p_a.
@@ -89,8 +89,10 @@ def score(
     """
     store = Store(None) if store is None else store
     settings = settings_of(config)
+    names = tuple(QUANTITIES)
     keys = [
-        key_of("scores 1", pair.fingerprint, i.base_context, i.aligned_context, i.response, settings) for i in items
+        key_of("scores 2", names, pair.fingerprint, i.base_context, i.aligned_context, i.response, settings)
+        for i in items
     ]
     done = {n: Scores(**store.read(k)) for n, k in enumerate(keys) if k in store}
     sizes = [max(len(i.base_context), len(i.aligned_context)) + len(i.response) for i in items]
@@ -227,7 +229,7 @@ def _compared(
 
 def _reduced(c: Comparison) -> tuple[Tensor, ...]:
     """Reduce a block to what is kept: scalars, the union of top-k ids, both log-probabilities, detections."""
-    scalars = torch.stack([c.scalars[name].float() for name in SCALARS], -1)
+    scalars = torch.stack([c.scalars[name].float() for name in QUANTITIES], -1)
     repeated = (c.topk_aligned.unsqueeze(-1) == c.topk_base.unsqueeze(-2)).any(-1)
     # aligned's own entries move to the front, so that the union has no hole
     order = repeated.to(torch.int8).argsort(dim=-1, stable=True)
@@ -240,7 +242,7 @@ def _reduced(c: Comparison) -> tuple[Tensor, ...]:
 
 
 def _check_finite(scalars: Float[np.ndarray, "token quantity"], name: str) -> None:
-    names = list(SCALARS)
+    names = list(QUANTITIES)
     for which in ("base", "aligned"):
         bad = ~np.isfinite(scalars[:, names.index(f"logprob_{which}_nats")])
         if bad.any():

@@ -10,16 +10,16 @@ import numpy as np
 
 from workbench.core.errors import ParameterError, WorkbenchError
 from workbench.core.provenance import Stopwatch
+from workbench.core.quantities import ENTROPY_FLOOR_NATS, QUANTITIES
 from workbench.core.store import Store
 from workbench.models.pair import ModelPair
 from workbench.models.pieces import Pieces
 from workbench.prompts.loading import Prompt, PromptSet
 from workbench.tracing.metrics import CountSpace, Ranking
-from workbench.tracing.records import SCALARS, TraceSet, Trajectory
+from workbench.tracing.records import TraceSet, Trajectory
 from workbench.tracing.scoring import Item, ScoreConfig, Scores, noise_floor, score
 from workbench.tracing.trajectories import Path, free_running, teacher_forced
 
-COUNTS = ("base_favored_count", "rank_base", "rank_aligned")
 MODES_DISAGREE = 2.0
 """Two template modes disagree when their mean KL at position 1 differs by more than this factor (and 0.05 nats)."""
 
@@ -31,7 +31,8 @@ class TraceConfig:
     `teacher_forced` goes along each prompt's given response; `free_running` lets the aligned model continue greedily
     after the first k tokens of it, for each k of `prefix_tokens`. `max_tokens` bounds a response, prefix included.
     `count_space`, `ranking` and `top_k`: see `metrics`. `base_floor` is the least p_b of a detected token: without one,
-    tokens that neither model would ever say are detected at most positions.
+    tokens that neither model would ever say are detected at most positions. Up to an aligned entropy of
+    `entropy_floor_nats` both models count as nearly certain, and views and verdict do not read retention there.
     """
 
     trajectory: Trajectory = "teacher_forced"
@@ -41,6 +42,7 @@ class TraceConfig:
     count_space: CountSpace = "aligned_topk"
     ranking: Ranking = "mass"
     base_floor: float = 0.001
+    entropy_floor_nats: float = ENTROPY_FLOOR_NATS
     top_k: int = 100
     shown_k: int = 10
     batch_tokens: int = 4096
@@ -59,6 +61,8 @@ class TraceConfig:
                 raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be at least 1")
         if not 0.0 <= self.base_floor < 1.0:
             raise ParameterError(f"base_floor is {self.base_floor!r}; it must be at least 0 and below 1")
+        if not self.entropy_floor_nats >= 0:
+            raise ParameterError(f"entropy_floor_nats is {self.entropy_floor_nats!r}; it must be at least 0")
         if not self.prefix_tokens or min(self.prefix_tokens) < 0 or max(self.prefix_tokens) >= self.max_tokens:
             raise ParameterError(
                 f"prefix_tokens is {list(self.prefix_tokens)}; it must name at least one length, each from 0 to "
@@ -71,7 +75,7 @@ class TraceConfig:
 def trace(
     pair: ModelPair, prompts: PromptSet, config: TraceConfig | None = None, *, store: Store | None = None
 ) -> TraceSet:
-    """Trace both models along responses: all quantities of records.SCALARS, exact over the full vocabulary.
+    """Trace both models along responses: all quantities of core.quantities.QUANTITIES, exact over the full vocabulary.
 
     With a `store`, finished batches are kept on disk and a killed run resumes where it stopped.
 
@@ -100,7 +104,7 @@ def trace(
     scores = score(pair, items, settings, batch_tokens=config.batch_tokens, store=store)
     noise = noise_floor(pair, _spread(items))
     notes += template_disagreement(pair, prompts, config.system_prompt)
-    return assembled(pair, prompts, settings, paths, scores, noise, tuple(notes), watch)
+    return assembled(pair, prompts, settings, paths, scores, noise, tuple(notes), watch, config.entropy_floor_nats)
 
 
 def template_disagreement(
@@ -166,6 +170,7 @@ def assembled(
     noise: np.ndarray,
     notes: tuple[str, ...],
     watch: Stopwatch,
+    entropy_floor_nats: float = ENTROPY_FLOOR_NATS,
 ) -> TraceSet:
     """Return scored trajectories, display pieces and where they came from as one record."""
     table = _Table(len(paths), max((len(p.item.response) for p in paths), default=0))
@@ -175,8 +180,8 @@ def assembled(
     topk = table.add("topk_ids", -1, np.int32, shown)
     on_base = table.add("topk_logprob_base_nats", np.nan, np.float32, shown)
     on_aligned = table.add("topk_logprob_aligned_nats", np.nan, np.float32, shown)
-    for name in SCALARS:
-        table.add(name, 0, np.int32) if name in COUNTS else table.add(name, np.nan, np.float32)
+    for name in QUANTITIES:
+        table.add(name, 0, np.int32) if QUANTITIES[name].count else table.add(name, np.nan, np.float32)
     display = Pieces(pair.tokenizer)
     texts: list[tuple[str, ...]] = []
     for n, (p, s) in enumerate(zip(paths, scores, strict=True)):
@@ -187,7 +192,7 @@ def assembled(
         partial[n, :size] = [piece.partial for piece in pieces]
         special[n, :size] = [piece.special for piece in pieces]
         topk[n, :size], on_base[n, :size], on_aligned[n, :size] = s.topk_ids, s.topk_base, s.topk_aligned
-        for name, values in zip(SCALARS, s.scalars, strict=True):
+        for name, values in zip(QUANTITIES, s.scalars, strict=True):
             table.arrays[name][n, :size] = values
     detected = _joined([s.detected for s in scores], np.int32)
     label_ids = np.unique(np.concatenate((ids.ravel(), topk.ravel(), detected)))
@@ -223,6 +228,8 @@ def assembled(
         noise_kl_nats=noise,
         label_ids=label_ids,
         labels=tuple(display.label(i) for i in label_ids.tolist()),
+        scalars={name: table.arrays.pop(name) for name in QUANTITIES},
+        entropy_floor_nats=entropy_floor_nats,
         **table.arrays,
     )
 

@@ -15,16 +15,14 @@ Pinsker)."""
 class DiagnosisConfig:
     """Say how to summarise.
 
-    Early positions are 1 to `early`, late ones `late_from` and later (free-running: and after the prefix). A
-    position is uncertain where the aligned entropy exceeds `entropy_floor` nats. `tokens` is the length of
-    the frequency list. Intervals: `resamples` bootstrap draws of prompts at level `confidence`, seeded. The
-    verdict's thresholds are `shallow_ratio` (early KL over late KL), `half_retention` and `moved_nats`; see
-    `diagnosis.verdict`.
+    Early positions are 1 to `early`, late ones `late_from` and later (free-running: and after the prefix).
+    `tokens` is the length of the frequency list. Intervals: `resamples` bootstrap draws of prompts at level
+    `confidence`, seeded. The verdict's thresholds are `shallow_ratio` (early KL over late KL), `half_retention` and
+    `moved_nats`; see `diagnosis.verdict`.
     """
 
     early: int = 3
     late_from: int = 15
-    entropy_floor: float = 0.1
     tokens: int = 30
     shallow_ratio: float = 3.0
     half_retention: float = 0.5
@@ -37,7 +35,6 @@ class DiagnosisConfig:
         bad = [
             (self.early < 1, "early", "at least 1"),
             (self.late_from <= self.early, "late_from", f"above early = {self.early}"),
-            (not self.entropy_floor >= 0, "entropy_floor", "at least 0"),
             (self.tokens < 0, "tokens", "at least 0"),
             (not self.shallow_ratio > 1, "shallow_ratio", "above 1"),
             (not 0 < self.half_retention < 1, "half_retention", "between 0 and 1"),

@@ -35,6 +35,7 @@ def diagnose(traces: TraceSet, config: DiagnosisConfig | None = None) -> Diagnos
         frequencies=tokens,
         heat_map=heat_map(answers),
         divergent=divergent(answers),
+        entropy_floor_nats=traces.entropy_floor_nats,
         verdict=verdict,
         sentences=sentences,
         run=watch.record(
