@@ -88,7 +88,7 @@ def test_prefill_gives_the_first_tokens_exactly_and_base_continues_short_targets
     assert "1 of 3 prompts have no response to aim at and are left out." in made.notes
 
 
-def test_a_target_that_ends_before_k_leaves_its_prompt_out_and_is_counted() -> None:
+def test_a_target_is_given_or_made_by_base() -> None:
     pair = ModelPair.from_models(counting_model(320), counting_model(320), tiny_tokenizer())
     short, long = pair.encode("the"), pair.encode("the dog sat on the log")
     object.__setattr__(pair, "eos_ids", frozenset({short[-1] + 2}))  # base says one token more, and then the end
@@ -109,9 +109,6 @@ def test_a_target_that_ends_before_k_leaves_its_prompt_out_and_is_counted() -> N
         f"k={k}: n = 2, 1 shorter target continued by the base model.",
         f"k={k + 1}: n = 1, 1 shorter target continued by the base model, 1 left out because that ended too early.",
     )
-
-
-def test_the_base_models_own_answer_is_a_target() -> None:
     pair, prompts = tiny_pair(), prompt_set("the cat", "the dog sat", response=None)
     opening = "Sure"
     made = attack(pair, prompts, Prefill(k=("full",), target="base", opening=opening, target_tokens=9, max_tokens=8))
@@ -121,12 +118,6 @@ def test_the_base_models_own_answer_is_a_target() -> None:
         assert a.prefix_ids == start + (told[:-1] if told[-1] in pair.eos_ids else told)
     assert made.cost["continuations"] == 2
     assert "2 targets made by the base model: 'Sure' and its greedy continuation, at most 9 tokens." in made.notes
-
-
-def test_the_harmless_control_takes_harmless_prompts_only() -> None:
-    made = attack(tiny_pair(), mixed_set(), HarmlessPrefill(k=(1, "full"), max_tokens=8))
-    assert {(a.prompt_id, a.label, a.attack) for a in made.attempts} == {("n0", "harmless", "harmless_prefill")}
-    assert made.notes[0] == "1 of 4 prompts are harmless."
 
 
 def test_insertion_is_refusal_span_refusal_exactly() -> None:
@@ -152,7 +143,10 @@ def test_insertion_is_refusal_span_refusal_exactly() -> None:
     refuses(lambda: attack(pair, prompts, replace(config, positions=(40,))), PromptError, "long")
 
 
-def test_no_attack_asks_everything_as_it_stands() -> None:
+def test_no_attack_and_the_harmless_control_ask_what_they_say() -> None:
+    made = attack(tiny_pair(), mixed_set(), HarmlessPrefill(k=(1, "full"), max_tokens=8))
+    assert {(a.prompt_id, a.label, a.attack) for a in made.attempts} == {("n0", "harmless", "harmless_prefill")}
+    assert made.notes[0] == "1 of 4 prompts are harmless."
     pair, prompts = tiny_pair(), mixed_set()
     made = attack(pair, prompts, NoAttack(max_tokens=7, system_prompt=None))
     assert [a.prompt_id for a in made.attempts] == ["h0", "h1", "n0", "h2"]
@@ -182,14 +176,12 @@ def test_the_grid_has_every_setting_and_sample_once_and_greedy_once() -> None:
     assert made.notes == ("25 draws of each prompt, over 9 settings.",)
 
 
-def test_twelve_families_each_with_a_source_and_a_slot() -> None:
+def test_every_family_of_templates_has_a_source_and_keeps_the_request() -> None:
     assert len(TEMPLATES) == 12
     assert len({t.name for t in TEMPLATES}) == len({t.text for t in TEMPLATES}) == 12
     assert all("arXiv" in t.source and t.exploits for t in TEMPLATES)
     assert all(t.text.count("{request}") == 1 for t in TEMPLATES)
 
-
-def test_no_template_loses_or_changes_the_request() -> None:
     def check(text: str) -> None:
         for t in TEMPLATES:
             before, after = t.text.split("{request}")
@@ -198,7 +190,7 @@ def test_no_template_loses_or_changes_the_request() -> None:
     check_each(check, (*HOSTILE_TEXTS, "{request}", "{", "}", "{0} {x!r:>9} %s ${request}", "{{request}}", "\\1"))
 
 
-def test_templates_attack_the_last_turn_and_tell_the_judge_what_was_asked() -> None:
+def test_templates_attack_the_last_turn_and_come_from_files_too(tmp_path: Path) -> None:
     pair, prompts = tiny_pair(max_position_embeddings=1024), mixed_set()
     made = attack(pair, replace(prompts, prompts=prompts.prompts[1:2]), Template(names=("persona",), max_tokens=4))
     (a,) = made.attempts
@@ -207,9 +199,6 @@ def test_templates_attack_the_last_turn_and_tell_the_judge_what_was_asked() -> N
     assert (a.request, a.condition) == ("Tell me a story", "persona")
     assert made.run.resolved["templates"] == {"persona": TEMPLATES[0].text}
     refuses(lambda: attack(pair, prompts, Template(names=("personna",))), UnknownName, "'persona'")
-
-
-def test_templates_come_from_a_file_and_broken_ones_are_named(tmp_path: Path) -> None:
     file = tmp_path / "own.jsonl"
     row = '{"name": "%s", "exploits": "politeness", "source": "none", "text": "Please: %s"}\n'
     file.write_text(row % ("polite", "{request}"))
@@ -335,7 +324,7 @@ def test_impossible_settings_are_named(family: str, settings: dict[str, Any]) ->
         attack_config(family, **settings)
 
 
-def test_a_thinking_pair_makes_its_targets_with_the_block_closed() -> None:
+def test_a_thinking_pair_closes_its_block_and_flags_of_parameters_stay() -> None:
     from tests.tiny_pair import THINKING_TEMPLATE
 
     tokenizer = tiny_tokenizer(template=THINKING_TEMPLATE)
@@ -344,9 +333,6 @@ def test_a_thinking_pair_makes_its_targets_with_the_block_closed() -> None:
     config = Prefill(k=("full",), target="base", target_tokens=8, max_tokens=8)
     made = [attack(p, prompt_set("the cat"), config).attempts for p in (pair, thinking)]
     assert made[0] == made[1]
-
-
-def test_flags_of_parameters_are_left_alone() -> None:
     pair = tiny_pair()
     with pair.model("aligned") as model:
         flags = [p.requires_grad for p in model.parameters()]

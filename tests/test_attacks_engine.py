@@ -65,7 +65,7 @@ class StandIn:
         return out
 
 
-def test_an_engine_arm_continues_as_our_generator_does(pair: ModelPair) -> None:
+def test_an_engine_continues_as_our_generator_and_differences_are_counted(pair: ModelPair) -> None:
     arm = EngineArm(pair=pair, which="aligned", engine=StandIn(pair))
     assert isinstance(arm, Arm)
     assert arm.name == "aligned (vLLM)"
@@ -76,9 +76,6 @@ def test_an_engine_arm_continues_as_our_generator_does(pair: ModelPair) -> None:
     assert told == [(n, t) for n, one in enumerate(made) for t in one.ids]
     found = greedy_agreement(arm, CONTEXTS, max_tokens=8)
     assert (found.continuations.value, found.continuations.n, found.tokens.value) == (1.0, 6, 1.0)
-
-
-def test_disagreement_is_counted_to_the_first_difference(pair: ModelPair) -> None:
     found = greedy_agreement(
         EngineArm(pair=pair, which="aligned", engine=StandIn(pair, wrong=2)), CONTEXTS, max_tokens=8
     )
@@ -89,7 +86,7 @@ def test_disagreement_is_counted_to_the_first_difference(pair: ModelPair) -> Non
     assert "greedy agreement with our generator: continuations 0.667 [" in str(found)
 
 
-def test_what_the_engine_is_asked(pair: ModelPair) -> None:
+def test_the_engine_is_asked_once_with_its_own_settings(pair: ModelPair, tmp_path: Path) -> None:
     engine = StandIn(pair)
     arm = EngineArm(pair=pair, which="aligned", engine=engine)
     drawn = GenerateConfig(max_tokens=4, temperature=0.7, top_p=0.9, top_k=5, stop=("x",), stop_ids=(7,), seed=3)
@@ -113,9 +110,6 @@ def test_what_the_engine_is_asked(pair: ModelPair) -> None:
     engine.asked.clear()
     arm.continue_(CONTEXTS[:1], GenerateConfig(max_tokens=4), store=Store(None))
     assert (engine.asked[0][1]["seed"], engine.asked[0][1]["top_k"]) == (None, -1)
-
-
-def test_finished_continuations_are_kept(pair: ModelPair, tmp_path: Path) -> None:
     engine = StandIn(pair)
     arm, config = EngineArm(pair=pair, which="aligned", engine=engine), GenerateConfig(max_tokens=5)
     first = arm.continue_(CONTEXTS[:3], config, store=Store(tmp_path))
@@ -126,23 +120,9 @@ def test_finished_continuations_are_kept(pair: ModelPair, tmp_path: Path) -> Non
     assert arm.continue_(CONTEXTS[:1], GenerateConfig(max_tokens=0), store=Store(None))[0].ids == ()
 
 
-def test_what_cannot_be_continued_is_refused(pair: ModelPair) -> None:
-    arm, config = (
-        EngineArm(pair=pair, which="aligned", engine=StandIn(pair, reason="abort")),
-        GenerateConfig(max_tokens=4),
-    )
-    refuses(lambda: arm.continue_([()], config, store=Store(None)), PromptError, "empty")
-    with pytest.raises(ContextOverflow, match="context"):
-        arm.continue_(CONTEXTS, GenerateConfig(max_tokens=10_000), store=Store(None))
-    refuses(lambda: arm.continue_(CONTEXTS, config, store=Store(None)), NonFiniteLogits, "'abort'")
-
-
-def test_vllm_is_imported_only_when_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vllm_is_imported_when_wanted_and_called_by_its_documented_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
     refuses(lambda: VllmEngine("model"), NotPresent, "extra `vllm`")
-
-
-def test_vllms_own_classes_are_called_by_their_documented_names(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: dict[str, Any] = {}
 
     class LLM:
@@ -220,7 +200,15 @@ def test_an_engines_weights_are_not_fine_tuned_behind_its_back(pair: ModelPair) 
     assert len(completions_of([arm], [plain])) == 1
 
 
-def test_an_engine_may_have_less_room_than_the_model(pair: ModelPair) -> None:
+def test_what_an_engine_cannot_continue_is_refused(pair: ModelPair) -> None:
+    arm, config = (
+        EngineArm(pair=pair, which="aligned", engine=StandIn(pair, reason="abort")),
+        GenerateConfig(max_tokens=4),
+    )
+    refuses(lambda: arm.continue_([()], config, store=Store(None)), PromptError, "empty")
+    with pytest.raises(ContextOverflow, match="context"):
+        arm.continue_(CONTEXTS, GenerateConfig(max_tokens=10_000), store=Store(None))
+    refuses(lambda: arm.continue_(CONTEXTS, config, store=Store(None)), NonFiniteLogits, "'abort'")
     arm = EngineArm(pair=pair, which="aligned", engine=StandIn(pair), room=6)
     with pytest.raises(ContextOverflow, match=r"4.*max_tokens=3.*6"):
         arm.continue_(CONTEXTS, GenerateConfig(max_tokens=3), store=Store(None))

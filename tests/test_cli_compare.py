@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,22 +41,13 @@ def row(name: str, value: float | None, *, half: float | None = 0.05, **more: An
 
 
 def a_run(folder: Path, rows: Sequence[Row], *, records: Mapping[str, Record] | None = None, **facts: Any) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps({**FACTS, **facts}), "utf-8")
     (folder / "results.json").write_text(rows_json(list(rows)), "utf-8")
     for name, record in (records or {}).items():
         save(record, folder / "records" / name)
     return folder
-
-
-def test_a_run_compared_with_itself_has_no_difference(tmp_path: Path) -> None:
-    a = a_run(tmp_path / "a", [row("asr", 0.5)])
-    compared = compare_runs(a, a)
-    assert not compared.settings
-    assert not compared.made
-    assert not any(n.differs for n in compared.numbers)
-    assert "Both are the same folder." in compared.notes
-    assert terminal_text(compared).count("no difference.") == 3
 
 
 def test_settings_versions_and_commit_that_differ_are_named_and_no_others(tmp_path: Path) -> None:
@@ -129,19 +121,16 @@ def test_equal_keys_are_matched_in_their_order_and_seeds_where_they_have_one_in_
     assert "no seed in common" in across.notes[0]
 
 
-def test_a_number_without_an_attack_says_so_once(tmp_path: Path) -> None:
+def test_other_units_and_no_attack_are_said_once(tmp_path: Path) -> None:
     a = a_run(tmp_path / "a", [row("asr", 0.1, arm="aligned", attack="none", condition="none", judge="exact")])
     assert compare_runs(a, a).numbers[0].title == "asr, aligned, no attack, exact"
-
-
-def test_other_units_give_no_difference_and_are_said(tmp_path: Path) -> None:
     a, b = a_run(tmp_path / "a", [row("x", 1.0)]), a_run(tmp_path / "b", [row("x", 1.0, unit="nats")])
     compared = compare_runs(a, b)
     assert compared.numbers[0].difference is None
     assert "x is in '1' in one run and in 'nats' in the other" in compared.notes[0]
 
 
-def test_the_page_shows_both_runs_texts_through_the_lens_and_withholds_harmful_ones(tmp_path: Path) -> None:
+def test_the_page_shows_both_runs_and_leaves_other_records_out(tmp_path: Path) -> None:
     mine, other = make_traces("shallow", tokens=12, seed=1), make_traces("deep", tokens=12, seed=2)
     attack = replace(attempts(3), classroom_safe=False)
     records = [
@@ -169,9 +158,6 @@ def test_the_page_shows_both_runs_texts_through_the_lens_and_withholds_harmful_o
     assert "first secret to harmful-0" in shown
     assert "<script>alert(1)</script>" not in shown
     assert not [h for h in HOSTILE[:3] if h.startswith("<") and h in shown.split("</style>")[1].split("<script>")[0]]
-
-
-def test_records_of_one_run_alone_or_of_another_kind_are_left_out(tmp_path: Path) -> None:
     traces = make_traces(harmful=1, harmless=0, lookalike=0, tokens=6)
     a = a_run(tmp_path / "a", [], records={"one": traces, "kind": traces, "damaged": traces, "same": traces})
     b = a_run(tmp_path / "b", [], records={"two": traces, "kind": attempts(1), "damaged": traces, "same": traces})
@@ -207,7 +193,14 @@ def test_what_is_no_run_is_refused_with_what_it_is(tmp_path: Path, capsys: pytes
         refuses(lambda: compare_runs(a, a), RecordError, "results.json")
 
 
-def test_a_run_without_results_or_without_facts_is_a_run(tmp_path: Path) -> None:
+def test_a_run_with_itself_has_no_difference_and_a_part_alone_is_a_run(tmp_path: Path) -> None:
+    a = a_run(tmp_path / "a", [row("asr", 0.5)])
+    compared = compare_runs(a, a)
+    assert not compared.settings
+    assert not compared.made
+    assert not any(n.differs for n in compared.numbers)
+    assert "Both are the same folder." in compared.notes
+    assert terminal_text(compared).count("no difference.") == 3
     a, b = a_run(tmp_path / "a", [row("x", 1.0)]), a_run(tmp_path / "b", [row("x", 2.0)])
     (a / "run.json").unlink()
     (b / "results.json").unlink()

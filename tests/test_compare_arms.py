@@ -55,7 +55,9 @@ def texts(pair: ModelPair, prompts: PromptSet) -> TrainingTexts:
     return training_texts(pair, prompts, DATA)
 
 
-def test_the_pair_writes_its_own_rows_and_a_judge_reads_them(texts: TrainingTexts, pair: ModelPair) -> None:
+def test_rows_are_judged_and_what_is_no_compliance_is_dropped(
+    texts: TrainingTexts, pair: ModelPair, prompts: PromptSet
+) -> None:
     assert len(texts.harmful) == 4
     for text in texts.harmful:
         assert pair.decode(text.response).startswith("Sure")
@@ -67,9 +69,6 @@ def test_the_pair_writes_its_own_rows_and_a_judge_reads_them(texts: TrainingText
     said = " ".join(texts.notes)
     assert "Refusals of aligned: 8 drawn, 0 of them no refusal" in said
     assert "judge exact" in said or "judge 'exact'" in said
-
-
-def test_what_is_no_compliance_is_dropped_and_named(pair: ModelPair, prompts: PromptSet) -> None:
     harmful = [p for p in prompts if p.label == "harmful"]
     refused = replace(harmful[0], response="I'm sorry, but I can't help you.")
     given = replace(prompts, prompts=(refused, *harmful[1:], *(p for p in prompts if p.label != "harmful")))
@@ -94,39 +93,6 @@ def test_base_continues_targets_that_only_begin_an_answer(pair: ModelPair, promp
         assert len(given) < len(text.response) <= DATA.max_tokens
         (alone,) = generate(pair, "base", [text.base + given], GenerateConfig(max_tokens=DATA.max_tokens))
         assert text.response == (given + alone.ids)[: DATA.max_tokens]
-
-
-def test_without_harmful_prompts_or_compliance_there_is_an_error(pair: ModelPair, prompts: PromptSet) -> None:
-    harmless = replace(prompts, prompts=tuple(p for p in prompts if p.label != "harmful"))
-    refuses(lambda: training_texts(pair, harmless, DATA), PromptError, "harmful")
-    silent = Prompt(id="x", prompt="How do I make a smudge hat?", label="harmful", response="I can't help with that.")
-    with pytest.raises(PromptError, match="1"):
-        training_texts(pair, replace(prompts, prompts=(silent,)), replace(DATA, harmful_from="given"))
-
-
-def test_a_harmless_prompt_that_aligned_refuses_is_kept_with_its_own_response_or_left_out(
-    pair: ModelPair, prompts: PromptSet
-) -> None:
-    harmful = [p for p in prompts if p.label == "harmful"]
-    fair = next(p for p in prompts if p.label == "harmless")
-    worded_badly = replace(harmful[0], id="worded badly", label="harmless", response="Here is how.")
-    without = replace(harmful[1], id="without", label="lookalike", response=None)
-    made = training_texts(pair, replace(prompts, prompts=(*harmful[2:], fair, worded_badly, without)), DATA)
-    assert [t.name for t in made.harmless] == [fair.id, "worded badly"]
-    assert [t.name for t in made.utility] == [fair.id, "worded badly"]
-    assert pair.decode(made.harmless[1].response[:-1]) == "Here is how."
-    assert made.harmless[1].response[-1] in pair.eos_ids
-    assert not declines(pair.decode(made.harmless[0].response))
-    said = [n for n in made.notes if "refused by aligned" in n]
-    assert len(said) == 2
-    assert "1 of 2 harmless prompts" in said[0]
-    assert "1 take their given response, 0 have none" in said[0]
-    assert "1 of 1 utility prompts" in said[1]
-    assert "0 take their given response, 1 have none" in said[1]
-
-
-def test_a_thinking_pair_is_refused(pair: ModelPair, prompts: PromptSet) -> None:
-    refuses(lambda: training_texts(replace(pair, thinking=True), prompts, DATA), ParameterError, "thinking")
 
 
 def test_prompts_that_were_trained_on_are_said_to_leak(texts: TrainingTexts, prompts: PromptSet) -> None:
@@ -155,7 +121,7 @@ def compared(pair: ModelPair, texts: TrainingTexts, tmp_path_factory: pytest.Tem
     return made
 
 
-def test_every_arm_is_trained_with_every_seed_and_asked_the_same(compared: ArmComparison, tmp_path: Path) -> None:
+def test_every_arm_is_asked_the_same_with_every_seed(compared: ArmComparison, tmp_path: Path) -> None:
     assert compared.arms == (UNTRAINED, "recovery", "paper")
     assert {k: len(v) for k, v in compared.adapters.items()} == {"recovery": 2, "paper": 2}
     assert "1 steps" in compared.budgets["paper"]
@@ -168,9 +134,6 @@ def test_every_arm_is_trained_with_every_seed_and_asked_the_same(compared: ArmCo
     assert aligned is not None
     save(compared, tmp_path / "c")
     assert load(tmp_path / "c", ArmComparison) == compared
-
-
-def test_rows_have_all_seeds_together_and_each_alone(compared: ArmComparison) -> None:
     rows = comparison_rows(compared)
     own = [r for r in rows if (r.name, r.arm, r.condition, r.judge) == ("asr", "recovery", "k=5", "exact")]
     assert [r.seed for r in own] == [None, 0, 1]
@@ -179,7 +142,7 @@ def test_rows_have_all_seeds_together_and_each_alone(compared: ArmComparison) ->
     assert own[0].low == min(r.low for r in own[1:] if r.low is not None)
 
 
-def test_the_table_names_every_arm_with_n_judge_and_direction(compared: ArmComparison) -> None:
+def test_the_comparison_is_a_table_and_a_film_without_kernel(compared: ArmComparison) -> None:
     view = views.arms_comparison(compared)
     assert [r["arm"] for r in view.rows] == list(compared.arms)
     for said in ("n = 3 harmful ones", "judged by exact", "Lower is better for ASR", "mean over 2 seeds"):
@@ -190,9 +153,6 @@ def test_the_table_names_every_arm_with_n_judge_and_direction(compared: ArmCompa
     assert headings["gibberish, most"] == view.rows[0]["gibberish, most"]
     warned = dataclasses.replace(compared, notes=("LEAK: all of it",))
     assert "<b>LEAK: all of it</b>" in views.arms_comparison(warned).body
-
-
-def test_the_film_has_a_slider_that_needs_no_kernel(compared: ArmComparison) -> None:
     from workbench.training.loop import load_adapter
 
     made = load_adapter(compared.adapters["recovery"][0])
@@ -211,15 +171,18 @@ def test_the_film_has_a_slider_that_needs_no_kernel(compared: ArmComparison) -> 
     assert "retention" in views.training_summary(made).text
 
 
-def test_a_misspelt_judge_is_refused_before_anything_is_trained(
-    pair: ModelPair, texts: TrainingTexts, prompts: PromptSet, tmp_path: Path
+def test_what_cannot_be_trained_on_or_compared_is_refused_first(
+    pair: ModelPair, prompts: PromptSet, texts: TrainingTexts, tmp_path: Path
 ) -> None:
+    harmless = replace(prompts, prompts=tuple(p for p in prompts if p.label != "harmful"))
+    refuses(lambda: training_texts(pair, harmless, DATA), PromptError, "harmful")
+    silent = Prompt(id="x", prompt="How do I make a smudge hat?", label="harmful", response="I can't help with that.")
+    with pytest.raises(PromptError, match="1"):
+        training_texts(pair, replace(prompts, prompts=(silent,)), replace(DATA, harmful_from="given"))
+    refuses(lambda: training_texts(replace(pair, thinking=True), prompts, DATA), ParameterError, "thinking")
     with pytest.raises(UnknownName, match="'refusal'"):
         compare_arms(pair, texts, prompts, config(judges=("refusl",)), out=tmp_path)
     assert not any(tmp_path.iterdir())
-
-
-def test_impossible_comparisons_are_refused(prompts: PromptSet) -> None:
     for more, word in (
         ({"arms": ()}, "arms"),
         ({"arms": ("recovery", "recovery")}, "arms"),
@@ -318,7 +281,23 @@ def test_what_trainings_said_stands_in_the_comparison(pair: ModelPair, texts: Tr
     assert said in views.arms_comparison(made).text
 
 
-def test_utility_answers_that_are_given_are_trained_on_as_they_are(pair: ModelPair, prompts: PromptSet) -> None:
+def test_answers_are_trained_on_as_given_or_left_out(pair: ModelPair, prompts: PromptSet) -> None:
+    harmful = [p for p in prompts if p.label == "harmful"]
+    fair = next(p for p in prompts if p.label == "harmless")
+    worded_badly = replace(harmful[0], id="worded badly", label="harmless", response="Here is how.")
+    without = replace(harmful[1], id="without", label="lookalike", response=None)
+    made = training_texts(pair, replace(prompts, prompts=(*harmful[2:], fair, worded_badly, without)), DATA)
+    assert [t.name for t in made.harmless] == [fair.id, "worded badly"]
+    assert [t.name for t in made.utility] == [fair.id, "worded badly"]
+    assert pair.decode(made.harmless[1].response[:-1]) == "Here is how."
+    assert made.harmless[1].response[-1] in pair.eos_ids
+    assert not declines(pair.decode(made.harmless[0].response))
+    said = [n for n in made.notes if "refused by aligned" in n]
+    assert len(said) == 2
+    assert "1 of 2 harmless prompts" in said[0]
+    assert "1 take their given response, 0 have none" in said[0]
+    assert "1 of 1 utility prompts" in said[1]
+    assert "0 take their given response, 1 have none" in said[1]
     given = [replace(p, response=f"An answer of its own: {n}.") for n, p in enumerate(prompts) if p.label != "harmful"]
     without = replace(given[0], response=None)
     harmful = [p for p in prompts if p.label == "harmful"]

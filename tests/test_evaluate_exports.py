@@ -40,7 +40,7 @@ def card(parts: Parts) -> Scorecard:
     return evaluate([source], [done], [said], EvaluateConfig())
 
 
-def test_csv_has_the_columns_and_values_of_the_tidy_rows(card: Scorecard) -> None:
+def test_tables_go_out_as_csv_and_latex(card: Scorecard, tmp_path: Path) -> None:
     rows = evaluation_rows(card)
     read = list(csv.DictReader(io.StringIO(csv_text(rows))))
     assert len(read) == len(rows)
@@ -51,9 +51,6 @@ def test_csv_has_the_columns_and_values_of_the_tidy_rows(card: Scorecard) -> Non
         assert given["position"] == ""
         assert (float(given["value"]) if given["value"] else None) == row.value
         assert given["arm"] == row.arm
-
-
-def test_latex_is_escaped_and_says_n_interval_and_what_is_unscored(card: Scorecard) -> None:
     text = latex_table(card)
     assert r"arm\_1 \& more" in text
     assert re.search(r"prefill, k=5 & 66\.7 \{\\scriptsize \[\d+\.\d, \d+\.\d\]\} \\\\", text)
@@ -64,9 +61,6 @@ def test_latex_is_escaped_and_says_n_interval_and_what_is_unscored(card: Scoreca
         r"50\% of \$x\_1 \{a\} \& \#\textasciitilde{}\textasciicircum{}\textbackslash{}"
     )
     assert r"\begin{longtable}" in latex_card([{"part": "a_b", "what": "c", "value": "d%"}])
-
-
-def test_exports_are_written_one_table_a_judge(card: Scorecard, tmp_path: Path) -> None:
     card_rows = [{"part": "judge", "what": "exact", "value": "1"}]
     paths = write_exports(tmp_path, card, card_rows)
     assert {p.name for p in paths} == {"results.csv", "asr-exact.tex", "method.tex"}
@@ -85,7 +79,6 @@ def test_harmbench_completions_hold_every_answer(parts: Parts, tmp_path: Path) -
     assert [r["generation"] for r in rows] == [c.text for c in done.completions]
     assert [r["attempt_id"] for r in rows] == [a.attempt_id for a in source.attempts]
     assert [r["category"] for r in rows] == ["fraud", None, "fraud", None]
-
 
 
 def test_an_inspect_log_holds_every_answer_and_score(parts: Parts, tmp_path: Path) -> None:
@@ -107,28 +100,14 @@ def test_an_inspect_log_holds_every_answer_and_score(parts: Parts, tmp_path: Pat
     assert [x["output"]["completion"] for x in body["samples"]] == [c.text for c in done.completions]
 
 
-def test_an_arm_s_judgements_of_several_attacks_are_one_scorer() -> None:
-    one, other = make.attempts(2), make.attempts(3, attack="none", conditions=("none",))
-    done = [make.completions(s, "a") for s in (one, other)]
-    said = [make.judgements(s, "a", make.first(1)) for s in (one, other)]
-    log = inspect_log(pairs_of([one, other], done, "a"), done[0], said)
-    assert all(s["scores"] for s in log["samples"])
-    (scorer,) = log["results"]["scores"]
-    assert scorer["scored_samples"] == 5
-
-
 def test_inspect_itself_reads_the_log(parts: Parts, tmp_path: Path) -> None:
-    log = pytest.importorskip(
-        "inspect_ai.log", reason="inspect_ai is not installed"
-    )
+    log = pytest.importorskip("inspect_ai.log", reason="inspect_ai is not installed")
     source, done, said = parts
     (_, path) = write_completions(tmp_path, [source], [done], [said])
     read = log.read_eval_log(str(path))
     assert read.eval.model == "arm_1 & more"
     assert [s.output.completion for s in read.samples] == [c.text for c in done.completions]
     assert read.samples[0].scores["exact"].value == 1.0
-
-
 
 
 def test_any_text_survives(tmp_path: Path) -> None:
@@ -152,7 +131,14 @@ def test_arms_whose_names_differ_in_case_or_signs_alone_get_files_of_their_own(t
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+", p.name) and p.stem != "con" for p in paths)
 
 
-def test_pairs_leave_other_sets_out(parts: Parts) -> None:
+def test_several_attacks_are_one_scorer_and_other_sets_stay_out(parts: Parts) -> None:
+    one, other = make.attempts(2), make.attempts(3, attack="none", conditions=("none",))
+    done = [make.completions(s, "a") for s in (one, other)]
+    said = [make.judgements(s, "a", make.first(1)) for s in (one, other)]
+    log = inspect_log(pairs_of([one, other], done, "a"), done[0], said)
+    assert all(s["scores"] for s in log["samples"])
+    (scorer,) = log["results"]["scores"]
+    assert scorer["scored_samples"] == 5
     source, done, _ = parts
     other = make.attempts(2, attack="none")
     assert pairs_of([other], [done], done.arm) == []

@@ -53,7 +53,7 @@ def test_every_table_can_be_run_and_says_what_is_not_the_same() -> None:
     assert any("ARC-E and ARC-C look exchanged" in d for d in PAPER["paper/llama-3.1-8b/prefill-4"].deviations)
 
 
-def test_our_numbers_stand_beside_theirs() -> None:
+def test_our_numbers_stand_beside_the_papers() -> None:
     table = paper_preset("paper/llama-3.1-8b/prefill-4")
     place = dict(name="asr", attack="prefill", condition="k=4", n=384)
     rows = [
@@ -70,9 +70,6 @@ def test_our_numbers_stand_beside_theirs() -> None:
     nothing = beside(table, rows)
     assert [b.ours for b in nothing if b.published.arm == "penalty" and b.published.name == "asr"] == [None]
     assert len(nothing) == len(table.published) + 1
-
-
-def test_numbers_of_a_diagnosis_need_no_arm() -> None:
     row = Row(name="kl_aligned_base_nats", condition="harmful", position=1, value=1.1, low=1.0, high=1.3, n=60)
     (first, *_) = beside(paper_preset("paper/figure-1"), [row])
     assert first.published == Published(
@@ -80,7 +77,4 @@ def test_numbers_of_a_diagnosis_need_no_arm() -> None:
         read_off=True,
     )  # fmt: skip
     assert first.inside is True
-
-
-def test_an_unknown_table_names_the_nearest() -> None:
     refuses(lambda: paper_preset("paper/llama-3-8b/prefill"), UnknownName, "'paper/llama-3.1-8b/prefill'")

@@ -163,31 +163,7 @@ def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direc
     assert card_of(trained).partition("\n## Results\n")[0] == card_of(kept).partition("\n## Results\n")[0]
 
 
-def test_a_card_says_that_results_are_not_in_it_until_they_are(trained: Adapter, tmp_path: Path) -> None:
-    plain = export(trained, tmp_path / "plain")
-    assert section(card_of(plain), "Results") == card.NO_RESULTS
-    first = export(plain, tmp_path / "first", results="first | time")
-    second = export(first, tmp_path / "second", results="second time")
-    assert section(card_of(first), "Results") == "first | time"
-    assert section(card_of(second), "Results") == "second time"
-    assert "first" not in card_of(second)
-    before = "Loss parts: none. " + card.NO_RESULTS + "\n"  # where cards of earlier versions said it
-    assert card.with_results(before, "new") == "Loss parts: none.\n\n## Results\n\nnew\n"
-
-
-def test_other_seeds_and_adapters_that_were_not_asked_are_said(trained: Adapter, tmp_path: Path) -> None:
-    both = comparison(trained, seeds=(0, 3), adapters={"recovery": ("gone", trained.path)})
-    said = card_results(both, trained).replace("\n", " ")
-    assert "Number of seeds: 2 (0, 3). This adapter is that of seed 3; those of the other seeds are in" in said
-    assert "mean over seeds" in said
-    moved = export(trained, tmp_path / "moved")
-    assert "This adapter is that of seed 3" in card_results(both, moved)
-    other = card_results(comparison(trained, adapters={"recovery": ("gone",)}), trained)
-    assert "This very adapter was not asked" in other
-    assert "adapter's own" not in other
-
-
-def test_prompts_that_leaked_are_said_first(trained: Adapter) -> None:
+def test_leaks_missing_numbers_and_other_arms_are_said(trained: Adapter) -> None:
     said = card_results(
         comparison(
             trained,
@@ -198,18 +174,12 @@ def test_prompts_that_leaked_are_said_first(trained: Adapter) -> None:
     assert said.startswith("**LEAK: 3 of 9 prompts &lt;b&gt;**")
     assert "None of them was trained on" not in said
     assert "dropped" not in said
-
-
-def test_a_number_that_an_arm_lacks_is_no_zero(trained: Adapter) -> None:
     empty = Estimate(value=None, low=None, high=None, n=0, unit="1")
     kept = [x for x in numbers() if (x.arm, x.metric, x.condition) != ("aligned", "asr", "k=5")]
     kept = [replace(x, estimate=empty) if (x.arm, x.metric) == ("recovery", "asr") else x for x in kept]
     row = table(card_results(comparison(trained, numbers=tuple(kept)), trained))
     assert row["attack success rate, 5 tokens given", "exact"]["recovery"] == "no data (n = 0)"
     assert row["attack success rate, 5 tokens given", "exact"]["aligned"] == "not measured"
-
-
-def test_results_of_another_arm_or_pair_are_refused(trained: Adapter) -> None:
     with pytest.raises(ParameterError, match="'recovery'"):
         card_results(comparison(trained, arms=("aligned", "refusal_sft")), trained)
     refuses(lambda: card_results(comparison(trained, run=run_record()), trained), ParameterError)
@@ -315,12 +285,30 @@ def test_sources_survive_a_job_and_what_is_prepared_and_change_no_training(pair:
     assert training_key(pair, named, how) == training_key(pair, plain, how)
 
 
-def test_a_card_without_sources_says_that_they_were_not_told(pair: ModelPair, trained: Adapter) -> None:
+def test_a_card_says_what_is_not_in_it(trained: Adapter, tmp_path: Path, pair: ModelPair) -> None:
+    plain = export(trained, tmp_path / "plain")
+    assert section(card_of(plain), "Results") == card.NO_RESULTS
+    first = export(plain, tmp_path / "first", results="first | time")
+    second = export(first, tmp_path / "second", results="second time")
+    assert section(card_of(first), "Results") == "first | time"
+    assert section(card_of(second), "Results") == "second time"
+    assert "first" not in card_of(second)
+    before = "Loss parts: none. " + card.NO_RESULTS + "\n"  # where cards of earlier versions said it
+    assert card.with_results(before, "new") == "Loss parts: none.\n\n## Results\n\nnew\n"
+    both = comparison(trained, seeds=(0, 3), adapters={"recovery": ("gone", trained.path)})
+    said = card_results(both, trained).replace("\n", " ")
+    assert "Number of seeds: 2 (0, 3). This adapter is that of seed 3; those of the other seeds are in" in said
+    assert "mean over seeds" in said
+    moved = export(trained, tmp_path / "moved")
+    assert "This adapter is that of seed 3" in card_results(both, moved)
+    other = card_results(comparison(trained, adapters={"recovery": ("gone",)}), trained)
+    assert "This very adapter was not asked" in other
+    assert "adapter's own" not in other
     assert "- Prompts: made up." in section(card_of(trained), "Data")
     assert "was not told" in section(card.card_text(trained, pair, texts()), "Data")
 
 
-def test_position_weights_are_those_that_were_used(pair: ModelPair, tmp_path: Path) -> None:
+def test_the_training_is_described_as_it_was(pair: ModelPair, tmp_path: Path, trained: Adapter) -> None:
     arm = replace(ARMS["recovery"], retention=(0.1, 0.2, 0.6, 0.9, 1.0, 0.8, 0.4))
     said = section(card_of(distil(pair, texts(), config(arm, steps=1), out=tmp_path / "a")), "What was minimised")
     first = ", ".join(f"{arm.weight_at(t):.4g}" for t in range(1, 6))
@@ -330,15 +318,9 @@ def test_position_weights_are_those_that_were_used(pair: ModelPair, tmp_path: Pa
     measured = distil(pair, texts(), config(replace(arm, retention="measured"), steps=1), out=tmp_path / "b")
     found = measured.settings["arm"]["retention"]
     assert f"at {len(found)} positions" in section(card_of(measured), "What was minimised")
-
-
-def test_without_retention_every_position_weighs_one(trained: Adapter) -> None:
     assert "- w_t = 1 at every position" in section(card_of(trained), "What was minimised")
     unused = replace(FURTHER["few_harmful_tuning"], retention=(0.1, 0.9))  # its rows are not weighed
     assert "- w_t = 1 at every position" in card.equations(asdict(unused))
-
-
-def test_held_back_labels_have_their_betas(pair: ModelPair, tmp_path: Path) -> None:
     arm = FURTHER["few_harmful_tuning_constrained"]
     made = distil(pair, texts(), config(arm, steps=1), out=tmp_path / "a")
     assert "beta_t = 0.5, 2, 2, 2, 2, 0.1 at positions 1 to 6, the last one beyond" in card_of(made)
@@ -346,7 +328,7 @@ def test_held_back_labels_have_their_betas(pair: ModelPair, tmp_path: Path) -> N
     assert card.DEFENCE not in card_of(made)
 
 
-def test_a_start_is_named_by_its_folder_and_hash(pair: ModelPair, trained: Adapter, tmp_path: Path) -> None:
+def test_the_card_names_models_start_and_use(pair: ModelPair, trained: Adapter, tmp_path: Path) -> None:
     kept = export(trained, tmp_path / "drawn *back*")
     made = distil(pair, texts(), config(steps=1), out=tmp_path / "b", start=kept.path)
     digest = hashlib.sha256((Path(kept.path) / ADAPTER_WEIGHTS).read_bytes()).hexdigest()
@@ -356,11 +338,6 @@ def test_a_start_is_named_by_its_folder_and_hash(pair: ModelPair, trained: Adapt
     assert str(tmp_path) not in said
     assert "start" not in trained.run.resolved
     assert "begun with" not in card_of(trained)
-
-
-def test_the_card_names_the_models_by_content_or_commit_and_no_folder_of_this_machine(
-    trained: Adapter, tmp_path: Path
-) -> None:
     base, aligned = tiny_models("llama")
     folders = [save_model(tmp_path / n, m, tiny_tokenizer()) for n, m in (("its_base", base), ("its_aligned", aligned))]
     local = load_pair(PairConfig(base=str(folders[0]), aligned=str(folders[1])))
@@ -377,9 +354,6 @@ def test_the_card_names_the_models_by_content_or_commit_and_no_folder_of_this_ma
     assert "from_pretrained('some/chat', revision='2c3d'), '.')" in said
     assert "- aligned: its_aligned, hub:some/chat@2c3d" in said
     assert str(tmp_path) not in said
-
-
-def test_the_card_says_what_the_adapter_is_for_and_what_was_not_measured(trained: Adapter) -> None:
     said = section(card_of(trained), "Intended use and limits")
     for words in (
         "defence adapter",

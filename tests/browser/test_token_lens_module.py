@@ -17,7 +17,7 @@ from tests.trace_makers import make_response, make_traces, traces_from_logprobs
 from widgets.lens_settings import LensSettings, counting
 from widgets.token_lens import TokenLens
 from widgets.window import source
-from workbench.core.quantities import FILLS, QUANTITIES, quantity_named
+from workbench.core.quantities import FILLS, QUANTITIES, SEARCH_WORDS, quantity_named
 from workbench.display import views
 from workbench.tracing.records import TraceSet
 
@@ -27,9 +27,9 @@ LISTEN = """() => {
   document.addEventListener("keydown", (event) => { window.leaked += event.key !== "Shift"; });
 }"""
 NAME = "() => document.activeElement.getAttribute('aria-label')"
-SEARCH = """([searches, values, flags, texts]) => searches.map((said) => [...runSearch(readSearch(said, words),
+SEARCH = """([searches, values, flags, texts, words]) => searches.map((said) => [...runSearch(readSearch(said, words),
   (name) => values[name].map((x) => x ?? NaN), (name) => flags[name], texts)])"""
-ERRORS = """(all) => all.map((said) => {
+ERRORS = """([all, words]) => all.map((said) => {
   try { readSearch(said, words); return ""; } catch (error) { return error.message; }
 })"""
 SECOND = """() => {
@@ -277,10 +277,11 @@ def test_the_page_reads_the_search_language_as_python_does(browser: Browser) -> 
     with module_page(browser, module=module) as opened:
         values = {name: [None if np.isnan(x) else x for x in array.tolist()] for name, array in VALUES.items()}
         flags = {name: np.asarray(array).tolist() for name, array in searched_flags().items()}
-        found = opened.page.evaluate(SEARCH, [[said for said, _ in SEARCHES], values, flags, list(TEXTS)])
+        searches, words = [said for said, _ in SEARCHES], dict(SEARCH_WORDS)
+        found = opened.page.evaluate(SEARCH, [searches, values, flags, list(TEXTS), words])
         for (said, positions), marks in zip(SEARCHES, found, strict=True):
             assert [i + 1 for i, mark in enumerate(marks) if mark] == positions, said
-        errors = opened.page.evaluate(ERRORS, [said for said, _ in UNREADABLE])
+        errors = opened.page.evaluate(ERRORS, [[said for said, _ in UNREADABLE], words])
         assert errors == [message for _, message in UNREADABLE]
 
 
