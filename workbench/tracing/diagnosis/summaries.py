@@ -138,9 +138,8 @@ class Answers:
     def evidence(self) -> Group | None:
         """Return the group the verdict stands on: harmful continuations; None where there are none.
 
-        Teacher-forced: the given responses to harmful prompts. Free-running: continuations after a prefix of
-        at least one token (without a prefix the aligned model's own answer may be a refusal, which is no
-        harmful continuation).
+        Teacher-forced: the given responses to harmful prompts. Free-running: continuations after a prefix of at least
+        one token (without a prefix the aligned model's own answer may be a refusal, which is no harmful continuation).
         """
         if self.trajectory == "teacher_forced":
             candidates = self.by_prefix
@@ -184,8 +183,7 @@ def _curve(answers: Answers, group: Group, name: str, unit: str) -> Curve:
 
 
 def noise_floor(traces: TraceSet) -> Curve | None:
-    """Return the largest KL over the samples by position between two scorings of one model; None where not
-    measured.
+    """Return the largest KL over the samples by position between two scorings of one model; None where not measured.
 
     The maximum and not a percentile, since there are few samples; it has no interval. n counts samples.
     """
