@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from benchmarks.scoring import ratio
 from workbench.core.store import Store
-from workbench.evaluation.attacks import ModelArm, Prefill, attack, answer
+from workbench.evaluation.attacks import ModelArm, Prefill, answer, attack
 from workbench.evaluation.attacks.objective import Objective
 from workbench.evaluation.attacks.search import Budget, Search
 from workbench.evaluation.attacks.slots import Slot, Slots, Suffix, allowed_ids, open_slots

@@ -87,7 +87,6 @@ def test_harmbench_completions_hold_every_answer(parts: Parts, tmp_path: Path) -
     assert [r["category"] for r in rows] == ["fraud", None, "fraud", None]
 
 
-
 def test_an_inspect_log_holds_every_answer_and_score(parts: Parts, tmp_path: Path) -> None:
     source, done, said = parts
     (_, log) = write_completions(tmp_path, [source], [done], [said])
@@ -118,17 +117,13 @@ def test_an_arm_s_judgements_of_several_attacks_are_one_scorer() -> None:
 
 
 def test_inspect_itself_reads_the_log(parts: Parts, tmp_path: Path) -> None:
-    log = pytest.importorskip(
-        "inspect_ai.log", reason="inspect_ai is not installed"
-    )
+    log = pytest.importorskip("inspect_ai.log", reason="inspect_ai is not installed")
     source, done, said = parts
     (_, path) = write_completions(tmp_path, [source], [done], [said])
     read = log.read_eval_log(str(path))
     assert read.eval.model == "arm_1 & more"
     assert [s.output.completion for s in read.samples] == [c.text for c in done.completions]
     assert read.samples[0].scores["exact"].value == 1.0
-
-
 
 
 def test_any_text_survives(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from workbench.core.configs import takes_fields
 from workbench.core.provenance import Stopwatch, settings_of
 from workbench.core.store import Entry as Stored
 from workbench.core.store import Store, key_of
@@ -28,10 +29,11 @@ from workbench.prompts.loading import PromptSet
 OnEntry = Callable[[int, Entry], None]
 
 
+@takes_fields(DecodeConfig)
 def decode(
     pair: ModelPair,
     contexts: Contexts,
-    config: DecodeConfig | None = None,
+    config: DecodeConfig,
     *,
     on_token: OnEntry | None = None,
     store: Store | None = None,
@@ -49,7 +51,6 @@ def decode(
     prompt or context, ContextOverflow for one that leaves no room for a single token, all before any work;
     NonFiniteLogits when a model returns NaN or infinity.
     """
-    config = config or DecodeConfig()
     check_generates(config.penalty)
     settings = {
         **settings_of(config),

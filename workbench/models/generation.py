@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.core.batching import halving_on_memory, plan_batches
+from workbench.core.configs import takes_fields
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterError, PromptError, StorageFull
 from workbench.core.progress import Progress
 from workbench.core.provenance import settings_of
@@ -73,6 +74,7 @@ class Generation:
     stop: Stop
 
 
+@takes_fields(GenerateConfig)
 def generate(
     pair: ModelPair,
     which: Which,

@@ -25,6 +25,7 @@ from jaxtyping import Float, Float32, Float64
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from workbench.core.configs import takes_fields
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, PairError, ParameterError, PromptError
 from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch
@@ -85,10 +86,11 @@ class GradientConfig:
                 raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be {want}")
 
 
+@takes_fields(GradientConfig)
 def probe_gradients(
     pair: ModelPair,
     prompts: PromptSet,
-    config: GradientConfig | None = None,
+    config: GradientConfig,
     *,
     responses: Sequence[Sequence[int]] | None = None,
 ) -> GradientProbe:
@@ -118,7 +120,6 @@ def probe_gradients(
     PromptError without prompts, PairError where attention and MLP weights cannot be found, ContextOverflow where prompt
     and response exceed the context, NonFiniteLogits where a model returns NaN or infinity.
     """
-    config = config or GradientConfig()
     watch = Stopwatch("probe_gradients", config)
     if pair.thinking:
         pair = dataclasses.replace(pair, thinking=False)

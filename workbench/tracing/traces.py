@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from workbench.core.configs import takes_fields
 from workbench.core.errors import ParameterError, WorkbenchError
 from workbench.core.provenance import Stopwatch
 from workbench.core.store import Store
@@ -68,16 +69,14 @@ class TraceConfig:
             raise ParameterError(f"prefix_tokens is {list(self.prefix_tokens)}; a length occurs twice")
 
 
-def trace(
-    pair: ModelPair, prompts: PromptSet, config: TraceConfig | None = None, *, store: Store | None = None
-) -> TraceSet:
+@takes_fields(TraceConfig)
+def trace(pair: ModelPair, prompts: PromptSet, config: TraceConfig, *, store: Store | None = None) -> TraceSet:
     """Trace both models along responses: all quantities of records.SCALARS, exact over the full vocabulary.
 
     With a `store`, finished batches are kept on disk and a killed run resumes where it stopped.
 
     Raises PromptError, ContextOverflow and ParameterError before any model runs; NonFiniteLogits names the position.
     """
-    config = config or TraceConfig()
     store = Store(None) if store is None else store
     watch = Stopwatch("trace", config)
     common = {"system_prompt": config.system_prompt, "max_tokens": config.max_tokens, "store": store}
