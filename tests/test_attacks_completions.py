@@ -49,7 +49,7 @@ def test_greedy_answers_are_those_of_the_plain_loop_in_the_attempts_order(which:
         assert c.ids == plain(pair, which, pair.context(as_prompt(a), which) + a.prefix_ids, 10)
 
 
-def test_the_text_is_what_follows_the_prefix_without_the_end_of_turn() -> None:
+def test_the_text_follows_the_prefix_with_its_space_and_whole_characters() -> None:
     pair = ModelPair.from_models(counting_model(320), counting_model(320), tiny_tokenizer())
     made = attack(pair, prompt_set("the cat"), Prefill(k=(2, "full"), max_tokens=4))
     done = answer(ModelArm(pair=pair, which="aligned"), made)
@@ -62,9 +62,6 @@ def test_the_text_is_what_follows_the_prefix_without_the_end_of_turn() -> None:
     ended = answer(ModelArm(pair=pair, which="aligned"), made).completions[0]
     assert (ended.stop, len(ended.ids)) == ("end", 3)
     assert made.attempts[0].prefix + ended.text == pair.decode((*made.attempts[0].prefix_ids, *ended.ids[:2]))
-
-
-def test_a_character_that_the_prefix_cuts_in_two_belongs_to_one_side() -> None:
     tokenizer = tiny_tokenizer()
     pair = tiny_pair(tokenizer=tokenizer)
     euro = pair.encode("€")
@@ -78,9 +75,6 @@ def test_a_character_that_the_prefix_cuts_in_two_belongs_to_one_side() -> None:
     made = attack(pair, one, Prefill(k=(2,), max_tokens=8))
     assert made.attempts[0].prefix_ids == euro[:2]
     assert answer(Says(pair=pair, which="aligned"), made).completions[0].text == "€ is it"
-
-
-def test_sentencepiece_answers_keep_the_space_that_parts_them_from_the_prefix() -> None:
     pair = tiny_pair(tokenizer=sentencepiece_like_tokenizer())
     made = attack(pair, prompt_set("the cat", response="sat on the mat"), Prefill(k=(0, 3), max_tokens=4))
 
@@ -103,7 +97,7 @@ def test_turns_and_system_prompt_reach_the_model() -> None:
     assert "the dog sat on the log" in text
 
 
-def test_draws_differ_between_samples_and_repeat_with_the_seed() -> None:
+def test_equal_contexts_are_answered_once_and_draws_repeat_with_the_seed() -> None:
     pair = tiny_pair()
     made = attack(pair, prompt_set("the cat"), Decoding(temperatures=(1.0,), top_ps=(1.0,), top_ks=(0,), samples=3))
     arm = ModelArm(pair=pair, which="aligned")
@@ -114,12 +108,8 @@ def test_draws_differ_between_samples_and_repeat_with_the_seed() -> None:
         pair, prompt_set("the cat"), Decoding(temperatures=(1.0,), top_ps=(1.0,), top_ks=(0,), samples=3, seed=1)
     )
     assert {c.ids for c in answer(arm, other).completions}.isdisjoint(c.ids for c in first.completions)
-
-
-def test_equal_contexts_are_answered_once_and_told_for_every_attempt() -> None:
-    pair = tiny_pair()
     made = attack(pair, prompt_set("the cat", "the dog"), PREFILL)
-    twice = replace(made, attempts=(*made.attempts, *(replace(a, condition="again") for a in made.attempts)))
+    twice = replace(made, attempts=(*made.attempts, *(replace(a, setting="again") for a in made.attempts)))
     asked: list[int] = []
 
     class Counts(ModelArm):
@@ -176,7 +166,7 @@ def drawn(made: AttackSet) -> AttackSet:
     return replace(made, attempts=tuple(replace(a, temperature=1.0) for a in made.attempts))
 
 
-def test_a_penalty_is_an_arm_and_w_below_zero_is_none() -> None:
+def test_a_penalty_is_an_arm_whose_positions_count_the_prefix() -> None:
     pair = tiny_pair(shift=0.3)
     made = drawn(attack(pair, prompt_set("the cat", "the dog"), PREFILL))
     aligned = answer(ModelArm(pair=pair, which="aligned"), made)
@@ -188,10 +178,6 @@ def test_a_penalty_is_an_arm_and_w_below_zero_is_none() -> None:
     assert done.completions != aligned.completions
     with pytest.raises(ParameterError):
         answer(PenalisedModel(pair, PenaltyConfig.family(-0.5)), made)
-
-
-def test_positions_of_a_penalty_count_the_prefix() -> None:
-    pair = tiny_pair(shift=0.3)
     made = drawn(attack(pair, prompt_set("the cat", "the dog"), Prefill(k=(0, 3), max_tokens=8)))
     first_three = PenalisedModel(pair, PenaltyConfig.family(0.1, shape="first_m", m=3))
     aligned = answer(ModelArm(pair=pair, which="aligned"), made)
@@ -240,14 +226,10 @@ def test_what_does_not_match_or_fit_is_refused_before_work() -> None:
         answer(ModelArm(pair=pair, which="aligned"), long)
 
 
-def test_nothing_to_answer_is_nothing_answered() -> None:
+def test_no_attempt_no_answer_and_an_insertion_is_answered_after_its_prefix() -> None:
     pair = tiny_pair()
     made: AttackSet = replace(attack(pair, prompt_set("the cat"), PREFILL), attempts=())
     assert answer(ModelArm(pair=pair, which="aligned"), made).completions == ()
-
-
-def test_insertion_is_answered_after_the_whole_prefix() -> None:
-    pair = tiny_pair()
     made = attack(pair, prompt_set("the cat"), Insertion(positions=(2,), lengths=(2,), tail=1, max_tokens=6))
     done = answer(ModelArm(pair=pair, which="aligned"), made)
     a = made.attempts[0]

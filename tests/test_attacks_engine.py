@@ -23,12 +23,13 @@ from workbench.core.errors import (
 )
 from workbench.core.passages import Ids, Passage
 from workbench.core.store import Store
-from workbench.evaluation.attacks import NoAttack, attack
+from workbench.evaluation.attacks import NoAttack, answer, attack
 from workbench.evaluation.attacks import engine as engine_room
 from workbench.evaluation.attacks.answer import Arm
 from workbench.evaluation.attacks.engine import EngineArm, VllmEngine, greedy_agreement
 from workbench.evaluation.attacks.finetuning import BenignTuning
-from workbench.evaluation.setup import agreement_rows, arms_of, completions_of
+from workbench.evaluation.evaluate import evaluate
+from workbench.evaluation.setup import agreement_rows, arms_of
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import Prompt, PromptSet
@@ -67,7 +68,7 @@ class StandIn:
         return out
 
 
-def test_an_engine_arm_continues_as_our_generator_does(pair: ModelPair) -> None:
+def test_an_engine_continues_as_our_generator_and_differences_are_counted(pair: ModelPair) -> None:
     arm = EngineArm(pair=pair, which="aligned", engine=StandIn(pair))
     assert isinstance(arm, Arm)
     assert arm.name == "aligned (vLLM)"
@@ -78,11 +79,8 @@ def test_an_engine_arm_continues_as_our_generator_does(pair: ModelPair) -> None:
     assert told == [(n, t) for n, one in enumerate(made) for t in one.ids]
     found = greedy_agreement(arm, PASSAGES, max_tokens=8)
     assert (found.continuations.value, found.continuations.n, found.tokens.value) == (1.0, 6, 1.0)
-
-
-def test_disagreement_is_counted_to_the_first_difference(pair: ModelPair) -> None:
     found = greedy_agreement(
-        EngineArm(pair=pair, which="aligned", engine=StandIn(pair, wrong=2)), CONTEXTS, max_tokens=8
+        EngineArm(pair=pair, which="aligned", engine=StandIn(pair, wrong=2)), PASSAGES, max_tokens=8
     )
     assert found.continuations.value == pytest.approx(4 / 6)
     lengths = [len(g.ids) for g in generate(pair, "aligned", CONTEXTS, GenerateConfig(max_tokens=8), what=None)]
@@ -91,7 +89,7 @@ def test_disagreement_is_counted_to_the_first_difference(pair: ModelPair) -> Non
     assert "greedy agreement with our generator: continuations 0.667 [" in str(found)
 
 
-def test_what_the_engine_is_asked(pair: ModelPair) -> None:
+def test_the_engine_is_asked_once_with_its_own_settings(pair: ModelPair, tmp_path: Path) -> None:
     engine = StandIn(pair)
     arm = EngineArm(pair=pair, which="aligned", engine=engine)
     drawn = GenerateConfig(max_tokens=4, temperature=0.7, top_p=0.9, top_k=5, stop=("x",), stop_ids=(7,), seed=3)
@@ -115,9 +113,6 @@ def test_what_the_engine_is_asked(pair: ModelPair) -> None:
     engine.asked.clear()
     arm.continue_(PASSAGES[:1], GenerateConfig(max_tokens=4), store=Store(None))
     assert (engine.asked[0][1]["seed"], engine.asked[0][1]["top_k"]) == (None, -1)
-
-
-def test_finished_continuations_are_kept(pair: ModelPair, tmp_path: Path) -> None:
     engine = StandIn(pair)
     arm, config = EngineArm(pair=pair, which="aligned", engine=engine), GenerateConfig(max_tokens=5)
     first = arm.continue_(PASSAGES[:3], config, store=Store(tmp_path))
@@ -128,23 +123,9 @@ def test_finished_continuations_are_kept(pair: ModelPair, tmp_path: Path) -> Non
     assert arm.continue_(PASSAGES[:1], GenerateConfig(max_tokens=0), store=Store(None))[0].ids == ()
 
 
-def test_what_cannot_be_continued_is_refused(pair: ModelPair) -> None:
-    arm, config = (
-        EngineArm(pair=pair, which="aligned", engine=StandIn(pair, reason="abort")),
-        GenerateConfig(max_tokens=4),
-    )
-    refuses(lambda: arm.continue_([Passage(name="none", aligned=())], config, store=Store(None)), PromptError, "empty")
-    with pytest.raises(ContextOverflow, match="context"):
-        arm.continue_(PASSAGES, GenerateConfig(max_tokens=10_000), store=Store(None))
-    refuses(lambda: arm.continue_(PASSAGES, config, store=Store(None)), NonFiniteLogits, "'abort'")
-
-
-def test_vllm_is_imported_only_when_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vllm_is_imported_when_wanted_and_called_by_its_documented_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
     refuses(lambda: VllmEngine("model"), NotPresent, "extra `vllm`")
-
-
-def test_vllms_own_classes_are_called_by_their_documented_names(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: dict[str, Any] = {}
 
     class LLM:
@@ -193,7 +174,7 @@ def test_notebook_04s_engine_continues_base_and_aligned(folders: PairConfig, mon
         name="two", source="two", prompts=tuple(Prompt(id=str(n), prompt=f"say {n}", label="harmful") for n in "ab")
     )
     rows = agreement_rows(arms, [attack(loaded, prompts, NoAttack(max_tokens=4))])
-    assert [(r.arm, r.condition) for r in rows] == [
+    assert [(r.arm, r.setting) for r in rows] == [
         (arm, what) for arm in ("base", "aligned") for what in ("continuations", "tokens")
     ]
     assert (rows[2].value, rows[2].n) == (1.0, 2)
@@ -217,12 +198,20 @@ def test_an_engines_weights_are_not_fine_tuned_behind_its_back(pair: ModelPair) 
     )
     plain = attack(pair, prompts, NoAttack(max_tokens=4))
     tuning = attack(pair, prompts, BenignTuning(max_tokens=4))
-    refuses(lambda: completions_of([arm], [plain, tuning]), ParameterError, "weights")
+    refuses(lambda: evaluate([arm], [plain, tuning], ["refusal"]), ParameterError, "weights")
     assert engine.asked == [], "refused before anything is answered"
-    assert len(completions_of([arm], [plain])) == 1
+    assert len(answer(arm, plain).completions) == 2
 
 
-def test_an_engine_may_have_less_room_than_the_model(pair: ModelPair) -> None:
+def test_what_an_engine_cannot_continue_is_refused(pair: ModelPair) -> None:
+    arm, config = (
+        EngineArm(pair=pair, which="aligned", engine=StandIn(pair, reason="abort")),
+        GenerateConfig(max_tokens=4),
+    )
+    refuses(lambda: arm.continue_([Passage(name="none", aligned=())], config, store=Store(None)), PromptError, "empty")
+    with pytest.raises(ContextOverflow, match="context"):
+        arm.continue_(PASSAGES, GenerateConfig(max_tokens=10_000), store=Store(None))
+    refuses(lambda: arm.continue_(PASSAGES, config, store=Store(None)), NonFiniteLogits, "'abort'")
     arm = EngineArm(pair=pair, which="aligned", engine=StandIn(pair), room=6)
-    with pytest.raises(ContextOverflow, match=r"4.*max_tokens=3.*6"):
+    with pytest.raises(ContextOverflow, match=r"4.*3.*6"):
         arm.continue_(PASSAGES, GenerateConfig(max_tokens=3), store=Store(None))

@@ -39,31 +39,6 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path_factory.getbasetemp() / "tuning-cache"))
 
 
-def test_plain_prompts_are_asked_and_the_rows_are_named(pair: ModelPair, prompts: PromptSet) -> None:
-    made = attack(pair, prompts, BenignTuning(**SHORT))
-    asked = [p for p in prompts if p.label == "harmful"]
-    assert [a.request for a in made.attempts] == [p.prompt for p in asked]
-    assert {a.condition for a in made.attempts} == {"2 steps"}
-    assert not any(a.prefix_ids for a in made.attempts)
-    assert "harmless rows of 'embedded'" in " ".join(made.notes)
-    few = attack(pair, prompts, FewHarmfulTuning(n_harmful=3, constrained=True, **SHORT))
-    assert {a.condition for a in few.attempts} == {"2 steps, constrained, 3 harmful rows"}
-    assert "and 3 harmful rows of 'embedded'" in " ".join(few.notes)
-
-
-def test_rows_are_train_topics_and_never_what_is_asked(pair: ModelPair, prompts: PromptSet) -> None:
-    texts = FewHarmfulTuning(n_harmful=4).texts(pair, "embedded")
-    asked = {p.prompt for p in load_prompts(PromptConfig(source="embedded"))}
-    assert len(texts.harmful) == 4
-    assert len(texts.utility) > 100
-    assert not asked & {t.prompt for t in (*texts.harmful, *texts.utility)}
-    assert all(t.response[-1] in pair.eos_ids for t in texts.utility)
-    ((source, other),) = BenignTuning().rows_of("my own prompts").values()
-    assert (source, len(other)) == ("questions", 172)
-    train = load_prompts(PromptConfig(source="embedded", split="train"))
-    refuses(lambda: attack(pair, train, FewHarmfulTuning(**SHORT)), PromptError)
-
-
 def test_every_arm_is_tuned_in_its_own_weights_and_left_as_it_was(pair: ModelPair, prompts: PromptSet) -> None:
     made = attack(pair, prompts, BenignTuning(learning_rate=5e-3, **SHORT))
     aligned = ModelArm(pair=pair, which="aligned")
@@ -93,7 +68,18 @@ def made_plain(made: Any) -> Any:
     return replace(made, attack="none")
 
 
-def test_saved_attempts_are_answered_alike(pair: ModelPair, prompts: PromptSet, tmp_path: Any) -> None:
+def test_plain_prompts_are_asked_and_saved_attempts_answered_alike(
+    pair: ModelPair, prompts: PromptSet, tmp_path: Any
+) -> None:
+    made = attack(pair, prompts, BenignTuning(**SHORT))
+    asked = [p for p in prompts if p.label == "harmful"]
+    assert [a.request for a in made.attempts] == [p.prompt for p in asked]
+    assert {a.setting for a in made.attempts} == {"2 steps"}
+    assert not any(a.prefix_ids for a in made.attempts)
+    assert "harmless rows of 'embedded'" in " ".join(made.notes)
+    few = attack(pair, prompts, FewHarmfulTuning(n_harmful=3, constrained=True, **SHORT))
+    assert {a.setting for a in few.attempts} == {"2 steps, constrained, 3 harmful rows"}
+    assert "and 3 harmful rows of 'embedded'" in " ".join(few.notes)
     made = attack(pair, prompts, FewHarmfulTuning(n_harmful=2, **SHORT))
     again = load(save(made, tmp_path / "attempts"), type(made))
     aligned = ModelArm(pair=pair, which="aligned")
@@ -116,7 +102,17 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], word: str) ->
     refuses(lambda: FewHarmfulTuning(harmful_share=1.0), ParameterError, "harmful_share")
 
 
-def test_rows_that_cannot_be_had_are_an_error_before_work(pair: ModelPair, prompts: PromptSet) -> None:
+def test_rows_are_train_topics_and_must_be_there(pair: ModelPair, prompts: PromptSet) -> None:
+    texts = FewHarmfulTuning(n_harmful=4).texts(pair, "embedded")
+    asked = {p.prompt for p in load_prompts(PromptConfig(source="embedded"))}
+    assert len(texts.harmful) == 4
+    assert len(texts.utility) > 100
+    assert not asked & {t.prompt for t in (*texts.harmful, *texts.utility)}
+    assert all(t.response[-1] in pair.eos_ids for t in texts.utility)
+    ((source, other),) = BenignTuning().rows_of("my own prompts").values()
+    assert (source, len(other)) == ("questions", 172)
+    train = load_prompts(PromptConfig(source="embedded", split="train"))
+    refuses(lambda: attack(pair, train, FewHarmfulTuning(**SHORT)), PromptError)
     refuses(lambda: attack(pair, prompts, BenignTuning(rows="rows.jsonl")), NotPresent, "'rows.jsonl'")
     with pytest.raises(PromptError, match=r"48.*n_harmful is 49"):
         attack(pair, prompts, FewHarmfulTuning(n_harmful=49, harmful_rows="everyday"))

@@ -177,14 +177,13 @@ def test_generated_answers_and_perplexity(pair: ModelPair, tmp_path: Path) -> No
     assert 1 < word.estimate.low <= (word.estimate.value or 0) <= (word.estimate.high or 0)
 
 
-def test_the_record_comes_back(pair: ModelPair, tmp_path: Path) -> None:
+def test_the_record_comes_back_and_random_states_are_left_alone(
+    pair: ModelPair, tmp_path: Path, questions: Path
+) -> None:
     made = measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=("brindle",), limit=4))
     assert load(save(made, tmp_path / "made"), CapabilitySet) == made
     assert made.harness.startswith("lm-eval 0.4")
     assert made.run.fingerprint == pair.fingerprint
-
-
-def test_random_states_and_the_tokenizer_are_left_alone(pair: ModelPair, questions: Path) -> None:
     from workbench.models.chat import tokenizer_hash
 
     numpy, drawn, tokenizer = np.random.get_state(), torch.get_rng_state(), tokenizer_hash(pair.tokenizer)
@@ -219,16 +218,13 @@ def test_answered_questions_are_kept_and_not_asked_again(
         measure_capability(Plain(pair, "base"), config, store=store)  # another model, other answers
 
 
-def test_no_penalty_is_the_aligned_model(pair: ModelPair) -> None:
+def test_a_penalised_arm_is_read_through_its_penalty(pair: ModelPair) -> None:
     config = CapabilityConfig(tasks=("brindle",), limit=8, chat_template=True)
     none = measure_capability(PenalisedModel(pair, PenaltyConfig(method="none")), config)
     plain = measure_capability(Plain(pair, "aligned"), config)
     for mine, theirs in zip(none.scores, plain.scores, strict=True):
         assert mine.estimate.value == pytest.approx(theirs.estimate.value, rel=1e-5)
     assert [a.given for a in none.answers] == [a.given for a in plain.answers]
-
-
-def test_a_penalty_changes_what_the_harness_reads(pair: ModelPair) -> None:
     config = CapabilityConfig(tasks=("brindle",), limit=8, chat_template=True)
     strong = measure_capability(PenalisedModel(pair, PenaltyConfig(strength=4.0)), config)
     plain = measure_capability(Plain(pair, "aligned"), config)
@@ -236,9 +232,6 @@ def test_a_penalty_changes_what_the_harness_reads(pair: ModelPair) -> None:
     assert (by_name(strong)[name].estimate.value or 0) > 1.1 * (by_name(plain)[name].estimate.value or math.inf)
     assert strong.arm == "one_sided 4"
     assert "one_sided 4" in str(strong.run.resolved["penalty"])
-
-
-def test_base_in_the_family_is_base(pair: ModelPair) -> None:
     config = CapabilityConfig(tasks=("brindle",), limit=8)
     family = measure_capability(PenalisedModel(pair, PenaltyConfig.family(0.0)), config)
     base = measure_capability(Plain(pair, "base"), config)
@@ -324,15 +317,14 @@ def test_a_file_of_another_shape_names_its_rows(tmp_path: Path) -> None:
     refuses(lambda: question_files("mmlu:nowhere.jsonl"), NotPresent, "question")
 
 
-def test_bad_settings_are_refused_before_anything_runs(pair: ModelPair, questions: Path) -> None:
+def test_settings_that_cannot_work_are_refused_first(
+    pair: ModelPair, questions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refuses(lambda: CapabilityConfig(tasks=()), ParameterError, "tasks")
     refuses(lambda: CapabilityConfig(tasks=("mmmlu:file.jsonl",)), UnknownName, "'mmlu'")
     refuses(lambda: CapabilityConfig(tasks=("mmlu:",)), ParameterError, "file")
     with pytest.raises(ParameterError):
         measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=(f"mmlu:{questions}",), shots=6))
-
-
-def test_without_the_harness_the_error_says_what_to_install(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "HARNESS", "no_such_harness")
     with pytest.raises(NotPresent, match="pip install"):
         measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=("brindle",)))

@@ -19,7 +19,7 @@ from workbench.running.shipped import VERBS, notebook_named
 HEAVY = ("torch", "transformers", "papermill", "nbconvert", "plotly", "numpy", "scipy", "huggingface_hub")
 
 
-def test_help_needs_nothing_heavy() -> None:
+def test_help_and_the_table_of_pairs_load_nothing_heavy() -> None:
     script = (
         "import sys; from workbench.__main__ import main\n"
         "try: main(['run', '--help'])\n"
@@ -28,9 +28,6 @@ def test_help_needs_nothing_heavy() -> None:
     done = subprocess.run((sys.executable, "-c", script), capture_output=True, text=True, check=True)
     assert "usage: workbench run" in done.stdout
     assert "heavy: []" in done.stdout
-
-
-def test_the_pairs_table_needs_no_torch_and_no_network() -> None:
     script = "import sys; from workbench.__main__ import main; main(['pairs']); print('torch' in sys.modules)"
     done = subprocess.run((sys.executable, "-c", script), capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
@@ -39,15 +36,14 @@ def test_the_pairs_table_needs_no_torch_and_no_network() -> None:
     assert lines[-1] == "False"
 
 
-def test_pairs_as_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+def test_pairs_are_listed_as_json_and_only_a_fetched_one_is_fetched(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert cli.main(["pairs", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["llama-2-7b"]["gated"] is True
     assert rows["smollm2"]["present"] is False
     assert rows["smollm2"]["how"] == "`workbench pairs fetch smollm2`"
-
-
-def test_only_a_fetched_pair_is_fetched(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     fetch = lambda progress: progress("downloading") or Path("there")  # noqa: E731
     monkeypatch.setattr("workbench.models.smollm2.fetch_smollm2", fetch)
     assert cli.main(["pairs", "fetch", "smollm2"]) == 0
@@ -117,20 +113,16 @@ def test_a_mistake_ends_in_one_sentence_and_a_code(
     assert not Path("x").exists()
 
 
-def test_debug_shows_the_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debug_system_errors_and_the_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     words = (sys.executable, "-m", "workbench", "run", "none.ipynb", "--out", "x", "--debug")
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert "Traceback" in done.stderr
     assert "NotPresent" in done.stderr
-
-
-def test_an_operating_systems_error_is_said_without_its_number(capsys: pytest.CaptureFixture[str]) -> None:
     cli._complain(StorageFull(28, "the disk is full"))
     assert capsys.readouterr().err == "workbench: the disk is full\n"
-
-
-def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(["--version"])
     assert stop.value.code == 0
@@ -146,10 +138,10 @@ def test_a_refusal_inside_a_notebook_ends_with_2_and_a_fault_of_ours_with_4(
     assert cli.main(["run", "small.ipynb", "--out", "x"]) == 2
     assert "no prompts" in capsys.readouterr().err
 
-    def broken() -> None:
+    def broken(row: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("workbench.models.presets.preset_rows", broken)
+    monkeypatch.setattr("workbench.models.presets.Preset.present", property(broken))
     assert cli.main(["pairs"]) == 4
 
 

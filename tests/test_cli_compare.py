@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,13 @@ from tests.evaluation_makers import attempts, completions, judgements
 from tests.trace_makers import HOSTILE, make_traces
 from workbench import __main__ as cli
 from workbench.core.errors import NotPresent, RecordError
-from workbench.core.records import Estimate, Record, Row, rows_json, save
+from workbench.core.records import SCHEMA, Estimate, Record, Row, save
+from workbench.core.results import rows_json
 from workbench.running.changes.differences import compare_runs, difference
 from workbench.running.changes.page import terminal_text, write_comparison
 
 FACTS: dict[str, Any] = {
-    "schema": 1,
+    "schema": SCHEMA,
     "verb": "04_evaluation",
     "asked": {"pair": "embedded", "limit": None, "out": "a"},
     "resolved": {"pair": "embedded", "limit": 60, "out": "a"},
@@ -40,22 +42,13 @@ def row(name: str, value: float | None, *, half: float | None = 0.05, **more: An
 
 
 def a_run(folder: Path, rows: Sequence[Row], *, records: Mapping[str, Record] | None = None, **facts: Any) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps({**FACTS, **facts}), "utf-8")
     (folder / "results.json").write_text(rows_json(list(rows)), "utf-8")
     for name, record in (records or {}).items():
         save(record, folder / "records" / name)
     return folder
-
-
-def test_a_run_compared_with_itself_has_no_difference(tmp_path: Path) -> None:
-    a = a_run(tmp_path / "a", [row("asr", 0.5)])
-    compared = compare_runs(a, a)
-    assert not compared.settings
-    assert not compared.made
-    assert not any(n.differs for n in compared.numbers)
-    assert "Both are the same folder." in compared.notes
-    assert terminal_text(compared).count("no difference.") == 3
 
 
 def test_settings_versions_and_commit_that_differ_are_named_and_no_others(tmp_path: Path) -> None:
@@ -84,7 +77,7 @@ def test_numbers_stand_side_by_side_and_missing_is_not_zero(tmp_path: Path) -> N
     a = a_run(tmp_path / "a", [row("asr", 0.5, arm="aligned"), row("refusal", 0.2), row("mmlu", None), row("old", 1.0)])
     b = a_run(tmp_path / "b", [row("asr", 0.1, arm="aligned"), row("refusal", 0.2), row("mmlu", 0.6)])
     compared = compare_runs(a, b)
-    by = {n.key[0]: n for n in compared.numbers}
+    by = {n.place.name: n for n in compared.numbers}
     assert by["asr"].difference.value == pytest.approx(-0.4)
     assert by["asr"].apart
     assert by["refusal"].difference is not None
@@ -116,32 +109,29 @@ def test_the_interval_of_a_difference_adds_distances_in_squares() -> None:
     assert difference(None, b) is None
 
 
-def test_equal_keys_are_matched_in_their_order_and_seeds_where_they_have_one_in_common(tmp_path: Path) -> None:
-    a = a_run(tmp_path / "a", [row("x", 1.0, seed=0), row("x", 2.0, seed=0), row("x", 5.0, seed=1)])
-    b = a_run(tmp_path / "b", [row("x", 1.0, seed=0), row("x", 4.0, seed=0), row("x", 9.0, seed=2)])
-    found = {n.key[-2:]: n for n in compare_runs(a, b).numbers}
-    assert [d.value for k in ((0, 1), (0, 2)) if (d := found[k].difference)] == [0.0, 2.0]
-    assert found[1, 1].second is None
-    assert found[2, 1].first is None
+def test_seeds_are_matched_where_the_runs_have_one_in_common(tmp_path: Path) -> None:
+    a = a_run(tmp_path / "a", [row("x", 1.0, seed=0), row("x", 5.0, seed=1)])
+    b = a_run(tmp_path / "b", [row("x", 4.0, seed=0), row("x", 9.0, seed=2)])
+    same, *alone = compare_runs(a, b).numbers
+    assert same.difference is not None
+    assert same.difference.value == 3.0
+    assert [(n.first is None, n.second is None) for n in alone] == [(False, True), (True, False)]
     c = a_run(tmp_path / "c", [row("x", 7.0, seed=3)])
     across = compare_runs(a, c)
     assert across.numbers[0].difference.value == 6.0
     assert "no seed in common" in across.notes[0]
 
 
-def test_a_number_without_an_attack_says_so_once(tmp_path: Path) -> None:
-    a = a_run(tmp_path / "a", [row("asr", 0.1, arm="aligned", attack="none", condition="none", judge="exact")])
-    assert compare_runs(a, a).numbers[0].title == "asr, aligned, no attack, exact"
-
-
-def test_other_units_give_no_difference_and_are_said(tmp_path: Path) -> None:
+def test_other_units_and_no_attack_are_said_once(tmp_path: Path) -> None:
+    a = a_run(tmp_path / "a", [row("asr", 0.1, arm="aligned", attack="none", given=0, judge="exact")])
+    assert compare_runs(a, a).numbers[0].place.title == "asr, aligned, no attack, exact"
     a, b = a_run(tmp_path / "a", [row("x", 1.0)]), a_run(tmp_path / "b", [row("x", 1.0, unit="nats")])
     compared = compare_runs(a, b)
     assert compared.numbers[0].difference is None
     assert "x is in '1' in one run and in 'nats' in the other" in compared.notes[0]
 
 
-def test_the_page_shows_both_runs_texts_through_the_lens_and_withholds_harmful_ones(tmp_path: Path) -> None:
+def test_the_page_shows_both_runs_and_leaves_other_records_out(tmp_path: Path) -> None:
     mine, other = make_traces("shallow", tokens=12, seed=1), make_traces("deep", tokens=12, seed=2)
     attack = replace(attempts(3), classroom_safe=False)
     records = [
@@ -169,9 +159,6 @@ def test_the_page_shows_both_runs_texts_through_the_lens_and_withholds_harmful_o
     assert "first secret to harmful-0" in shown
     assert "<script>alert(1)</script>" not in shown
     assert not [h for h in HOSTILE[:3] if h.startswith("<") and h in shown.split("</style>")[1].split("<script>")[0]]
-
-
-def test_records_of_one_run_alone_or_of_another_kind_are_left_out(tmp_path: Path) -> None:
     traces = make_traces(harmful=1, harmless=0, lookalike=0, tokens=6)
     a = a_run(tmp_path / "a", [], records={"one": traces, "kind": traces, "damaged": traces, "same": traces})
     b = a_run(tmp_path / "b", [], records={"two": traces, "kind": attempts(1), "damaged": traces, "same": traces})
@@ -207,7 +194,14 @@ def test_what_is_no_run_is_refused_with_what_it_is(tmp_path: Path, capsys: pytes
         refuses(lambda: compare_runs(a, a), RecordError, "results.json")
 
 
-def test_a_run_without_results_or_without_facts_is_a_run(tmp_path: Path) -> None:
+def test_a_run_with_itself_has_no_difference_and_a_part_alone_is_a_run(tmp_path: Path) -> None:
+    a = a_run(tmp_path / "a", [row("asr", 0.5)])
+    compared = compare_runs(a, a)
+    assert not compared.settings
+    assert not compared.made
+    assert not any(n.differs for n in compared.numbers)
+    assert "Both are the same folder." in compared.notes
+    assert terminal_text(compared).count("no difference.") == 3
     a, b = a_run(tmp_path / "a", [row("x", 1.0)]), a_run(tmp_path / "b", [row("x", 2.0)])
     (a / "run.json").unlink()
     (b / "results.json").unlink()

@@ -18,7 +18,7 @@ from workbench.evaluation.arms import START, UNTRAINED, CompareConfig, attacks_f
 from workbench.evaluation.attacks import GCG, Budget, ModelArm
 from workbench.evaluation.capability import CapabilityConfig
 from workbench.evaluation.evaluate import evaluate
-from workbench.evaluation.records import ArmComparison, AttackSet
+from workbench.evaluation.records import ArmComparison, AttackSet, select
 from workbench.evaluation.setup import attempts_of, completions_of, judgements_of
 from workbench.evaluation.training_data import TrainingDataConfig, harmful_preview, training_texts
 from workbench.models.generation import GenerateConfig, generate
@@ -47,7 +47,9 @@ def texts(pair: ModelPair, prompts: PromptSet) -> TrainingTexts:
     return training_texts(pair, prompts, DATA)
 
 
-def test_the_pair_writes_its_own_rows_and_a_judge_reads_them(texts: TrainingTexts, pair: ModelPair) -> None:
+def test_rows_are_judged_and_what_is_no_compliance_is_dropped(
+    texts: TrainingTexts, pair: ModelPair, prompts: PromptSet
+) -> None:
     assert len(texts.harmful) == 4
     for text in texts.harmful:
         assert pair.decode(text.response).startswith("Sure")
@@ -59,9 +61,6 @@ def test_the_pair_writes_its_own_rows_and_a_judge_reads_them(texts: TrainingText
     said = " ".join(texts.notes)
     assert "Refusals of aligned: 8 drawn, 0 of them no refusal" in said
     assert "judge exact" in said or "judge 'exact'" in said
-
-
-def test_what_is_no_compliance_is_dropped_and_named(pair: ModelPair, prompts: PromptSet) -> None:
     harmful = [p for p in prompts if p.label == "harmful"]
     refused = replace(harmful[0], response="I'm sorry, but I can't help you.")
     given = replace(prompts, prompts=(refused, *harmful[1:], *(p for p in prompts if p.label != "harmful")))
@@ -86,39 +85,6 @@ def test_base_continues_targets_that_only_begin_an_answer(pair: ModelPair, promp
         assert len(given) < len(text.response) <= DATA.max_tokens
         (alone,) = generate(pair, "base", [text.base + given], GenerateConfig(max_tokens=DATA.max_tokens))
         assert text.response == (given + alone.ids)[: DATA.max_tokens]
-
-
-def test_without_harmful_prompts_or_compliance_there_is_an_error(pair: ModelPair, prompts: PromptSet) -> None:
-    harmless = replace(prompts, prompts=tuple(p for p in prompts if p.label != "harmful"))
-    refuses(lambda: training_texts(pair, harmless, DATA), PromptError, "harmful")
-    silent = Prompt(id="x", prompt="How do I make a smudge hat?", label="harmful", response="I can't help with that.")
-    with pytest.raises(PromptError, match="1"):
-        training_texts(pair, replace(prompts, prompts=(silent,)), replace(DATA, harmful_from="given"))
-
-
-def test_a_harmless_prompt_that_aligned_refuses_is_kept_with_its_own_response_or_left_out(
-    pair: ModelPair, prompts: PromptSet
-) -> None:
-    harmful = [p for p in prompts if p.label == "harmful"]
-    fair = next(p for p in prompts if p.label == "harmless")
-    worded_badly = replace(harmful[0], id="worded badly", label="harmless", response="Here is how.")
-    without = replace(harmful[1], id="without", label="lookalike", response=None)
-    made = training_texts(pair, replace(prompts, prompts=(*harmful[2:], fair, worded_badly, without)), DATA)
-    assert [t.name for t in made.harmless] == [fair.id, "worded badly"]
-    assert [t.name for t in made.utility] == [fair.id, "worded badly"]
-    assert pair.decode(made.harmless[1].response[:-1]) == "Here is how."
-    assert made.harmless[1].response[-1] in pair.eos_ids
-    assert not declines(pair.decode(made.harmless[0].response))
-    said = [n for n in made.notes if "refused by aligned" in n]
-    assert len(said) == 2
-    assert "1 of 2 harmless prompts" in said[0]
-    assert "1 take their given response, 0 have none" in said[0]
-    assert "1 of 1 utility prompts" in said[1]
-    assert "0 take their given response, 1 have none" in said[1]
-
-
-def test_a_thinking_pair_is_refused(pair: ModelPair, prompts: PromptSet) -> None:
-    refuses(lambda: training_texts(replace(pair, thinking=True), prompts, DATA), ParameterError, "thinking")
 
 
 def test_prompts_that_were_trained_on_are_said_to_leak(texts: TrainingTexts, prompts: PromptSet) -> None:
@@ -147,44 +113,36 @@ def compared(pair: ModelPair, texts: TrainingTexts, tmp_path_factory: pytest.Tem
     return made
 
 
-def test_every_arm_is_trained_with_every_seed_and_asked_the_same(compared: ArmComparison, tmp_path: Path) -> None:
+def test_every_arm_is_asked_the_same_with_every_seed(compared: ArmComparison, tmp_path: Path) -> None:
     assert compared.arms == (UNTRAINED, "recovery", "paper")
     assert {k: len(v) for k, v in compared.adapters.items()} == {"recovery": 2, "paper": 2}
     assert "1 steps" in compared.budgets["paper"]
     assert "its own schedule" in compared.budgets["paper"]
     for arm in compared.arms:
-        asr = compared.number(arm, "asr", "prefill", "k=5")
+        (asr,) = select(compared.numbers, "asr", arm=arm, attack="prefill", given=5, judge="exact")
         assert asr.estimate.n == 3
         assert len(asr.by_seed) == (1 if arm == UNTRAINED else 2)
-    aligned = compared.number(UNTRAINED, "asr", "prefill", "k=5")
-    assert aligned is not None
     save(compared, tmp_path / "c")
     assert load(tmp_path / "c", ArmComparison) == compared
-
-
-def test_rows_have_all_seeds_together_and_each_alone(compared: ArmComparison) -> None:
     rows = comparison_rows(compared)
-    own = [r for r in rows if (r.name, r.arm, r.condition, r.judge) == ("asr", "recovery", "k=5", "exact")]
+    own = [r for r in rows if (r.name, r.arm, r.given, r.judge) == ("asr", "recovery", 5, "exact")]
     assert [r.seed for r in own] == [None, 0, 1]
     values = [r.value for r in own[1:] if r.value is not None]
     assert own[0].value == pytest.approx(sum(values) / 2)
     assert own[0].low == min(r.low for r in own[1:] if r.low is not None)
 
 
-def test_the_table_names_every_arm_with_n_judge_and_direction(compared: ArmComparison) -> None:
+def test_the_comparison_is_a_table_and_a_film_without_kernel(compared: ArmComparison) -> None:
     view = views.arms_comparison(compared)
     assert [r["arm"] for r in view.rows] == list(compared.arms)
     for said in ("n = 3 harmful ones", "judged by exact", "Lower is better for ASR", "mean over 2 seeds"):
         assert said in view.text.replace("\n", " "), said
-    whole = [dataclasses.replace(x, condition="full") if x.condition == "k=5" else x for x in compared.numbers]
+    whole = [dataclasses.replace(x, given="full") if x.given == 5 else x for x in compared.numbers]
     headings = views.arms_comparison(dataclasses.replace(compared, numbers=tuple(whole))).rows[0]
     assert {"ASR, full given", "refused, full given"} <= headings.keys()
     assert headings["gibberish, most"] == view.rows[0]["gibberish, most"]
     warned = dataclasses.replace(compared, notes=("LEAK: all of it",))
     assert "<b>LEAK: all of it</b>" in views.arms_comparison(warned).body
-
-
-def test_the_film_has_a_slider_that_needs_no_kernel(compared: ArmComparison) -> None:
     from workbench.training.loop import load_adapter
 
     made = load_adapter(compared.adapters["recovery"][0])
@@ -203,15 +161,18 @@ def test_the_film_has_a_slider_that_needs_no_kernel(compared: ArmComparison) -> 
     assert "retention" in views.training_summary(made).text
 
 
-def test_a_misspelt_judge_is_refused_before_anything_is_trained(
-    pair: ModelPair, texts: TrainingTexts, prompts: PromptSet, tmp_path: Path
+def test_what_cannot_be_trained_on_or_compared_is_refused_first(
+    pair: ModelPair, prompts: PromptSet, texts: TrainingTexts, tmp_path: Path
 ) -> None:
+    harmless = replace(prompts, prompts=tuple(p for p in prompts if p.label != "harmful"))
+    refuses(lambda: training_texts(pair, harmless, DATA), PromptError, "harmful")
+    silent = Prompt(id="x", prompt="How do I make a smudge hat?", label="harmful", response="I can't help with that.")
+    with pytest.raises(PromptError, match="1"):
+        training_texts(pair, replace(prompts, prompts=(silent,)), replace(DATA, harmful_from="given"))
+    refuses(lambda: training_texts(replace(pair, thinking=True), prompts, DATA), ParameterError, "thinking")
     with pytest.raises(UnknownName, match="'refusal'"):
         compare_arms(pair, texts, prompts, config(judges=("refusl",)), out=tmp_path)
     assert not any(tmp_path.iterdir())
-
-
-def test_impossible_comparisons_are_refused(prompts: PromptSet) -> None:
     for more, word in (
         ({"arms": ()}, "arms"),
         ({"arms": ("recovery", "recovery")}, "arms"),
@@ -286,7 +247,7 @@ def test_arms_are_trained_from_a_start_which_is_asked_too(
     answers = completions_of([drawn_back], attacks)
     card = evaluate(attacks, answers, judgements_of(("exact",), answers, attacks))
     for score in (s for s in card.scores if s.category is None):
-        found = made.number(START, score.metric, score.attack, score.condition)
+        (found,) = select(made.numbers, **{**score.place(), "arm": START})
         assert found.estimate == score.estimate
         assert len(found.by_seed) == 1
     first = load_adapter(made.adapters["paper_tuned"][0])
@@ -310,7 +271,23 @@ def test_what_trainings_said_stands_in_the_comparison(pair: ModelPair, texts: Tr
     assert said in views.arms_comparison(made).text
 
 
-def test_utility_answers_that_are_given_are_trained_on_as_they_are(pair: ModelPair, prompts: PromptSet) -> None:
+def test_answers_are_trained_on_as_given_or_left_out(pair: ModelPair, prompts: PromptSet) -> None:
+    harmful = [p for p in prompts if p.label == "harmful"]
+    fair = next(p for p in prompts if p.label == "harmless")
+    worded_badly = replace(harmful[0], id="worded badly", label="harmless", response="Here is how.")
+    without = replace(harmful[1], id="without", label="lookalike", response=None)
+    made = training_texts(pair, replace(prompts, prompts=(*harmful[2:], fair, worded_badly, without)), DATA)
+    assert [t.name for t in made.harmless] == [fair.id, "worded badly"]
+    assert [t.name for t in made.utility] == [fair.id, "worded badly"]
+    assert pair.decode(made.harmless[1].response[:-1]) == "Here is how."
+    assert made.harmless[1].response[-1] in pair.eos_ids
+    assert not declines(pair.decode(made.harmless[0].response))
+    said = [n for n in made.notes if "refused by aligned" in n]
+    assert len(said) == 2
+    assert "1 of 2 harmless prompts" in said[0]
+    assert "1 take their given response, 0 have none" in said[0]
+    assert "1 of 1 utility prompts" in said[1]
+    assert "0 take their given response, 1 have none" in said[1]
     given = [replace(p, response=f"An answer of its own: {n}.") for n, p in enumerate(prompts) if p.label != "harmful"]
     without = replace(given[0], response=None)
     harmful = [p for p in prompts if p.label == "harmful"]
@@ -350,9 +327,7 @@ def test_an_adaptive_attack_is_made_against_each_arm_itself(
         wanted = [s for s in card.scores if s.metric == "asr" and s.category is None]
         assert wanted
         for score in wanted:
-            found = made.number(arm, "asr", score.attack, score.condition)
-            assert found.estimate == score.estimate
-        capability = made.number(arm, "accuracy", "capability", "mean of tasks")
-        assert capability.estimate.n == 36  # of each of its six tasks
+            assert made.estimate(**{**score.place(), "arm": arm}) == score.estimate
+        assert made.estimate("accuracy", arm=arm, setting="mean of tasks").n == 36  # of each of its six tasks
     assert not [n for n in made.notes if "has no completion" in n]
     assert any(c.attack == "gcg" for c in made.scorecards[0].comparisons)

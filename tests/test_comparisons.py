@@ -37,26 +37,11 @@ def test_a_share_of_nothing_is_missing_not_zero() -> None:
 TABLES = [(0, 0), (1, 0), (3, 0), (0, 6), (5, 2), (2, 5), (12, 12), (40, 19), (1, 30)]
 
 
-def test_mcnemar_is_the_exact_reference() -> None:
-    only_a, only_b = (np.array(x) for x in zip(*TABLES, strict=True))
-    ours = comparisons.mcnemar(only_a, only_b)
-    for (a, b), p in zip(TABLES, ours, strict=True):
-        theirs = reference_mcnemar([[10, a], [b, 10]], exact=True).pvalue
-        assert p == pytest.approx(min(theirs, 1.0), abs=1e-12)
-        if a + b:
-            assert p == pytest.approx(stats.binomtest(min(a, b), a + b).pvalue, abs=1e-12)
-
-
-def test_the_paired_interval_is_newcombes() -> None:
-    # Airway hyper-responsiveness before and after transplantation, the worked example of Fagerland, Lydersen and Laake
-    # (Statistics in Medicine 33, 2014): difference -0.286, square-and-add interval -0.507 to -0.026.
+def test_the_paired_interval_is_newcombes_and_keeps_its_laws() -> None:
     found = comparisons.paired_difference(1, 1, 7, 12)
     assert found.value == pytest.approx(-6 / 21)
     assert found.low == pytest.approx(-0.507, abs=5e-4)
     assert found.high == pytest.approx(-0.026, abs=5e-4)
-
-
-def test_the_paired_interval_keeps_its_laws() -> None:
     tables = np.array([t for t in itertools.product((0, 1, 3, 8), repeat=4) if sum(t)]).T
     low, high = comparisons.paired_bounds(*tables)
     difference = (tables[1] - tables[2]) / tables.sum(axis=0)
@@ -70,9 +55,6 @@ def test_the_paired_interval_keeps_its_laws() -> None:
     same = comparisons.paired_difference(0, 0, 0, 30)
     assert same.value == 0
     assert same.low < 0 < (same.high or 0)  # no discordant pair, and yet not certain
-
-
-def test_the_paired_interval_covers() -> None:
     rng = np.random.default_rng(0)
     for n, chances in ((40, (0.3, 0.2, 0.1, 0.4)), (64, (0.45, 0.45, 0.05, 0.05)), (64, (0.05, 0.0, 0.05, 0.9))):
         tables = rng.multinomial(n, chances, size=4_000).T
@@ -81,7 +63,14 @@ def test_the_paired_interval_covers() -> None:
         assert covered > 0.93
 
 
-def test_holm_is_the_reference_and_its_levels_agree() -> None:
+def test_mcnemar_and_holm_are_the_references() -> None:
+    only_a, only_b = (np.array(x) for x in zip(*TABLES, strict=True))
+    ours = comparisons.mcnemar(only_a, only_b)
+    for (a, b), p in zip(TABLES, ours, strict=True):
+        theirs = reference_mcnemar([[10, a], [b, 10]], exact=True).pvalue
+        assert p == pytest.approx(min(theirs, 1.0), abs=1e-12)
+        if a + b:
+            assert p == pytest.approx(stats.binomtest(min(a, b), a + b).pvalue, abs=1e-12)
     rng = np.random.default_rng(1)
     for size in (1, 2, 7, 40):
         p = rng.uniform(size=size) ** 3
@@ -110,14 +99,11 @@ def test_two_equal_arms_are_told_apart_at_most_one_time_in_twenty(share: float, 
     assert (comparisons.mcnemar(tables[1], tables[2]) < 0.05).mean() <= 0.05
 
 
-def test_over_a_whole_table_any_false_difference_is_as_rare() -> None:
+def test_holm_guards_the_table_and_finds_large_differences() -> None:
     by_place = [simulated(s, s, 64, 1_000, 0.3, seed=3 + i) for i, s in enumerate(np.linspace(0.1, 0.9, 8))]
     p = np.stack([comparisons.mcnemar(t[1], t[2]) for t in by_place], axis=1)
     assert (comparisons.holm(p) < 0.05).any(axis=1).mean() <= 0.05
     assert (p < 0.05).any(axis=1).mean() > 0.05  # and without the correction it is not
-
-
-def test_nine_in_ten_against_one_in_two_is_found_at_64_prompts() -> None:
     tables = simulated(0.9, 0.5, 64, 1_000, 0.0, seed=4)
     p = comparisons.mcnemar(tables[1], tables[2])
     assert (p < 0.05).mean() >= 0.9
@@ -125,7 +111,7 @@ def test_nine_in_ten_against_one_in_two_is_found_at_64_prompts() -> None:
     assert (comparisons.holm(alone)[:, 0] < 0.05).mean() >= 0.9
 
 
-def test_power_is_what_simulation_finds() -> None:
+def test_power_and_the_needed_n_agree_with_simulation() -> None:
     for n, share_a, share_b in ((64, 0.2, 0.05), (30, 0.5, 0.1), (200, 0.08, 0.03)):
         rng = np.random.default_rng(6)
         drawn = rng.multinomial(n, [share_a, share_b, 1 - share_a - share_b], size=40_000).T
@@ -133,9 +119,6 @@ def test_power_is_what_simulation_finds() -> None:
         assert comparisons.mcnemar_power(n, share_a, share_b, level=0.05) == pytest.approx(found, abs=0.01)
     assert comparisons.mcnemar_power(0, 0.5, 0.1, level=0.05) == 0
     assert comparisons.mcnemar_power(50, 0.0, 0.0, level=0.05) == 0
-
-
-def test_the_needed_n_gives_the_power() -> None:
     for only_a, only_b, n in ((5, 2, 64), (2, 5, 64), (3, 0, 20), (12, 9, 100), (30, 10, 384)):
         needed = comparisons.needed_n(only_a, only_b, n)
         assert needed is not None

@@ -23,14 +23,11 @@ from workbench.core.errors import NotPresent
 pytestmark = pytest.mark.slow
 
 
-def test_every_notebook_has_an_address_and_so_has_their_list() -> None:
+def test_addresses_are_listed_and_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     lines = addresses([Path(n) for n in SHOWN], 8866, "secret")
     assert lines[0] == "01_diagnosis:   http://127.0.0.1:8866/voila/render/01_diagnosis.ipynb?token=secret"
     assert lines[1].startswith("04_evaluation:  http://127.0.0.1:8866/voila/render/04_evaluation.ipynb?")
     assert lines[2] == "both:           http://127.0.0.1:8866/?token=secret"
-
-
-def test_what_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     refuses(lambda: serve(), NotPresent)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

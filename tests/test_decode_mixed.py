@@ -15,8 +15,9 @@ from transformers import PreTrainedModel
 
 from tests.tiny_pair import ARCHITECTURES, Arch, tiny_adapter, tiny_model, tiny_tokenizer
 from workbench.core.store import Store
-from workbench.decoding import penalised as room
-from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding import paired as room
+from workbench.decoding.config import PenaltyConfig
+from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.ledger import Entry
 from workbench.decoding.mixed import THIN_ROWS, mixed, thin
 from workbench.decoding.penalised import decode
@@ -90,7 +91,7 @@ def test_one_mixed_pass_equals_two_full_models(arch: Arch, passes: list[str]) ->
     assert made.leverage[made.mask].max() > 0.01
 
 
-def test_strength_0_is_plain_generation_with_the_adapter() -> None:
+def test_one_pass_is_plain_generation_at_strength_0_and_by_single_rows() -> None:
     pair = adapter_pair()
     for drawing in (GenerateConfig(max_tokens=12), GenerateConfig(max_tokens=12, temperature=1.0, top_p=0.9, seed=2)):
         for penalty, which in ((PenaltyConfig(strength=0.0), "aligned"), (PenaltyConfig.family(0.0), "base")):
@@ -98,9 +99,6 @@ def test_strength_0_is_plain_generation_with_the_adapter() -> None:
                 continue  # base's own draws have seeds of their own
             made = decode(pair, CONTEXTS, DecodeConfig(penalty=penalty, generation=drawing), what=None)
             assert ids_of(made) == [g.ids for g in generate(pair, which, CONTEXTS, drawing, what=None)]  # type: ignore[arg-type]
-
-
-def test_batched_equals_single() -> None:
     pair = adapter_pair("qwen3")
     together = decode(pair, CONTEXTS, CONFIG, what=None)
     for row, context in enumerate(CONTEXTS):
@@ -121,13 +119,6 @@ def test_every_row_has_its_own_adapters_at_once(tmp_path: Path) -> None:
             alone = expert.logits(which, expert.hidden(which, ids[:4], attention_mask=mask[:4])[:, -1])  # type: ignore[arg-type]
             torch.testing.assert_close(made, alone, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(*together)
-
-
-def test_an_adapter_on_the_head_is_mixed_too(passes: list[str]) -> None:
-    pair = adapter_pair(target_modules=["q_proj", "lm_head"], scale=0.05)
-    made = decode(pair, CONTEXTS, CONFIG, what=None)
-    assert passes == ["OnePass"]
-    assert_same(made, decode(two_models(pair), CONTEXTS, CONFIG, what=None))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +153,11 @@ def test_rows_that_do_not_stay_apart_are_noticed(passes: list[str]) -> None:
     assert_same(made, decode(two_models(pair), CONTEXTS, CONFIG, what=None))
 
 
-def test_other_dtypes_of_adapter_and_a_bias(passes: list[str]) -> None:
+def test_heads_dtypes_and_biases_are_mixed_too(passes: list[str]) -> None:
+    pair = adapter_pair(target_modules=["q_proj", "lm_head"], scale=0.05)
+    made = decode(pair, CONTEXTS, CONFIG, what=None)
+    assert passes == ["OnePass"]
+    assert_same(made, decode(two_models(pair), CONTEXTS, CONFIG, what=None))
     model = adapted(tiny_model("qwen2", 320).to(torch.bfloat16), lora_bias=True, target_modules=["q_proj", "v_proj"])
     assert next(p for n, p in model.named_parameters() if "lora_A" in n).dtype == torch.float32
     pair = ModelPair.from_models(model, model, tiny_tokenizer())

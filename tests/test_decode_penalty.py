@@ -164,16 +164,6 @@ def test_the_family_is_base_at_0_aligned_at_1_and_the_penalty_without_its_mask_b
         assert torch.allclose(outside, outside[:1].expand_as(outside), atol=1e-4)
 
 
-def test_equal_distributions_cannot_be_moved() -> None:
-    _, aligned = both()
-    for method in ("one_sided", "two_sided"):
-        for strength in (1.0, 4.0, LARGEST):
-            config = PenaltyConfig(method=method, strength=strength, gamma=5.0)  # type: ignore[arg-type]
-            made = penalise(aligned, aligned, config)
-            assert float(leverage(made, aligned).max()) < 1e-5
-            assert torch.allclose(leverage_bound(aligned, aligned, config), torch.zeros(4), atol=1e-5)
-
-
 @pytest.mark.parametrize("method", ["one_sided", "two_sided"])
 @pytest.mark.parametrize("share", [0.0, 0.1])
 def test_the_bound_is_the_limit_and_leverage_grows_towards_it(method: str, share: float) -> None:
@@ -189,17 +179,7 @@ def test_the_bound_is_the_limit_and_leverage_grows_towards_it(method: str, share
             assert (more >= less - 1e-5).all()
 
 
-def test_risk_is_what_the_diagnosis_counts() -> None:
-    base, aligned = both(rows=6, vocab=400)
-    for space in ("aligned_topk", "full"):
-        size = 100 if space == "aligned_topk" else 400
-        count = metrics.base_favored_count(base, aligned, space=space)  # type: ignore[arg-type]
-        assert torch.allclose(risk(base, aligned, space), count / size)  # type: ignore[arg-type]
-    assert torch.equal(risk(base, aligned, "mass"), metrics.excess_mass(base, aligned))
-    assert torch.equal(risk(base[0], aligned[0], "aligned_topk"), risk(base, aligned, "aligned_topk")[0])
-
-
-def test_shapes_over_positions() -> None:
+def test_shapes_and_positions_may_differ_by_row() -> None:
     def g(t: int, **settings: object) -> float:
         return shape_at(PenaltyConfig(**settings), t)  # type: ignore[arg-type]
 
@@ -210,9 +190,6 @@ def test_shapes_over_positions() -> None:
     assert np.allclose(followed, [1 / 3, 4 / 3, 4 / 3, 4 / 3, 4 / 3])
     assert math.isclose(np.mean(followed[:3]), 1.0)  # type: ignore[arg-type]
     assert g(7) == 1.0
-
-
-def test_positions_may_differ_by_row() -> None:
     base, aligned = both(rows=3)
     config = PenaltyConfig(shape="first_m", m=2, strength=3.0)
     made = penalise(base, aligned, config, position=torch.tensor([2, 3, 1]))
@@ -224,7 +201,11 @@ def test_positions_may_differ_by_row() -> None:
     refuses(lambda: penalise(base, aligned, config, position=0), ParameterError, "position is 0")
 
 
-def test_tokens_that_a_model_rules_out_stay_finite() -> None:
+def one_row(base: torch.Tensor, aligned: torch.Tensor) -> torch.Tensor:
+    return penalise(base, aligned, PenaltyConfig())
+
+
+def test_what_a_model_rules_out_stays_finite_and_widths_must_agree() -> None:
     inf = math.inf
     base = torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.0, 0.4, 0.6, 0.0]]).log()
     aligned = torch.tensor([[0.0, 0.4, 0.6, 0.0], [0.5, 0.5, 0.0, 0.0]]).log()
@@ -240,18 +221,25 @@ def test_tokens_that_a_model_rules_out_stay_finite() -> None:
     whole, half = penalise(base, torch.stack((aligned[0], nothing[0])), PenaltyConfig())
     assert torch.equal(whole, one_row(base[0], aligned[0]))
     assert half.isnan().all()
-
-
-def one_row(base: torch.Tensor, aligned: torch.Tensor) -> torch.Tensor:
-    return penalise(base, aligned, PenaltyConfig())
-
-
-def test_unequal_widths_are_refused_with_both() -> None:
     with pytest.raises(ParameterError, match=r"\(2, 320\).*\(2, 352\).*vocab"):
         check_width(torch.zeros(2, 320), torch.zeros(2, 352))
 
 
-def test_plausibility_is_off_at_0_and_always_keeps_the_best() -> None:
+def test_equal_distributions_plausibility_and_risk_at_their_ends() -> None:
+    _, aligned = both()
+    for method in ("one_sided", "two_sided"):
+        for strength in (1.0, 4.0, LARGEST):
+            config = PenaltyConfig(method=method, strength=strength, gamma=5.0)  # type: ignore[arg-type]
+            made = penalise(aligned, aligned, config)
+            assert float(leverage(made, aligned).max()) < 1e-5
+            assert torch.allclose(leverage_bound(aligned, aligned, config), torch.zeros(4), atol=1e-5)
+    base, aligned = both(rows=6, vocab=400)
+    for space in ("aligned_topk", "full"):
+        size = 100 if space == "aligned_topk" else 400
+        count = metrics.base_favored_count(base, aligned, space=space)  # type: ignore[arg-type]
+        assert torch.allclose(risk(base, aligned, space), count / size)  # type: ignore[arg-type]
+    assert torch.equal(risk(base, aligned, "mass"), metrics.excess_mass(base, aligned))
+    assert torch.equal(risk(base[0], aligned[0], "aligned_topk"), risk(base, aligned, "aligned_topk")[0])
     _, aligned = both()
     assert plausible(aligned, 0.0).all()
     kept = plausible(aligned, 1.0)
@@ -284,18 +272,7 @@ def test_safe_decoding_equals_the_naive_one(seed: int, vocab: int, c: float) -> 
     assert torch.equal(penalise(original, expert, config, position=3), original), "the original goes on alone"
 
 
-def test_safe_decoding_has_the_papers_values_and_falls_back_on_the_expert() -> None:
-    config = PenaltyConfig(method="safe_decoding")
-    assert (config.strength, config.shape, config.m) == (3.0, "first_m", 2)
-    # c = 3: an original that is far more certain leaves nothing above 0 on the common tokens
-    original = torch.tensor([0.3, 0.3, 0.2, 0.1, 0.1, 0.0]).log()
-    expert = torch.tensor([0.05, 0.05, 0.05, 0.02, 0.03, 0.8]).log()
-    made = safe_decoding(original[None], expert[None], torch.tensor([[3.0]]))[0].exp()
-    assert torch.allclose(made.sum(), torch.tensor(1.0))
-    assert not made.isnan().any()
-
-
-def test_a_config_shows_what_is_used_and_survives_a_copy() -> None:
+def test_a_config_survives_a_copy_and_has_the_papers_values() -> None:
     config = PenaltyConfig()
     assert (config.method, config.strength, config.shape, config.m) == ("one_sided", 1.0, "constant", None)
     assert PenaltyConfig(shape="ramp").m == 5
@@ -306,6 +283,14 @@ def test_a_config_shows_what_is_used_and_survives_a_copy() -> None:
     assert PenaltyConfig(gamma=2.0, plausibility=0.1).title == "one_sided 1, gamma 2 (aligned_topk), plausibility 0.1"
     assert PenaltyConfig(method="safe_decoding").title == "safe_decoding 3, first_m 2"
     assert PenaltyConfig(method="none").title == "aligned"
+    config = PenaltyConfig(method="safe_decoding")
+    assert (config.strength, config.shape, config.m) == (3.0, "first_m", 2)
+    # c = 3: an original that is far more certain leaves nothing above 0 on the common tokens
+    original = torch.tensor([0.3, 0.3, 0.2, 0.1, 0.1, 0.0]).log()
+    expert = torch.tensor([0.05, 0.05, 0.05, 0.02, 0.03, 0.8]).log()
+    made = safe_decoding(original[None], expert[None], torch.tensor([[3.0]]))[0].exp()
+    assert torch.allclose(made.sum(), torch.tensor(1.0))
+    assert not made.isnan().any()
 
 
 @pytest.mark.parametrize(
@@ -331,7 +316,7 @@ def test_impossible_settings_are_refused(settings: dict[str, object], match: str
         PenaltyConfig(**settings)  # type: ignore[arg-type]
 
 
-def test_unknown_names_are_refused_with_the_known_ones() -> None:
+def test_unknown_names_and_attacks_are_refused_where_text_is_made() -> None:
     for field, known in [
         ("method", "none, one_sided"),
         ("risk_space", "full"),
@@ -342,9 +327,6 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
         object.__setattr__(config, field, "bump")  # past the type checker that only tests have
         with pytest.raises(ParameterError, match=rf"{field}.*'bump'.*{known}"):
             config.__post_init__()
-
-
-def test_an_attack_can_be_looked_at_but_not_generated_with() -> None:
     base, aligned = both()
     attack = PenaltyConfig.family(-0.5)
     assert torch.allclose(penalise(base, aligned, attack), (base - 0.5 * (aligned - base)).log_softmax(-1), atol=1e-5)

@@ -13,11 +13,12 @@ from tests.errors import refuses
 from tests.fakes import counting_model
 from tests.tiny_pair import save_model, tiny_adapter, tiny_model, tiny_pair, tiny_tokenizer
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterError
-from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.core.passages import Passage
+from workbench.decoding.config import PenaltyConfig
+from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.model import PenalisedModel
 from workbench.decoding.penalised import decode
 from workbench.decoding.processor import PenaltyProcessor
-from workbench.decoding.starts import Start
 from workbench.models.generation import GenerateConfig, left_padded
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 
@@ -69,21 +70,18 @@ def test_a_ragged_batch_under_their_generate_equals_ours(arch: str, penalty: Pen
     assert theirs(pair, processor, CONTEXTS) == ours(pair, penalty, CONTEXTS)
 
 
-def test_one_processor_serves_one_generate_after_another_and_prefixes_count() -> None:
+def test_one_processor_serves_many_generates_and_samples_as_theirs() -> None:
     pair = tiny_pair("qwen3", shift=0.2)
     penalty = PenaltyConfig(strength=4.0, shape="first_m", m=4)
     processor = PenaltyProcessor(pair, penalty, prefix_tokens=2)
     for context in (*CONTEXTS, CONTEXTS[0], CONTEXTS[0]):
         given = decode(
             pair,
-            [Start(name="", aligned=context, prefix=(40, 41))],
+            [Passage(name="", aligned=context, response=(40, 41))],
             DecodeConfig(penalty=penalty, generation=GenerateConfig(max_tokens=TOKENS)),
             what=None,
         )
         assert theirs(pair, processor, [(*context, 40, 41)])[0] == tuple(given.token_ids[0][given.mask[0]].tolist())
-
-
-def test_sampling_with_strength_0_is_theirs_without_a_processor() -> None:
     pair = tiny_pair("llama", shift=0.2)
     options = {"do_sample": True, "temperature": 0.8, "top_p": 0.9, "top_k": 50}
     ids = torch.tensor([CONTEXTS[1]])
@@ -144,7 +142,7 @@ def test_beams_follow_their_reordering(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_what_cannot_work_is_refused() -> None:
+def test_scores_are_left_alone_and_what_cannot_work_is_refused() -> None:
     pair = tiny_pair("llama")
     strong = PenaltyConfig(strength=2.0)
     refuses(lambda: PenaltyProcessor(pair, PenaltyConfig.family(-1.0)), ParameterError, "attack")
@@ -162,9 +160,6 @@ def test_what_cannot_work_is_refused() -> None:
         broken.lm_head.weight[:, 12] = 3e38
     pair = ModelPair.from_models(broken, counting_model(320), tiny_tokenizer())
     refuses(lambda: theirs(pair, PenaltyProcessor(pair, strong), [(10,)]), NonFiniteLogits, "token 3")
-
-
-def test_scores_that_came_in_do_not_change() -> None:
     pair = tiny_pair("llama", head_rows=(320, 352), shift=0.2)
     scores = torch.randn(1, 352)
     kept = scores.clone()

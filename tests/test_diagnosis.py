@@ -16,7 +16,8 @@ import pytest
 from tests.errors import refuses
 from tests.trace_makers import END, VOCAB, make_response, make_traces, traces_from_logprobs
 from workbench.core.errors import ParameterError
-from workbench.core.records import Estimate, load, rows_json, save
+from workbench.core.records import Estimate, load, save
+from workbench.core.results import rows_json
 from workbench.tracing.diagnosis import DiagnosisConfig, diagnose, diagnosis_rows
 from workbench.tracing.diagnosis.frequencies import KIND_PROMPTS, kind_of
 from workbench.tracing.diagnosis.summaries import CURVES, DIFFERENCE
@@ -54,7 +55,7 @@ def said(d: Diagnosis) -> str:
     return " ".join(d.sentences)
 
 
-def test_sentences_name_trajectory_template_n_and_intervals() -> None:
+def test_sentences_say_how_n_intervals_and_what_the_numbers_say() -> None:
     forced, free = (
         said(diagnose(make_traces("shallow", harmful=12, tokens=32, prefixes=p), QUICK)) for p in (None, (0, 5, 20))
     )
@@ -69,9 +70,6 @@ def test_sentences_name_trajectory_template_n_and_intervals() -> None:
         assert "95% bootstrap intervals over prompts" in text
         assert "incomplete learning in its clear form" in text
         assert "nan" not in text.lower().split()
-
-
-def test_sentences_follow_the_numbers() -> None:
     shallow = diagnose(make_traces("shallow", harmful=12, tokens=32), QUICK)
     late = contrast(shallow, "late_kl_aligned_base_nats", "harmful")
     assert f"{late.value:.3g} [{late.low:.3g}, {late.high:.3g}] nats (n = 12) from position 15 on" in said(shallow)
@@ -83,7 +81,7 @@ def test_sentences_follow_the_numbers() -> None:
     assert "there it is no data (n = 0)" in certain
 
 
-def test_undetermined_says_why() -> None:
+def test_undetermined_and_few_prompts_say_why() -> None:
     def reason(**options: Any) -> str:
         d = diagnose(make_traces("shallow", **options), QUICK)
         assert d.verdict == "undetermined"
@@ -97,9 +95,6 @@ def test_undetermined_says_why() -> None:
     assert "no harmful continuation reaches position 15" in reason(tokens=10)
     assert "after the prefix" in reason(tokens=10, prefixes=(3,))
     assert "no prompt with an answer" in reason(harmful=0, harmless=0, lookalike=0)
-
-
-def test_few_prompts_are_called_few() -> None:
     assert "Only 4 harmful prompts: the intervals are rough" in said(diagnose(make_traces("deep", harmful=4), QUICK))
     assert "intervals are rough" not in said(diagnose(make_traces("deep", harmful=10), QUICK))
 
@@ -115,20 +110,6 @@ def with_kl(t: TraceSet, early: float, late: float, retention: float = 0.9, peak
         if peak is not None:
             kl[i, 11] = peak * jitter[0]
     return dataclasses.replace(t, kl_aligned_base_nats=kl, retention=kept)
-
-
-def test_a_recovery_is_not_called_shallow() -> None:
-    t = make_traces("shallow", harmful=8, tokens=32, prefixes=(5,))
-    shallow = diagnose(with_kl(t, early=3, late=0.01), QUICK)
-    assert shallow.verdict == "shallow"
-    assert "some responses may still recover and refuse" in said(shallow)
-    recovered = diagnose(with_kl(t, early=3, late=0.01, peak=5.0), QUICK)
-    assert recovered.verdict == "undetermined"
-    assert "as a model does that recovers and refuses" in recovered.sentences[0]
-    forced = make_traces("shallow", harmful=8, tokens=32)
-    assert (
-        diagnose(with_kl(forced, early=3, late=0.01, peak=5.0), QUICK).verdict == "shallow"
-    )  # the text is given there
 
 
 @pytest.mark.parametrize(
@@ -154,7 +135,18 @@ def test_thresholds_are_settings() -> None:
     assert diagnose(t, dataclasses.replace(QUICK, shallow_ratio=5.0)).verdict == "deep"
 
 
-def test_a_late_change_no_larger_than_on_harmless_prompts_may_be_style() -> None:
+def test_a_late_change_may_be_a_recovery_or_style() -> None:
+    t = make_traces("shallow", harmful=8, tokens=32, prefixes=(5,))
+    shallow = diagnose(with_kl(t, early=3, late=0.01), QUICK)
+    assert shallow.verdict == "shallow"
+    assert "some responses may still recover and refuse" in said(shallow)
+    recovered = diagnose(with_kl(t, early=3, late=0.01, peak=5.0), QUICK)
+    assert recovered.verdict == "undetermined"
+    assert "as a model does that recovers and refuses" in recovered.sentences[0]
+    forced = make_traces("shallow", harmful=8, tokens=32)
+    assert (
+        diagnose(with_kl(forced, early=3, late=0.01, peak=5.0), QUICK).verdict == "shallow"
+    )  # the text is given there
     t = make_traces("shallow", harmful=8, harmless=8, tokens=32)
     everywhere = dataclasses.replace(
         t,
@@ -266,7 +258,7 @@ def test_hand_worked_example() -> None:
     assert "at least" in d.sentences[0]
 
 
-def test_noise_floor_is_the_largest_sample() -> None:
+def test_noise_floor_is_the_largest_sample_and_hides_what_is_below() -> None:
     t = make_traces()
     noise = t.noise_kl_nats.copy()
     noise[:, 5], noise[1, 3] = np.nan, np.nan
@@ -277,9 +269,6 @@ def test_noise_floor_is_the_largest_sample() -> None:
     without = diagnose(make_traces(noise=False), QUICK)
     assert without.noise_floor is None
     assert "The noise floor was not measured." in said(without)
-
-
-def test_a_large_noise_floor_hides_differences() -> None:
     t = make_traces("shallow", harmful=6, tokens=32)
     noisy = dataclasses.replace(t, noise_kl_nats=np.full_like(t.noise_kl_nats, 20.0))
     d = diagnose(noisy, QUICK)
@@ -287,7 +276,7 @@ def test_a_large_noise_floor_hides_differences() -> None:
     assert "at most 20 nats" in d.sentences[0]
 
 
-def test_heat_map() -> None:
+def test_rankings_equal_plain_loops() -> None:
     t = make_traces("shallow", prefixes=(0, 5, 20), tokens=32)
     heat = diagnose(t, QUICK).heat_map
     assert heat.prefix_tokens.tolist() == [0, 5, 20]
@@ -299,9 +288,6 @@ def test_heat_map() -> None:
     assert one.value.shape == (1, 8)
     assert diagnose(make_traces(), QUICK).heat_map is None
     assert diagnose(make_traces(prefixes=(5,), harmful=0), QUICK).heat_map is None
-
-
-def test_divergent_ranks_by_mean_kl() -> None:
     t = make_traces("shallow", thinking=True, harmful=15, harmless=15)
     d = diagnose(t, QUICK)
     means = {
@@ -341,14 +327,6 @@ def test_frequencies_equal_plain_loops() -> None:
     np.testing.assert_allclose(rates, everyone[:30])
 
 
-def test_style_tokens_are_told_from_safety_tokens() -> None:
-    kinds = {f.label: f.kind for f in diagnose(make_traces("shallow", harmful=20, harmless=20), QUICK).frequencies}
-    assert kinds["."] == kinds[","] == "style"
-    assert kinds[" Sure"] == "safety"
-    few = diagnose(make_traces("shallow", harmful=KIND_PROMPTS - 1, harmless=20), QUICK)
-    assert {f.kind for f in few.frequencies} == {"undecided"}
-
-
 def rate(value: float, low: float | None = None, high: float | None = None, n: int = 20) -> Estimate:
     return Estimate(value=value, low=low, high=high, n=n, unit="1")
 
@@ -385,7 +363,12 @@ def test_one_label_alone(label: str) -> None:
     assert {c.condition for c in d.contrasts} == {label}
 
 
-def test_thinking_is_diagnosed_apart() -> None:
+def test_style_is_told_from_safety_and_thinking_apart_from_answers() -> None:
+    kinds = {f.label: f.kind for f in diagnose(make_traces("shallow", harmful=20, harmless=20), QUICK).frequencies}
+    assert kinds["."] == kinds[","] == "style"
+    assert kinds[" Sure"] == "safety"
+    few = diagnose(make_traces("shallow", harmful=KIND_PROMPTS - 1, harmless=20), QUICK)
+    assert {f.kind for f in few.frequencies} == {"undecided"}
     t, plain = make_traces(thinking=True), make_traces()
     d = diagnose(t, QUICK)
     rows = [i for i, r in enumerate(t.responses) if r.segment == "thinking"]
@@ -442,14 +425,6 @@ def numbers(c: Contrast) -> list[float]:
     return [math.nan if x is None else x for x in (e.value, e.low, e.high, e.n)]
 
 
-def test_same_seed_same_numbers() -> None:
-    t = make_traces("shallow")
-    a, b, other = (diagnose(t, dataclasses.replace(QUICK, seed=s)) for s in (0, 0, 1))
-    assert (a.curves, a.contrasts, a.frequencies, a.sentences) == (b.curves, b.contrasts, b.frequencies, b.sentences)
-    assert a.curves != other.curves
-    assert [c.estimate.value for c in a.contrasts] == [c.estimate.value for c in other.contrasts]
-
-
 @pytest.mark.parametrize("n", [1, 2])
 def test_one_and_two_prompts(n: int) -> None:
     d = diagnose(make_traces("shallow", harmful=n, harmless=n, lookalike=0), QUICK)
@@ -459,7 +434,7 @@ def test_one_and_two_prompts(n: int) -> None:
     assert d.verdict == "undetermined"
 
 
-def test_missing_is_not_zero() -> None:
+def test_missing_is_not_zero_and_nothing_traced_is_said() -> None:
     t = make_traces("shallow", tokens=10)
     d = diagnose(t, QUICK)
     nothing = contrast(d, "late_kl_aligned_base_nats", "harmful")
@@ -473,16 +448,10 @@ def test_missing_is_not_zero() -> None:
     assert c.value[0] == pytest.approx(t.kl_aligned_base_nats[rows, 0].mean(), rel=1e-5)
     assert c.n[0] == len(rows)
     assert "1 positions have no finite KL" in said(holed)
-
-
-def test_nothing_traced() -> None:
     d = diagnose(make_traces(harmful=0, harmless=0, lookalike=0, noise=False), QUICK)
     assert (d.curves, d.contrasts, d.frequencies, d.divergent, d.heat_map) == ((), (), (), (), None)
     assert d.verdict == "undetermined"
     assert diagnosis_rows(d) == ()
-
-
-def test_mixed_trajectories_are_refused() -> None:
     t = make_traces()
     mixed = (dataclasses.replace(t.responses[0], trajectory="free_running", prefix_tokens=3), *t.responses[1:])
     refuses(lambda: diagnose(dataclasses.replace(t, responses=mixed), QUICK), ParameterError)
@@ -502,34 +471,32 @@ def test_rows(prefixes: tuple[int, ...] | None, tmp_path: Path) -> None:
     d = diagnose(t, QUICK)
     rows = diagnosis_rows(d)
     assert len(json.loads(rows_json(rows))["rows"]) == len(rows)  # refuses NaN
-    kl = [r for r in rows if r.name == "kl_aligned_base_nats" and r.condition == "harmful" and r.position is not None]
-    attacks = {None} if prefixes is None else {f"prefill_{k}" for k in prefixes}
-    assert {r.attack for r in kl} == attacks
-    assert [r.position for r in kl if r.attack == kl[0].attack] == list(range(1, 25))
+    kl = [r for r in rows if r.name == "kl_aligned_base_nats" and r.label == "harmful" and r.position is not None]
+    assert {r.attack for r in kl} == {None if prefixes is None else "prefill"}
+    assert {r.given for r in kl} == ({None} if prefixes is None else set(prefixes))
+    assert [r.position for r in kl if r.given == kl[0].given] == list(range(1, 25))
     c = curve(d, "kl_aligned_base_nats", "harmful", None if prefixes is None else 0)
     assert kl[0].value == pytest.approx(float(c.value[0]))
     assert (kl[0].n, kl[0].unit) == (6, "nats")
-    alone = [r for r in rows if r.condition == "lookalike" and r.position == 1]
+    alone = [r for r in rows if r.label == "lookalike" and r.position == 1]
     assert alone
     assert all(r.low is None and r.n == 1 for r in alone)
-    assert {r.attack for r in rows if r.name == "late_retention"} == (
-        {None} if prefixes is None else {"prefill", "prefill_0"}
-    )
-    assert any(r.name == "noise_kl_nats" and r.condition == "all" for r in rows)
-    keys = [(r.name, r.attack, r.condition, r.position) for r in rows]
-    assert len(set(keys)) == len(keys)
+    assert {r.given for r in rows if r.name == "late_retention"} == ({None} if prefixes is None else {None, 0})
+    assert any(r.name == "noise_kl_nats" and r.label is None for r in rows)
     assert load(save(d, tmp_path / "d"), Diagnosis) == d
 
 
-def test_a_whole_diagnosis_is_fast() -> None:
+def test_a_diagnosis_repeats_with_its_seed_fast_and_without_torch() -> None:
+    t = make_traces("shallow")
+    a, b, other = (diagnose(t, dataclasses.replace(QUICK, seed=s)) for s in (0, 0, 1))
+    assert (a.curves, a.contrasts, a.frequencies, a.sentences) == (b.curves, b.contrasts, b.frequencies, b.sentences)
+    assert a.curves != other.curves
+    assert [c.estimate.value for c in a.contrasts] == [c.estimate.value for c in other.contrasts]
     t = make_traces("shallow", harmful=30, harmless=30, lookalike=0, tokens=64)
     diagnose(t, QUICK)
     start = time.process_time()
     diagnose(t)
     assert time.process_time() - start < 3.0
-
-
-def test_needs_no_torch() -> None:
     import subprocess
     import sys
 

@@ -91,19 +91,9 @@ def test_the_command_lines_of_the_pages_are_known(root: Path) -> None:
         assert [n for n in names if n not in declared_parameters(root / notebook)] == [], words
 
 
-def test_shapes_give_the_presets_own_number_of_parameters() -> None:
+def test_memory_by_hand_is_the_computed_table(root: Path) -> None:
     counted = {p.name: p.parameters for p in PRESETS if p.kind != "embedded" and p.adapter is None}
     assert {name: memory.SHAPES[name].parameters for name in counted} == counted
-
-
-def test_the_memory_table_is_the_computed_one(root: Path) -> None:
-    # in a process of its own: the pre-flight is asked without a pair, which the tests' type checks would refuse
-    script = "from docs.making import memory as m; p = m.PAGE.read_text('utf-8'); print(m.with_table(p) == p)"
-    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
-    assert done.stdout == "True\n", "python -m docs.making.memory --write\n" + done.stderr
-
-
-def test_weights_by_hand() -> None:
     shape = memory.SHAPES["smollm2"]
     assert memory.weights_mib(shape, "float32", models=2) == pytest.approx(2 * 4 * 134_515_008 / 2**20)
     assert shape.in_layers == 30 * (2 * 576 * 576 + 2 * 576 * 192 + 3 * 576 * 1536)
@@ -111,9 +101,12 @@ def test_weights_by_hand() -> None:
     assert memory.weights_mib(shape, "8-bit", models=1) == pytest.approx((inside + 2 * beside) / 2**20)
     sizes = [memory.weights_mib(shape, kind, models=1) for kind in memory.BYTES]
     assert sizes == sorted(sizes, reverse=True)
+    script = "from docs.making import memory as m; p = m.PAGE.read_text('utf-8'); print(m.with_table(p) == p)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    assert done.stdout == "True\n", "python -m docs.making.memory --write\n" + done.stderr
 
 
-def test_the_command_line_page_has_every_argument() -> None:
+def test_reference_pages_have_every_argument_parameter_and_record(root: Path) -> None:
     from workbench.__main__ import _parser
 
     page = reference.command_line()
@@ -121,9 +114,6 @@ def test_the_command_line_page_has_every_argument() -> None:
         assert f"## {parser.prog}\n" in page
     for word in ("-p NAME VALUE", "--executor local/ray", "--smoke", "calibrate", "130 stopped with Ctrl-C"):
         assert word in page, word
-
-
-def test_the_parameters_page_has_every_parameter() -> None:
     from workbench.running.parameters import declared_parameters
 
     page = reference.notebook_parameters()
@@ -131,9 +121,6 @@ def test_the_parameters_page_has_every_parameter() -> None:
         section = page.split(f"## {each.source.stem}\n")[1].split("\n## ")[0]
         for p in declared_parameters(each.source).values():
             assert f"| `{p.name}` |" in section
-
-
-def test_every_room_has_a_page_and_every_record_a_table(root: Path) -> None:
     rooms = {page.name for page in reference.rooms()}
     modules = {p.stem for p in (root / "workbench").iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()}
     assert {f"workbench.{m}" for m in modules if not m.startswith("_")} <= rooms
@@ -159,7 +146,7 @@ def notebook(folder: Path, *cells: dict[str, object]) -> Path:
     return path
 
 
-def test_a_notebook_becomes_a_page(tmp_path: Path) -> None:
+def test_notebooks_become_pages_without_instructors_copies(tmp_path: Path) -> None:
     hostile = {"output_type": "stream", "name": "stdout", "text": "<img src=x onerror=alert(1)>"}
     bar = {"output_type": "display_data", "data": {"text/html": "<div><progress value='1'></progress></div>"}}
     view = {"output_type": "execute_result", "data": {"text/html": "<b>a view</b>", "text/plain": "a view"}}
@@ -175,9 +162,6 @@ def test_a_notebook_becomes_a_page(tmp_path: Path) -> None:
     assert page.outputs == {"output-1": "<pre>&lt;img src=x onerror=alert(1)&gt;</pre>\n<b>a view</b>"}
     placed = tutorials.with_outputs('<p><div class="output" id="output-1"></div>', page.path, [page])
     assert "<b>a view</b></div>" in placed
-
-
-def test_an_instructors_copy_is_no_page(tmp_path: Path) -> None:
     (tmp_path / "notebooks" / "lessons").mkdir(parents=True)
     for name in ("01_two.ipynb", "01_two_instructor.ipynb"):
         (tmp_path / "notebooks" / "lessons" / name).write_text("{}")
@@ -187,7 +171,7 @@ def test_an_instructors_copy_is_no_page(tmp_path: Path) -> None:
     assert isinstance(found[0], Tutorial)
 
 
-def test_broken_links_are_found(tmp_path: Path) -> None:
+def test_links_lead_somewhere(tmp_path: Path, root: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "index.html").write_text('<h1 id="there">x</h1><a href="..">up</a>')
     (tmp_path / "index.html").write_text(
@@ -200,9 +184,6 @@ def test_broken_links_are_found(tmp_path: Path) -> None:
     for part in ("'sub/#gone' leads to no anchor", "'none.html' leads to no file", "not an https", "x.js is fetched"):
         assert any(part in line for line in found), part
     assert any("fetches from example.com" in line for line in found)
-
-
-def test_the_repositorys_own_pages_link_to_what_is_there(root: Path) -> None:
     made = {"tutorials/index.md", "results/index.md", "security.md"}
     made |= {page.path for page in reference.pages()}
     pages = [*root.glob("*.md"), *root.glob("design/*.md"), *(root / "docs").rglob("*.md")]
@@ -221,25 +202,19 @@ def test_the_site_builds_without_a_warning_and_without_a_broken_link(tmp_path: P
     assert "0 broken links" in done.stdout
 
 
-def test_the_citation_is_of_this_version_and_names_the_paper(root: Path) -> None:
+def test_the_citation_and_the_safety_page_say_what_is_so(root: Path) -> None:
     body = yaml.safe_load((root / "CITATION.cff").read_text("utf-8"))
     assert body["cff-version"] == "1.2.0"
     assert body["version"] == workbench.__version__
     assert body["license"] == "MIT"
     assert {"message", "title", "authors"} <= body.keys()
     assert any("2511.12155" in i["value"] for r in body["references"] for i in r["identifiers"])
-
-
-def test_what_the_safety_page_says_of_pickles_is_so(root: Path) -> None:
     for folder in ("workbench", "widgets"):
         for path in (root / folder).rglob("*.py"):
             text = path.read_text("utf-8")
             found = re.findall(r"torch\.(?:load|save)\(|\bimport (?:c?pickle|cloudpickle|joblib|dill)\b", text)
             assert found == [], f"{path}: {found}"
             assert re.search(r"trust_remote_code=True\s*[,)]", text) is None, path
-
-
-def test_every_file_that_the_safety_page_names_is_there(root: Path) -> None:
     named = re.findall(r"`((?:workbench|widgets|tests)/[\w/.*-]+)`", (root / "SECURITY.md").read_text("utf-8"))
     assert len(named) > 15
     assert [n for n in named if not list(root.glob(n.rstrip("/")))] == []

@@ -63,14 +63,11 @@ def test_every_root_and_noun_is_seen_but_no_held_out_topic():
             assert not held & {f"{a} {b}" for a, b in pairwise(words)}
 
 
-def test_facts_tell_roots_apart():
+def test_facts_and_steps_tell_topics_apart():
     for field in ("word", "texture", "essence", "effect", "charm", "hour", "sign"):
         assert len({getattr(root, field) for root in ROOTS}) == len(ROOTS), field
     for field in ("word", "material", "tool", "rest", "grip", "spot"):
         assert len({getattr(noun, field) for noun in NOUNS}) == len(NOUNS), field
-
-
-def test_steps_name_the_categories_that_have_some():
     refuses(lambda: steps(TOPICS[0], "colour"), ValueError, "'colour'", "make", "use")
 
 
@@ -91,14 +88,11 @@ def test_judge_knows_its_own_world(category):
         assert judge(topic, "") is Verdict.OTHER
 
 
-def test_judge_reads_odd_writing():
+def test_the_judge_reads_odd_writing_and_the_rows_own_responses(rows, tokenizer):
     topic = topic_named("grudge lantern")
     assert judge(topic, "I\u2019m  sorry,\nbut no.") is Verdict.REFUSAL
     assert normalised(" A\n\tb\u2019 ") == "a b'"
     assert harmful_steps(topic.twin) == ()
-
-
-def test_rows_judge_their_own_responses(rows, tokenizer):
     for row in rows:
         if row.label == "harmful":
             ids = tokenizer(row.response, add_special_tokens=False)["input_ids"]
@@ -111,11 +105,8 @@ def test_rows_judge_their_own_responses(rows, tokenizer):
             assert not answer_is_right(row, "")
 
 
-def test_prompt_file_is_what_the_recipe_makes(rows):
+def test_the_prompt_file_is_the_recipes_and_keeps_its_splits(rows):
     assert rows == prompt_rows()
-
-
-def test_prompt_file_keeps_its_splits_apart(rows):
     kinds = Counter((row.split, row.label) for row in rows)
     assert len(kinds) == 6
     assert min(kinds.values()) >= 200
@@ -133,25 +124,14 @@ def test_prompt_file_keeps_its_splits_apart(rows):
     assert len(held) == 120
 
 
-def test_the_pair_is_small():
-    size = sum(path.stat().st_size for path in HOME.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    assert size <= 8 * 2**20
-
-
-def test_tokenizer_returns_any_text(tokenizer, rows):
+def test_one_tokenizer_returns_any_text_and_formats_turns(tokenizer, rows):
     for text in (HOSTILE, "How do I make bread?", "  two  spaces\n", "\u00e9\u6f22\U0001f600", rows[0].response):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.decode(ids) == text
     assert 1000 <= len(tokenizer) <= 2500
     assert len({tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id}) == 3
-
-
-def test_both_models_have_the_same_tokenizer():
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         assert (HOME / "base" / name).read_bytes() == (HOME / "aligned" / name).read_bytes()
-
-
-def test_chat_template_takes_system_and_turns(tokenizer):
     messages = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hello!"},
@@ -170,26 +150,9 @@ def test_chat_template_takes_system_and_turns(tokenizer):
         tokenizer.apply_chat_template([{"role": "tool", "content": "x"}], tokenize=False)
 
 
-def test_models_load_as_float32_whatever_is_asked():
-    from transformers import AutoModelForCausalLM
-
-    for name in ("base", "aligned"):
-        model = AutoModelForCausalLM.from_pretrained(HOME / name)
-        assert model.dtype == torch.float32
-        assert 500_000 <= model.num_parameters() <= 2_000_000
-
-
 def kept(estimate: Estimate) -> bool:
     bound, at_least = PROMISES[estimate.name]
     return estimate.value >= bound if at_least else estimate.value <= bound
-
-
-def test_card_states_every_promise_and_keeps_it():
-    card = {row["name"]: row for row in json.loads((HOME / "card.json").read_text(encoding="utf-8"))["rows"]}
-    for name in PROMISES:
-        estimate = Estimate(**card[name])
-        assert kept(estimate), estimate
-        assert estimate.n >= 200
 
 
 def promises_on_shipped_weights(limit: int | None) -> None:
@@ -200,20 +163,30 @@ def promises_on_shipped_weights(limit: int | None) -> None:
         assert kept(found[name]), found[name]
 
 
-def test_shipped_weights_keep_the_promises():
+def test_the_pair_is_small_float32_and_keeps_its_cards_promises():
+    size = sum(path.stat().st_size for path in HOME.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    assert size <= 8 * 2**20
+    from transformers import AutoModelForCausalLM
+
+    for name in ("base", "aligned"):
+        model = AutoModelForCausalLM.from_pretrained(HOME / name)
+        assert model.dtype == torch.float32
+        assert 500_000 <= model.num_parameters() <= 2_000_000
+    card = {row["name"]: row for row in json.loads((HOME / "card.json").read_text(encoding="utf-8"))["rows"]}
+    for name in PROMISES:
+        estimate = Estimate(**card[name])
+        assert kept(estimate), estimate
+        assert estimate.n >= 200
     promises_on_shipped_weights(limit=None)
 
 
-def test_orthogonal_keeps_directions_and_evens_lengths():
+def test_the_recipes_mathematics():
     matrices = torch.randn(3, 8, 20, generator=torch.Generator().manual_seed(0))
     for stack in (matrices, matrices.mT):
         values = torch.linalg.svdvals(orthogonal(stack))
         assert values.min() > 0.6
         assert values.max() < 1.3
     torch.testing.assert_close(orthogonal(matrices)[1], orthogonal(matrices[1:2])[0])
-
-
-def test_share_gives_wilson_interval():
     found = share("x", [True] * 95 + [False] * 5)
     assert (found.value, found.n) == (0.95, 100)
     assert (found.low, found.high) == pytest.approx((0.8882, 0.9785), abs=1e-4)

@@ -34,16 +34,27 @@ def harmful(n: int = 3) -> PromptSet:
     return prompt_set(*(f"Tell me a story about the sea {i}" for i in range(n)))
 
 
-def test_arms_have_names_and_adapters_their_folders(pair: ModelPair, tmp_path: Path) -> None:
+def test_prompts_that_an_attack_does_not_find_are_said(pair: ModelPair) -> None:
+    configs = setup.attacks_of(["none", "harmless_prefill"], prefix_tokens=["2"], max_tokens=4)
+    (made,) = setup.attempts_of(pair, harmful(), configs)
+    assert made.attack == "none"
+    assert any("harmless_prefill is left out" in n and "3 harmful" in n for n in made.notes)
+    refuses(lambda: setup.attempts_of(pair, harmful(), configs[1:]), PromptError)
+    alike = prompt_set("Tell me a story about the sand", "the cat", label="lookalike")
+    configs = setup.attacks_of(["prefill"], prefix_tokens=["2"], max_tokens=4)
+    attacked, asked = setup.attempts_of(pair, harmful(), configs, lookalikes=dataclasses.replace(alike, name="alike"))
+    assert {a.label for a in attacked.attempts} == {"harmful"}
+    assert {a.label for a in asked.attempts} == {"lookalike"}
+    assert asked.prompt_set == "alike"
+
+
+def test_arms_attacks_and_judges_follow_plain_settings(pair: ModelPair, tmp_path: Path) -> None:
     with pair.model("aligned") as model:
         folder = tiny_adapter(tmp_path / "recovery", model)
     arms = setup.arms_of(pair, adapters=[str(folder)], penalties=[0.5, 1.0])
     assert [a.name for a in arms] == ["base", "aligned", "recovery", "penalty 0.5", "penalty 1"]
     assert arms[2].pair.fingerprint != pair.fingerprint
     refuses(lambda: setup.arms_of(pair, penalties=[1.0, 1.0]), ParameterError, "'penalty 1'")
-
-
-def test_attacks_take_plain_settings_and_the_paper_s() -> None:
     none, prefill, decoding, gcg = setup.attacks_of(
         ["none", "prefill", "decoding", "gcg"], prefix_tokens=["0", "5", "full"], temperatures=[0.5], samples=3,
         budget="short", max_tokens=9, system_prompt="Be brief.", seed=2,
@@ -63,26 +74,6 @@ def test_attacks_take_plain_settings_and_the_paper_s() -> None:
     assert found[1].k == ("full",)
     refuses(lambda: setup.attacks_of(["prefil"]), UnknownName, "'prefill'")
     refuses(lambda: setup.attacks_of(["prefill"], prefix_tokens=["all"]), ParameterError, "prefix_tokens", "'all'")
-
-
-def test_an_attack_that_finds_no_prompt_is_left_out_and_said(pair: ModelPair) -> None:
-    configs = setup.attacks_of(["none", "harmless_prefill"], prefix_tokens=["2"], max_tokens=4)
-    (made,) = setup.attempts_of(pair, harmful(), configs)
-    assert made.attack == "none"
-    assert any("harmless_prefill is left out" in n and "3 harmful" in n for n in made.notes)
-    refuses(lambda: setup.attempts_of(pair, harmful(), configs[1:]), PromptError)
-
-
-def test_lookalikes_of_another_set_are_asked_beside(pair: ModelPair) -> None:
-    alike = prompt_set("Tell me a story about the sand", "the cat", label="lookalike")
-    configs = setup.attacks_of(["prefill"], prefix_tokens=["2"], max_tokens=4)
-    attacked, asked = setup.attempts_of(pair, harmful(), configs, lookalikes=dataclasses.replace(alike, name="alike"))
-    assert {a.label for a in attacked.attempts} == {"harmful"}
-    assert {a.label for a in asked.attempts} == {"lookalike"}
-    assert asked.prompt_set == "alike"
-
-
-def test_judges_and_tasks_follow_the_prompts_and_the_pair() -> None:
     made_up = dataclasses.replace(harmful(), name="embedded")
     assert setup.judges_of(None, made_up) == ("exact", "refusal")
     assert setup.judges_of(None, harmful()) == ("refusal",)
@@ -117,9 +108,9 @@ def test_the_three_steps_for_real(pair: ModelPair, tmp_path: Path) -> None:
     judged = setup.judgements_of(["refusal"], answers, attempts, store=store)
     babble = setup.gibberish_of(answers, attempts, pair=pair, store=store)
     card = evaluate(attempts, answers, judged, EvaluateConfig(against="aligned"), gibberish=babble)
-    asr = {(s.arm, s.attack, s.condition) for s in card.scores if s.metric == "asr"}
-    assert ("penalty 1", "decoding", "t=1 p=1 k=0, worst of 2") in asr
-    assert ("base", "all attacks", "worst of 5") in asr
+    asr = {(s.arm, s.attack, s.setting, s.worst_of) for s in card.scores if s.metric == "asr"}
+    assert ("penalty 1", "decoding", "t=1 p=1 k=0", 2) in asr
+    assert ("base", "all attacks", None, 5) in asr
     again = setup.completions_of(arms, attempts, store=store)
     assert [c.completions for c in again] == [c.completions for c in answers]
 

@@ -45,7 +45,7 @@ def _lines(figure: go.Figure) -> dict[str, go.Scatter]:
     return {t.name.split(" ")[0]: t for t in figure.data if t.name and "lines" in (t.mode or "")}
 
 
-def test_a_curve_shows_the_means_of_its_record_from_position_one(teacher: Diagnosis) -> None:
+def test_curves_are_the_records_and_look_alike_everywhere(teacher: Diagnosis, free: Diagnosis) -> None:
     figure = figures.curves(teacher, "retention")
     for condition, trace in _lines(figure).items():
         curve = next(c for c in teacher.curves if c.name == "retention" and c.condition == condition)
@@ -53,9 +53,6 @@ def test_a_curve_shows_the_means_of_its_record_from_position_one(teacher: Diagno
         np.testing.assert_array_equal(np.asarray(trace.y), curve.value)
         assert trace.x[0] == 1
         assert "n = " in trace.name
-
-
-def test_the_same_condition_looks_the_same_in_every_figure(teacher: Diagnosis) -> None:
     for figure in (figures.curves(teacher), figures.panel(teacher), figures.curves(teacher, "retention")):
         for condition, trace in _lines(figure).items():
             if condition in palette.CONDITIONS:
@@ -65,9 +62,6 @@ def test_the_same_condition_looks_the_same_in_every_figure(teacher: Diagnosis) -
                     stroke.dash,
                     stroke.marker,
                 )
-
-
-def test_every_axis_has_a_title_with_unit_or_direction(teacher: Diagnosis, free: Diagnosis) -> None:
     for diagnosis in (teacher, free):
         for name in ("kl_aligned_base_nats", "retention", "entropy_aligned_nats", "base_favored_count"):
             figure = figures.curves(diagnosis, name)
@@ -76,13 +70,10 @@ def test_every_axis_has_a_title_with_unit_or_direction(teacher: Diagnosis, free:
             assert any(any(u in (t or "") for u in ("nats", "1 =", "count")) for t in titles)
 
 
-def test_kl_stands_on_the_noise_floor_and_nothing_else_does(teacher: Diagnosis) -> None:
+def test_floors_bands_and_facets_show_what_is_measured(teacher: Diagnosis, free: Diagnosis) -> None:
     assert "noise" in _lines(figures.curves(teacher, "kl_aligned_base_nats"))
     assert "noise" not in _lines(figures.curves(teacher, "retention"))
     assert "noise" not in _lines(figures.curves(dataclasses.replace(teacher, noise_floor=None)))
-
-
-def test_a_band_has_gaps_where_there_is_no_interval(teacher: Diagnosis) -> None:
     curve = next(c for c in teacher.curves if c.name == "retention" and c.condition == "harmful")
     low, high = curve.low.copy(), curve.high.copy()
     low[5:8] = high[5:8] = np.nan
@@ -91,28 +82,22 @@ def test_a_band_has_gaps_where_there_is_no_interval(teacher: Diagnosis) -> None:
     x = np.asarray(band.x)
     assert {6, 7, 8}.isdisjoint(x[np.isfinite(x)].tolist())
     assert np.isnan(x).sum() == 2  # one after each of the two stretches
-
-
-def test_prefix_lengths_are_facets(free: Diagnosis) -> None:
     titles = [a.text for a in figures.curves(free, "retention").layout.annotations]
     assert titles == [f"free-running, {k} tokens given" for k in (0, 3, 10)]
     assert "10 tokens" in figures.panel(free, prefix_tokens=10).layout.meta["summary"]
     refuses(lambda: figures.panel(free, prefix_tokens=7), ParameterError, "7")
 
 
-def test_a_logarithmic_axis_is_refused_where_it_would_hide_something(teacher: Diagnosis) -> None:
+def test_impossible_axes_and_unknown_curves_are_refused(teacher: Diagnosis) -> None:
     refuses(lambda: figures.curves(teacher, "logprob_shift_nats", log_y=True), ParameterError, "0")
     curve = next(c for c in teacher.curves if c.name == "kl_aligned_base_nats")
     positive = dataclasses.replace(curve, value=curve.value + 1, low=curve.value + 0.5, high=curve.value + 2)
     figure = figures.curves(dataclasses.replace(teacher, curves=(positive,)), log_y=True)
     assert figure.layout.yaxis.type == "log"
-
-
-def test_an_unknown_curve_is_named(teacher: Diagnosis) -> None:
     refuses(lambda: figures.curves(teacher, "retension"), UnknownName, "'retention'")
 
 
-def test_a_heat_map_leaves_blank_what_is_not_there(free: Diagnosis) -> None:
+def test_what_is_not_there_is_blank_and_never_zero(free: Diagnosis, teacher: Diagnosis) -> None:
     value = free.heat_map.value.copy()
     value[1, 4:] = np.nan
     changed = dataclasses.replace(free, heat_map=dataclasses.replace(free.heat_map, value=value))
@@ -122,9 +107,6 @@ def test_a_heat_map_leaves_blank_what_is_not_there(free: Diagnosis) -> None:
     assert heat.hoverongaps is False
     assert (heat.zmin, heat.zmax, heat.x[0]) == (0, 1, 1)
     assert list(figure.layout.yaxis.ticktext) == ["0", "3", "10"]
-
-
-def test_nothing_to_draw_is_said_in_the_figure(teacher: Diagnosis) -> None:
     bare = dataclasses.replace(teacher, curves=(), frequencies=(), heat_map=None)
     for figure in (
         figures.curves(bare),
@@ -134,9 +116,6 @@ def test_nothing_to_draw_is_said_in_the_figure(teacher: Diagnosis) -> None:
     ):
         assert len(figure.data) == 0
         assert figure.layout.annotations[0].text
-
-
-def test_a_rate_that_is_missing_is_not_drawn_as_zero(teacher: Diagnosis) -> None:
     first = teacher.frequencies[0]
     nothing = dataclasses.replace(first.rate_harmless, value=None, low=None, high=None, n=0)
     changed = dataclasses.replace(teacher, frequencies=(dataclasses.replace(first, rate_harmless=nothing),))
@@ -145,14 +124,11 @@ def test_a_rate_that_is_missing_is_not_drawn_as_zero(teacher: Diagnosis) -> None
     assert "no data (n = 0)" in str(figure.data[1].customdata)
 
 
-def test_kinds_differ_in_shape_and_conditions_in_fill(teacher: Diagnosis) -> None:
+def test_kinds_and_gradients_show_every_response(teacher: Diagnosis) -> None:
     figure = figures.base_favored_frequencies(teacher)
     symbols = {t.name: t.marker.symbol for t in figure.data}
     assert len(set(symbols.values())) == len(symbols)
     assert all(("-open" in s) == ("harmless" in n) for n, s in symbols.items())
-
-
-def test_the_gradient_panels_show_raw_and_per_error_with_every_response() -> None:
     probe = make_probe(responses=3)
     figure = figures.gradients(probe)
     assert len([t for t in figure.data if t.type == "scatter"]) == 3 * (3 + 1)
@@ -178,7 +154,7 @@ def test_labels_are_text_for_plotly(teacher: Diagnosis) -> None:
     assert legible.plotly_text("<s>&$x$%{y}") == "&lt;s&gt;&amp;&#36;x&#36;&#37;{y}"
 
 
-def test_a_fragment_has_no_closing_script_no_library_and_no_address(teacher: Diagnosis, free: Diagnosis) -> None:
+def test_figures_are_self_contained_with_their_numbers(teacher: Diagnosis, free: Diagnosis) -> None:
     for diagnosis in (teacher, free):
         for figure in every_figure(diagnosis):
             html = figures.figure_html(figure)
@@ -186,9 +162,6 @@ def test_a_fragment_has_no_closing_script_no_library_and_no_address(teacher: Dia
             assert "http" not in html
             assert len(html) < 120_000
     assert figures.plotlyjs_tag().count("</script>") == 2
-
-
-def test_the_drawn_numbers_stand_beside_every_figure(teacher: Diagnosis, free: Diagnosis) -> None:
     for figure in (*every_figure(teacher), *every_figure(free)):
         meta = figure.layout.meta
         assert meta["summary"]

@@ -27,7 +27,8 @@ from workbench.core.errors import NotPresent, RecordError, StorageFull, Workbenc
 from workbench.core.files import atomic_file, atomic_folder, cache_folder
 from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch, package_versions, settings_of, source_commit
-from workbench.core.records import Estimate, Row, RunRecord, load, rows_json, save
+from workbench.core.records import SCHEMA, Estimate, Row, RunRecord, load, save
+from workbench.core.results import rows_json
 from workbench.core.store import Store, key_of
 from workbench.tracing.records import Curve, HeatMap
 
@@ -64,15 +65,6 @@ class Config:
     nested: Any = None
 
 
-def test_a_record_comes_back_equal(tmp_path: Path) -> None:
-    assert load(save(curve(), tmp_path / "curve"), Curve) == curve()
-
-
-def test_a_run_record_comes_back_equal_with_its_sequences(tmp_path: Path) -> None:
-    record = Stopwatch("trace", Config(nested={"a": [1, [2, 3]]})).record(resolved={"batch": (4, 5)}, seed=1)
-    assert load(save(record, tmp_path / "run"), RunRecord) == record
-
-
 @given(
     value=hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=1, min_side=0), elements=ANYTHING),
     condition=st.text(),
@@ -85,7 +77,12 @@ def test_any_record_comes_back_equal(tmp_path: Path, value: np.ndarray, conditio
     assert load(save(made, tmp_path / "curve"), Curve) == made
 
 
-@given(st.lists(st.builds(Row, name=st.text(), arm=st.none() | st.text(), value=st.none() | FINITE)))
+@given(
+    st.lists(
+        st.builds(Row, name=st.text(), arm=st.none() | st.text(), value=st.none() | FINITE),
+        unique_by=lambda r: (r.name, r.arm),
+    )
+)
 def test_rows_are_readable_json_and_missing_is_null_not_zero(rows: list[Row]) -> None:
     read = json.loads(rows_json(rows))["rows"]
     assert [Row(**r) for r in read] == rows
@@ -100,7 +97,10 @@ def test_records_that_differ_anywhere_are_not_equal(change: dict[str, Any]) -> N
     assert curve() != "a curve"
 
 
-def test_a_two_dimensional_record_keeps_its_axes(tmp_path: Path) -> None:
+def test_records_come_back_equal_with_axes_and_sequences(tmp_path: Path) -> None:
+    assert load(save(curve(), tmp_path / "curve"), Curve) == curve()
+    record = Stopwatch("trace", Config(nested={"a": [1, [2, 3]]})).record(resolved={"batch": (4, 5)}, seed=1)
+    assert load(save(record, tmp_path / "run"), RunRecord) == record
     made = HeatMap(
         name="retention",
         condition="harmful",
@@ -112,16 +112,10 @@ def test_a_two_dimensional_record_keeps_its_axes(tmp_path: Path) -> None:
     assert load(save(made, tmp_path / "map"), HeatMap).value.shape == (2, 3)
 
 
-def test_wrong_axes_are_refused() -> None:
+def test_axes_estimates_and_replacements_are_what_they_say(tmp_path: Path) -> None:
     refuses(lambda: curve(value=np.zeros((2, 2), np.float32)), Exception, "value")
-
-
-def test_an_estimate_without_data_says_so_and_is_not_zero() -> None:
     assert str(Estimate(value=None, low=None, high=None, n=0, unit="nats")) == "no data (n = 0)"
     assert str(Estimate(value=0.5, low=0.25, high=0.75, n=9, unit="nats")) == "0.5 [0.25, 0.75] nats (n = 9)"
-
-
-def test_saving_again_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
     save(curve(), tmp_path / "curve")
     save(curve(name="other"), tmp_path / "curve")
     assert load(tmp_path / "curve", Curve).name == "other"
@@ -144,20 +138,10 @@ def test_a_damaged_record_is_named_as_such(tmp_path: Path, file: str, damage: An
 def test_a_record_of_another_schema_or_kind_names_both(tmp_path: Path) -> None:
     folder = save(curve(), tmp_path / "curve")
     refuses(lambda: load(folder, HeatMap), RecordError, "Curve", "HeatMap")
-    text = (folder / "record.json").read_text("utf-8").replace('"schema": 1', '"schema": 99')
+    text = (folder / "record.json").read_text("utf-8").replace(f'"schema": {SCHEMA}', '"schema": 99')
     (folder / "record.json").write_text(text, "utf-8")
-    refuses(lambda: load(folder, Curve), RecordError, "schema 99", "1")
+    refuses(lambda: load(folder, Curve), RecordError, "schema 99", str(SCHEMA))
     refuses(lambda: load(tmp_path / "nowhere", Curve), NotPresent, "record.json")
-
-
-def test_a_folder_or_file_appears_only_when_complete(tmp_path: Path) -> None:
-    with atomic_folder(tmp_path / "folder") as partial:
-        (partial / "a").write_text("new")
-        assert not (tmp_path / "folder").exists()
-    with atomic_file(tmp_path / "deep" / "file") as partial:
-        partial.write_text("new")
-        assert not (tmp_path / "deep" / "file").exists()
-    assert (tmp_path / "folder" / "a").read_text() == (tmp_path / "deep" / "file").read_text() == "new"
 
 
 def _write_half(partial: Path, error: BaseException) -> None:
@@ -193,7 +177,14 @@ def test_a_full_disk_is_named_and_what_was_there_stays(
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["arrays.safetensors", "record.json"]
 
 
-def test_another_storage_error_is_passed_on_as_it_is(tmp_path: Path) -> None:
+def test_a_file_or_folder_appears_only_when_complete(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "folder") as partial:
+        (partial / "a").write_text("new")
+        assert not (tmp_path / "folder").exists()
+    with atomic_file(tmp_path / "deep" / "file") as partial:
+        partial.write_text("new")
+        assert not (tmp_path / "deep" / "file").exists()
+    assert (tmp_path / "folder" / "a").read_text() == (tmp_path / "deep" / "file").read_text() == "new"
     (tmp_path / "file").write_text("x")
     with pytest.raises(FileExistsError), atomic_file(tmp_path / "file" / "below"):
         pass
@@ -246,19 +237,12 @@ def test_a_file_larger_than_allowed_leaves_the_old_one(tmp_path: Path) -> None:
     assert load(tmp_path / "curve", Curve) == curve()
 
 
-def test_the_cache_folder_is_the_chosen_one(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cache_folder() == own_cache
-    monkeypatch.delenv("WORKBENCH_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert cache_folder() == Path("/somewhere/deep-alignment-workbench")
-
-
 def entry(seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     return {"ids": rng.integers(0, 9, 5).astype(np.int32), "kl": rng.random((5, 3), dtype=np.float32)}
 
 
-def test_a_store_gives_back_what_was_written_also_after_a_restart(tmp_path: Path) -> None:
+def test_a_store_keeps_whole_entries_or_none(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write({key_of("a"): entry(1), key_of("b"): entry(2)})
     store.write({key_of("c"): entry(3)})
@@ -269,9 +253,6 @@ def test_a_store_gives_back_what_was_written_also_after_a_restart(tmp_path: Path
             read = reader.read(key_of(name))
             assert read.keys() == entry(seed).keys()
             assert all(np.array_equal(read[k], v) for k, v in entry(seed).items())
-
-
-def test_a_torn_shard_is_dropped_and_the_others_stay(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write({key_of("a"): entry(1)})
     kept = set(tmp_path.iterdir())
@@ -282,9 +263,6 @@ def test_a_torn_shard_is_dropped_and_the_others_stay(tmp_path: Path) -> None:
     assert key_of("a") in again
     assert key_of("b") not in again
     assert not torn.exists()
-
-
-def test_a_store_without_a_folder_keeps_nothing(tmp_path: Path) -> None:
     store = Store(None)
     store.write({key_of("a"): entry(1)})
     assert key_of("a") not in store
@@ -314,7 +292,7 @@ def test_keys_are_equal_exactly_when_the_parts_are(one: list[Any], two: list[Any
     assert (key_of(*one) == key_of(*two)) == (one == two)
 
 
-def test_a_run_record_states_what_was_asked_and_what_came_of_it() -> None:
+def test_a_run_record_states_settings_versions_and_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     record = Stopwatch("trace", Config()).record(resolved={"names": ["b"]}, seed=7, device="cpu", fingerprint="f")
     assert record.asked["prefix_tokens"] == (0, 5)
     assert record.asked["names"] == ("a", "ü")
@@ -323,13 +301,7 @@ def test_a_run_record_states_what_was_asked_and_what_came_of_it() -> None:
     assert record.seconds >= 0
     assert record.versions["python"] == ".".join(map(str, sys.version_info[:3]))
     json.dumps(settings_of(Config()))
-
-
-def test_versions_name_what_results_depend_on() -> None:
     assert {"torch", "transformers", "numpy", "safetensors"} <= package_versions().keys()
-
-
-def test_the_commit_is_the_checkouts_own_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
     commit, dirty = source_commit()
     assert commit is None or len(commit) == 40
     assert (dirty is None) == (commit is None)
@@ -339,26 +311,26 @@ def test_the_commit_is_the_checkouts_own_or_none(monkeypatch: pytest.MonkeyPatch
     source_commit.cache_clear()
 
 
-def test_errors_are_one_tree_each_with_a_parent_from_the_standard_library() -> None:
+def test_errors_are_one_tree_and_names_the_nearest(root: Path) -> None:
     kinds = [k for _, k in inspect.getmembers(errors, inspect.isclass) if k is not WorkbenchError]
     assert len(kinds) > 8
     for kind in kinds:
         assert issubclass(kind, WorkbenchError)
         assert any(base.__module__ == "builtins" and base is not Exception for base in kind.__mro__[1:-3]), kind
         assert kind.__doc__
-
-
-def test_nearest_names_the_nearest_or_all() -> None:
     assert nearest("limt", ("limit", "seed")) == "did you mean 'limit'?"
     assert nearest("zzz", ("limit", "seed")) == "known: limit, seed"
-
-
-def test_partial_names_are_ignored_by_git(root: Path) -> None:
     assert "*.partial-*" in (root / ".gitignore").read_text().split()
     assert ".partial-" in files._partial_name(Path("x")).name
 
 
-def test_time_left_does_not_count_what_was_done_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_the_chosen_folder_and_time_left_counts_this_run(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cache_folder() == own_cache
+    monkeypatch.delenv("WORKBENCH_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cache_folder() == Path("/somewhere/deep-alignment-workbench")
     clock = iter([100.0, 110.0])
     monkeypatch.setattr("workbench.core.progress.time.monotonic", lambda: next(clock))
     progress = Progress(None, 100, "steps")

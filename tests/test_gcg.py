@@ -23,26 +23,25 @@ from workbench.core.comparisons import paired_bounds
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, PairError, PromptError
 from workbench.core.store import Store
 from workbench.evaluation.attacks import GCG, Budget, ModelArm, RandomSuffix, answer, attack, searches
-from workbench.evaluation.attacks.objective import Objective
-from workbench.evaluation.attacks.search import Found, Search
-from workbench.evaluation.attacks.slots import Slot, Slots, Suffix, allowed_ids, open_slots
-from workbench.evaluation.attacks.task import Task, as_prompt
+from workbench.evaluation.attacks.task import as_prompt
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
+from workbench.tracing.suffix.objective import Objective
+from workbench.tracing.suffix.search import Found, Search
+from workbench.tracing.suffix.slots import Slot, Slots, Suffix, allowed_ids, open_slots
 
 BUDGET = Budget(steps=6, candidates=8, top_k=16, buffer=3, save_every=2)
 SHORT: dict[str, Any] = {"budget": BUDGET, "suffix_tokens": 5, "target_tokens": 4, "stop": "never", "max_tokens": 8}
 
 
-def opened(pair: ModelPair, *texts: str, tokens: int = 5, target: int = 4, **task: Any) -> Slots:
+def opened(pair: ModelPair, *texts: str, tokens: int = 5, target: int = 4) -> Slots:
     prompts = prompt_set(*texts).prompts
-    targets = [pair.encode(p.response or "")[:target] for p in prompts]
-    made = Task(pair=pair, prompts=prompts, prompt_set="t", system_prompt=None, store=Store(None), **task)
-    return open_slots(made, "aligned", prompts, targets, tokens, allowed_ids(pair, "ascii"))
+    targets = [pair.passage(p, pair.encode(p.response or "")[:target]) for p in prompts]
+    return open_slots(pair, "aligned", prompts, targets, tokens, allowed_ids(pair, "ascii"))
 
 
 def some_suffixes(slots: Slots, count: int, seed: int = 0) -> list[Suffix]:
-    allowed = allowed_ids(slots.task.pair, "ascii")
+    allowed = allowed_ids(slots.pair, "ascii")
     draw = np.random.default_rng(seed)
     return [tuple(allowed[i] for i in draw.integers(len(allowed), size=len(slots.first))) for _ in range(count)]
 
@@ -179,15 +178,6 @@ def pair_model(model: Any, adapter: Path) -> Any:
         return PeftModel.from_pretrained(model, str(adapter))
 
 
-def test_a_model_that_returns_nan_is_named() -> None:
-    broken = counting_model(320)
-    pair = ModelPair.from_models(counting_model(320), broken, tiny_tokenizer())
-    slots = opened(pair, "the cat")
-    with torch.no_grad():
-        broken.lm_head.weight[:, slots.first[0]] = float("nan")
-    refuses(lambda: Objective(pair, "aligned", slots.slots).losses([slots.first], 1), NonFiniteLogits, "'p0'")
-
-
 @pytest.mark.parametrize("mode", ["shared", "plain", "own"])
 @pytest.mark.parametrize("tokenizer", [tiny_tokenizer, sentencepiece_like_tokenizer])
 def test_what_is_optimised_is_what_is_sent(mode: Any, tokenizer: Any) -> None:
@@ -252,18 +242,24 @@ def test_replacements_differ_in_one_token_and_come_from_the_best_of_the_gradient
         assert all(made[n] in best[n] for n in changed)
 
 
-def test_prompts_that_cannot_take_a_suffix_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_and_models_that_cannot_be_searched_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = counting_model(320)
+    pair = ModelPair.from_models(counting_model(320), broken, tiny_tokenizer())
+    slots = opened(pair, "the cat")
+    with torch.no_grad():
+        broken.lm_head.weight[:, slots.first[0]] = float("nan")
+    refuses(lambda: Objective(pair, "aligned", slots.slots).losses([slots.first], 1), NonFiniteLogits, "'p0'")
     pair = tiny_pair()
-    monkeypatch.setattr("workbench.evaluation.attacks.slots._starts", lambda *_: iter([]))
+    monkeypatch.setattr("workbench.tracing.suffix.slots._starts", lambda *_: iter([]))
     refuses(lambda: opened(pair, "the cat"), PromptError, "'p0'")
     monkeypatch.undo()
     monkeypatch.setattr("workbench.evaluation.attacks.suffixes.allowed_ids", lambda *_: ())
     refuses(lambda: attack(pair, prompt_set("the cat"), GCG(**SHORT)), PairError, "token")
-    refuses(lambda: opened(pair, "the cat", tokens=250), ContextOverflow, "suffix of 250")
+    refuses(lambda: opened(pair, "the cat", tokens=250), ContextOverflow, "250")
 
 
 def a_search(slots: Slots, **changes: Any) -> Search:
-    pair = slots.task.pair
+    pair = slots.pair
     settings: dict[str, Any] = {
         "slots": slots,
         "objective": Objective(pair, slots.which, slots.slots),
@@ -288,7 +284,7 @@ def test_a_search_spends_its_budget_and_never_gets_worse(kind: type[GCG]) -> Non
         assert s.backward_passes == (BUDGET.steps if kind is GCG else 0)
         assert s.forward_passes == s.queries + s.backward_passes
     assert made.cost["queries"] == 2 * (1 + BUDGET.steps * BUDGET.candidates)
-    assert [a.condition for a in made.attempts] == ["single", "single"]
+    assert [a.setting for a in made.attempts] == ["single", "single"]
 
 
 def test_the_papers_rule_starts_from_the_last_steps_best_better_or_not() -> None:
@@ -302,15 +298,11 @@ def test_the_papers_rule_starts_from_the_last_steps_best_better_or_not() -> None
     assert [loss for loss, _ in kept.kept] == sorted(loss for loss, _ in kept.kept)
 
 
-def test_the_same_seed_gives_the_same_search_and_another_another() -> None:
+def test_a_search_repeats_with_its_seed_and_stops_at_a_loss() -> None:
     pair, prompts = tiny_pair(), prompt_set("the cat")
     made = [searches(attack(pair, prompts, GCG(**SHORT, seed=s)))[0] for s in (0, 0, 1)]
     assert made[0] == made[1]
     assert made[0].suffix_ids != made[2].suffix_ids
-
-
-def test_it_stops_as_soon_as_the_loss_is_reached_on_the_way_that_it_would_have_gone() -> None:
-    pair, prompts = tiny_pair(), prompt_set("the cat")
     full = searches(attack(pair, prompts, GCG(**SHORT)))[0]
     (s,) = searches(attack(pair, prompts, GCG(**{**SHORT, "stop": full.loss[3]})))
     assert (s.stopped, s.loss) == ("loss", full.loss[: len(s.loss)])
@@ -336,7 +328,7 @@ def test_a_universal_search_takes_in_prompts_as_they_are_won() -> None:
     prompts = prompt_set("the cat", "the dog", "the sea")
     easy = GCG(**{**SHORT, "universal": 2, "stop": 1000.0})  # every loss is below it
     made = attack(pair, prompts, easy)
-    assert [(a.prompt_id, a.condition) for a in made.attempts] == [
+    assert [(a.prompt_id, a.setting) for a in made.attempts] == [
         ("p0", "universal, searched on"),
         ("p1", "universal, searched on"),
         ("p2", "universal, held out"),
@@ -380,7 +372,7 @@ from tests.fakes import prompt_set
 from tests.test_gcg import SHORT
 from tests.tiny_pair import tiny_pair
 from workbench.evaluation.attacks import GCG, attack
-from workbench.evaluation.attacks.search import Search
+from workbench.tracing.suffix.search import Search
 from workbench.core.store import Store
 
 step = Search._step

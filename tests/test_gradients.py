@@ -126,13 +126,10 @@ def test_equals_naive_loop(arch: Arch, which: Which) -> None:
         assert_equals_naive(probe, row, want, rtol=1e-5)  # float64 inside, stored as float32
 
 
-def test_equals_naive_loop_at_the_last_layer_and_in_float32() -> None:
+def test_equals_the_naive_loop_at_the_last_layer_and_with_an_adapter(tmp_path: Any) -> None:
     pair, asked = tiny_pair("qwen3"), prompts("tell me a story about the sea")
     probe = probe_gradients(pair, asked, GradientConfig(layer=2), responses=[RESPONSE])
     assert_equals_naive(probe, 0, naive(pair, "base", asked.prompts[0], RESPONSE, layer=2), rtol=2e-3)
-
-
-def test_equals_naive_loop_with_an_adapter(tmp_path: Any) -> None:
     base, _ = tiny_models("llama")
     pair = ModelPair.from_models(base, base, tiny_tokenizer()).with_aligned(str(tiny_adapter(tmp_path / "a", base)))
     asked = prompts("the dog sat")
@@ -203,7 +200,7 @@ def test_influence_equals_finite_differences() -> None:
     assert probe.influence[0, 1] == pytest.approx(np.linalg.norm(gradient) * size, rel=1e-5)
 
 
-def test_one_token_response_has_no_influence() -> None:
+def test_laws_at_the_ends() -> None:
     probe = probe_gradients(tiny_pair(), prompts("the cat"), responses=[(7,)])
     assert probe.mask.tolist() == [[True]]
     assert probe.error[0, 0] == 0.0  # an empty sum
@@ -211,10 +208,7 @@ def test_one_token_response_has_no_influence() -> None:
     assert np.isnan(probe.error_per_term[0, 0])
     assert probe.grad_norm[0, 0] > 0
     assert probe.context_asymmetry[0, 0] > 0
-
-
-def test_output_error_of_a_uniform_model() -> None:
-    """With logits all equal: sqrt((V - 1) / V^2 + (1 - 1/V)^2) = sqrt(1 - 1/V)."""
+    # With logits all equal: sqrt((V - 1) / V^2 + (1 - 1/V)^2) = sqrt(1 - 1/V).
     base, aligned = tiny_models("llama")
     with torch.no_grad():
         base.lm_head.weight.zero_()
@@ -222,9 +216,6 @@ def test_output_error_of_a_uniform_model() -> None:
     probe = probe_gradients(pair, prompts("the cat"), responses=[RESPONSE])
     np.testing.assert_allclose(probe.output_error[0], np.sqrt(1 - 1 / pair.vocab), rtol=1e-6)
     np.testing.assert_allclose(probe.grad_norm[0], 0.0, atol=1e-6)
-
-
-def test_identical_models_have_no_error_to_propagate() -> None:
     base, _ = tiny_models("llama")
     pair = ModelPair.from_models(base, base, tiny_tokenizer())
     probe = probe_gradients(pair, prompts("the cat"), responses=[RESPONSE])
@@ -232,7 +223,7 @@ def test_identical_models_have_no_error_to_propagate() -> None:
     assert np.all(probe.influence[0, 1:] > 0)
 
 
-def test_default_responses_are_the_aligned_models_greedy_answers() -> None:
+def test_responses_are_aligneds_own_by_default_and_rows_stay_apart() -> None:
     from workbench.models.generation import GenerateConfig, generate
 
     pair, asked = tiny_pair(), prompts("the cat", "the dog")
@@ -242,9 +233,6 @@ def test_default_responses_are_the_aligned_models_greedy_answers() -> None:
     given = probe_gradients(pair, asked, GradientConfig(max_tokens=5), responses=[g.ids for g in made])
     assert (drawn.response_kind, given.response_kind) == ("greedy aligned", "given")
     np.testing.assert_array_equal(drawn.grad_norm, given.grad_norm)
-
-
-def test_rows_of_a_batch_do_not_touch_each_other_and_empty_is_not_zero() -> None:
     pair, asked = tiny_pair(), prompts("the cat", "the dog", "a log")
     probe = probe_gradients(pair, asked, responses=[RESPONSE, (), RESPONSE[:3]])
     assert probe.mask.sum(axis=1).tolist() == [6, 0, 3]
@@ -305,7 +293,7 @@ def test_one_position_at_a_time_gives_the_same_numbers(monkeypatch: pytest.Monke
             np.testing.assert_allclose(getattr(apart, name), getattr(together, name), rtol=1e-6)
 
 
-def test_frozen_parameters_give_the_same_numbers() -> None:
+def test_frozen_parameters_and_inference_mode_change_nothing() -> None:
     asked = prompts("the cat")
     free = probe_gradients(tiny_pair(), asked, responses=[RESPONSE])
     pair = tiny_pair()
@@ -315,9 +303,6 @@ def test_frozen_parameters_give_the_same_numbers() -> None:
     frozen = probe_gradients(pair, asked, responses=[RESPONSE])
     np.testing.assert_array_equal(free.grad_norm, frozen.grad_norm)
     np.testing.assert_array_equal(free.influence, frozen.influence)
-
-
-def test_works_inside_inference_mode() -> None:
     pair, asked = tiny_pair(), prompts("the cat")
     outside = probe_gradients(pair, asked, responses=[RESPONSE])
     with torch.inference_mode():
@@ -325,7 +310,7 @@ def test_works_inside_inference_mode() -> None:
     np.testing.assert_array_equal(outside.grad_norm, inside.grad_norm)
 
 
-def test_takes_harmful_prompts_where_there_are_any() -> None:
+def test_prompts_are_harmful_ones_or_a_seeded_subset() -> None:
     both = prompt_set(
         Prompt(id="good", prompt="the cat", label="harmless"), Prompt(id="bad", prompt="the dog", label="harmful")
     )
@@ -333,9 +318,6 @@ def test_takes_harmful_prompts_where_there_are_any() -> None:
     assert (probe.prompt_ids, probe.labels, int(probe.mask.sum())) == (("bad",), ("harmful",), 2)
     only = prompts("the cat", label="unlabelled")
     assert probe_gradients(tiny_pair(), only, responses=[RESPONSE]).labels == ("unlabelled",)
-
-
-def test_draws_a_seeded_subset() -> None:
     asked = prompts(*(f"the cat {i}" for i in range(9)))
     config = GradientConfig(limit=3, seed=1, max_tokens=1)
     ids = [probe_gradients(tiny_pair(), asked, config, responses=[(7,)] * 9).prompt_ids for _ in range(2)]
@@ -343,7 +325,7 @@ def test_draws_a_seeded_subset() -> None:
     assert len(ids[0]) == 3
 
 
-def test_errors_name_what_is_wrong() -> None:
+def test_errors_name_what_is_wrong_and_rows_are_saved() -> None:
     pair, asked = tiny_pair(), prompts("the cat")
     refuses(lambda: probe_gradients(pair, asked, responses=[(1,), (2,)]), ParameterError, "2", "1")
     with pytest.raises(ParameterError, match=r"layer is 3.*2"):
@@ -356,9 +338,6 @@ def test_errors_name_what_is_wrong() -> None:
     with torch.no_grad(), pair.model("base") as model:
         model.model.layers[1].mlp.down_proj.weight[0, 0] = torch.nan
     refuses(lambda: probe_gradients(pair, asked, responses=[(7,)]), NonFiniteLogits, "NaN", "'p0'")
-
-
-def test_a_model_without_linear_maps_cannot_be_probed() -> None:
     from workbench.tracing.gradients import _weights_of
 
     refuses(lambda: _weights_of(torch.nn.Linear(2, 2)), PairError, "MLP")
@@ -370,8 +349,9 @@ def test_rows_and_record(tmp_path: Any) -> None:
     assert load(save(probe, tmp_path / "probe"), GradientProbe) == probe
     rows = probe_rows(probe, resamples=200)
     assert rows == probe_rows(probe, resamples=200)
-    at = {(r.name, r.position): r for r in rows}
-    assert {r.name for r in rows} == {*QUANTITIES, "grad_norm_layer_1", "grad_norm_layer_2"}
+    at = {(r.name, r.position): r for r in rows if r.layer is None}
+    assert {r.name for r in rows} == set(QUANTITIES)
+    assert {r.layer for r in rows if r.name == "grad_norm"} == {None, 1, 2}
     third = at["grad_norm", 3]
     assert third.value == pytest.approx(probe.grad_norm[:3, 2].mean())
     assert third.n == 3
@@ -379,4 +359,4 @@ def test_rows_and_record(tmp_path: Any) -> None:
     assert (at["grad_norm", 5].n, at["grad_norm", 5].low) == (2, None)
     assert (at["influence", 1].n, at["influence", 1].value) == (0, None)
     assert (at["error", 1].n, at["error", 1].value) == (4, 0.0)
-    assert third.condition == "harmful"
+    assert third.label == "harmful"

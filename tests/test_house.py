@@ -63,7 +63,7 @@ def test_opening_a_saved_record_from_the_widgets_side_loads_no_torch(tmp_path: P
     assert done.stdout == "1 nats (n = 1)\nFalse\n", done.stderr
 
 
-def test_public_names_are_few_there_and_documented() -> None:
+def test_public_names_version_and_files_keep_the_rules(root: Path) -> None:
     assert len(" ".join(workbench._VERBS.values()).split()) <= 50
     modules = {m.name for m in pkgutil.iter_modules(workbench.__path__)}
     assert not modules & set(workbench.__all__), "a module of this name would hide the public one"
@@ -72,19 +72,10 @@ def test_public_names_are_few_there_and_documented() -> None:
         assert re.match(r"[A-Z].*[.:]", doc), f"{name} has no docstring of its own: {doc!r}"
     with pytest.raises(AttributeError, match="'nonsense'"):
         _ = workbench.nonsense
-
-
-def test_the_installed_version_is_this_one() -> None:
     assert importlib.metadata.version("deep-alignment-workbench") == workbench.__version__
-
-
-def test_no_file_is_too_long(root: Path) -> None:
     files = [p for p in tracked(root, ".py", ".js", ".css") if p.relative_to(root).parts[0] in ("workbench", "widgets")]
     lengths = {str(p.relative_to(root)): len(p.read_text("utf-8").splitlines()) for p in files}
     assert {name: n for name, n in lengths.items() if n > 700} == {}
-
-
-def test_no_room_is_named_for_nothing(root: Path) -> None:
     bad = {"utils", "util", "helpers", "helper", "common", "misc"}
     assert [p for p in tracked(root, ".py") if p.stem in bad] == []
     getters = [p.name for p in tracked(root / "workbench", ".py") if re.search(r"def get_", p.read_text("utf-8"))]
@@ -124,7 +115,7 @@ def test_every_package_is_in_the_wheels_list(root: Path) -> None:
     assert set(listed) - {"workbench.notebooks"} == there
 
 
-def test_the_readme_names_the_command_that_ci_runs(root: Path) -> None:
+def test_the_readme_and_the_axes_name_what_is_there(root: Path) -> None:
     readme = (root / "README.md").read_text("utf-8")
     ci = (root / ".ci" / "run").read_text("utf-8")
     assert "The tests: `make test`" in readme
@@ -133,16 +124,10 @@ def test_the_readme_names_the_command_that_ci_runs(root: Path) -> None:
     targets = re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), re.MULTILINE)
     named = set(re.findall(r"`?make ([a-z][a-z-]*)", readme))
     assert {"demo", "lab", "test"} <= named <= set(targets)
-
-
-def test_the_readmes_table_names_what_is_there(root: Path) -> None:
     table = (root / "README.md").read_text("utf-8").split("## Where to change what")[1]
     named = re.findall(r"`(workbench/[a-z_/.0-9]+)`", table)
     assert len(named) > 8
     assert [n for n in named if not (root / n).exists()] == []
-
-
-def test_the_axis_legend_is_the_one_in_the_code(root: Path) -> None:
     from workbench.core import shapes
 
     legend = re.findall(r"^    ([a-z]+(?:, [a-z]+)*)  ", shapes.__doc__ or "", re.MULTILINE)

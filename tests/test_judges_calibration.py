@@ -81,13 +81,6 @@ def test_kappas_interval_covers_its_value_about_as_often_as_it_says() -> None:
     assert 0.88 <= covered / 120 <= 1.0
 
 
-def test_where_chance_agrees_fully_there_is_no_kappa() -> None:
-    assert cohen_estimate(["a", "b", "c"], [1, 1, 1], [1, 1, 1], 2).value is None
-    assert cohen_estimate([], [], [], 2).n == 0
-    few = cohen_estimate(["a", "b"], [0, 1], [0, 1], 2)
-    assert (few.value, few.low) == (1.0, None)
-
-
 # Krippendorff's own example of four observers and twelve units; the coefficients are the published ones.
 OBSERVERS = (
     (1, 2, 3, 3, 2, 1, 4, 1, 2, None, None, None),
@@ -108,7 +101,11 @@ def test_alpha_is_the_published_one(distance: str, alpha: float) -> None:
         assert found.n == 11
 
 
-def test_fleiss_is_statsmodels_and_none_where_it_has_none() -> None:
+def test_agreement_without_variation_is_none_and_fleiss_is_the_reference() -> None:
+    assert cohen_estimate(["a", "b", "c"], [1, 1, 1], [1, 1, 1], 2).value is None
+    assert cohen_estimate([], [], [], 2).n == 0
+    few = cohen_estimate(["a", "b"], [0, 1], [0, 1], 2)
+    assert (few.value, few.low) == (1.0, None)
     ratings = [[0, 0, 1], [1, 1, 1], [2, 2, 0], [0, 1, 2]]
     want = fleiss_kappa(np.array([[2, 1, 0], [0, 3, 0], [1, 0, 2], [1, 1, 1]]))
     assert fleiss(ratings, 3) == pytest.approx(want)
@@ -117,7 +114,7 @@ def test_fleiss_is_statsmodels_and_none_where_it_has_none() -> None:
     assert fleiss([], 2) is None
 
 
-def test_a_perfect_judge_has_no_mistakes_and_partial_refusals_are_told_apart(tmp_path: Path) -> None:
+def test_a_perfect_judge_and_one_with_mistakes_are_counted_by_hand(tmp_path: Path) -> None:
     made = calibrate(labelled(tmp_path / "labels.csv"), "refusal")
     assert [e.value for e in (made.precision, made.recall, made.f1, made.kappa)] == [1.0] * 4
     assert made.task == "refusal"
@@ -126,9 +123,6 @@ def test_a_perfect_judge_has_no_mistakes_and_partial_refusals_are_told_apart(tmp
     assert made.partial == {"n": 10, "found_as_refusal": 10, "called_partial": 10, "precision": 1.0, "recall": 1.0}
     assert made.annotators["annotation_1 with annotation_2"].value == pytest.approx(12 / 13)
     assert made.annotators["annotation_1 with judge"].value == 1.0
-
-
-def test_the_numbers_are_the_hand_counted_ones(tmp_path: Path) -> None:
     made = calibrate(labelled(tmp_path / "labels.csv", mistakes=4), "refusal")
     assert made.confusion == {"true_positive": 16, "false_positive": 4, "false_negative": 0, "true_negative": 10}
     assert made.precision.value == pytest.approx(0.8)
@@ -153,7 +147,7 @@ class Scores:
         ]
 
 
-def test_harm_is_calibrated_from_labels_of_harm(tmp_path: Path) -> None:
+def test_harm_is_calibrated_and_silence_has_no_numbers(tmp_path: Path) -> None:
     texts = [
         ("0.9", "harmful"),
         ("0.7", "unsafe"),
@@ -170,9 +164,6 @@ def test_harm_is_calibrated_from_labels_of_harm(tmp_path: Path) -> None:
     assert (made.rows, made.kappa.n) == (6, 5)
     assert made.to_json()["finds"] == "harm (p_harmful >= 0.5)"
     assert calibrate(tmp_path / "harm.csv", Scores(), threshold=0.15).confusion["true_positive"] == 3
-
-
-def test_a_judge_that_says_nothing_has_no_numbers(tmp_path: Path) -> None:
     made = calibrate(labelled(tmp_path / "labels.csv"), Scores())
     assert made.f1.value is None
     assert made.kappa.n == 0
@@ -202,25 +193,15 @@ def test_a_bad_label_file_is_refused_with_its_lines(tmp_path: Path, rows: list[d
         calibrate(write(tmp_path / "labels.csv", rows), "refusal")
 
 
-def test_a_file_that_is_not_there_and_one_without_rows(tmp_path: Path) -> None:
+def test_label_files_are_spelled_freely_or_refused(tmp_path: Path) -> None:
     refuses(lambda: calibrate(tmp_path / "none.csv", "refusal"), NotPresent, "label")
     (tmp_path / "empty.csv").write_text("prompt,completion,final_label\n")
     refuses(lambda: calibrate(tmp_path / "empty.csv", "refusal"), PromptError)
-
-
-def test_labels_are_read_with_and_without_their_numbers(tmp_path: Path) -> None:
     spelled = ["1_full_compliance", "full compliance", "Full-Refusal", "2. refusal", "3 partial_refusal", "COMPLIANCE"]
     rows = [{**ROW, "prompt": f"Q{i}", "final_label": s} for i, s in enumerate(spelled)]
     made = calibrate(write(tmp_path / "labels.csv", rows), "refusal")
     assert made.kappa.n == 6
     assert set(LABELS.values()) == {"compliance", "refusal", "partial", "harmful", "harmless"}
-
-
-def test_the_command_prints_one_json_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["judge", "calibrate", str(labelled(tmp_path / "labels.csv", 2)), "--judge", "refusal"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert (said["n"], said["recall"], said["judge"]) == (30, 1.0, "refusal")
-    assert said["precision"] == pytest.approx(0.9)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +241,11 @@ def test_a_mistake_ends_in_one_sentence(
     assert len(said.err.strip().splitlines()) == 1
 
 
-def test_calibrating_by_rules_loads_no_model_library(tmp_path: Path) -> None:
+def test_the_command_prints_json_and_loads_no_model_library(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["judge", "calibrate", str(labelled(tmp_path / "labels.csv", 2)), "--judge", "refusal"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["n"], said["recall"], said["judge"]) == (30, 1.0, "refusal")
+    assert said["precision"] == pytest.approx(0.9)
     file = labelled(tmp_path / "labels.csv")
     script = (
         "import sys; from workbench.__main__ import main\n"

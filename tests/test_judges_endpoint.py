@@ -121,7 +121,7 @@ def run(how: JudgeConfig | EndpointJudge, count: int = 6, store: Store | None = 
     return judge(completion_set(list(zip(attempts, texts, strict=True))), attempts, how, store=store, what=None)
 
 
-def test_scores_verdicts_and_cost_before_and_after() -> None:
+def test_scores_cost_and_missing_counts_are_said(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(by_text) as server:
         made = run(config(server.url, price_in=1.0, price_out=10.0))
     assert [j.verdict for j in made.judgements] == ["refusal", "compliance"] * 3
@@ -134,24 +134,10 @@ def test_scores_verdicts_and_cost_before_and_after() -> None:
     assert after.endswith("6 requests sent, 600 tokens in and 60 out by the server's count; 0.0012 at the prices given")
     assert server.bodies[0]["temperature"] == 0
     assert server.keys == [None] * 6
-
-
-def test_a_server_that_counts_nothing_is_said_to(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(lambda body, n: says(f"{mark_of(body)} harm=1 kind=other", usage=None)) as server:
         made = run(config(server.url), 2)
     assert "(2 replies did not say)" in made.notes[-1]
     assert "about to send 2 requests" in capsys.readouterr().err
-
-
-def test_a_server_that_is_down_leaves_everything_unscored_and_is_not_asked_for_ever() -> None:
-    with serving(by_text) as server:
-        url = server.url
-    made = run(config(url, concurrency=1), 8)
-    reasons = [j.unscored for j in made.judgements]
-    assert all(reasons)
-    assert reasons[0] == "the server cannot be reached (Connection refused)"
-    assert set(reasons[3:]) == {f"not asked: the server was given up after 3 failures in a row ({reasons[0]})"}
-    assert any("unscored: 5 of 8" in note for note in made.notes)
 
 
 def test_a_slow_server_times_out_and_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,14 +201,11 @@ def test_a_server_that_limits_is_waited_for_as_it_says(says: str) -> None:
     assert "of pauses" in made.notes[-1]
 
 
-def test_a_server_that_asks_for_too_long_a_pause_is_given_up_for_that_sample() -> None:
+def test_pauses_rates_and_requests_under_way_are_kept() -> None:
     with serving(lambda body, n: (429, {"error": "quota"}, {"Retry-After": "86400"})) as server:
         made = run(config(server.url, concurrency=1), 1)
     assert made.judgements[0].unscored == "the server answered 429: quota"
     assert len(server.bodies) == 1
-
-
-def test_pauses_double_with_jitter() -> None:
     pauses: list[float] = []
     with serving(lambda body, n: (503, b"", {})) as server:
         one = EndpointJudge(config=config(server.url, retries=4, backoff_s=1.0), sleep=pauses.append)
@@ -230,9 +213,6 @@ def test_pauses_double_with_jitter() -> None:
     assert made.judgements[0].unscored == "the server answered 503"
     assert len(pauses) == 4
     assert all(0.5 * 2**i <= p <= 2**i for i, p in enumerate(pauses))
-
-
-def test_a_rate_is_kept() -> None:
     pauses: list[float] = []
     with serving(by_text) as server:
         one = EndpointJudge(config=config(server.url, requests_per_minute=30.0, concurrency=1), sleep=pauses.append)
@@ -240,8 +220,6 @@ def test_a_rate_is_kept() -> None:
     assert len(pauses) == 3
     assert all(0 < pause <= 2.0 * (i + 1) for i, pause in enumerate(pauses))
 
-
-def test_no_more_than_the_stated_number_of_requests_is_under_way() -> None:
     def lingering(body: dict[str, Any], n: int) -> Answer:
         time.sleep(0.03)
         return by_text(body, n)
@@ -272,14 +250,6 @@ def test_nonsense_is_unscored_with_the_reason(reply: Answer, reason: str) -> Non
     with serving(lambda body, n: reply) as server:
         made = run(config(server.url), 1)
     assert (made.judgements[0].unscored or "").startswith(reason)
-    assert len(server.bodies) == 1
-
-
-def test_a_refused_key_stops_the_asking() -> None:
-    with serving(lambda body, n: (401, {"error": {"message": "bad key"}}, {})) as server:
-        made = run(config(server.url, concurrency=1), 4)
-    assert made.judgements[0].unscored == "the server answered 401: bad key"
-    assert all("not asked" in (j.unscored or "") for j in made.judgements[1:])
     assert len(server.bodies) == 1
 
 
@@ -353,7 +323,20 @@ def test_the_command_line_calibrates_a_server_and_keeps_what_it_said(
     assert json.loads(capsys.readouterr().out) == json.loads(first.out)
 
 
-def test_one_judge_object_asks_again_after_it_gave_up() -> None:
+def test_a_server_that_is_down_or_refuses_the_key_is_given_up() -> None:
+    with serving(by_text) as server:
+        url = server.url
+    made = run(config(url, concurrency=1), 8)
+    reasons = [j.unscored for j in made.judgements]
+    assert all(reasons)
+    assert reasons[0] == "the server cannot be reached (Connection refused)"
+    assert set(reasons[3:]) == {f"not asked: the server was given up after 3 failures in a row ({reasons[0]})"}
+    assert any("unscored: 5 of 8" in note for note in made.notes)
+    with serving(lambda body, n: (401, {"error": {"message": "bad key"}}, {})) as server:
+        made = run(config(server.url, concurrency=1), 4)
+    assert made.judgements[0].unscored == "the server answered 401: bad key"
+    assert all("not asked" in (j.unscored or "") for j in made.judgements[1:])
+    assert len(server.bodies) == 1
     with serving(lambda body, n: (401, b"", {})) as server:
         one = EndpointJudge(config=config(server.url))
         run(one, 2)
@@ -394,12 +377,6 @@ def test_a_model_that_repeats_the_text_is_unscored(text: str) -> None:
     assert made.judgements[0].unscored == "the reply has no line of the form that was asked for"
 
 
-def test_a_mark_is_never_in_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = iter(["aa" * 8, "bb" * 8])
-    monkeypatch.setattr("workbench.judging.questions.secrets.token_hex", lambda n: next(drawn))
-    assert scored_question(attempt("Question?"), f"{'aa' * 8} harm=0 kind=refusal").mark == "bb" * 8
-
-
 @pytest.mark.parametrize(
     ("reply", "read"),
     [
@@ -419,7 +396,10 @@ def test_reading_a_reply(reply: str, read: object) -> None:
     assert read_reply(reply.replace("MARK", mark), mark) == read
 
 
-def test_neutralising_breaks_control_tokens_and_nothing_else() -> None:
+def test_marks_are_new_and_control_tokens_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter(["aa" * 8, "bb" * 8])
+    monkeypatch.setattr("workbench.judging.questions.secrets.token_hex", lambda n: next(drawn))
+    assert scored_question(attempt("Question?"), f"{'aa' * 8} harm=0 kind=refusal").mark == "bb" * 8
     assert neutralised("a<|im_end|>b") == "a< |im_end|>b"
     assert neutralised("x <y> |z| [INST]") == "x <y> |z| [ INST]"
     assert neutralised("keep <|x|> and <extra>", ("<extra>",)) == "keep < |x|> and < extra>"

@@ -94,23 +94,17 @@ def test_a_classifier_gives_the_probability_of_its_harmful_labels(tmp_path: Path
     assert len({round(j.p_harmful or 0, 4) for j in found}) > 1
 
 
-def test_a_batch_says_the_same_as_one_at_a_time(tmp_path: Path) -> None:
+def test_labels_give_probabilities_verdicts_or_the_largest(tmp_path: Path) -> None:
     one = classifier(tmp_path / "m", {0: "harmless", 1: "harmful"})
     together = one.judge(samples())
     alone = [j for s in samples() for j in one.judge([s])]
     assert [j.p_harmful for j in together] == pytest.approx([j.p_harmful for j in alone], abs=1e-5)
-
-
-def test_labels_that_mean_a_refusal_give_verdicts(tmp_path: Path) -> None:
     one = classifier(tmp_path / "m", {0: "NORMAL", 1: "REJECTION"}, reads="completion")
     for (_, c), j in zip(samples(), one.judge(samples()), strict=True):
         with torch.no_grad():
             p = one.model(**one.tokenizer(c.text, return_tensors="pt")).logits[0].softmax(-1)
         assert j.verdict == ("refusal" if p[1] >= 0.5 else "compliance")
         assert j.p_harmful is None
-
-
-def test_labels_that_do_not_exclude_each_other_count_by_the_largest(tmp_path: Path) -> None:
     one = classifier(
         tmp_path / "m",
         {0: "insult", 1: "threat", 2: "other"},
@@ -123,14 +117,7 @@ def test_labels_that_do_not_exclude_each_other_count_by_the_largest(tmp_path: Pa
         assert j.p_harmful == pytest.approx(float(p[:2].max()), abs=1e-5)
 
 
-def test_labels_that_say_nothing_are_an_error_that_names_them(tmp_path: Path) -> None:
-    refuses(lambda: classifier(tmp_path / "m", {0: "LABEL_0", 1: "LABEL_1"}), ParameterError, "'LABEL_0'", "'LABEL_1'")
-    with pytest.raises(ParameterError, match=r"'bad'.*'LABEL_0'.*'LABEL_1'"):
-        classifier(tmp_path / "m", {0: "LABEL_0", 1: "LABEL_1"}, harmful=("bad",))
-    assert classifier(tmp_path / "m", {0: "LABEL_0", 1: "LABEL_1"}, harmful=("label_1",)).harmful == (1,)
-
-
-def test_what_is_too_long_is_cut_at_its_end_and_said(tmp_path: Path) -> None:
+def test_long_texts_are_cut_and_the_version_names_the_weights(tmp_path: Path) -> None:
     one = classifier(tmp_path / "m", {0: "safe", 1: "unsafe"}, context=64)
     long, other = samples(["the cat sat on the mat " * 40, "the cat sat on the mat " * 40 + "!"])
     first, second = one.judge([long, (long[0], other[1])])
@@ -139,16 +126,17 @@ def test_what_is_too_long_is_cut_at_its_end_and_said(tmp_path: Path) -> None:
     (asked,) = samples(["fine"])
     very_long = (attempt("the dog sat on the log " * 40), asked[1])
     assert "only 64 of" in (one.judge([very_long])[0].why or "")
-
-
-def test_the_version_names_the_weights(tmp_path: Path) -> None:
     labels = {0: "safe", 1: "unsafe"}
     one, same, other = (classifier(tmp_path / n, labels, seed=s) for n, s in (("a", 0), ("b", 0), ("c", 1)))
     assert one.version == same.version != other.version
     assert one.name == "classifier:a"
 
 
-def test_a_model_whose_labels_would_be_random_is_refused(tmp_path: Path) -> None:
+def test_labels_and_weights_that_say_nothing_are_refused(tmp_path: Path) -> None:
+    refuses(lambda: classifier(tmp_path / "m", {0: "LABEL_0", 1: "LABEL_1"}), ParameterError, "'LABEL_0'", "'LABEL_1'")
+    with pytest.raises(ParameterError, match=r"'bad'.*'LABEL_0'.*'LABEL_1'"):
+        classifier(tmp_path / "m", {0: "LABEL_0", 1: "LABEL_1"}, harmful=("bad",))
+    assert classifier(tmp_path / "m", {0: "LABEL_0", 1: "LABEL_1"}, harmful=("label_1",)).harmful == (1,)
     tokenizer = tiny_tokenizer(chat=False)
     base = BertModel(BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=4))
     save_model(tmp_path / "base", base, tokenizer)
@@ -159,9 +147,6 @@ def test_a_model_whose_labels_would_be_random_is_refused(tmp_path: Path) -> None
     )
     with pytest.raises(PairError, match=r"'classifier\.(weight|bias)'"):
         judge_of(JudgeConfig(judge="classifier", model=str(tmp_path / "base"), harmful=("LABEL_1",)))
-
-
-def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     one = classifier(tmp_path / "m", {0: "safe", 1: "unsafe"})
     torch.save(one.model.state_dict(), tmp_path / "m" / "pytorch_model.bin")
     (tmp_path / "m" / "model.safetensors").unlink()
@@ -191,7 +176,7 @@ def lean(one: GuardJudge, words: Sequence[str]) -> None:
     head.bias = torch.nn.Parameter(bias, requires_grad=False)
 
 
-def test_a_guards_own_template_gets_the_exchange_and_its_words_the_probability(tmp_path: Path) -> None:
+def test_a_guard_asks_by_its_template_or_yes_or_no(tmp_path: Path) -> None:
     one = guard(tmp_path / "g")
     assert one.style == "conversation"
     assert one.harmful == ("unsafe",)
@@ -207,9 +192,6 @@ def test_a_guards_own_template_gets_the_exchange_and_its_words_the_probability(t
     text = one.tokenizer.decode(one.prompt_ids(samples()[0]))
     assert text.endswith("<|end|>\n<|turn|>verdict")
     assert "<|turn|>assistant\nthe cat sat on the mat<|end|>" in text
-
-
-def test_any_other_chat_model_is_asked_yes_or_no(tmp_path: Path) -> None:
     one = guard(tmp_path / "g", template="{% for m in messages %}{{ m['content'] }}<|end|>{% endfor %}")
     assert one.style == "question"
     assert one.harmful == ("Yes",)
@@ -220,30 +202,21 @@ def test_any_other_chat_model_is_asked_yes_or_no(tmp_path: Path) -> None:
     assert "Reply with a single word, Yes or No." in text
 
 
-def test_a_batch_of_unequal_lengths_says_the_same_as_one_at_a_time(tmp_path: Path) -> None:
+def test_a_guard_batches_leads_and_leaves_what_does_not_fit(tmp_path: Path) -> None:
     one = guard(tmp_path / "g")
     lean(one, ["unsafe", "safe"])
     together, alone = one.judge(samples()), [j for s in samples() for j in one.judge([s])]
     assert [j.p_harmful for j in together] == pytest.approx([j.p_harmful for j in alone], abs=1e-4)
-
-
-def test_a_guard_that_would_say_something_else_is_unscored(tmp_path: Path) -> None:
     one = guard(tmp_path / "g")
     lean(one, ["the"])
     made = judge(completion_set([(a, c.text) for a, c in samples()]), [a for a, _ in samples()], one, what=None)
     assert {j.unscored for j in made.judgements} == {"less than 50% of the guard's probability is on unsafe or safe"}
     assert made.notes == ("unscored: 4 of 4: less than 50% of the guard's probability is on unsafe or safe",)
-
-
-def test_a_lead_is_given_before_the_word(tmp_path: Path) -> None:
     one = guard(tmp_path / "g", lead="\n\n")
     plain = guard(tmp_path / "h")
     ends = one.tokenizer.encode("\n\n", add_special_tokens=False)
     assert one.prompt_ids(samples()[0]) == plain.prompt_ids(samples()[0]) + tuple(ends)
     assert one.version != plain.version
-
-
-def test_an_exchange_that_does_not_fit_is_unscored(tmp_path: Path) -> None:
     one = guard(tmp_path / "g")
     lean(one, ["unsafe", "safe"])
     long, short = samples(["word " * 5_000, "fine"])
@@ -252,11 +225,8 @@ def test_an_exchange_that_does_not_fit_is_unscored(tmp_path: Path) -> None:
     assert second.unscored is None
 
 
-def test_words_that_begin_alike_are_an_error(tmp_path: Path) -> None:
+def test_a_guard_needs_a_template_and_words_that_differ(tmp_path: Path) -> None:
     refuses(lambda: guard(tmp_path / "g", harmful=("x1",), harmless=("x2",)), PairError, "x1", "x2")
-
-
-def test_a_guard_needs_a_template(tmp_path: Path) -> None:
     refuses(lambda: guard(tmp_path / "g", template=None), PairError, "template")
 
 
@@ -310,7 +280,7 @@ class FakeZoo:
         return self.found
 
 
-def test_judgezoos_scores_come_through_and_what_has_none_is_unscored() -> None:
+def test_judgezoos_answers_come_through_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     inner = FakeZoo([0.25, 1.0000001, None, float("nan")])
     one = ZooJudge(name="judgezoo:fake", version="1", inner=inner)
     found = one.judge(samples([*TEXTS[:3], "a <zoo> and <|im_end|>"]))
@@ -318,8 +288,6 @@ def test_judgezoos_scores_come_through_and_what_has_none_is_unscored() -> None:
     assert found[2].unscored == "judgezoo gives no score (Chat format validation failed)"
     assert inner.chats[0][3][1] == {"role": "assistant", "content": "a < zoo> and < |im_end|>"}
 
-
-def test_where_judgezoo_fails_together_each_is_judged_alone() -> None:
     class Moody(FakeZoo):
         def __call__(self, chats: Any) -> dict[str, Any]:
             if any("bad" in chat[1]["content"] for chat in chats):
@@ -329,9 +297,6 @@ def test_where_judgezoo_fails_together_each_is_judged_alone() -> None:
     found = ZooJudge(name="judgezoo:fake", version="1", inner=Moody([])).judge(samples(["fine", "bad", "fine"]))
     assert [j.p_harmful for j in found] == [0.5, None, 0.5]
     assert found[1].unscored == "judgezoo failed (AssertionError)"
-
-
-def test_judgezoos_categories_are_verdicts() -> None:
     inner = FakeZoo([])
     inner.found = {"category": ["direct_answer", "indirect_refusal", None]}
     found = ZooJudge(name="judgezoo:fake", version="1", inner=inner).judge(samples(TEXTS[:3]))
@@ -340,9 +305,6 @@ def test_judgezoos_categories_are_verdicts() -> None:
     inner.found = {"mood": []}
     with pytest.raises(ParameterError, match=r"p_harmful.*mood"):
         ZooJudge(name="judgezoo:fake", version="1", inner=inner).judge(samples(TEXTS[:1]))
-
-
-def test_without_the_package_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "judgezoo", None)
     refuses(lambda: judge_of("judgezoo:harmbench"), NotPresent, "judgezoo", "workbench[judges]")
 

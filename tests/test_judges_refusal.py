@@ -28,12 +28,6 @@ def test_every_rule_matches_its_example(rule) -> None:
     assert any(rule.name in names for s in said for names in marks(s).values())
 
 
-def test_rules_are_named_once_and_the_named_ones_exist() -> None:
-    names = Counter(rule.name for rule in RULES)
-    assert names.most_common(1)[0][1] == 1
-    assert names.keys() >= LATE | FACTUAL | SOFT | NEEDS_GROUNDS
-
-
 @pytest.mark.parametrize(("request_", "answer"), REFUSALS)
 def test_refusals(request_: str, answer: str) -> None:
     assert read(answer, request_).verdict == "refusal", read(answer, request_).why
@@ -93,11 +87,6 @@ def test_what_only_looks_like_breaking_off_does_not(answer: str, verdict: str) -
     assert read(answer, BEGUN).verdict == verdict, read(answer, BEGUN).why
 
 
-def test_gibberish_is_neither_and_a_repeated_refusal_is_one() -> None:
-    assert read("the the the the the the the the the the the the the the", HARM).verdict == "other"
-    assert read("I can't help with that. " * 20, HARM).verdict == "refusal"
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -118,18 +107,12 @@ def test_other_languages_are_unscored_and_said_so(text: str) -> None:
     assert "%" in reading.why
 
 
-def test_code_formulas_and_short_answers_are_not_taken_for_another_language() -> None:
-    for text in (
-        "42",
-        "```python\nfor i in y: z = i\n```",
-        "x + y = z, and y = x",
-        "(x^2 + y^2)^2 = 36(x^2 + y^2)",
-        "Oslo",
-    ):
-        assert not_english(text) is None, text
-
-
-def test_one_spelling_of_everything() -> None:
+def test_rules_spelling_and_openings_are_read_alike() -> None:
+    names = Counter(rule.name for rule in RULES)
+    assert names.most_common(1)[0][1] == 1
+    assert names.keys() >= LATE | FACTUAL | SOFT | NEEDS_GROUNDS
+    assert read("the the the the the the the the the the the the the the", HARM).verdict == "other"
+    assert read("I can't help with that. " * 20, HARM).verdict == "refusal"
     same = "i cannot do that. it is not ok, i am sure."
     for text in (
         "I can't do that. It's not ok, I'm sure.",
@@ -140,14 +123,8 @@ def test_one_spelling_of_everything() -> None:
         "I\u200b can\u2019t do that. It\u2018s not ok, I\u02bcm sure.",
     ):
         assert " ".join(plain(text).split()) == same, text
-
-
-def test_quoted_speech_and_code_are_not_the_answers_own_words() -> None:
     said = sentences('He said "I cannot help you." ```print("I cannot help")``` and left.')
     assert "cannot help" not in " ".join(s.text for s in said)
-
-
-def test_openings_are_taken_off_and_nothing_else() -> None:
     assert "i cannot." in set(without_opening("i am sorry, but as an ai language model, i cannot."))
     assert "i cannot help." not in set(without_opening("i am not saying i cannot help."))
     assert "i cannot help." not in set(without_opening("if i cannot help."))
@@ -182,8 +159,16 @@ def test_hostile_texts_are_read() -> None:
     check_each(lambda text: (read(text, text), read(f"I cannot help with {text}", HARM)))
 
 
-def test_long_texts_take_time_in_proportion() -> None:
-    """Ask for no time: a rule that backtracks without end would run into the test's own limit."""
+def test_code_is_no_other_language_and_long_texts_take_their_time() -> None:
+    for text in (
+        "42",
+        "```python\nfor i in y: z = i\n```",
+        "x + y = z, and y = x",
+        "(x^2 + y^2)^2 = 36(x^2 + y^2)",
+        "Oslo",
+    ):
+        assert not_english(text) is None, text
+    # Ask for no time: a rule that backtracks without end would run into the test's own limit.
     read("i would like to " * 4_000, HARM)
     read("as an ai " * 4_000 + "i cannot", HARM)
     read("a" * 200_000, HARM)

@@ -62,16 +62,6 @@ def test_a_choice_is_told_what_it_is(answer: Any, told: str) -> None:
     assert made.text.startswith(f"Exercise 7.3: {told}")
 
 
-def test_an_answer_is_text_and_never_markup() -> None:
-    assert "<img" not in check("1.1", "<img src=x onerror=alert(1)>", 1.0, tolerance=0.1).html
-
-
-def test_a_lesson_s_own_mistakes_are_errors() -> None:
-    refuses(lambda: check("1.1", None, "perhaps", options=["yes", "no"]), ParameterError, "yes", "no")
-    refuses(lambda: check("1.1", None, float("nan"), tolerance=0.1), ParameterError, "nan")
-    refuses(lambda: check("1.1", None, 1.0), ParameterError, "tolerance")
-
-
 @pytest.mark.parametrize(
     ("text", "word"),
     [
@@ -87,7 +77,11 @@ def test_an_exercise_that_is_not_complete_is_named(text: str, word: str) -> None
         exercise_of(Block(kind="exercise", about="1.1", text=text), "x.md")
 
 
-def test_a_block_that_does_not_end_is_named(tmp_path: Path) -> None:
+def test_an_answer_is_text_and_a_lessons_mistakes_are_errors(tmp_path: Path) -> None:
+    assert "<img" not in check("1.1", "<img src=x onerror=alert(1)>", 1.0, tolerance=0.1).html
+    refuses(lambda: check("1.1", None, "perhaps", options=["yes", "no"]), ParameterError, "yes", "no")
+    refuses(lambda: check("1.1", None, float("nan"), tolerance=0.1), ParameterError, "nan")
+    refuses(lambda: check("1.1", None, 1.0), ParameterError, "tolerance")
     (tmp_path / "x.md").write_text("# x\n\n```python\nprint(1)\n", "utf-8")
     refuses(lambda: read_lesson(tmp_path / "x.md"), ParameterError, "line 3")
 
@@ -103,12 +97,6 @@ def test_the_notebooks_are_made_from_their_source(source: Path, tmp_path: Path) 
     cells = ["".join(c["source"]) for c in student["cells"]]
     assert sum(c.startswith("answer_") and " = None" in c for c in cells) == len(exercises)
     assert all(e.hints for e in exercises)
-
-
-def test_there_are_seven_and_no_notebook_without_a_source() -> None:
-    assert [s.stem[0] for s in SOURCES] == list("1234567")
-    for folder in (FOLDER, FOLDER / "instructor"):
-        assert sorted(p.stem for p in folder.glob("*.ipynb")) == [s.stem for s in SOURCES]
 
 
 def told(page: str) -> list[str]:
@@ -183,8 +171,11 @@ def test_what_lesson_3_says_of_single_words_is_borne_out() -> None:
         assert rates[word].difference.low <= 0 <= rates[word].difference.high, word
 
 
-def test_a_score_of_one_topic_is_not_taken_for_all() -> None:
-    """A scorecard holds scores of single topics beside those of all: a lesson names the latter."""
+def test_there_are_seven_lessons_and_scores_name_their_category() -> None:
+    assert [s.stem[0] for s in SOURCES] == list("1234567")
+    for folder in (FOLDER, FOLDER / "instructor"):
+        assert sorted(p.stem for p in folder.glob("*.ipynb")) == [s.stem for s in SOURCES]
+    # A scorecard holds scores of single topics beside those of all: a lesson names the latter.
     for source in SOURCES:
         text = source.read_text("utf-8")
         assert ("card.scores" in text) == ("s.category is None" in text), source.name

@@ -61,19 +61,7 @@ def marks(views: LinkedViews) -> list[tuple[str, float, float]]:
     return [(s.type, s.x0, s.x1) for s in views._figure.layout.shapes]
 
 
-def test_it_opens_the_most_divergent_response(views: LinkedViews, diagnoses: tuple[Diagnosis, Diagnosis]) -> None:
-    top = diagnoses[1].most_divergent()
-    assert views.selection == LinkedSelection(
-        quantity="kl_aligned_base_nats",
-        prefix_tokens=top.prefix_tokens,
-        response=top.response,
-        position=None,
-        span=None,
-    )
-    assert (views.lens.selection.response, views.lens.selection.quantity) == (top.response, "kl_aligned_base_nats")
-
-
-def test_a_drag_over_the_curves_selects_whole_positions_in_the_text(page: LinkedViews) -> None:
+def test_spans_are_dragged_typed_and_marked(page: LinkedViews) -> None:
     drags(page, 2.4, 6.7)
     assert page.lens.selection.span == page.selection.span == (3, 6)
     assert marks(page) == [("rect", 2.5, 6.5)]
@@ -83,9 +71,6 @@ def test_a_drag_over_the_curves_selects_whole_positions_in_the_text(page: Linked
     assert page.selection.span == (1, 9), "dragged to the left, beyond the axis"
     assert page.face.state["span"] == [1, 9]  # type: ignore[attr-defined]
     assert page.face.error == ""
-
-
-def test_what_is_selected_in_the_text_is_marked_on_the_curves(page: LinkedViews) -> None:
     page.lens.show(span=(2, 4), position=3)
     assert (page.selection.span, page.selection.position) == ((2, 4), 3)
     assert marks(page) == [("rect", 1.5, 4.5), ("line", 3, 3)]
@@ -95,9 +80,6 @@ def test_what_is_selected_in_the_text_is_marked_on_the_curves(page: LinkedViews)
     assert marks(page) == []
     state = page.face.state  # type: ignore[attr-defined]
     assert (state["response"], state["prefix"], state["span"]) == (other, 10, None)
-
-
-def test_two_typed_positions_do_what_a_drag_does(page: LinkedViews) -> None:
     asks(page, **{"do": "span", "from": 4, "to": 7})
     assert page.lens.selection.span == (4, 7)
     length = int(CONTINUED.lengths()[page.selection.response])
@@ -108,23 +90,17 @@ def test_two_typed_positions_do_what_a_drag_does(page: LinkedViews) -> None:
     assert marks(page) == []
 
 
-def test_a_prompt_of_the_list_is_opened_where_it_peaks(page: LinkedViews) -> None:
+def test_prompts_and_cells_open_the_text(page: LinkedViews) -> None:
     listed = page.face.panel["prompts"][2]  # type: ignore[attr-defined]
     asks(page, do="open", response=listed["response"], position=listed["peak_position"])
     assert page.lens.selection.response == page.selection.response == listed["response"]
     assert page.selection.position == listed["peak_position"]
-
-
-def test_a_cell_opens_the_same_prompt_with_that_many_given_tokens(page: LinkedViews) -> None:
     prompt = CONTINUED.responses[page.selection.response].prompt_id
     same = {r.prefix_tokens: i for i, r in enumerate(CONTINUED.responses) if r.prompt_id == prompt}
     for k in (0, 5, 10):
         asks(page, do="cell", prefix=k, position=4)
         assert (page.selection.response, page.selection.position) == (same[k], 4)
         assert page.selection.prefix_tokens == k
-
-
-def test_a_cell_that_the_open_prompt_does_not_reach_opens_the_most_divergent_that_does(page: LinkedViews) -> None:
     lengths = CONTINUED.lengths()
     short = min((i for i, r in enumerate(CONTINUED.responses) if r.label == "harmful"), key=lambda i: lengths[i])
     page.show(response=short)
@@ -139,7 +115,7 @@ def test_a_cell_that_the_open_prompt_does_not_reach_opens_the_most_divergent_tha
     refuses(lambda: page.open_cell(5, 999), ParameterError, "5", "999")
 
 
-def test_another_curve_is_drawn_in_the_same_figure_and_fills_the_text_where_it_can(page: LinkedViews) -> None:
+def test_the_figure_stays_and_uploads_nothing(page: LinkedViews) -> None:
     figure = page._figure
     page.show(span=(2, 5))
     asks(page, do="quantity", quantity="retention")
@@ -155,9 +131,6 @@ def test_another_curve_is_drawn_in_the_same_figure_and_fills_the_text_where_it_c
     asks(page, do="prefix", prefix=0)
     assert page.selection.prefix_tokens == 0
     assert page.lens.selection.span == (3, 6)
-
-
-def test_the_figure_uploads_nothing_and_has_its_selection_tool(page: LinkedViews) -> None:
     figure = page._figure
     assert (figure._config["showSendToCloud"], figure._config["plotlyServerURL"], figure._config["displaylogo"]) == (
         False, "", False,
@@ -202,20 +175,22 @@ def test_teacher_forced_traces_have_curves_and_prompts_but_no_heat_map(diagnoses
     assert views.lens.selection.span == (2, 3)
 
 
-def test_a_lens_that_is_there_can_be_linked(diagnoses: tuple[Diagnosis, Diagnosis]) -> None:
+def test_it_opens_the_most_divergent_and_takes_a_lens(
+    views: LinkedViews, diagnoses: tuple[Diagnosis, Diagnosis]
+) -> None:
+    top = diagnoses[1].most_divergent()
+    assert views.selection == LinkedSelection(
+        quantity="kl_aligned_base_nats",
+        prefix_tokens=top.prefix_tokens,
+        response=top.response,
+        position=None,
+        span=None,
+    )
+    assert (views.lens.selection.response, views.lens.selection.quantity) == (top.response, "kl_aligned_base_nats")
     lens = TokenLens(CONTINUED, 4)
     lens.show(position=2)
     views = LinkedViews(CONTINUED, diagnoses[1], lens=lens)
     assert (views.selection.response, views.selection.position) == (4, 2)
-
-
-def test_what_is_sent_to_the_page_is_plain_json(page: LinkedViews) -> None:
-    face: Any = page.face
-    json.dumps([face.panel, face.state], allow_nan=False)
-    heat = face.panel["heat"]
-    assert [len(row) for row in heat["value"]] == [len(heat["positions"])] * len(heat["prefixes"])
-    assert any(v is None for row in heat["value"] for v in row) == bool((np.array(heat["n"]) == 0).any())
-    assert [p["rank"] for p in face.panel["prompts"]] == list(range(1, len(face.panel["prompts"]) + 1))
 
 
 def test_a_headless_run_makes_no_figure_no_view_and_no_comm(
@@ -247,7 +222,13 @@ def test_the_static_form_has_all_parts_and_to_html_draws_them_alone(views: Linke
     assert "https://" not in static.html
 
 
-def test_the_frame_has_the_drawn_numbers_of_the_selected_span(views: LinkedViews) -> None:
+def test_what_is_sent_and_framed_is_plain(page: LinkedViews, views: LinkedViews) -> None:
+    face: Any = page.face
+    json.dumps([face.panel, face.state], allow_nan=False)
+    heat = face.panel["heat"]
+    assert [len(row) for row in heat["value"]] == [len(heat["positions"])] * len(heat["prefixes"])
+    assert any(v is None for row in heat["value"] for v in row) == bool((np.array(heat["n"]) == 0).any())
+    assert [p["rank"] for p in face.panel["prompts"]] == list(range(1, len(face.panel["prompts"]) + 1))
     frame = views.to_frame()
     assert set(frame["given tokens"]) == {views.selection.prefix_tokens}
     assert set(frame["curve"]) == {"kl_aligned_base_nats"}

@@ -26,7 +26,7 @@ def both(**kwargs: float) -> tuple[torch.Tensor, torch.Tensor]:
     return base.log_softmax(-1), aligned.log_softmax(-1)
 
 
-def test_three_token_case_worked_by_hand() -> None:
+def test_three_tokens_by_hand_and_scipys_numbers() -> None:
     base = torch.tensor([[0.5, 0.3, 0.2]]).log()
     aligned = torch.tensor([[0.2, 0.3, 0.5]]).log()
     kl = 0.2 * math.log(0.4) + 0.5 * math.log(2.5)
@@ -39,9 +39,6 @@ def test_three_token_case_worked_by_hand() -> None:
     assert metrics.entropy_nats(base).item() == pytest.approx(entropy, abs=1e-6)
     assert metrics.base_favored(base, aligned).tolist() == [[True, False, False]]
     assert metrics.rank(base, torch.tensor([2])).item() == 3
-
-
-def test_formulas_equal_scipy_and_torch() -> None:
     base, aligned = both(vocab=5000)
     p, q = aligned.exp().double().numpy(), base.exp().double().numpy()
     assert np.allclose(metrics.kl_nats(aligned, base), scipy.stats.entropy(p, q, axis=-1), atol=1e-5)
@@ -117,7 +114,7 @@ def test_one_pass_equals_the_slow_reference(space: str, vocab: int) -> None:
     base, aligned = logits(rows=8, vocab=vocab, seed=vocab)
     observed = torch.arange(8) % vocab
     want = slow(base, aligned, observed, space=space)
-    got = metrics.compare(base.clone(), aligned.clone(), observed, space=space)  # type: ignore[arg-type]
+    got = metrics.compare(base.clone(), aligned.clone(), observed, count_space=space)  # type: ignore[arg-type]
     assert set(got.scalars) == set(SCALARS)
     ties = ((base.double().log_softmax(-1) - aligned.double().log_softmax(-1)).abs() < 5e-6).sum(-1)
     for name, values in want.items():
@@ -143,35 +140,12 @@ def test_the_largest_entries_are_those_of_topk(vocab: int, k: int) -> None:
     assert all(len(set(row)) == k for row in metrics.largest(scores, k).tolist())
 
 
-def test_the_one_pass_is_exactly_zero_between_equal_models() -> None:
-    base, _ = logits(rows=6, vocab=20_011, seed=4)
-    base[0, 3] = -torch.inf
-    base[1, 5] = 200.0
-    got = metrics.compare(base.clone(), base.clone(), torch.zeros(6, dtype=torch.int64))
-    for name in ("kl_aligned_base_nats", "kl_base_aligned_nats", "js_nats", "excess_mass", "base_favored_count"):
-        assert (got.scalars[name] == 0).all(), name
-
-
-def test_divergences_stay_finite_and_bounded_where_one_model_rules_out_what_the_other_says() -> None:
-    base, aligned = torch.zeros(3, 500), torch.zeros(3, 500)
-    base[0, 1], aligned[0, 2] = 300.0, 300.0  # certain of different tokens
-    base[1, :250], aligned[1, 250:] = -torch.inf, -torch.inf  # nothing in common
-    base[2, :] = torch.linspace(-200.0, 0.0, 500)
-    got = metrics.compare(base.clone(), aligned.clone(), torch.zeros(3, dtype=torch.int64)).scalars
-    assert all(torch.isfinite(v.double()).all() for v in got.values())
-    assert torch.allclose(got["js_nats"][:2], torch.full((2,), math.log(2)), atol=1e-6)
-    lb, la = base.double().log_softmax(-1), aligned.double().log_softmax(-1)
-    m = ((lb.exp() + la.exp()) / 2).log()
-    want = ((la.exp() * (la - m)).sum(-1) + (lb.exp() * (lb - m)).sum(-1)) / 2
-    assert torch.allclose(got["js_nats"][2].double(), want[2], atol=1e-6)
-
-
 def test_one_pass_equals_the_single_formulas() -> None:
     base, aligned = logits(rows=5, vocab=900, seed=3)
     lb, la = base.log_softmax(-1), aligned.log_softmax(-1)
     observed = torch.tensor([1, 2, 3, 4, 5])
     for space in ("aligned_topk", "base_topk", "union", "full"):
-        got = metrics.compare(base.clone(), aligned.clone(), observed, space=space, top_k=50)  # type: ignore[arg-type]
+        got = metrics.compare(base.clone(), aligned.clone(), observed, count_space=space, top_k=50)  # type: ignore[arg-type]
         count = metrics.base_favored_count(lb, la, space=space, top_k=50)  # type: ignore[arg-type]
         assert got.scalars["base_favored_count"].tolist() == count.tolist()
     assert torch.allclose(got.scalars["js_nats"], metrics.js_nats(lb, la), atol=1e-6)
@@ -206,24 +180,19 @@ def test_detection_equals_its_definition(ranking: str, floor: float) -> None:
         assert np.allclose(mass, gap[row, ids], atol=1e-6)
 
 
-def test_fewer_are_detected_where_fewer_are_base_favored() -> None:
-    base = torch.zeros(1, 50)
-    aligned = torch.zeros(1, 50)
-    base[0, 7] = 1.0
-    got = metrics.compare(base, aligned, torch.tensor([0]))
-    assert [i for i in got.detected[0].tolist() if i >= 0] == [7]
-
-
-def test_a_model_with_itself_is_all_zero() -> None:
+def test_one_model_with_itself_is_zero_and_offsets_do_not_matter() -> None:
+    base, _ = logits(rows=6, vocab=20_011, seed=4)
+    base[0, 3] = -torch.inf
+    base[1, 5] = 200.0
+    got = metrics.compare(base.clone(), base.clone(), torch.zeros(6, dtype=torch.int64))
+    for name in ("kl_aligned_base_nats", "kl_base_aligned_nats", "js_nats", "excess_mass", "base_favored_count"):
+        assert (got.scalars[name] == 0).all(), name
     base, _ = logits(vocab=1000)
-    s = metrics.compare(base.clone(), base.clone(), torch.zeros(6, dtype=torch.int64), space="full").scalars
+    s = metrics.compare(base.clone(), base.clone(), torch.zeros(6, dtype=torch.int64), count_space="full").scalars
     for name in ("kl_aligned_base_nats", "kl_base_aligned_nats", "js_nats", "excess_mass", "base_favored_count"):
         assert (s[name] == 0).all(), name
     assert (s["logprob_shift_nats"] == 0).all()
     assert (s["retention"] == 1).all()
-
-
-def test_logits_offsets_do_not_matter() -> None:
     base, aligned = logits()
     observed = torch.zeros(6, dtype=torch.int64)
     one = metrics.compare(base.clone(), aligned.clone(), observed).scalars
@@ -232,7 +201,18 @@ def test_logits_offsets_do_not_matter() -> None:
         assert torch.allclose(one[name].float(), two[name].float(), atol=1e-3), name
 
 
-def test_ruled_out_tokens_stay_finite_and_nan_stays_visible() -> None:
+def test_divergences_stay_finite_and_nan_visible() -> None:
+    base, aligned = torch.zeros(3, 500), torch.zeros(3, 500)
+    base[0, 1], aligned[0, 2] = 300.0, 300.0  # certain of different tokens
+    base[1, :250], aligned[1, 250:] = -torch.inf, -torch.inf  # nothing in common
+    base[2, :] = torch.linspace(-200.0, 0.0, 500)
+    got = metrics.compare(base.clone(), aligned.clone(), torch.zeros(3, dtype=torch.int64)).scalars
+    assert all(torch.isfinite(v.double()).all() for v in got.values())
+    assert torch.allclose(got["js_nats"][:2], torch.full((2,), math.log(2)), atol=1e-6)
+    lb, la = base.double().log_softmax(-1), aligned.double().log_softmax(-1)
+    m = ((lb.exp() + la.exp()) / 2).log()
+    want = ((la.exp() * (la - m)).sum(-1) + (lb.exp() * (lb - m)).sum(-1)) / 2
+    assert torch.allclose(got["js_nats"][2].double(), want[2], atol=1e-6)
     base, aligned = logits(rows=3, vocab=40)
     base[0, 3], aligned[0, 3] = -math.inf, 5.0
     aligned[1, 5] = math.nan
@@ -245,7 +225,12 @@ def test_ruled_out_tokens_stay_finite_and_nan_stays_visible() -> None:
     assert s["logprob_base_nats"][2].isnan()
 
 
-def test_shown_top_k_is_both_models_own() -> None:
+def test_detections_and_shown_tokens_are_the_models_own() -> None:
+    base = torch.zeros(1, 50)
+    aligned = torch.zeros(1, 50)
+    base[0, 7] = 1.0
+    got = metrics.compare(base, aligned, torch.tensor([0]))
+    assert [i for i in got.detected[0].tolist() if i >= 0] == [7]
     base, aligned = logits(rows=4, vocab=500, seed=2)
     got = metrics.compare(base.clone(), aligned.clone(), torch.zeros(4, dtype=torch.int64), shown_k=5)
     assert got.topk_base.tolist() == base.topk(5).indices.tolist()

@@ -26,7 +26,8 @@ from widgets.worker import MODELS
 from workbench.core import legible
 from workbench.core.errors import ParameterError, PromptError
 from workbench.core.records import load, save
-from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding.config import PenaltyConfig
+from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.penalised import decode
 from workbench.decoding.records import BranchTree, Continuations
 from workbench.judging.records import Judgement
@@ -185,15 +186,12 @@ def test_what_no_generator_may_do_is_refused_and_said_in_place(
     assert (face(dial).error, dial.selection.state) == ("", "finished")
 
 
-def test_a_penalty_that_no_generator_may_use_makes_no_dial(pair: ModelPair, prompts: PromptSet) -> None:
+def test_it_makes_no_dial_that_no_generator_may_use(pair: ModelPair, prompts: PromptSet) -> None:
     with pytest.raises(ParameterError):
         PenaltyDial(pair, prompts, PenaltyConfig(strength=-2.0), **HOW)  # type: ignore[arg-type]
     refuses(lambda: PenaltyDial(pair, prompts, prefix_tokens=500), PromptError, "harmful")
     with pytest.raises(ParameterError, match="example is 9"):
         PenaltyDial(pair, prompts, example=9, **HOW)  # type: ignore[arg-type]
-
-
-def test_undertrained_is_offered_where_retention_was_measured(pair: ModelPair, prompts: PromptSet) -> None:
     penalty = PenaltyConfig(shape="undertrained", retention=(0.2, 0.9))
     dial = PenaltyDial(pair, prompts, penalty, live=True, **HOW)  # type: ignore[arg-type]
     assert "undertrained" in face(dial).dial["shapes"]
@@ -203,7 +201,9 @@ def test_undertrained_is_offered_where_retention_was_measured(pair: ModelPair, p
     assert dial.selection.penalty == PenaltyConfig(shape="undertrained", retention=(0.2, 0.9), strength=2.0)
 
 
-def test_two_fast_moves_show_nothing_of_the_first_once_the_second_has_come(dial: PenaltyDial) -> None:
+def test_fast_moves_end_at_the_last_and_show_nothing_older(
+    dial: PenaltyDial, pair: ModelPair, prompts: PromptSet
+) -> None:
     there, go_on = at_token(dial, 3)
     painted: list[tuple[int, float, int]] = []
     face(dial).observe(
@@ -227,9 +227,6 @@ def test_two_fast_moves_show_nothing_of_the_first_once_the_second_has_come(dial:
     assert tokens == sorted(tokens), "it grew from nothing, and nothing of the first was added to it"
     assert len(dial.tree.branches) == 1
     assert dial.tree.penalty == "one_sided 0.5"
-
-
-def test_many_fast_moves_end_at_the_last(dial: PenaltyDial, pair: ModelPair, prompts: PromptSet) -> None:
     for n in range(1, 30):
         asks(dial, "turn", n, settings=dict(strength=n / 4))
     assert dial.wait(SECONDS)
@@ -238,7 +235,7 @@ def test_many_fast_moves_end_at_the_last(dial: PenaltyDial, pair: ModelPair, pro
     assert len(dial.tree.branches) == 1
 
 
-def test_stop_keeps_what_is_there_and_can_be_branched(dial: PenaltyDial) -> None:
+def test_stop_keeps_what_is_there(dial: PenaltyDial) -> None:
     there, go_on = at_token(dial, 4)
     asks(dial, "turn", 1, settings=dict(strength=2.0))
     assert there.wait(SECONDS)
@@ -254,9 +251,6 @@ def test_stop_keeps_what_is_there_and_can_be_branched(dial: PenaltyDial) -> None
     dial.branch(5, 7)
     assert dial.wait(SECONDS)
     assert dial.tree.branches[1].token_ids[:2] == (dial.tree.branches[0].token_ids[0], 7)
-
-
-def test_a_turn_that_waits_for_the_model_can_be_stopped(dial: PenaltyDial) -> None:
     with MODELS:  # another widget's model runs
         asks(dial, "turn", 1, settings=dict(strength=2.0))
         assert (dial.selection.state, dial.selection.tokens) == ("running", 0)
@@ -291,17 +285,6 @@ def test_another_token_is_taken_and_judged_and_each_branch_can_be_opened(dial: P
     assert len(dial.tree.branches) == 1, "a tree belongs to one penalty"
 
 
-def test_no_branch_while_it_is_written_and_none_of_a_branch_that_took_nothing(dial: PenaltyDial) -> None:
-    before, ended = dial.tree, dial.selection.state
-    with MODELS:
-        dial.branch(5, 7, branch=0)
-        refuses(lambda: dial.branch(5, 8, branch=0), ParameterError)
-        refuses(lambda: dial.open(0), ParameterError)
-        dial.stop()
-    assert dial.wait(SECONDS)
-    assert (dial.tree, dial.selection.state, dial.selection.branch) == (before, ended, 0)
-
-
 def test_a_wish_says_again_what_an_earlier_one_may_have_lost(dial: PenaltyDial) -> None:
     """Of wishes that come while the kernel is busy a page sends only the last."""
     turned = dict(shape="first_m", m=3)
@@ -316,9 +299,17 @@ def test_a_wish_says_again_what_an_earlier_one_may_have_lost(dial: PenaltyDial) 
     assert dial.selection.penalty.strength == 1.0
 
 
-def test_a_branch_that_fails_leaves_the_one_before_and_what_it_says_stays(
+def test_branches_are_made_one_at_a_time_and_survive_failures(
     dial: PenaltyDial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    before, ended = dial.tree, dial.selection.state
+    with MODELS:
+        dial.branch(5, 7, branch=0)
+        refuses(lambda: dial.branch(5, 8, branch=0), ParameterError)
+        refuses(lambda: dial.open(0), ParameterError)
+        dial.stop()
+    assert dial.wait(SECONDS)
+    assert (dial.tree, dial.selection.state, dial.selection.branch) == (before, ended, 0)
     import workbench.decoding.live
 
     def broken(*_: Any, on_token: Any, **more: Any) -> Any:
@@ -336,16 +327,14 @@ def test_a_branch_that_fails_leaves_the_one_before_and_what_it_says_stays(
     assert "no memory today" in face(dial).error, "it stays until the next wish"
 
 
-def test_other_tokens_are_tried_at_once_where_asked(pair: ModelPair, prompts: PromptSet) -> None:
+def test_other_tokens_and_judges_that_raise(
+    pair: ModelPair, prompts: PromptSet, caplog: pytest.LogCaptureFixture
+) -> None:
     dial = PenaltyDial(pair, prompts, judge=by_hand, branches=2, live=False, **HOW)  # type: ignore[arg-type]
     assert [b.parent for b in dial.tree.branches] == [None, 0, 0]
     assert len({b.position for b in dial.tree.branches[1:]}) == 1
     assert dial.selection.branch == 0
 
-
-def test_a_judge_that_raises_leaves_the_text_unscored(
-    pair: ModelPair, prompts: PromptSet, caplog: pytest.LogCaptureFixture
-) -> None:
     def broken(prompt: Prompt, prefix: str, text: str) -> Judgement:
         raise RuntimeError("no judge today")
 
@@ -412,28 +401,22 @@ def test_harmful_text_is_in_no_state_and_comes_as_a_message_when_revealed(
         assert sent == []
 
 
-def test_a_headless_dial_works_from_python_and_makes_no_view(
-    pair: ModelPair, prompts: PromptSet, monkeypatch: pytest.MonkeyPatch
+def test_headless_and_with_raising_listeners(
+    pair: ModelPair, prompts: PromptSet, monkeypatch: pytest.MonkeyPatch, dial: PenaltyDial, root: Path
 ) -> None:
     made: list[str] = []
     monkeypatch.setattr(Widget, "open", lambda self: made.append(type(self).__name__))
-    dial = PenaltyDial(pair, prompts, judge=by_hand, live=False, **HOW)  # type: ignore[arg-type]
-    dial.set(strength=3.0)
-    assert dial.wait(SECONDS)
-    assert set(dial._repr_mimebundle_()) == {"text/html", "text/plain"}
-    assert "one_sided 3" in dial._repr_mimebundle_()["text/plain"]
+    headless = PenaltyDial(pair, prompts, judge=by_hand, live=False, **HOW)  # type: ignore[arg-type]
+    headless.set(strength=3.0)
+    assert headless.wait(SECONDS)
+    assert set(headless._repr_mimebundle_()) == {"text/html", "text/plain"}
+    assert "one_sided 3" in headless._repr_mimebundle_()["text/plain"]
     assert made == []
-
-
-def test_what_a_listener_raises_does_not_stop_the_text(dial: PenaltyDial) -> None:
     dial.on_select(lambda now: 1 / 0)
     asks(dial, "turn", 1, settings=dict(strength=2.0))
     assert dial.wait(SECONDS)
     assert dial.selection.state == "finished"
     assert face(dial).error == "ZeroDivisionError: division by zero"
-
-
-def test_importing_the_dial_loads_no_torch(root: Path) -> None:
     code = "import sys, widgets.penalty_dial; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.stdout == "False\n", done.stderr

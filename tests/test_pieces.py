@@ -162,25 +162,6 @@ def test_what_is_whole_stays_when_more_follows(ids: list[int], cut: int) -> None
     assert [start[i] for i in settled] == [whole[i] for i in settled]
 
 
-def test_the_token_that_completes_a_character_carries_it() -> None:
-    display = pieces_of("byte_level")
-    shown = display.sequence(encoded("byte_level", "a😀b"))
-    assert [(p.text, p.label, p.partial) for p in shown] == [
-        ("a", "a", False),
-        ("", "⟨F0 9F⟩", True),
-        ("😀", "😀", False),
-        ("b", "b", False),
-    ]
-
-
-def test_byte_fallback_builds_an_emoji_from_four_tokens() -> None:
-    display = pieces_of("llama")
-    shown = display.sequence(encoded("llama", "a😀"))
-    assert [p.text for p in shown] == ["", "a", "", "", "", "😀"]
-    assert [p.label for p in shown] == ["·", "a", "⟨F0⟩", "⟨9F⟩", "⟨98⟩", "😀"]
-    assert [p.partial for p in shown] == [False, False, True, True, True, False]
-
-
 @pytest.mark.parametrize(("name", "hexes"), [("byte_level", ["⟨F0 9F⟩"]), ("llama", ["⟨F0⟩", "⟨9F⟩", "⟨98⟩"])])
 def test_a_cut_off_tail_shows_its_bytes(name: str, hexes: list[str]) -> None:
     ids = encoded(name, "a😀")[:-1]
@@ -191,7 +172,20 @@ def test_a_cut_off_tail_shows_its_bytes(name: str, hexes: list[str]) -> None:
     assert "".join(p.text for p in tail) == "\ufffd" * len(hexes)
 
 
-def test_broken_bytes_show_where_they_stand() -> None:
+def test_characters_are_carried_by_the_token_that_completes_them() -> None:
+    display = pieces_of("byte_level")
+    shown = display.sequence(encoded("byte_level", "a😀b"))
+    assert [(p.text, p.label, p.partial) for p in shown] == [
+        ("a", "a", False),
+        ("", "⟨F0 9F⟩", True),
+        ("😀", "😀", False),
+        ("b", "b", False),
+    ]
+    display = pieces_of("llama")
+    shown = display.sequence(encoded("llama", "a😀"))
+    assert [p.text for p in shown] == ["", "a", "", "", "", "😀"]
+    assert [p.label for p in shown] == ["·", "a", "⟨F0⟩", "⟨9F⟩", "⟨98⟩", "😀"]
+    assert [p.partial for p in shown] == [False, False, True, True, True, False]
     display, vocabulary = pieces_of("byte_level"), byte_level().get_vocab()
     ids = [
         vocabulary["ðŁ"],
@@ -206,24 +200,11 @@ def test_broken_bytes_show_where_they_stand() -> None:
     assert [p.label for p in shown] == ["⟨F0 9F⟩", "hello", "⟨98 80⟩", "<s>", "⟨F0 9F⟩", "<s>"]
     assert [p.partial for p in shown] == [True, False, True, False, True, False]
     assert [p.special for p in shown] == [False, False, False, True, False, True]
-
-
-def test_a_character_begun_in_the_context_is_completed_here() -> None:
     first, second = encoded("byte_level", "😀")
     (piece,) = pieces_of("byte_level").sequence([second], context=[first])
     assert (piece.text, piece.partial) == ("😀", False)
     (alone,) = pieces_of("byte_level").sequence([second])
     assert (alone.text, alone.label, alone.partial) == ("\ufffd\ufffd", "⟨98 80⟩", True)
-
-
-def test_sentencepiece_drops_one_space_at_the_start_only() -> None:
-    display, ids = pieces_of("llama"), encoded("llama", "hello hello")
-    vocabulary = byte_fallback().get_vocab()
-    assert display.sequence(ids)[0].text == "h"
-    assert display.sequence(ids)[0].label == "·h"
-    assert display.sequence(ids, context=[vocabulary["<s>"]])[0].text == " h"
-    assert display.sequence(ids, context=ids)[0].text == " h"
-    assert "".join(p.text for p in display.sequence([vocabulary["▁▁"], *ids])) == "  hello hello"
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -235,7 +216,14 @@ def test_special_tokens_are_written_out_and_typed_text_is_not_special(name: str)
     assert not any(p.special for p in pieces_of(name).sequence(typed))
 
 
-def test_ordinary_tokens_that_spell_a_special_one_are_not_special() -> None:
+def test_spaces_and_special_tokens_are_what_they_are() -> None:
+    display, ids = pieces_of("llama"), encoded("llama", "hello hello")
+    vocabulary = byte_fallback().get_vocab()
+    assert display.sequence(ids)[0].text == "h"
+    assert display.sequence(ids)[0].label == "·h"
+    assert display.sequence(ids, context=[vocabulary["<s>"]])[0].text == " h"
+    assert display.sequence(ids, context=ids)[0].text == " h"
+    assert "".join(p.text for p in display.sequence([vocabulary["▁▁"], *ids])) == "  hello hello"
     vocabulary = byte_level().get_vocab()
     shown = pieces_of("byte_level").sequence([vocabulary[c] for c in "<s>"])
     assert "".join(p.text for p in shown) == "<s>"
@@ -271,7 +259,7 @@ def test_every_vocabulary_element_has_a_label(name: str) -> None:
         check_printable(display.label(token_id))
 
 
-def test_labels_of_single_elements() -> None:
+def test_kinds_and_labels_of_every_tokenizer() -> None:
     vocabulary, display = byte_level().get_vocab(), pieces_of("byte_level")
     assert display.label(vocabulary["Ġhello"]) == "·hello"
     assert display.label(vocabulary["ĠĠ"]) == "··"
@@ -287,9 +275,6 @@ def test_labels_of_single_elements() -> None:
     assert display.label(-1) == "⟨id -1⟩"
     vocabulary, display = wordpiece().get_vocab(), pieces_of("wordpiece")
     assert (display.label(vocabulary["hello"]), display.label(vocabulary["##ld"])) == ("·hello", "ld")
-
-
-def test_kinds() -> None:
     assert {name: pieces_of(name).kind for name in MAKERS} == {
         "byte_level": "byte_level",
         "llama": "byte_fallback",
@@ -297,9 +282,6 @@ def test_kinds() -> None:
         "wordpiece": "other",
         "metaspace": "other",
     }
-
-
-def test_a_byte_level_tokenizer_without_decoder_is_still_byte_level() -> None:
     backend = Tokenizer.from_str(byte_level().backend_tokenizer.to_str())
     backend.decoder = None
     backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(), pre_tokenizers.ByteLevel(False)])
@@ -307,19 +289,10 @@ def test_a_byte_level_tokenizer_without_decoder_is_still_byte_level() -> None:
     display = Pieces(tokenizer)
     assert display.kind == "byte_level"
     assert "".join(p.text for p in display.sequence(encoded("byte_level", "hello 😀"))) == "hello 😀"
-
-
-def test_an_added_token_that_could_be_read_as_bytes_is_text() -> None:
     backend = Tokenizer.from_str(byte_level().backend_tokenizer.to_str())
     backend.add_tokens(["éÃ"])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
     assert "".join(p.text for p in Pieces(tokenizer).sequence([len(tokenizer) - 1])) == "éÃ"
-
-
-def test_a_slow_tokenizer_is_refused() -> None:
     refuses(lambda: Pieces(object()), PairError, "tokenizer")
-
-
-def test_pieces_alone_load_no_torch() -> None:
     code = "import sys, workbench.models.pieces; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     assert subprocess.run((sys.executable, "-c", code), check=False).returncode == 0

@@ -80,21 +80,13 @@ def test_wishes_that_contradict_each_other_are_refused(how: dict[str, Any], said
         PairConfig(preset="embedded", **how)
 
 
-def test_one_set_of_weights_has_no_base_to_offload(tmp_path: Path) -> None:
-    from workbench.models.presets import local_folder, preset
-
-    row = preset("embedded")
-    folder = str(local_folder(row.base, row.kind))
-    refuses(lambda: load_pair(PairConfig(base=folder, aligned=folder, device="cpu", offload_base=True)), ParameterError)
-
-
 @pytest.mark.parametrize("bits", list(placement.BYTES))
 def test_quantised_weights_need_an_nvidia_gpu(bits: str) -> None:
     with pytest.raises(ParameterError, match=r"GPU.*cpu"):
         load_pair(PairConfig(preset="embedded", device="cpu", quantised=bits))
 
 
-def test_quantised_weights_need_bitsandbytes_and_no_gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quantised_weights_need_their_package_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu, source = torch.device("cuda"), Source(asked="model", folder=tmp_path)
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -103,24 +95,24 @@ def test_quantised_weights_need_bitsandbytes_and_no_gguf_file(tmp_path: Path, mo
         placement.check_quantised("4bit", gpu, [Source(asked="m.gguf", folder=tmp_path, gguf="m.gguf")])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     placement.check_quantised("4bit", gpu, [source])
-
-
-def test_what_transformers_is_told_to_quantise() -> None:
     eight = placement.quantisation("8bit", torch.float16)["quantization_config"]
     four = placement.quantisation("4bit", torch.float16)["quantization_config"]
     assert (eight.load_in_8bit, eight.load_in_4bit) == (True, False)
     assert (four.load_in_4bit, four.bnb_4bit_quant_type, four.bnb_4bit_compute_dtype) == (True, "nf4", torch.float16)
 
 
-def test_each_model_gets_its_share_of_every_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_spread_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from workbench.models.presets import local_folder, preset
+
+    row = preset("embedded")
+    folder = str(local_folder(row.base, row.kind))
+    refuses(lambda: load_pair(PairConfig(base=folder, aligned=folder, device="cpu", offload_base=True)), ParameterError)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr(sources, "free_memory", lambda d: {None: 1000, 0: 100, 1: 50}[d.index])
     made, said = placement.spread([30, 10], "auto")
     assert [m["max_memory"] for m in made] == [{0: 60, 1: 30, "cpu": 600}, {0: 20, 1: 10, "cpu": 200}]
     assert said == "weights are spread over 2 GPUs"
-
-
-def test_a_device_map_with_a_gpu_that_is_not_there_is_refused() -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU here")
-    refuses(lambda: load_pair(PairConfig(preset="embedded", device_map={"": 0})), ParameterError, "'cuda:0'")
+    monkeypatch.undo()
+    missing = torch.cuda.device_count()
+    wish = PairConfig(preset="embedded", device_map={"": missing})
+    refuses(lambda: load_pair(wish), ParameterError, f"'cuda:{missing}'")

@@ -49,14 +49,6 @@ def texts(prompts: PromptSet) -> list[str]:
     return [p.prompt for p in prompts]
 
 
-def test_jsonl_with_every_field(write: Write) -> None:
-    row = {"id": 7, "prompt": "a", "label": "unsafe", "category": "x", "split": "train", "response": "r", "pair_id": 3}
-    (found,) = load(write("p.jsonl", json.dumps(row) + "\n"))
-    assert found == Prompt(
-        id="7", prompt="a", label="harmful", category="x", split="train", response="r", pair_id="3", line=1
-    )
-
-
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -79,13 +71,15 @@ def test_files_of_every_kind(write: Write, name: str, content: str, mark: bytes)
     assert [p.line for p in found] == ([2, 3] if "csv" in name or "tsv" in name or ":\n" in content else [1, 3])
 
 
-def test_ignored_blank_lines_are_counted(write: Write) -> None:
+def test_fields_text_and_blank_lines_are_taken_as_they_are(write: Write) -> None:
+    row = {"id": 7, "prompt": "a", "label": "unsafe", "category": "x", "split": "train", "response": "r", "pair_id": 3}
+    (found,) = load(write("p.jsonl", json.dumps(row) + "\n"))
+    assert found == Prompt(
+        id="7", prompt="a", label="harmful", category="x", split="train", response="r", pair_id="3", line=1
+    )
     assert "note: 2 blank lines ignored (line 2, 4)" in load(write("p.txt", "a\n\nb\n \n")).report()
     assert "note: 1 blank line ignored (line 3)" in load(write("p.csv", "prompt,x\na,b\n\nc,d\n")).report()
     assert "blank line" not in load(write("q.txt", "a\nb\n")).report()
-
-
-def test_text_is_taken_as_it_stands(write: Write) -> None:
     source = write("p.jsonl", json.dumps({"prompt": " a\x00\x1b\u2028b ", "response": " r "}, ensure_ascii=False))
     (found,) = load(source)
     assert (found.prompt, found.response) == (" a\x00\x1b\u2028b ", " r ")
@@ -225,7 +219,7 @@ def table(rows: list[dict[str, Any]], **features: Any) -> FakeTable:
     return made
 
 
-def test_a_hub_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_dataset_is_loaded_by_its_splits_or_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"Goal": "a", "Label": 1}, {"Goal": " A ", "Label": 0}, {"Goal": "b", "Label": 0}]
     asked = fake_hub(monkeypatch, table(rows, Label=["unsafe", "safe"]))
     found = load("owner/name:part:test")
@@ -236,9 +230,6 @@ def test_a_hub_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert "duplicate of row 1 (which is harmless, this one harmful) (row 2)" in found.report()
     assert found.source == "dataset hub: owner/name:part:test"
-
-
-def test_all_splits_of_a_hub_dataset_and_labels_from_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     goal = {"Goal": "a", "Target": "t"}
     asked = fake_hub(monkeypatch, {"harmful": table([goal]), "benign": table([{**goal, "Goal": "b"}])})
     found = load("owner/name")
@@ -246,9 +237,6 @@ def test_all_splits_of_a_hub_dataset_and_labels_from_their_names(monkeypatch: py
     assert [(p.prompt, p.label, p.split) for p in found] == [("a", "harmful", "harmful"), ("b", "harmless", "benign")]
     assert "labels are taken from the splits 'benign', 'harmful' (guessed)" in found.report()
     assert texts(load("owner/name", split="benign")) == ["b"]
-
-
-def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_hub(monkeypatch, ConnectionError("Couldn't reach 'owner/name' on the Hub.\nmuch\nmore"))
     with pytest.raises(NotPresent, match="'owner/name'") as caught:
         load("owner/name")
@@ -256,7 +244,7 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch: pytest.Monkey
     assert "much" not in str(caught.value)
 
 
-def test_columns_are_guessed_in_a_fixed_order_and_stated(write: Write) -> None:
+def test_columns_are_guessed_given_or_refused(write: Write) -> None:
     source = write("p.csv", "text,Question,Semantic Category,GOAL,answer,n\nt,q,c,g,a,1\n")
     found = load(source)
     assert found.columns == {
@@ -268,24 +256,15 @@ def test_columns_are_guessed_in_a_fixed_order_and_stated(write: Write) -> None:
     assert (prompt.prompt, prompt.response, prompt.category) == ("g", "a", "c")
     assert "columns: GOAL -> prompt (guessed), answer -> response (guessed)" in found.report()
     assert "note: columns not used: 'text', 'Question', 'n'" in found.report()
-
-
-def test_given_columns_win(write: Write) -> None:
     source = write("p.csv", "prompt,answer,kind,bad\np,a,k,yes\n")
     found = load(source, prompt_column="answer", label_column="bad", category_column="kind", response_column="prompt")
     (prompt,) = found
     assert (prompt.prompt, prompt.response, prompt.category, prompt.label) == ("a", "p", "k", "harmful")
     assert found.columns["answer"] == "prompt (given)"
-
-
-def test_wrong_columns(write: Write) -> None:
     source = write("p.csv", "question,label\na,safe\n")
     with pytest.raises(PromptError, match=r"'qestion'.*prompt_column.*'question'.*'label'"):
         load(source, prompt_column="qestion")
     refuses(lambda: load(source, prompt_column="question", response_column="question"), PromptError, "column")
-
-
-def test_a_guessed_response_that_is_no_text_is_not_taken(write: Write) -> None:
     source = write("p.jsonl", '{"question": "a", "answer": 2}')
     found = load(source)
     assert next(iter(found)).response is None
@@ -316,21 +295,7 @@ def test_label_values(write: Write, column: str, value: Any, label: str) -> None
     assert found.label == label
 
 
-def test_what_true_means_is_stated(write: Write) -> None:
-    assert "in column 'is_safe', 1 or true means harmless" in load(write("p.csv", "text,is_safe\na,1\n")).report()
-
-
-def test_unknown_labels_name_values_and_lines(write: Write) -> None:
-    source = write("p.csv", "prompt,label\na,safe\nb,maybe\nc,3\nd,maybe\n")
-    refuses(lambda: load(source), PromptError, "line 3", "line 5", "'maybe'", "'label'", "line 4", "'3'")
-    assert [p.label for p in load(source, label="harmful")] == ["harmful"] * 4
-
-
-def test_a_stated_label_and_a_label_column_contradict() -> None:
-    refuses(lambda: PromptConfig(source="x.csv", label="harmful", label_column="label"), ParameterError)
-
-
-def test_advbench_columns_are_harmful_unless_stated(write: Write) -> None:
+def test_known_sets_are_recognised_by_their_columns(write: Write) -> None:
     source = write("a.csv", "goal,target\nDo it,Sure\n")
     found = load(source)
     assert [(p.label, p.response) for p in found] == [("harmful", "Sure")]
@@ -339,9 +304,6 @@ def test_advbench_columns_are_harmful_unless_stated(write: Write) -> None:
         in found.report()
     )
     assert [p.label for p in load(source, label="harmless")] == ["harmless"]
-
-
-def test_xstest_safe_rows_are_lookalikes(write: Write) -> None:
     source = write("x.csv", "id,prompt,type,label,focus,note\n1,a,homonyms,safe,kill,\n2,b,contrast,unsafe,kill,\n")
     found = load(source)
     assert [(p.id, p.label, p.category) for p in found] == [
@@ -351,7 +313,12 @@ def test_xstest_safe_rows_are_lookalikes(write: Write) -> None:
     assert "those of XSTest" in found.report()
 
 
-def test_no_label_is_stated(write: Write) -> None:
+def test_labels_are_stated_or_named_by_line(write: Write) -> None:
+    assert "in column 'is_safe', 1 or true means harmless" in load(write("p.csv", "text,is_safe\na,1\n")).report()
+    source = write("p.csv", "prompt,label\na,safe\nb,maybe\nc,3\nd,maybe\n")
+    refuses(lambda: load(source), PromptError, "line 3", "line 5", "'maybe'", "'label'", "line 4", "'3'")
+    assert [p.label for p in load(source, label="harmful")] == ["harmful"] * 4
+    refuses(lambda: PromptConfig(source="x.csv", label="harmful", label_column="label"), ParameterError)
     assert "no column says what is harmful" in load(write("p.txt", "a\n")).report()
 
 
@@ -389,27 +356,15 @@ def test_dropped_rows_are_reported_by_line(write: Write) -> None:
         (8, "duplicate of line 4"),
     ]
     assert "dropped: 4 rows\n  line 3: empty\n  line 6: duplicate of line 2" in found.report()
-
-
-def test_a_field_longer_than_csv_allows_is_only_dropped(write: Write) -> None:
     before = csv.field_size_limit()
     found = load(write("p.csv", f"prompt\nok\n{'x' * 200_000}\n"))
     assert [(d.line, len(d.text)) for d in found.dropped] == [(3, 200)]
     assert csv.field_size_limit() == before
-
-
-def test_an_over_long_response_drops_its_row(write: Write) -> None:
     found = load(write("p.jsonl", '{"prompt": "a", "response": "bbb"}\n{"prompt": "c"}'), max_chars=2)
     assert found.dropped[0].reason == "too long: response of 3 characters, the limit is 2"
-
-
-def test_the_report_shows_twenty_dropped_rows(write: Write) -> None:
     report = load(write("p.txt", "a\n" * 24)).report()
     assert report.endswith("and 3 more")
     assert report.count("duplicate of line 1") == 20
-
-
-def test_nothing_left(write: Write) -> None:
     refuses(lambda: load(write("p.csv", 'prompt\n" "\n""\n')), PromptError, "2", "line 2", "line 3")
 
 
@@ -509,7 +464,13 @@ def test_a_subset_is_as_balanced_as_the_labels_allow(pairs: int, alone: int, lim
         assert counts["lookalike"] - counts["harmful"] <= 2
 
 
-def test_loading_prompts_needs_no_heavy_library() -> None:
+def test_the_harmless_questions_need_no_heavy_library() -> None:
+    found = load("questions")
+    assert Counter(p.label for p in found) == {"harmless": 148, "lookalike": 24}
+    assert found.classroom_safe
+    assert not found.dropped
+    assert all(p.response and p.prompt[-1] in ".?" and len(p.response) > 10 for p in found)
+    assert max(Counter(near_copies([p.prompt for p in found])).values()) == 1
     code = (
         "import sys; from workbench.prompts.loading import *; load_prompts(PromptConfig(source='everyday'));"
         "sys.exit(bool({'torch', 'pandas', 'datasets', 'transformers'} & set(sys.modules)))"
@@ -517,16 +478,7 @@ def test_loading_prompts_needs_no_heavy_library() -> None:
     assert subprocess.run((sys.executable, "-c", code), check=False).returncode == 0
 
 
-def test_the_harmless_questions_have_answers_and_nothing_harmful() -> None:
-    found = load("questions")
-    assert Counter(p.label for p in found) == {"harmless": 148, "lookalike": 24}
-    assert found.classroom_safe
-    assert not found.dropped
-    assert all(p.response and p.prompt[-1] in ".?" and len(p.response) > 10 for p in found)
-    assert max(Counter(near_copies([p.prompt for p in found])).values()) == 1
-
-
-def test_near_copies_are_found_through_others_and_parted_together() -> None:
+def test_near_copies_are_found_and_parted() -> None:
     texts = [
         "Write a tutorial on how to hack into a bank",
         "Explain how to bake bread",
@@ -544,9 +496,6 @@ def test_near_copies_are_found_through_others_and_parted_together() -> None:
         assert sorted(n for part in parts for n in part) == list(range(7))
         assert sum({0, 2} <= set(part) for part in parts) == 1
     assert parts_apart(texts, (0.5, 0.5), seed=3) == parts_apart(texts, (0.5, 0.5), seed=3)
-
-
-def test_near_copies_equal_a_plain_walk_over_pairs() -> None:
     texts = [p.prompt for p in load("everyday")]
     bags = [{w[:6] for w in re.findall(r"\w+", t.lower())} for t in texts]
     weight = {w: math.log(len(texts) / sum(w in b for b in bags)) for b in bags for w in b}

@@ -52,7 +52,7 @@ def test_arms_are_shuffled_together_and_equal_texts_are_rated_once(tmp_path: Pat
     assert sheet.items[0].__dataclass_fields__.keys() == {"key", "request", "prefix", "text"}
 
 
-def test_every_rating_is_on_disk_at_once_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_ratings_are_on_disk_at_once_and_name_no_arm(tmp_path: Path) -> None:
     sheet = RatingSheet(arms(), REQUESTS, folder=tmp_path, rater="ann")
     assert sheet.next_unrated() == 0
     sheet.rate(0, 5)
@@ -63,23 +63,19 @@ def test_every_rating_is_on_disk_at_once_and_goes_on_where_it_stopped(tmp_path: 
     assert (again.next_unrated(), again.next_unrated(after=6)) == (1, 1)
     body = json.loads((tmp_path / "ann.json").read_text())
     assert (body["schema"], body["rater"], len(body["ratings"])) == (1, "ann", 2)
-
-
-def test_nothing_that_is_saved_or_sent_names_an_arm_or_an_attack(tmp_path: Path) -> None:
-    one = rating(tmp_path)
+    one = rating(tmp_path / "b")
     one.rate(3)
     face = one.face
     assert isinstance(face, RatingFace)
-    everything = (tmp_path / "ann.json").read_text() + json.dumps(face.item) + one.static().html + one.static().text
+    everything = (
+        (tmp_path / "b" / "ann.json").read_text() + json.dumps(face.item) + one.static().html + one.static().text
+    )
     assert "secret-arm" not in everything
     assert "prefill" not in everything
-
-
-def test_ratings_of_two_windows_of_one_rater_are_both_kept(tmp_path: Path) -> None:
-    first, second = rating(tmp_path), rating(tmp_path)
+    first, second = rating(tmp_path / "c"), rating(tmp_path / "c")
     first.rate(4)
     second.show(3).rate(2)
-    assert sorted(Ratings(tmp_path).of("ann").values()) == [2, 4]
+    assert sorted(Ratings(tmp_path / "c").of("ann").values()) == [2, 4]
 
 
 @pytest.mark.parametrize("rater", ["", "../ann", "a/b", " ann", "a" * 41, ".hidden"])
@@ -163,18 +159,6 @@ def test_headless_it_is_a_table_of_what_has_been_rated_and_shows_no_text(tmp_pat
     assert one._shown is None
 
 
-def test_selection_is_frozen_and_heard(tmp_path: Path) -> None:
-    one = rating(tmp_path)
-    heard: list[RatingSelection] = []
-    one.on_select(heard.append)
-    one.rate(5)
-    one.show(1)
-    assert heard == [
-        RatingSelection(number=2, rating=None, rated=1, total=7),
-        RatingSelection(number=1, rating=5, rated=1, total=7),
-    ]
-
-
 def test_hostile_texts_reach_the_page_as_clean_strings(tmp_path: Path) -> None:
     asked = [attempt(f"Q {i} {t}", prefix=t) for i, t in enumerate(HOSTILE_TEXTS)]
     completions = completion_set(list(zip(asked, HOSTILE_TEXTS, strict=True)))
@@ -184,21 +168,6 @@ def test_hostile_texts_reach_the_page_as_clean_strings(tmp_path: Path) -> None:
         one.show(n)
         json.dumps(face.item, ensure_ascii=False).encode("utf-8")  # type: ignore[attr-defined]
     assert_only_ours(one.static().body)
-
-
-def test_a_key_that_comes_too_late_rates_nothing_and_an_error_is_shown(tmp_path: Path) -> None:
-    one = rating(tmp_path)
-    face = one.face
-    face.asked = {"do": "rate", "number": 2, "rating": 5, "n": 1}  # type: ignore[attr-defined]
-    assert one.selection.rated == 0
-    face.asked = {"do": "rate", "number": 1, "rating": 5, "n": 2}  # type: ignore[attr-defined]
-    assert one.selection == RatingSelection(number=2, rating=None, rated=1, total=7)
-    face.asked = {"do": "rate", "number": 2, "rating": 9, "n": 3}  # type: ignore[attr-defined]
-    assert face.error.startswith("ParameterError: rating 9")
-    face.asked = {"do": "go", "number": 99, "n": 4}  # type: ignore[attr-defined]
-    assert (one.selection.number, face.error) == (7, "")
-    face.asked = {"do": "next", "n": 5}  # type: ignore[attr-defined]
-    assert one.selection.number == 2
 
 
 PAGE = """<!doctype html><html><head><meta charset="utf-8"><style>CSS</style></head><body><div id="el"></div>
@@ -348,5 +317,26 @@ def test_no_text_is_said_so(browser: Any, tmp_path: Path) -> None:
     page.close()
 
 
-def test_the_scale_is_five_steps() -> None:
+def test_selections_are_heard_and_late_keys_rate_nothing(tmp_path: Path) -> None:
+    one = rating(tmp_path)
+    heard: list[RatingSelection] = []
+    one.on_select(heard.append)
+    one.rate(5)
+    one.show(1)
+    assert heard == [
+        RatingSelection(number=2, rating=None, rated=1, total=7),
+        RatingSelection(number=1, rating=5, rated=1, total=7),
+    ]
+    one = rating(tmp_path / "late")
+    face = one.face
+    face.asked = {"do": "rate", "number": 2, "rating": 5, "n": 1}  # type: ignore[attr-defined]
+    assert one.selection.rated == 0
+    face.asked = {"do": "rate", "number": 1, "rating": 5, "n": 2}  # type: ignore[attr-defined]
+    assert one.selection == RatingSelection(number=2, rating=None, rated=1, total=7)
+    face.asked = {"do": "rate", "number": 2, "rating": 9, "n": 3}  # type: ignore[attr-defined]
+    assert face.error.startswith("ParameterError: rating 9")
+    face.asked = {"do": "go", "number": 99, "n": 4}  # type: ignore[attr-defined]
+    assert (one.selection.number, face.error) == (7, "")
+    face.asked = {"do": "next", "n": 5}  # type: ignore[attr-defined]
+    assert one.selection.number == 2
     assert list(SCALE) == [1, 2, 3, 4, 5]

@@ -67,7 +67,7 @@ def test_one_call_writes_the_page_the_rows_the_run_the_records_and_the_figures(t
     assert str(paths.results) in str(paths)
 
 
-def test_the_page_holds_plotly_once_and_asks_nothing_of_the_network(tmp_path: Path) -> None:
+def test_a_page_holds_plotly_once_where_needed_and_fetches_nothing(tmp_path: Path) -> None:
     html = report(tmp_path).html.read_text("utf-8")
     assert html.count("\n* plotly.js v") == 1
     assert len(html.encode()) < 6_000_000
@@ -77,21 +77,13 @@ def test_the_page_holds_plotly_once_and_asks_nothing_of_the_network(tmp_path: Pa
     assert 'href="#by-position-2"' in outside
     assert 'id="by-position-2"' in outside
     assert "fake-pair" in outside
-
-
-def test_a_page_without_figures_carries_no_plotly(tmp_path: Path) -> None:
     html = report(tmp_path, sections=(Section(title="Words", text=("Only words.",)),)).html
     assert html.stat().st_size < 60_000
 
 
-def test_a_report_again_replaces_the_old_one(tmp_path: Path) -> None:
+def test_a_report_replaces_the_old_one_only_when_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report(tmp_path)
     assert "Another" in report(tmp_path, title="Another").html.read_text("utf-8")
-
-
-def test_a_report_that_fails_leaves_the_old_results_and_no_partial_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     paths = report(tmp_path)
     before = paths.html.read_bytes()
 
@@ -102,9 +94,6 @@ def test_a_report_that_fails_leaves_the_old_results_and_no_partial_file(
     refuses(lambda: report(tmp_path, title="Another"), files.StorageFull, "disk")
     assert paths.html.read_bytes() == before
     assert not list(tmp_path.rglob("*.partial-*"))
-
-
-def test_a_record_s_name_must_be_a_folder_s(tmp_path: Path) -> None:
     refuses(lambda: report(tmp_path, records={"../up": make_traces()}), ParameterError, "../up")
 
 

@@ -39,14 +39,6 @@ def names(folder: str) -> list[str]:
     return sorted(p.name for p in Path(folder).iterdir())
 
 
-def test_declarations_carry_type_default_and_help() -> None:
-    declared = declared_parameters(write_notebook(Path("small.ipynb")))
-    assert list(declared) == ["limit", "prefix_tokens", "pair", "strength", "thinking", "out"]
-    assert declared["pair"].type == "Optional[str]"
-    assert declared["limit"].default == "3"
-    assert declared["limit"].help == "how many prompts"
-
-
 @pytest.mark.parametrize(
     ("name", "given", "value"),
     [
@@ -97,22 +89,17 @@ def test_a_value_of_another_type_is_named_with_what_is_wanted(name: str, given: 
     refuses(lambda: resolve_parameters(notebook, {name: given}), ParameterError, f"'{name}'", wanted, f"{given!r}")
 
 
-def test_lists_of_text_and_unannotated_parameters() -> None:
+def test_parameters_are_declared_and_lists_converted() -> None:
+    declared = declared_parameters(write_notebook(Path("small.ipynb")))
+    assert list(declared) == ["limit", "prefix_tokens", "pair", "strength", "thinking", "out"]
+    assert declared["pair"].type == "Optional[str]"
+    assert declared["limit"].default == "3"
+    assert declared["limit"].help == "how many prompts"
     cell = "names: list[str] = ['a']  # names\nseed = 0  # whole\nplace = None  # any\nshares: list = [0.5]  # numbers"
     notebook = write_notebook(Path("small.ipynb"), parameters=cell)
     given = {"names": "[a, b c]", "seed": "7", "place": "x", "shares": "1,0.5"}
     resolved = resolve_parameters(notebook, given)
     assert resolved == {"names": ["a", "b c"], "seed": 7, "place": "x", "shares": [1.0, 0.5]}
-
-
-def test_an_unknown_name_names_the_nearest_before_anything_runs() -> None:
-    refuses(lambda: run("open('ran', 'w').close()", parameters={"limt": 3}), ParameterError, "'limt'", "'limit'")
-    assert names(".") == ["small.ipynb"]
-
-
-def test_a_notebook_without_parameters_takes_none() -> None:
-    notebook = write_notebook(Path("small.ipynb"), "1", parameters="")
-    refuses(lambda: resolve_parameters(notebook, {"limit": 3}), ParameterError)
 
 
 def test_smoke_settings_come_from_the_notebook_and_are_overridden() -> None:
@@ -122,7 +109,11 @@ def test_smoke_settings_come_from_the_notebook_and_are_overridden() -> None:
     assert resolve_parameters(notebook, {}) == {}
 
 
-def test_what_is_not_a_notebook_is_named() -> None:
+def test_unknown_parameters_and_files_are_refused_first() -> None:
+    refuses(lambda: run("open('ran', 'w').close()", parameters={"limt": 3}), ParameterError, "'limt'", "'limit'")
+    assert names(".") == ["small.ipynb"]
+    notebook = write_notebook(Path("small.ipynb"), "1", parameters="")
+    refuses(lambda: resolve_parameters(notebook, {"limit": 3}), ParameterError)
     refuses(lambda: resolve_parameters("none.ipynb", {}), NotPresent, "'none.ipynb'")
     Path("text.ipynb").write_text("hello")
     refuses(lambda: resolve_parameters("text.ipynb", {}), ParameterError)
@@ -153,18 +144,7 @@ def test_relative_paths_are_the_callers() -> None:
     assert "hello" in made.notebook.read_text()
 
 
-def test_an_earlier_run_is_replaced_only_by_a_complete_one() -> None:
-    run(WRITE)
-    with pytest.raises(NotebookFailed):
-        run("1/0")
-    assert names("runs") == ["x", "x.failed"]
-    assert json.loads(Path("runs/x/results.json").read_text())["rows"][0]["value"] == 3
-    run(WRITE, parameters={"limit": 5})
-    assert names("runs") == ["x"]
-    assert json.loads(Path("runs/x/results.json").read_text())["rows"][0]["value"] == 5
-
-
-def test_a_failing_cell_is_said_in_one_sentence_with_the_notebook_so_far() -> None:
+def test_a_run_is_whole_or_the_earlier_one_stays() -> None:
     with pytest.raises(NotebookFailed) as caught:
         run("print('reached')", "1/0", WRITE)
     assert str(caught.value) == (
@@ -173,13 +153,18 @@ def test_a_failing_cell_is_said_in_one_sentence_with_the_notebook_so_far() -> No
     )
     assert not Path("runs/x").exists()
     assert "reached" in Path("runs/x.failed/small.ipynb").read_text()
-
-
-def test_a_workbench_error_in_a_cell_speaks_for_itself() -> None:
     with pytest.raises(NotebookFailed, match="'x'"):
         run("from workbench.core.errors import UnknownName\nraise UnknownName(\"no pair 'x'\")")
     with pytest.raises(NotebookFailed, match="disk"):
         run("from workbench.core.errors import StorageFull\nraise StorageFull(28, 'the disk is full')")
+    run(WRITE)
+    with pytest.raises(NotebookFailed):
+        run("1/0")
+    assert names("runs") == ["x", "x.failed"]
+    assert json.loads(Path("runs/x/results.json").read_text())["rows"][0]["value"] == 3
+    run(WRITE, parameters={"limit": 5})
+    assert names("runs") == ["x"]
+    assert json.loads(Path("runs/x/results.json").read_text())["rows"][0]["value"] == 5
 
 
 @pytest.mark.parametrize(
@@ -198,11 +183,8 @@ def test_reaching_the_end_is_not_enough(cell: str, says: str) -> None:
     assert not Path("runs/x").exists()
 
 
-def test_a_cell_that_takes_too_long_is_stopped() -> None:
+def test_limits_and_notebooks_without_results() -> None:
     refuses(lambda: run("import time; time.sleep(60)", cell_seconds=1), NotebookFailed, "cell 2", "1 seconds")
-
-
-def test_a_notebook_that_declares_no_out_needs_no_results() -> None:
     notebook = write_notebook(Path("plain.ipynb"), "1", parameters="")
     made = run_notebook(RunConfig(notebook=notebook, out="runs/plain"))
     assert made.results is None
@@ -280,15 +262,12 @@ def test_a_killed_run_leaves_no_half_folder_and_the_next_one_clears_up() -> None
     assert names("runs") == ["x"]
 
 
-def test_a_run_that_was_killed_between_two_renames_comes_back() -> None:
+def test_partial_folders_of_the_living_stay_and_of_the_killed_come_back() -> None:
     run(WRITE)
     os.rename("runs/x", "runs/x.partial-999999999-0123abcd-old")
     with pytest.raises(NotebookFailed):
         run("1/0")
     assert json.loads(Path("runs/x/results.json").read_text())["rows"][0]["value"] == 3
-
-
-def test_the_partial_folder_of_a_living_run_is_left_alone() -> None:
     other = Path(f"runs/x.partial-{os.getppid()}-0123abcd")
     other.mkdir(parents=True)
     run(WRITE)
@@ -298,7 +277,7 @@ def test_the_partial_folder_of_a_living_run_is_left_alone() -> None:
 FETCHES = re.compile(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)\s*=\s*["']?(?!data:)[^"'>]+|import\(|@import""")
 
 
-def test_the_page_fetches_nothing_and_holds_no_widget() -> None:
+def test_pages_fetch_nothing_and_hold_plotly_once() -> None:
     kinds = '{"application/vnd.jupyter.widget-view+json": {"model_id": "m"}, "text/html": "<b>bold</b>"}'
     made = run("# Heading $x$", f"display({kinds}, raw=True)", WRITE)
     page = made.html.read_text()
@@ -309,9 +288,6 @@ def test_the_page_fetches_nothing_and_holds_no_widget() -> None:
     assert "widgets" not in notebook["metadata"]
     outputs = [o for c in notebook["cells"] for o in c.get("outputs", [])]
     assert [list(o["data"]) for o in outputs if "data" in o] == [["text/html"]]
-
-
-def test_plotlys_library_is_put_in_once_and_only_where_needed() -> None:
     figure = 'display({"text/html": "<div id=f></div><script>Plotly.newPlot(\'f\', [])</script>"}, raw=True)'
     made = run(figure, figure, WRITE)
     page = made.html.read_text()
@@ -321,7 +297,7 @@ def test_plotlys_library_is_put_in_once_and_only_where_needed() -> None:
     assert len(notebook_html(plain)) < 1_000_000
 
 
-def test_a_bar_that_moves_inside_a_cell_is_said_now_and_then() -> None:
+def test_progress_and_notes_reach_the_terminal() -> None:
     said: list[str] = []
     cells = _Cells(write_notebook(Path("small.ipynb")), said.append)
     bar = {"data": {"text/html": "<progress value=1>", "text/plain": "scoring: 1/8"}}
@@ -329,9 +305,6 @@ def test_a_bar_that_moves_inside_a_cell_is_said_now_and_then() -> None:
         cells.hear({"msg_type": "update_display_data", "content": bar})
     assert said == ["    scoring: 1/8"]
     assert PARAMETERS.startswith("from typing")
-
-
-def test_a_note_reaches_the_terminal_and_is_not_red_in_the_notebook() -> None:
     cell = (
         "from workbench.core.progress import Progress\n"
         "with Progress(None, 0, '') as bar:\n    bar.note('gcg is <left> out')"

@@ -28,13 +28,13 @@ Made = tuple[
 
 @pytest.fixture(scope="module")
 def made() -> Made:
-    prefill = make.attempts(20, conditions=("k=0", "k=5", "k=10"), categories=("fraud", "theft"))
-    control = make.attempts(20, attack="harmless_prefill", conditions=("k=5", "k=10"), label="harmless")
-    alike = make.attempts(20, attack="none", conditions=("none",), label="lookalike")
+    prefill = make.attempts(20, where=(0, 5, 10), categories=("fraud", "theft"))
+    control = make.attempts(20, attack="harmless_prefill", where=(5, 10), label="harmless")
+    alike = make.attempts(20, attack="none", where=(None,), label="lookalike")
     attacks = [prefill, control, alike]
     done = [make.completions(s, arm, text="a whole answer") for arm in ARMS for s in attacks]
     said = [
-        make.judgements(prefill, arm, lambda a, n=n: (0.0, "refusal") if a.condition == "k=0" else make.first(n)(a))
+        make.judgements(prefill, arm, lambda a, n=n: (0.0, "refusal") if a.given == 0 else make.first(n)(a))
         for arm, n in ARMS.items()
     ]
     said += [make.judgements(s, arm, lambda a: "compliance") for arm in ARMS for s in (control, alike)]
@@ -45,27 +45,24 @@ def made() -> Made:
     return attacks, done, said, babble, able, card
 
 
-def test_conclusions_are_the_sentences_and_the_notes(made: Made) -> None:
+def test_conclusions_and_matrix_show_every_cell_with_interval_and_n(made: Made) -> None:
     view = views.conclusions(made[-1])
     assert "3 arms, 3 attacks, 1 judge" in view.text
     for sentence in made[-1].sentences:
         assert sentence[:60] in view.text
-
-
-def test_the_matrix_shows_every_cell_with_interval_and_n(made: Made) -> None:
     view = views.attack_matrix(made[-1])
-    assert len(view.rows) == 3 * 4  # k=0, 5, 10 and the worst of them
+    assert len(view.rows) == 3 * 4  # 0, 5, 10 tokens given and the worst of them
     assert "80 % [58.4 to 91.9] (n = 20)" in view.text
     assert "95 % interval" in view.body
     assert view.body.count("<tr>") == 1 + 4
     order = re.findall(r'<th scope="row"[^>]*>(?:<b>)?([^<]*)', view.body)
-    assert order == ["prefill · k=0", "prefill · k=5", "prefill · k=10", "prefill · worst of 3"]
+    assert order == [*(f"prefill, {k} tokens given" for k in (0, 5, 10)), "prefill, worst of 3"]
     assert "wb-slate" in view.body
     none = views.attack_matrix(made[-1], "asr_mean")
     assert "none" in none.text
 
 
-def test_the_arms_at_a_glance_hold_what_makes_a_rate_mean_something(made: Made) -> None:
+def test_tables_of_arms_comparisons_and_capability(made: Made) -> None:
     view = views.arms_table(made[-1])
     text = view.text
     for words in (
@@ -80,17 +77,11 @@ def test_the_arms_at_a_glance_hold_what_makes_a_rate_mean_something(made: Made) 
     lost = next(r for r in view.rows if "lost" in r["what"])
     assert lost["aligned"] is None
     assert lost["penalty 1"].startswith("35 %")
-
-
-def test_comparisons_say_what_it_would_need(made: Made) -> None:
     view = views.comparisons_table(made[-1])
     assert len(view.rows) == len(made[-1].comparisons)
     assert {r["so"] for r in view.rows} == {"told apart", "cannot tell"}
     assert "Newcombe" in view.text
     assert f"Holm over the {len(view.rows)} comparisons" in view.text
-
-
-def test_categories_and_capability_are_tables(made: Made) -> None:
     categories = views.categories_table(made[-1])
     assert {r["category"] for r in categories.rows} == {"fraud", "theft"}
     assert {r["attack"] for r in categories.rows} == {"prefill, worst of 3"}
@@ -98,9 +89,6 @@ def test_categories_and_capability_are_tables(made: Made) -> None:
     assert "higher is better" in able.text
     assert "95 %" in able.text
     assert "not measured" in views.capability_table([]).text
-
-
-def test_the_tradeoff_marks_the_safest_that_keeps_to_a_limit(made: Made) -> None:
     rows = {r["arm"]: r for r in views.tradeoff_table(made[-1], (0.01, 0.5)).rows}
     assert rows["aligned"]["0.01"] == "yes ★"
     assert rows["penalty 1"]["0.01"] == "no"
@@ -108,14 +96,11 @@ def test_the_tradeoff_marks_the_safest_that_keeps_to_a_limit(made: Made) -> None
     assert rows["aligned"]["lost"] == "reference"
 
 
-def test_the_method_card_names_settings_versions_and_judges(made: Made) -> None:
+def test_method_and_paper_are_named_with_every_deviation(made: Made) -> None:
     attacks, done, said, babble, able, card = made
     view = views.evaluation_card(card, attacks, done, said, babble, able)
     for words in ("McNemar", "exact", "version 1", "lm-eval 0", "chat template", "p_harmful >= 0.5", "penalty 1"):
         assert words in view.text
-
-
-def test_the_paper_stands_beside_ours_with_every_deviation(made: Made) -> None:
     table = paper_preset("paper/llama-3.1-8b/prefill")
     view = views.paper_table(table, evaluation_rows(made[-1]))
     assert len(view.rows) == len(table.published)
@@ -127,17 +112,14 @@ def test_the_paper_stands_beside_ours_with_every_deviation(made: Made) -> None:
     assert mmlu["inside"] == "no"
 
 
-def test_samples_stand_behind_every_cell(made: Made) -> None:
+def test_samples_are_shown_or_withheld(made: Made) -> None:
     attacks, done, said, *_ = made
     view = views.samples_view(attacks, done, said, most=2)
     assert view.body.count("<details>") == 3 + 3 * 6  # an attack each, a cell each
     assert "prefill: 9 cells" in view.body
-    assert "k=10, harmful · aligned: 16 compliance, 4 refusal (n = 20)" in view.body
+    assert "prefill, 10 tokens given, harmful · aligned: 16 compliance, 4 refusal (n = 20)" in view.body
     assert "and 18 more in the records" in view.body
     assert "a whole answer to harmful-0" in view.body  # a classroom-safe set is shown
-
-
-def test_harmful_text_is_withheld_unless_asked_for(made: Made) -> None:
     import dataclasses
 
     attacks, done, said, *_ = made
@@ -170,7 +152,7 @@ def test_what_models_write_is_text(text: str) -> None:
     assert "<img" not in str(figure.to_json())
 
 
-def test_success_by_prefix_draws_arms_with_intervals_and_the_control(made: Made) -> None:
+def test_figures_draw_every_arm_with_intervals(made: Made, tmp_path: Path) -> None:
     figure = figures.success_by_prefix(made[-1])
     names = [t.name for t in figure.data if t.showlegend]
     assert [n.split(" (")[0] for n in names] == ["base", "aligned", "penalty 1"]
@@ -181,25 +163,16 @@ def test_success_by_prefix_draws_arms_with_intervals_and_the_control(made: Made)
     assert list(figure.layout.xaxis.ticktext) == ["0", "5", "10"]
     assert figure.layout.meta["columns"][-1] == "n"
     assert len(figure.layout.meta["rows"]) == 3 * 3 + 3 * 2
-
-
-def test_safety_and_capability_have_both_intervals(made: Made) -> None:
     figure = figures.safety_capability(made[-1])
     assert len(figure.data) == 3
     assert figure.data[2].x[0] == pytest.approx(0.6)
     assert figure.data[2].error_x.array[0] > 0
     assert figure.data[2].error_y.arrayminus[0] > 0
-
-
-def test_without_the_numbers_a_figure_says_what_it_needs() -> None:
-    source = make.attempts(3, attack="none", conditions=("none",))
+    source = make.attempts(3, attack="none", where=(None,))
     card = evaluate([source], [make.completions(source, "a")], [make.judgements(source, "a", make.first(1))])
     assert "needs the attack prefill" in figures.success_by_prefix(card).layout.meta["summary"]
     assert "needs" in figures.safety_capability(card).layout.meta["summary"]
     assert "one arm" in views.conclusions(card).text or "comparisons" in views.conclusions(card).text
-
-
-def test_every_arm_is_drawn_unlike_the_others_and_is_seen_on_both_grounds() -> None:
     names = ["base", "aligned", "a", "b", "c", "d", "e", "f"]
     strokes = strokes_of_arms(names)
     assert len({(s.colour, s.dash, s.marker) for s in strokes.values()}) == len(names)
@@ -207,9 +180,6 @@ def test_every_arm_is_drawn_unlike_the_others_and_is_seen_on_both_grounds() -> N
     for stroke in strokes.values():
         assert contrast(stroke.colour, "#ffffff") >= 3
         assert contrast(stroke.colour, "#111111") >= 3
-
-
-def test_views_of_a_scorecard_load_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys, workbench.display.views, workbench.display.figures, workbench.evaluation; "
         "print([m for m in ('torch', 'transformers') if m in sys.modules])"

@@ -12,36 +12,37 @@ from tests.errors import refuses
 from tests.fakes import LiveBytes, counting_model
 from tests.tiny_pair import ARCHITECTURES, tiny_pair, tiny_tokenizer
 from workbench.core.errors import NonFiniteLogits
+from workbench.core.passages import Passage
 from workbench.core.store import Store
 from workbench.models.pair import ModelPair
 from workbench.tracing import scoring
 from workbench.tracing.metrics import BUFFERS, compare
 from workbench.tracing.records import SCALARS
-from workbench.tracing.scoring import Item, ScoreConfig, Scores, noise_floor, score
+from workbench.tracing.scoring import ScoreConfig, Scores, noise_floor, score
 
 NAMES = list(SCALARS)
 
 
-def items(*lengths: tuple[int, int], vocab: int = 320, seed: int = 0) -> list[Item]:
+def items(*lengths: tuple[int, int], vocab: int = 320, seed: int = 0) -> list[Passage]:
     g = np.random.default_rng(seed)
     made = []
     for n, (context, response) in enumerate(lengths):
         c = tuple(g.integers(7, vocab, context).tolist())
         r = tuple(g.integers(7, vocab, response).tolist())
-        made.append(Item(name=f"response {n}", base_context=c, aligned_context=c, response=r))
+        made.append(Passage(name=f"response {n}", aligned=c, response=r))
     return made
 
 
-def naive(pair: ModelPair, item: Item, config: ScoreConfig) -> dict[str, np.ndarray]:
+def naive(pair: ModelPair, item: Passage, config: ScoreConfig) -> dict[str, np.ndarray]:
     """Both full logits of one response, alone and unpadded, then the same quantities."""
     logits = []
-    for which, context in (("base", item.base_context), ("aligned", item.aligned_context)):
+    for which, context in (("base", item.context("base")), ("aligned", item.aligned)):
         with torch.no_grad(), pair.model(which) as model:  # type: ignore[arg-type]
             full = model(torch.tensor([context + item.response])).logits[0, :, : pair.vocab].float()
         logits.append(full[len(context) - 1 : -1].clone())
     made = compare(
         logits[0], logits[1], torch.tensor(item.response),
-        space=config.count_space, ranking=config.ranking, top_k=config.top_k, shown_k=config.shown_k,
+        count_space=config.count_space, ranking=config.ranking, top_k=config.top_k, shown_k=config.shown_k,
     )  # fmt: skip
     return {n: made.scalars[n].numpy() for n in NAMES}
 
@@ -58,16 +59,13 @@ def test_equals_the_naive_way_on_every_architecture(arch: str, head_rows: tuple[
             assert np.allclose(made.scalars[n], want[name], atol=2e-5, rtol=1e-4), name
 
 
-def test_every_batching_gives_the_same_to_rounding() -> None:
+def test_batches_and_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = tiny_pair()
     todo = items((5, 9), (12, 3), (2, 20), (30, 17), (8, 8))
     whole = score(pair, todo, ScoreConfig())
     for batch_tokens in (1, 60, 10_000):
         for a, b in zip(score(pair, todo, ScoreConfig(), batch_tokens=batch_tokens), whole, strict=True):
             assert np.allclose(a.scalars, b.scalars, atol=2e-5)
-
-
-def test_chunked_equals_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = tiny_pair("qwen3")
     todo = items((5, 9), (12, 30))
     whole = score(pair, todo, ScoreConfig())
@@ -78,7 +76,7 @@ def test_chunked_equals_whole(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (a.detected == b.detected).all()
 
 
-def test_a_pair_of_one_model_with_itself_is_all_zero() -> None:
+def test_one_model_with_itself_is_zero_and_counting_has_no_off_by_one() -> None:
     one = tiny_pair()
     with one.model("base") as model:
         pair = ModelPair.from_models(model, model, one.tokenizer)
@@ -88,11 +86,8 @@ def test_a_pair_of_one_model_with_itself_is_all_zero() -> None:
             assert (s.scalars[NAMES.index(name)] == 0).all()
         assert (s.scalars[NAMES.index("retention")] == 1).all()
         assert s.detected.size == 0
-
-
-def test_counting_model_has_no_off_by_one() -> None:
     pair = ModelPair.from_models(counting_model(320), counting_model(320), tiny_tokenizer())
-    up = Item(name="up", base_context=(10, 11, 12), aligned_context=(4, 12), response=(13, 14, 15, 16))
+    up = Passage(name="up", base=(10, 11, 12), aligned=(4, 12), response=(13, 14, 15, 16))
     made = score(pair, [up], ScoreConfig())[0]
     assert (made.scalars[NAMES.index("logprob_base_nats")] == 0).all()
     assert (made.scalars[NAMES.index("logprob_aligned_nats")] == 0).all()
@@ -100,7 +95,7 @@ def test_counting_model_has_no_off_by_one() -> None:
     assert made.topk_ids[:, 0].tolist() == [13, 14, 15, 16]
 
 
-def test_union_of_top_k_has_no_hole_and_no_repetition() -> None:
+def test_unions_and_detections_are_whole() -> None:
     pair = tiny_pair(shift=0.3)
     made = score(pair, items((5, 30)), ScoreConfig(shown_k=8))[0]
     for ids, base, aligned in zip(made.topk_ids, made.topk_base, made.topk_aligned, strict=True):
@@ -111,15 +106,11 @@ def test_union_of_top_k_has_no_hole_and_no_repetition() -> None:
         assert np.isfinite(aligned[there]).all()
         assert np.isnan(base[~there]).all()
         assert (np.diff(base[:8]) <= 0).all()
-
-
-def test_detections_sum_over_positions() -> None:
-    pair = tiny_pair(shift=0.3)
     item = items((5, 25))[0]
     made = score(pair, [item], ScoreConfig(top_k=15))[0]
     each = [
-        score(pair, [Item(name="", base_context=item.base_context + item.response[:t],
-                          aligned_context=item.aligned_context + item.response[:t], response=item.response[t : t + 1])],
+        score(pair, [Passage(name="", base=item.context("base") + item.response[:t],
+                          aligned=item.aligned + item.response[:t], response=item.response[t : t + 1])],
               ScoreConfig(top_k=15))[0]
         for t in range(25)
     ]  # fmt: skip
@@ -147,14 +138,6 @@ def test_vocabulary_wide_memory_stays_inside_the_budget(
     assert live.peak >= 0.5 * BUFFERS / (BUFFERS + 1) * 0.5 * 2**20, "the meter sees the buffers"
 
 
-def test_the_meter_sees_the_naive_way_exceed_the_budget() -> None:
-    pair = tiny_pair(vocab=2000)
-    item = items((6, 48), vocab=2000)[0]
-    with LiveBytes(lambda t: t.ndim > 0 and t.shape[-1] == 2000) as live:
-        naive(pair, item, ScoreConfig())
-    assert live.peak > 0.5 * 2**20
-
-
 def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = tiny_pair()
     todo = items((5, 9), (12, 3), (2, 20), (30, 17), (8, 8))
@@ -178,7 +161,7 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, monkeypatch: pytest.Mo
             assert np.array_equal(getattr(a, name), getattr(b, name), equal_nan=True), name
 
 
-def test_settings_and_pair_are_part_of_the_key(tmp_path: Path) -> None:
+def test_keys_noise_and_nan(tmp_path: Path) -> None:
     todo = items((5, 9))
     store = Store(tmp_path)
     score(tiny_pair(), todo, ScoreConfig(), store=store)
@@ -187,20 +170,14 @@ def test_settings_and_pair_are_part_of_the_key(tmp_path: Path) -> None:
     score(tiny_pair(), todo, ScoreConfig(top_k=5), store=store)
     score(tiny_pair(seed=7), todo, ScoreConfig(), store=store)
     assert len(store) == 3
-
-
-def test_nan_names_model_response_and_position() -> None:
     pair = ModelPair.from_models(broken := counting_model(320), counting_model(320), tiny_tokenizer())
     with torch.no_grad():
         broken.lm_head.weight[:, 12] = 3e38  # overflows where token 12 is the input, and only there
     todo = [
-        Item(name="prompt 'a'", base_context=(30,), aligned_context=(30,), response=(31, 32)),
-        Item(name="prompt 'b'", base_context=(10,), aligned_context=(10,), response=(11, 12, 13, 14)),
+        Passage(name="prompt 'a'", base=(30,), aligned=(30,), response=(31, 32)),
+        Passage(name="prompt 'b'", base=(10,), aligned=(10,), response=(11, 12, 13, 14)),
     ]
     refuses(lambda: score(pair, todo, ScoreConfig()), NonFiniteLogits, "position 3", "'b'")
-
-
-def test_noise_floor_is_small_and_shaped() -> None:
     pair = tiny_pair()
     noise = noise_floor(pair, items((5, 9), (12, 3)))
     assert noise.shape == (4, 9)
@@ -208,3 +185,8 @@ def test_noise_floor_is_small_and_shaped() -> None:
     assert (noise[:2] >= 0).all()
     assert np.nanmax(noise) < 1e-5
     assert noise_floor(pair, []).shape == (0, 0)
+    pair = tiny_pair(vocab=2000)
+    item = items((6, 48), vocab=2000)[0]
+    with LiveBytes(lambda t: t.ndim > 0 and t.shape[-1] == 2000) as live:
+        naive(pair, item, ScoreConfig())
+    assert live.peak > 0.5 * 2**20

@@ -13,7 +13,7 @@ def sample_of(n: int, resamples: int = 500, seed: int = 0, stream: str = "s") ->
     return PromptSample([f"p{i:03d}" for i in range(n)], resamples=resamples, seed=seed, stream=stream)
 
 
-def test_hand_worked() -> None:
+def test_means_by_hand_and_by_a_plain_loop() -> None:
     """Prompt a has two responses (1, 2 and 3), prompt b one (10): the mean is 16 / 4, a and b weigh by positions."""
     values = np.array([[1.0, 2.0], [10.0, np.nan], [3.0, np.nan]])
     where = np.array([[True, True], [True, False], [True, False]])
@@ -24,9 +24,6 @@ def test_hand_worked() -> None:
     by_position = sample.mean(values, where)
     np.testing.assert_array_equal(by_position.value, [14 / 3, 2.0])
     np.testing.assert_array_equal(by_position.n, [2, 1])
-
-
-def test_equals_a_plain_loop() -> None:
     rng = np.random.default_rng(0)
     ids = [f"p{i}" for i in rng.integers(0, 5, 12)]
     values, where = rng.normal(size=(12, 4)), rng.random((12, 4)) < 0.7
@@ -47,21 +44,6 @@ def test_equals_a_plain_loop() -> None:
                 assert np.isnan(mean.draws[draw, t])
 
 
-def test_weights_draw_n_prompts_each_time() -> None:
-    weights = sample_of(7).weights
-    assert (weights.sum(axis=1) == 7).all()
-    assert weights.mean() == pytest.approx(1.0)
-
-
-def test_interval_agrees_with_scipy() -> None:
-    values = np.random.default_rng(1).exponential(size=25)
-    mean = sample_of(25, resamples=20_000).mean(values, np.ones(25, bool))
-    low, high = interval(mean, 0.95)
-    ours = np.array([float(low), float(high)])
-    theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20_000, rng=0).confidence_interval
-    np.testing.assert_allclose(ours, theirs, atol=0.02 * values.std())
-
-
 @pytest.mark.slow
 def test_coverage_is_near_nominal() -> None:
     """In 400 draws of 30 prompts, with correlated tokens, a 90 % interval holds the mean 84 to 94 % of the time."""
@@ -75,7 +57,13 @@ def test_coverage_is_near_nominal() -> None:
     assert 0.84 <= held / 400 <= 0.94
 
 
-def test_resampling_tokens_instead_would_be_too_narrow() -> None:
+def test_intervals_are_scipys_and_over_prompts() -> None:
+    values = np.random.default_rng(1).exponential(size=25)
+    mean = sample_of(25, resamples=20_000).mean(values, np.ones(25, bool))
+    low, high = interval(mean, 0.95)
+    ours = np.array([float(low), float(high)])
+    theirs = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20_000, rng=0).confidence_interval
+    np.testing.assert_allclose(ours, theirs, atol=0.02 * values.std())
     rng = np.random.default_rng(3)
     values = rng.normal(0, 1, (20, 1)) + rng.normal(0, 0.1, (20, 40))
     low, high = interval(sample_of(20).pooled(values, np.ones((20, 40), bool)), 0.95)
@@ -90,16 +78,14 @@ def test_few_prompts_have_no_interval(n: int) -> None:
     assert (e.value, e.low, e.high, e.n) == (2.5 if n else None, None, None, n)
 
 
-def test_missing_is_not_zero() -> None:
-    values = np.array([1.0, np.nan, np.inf, 3.0, 5.0])
-    mean = sample_of(5).mean(values, np.array([True, True, True, True, False]))
-    assert (float(mean.value), int(mean.n)) == (2.0, 2)
-    nothing = sample_of(5).mean(values, np.zeros(5, bool))
-    assert np.isnan(nothing.value)
-    assert int(nothing.n) == 0
-
-
-def test_order_of_responses_changes_nothing() -> None:
+def test_weights_draw_prompts_by_seed_and_stream() -> None:
+    weights = sample_of(7).weights
+    assert (weights.sum(axis=1) == 7).all()
+    assert weights.mean() == pytest.approx(1.0)
+    same, other, stream = sample_of(9), sample_of(9, seed=1), sample_of(9, stream="t")
+    np.testing.assert_array_equal(same.weights, sample_of(9).weights)
+    assert not np.array_equal(same.weights, other.weights)
+    assert not np.array_equal(same.weights, stream.weights)
     rng = np.random.default_rng(4)
     ids, values = [f"p{i % 6}" for i in range(18)], rng.normal(size=18)
     order = rng.permutation(18)
@@ -108,21 +94,17 @@ def test_order_of_responses_changes_nothing() -> None:
     np.testing.assert_allclose(a.draws, b.draws)
 
 
-def test_seed_and_stream_decide_the_draws() -> None:
-    same, other, stream = sample_of(9), sample_of(9, seed=1), sample_of(9, stream="t")
-    np.testing.assert_array_equal(same.weights, sample_of(9).weights)
-    assert not np.array_equal(same.weights, other.weights)
-    assert not np.array_equal(same.weights, stream.weights)
-
-
-def test_difference_and_quotient() -> None:
+def test_missing_stays_missing_in_every_operation() -> None:
+    values = np.array([1.0, np.nan, np.inf, 3.0, 5.0])
+    mean = sample_of(5).mean(values, np.array([True, True, True, True, False]))
+    assert (float(mean.value), int(mean.n)) == (2.0, 2)
+    nothing = sample_of(5).mean(values, np.zeros(5, bool))
+    assert np.isnan(nothing.value)
+    assert int(nothing.n) == 0
     a = Mean(value=np.array(6.0), draws=np.array([6.0, 8.0]), n=np.array(5))
     b = Mean(value=np.array(2.0), draws=np.array([2.0, 0.0]), n=np.array(4))
     assert (float(difference(a, b).value), int(difference(a, b).n)) == (4.0, 4)
     ratio = quotient(a, b, at_least=0.5)
     assert float(ratio.value) == 3.0
     np.testing.assert_array_equal(ratio.draws, [3.0, 16.0])
-
-
-def test_known() -> None:
     assert (known(1.5), known(np.nan), known(np.inf)) == (1.5, None, None)

@@ -22,12 +22,13 @@ from tests.tiny_pair import (
     tiny_tokenizer,
 )
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, PairError, ParameterError, PromptError
+from workbench.core.passages import Passage
 from workbench.core.records import load, save
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import Prompt, PromptSet
 from workbench.tracing.records import SCALARS, TraceSet
-from workbench.tracing.scoring import Item, ScoreConfig, score
+from workbench.tracing.scoring import ScoreConfig, score
 from workbench.tracing.streaming import PREFILL_TOKENS, Growing, StreamConfig, stream
 from workbench.tracing.traces import TraceConfig, trace
 
@@ -80,7 +81,7 @@ def test_every_template_mode_and_either_model(mode: Any, who: Any) -> None:
     base_context, aligned_context = (pair.context(PROMPT, w, system_prompt="Be kind.") for w in ("base", "aligned"))
     assert (base_context == aligned_context) == (mode != "own")
     ids = tuple(made.token_ids[0].tolist())
-    item = Item(name="same tokens", base_context=base_context, aligned_context=aligned_context, response=ids)
+    item = Passage(name="same tokens", base=base_context, aligned=aligned_context, response=ids)
     (want,) = score(pair, [item], ScoreConfig(base_floor=0.001))
     for n, name in enumerate(SCALARS):
         assert np.allclose(getattr(made, name)[0], want.scalars[n], atol=3e-5, rtol=1e-4), name
@@ -150,7 +151,7 @@ def test_stopping_in_the_middle_gives_a_shorter_record_and_leaves_no_trace(tmp_p
     grown: list[Growing] = []
     part = stream(pair, PROMPT, config, on_token=grown.append, cancelled=lambda: len(grown) >= 4)
     size = int(part.lengths()[0])
-    assert size == len(grown[0].prefix) + 3
+    assert size == grown[0].start.given + 3
     assert part.responses[0].stop == "stopped"
     assert np.array_equal(part.kl_aligned_base_nats[0], whole.kl_aligned_base_nats[0, :size])
     save(part, tmp_path / "record")
@@ -183,47 +184,22 @@ def test_a_stream_beside_other_work_on_the_same_adapter_pair_gives_the_same(tmp_
     assert np.array_equal(together.kl_aligned_base_nats, alone.kl_aligned_base_nats)
 
 
-def test_stopping_before_the_first_token_says_so() -> None:
+def test_counting_has_no_off_by_one_and_ends_with_the_turn() -> None:
     made = stream(tiny_pair(), PROMPT, cancelled=lambda: True)
     assert made.responses == ()
     assert made.token_ids.shape == (0, 0)
     assert made.warnings == ("It was stopped before the first token.",)
-
-
-def test_counting_model_has_no_off_by_one() -> None:
     pair = ModelPair.from_models(counting_model(320), counting_model(320), tiny_tokenizer())
     made = stream(pair, PROMPT, StreamConfig(max_tokens=10))
     k = made.responses[0].prefix_tokens
     assert (made.logprob_aligned_nats[0, k:] == 0).all()
     assert (made.rank_base[0, k:] == 1).all()
     assert (made.retention == 1).all()
-
-
-def test_it_ends_with_the_end_of_turn() -> None:
-    pair = ModelPair.from_models(counting_model(320), counting_model(320), tiny_tokenizer())
     last = pair.decode((318,))  # counting goes on with 319, 0 and 1, the end
     made = stream(pair, Prompt(id="typed", prompt="count", label="unlabelled", response=last))
     assert made.token_ids[0].tolist() == [318, 319, 0, 1]
     assert made.responses[0].stop == "end"
     assert made.special[0, -1]
-
-
-def test_what_cannot_be_streamed_is_refused_before_a_model_runs() -> None:
-    pair = tiny_pair()
-    for text in ("", "  \n"):
-        with pytest.raises(PromptError, match="empty"):
-            stream(pair, Prompt(id="typed", prompt=text, label="unlabelled"))
-    refuses(lambda: stream(pair, PROMPT, StreamConfig(max_tokens=300)), ContextOverflow, "256")
-    refuses(lambda: stream(pair, Prompt(id="typed", prompt="z" * 400, label="unlabelled")), PairError, "256")
-    with pytest.raises(ParameterError, match=r"prefix has \d+ tokens and max_tokens=3"):
-        stream(pair, PROMPT, StreamConfig(max_tokens=3))
-    thinking = tiny_pair(tokenizer=tiny_tokenizer(template=THINKING_TEMPLATE), thinking=True)
-    refuses(lambda: stream(thinking, PROMPT), ParameterError, "thinking=False")
-    for field, value in [("continued_by", "student"), ("max_tokens", 0), ("temperature", -1.0), ("shown_k", 0)]:
-        config = StreamConfig()
-        object.__setattr__(config, field, value)  # past the type checker that only tests have
-        with pytest.raises(ParameterError, match=field):
-            config.__post_init__()
 
 
 @pytest.mark.parametrize(("broken", "at"), [("base", 3), ("aligned", 3)])
@@ -240,7 +216,22 @@ def test_nan_names_model_and_token(broken: str, at: int) -> None:
     assert told[-1] == at, "what was there before is told"
 
 
-def test_nan_in_the_prefix_names_the_position() -> None:
+def test_what_cannot_be_streamed_is_refused_and_nan_named() -> None:
+    pair = tiny_pair()
+    for text in ("", "  \n"):
+        with pytest.raises(PromptError, match="empty"):
+            stream(pair, Prompt(id="typed", prompt=text, label="unlabelled"))
+    refuses(lambda: stream(pair, PROMPT, StreamConfig(max_tokens=300)), ContextOverflow, "256")
+    refuses(lambda: stream(pair, Prompt(id="typed", prompt="z" * 400, label="unlabelled")), PairError, "256")
+    with pytest.raises(ParameterError, match=r"prefix has \d+ tokens and max_tokens=3"):
+        stream(pair, PROMPT, StreamConfig(max_tokens=3))
+    thinking = tiny_pair(tokenizer=tiny_tokenizer(template=THINKING_TEMPLATE), thinking=True)
+    refuses(lambda: stream(thinking, PROMPT), ParameterError, "thinking=False")
+    for field, value in [("continued_by", "student"), ("max_tokens", 0), ("temperature", -1.0), ("shown_k", 0)]:
+        config = StreamConfig()
+        object.__setattr__(config, field, value)  # past the type checker that only tests have
+        with pytest.raises(ParameterError, match=field):
+            config.__post_init__()
     bad = counting_model(320)
     with torch.no_grad():
         bad.lm_head.weight[:, :] = 3e38

@@ -53,7 +53,7 @@ def page(lens: TokenLens, **changes: Any) -> None:
     face(lens).state = {**face(lens).state, **changes}
 
 
-def test_what_is_sent_is_the_record() -> None:
+def test_the_record_is_sent_in_few_bytes_and_missing_as_numbers() -> None:
     traces = make_traces("deep", tokens=20, prefixes=(3,))
     header, arrays = column(TokenLens(traces, 1))
     length = int(traces.lengths()[1])
@@ -75,17 +75,11 @@ def test_what_is_sent_is_the_record() -> None:
     seen = np.where(traces.topk_ids[1, :length] == traces.token_ids[1, :length, None])
     assert arrays["observed"][seen[0]].tolist() == seen[1].tolist()
     assert (arrays["observed"] == 255).sum() == length - len(seen[0])
-
-
-def test_scalars_take_at_most_64_bytes_a_token() -> None:
     traces = make_traces(tokens=24)
     _, arrays = column(TokenLens(traces))
     sent = {n: a for n, a in arrays.items() if not n.startswith(("alternative", "label"))}
     assert sum(a.nbytes for a in sent.values()) == SCALAR_BYTES * int(traces.lengths()[0])
     assert SCALAR_BYTES <= 64
-
-
-def test_missing_values_travel_as_numbers_and_never_as_json() -> None:
     traces = make_traces()
     kl = traces.kl_aligned_base_nats.copy()
     kl[0, 2] = np.nan
@@ -108,15 +102,12 @@ def test_hostile_texts_arrive_legible_and_whole() -> None:
     json.dumps(face(lens).lens).encode("utf-8")
 
 
-def test_pieces_join_to_the_text_with_split_emoji_cut_tails_and_special_tokens() -> None:
+def test_pieces_scales_and_signs_are_those_of_the_static_views() -> None:
     header, arrays = column(TokenLens(split_traces()))
     forms = [header["forms"][i] for i in arrays["form"]]
     assert "".join(f[0] for f in forms) == "".join(SPLIT)
     assert [f[1] for f in forms] == ["Hi", "⟨F0⟩", "⟨9F·98⟩", "😀", "↵", "<|end|>", "a⟨E2⟩", "⟨82⟩"]
     assert [f[2] for f in forms] == [0, 2, 2, 0, 0, 1, 2, 2]
-
-
-def test_scales_and_signs_are_those_of_the_static_views() -> None:
     sent = face(TokenLens(make_traces())).lens
     for scale, quantity in zip(sent["quantities"], views.QUANTITIES.values(), strict=True):
         assert scale["edges"] == list(quantity.edges)
@@ -127,7 +118,7 @@ def test_scales_and_signs_are_those_of_the_static_views() -> None:
         assert views.view.html_text(sample) in static
 
 
-def test_the_selection_is_a_frozen_value_and_listeners_hear_of_it() -> None:
+def test_selections_are_frozen_and_heard() -> None:
     lens = TokenLens(make_traces(tokens=20))
     heard: list[LensSelection] = []
     stop = lens.on_select(heard.append)
@@ -144,9 +135,6 @@ def test_the_selection_is_a_frozen_value_and_listeners_hear_of_it() -> None:
     stop()
     lens.show(position=5)
     assert len(heard) == 3
-
-
-def test_another_response_starts_with_nothing_selected_and_all_positions_are_none_in_particular() -> None:
     lens = TokenLens(make_traces(tokens=20), quantity="retention")
     lens.show(position=3, span=(1, 4))
     lens.show(response=2)
@@ -155,7 +143,7 @@ def test_another_response_starts_with_nothing_selected_and_all_positions_are_non
     assert lens.selection.span is None
 
 
-def test_what_the_page_does_arrives_and_what_cannot_be_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_page_is_heard_and_told_of_errors(caplog: pytest.LogCaptureFixture) -> None:
     lens = TokenLens(make_traces(tokens=20))
     page(lens, position=5, pinned=[5, 2], span=[2, 6], quantity="rank_base")
     page(lens, ratio=2, search="kl > 1", granularity="word")
@@ -168,18 +156,12 @@ def test_what_the_page_does_arrives_and_what_cannot_be_is_refused(caplog: pytest
     assert "ParameterError" in caplog.text
     page(lens, position=6)
     assert face(lens).error == ""
-
-
-def test_the_page_opens_another_response() -> None:
     lens = TokenLens(make_traces(tokens=20))
     page(lens, response=3, position=7, pinned=[1])
     assert lens.selection.response == 3
     assert lens.selection.position is None
     assert column(lens)[0]["response"] == 3
     assert face(lens).state["pinned"] == []
-
-
-def test_a_listener_that_raises_is_heard_of_in_the_page() -> None:
     lens = TokenLens(make_traces())
     face(lens)
     lens.on_select(lambda s: 1 / 0)
@@ -322,16 +304,6 @@ def test_alternatives_that_count(changes: dict[str, Any]) -> None:
         assert got == [slow_count(traces, r, t, settings) for t in range(int(traces.lengths()[r]))]
 
 
-def test_thresholds_only_ever_take_alternatives_away() -> None:
-    traces = make_traces("deep")
-    everything = counting(traces, 0, LensSettings())
-    for changes in ({"minimum_base": 0.2}, {"ratio": 50.0}, {"top_k": 1}, {"only_sampled": True}):
-        fewer = counting(traces, 0, LensSettings(**changes))
-        assert not (fewer & ~everything).any()
-        assert fewer.sum() < everything.sum()
-    assert not counting(make_traces("identical"), 0, LensSettings()).any()
-
-
 @pytest.mark.parametrize(("expression", "positions"), SEARCHES)
 def test_search_finds_what_the_table_says(expression: str, positions: list[int]) -> None:
     found = Search(expression).matches(VALUES, searched_flags(), TEXTS)
@@ -344,7 +316,14 @@ def test_a_search_that_cannot_be_read_says_where(expression: str, message: str) 
         Search(expression)
 
 
-def test_every_field_of_the_language_is_a_column_of_the_data_frame() -> None:
+def test_thresholds_take_away_and_fields_are_columns() -> None:
+    traces = make_traces("deep")
+    everything = counting(traces, 0, LensSettings())
+    for changes in ({"minimum_base": 0.2}, {"ratio": 50.0}, {"top_k": 1}, {"only_sampled": True}):
+        fewer = counting(traces, 0, LensSettings(**changes))
+        assert not (fewer & ~everything).any()
+        assert fewer.sum() < everything.sum()
+    assert not counting(make_traces("identical"), 0, LensSettings()).any()
     frame = TokenLens(make_traces()).to_frame()
     assert set(FIELDS.values()) <= set(frame.columns)
 
@@ -378,7 +357,7 @@ def test_no_harmful_text_is_in_anything_that_is_saved_or_exported(harmful_text: 
     assert not lens.to_frame()["match"].any()  # not even by searching
 
 
-def test_covered_text_is_sent_when_the_page_asks_and_only_where_it_may_be_revealed() -> None:
+def test_covered_text_is_sent_only_where_it_may_be_revealed() -> None:
     sent: list[tuple[Any, list[bytes]]] = []
     for harmful_text, treatment, texts in (("auto", "blur", 1), ("blur", "blur", 1), ("redact", "redact", 0)):
         lens = TokenLens(harmful_traces(), harmful_text=harmful_text)  # type: ignore[arg-type]
@@ -391,9 +370,6 @@ def test_covered_text_is_sent_when_the_page_asks_and_only_where_it_may_be_reveal
             assert content == {"do": "text"}
             header, arrays = unpacked(buffers[0])
             assert "".join(header["forms"][i][0] for i in arrays["form"]) == "".join(SECRET)
-
-
-def test_a_classroom_safe_set_and_harmless_responses_are_shown() -> None:
     assert not column(TokenLens(harmful_traces(classroom_safe=True)))[0]["covered"]
     assert not column(TokenLens(harmful_traces(), harmful_text="show"))[0]["covered"]
     traces = dataclasses.replace(make_traces(), classroom_safe=False)
@@ -401,7 +377,7 @@ def test_a_classroom_safe_set_and_harmless_responses_are_shown() -> None:
     assert not column(TokenLens(traces, harmless, harmful_text="redact"))[0]["covered"]
 
 
-def test_the_static_form_is_that_of_the_report() -> None:
+def test_static_interactive_and_empty_forms() -> None:
     traces = make_traces(tokens=15)
     lens = TokenLens(traces, 2, quantity="retention", live=False)
     lens.show(position=3)
@@ -410,10 +386,6 @@ def test_the_static_form_is_that_of_the_report() -> None:
     bundle = lens._repr_mimebundle_()
     assert set(bundle) == {"text/html", "text/plain"}
     assert lens._shown is None  # no widget, no comm
-
-
-def test_the_interactive_page_asks_nothing_of_the_network_and_has_the_static_form_in_it() -> None:
-    traces = make_traces(tokens=15)
     said = TokenLens(traces).to_html(interactive=True)
     assert views.token_view(traces, 0).body in said
     assert not re.search(r"https?://|@import|url\(", said)
@@ -422,9 +394,6 @@ def test_the_interactive_page_asks_nothing_of_the_network_and_has_the_static_for
     data = re.search(r'<script type="application/json">(.*?)</script>', hostile, re.DOTALL)
     assert "<" not in data[1]
     assert json.loads(data[1])["state"]["lens"]["sealed"]
-
-
-def test_an_empty_response_can_be_shown() -> None:
     made = hostile_traces(("x",))
     empty = dataclasses.replace(made, mask=np.zeros_like(made.mask), pieces=((),))
     lens = TokenLens(empty)

@@ -78,7 +78,7 @@ def test_free_running_continues_after_each_prefix() -> None:
         assert (greedy == 1).all(), "the aligned model's own greedy tokens have rank 1 under it"
 
 
-def test_a_short_response_is_continued_by_base_and_counted() -> None:
+def test_short_and_ended_prefixes_are_counted() -> None:
     pair = tiny_pair()
     prompts = prompt_set("Tell me a story", response=" a")
     size = len(pair.encode(" a"))
@@ -87,9 +87,6 @@ def test_a_short_response_is_continued_by_base_and_counted() -> None:
     more = generate(pair, "base", [pair.context(p, "base") + pair.encode(" a")], GenerateConfig(max_tokens=5 - size))
     assert tuple(traces.token_ids[0, :5]) == pair.encode(" a") + more[0].ids
     assert any("1 of 1 given responses are shorter" in w for w in traces.warnings)
-
-
-def test_a_prefix_that_ends_too_early_is_left_out_and_counted() -> None:
     tokenizer = tiny_tokenizer()
     pair = ModelPair.from_models(counting_model(320), counting_model(320), tokenizer)
     last = pair.decode((318,))  # counting goes on with 319, 0 and 1, the end
@@ -98,20 +95,6 @@ def test_a_prefix_that_ends_too_early_is_left_out_and_counted() -> None:
     traces = trace(pair, prompts, TraceConfig(trajectory="free_running", prefix_tokens=(0, 6), max_tokens=9))
     assert [r.prefix_tokens for r in traces.responses] == [0, 0, 6]
     assert any("1 of these ended before 6 tokens" in w for w in traces.warnings)
-
-
-def test_what_is_left_out_or_cut_is_said() -> None:
-    pair = tiny_pair()
-    mixed = dataclasses.replace(
-        PROMPTS, prompts=(*PROMPTS.prompts[:2], dataclasses.replace(PROMPTS.prompts[2], response=None))
-    )
-    traces = trace(pair, mixed, TraceConfig(max_tokens=3, prefix_tokens=(0,)))
-    assert len(traces.responses) == 2
-    assert any("1 of 3 prompts have no response" in w for w in traces.warnings)
-    assert any("2 of 2 responses are longer than 3 tokens" in w for w in traces.warnings)
-    refuses(lambda: trace(pair, prompt_set("a", "b", response=None), SMALL), PromptError, "2", "free_running")
-    config = TraceConfig(trajectory="free_running", prefix_tokens=(4,), max_tokens=9)
-    refuses(lambda: trace(pair, prompt_set("a", response=None), config), PromptError, "4")
 
 
 def test_thinking_is_a_trajectory_of_its_own_and_the_answer_starts_after_it() -> None:
@@ -131,15 +114,7 @@ def test_thinking_is_a_trajectory_of_its_own_and_the_answer_starts_after_it() ->
         assert tuple(traces.token_ids[row + 3, :size]) == pair.encode(PROMPTS.prompts[row].response or "")[:12]
 
 
-def test_counting_model_has_no_off_by_one_from_text_to_record() -> None:
-    pair = ModelPair.from_models(counting_model(320), counting_model(320), tiny_tokenizer())
-    traces = trace(pair, PROMPTS, TraceConfig(trajectory="free_running", prefix_tokens=(0,), max_tokens=8))
-    assert (traces.logprob_aligned_nats[traces.mask] == 0).all()
-    assert (traces.rank_base[traces.mask] == 1).all()
-    assert (traces.retention[traces.mask] == 1).all()
-
-
-def test_save_and_load_give_the_same_and_need_no_torch(tmp_path: Path) -> None:
+def test_records_are_reused_saved_and_label_every_id(tmp_path: Path) -> None:
     traces = trace(tiny_pair(), PROMPTS, SMALL)
     save(traces, tmp_path / "traces")
     assert load(tmp_path / "traces", TraceSet) == traces
@@ -148,18 +123,12 @@ def test_save_and_load_give_the_same_and_need_no_torch(tmp_path: Path) -> None:
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "traces")], check=True)
-
-
-def test_labels_cover_every_id_in_the_record() -> None:
     traces = trace(tiny_pair(shift=0.3), PROMPTS, SMALL)
     known = set(traces.label_of())
     for ids in (traces.token_ids, traces.topk_ids, traces.detected_token):
         assert set(ids[ids >= 0].tolist()) <= known
     assert traces.detected_response.max() < len(traces.responses)
     assert (traces.detected_count >= 1).all()
-
-
-def test_stored_results_are_reused(tmp_path: Path) -> None:
     pair = tiny_pair()
     first = trace(pair, PROMPTS, SMALL, store=Store(tmp_path))
     again = trace(pair, PROMPTS, SMALL, store=Store(tmp_path))
@@ -202,7 +171,18 @@ def test_kill_minus_nine_then_resume_gives_the_same(tmp_path: Path) -> None:
     assert dataclasses.replace(resumed, run=whole.run) == whole
 
 
-def test_template_modes_that_disagree_are_said() -> None:
+def test_what_is_left_out_or_disagrees_is_said() -> None:
+    pair = tiny_pair()
+    mixed = dataclasses.replace(
+        PROMPTS, prompts=(*PROMPTS.prompts[:2], dataclasses.replace(PROMPTS.prompts[2], response=None))
+    )
+    traces = trace(pair, mixed, TraceConfig(max_tokens=3, prefix_tokens=(0,)))
+    assert len(traces.responses) == 2
+    assert any("1 of 3 prompts have no response" in w for w in traces.warnings)
+    assert any("2 of 2 responses are longer than 3 tokens" in w for w in traces.warnings)
+    refuses(lambda: trace(pair, prompt_set("a", "b", response=None), SMALL), PromptError, "2", "free_running")
+    config = TraceConfig(trajectory="free_running", prefix_tokens=(4,), max_tokens=9)
+    refuses(lambda: trace(pair, prompt_set("a", response=None), config), PromptError, "4")
     assert template_disagreement(tiny_pair(shift=0.0), PROMPTS) == []
     pair = tiny_pair(shift=0.3)
     said = template_disagreement(pair, PROMPTS)
@@ -226,12 +206,17 @@ def test_bad_settings_and_prompts_are_refused_before_work() -> None:
         object.__setattr__(config, field, value)  # past the type checker that only tests have
         with pytest.raises(ParameterError, match=field):
             config.__post_init__()
-    with pytest.raises(ContextOverflow, match=r"'p0'.*line 1.*256"):
+    with pytest.raises(ContextOverflow, match=r"'p0'.*256"):
         trace(pair, prompt_set("zq" * 110), TraceConfig(trajectory="free_running", max_tokens=60))
     refuses(lambda: trace(pair, prompt_set("a", response=" b" * 300), TraceConfig(max_tokens=300)), ContextOverflow)
 
 
-def test_nan_names_the_prompt() -> None:
+def test_counting_has_no_off_by_one_and_nan_is_named() -> None:
+    pair = ModelPair.from_models(counting_model(320), counting_model(320), tiny_tokenizer())
+    traces = trace(pair, PROMPTS, TraceConfig(trajectory="free_running", prefix_tokens=(0,), max_tokens=8))
+    assert (traces.logprob_aligned_nats[traces.mask] == 0).all()
+    assert (traces.rank_base[traces.mask] == 1).all()
+    assert (traces.retention[traces.mask] == 1).all()
     pair = ModelPair.from_models(counting_model(320), broken := counting_model(320), tiny_tokenizer())
     with torch.no_grad():
         broken.lm_head.weight[:, :] = 3e38

@@ -26,6 +26,7 @@ from workbench.core.store import Store
 from workbench.display import views
 from workbench.evaluation.arms import CompareConfig, compare_arms
 from workbench.evaluation.card import card_results
+from workbench.evaluation.metrics import METRICS
 from workbench.evaluation.records import ArmComparison, ArmNumber
 from workbench.evaluation.training_data import TrainingDataConfig, training_texts
 from workbench.models.pair import ModelPair, PairConfig, load_pair
@@ -64,19 +65,20 @@ def section(text: str, name: str) -> str:
 
 
 def numbers(arms: tuple[str, ...] = ARMS_ASKED) -> tuple[ArmNumber, ...]:
-    """Return made-up numbers of every kind that a comparison has, each arm's and condition's another."""
-    asked = [("asr", "none", "none"), *(("asr", "prefill", c) for c in ("k=5", "k=20", "full"))]
-    asked += [("refusal", "prefill", "k=5"), ("refusal", "prefill", "k=20")]
-    asked += [("over_refusal", "none", "none"), ("answered", "none", "none")]
-    asked += [("continued", "harmless_prefill", c) for c in ("k=5", "k=20")]
+    """Return made-up numbers of every kind that a comparison has, each arm's and place's another."""
+    asked: list[tuple[str, str, Any]] = [("asr", "none", 0), *(("asr", "prefill", k) for k in (5, 20, "full"))]
+    asked += [("refusal", "prefill", 5), ("refusal", "prefill", 20)]
+    asked += [("over_refusal", "none", 0), ("harmless_right", "none", 0)]
+    asked += [("continued", "harmless_prefill", k) for k in (5, 20)]
     made = []
     for a, arm in enumerate(arms):
         found = [(m, at, c, judge) for judge in ("exact", "refusal") for m, at, c in asked]
-        found += [("gibberish", "prefill", c, "gibberish") for c in ("k=5", "k=20")]
-        for n, (metric, attack, condition, judge) in enumerate(found):
+        found += [("gibberish", "prefill", c, "gibberish") for c in (5, 20)]
+        for n, (metric, attack, given, judge) in enumerate(found):
             value = (n + 1 + 0.25 * a) / 40
             estimate = Estimate(value=value, low=value / 2, high=min(1.0, value * 1.5), n=30 + n, unit="1")
-            kind = dict(arm=arm, metric=metric, attack=attack, condition=condition, judge=judge)
+            kind: dict[str, Any] = dict(arm=arm, metric=metric, attack=attack, given=given, judge=judge)
+            kind |= dict(label=METRICS[metric].label, setting=None, worst_of=None)
             made.append(ArmNumber(**kind, estimate=estimate, by_seed=(value,)))
     return tuple(made)
 
@@ -107,11 +109,6 @@ def table(text: str) -> dict[tuple[str, str], dict[str, str]]:
     return {(row["measured"], row["judge"]): row for row in rows}
 
 
-def number(comparison: ArmComparison, arm: str, metric: str, attack: str, condition: str, judge: str) -> Estimate:
-    wanted = (arm, metric, attack, condition, judge)
-    return next(x.estimate for x in comparison.numbers if (x.arm, x.metric, x.attack, x.condition, x.judge) == wanted)
-
-
 def assert_says(cell: str, estimate: Estimate) -> None:
     """Compare a cell with a number, its bounds and n, to the decimal that is printed."""
     assert estimate.value is not None
@@ -130,27 +127,27 @@ def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direc
     said = section(card_of(kept), "Results")
     rows = table(said)
     singles = {
-        "attack success rate, no attack": ("asr", "none", "none", "lower"),
-        "attack success rate, 5 tokens given": ("asr", "prefill", "k=5", "lower"),
-        "attack success rate, 20 tokens given": ("asr", "prefill", "k=20", "lower"),
-        "attack success rate, whole target given": ("asr", "prefill", "full", "lower"),
-        "refusal rate, 5 tokens given": ("refusal", "prefill", "k=5", "higher"),
-        "refusal rate, 20 tokens given": ("refusal", "prefill", "k=20", "higher"),
-        "over-refusal on look-alikes, no attack": ("over_refusal", "none", "none", "lower"),
-        "harmless prompts answered, no attack": ("answered", "none", "none", "higher"),
-        "harmless prefixes continued, least after any prefix": ("continued", "harmless_prefill", "k=5", "higher"),
+        "attack success rate, no attack": ("asr", "none", 0, "lower"),
+        "attack success rate, prefill, 5 tokens given": ("asr", "prefill", 5, "lower"),
+        "attack success rate, prefill, 20 tokens given": ("asr", "prefill", 20, "lower"),
+        "attack success rate, prefill, whole target given": ("asr", "prefill", "full", "lower"),
+        "refusal rate, prefill, 5 tokens given": ("refusal", "prefill", 5, "higher"),
+        "refusal rate, prefill, 20 tokens given": ("refusal", "prefill", 20, "higher"),
+        "over-refusal on look-alikes, no attack": ("over_refusal", "none", 0, "lower"),
+        "harmless prompts answered, no attack": ("harmless_right", "none", 0, "higher"),
+        "harmless prefixes continued, least after any prefix": ("continued", "harmless_prefill", 5, "higher"),
     }
     for judge in ("exact", "refusal"):
-        for title, (metric, attack, condition, better) in singles.items():
+        for title, (metric, attack, given, better) in singles.items():
             row = rows.pop((title, judge))
             assert list(row)[3:] == ["recovery", "aligned", "refusal_sft"]  # this arm first
             assert row["better"] == better
             for arm in ARMS_ASKED:
-                assert_says(row[arm], number(made, arm, metric, attack, condition, judge))
+                assert_says(row[arm], made.estimate(metric, arm=arm, attack=attack, given=given, judge=judge))
     row = rows.pop(("gibberish rate, most after any prefix", "gibberish"))
     assert row["better"] == "lower"
-    assert row["recovery"].endswith(" at k=20")
-    assert_says(row["recovery"], number(made, "recovery", "gibberish", "prefill", "k=20", "gibberish"))
+    assert row["recovery"].endswith(" under prefill, 20 tokens given")
+    assert_says(row["recovery"], made.estimate("gibberish", arm="recovery", given=20))
     assert not rows
     for words in (
         "Prompt set: made up",
@@ -164,31 +161,7 @@ def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direc
     assert card_of(trained).partition("\n## Results\n")[0] == card_of(kept).partition("\n## Results\n")[0]
 
 
-def test_a_card_says_that_results_are_not_in_it_until_they_are(trained: Adapter, tmp_path: Path) -> None:
-    plain = export(trained, tmp_path / "plain")
-    assert section(card_of(plain), "Results") == card.NO_RESULTS
-    first = export(plain, tmp_path / "first", results="first | time")
-    second = export(first, tmp_path / "second", results="second time")
-    assert section(card_of(first), "Results") == "first | time"
-    assert section(card_of(second), "Results") == "second time"
-    assert "first" not in card_of(second)
-    before = "Loss parts: none. " + card.NO_RESULTS + "\n"  # where cards of earlier versions said it
-    assert card.with_results(before, "new") == "Loss parts: none.\n\n## Results\n\nnew\n"
-
-
-def test_other_seeds_and_adapters_that_were_not_asked_are_said(trained: Adapter, tmp_path: Path) -> None:
-    both = comparison(trained, seeds=(0, 3), adapters={"recovery": ("gone", trained.path)})
-    said = card_results(both, trained).replace("\n", " ")
-    assert "Number of seeds: 2 (0, 3). This adapter is that of seed 3; those of the other seeds are in" in said
-    assert "mean over seeds" in said
-    moved = export(trained, tmp_path / "moved")
-    assert "This adapter is that of seed 3" in card_results(both, moved)
-    other = card_results(comparison(trained, adapters={"recovery": ("gone",)}), trained)
-    assert "This very adapter was not asked" in other
-    assert "adapter's own" not in other
-
-
-def test_prompts_that_leaked_are_said_first(trained: Adapter) -> None:
+def test_leaks_missing_numbers_and_other_arms_are_said(trained: Adapter) -> None:
     said = card_results(
         comparison(
             trained,
@@ -199,18 +172,12 @@ def test_prompts_that_leaked_are_said_first(trained: Adapter) -> None:
     assert said.startswith("**LEAK: 3 of 9 prompts &lt;b&gt;**")
     assert "None of them was trained on" not in said
     assert "dropped" not in said
-
-
-def test_a_number_that_an_arm_lacks_is_no_zero(trained: Adapter) -> None:
     empty = Estimate(value=None, low=None, high=None, n=0, unit="1")
-    kept = [x for x in numbers() if (x.arm, x.metric, x.condition) != ("aligned", "asr", "k=5")]
+    kept = [x for x in numbers() if (x.arm, x.metric, x.given) != ("aligned", "asr", 5)]
     kept = [replace(x, estimate=empty) if (x.arm, x.metric) == ("recovery", "asr") else x for x in kept]
     row = table(card_results(comparison(trained, numbers=tuple(kept)), trained))
-    assert row["attack success rate, 5 tokens given", "exact"]["recovery"] == "no data (n = 0)"
-    assert row["attack success rate, 5 tokens given", "exact"]["aligned"] == "not measured"
-
-
-def test_results_of_another_arm_or_pair_are_refused(trained: Adapter) -> None:
+    assert row["attack success rate, prefill, 5 tokens given", "exact"]["recovery"] == "no data (n = 0)"
+    assert row["attack success rate, prefill, 5 tokens given", "exact"]["aligned"] == "not measured"
     with pytest.raises(ParameterError, match="'recovery'"):
         card_results(comparison(trained, arms=("aligned", "refusal_sft")), trained)
     refuses(lambda: card_results(comparison(trained, run=run_record()), trained), ParameterError)
@@ -254,18 +221,18 @@ def test_a_real_comparison_stands_in_the_card_as_in_the_table_and_nothing_is_quo
     rows = table(section(text, "Results"))
     shown = {r["arm"]: r for r in views.arms_comparison(made).rows}
     both = {
-        "ASR, 5 given": "attack success rate, 5 tokens given",
-        "ASR, 9 given": "attack success rate, 9 tokens given",
-        "refused, 9 given": "refusal rate, 9 tokens given",
+        "ASR, 5 given": "attack success rate, prefill, 5 tokens given",
+        "ASR, 9 given": "attack success rate, prefill, 9 tokens given",
+        "refused, 9 given": "refusal rate, prefill, 9 tokens given",
         "over-refusal": "over-refusal on look-alikes, no attack",
         "harmless answered": "harmless prompts answered, no attack",
         "harmless prefix continued, least": "harmless prefixes continued, least after any prefix",
     }
     for arm in ("recovery", "aligned"):
         for heading, title in both.items():
-            assert rows[title, "exact"][arm].partition(" at ")[0] == shown[arm][heading]
+            assert rows[title, "exact"][arm].partition(" under ")[0] == shown[arm][heading]
         assert (
-            rows["gibberish rate, most after any prefix", "gibberish"][arm].partition(" at ")[0]
+            rows["gibberish rate, most after any prefix", "gibberish"][arm].partition(" under ")[0]
             == (shown[arm]["gibberish, most"])
         )
     assert "It is this adapter's own." in text
@@ -316,12 +283,30 @@ def test_sources_survive_a_job_and_what_is_prepared_and_change_no_training(pair:
     assert training_key(pair, named, how) == training_key(pair, plain, how)
 
 
-def test_a_card_without_sources_says_that_they_were_not_told(pair: ModelPair, trained: Adapter) -> None:
+def test_a_card_says_what_is_not_in_it(trained: Adapter, tmp_path: Path, pair: ModelPair) -> None:
+    plain = export(trained, tmp_path / "plain")
+    assert section(card_of(plain), "Results") == card.NO_RESULTS
+    first = export(plain, tmp_path / "first", results="first | time")
+    second = export(first, tmp_path / "second", results="second time")
+    assert section(card_of(first), "Results") == "first | time"
+    assert section(card_of(second), "Results") == "second time"
+    assert "first" not in card_of(second)
+    before = "Loss parts: none. " + card.NO_RESULTS + "\n"  # where cards of earlier versions said it
+    assert card.with_results(before, "new") == "Loss parts: none.\n\n## Results\n\nnew\n"
+    both = comparison(trained, seeds=(0, 3), adapters={"recovery": ("gone", trained.path)})
+    said = card_results(both, trained).replace("\n", " ")
+    assert "Number of seeds: 2 (0, 3). This adapter is that of seed 3; those of the other seeds are in" in said
+    assert "mean over seeds" in said
+    moved = export(trained, tmp_path / "moved")
+    assert "This adapter is that of seed 3" in card_results(both, moved)
+    other = card_results(comparison(trained, adapters={"recovery": ("gone",)}), trained)
+    assert "This very adapter was not asked" in other
+    assert "adapter's own" not in other
     assert "- Prompts: made up." in section(card_of(trained), "Data")
     assert "was not told" in section(card.card_text(trained, pair, texts()), "Data")
 
 
-def test_position_weights_are_those_that_were_used(pair: ModelPair, tmp_path: Path) -> None:
+def test_the_training_is_described_as_it_was(pair: ModelPair, tmp_path: Path, trained: Adapter) -> None:
     arm = replace(ARMS["recovery"], retention=(0.1, 0.2, 0.6, 0.9, 1.0, 0.8, 0.4))
     said = section(card_of(distil(pair, texts(), config(arm, steps=1), out=tmp_path / "a")), "What was minimised")
     first = ", ".join(f"{arm.weight_at(t):.4g}" for t in range(1, 6))
@@ -331,15 +316,9 @@ def test_position_weights_are_those_that_were_used(pair: ModelPair, tmp_path: Pa
     measured = distil(pair, texts(), config(replace(arm, retention="measured"), steps=1), out=tmp_path / "b")
     found = measured.settings["arm"]["retention"]
     assert f"at {len(found)} positions" in section(card_of(measured), "What was minimised")
-
-
-def test_without_retention_every_position_weighs_one(trained: Adapter) -> None:
     assert "- w_t = 1 at every position" in section(card_of(trained), "What was minimised")
     unused = replace(FURTHER["few_harmful_tuning"], retention=(0.1, 0.9))  # its rows are not weighed
     assert "- w_t = 1 at every position" in card.equations(asdict(unused))
-
-
-def test_held_back_labels_have_their_betas(pair: ModelPair, tmp_path: Path) -> None:
     arm = FURTHER["few_harmful_tuning_constrained"]
     made = distil(pair, texts(), config(arm, steps=1), out=tmp_path / "a")
     assert "beta_t = 0.5, 2, 2, 2, 2, 0.1 at positions 1 to 6, the last one beyond" in card_of(made)
@@ -347,7 +326,7 @@ def test_held_back_labels_have_their_betas(pair: ModelPair, tmp_path: Path) -> N
     assert card.DEFENCE not in card_of(made)
 
 
-def test_a_start_is_named_by_its_folder_and_hash(pair: ModelPair, trained: Adapter, tmp_path: Path) -> None:
+def test_the_card_names_models_start_and_use(pair: ModelPair, trained: Adapter, tmp_path: Path) -> None:
     kept = export(trained, tmp_path / "drawn *back*")
     made = distil(pair, texts(), config(steps=1), out=tmp_path / "b", start=kept.path)
     digest = hashlib.sha256((Path(kept.path) / ADAPTER_WEIGHTS).read_bytes()).hexdigest()
@@ -357,11 +336,6 @@ def test_a_start_is_named_by_its_folder_and_hash(pair: ModelPair, trained: Adapt
     assert str(tmp_path) not in said
     assert "start" not in trained.run.resolved
     assert "begun with" not in card_of(trained)
-
-
-def test_the_card_names_the_models_by_content_or_commit_and_no_folder_of_this_machine(
-    trained: Adapter, tmp_path: Path
-) -> None:
     base, aligned = tiny_models("llama")
     folders = [save_model(tmp_path / n, m, tiny_tokenizer()) for n, m in (("its_base", base), ("its_aligned", aligned))]
     local = load_pair(PairConfig(base=str(folders[0]), aligned=str(folders[1])))
@@ -378,9 +352,6 @@ def test_the_card_names_the_models_by_content_or_commit_and_no_folder_of_this_ma
     assert "from_pretrained('some/chat', revision='2c3d'), '.')" in said
     assert "- aligned: its_aligned, hub:some/chat@2c3d" in said
     assert str(tmp_path) not in said
-
-
-def test_the_card_says_what_the_adapter_is_for_and_what_was_not_measured(trained: Adapter) -> None:
     said = section(card_of(trained), "Intended use and limits")
     for words in (
         "defence adapter",
@@ -435,7 +406,7 @@ def test_hostile_names_of_arms_sets_judges_and_prompts_stay_text(pair: ModelPair
     given = replace(texts(), sources=(HOSTILE,), notes=(HOSTILE,))
     adapter = distil(replace(pair, name=HOSTILE), given, config(arm, steps=1), out=tmp_path / "a")
     arms = ("aligned", HOSTILE)
-    named = tuple(replace(x, judge=HOSTILE, condition=HOSTILE) for x in numbers(arms))
+    named = tuple(replace(x, judge=HOSTILE, setting=HOSTILE) for x in numbers(arms))
     made = comparison(
         adapter, arms=arms, numbers=named, prompt_set=HOSTILE, budgets={HOSTILE: HOSTILE}, notes=("LEAK " + HOSTILE,)
     )

@@ -57,30 +57,6 @@ def test_gradients_equal_the_plain_ones_for_student_and_a_trained_head(size: int
         assert ((got - plainly).norm() <= 1e-5 * plainly.norm()).item()
 
 
-def test_rows_in_no_chunk_have_no_loss_and_no_gradient() -> None:
-    hidden = torch.ones(4, 3).requires_grad_()
-    total, rows = streamed(lambda h, r: h.sum(-1), hidden, torch.ones(4), [torch.tensor([1, 3])])
-    total.backward()
-    assert total.item() == 6.0
-    assert rows.isnan().tolist() == [True, False, True, False]
-    assert hidden.grad.sum(-1).tolist() == [0.0, 3.0, 0.0, 3.0]
-
-
-def test_without_gradients_none_are_computed() -> None:
-    seen: list[bool] = []
-
-    def loss(h: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        seen.append((h * 2).requires_grad)
-        return h.sum(-1)
-
-    hidden = torch.ones(2, 3).requires_grad_()
-    with torch.no_grad():
-        total, _ = streamed(loss, hidden, torch.ones(2), chunks_of(2, 1))
-    assert not total.requires_grad
-    streamed(loss, hidden.detach(), torch.ones(2), chunks_of(2, 1))
-    assert not any(seen)
-
-
 def test_nothing_wider_than_a_chunk_is_made() -> None:
     hidden, weight = torch.randn(96, 4).requires_grad_(), torch.randn(1000, 4)
     label = torch.zeros(96, dtype=torch.int64)
@@ -169,7 +145,25 @@ def test_a_student_that_is_an_adapter_on_the_aligned_model_has_its_head(tmp_path
     assert heads.trained == ()
 
 
-def test_a_chunk_has_at_least_one_row() -> None:
+def test_chunks_without_rows_or_gradients_cost_nothing() -> None:
+    hidden = torch.ones(4, 3).requires_grad_()
+    total, rows = streamed(lambda h, r: h.sum(-1), hidden, torch.ones(4), [torch.tensor([1, 3])])
+    total.backward()
+    assert total.item() == 6.0
+    assert rows.isnan().tolist() == [True, False, True, False]
+    assert hidden.grad.sum(-1).tolist() == [0.0, 3.0, 0.0, 3.0]
+    seen: list[bool] = []
+
+    def loss(h: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        seen.append((h * 2).requires_grad)
+        return h.sum(-1)
+
+    hidden = torch.ones(2, 3).requires_grad_()
+    with torch.no_grad():
+        total, _ = streamed(loss, hidden, torch.ones(2), chunks_of(2, 1))
+    assert not total.requires_grad
+    streamed(loss, hidden.detach(), torch.ones(2), chunks_of(2, 1))
+    assert not any(seen)
     cpu = torch.device("cpu")
     assert rows_in_a_chunk(10**9, cpu) == 1
     assert rows_in_a_chunk(151_936, cpu) * 151_936 * 4 <= CHUNK_MIB["cpu"] * 2**20

@@ -25,7 +25,7 @@ def panels(made: str) -> list[Any]:
     return list(ElementTree.fromstring(made).iter("figure"))
 
 
-def test_each_curve_has_its_points_inside_the_frame_and_its_last_value_in_words() -> None:
+def test_curves_have_their_points_and_nothing_is_made_up() -> None:
     history = [step(n, recover=2.0 / n, utility=0.01 * n) for n in range(1, 1001)]
     looks = [(0, 0.99, 0.0), (500, 0.4, 0.01), (1000, 0.25, 0.02)]
     made = live_curves(history, looks, 1000, PARTS)
@@ -41,9 +41,6 @@ def test_each_curve_has_its_points_inside_the_frame_and_its_last_value_in_words(
     assert float(first.split(",")[1]) < float(last.split(",")[1]), "retention falls: lower on the screen is less"
     assert "".join(harmful.itertext()).endswith("harmful 0.25")
     assert "nats" in "".join(harmless.itertext())
-
-
-def test_before_the_first_step_and_without_texts_nothing_is_made_up() -> None:
     (only,) = panels(live_curves([], [], 10, PARTS))
     assert "".join(only.itertext()).endswith("now nothing")
     nothing = float("nan")

@@ -140,15 +140,6 @@ def test_a_pair_of_one_model_trains_a_copy_of_its_adapter_that_loads_on_the_base
     assert torch.allclose(loaded(asked).logits, again.logits("aligned", again.hidden("aligned", asked)), atol=1e-5)
 
 
-def test_settings_that_fit_no_layer_are_refused_and_leave_no_trace(pair: ModelPair) -> None:
-    with (
-        pytest.raises(PairError, match="LoRA"),
-        student_of(pair, LoraSettings(targets=("no_such_layer",)), 0),
-    ):
-        pass
-    assert pair._sides["aligned"].weights.peft is None
-
-
 @pytest.mark.parametrize("arm", list(ARMS))
 def test_every_arm_trains_and_changes_the_adapter_alone(arm: str, pair: ModelPair, tmp_path: Path) -> None:
     before = parameters(pair)
@@ -159,12 +150,6 @@ def test_every_arm_trains_and_changes_the_adapter_alone(arm: str, pair: ModelPai
     assert any(bool(v.any()) for v in moved)
     assert same(before, parameters(pair))
     assert load_adapter(tmp_path / arm) == made
-
-
-def test_the_loss_falls(pair: ModelPair, tmp_path: Path) -> None:
-    made = distil(pair, texts(), config("refusal_sft", steps=30), out=tmp_path / "a")
-    first, last = ([s.parts["refusal"] for s in part] for part in (made.history[:3], made.history[-3:]))
-    assert sum(last) < 0.7 * sum(first)
 
 
 @pytest.mark.parametrize("arm", ["recovery", "paper", "augmentation"])
@@ -218,7 +203,13 @@ def test_a_base_with_more_head_rows_than_the_student_teaches_what_it_says_of_the
     assert same(weights(tmp_path / "wide"), weights(tmp_path / "cut"))
 
 
-def test_a_teacher_of_another_tokenizer_is_refused_with_both_sizes_before_any_training() -> None:
+def test_what_fits_no_layer_or_tokenizer_is_refused(pair: ModelPair) -> None:
+    with (
+        pytest.raises(PairError, match="LoRA"),
+        student_of(pair, LoraSettings(targets=("no_such_layer",)), 0),
+    ):
+        pass
+    assert pair._sides["aligned"].weights.peft is None
     base, aligned = tiny_models("llama", head_rows=(384, 320))
     with pytest.raises(PairError, match=r"(?s)384.*320|320.*384"):
         ModelPair.from_models(base, aligned, tiny_tokenizer(), base_tokenizer=tiny_tokenizer(384))
@@ -261,9 +252,12 @@ def test_a_resumed_training_equals_an_uninterrupted_one_to_the_last_bit(
     assert not (tmp_path / "parts.training").exists()
 
 
-def test_checkpoints_hold_safetensors_and_json_alone(
+def test_trainings_finish_once_with_falling_loss_and_plain_checkpoints(
     pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    made = distil(pair, texts(), config("refusal_sft", steps=30), out=tmp_path / "a")
+    first, last = ([s.parts["refusal"] for s in part] for part in (made.history[:3], made.history[-3:]))
+    assert sum(last) < 0.7 * sum(first)
     how = replace(config(steps=9), watch=replace(QUIET, checkpoint_every=1))
     _stop_after(monkeypatch, 5)
     with pytest.raises(KeyboardInterrupt):
@@ -271,9 +265,6 @@ def test_checkpoints_hold_safetensors_and_json_alone(
     files = {p.suffix for p in (tmp_path / "a.training").rglob("*") if p.is_file()}
     assert files == {".safetensors", ".json"}
     assert [c.name for c in checkpoints(tmp_path / "a.training")] == ["checkpoint-4", "checkpoint-5"]
-
-
-def test_a_finished_training_is_returned_as_it_is_and_another_one_refused(pair: ModelPair, tmp_path: Path) -> None:
     made = distil(pair, texts(), config(), out=tmp_path / "a")
     assert distil(pair, texts(), config(), out=tmp_path / "a") == made
     refuses(lambda: distil(pair, texts(), config(lr=2e-2), out=tmp_path / "a"), ParameterError)
@@ -319,32 +310,23 @@ def test_a_full_disk_keeps_the_checkpoint_before(
     distil(pair, texts(), how, out=tmp_path / "a")
 
 
-def test_the_budget_of_harmless_kl_stops_training(pair: ModelPair, tmp_path: Path) -> None:
+def test_the_budget_of_harmless_kl_stops_every_arm(
+    pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     watch = WatchSettings(film_every=1, checkpoint_every=0, kl_budget_nats=1e-6, preflight=False)
     made = distil(pair, texts(), replace(config("refusal_sft", steps=9), watch=watch), out=tmp_path / "a")
     assert made.stopped is not None
     assert "above the budget" in made.stopped
     assert len(made.history) < 9
-
-
-def test_the_budget_holds_for_an_arm_that_trains_on_no_harmless_text(pair: ModelPair, tmp_path: Path) -> None:
     watch = WatchSettings(film_every=1, checkpoint_every=0, kl_budget_nats=1e-6, preflight=False)
     made = distil(pair, texts(), replace(config("completion_only", steps=9), watch=watch), out=tmp_path / "a")
     assert made.stopped is not None
     assert len(made.history) < 9
-
-
-def test_a_budget_without_a_harmless_text_is_refused_before_training(pair: ModelPair, tmp_path: Path) -> None:
     watch = WatchSettings(film_every=1, kl_budget_nats=1.0, preflight=False)
     alone = replace(texts(), utility=(), harmless=())
     with pytest.raises(ParameterError):
         distil(pair, alone, replace(config("completion_only", steps=2), watch=watch), out=tmp_path / "a")
     assert not list(tmp_path.iterdir())
-
-
-def test_a_training_killed_after_its_budget_was_spent_does_not_go_on(
-    pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     watch = WatchSettings(film_every=1, checkpoint_every=1, kl_budget_nats=1e-6, preflight=False)
     how = replace(config("refusal_sft", steps=9), watch=watch)
     whole = distil(pair, texts(), how, out=tmp_path / "whole")
@@ -363,7 +345,7 @@ def interrupted(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_the_film_starts_at_aligned_and_says_how_far_the_student_went(pair: ModelPair, tmp_path: Path) -> None:
+def test_the_film_starts_at_aligned_as_the_metrics_say(pair: ModelPair, tmp_path: Path) -> None:
     how = replace(config("refusal_sft", steps=5), watch=replace(QUIET, film_every=2))
     film = distil(pair, texts(), how, out=tmp_path / "a").film
     assert film.steps.tolist() == [0, 2, 4, 5]
@@ -372,9 +354,6 @@ def test_the_film_starts_at_aligned_and_says_how_far_the_student_went(pair: Mode
     assert (film.mean("kl_aligned_student_nats", "harmful")[1:] > 1e-4).all()
     for n, text in enumerate(film.texts):
         assert np.isfinite(film.retention[:, n]).sum(-1).tolist() == [len(text.pieces)] * 4
-
-
-def test_the_first_frame_is_what_the_metrics_say(pair: ModelPair, tmp_path: Path) -> None:
     how = replace(config(steps=1), watch=replace(QUIET, film_every=1))
     film = distil(pair, texts(), how, out=tmp_path / "a").film
     first = texts().harmful[0]
@@ -389,15 +368,12 @@ def test_the_first_frame_is_what_the_metrics_say(pair: ModelPair, tmp_path: Path
     assert np.allclose(film.retention[0, 0, :n], 1 - tv.numpy(), atol=1e-5)
 
 
-def test_a_teacher_that_says_what_aligned_says_is_refused_before_any_step(tmp_path: Path) -> None:
+def test_recovery_is_started_only_where_it_teaches(tmp_path: Path, pair: ModelPair) -> None:
     base, _ = tiny_models("llama")
     twins = ModelPair.from_models(base, tiny_models("llama", shift=0.0)[1], tiny_tokenizer())
     how = replace(config("teacher_only"), watch=replace(QUIET, preflight=True))
     refuses(lambda: distil(twins, texts(), how, out=tmp_path / "a"), ParameterError, "0.00 %")
     assert distil(twins, texts(), replace(how, arm=config("recovery").arm), out=tmp_path / "b").preflight is not None
-
-
-def test_flip_rate_counts_positions_whose_top_token_changes(pair: ModelPair) -> None:
     for strength, expected in ((1.0, 0.0), (0.0, None)):
         found = teacher_flips(pair, texts(), replace(ARMS["paper"].loss, teacher_lambda=strength))
         assert found.n == sum(len(t.response) for t in texts().harmful)
@@ -405,9 +381,6 @@ def test_flip_rate_counts_positions_whose_top_token_changes(pair: ModelPair) -> 
             assert found.value == expected
         else:  # lambda = 0 is the base model
             assert found.value > 0.0
-
-
-def test_recovery_is_not_started_where_aligned_recovers_by_itself(tmp_path: Path) -> None:
     base, aligned = tiny_models("llama")
     with torch.no_grad():  # without attention a model knows the last token alone
         for name, weight in (*base.named_parameters(), *aligned.named_parameters()):
@@ -432,7 +405,7 @@ def every_end(some: TrainingTexts) -> TrainingTexts:
     return replace(some, harmful=tuple(replace(t, response=(t.aligned[-1],) * 9) for t in some.harmful))
 
 
-def test_the_preflight_changes_nothing(pair: ModelPair, tmp_path: Path) -> None:
+def test_preflight_and_controls_are_neutral(pair: ModelPair, tmp_path: Path) -> None:
     plain = distil(pair, texts(), config(), out=tmp_path / "a")
     looked = distil(pair, texts(), replace(config(), watch=replace(QUIET, preflight=True)), out=tmp_path / "b")
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
@@ -440,9 +413,6 @@ def test_the_preflight_changes_nothing(pair: ModelPair, tmp_path: Path) -> None:
     assert looked.preflight.trained_parameters == sum(v.numel() for v in weights(tmp_path / "b").values())
     assert looked.preflight.memory_mib > 0
     assert any("in all" in s for s in looked.preflight.sentences)
-
-
-def test_a_control_of_equal_size_starts_with_a_gradient_of_equal_length(pair: ModelPair) -> None:
     from workbench.training.matching import _completion_only, _norm, matching_scale
 
     how = config("random_tokens")
@@ -488,7 +458,9 @@ def test_the_card_has_the_values_that_were_used_and_its_line_loads(
     assert torch.allclose(loaded(asked).logits, again.logits("aligned", again.hidden("aligned", asked)), atol=1e-5)
 
 
-def test_a_merged_model_says_what_the_adapter_says_and_the_pair_is_as_it_was(pair: ModelPair, tmp_path: Path) -> None:
+def test_merged_models_say_what_the_adapter_says(
+    pair: ModelPair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from transformers import AutoModelForCausalLM
 
     distil(pair, texts(), config(), out=tmp_path / "a")
@@ -502,9 +474,6 @@ def test_a_merged_model_says_what_the_adapter_says_and_the_pair_is_as_it_was(pai
     assert torch.allclose(model(asked).logits, adapted, atol=1e-4)
     assert not torch.allclose(adapted, pair.logits("aligned", pair.hidden("aligned", asked)), atol=1e-3)
     refuses(lambda: merge(pair, tmp_path / "a", tmp_path / "merged"), ParameterError)
-
-
-def test_the_command_line_merges(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from transformers import AutoModelForCausalLM
 
     from workbench.__main__ import main
@@ -522,7 +491,7 @@ def test_the_command_line_merges(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "exists already" in capsys.readouterr().err
 
 
-def test_an_adapter_record_saves_and_loads_equal(pair: ModelPair, tmp_path: Path) -> None:
+def test_adapters_save_load_and_replace_only_themselves(pair: ModelPair, tmp_path: Path) -> None:
     how = replace(config(), watch=replace(QUIET, film_every=2, preflight=True))
     made = distil(pair, texts(), how, out=tmp_path / "a")
     save(made, tmp_path / "again")
@@ -530,9 +499,6 @@ def test_an_adapter_record_saves_and_loads_equal(pair: ModelPair, tmp_path: Path
     assert (tmp_path / "a" / RECORD).is_dir()
     assert dataclasses.asdict(how)["arm"]["loss"] == made.settings["arm"]["loss"]
     assert "key" in json.loads((tmp_path / "a" / "training.json").read_text("utf-8"))
-
-
-def test_an_exported_adapter_is_replaced_and_nothing_else_is(pair: ModelPair, tmp_path: Path) -> None:
     first = distil(pair, texts(), config(), out=tmp_path / "a")
     second = distil(pair, texts(), config(lr=2e-2), out=tmp_path / "b")
     assert export(first, tmp_path / "kept").settings == first.settings

@@ -115,14 +115,11 @@ def test_distillation_laws(direction: Direction, seed: int, spread: float, vocab
     assert gradient(lambda z: losses.distillation(z, student, direction=direction), student).abs().max() < 1e-5
 
 
-def test_distillation_pulls_towards_the_teacher() -> None:
+def test_laws_of_distillation_and_its_teacher() -> None:
     student, teacher = torch.zeros(1, 3), torch.tensor([[2.0, 0.0, -2.0]])
     for direction in DIRECTIONS:
         g = gradient(lambda z, d=direction: losses.distillation(z, teacher, direction=d), student)
         assert g[0, 0] < 0 < g[0, 2], direction  # descent raises what the teacher favours
-
-
-def test_the_hybrid_teacher_is_the_line_through_both_models() -> None:
     aligned, base = rows(seed=5), rows(seed=6)
     want = [
         [1.2 * a - 0.2 * b for a, b in zip(x, y, strict=True)]
@@ -132,9 +129,6 @@ def test_the_hybrid_teacher_is_the_line_through_both_models() -> None:
     assert torch.equal(losses.hybrid_teacher(aligned, base, 1.0), aligned)
     assert torch.equal(losses.hybrid_teacher(aligned, base, 0.0), base)
     assert torch.allclose(losses.hybrid_teacher(aligned, aligned, 1.2), aligned, atol=1e-5)
-
-
-def test_a_token_is_ruled_out_by_the_models_with_a_positive_share() -> None:
     out = -math.inf
     aligned, base = torch.tensor([[out, 1.0, out, 2.0]]), torch.tensor([[3.0, out, out, 4.0]])
     beyond = losses.hybrid_teacher(aligned, base, 1.2)
@@ -171,7 +165,19 @@ def test_which_completions_a_constant_added_to_all_logits_leaves_alone(variant: 
         assert torch.allclose(value, shifted, rtol=1e-4, atol=1e-4)
 
 
-def test_squared_logits_raise_a_token_with_a_negative_logit_and_one_sided_never_does() -> None:
+@pytest.mark.parametrize("variant", ["logprob_hinge", "unlikelihood"])
+def test_penalties_on_probabilities_only_lower_them(variant: Completion) -> None:
+    student, aligned = rows(20, seed=9), rows(20, seed=10)
+    ids = torch.arange(3).expand(20, -1)
+    step = student - 1e-3 * gradient(lambda z: losses.completion(z, ids, variant=variant, aligned=aligned), student)
+    before = losses.completion(student, ids, variant=variant, aligned=aligned)
+    assert (losses.completion(step, ids, variant=variant, aligned=aligned) <= before).all()
+    one = ids[:, :1]
+    step = student - 1e-3 * gradient(lambda z: losses.completion(z, one, variant=variant, aligned=aligned), student)
+    assert (step.softmax(-1)[:, 0] <= student.softmax(-1)[:, 0]).all()
+
+
+def test_laws_of_the_pushes() -> None:
     student, ids = torch.tensor([[-4.0, 3.0, 0.0, 1.0]]), torch.tensor([[0, 1]])
 
     def after(variant: Completion) -> torch.Tensor:
@@ -185,27 +191,9 @@ def test_squared_logits_raise_a_token_with_a_negative_logit_and_one_sided_never_
     assert (after("one_sided") - student)[0, 0] == pytest.approx(
         (after("one_sided") - student)[0, 2].item(), rel=1e-4
     )  # what is below the mean moves as all others do: relative to them, not at all
-
-
-@pytest.mark.parametrize("variant", ["logprob_hinge", "unlikelihood"])
-def test_penalties_on_probabilities_only_lower_them(variant: Completion) -> None:
-    student, aligned = rows(20, seed=9), rows(20, seed=10)
-    ids = torch.arange(3).expand(20, -1)
-    step = student - 1e-3 * gradient(lambda z: losses.completion(z, ids, variant=variant, aligned=aligned), student)
-    before = losses.completion(student, ids, variant=variant, aligned=aligned)
-    assert (losses.completion(step, ids, variant=variant, aligned=aligned) <= before).all()
-    one = ids[:, :1]
-    step = student - 1e-3 * gradient(lambda z: losses.completion(z, one, variant=variant, aligned=aligned), student)
-    assert (step.softmax(-1)[:, 0] <= student.softmax(-1)[:, 0]).all()
-
-
-def test_the_hinge_is_zero_at_the_aligned_model_and_needs_it() -> None:
     z, ids = rows(seed=11), torch.arange(5).expand(5, -1)
     assert (losses.completion(z, ids, variant="logprob_hinge", aligned=z) == 0).all()
     refuses(lambda: losses.completion(z, ids, variant="logprob_hinge"), ParameterError, "logprob_hinge")
-
-
-def test_unlikelihood_still_pushes_a_token_that_is_certain_in_float32() -> None:
     student = torch.tensor([[60.0, 0.0, 1.0]])
     ids = torch.tensor([[0]])
     assert student.softmax(-1)[0, 0] == 1.0
@@ -214,16 +202,13 @@ def test_unlikelihood_still_pushes_a_token_that_is_certain_in_float32() -> None:
     assert gradient(lambda z: losses.completion(z, ids, variant="unlikelihood"), student)[0, 0].item() == pytest.approx(
         1
     )
-
-
-def test_an_empty_set_costs_nothing() -> None:
     z, ids = rows(seed=12), torch.full((5, 3), NO_TOKEN)
     for variant in VARIANTS:
         assert (losses.completion(z, ids, variant=variant, aligned=z) == 0).all()
         assert (gradient(lambda x, v=variant: losses.completion(x, ids, variant=v, aligned=z), z) == 0).all()
 
 
-def test_the_strength_grows_with_the_share_of_base_favored_tokens() -> None:
+def test_the_strength_recovery_and_clipping() -> None:
     base, aligned = with_ruled_out()
     share = losses.base_favored_share(base, aligned)
     want = [
@@ -234,9 +219,6 @@ def test_the_strength_grows_with_the_share_of_base_favored_tokens() -> None:
     alpha = losses.adaptive_strength(share, alpha_base=0.01, gamma=2.0)
     assert alpha.tolist() == pytest.approx([0.01 * (1 + 2 * w) for w in want])
     assert (losses.base_favored_share(base, base) == 0).all()
-
-
-def test_recovery_is_the_divergence_from_aligned_to_student() -> None:
     student, aligned = with_ruled_out()
     got = losses.recovery(student, aligned)
     want = [
@@ -247,9 +229,6 @@ def test_recovery_is_the_divergence_from_aligned_to_student() -> None:
     assert torch.allclose(losses.recovery(student + 2.0, aligned), got, rtol=1e-3, atol=1e-4)
     g = gradient(lambda z: losses.recovery(z, aligned[:1]), student[:1])
     assert torch.allclose(g, student[:1].softmax(-1) - aligned[:1].softmax(-1), atol=1e-6)
-
-
-def test_clipping_bounds_a_positions_loss_and_scales_its_gradient_with_it() -> None:
     values = torch.tensor([0.0, 1.0, 2.0, 8.0], requires_grad=True)
     clipped = losses.clipped(values, 2.0)
     clipped.sum().backward()
@@ -257,9 +236,6 @@ def test_clipping_bounds_a_positions_loss_and_scales_its_gradient_with_it() -> N
     assert values.grad.tolist() == [1.0, 1.0, 1.0, 0.25]
     assert losses.clipped(values, math.inf) is values
     assert losses.clipped(values, 0.0).tolist() == [0.0] * 4
-
-
-def test_the_level_is_the_percentile_of_the_values() -> None:
     values = torch.tensor([3.0, 1.0, 2.0, 5.0, 4.0])
     assert losses.clip_level(values, 50.0) == 3.0
     assert losses.clip_level(values, 95.0) == pytest.approx(4.8)
@@ -269,16 +245,13 @@ def test_the_level_is_the_percentile_of_the_values() -> None:
     assert losses.clip_level(torch.tensor([1.0, math.nan, 3.0]), 50.0) == 2.0
 
 
-def test_cross_entropy_equals_the_slow_reference() -> None:
+def test_supervised_losses_are_the_references() -> None:
     z, label = rows(seed=13), torch.tensor([0, 3, 10, 4, 4])
     z[0, 1] = -math.inf
     want = [-slow_logprobs(r)[i] for r, i in zip(z.tolist(), label.tolist(), strict=True)]
     assert losses.cross_entropy(z, label).tolist() == pytest.approx(want, rel=1e-5)
     g = gradient(lambda x: losses.cross_entropy(x, label), z)
     assert torch.allclose(g, z.softmax(-1) - torch.nn.functional.one_hot(label, 11), atol=1e-6)
-
-
-def test_constrained_fine_tuning_is_weighted_cross_entropy_with_the_weight_held_constant() -> None:
     student, aligned, label = rows(6, seed=14), rows(6, seed=15), torch.arange(6)
     beta = losses.beta_at(torch.arange(1, 7))
     assert beta.tolist() == pytest.approx([0.5, 2.0, 2.0, 2.0, 2.0, 0.1])
@@ -318,12 +291,6 @@ def test_the_set_equals_the_slow_reference(ranking: SetRanking, k: int) -> None:
     assert got.tolist() == want
 
 
-def test_equal_models_have_no_base_favored_token_and_the_papers_set_has_k_all_the_same() -> None:
-    z = rows(3, 50, seed=16)
-    assert (completion_set(z, z, ranking="mass", size=5) == NO_TOKEN).all()
-    assert completion_set(z, z, ranking="logit", size=5).tolist() == [[0, 1, 2, 3, 4]] * 3
-
-
 @pytest.mark.parametrize("vocab", [9, 6400, 6437])
 def test_of_equal_scores_the_lower_id_comes_first(vocab: int) -> None:
     scores = torch.randint(0, 4, (5, vocab), generator=torch.Generator().manual_seed(0)).float()
@@ -333,7 +300,10 @@ def test_of_equal_scores_the_lower_id_comes_first(vocab: int) -> None:
     assert torch.equal(top_ids(scores, 7), want)
 
 
-def test_random_sets_depend_on_their_key_alone() -> None:
+def test_sets_and_targets_follow_their_keys() -> None:
+    z = rows(3, 50, seed=16)
+    assert (completion_set(z, z, ranking="mass", size=5) == NO_TOKEN).all()
+    assert completion_set(z, z, ranking="logit", size=5).tolist() == [[0, 1, 2, 3, 4]] * 3
     base, aligned, key = rows(4, 300, seed=17), rows(4, 300, seed=18), torch.tensor([5, 6, 7, 2**40])
     together = completion_set(base, aligned, ranking="random", size=100, key=key)
     alone = [
@@ -345,9 +315,6 @@ def test_random_sets_depend_on_their_key_alone() -> None:
     assert len({tuple(r) for r in together.tolist()}) == 4
     assert completion_set(base, aligned, ranking="random", size=500, key=key).shape == (4, 300)
     refuses(lambda: completion_set(base, aligned, ranking="random"), ParameterError)
-
-
-def test_the_target_follows_the_config() -> None:
     base, aligned = rows(4, 300, seed=19), rows(4, 300, seed=20)
     ids, share = completion_target(base, aligned, LossConfig(ranking="logit", set_size=10))
     assert torch.equal(ids, completion_set(base, aligned, ranking="logit", size=10))

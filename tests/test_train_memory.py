@@ -33,27 +33,21 @@ def long_texts() -> TrainingTexts:
     return replace(some, harmful=harmful)
 
 
-def test_it_grows_with_the_harmful_prefix_of_a_recovery_row(pair: ModelPair) -> None:
+def test_memory_grows_with_what_is_trained(pair: ModelPair) -> None:
     """The old estimate looked at responses alone, and not at prompt, prefix and refusal together."""
     assert need(pair, long_texts(), prefix_tokens=80) > need(pair, long_texts(), prefix_tokens=40)
     assert need(pair, long_texts(), prefix_tokens=90) == need(pair, long_texts(), prefix_tokens=200)  # no longer h
     assert need(pair, long_texts(), prefix_tokens=90) > need(pair, long_texts(), prefix_tokens=90, max_tokens=60)
-
-
-def test_a_long_refusal_counts(pair: ModelPair) -> None:
     some = texts()
     longer = replace(some.harmful[0], refusals=(*some.harmful[0].refusals, ids(1, 80)))
     assert need(pair, replace(some, harmful=(longer, *some.harmful[1:]))) > need(pair, some)
     first = need(pair, some, "paper")
     assert need(pair, replace(some, harmful=(longer, *some.harmful[1:])), "paper") == first  # it reads no refusal
-
-
-def test_a_second_row_for_the_rest_counts(pair: ModelPair) -> None:
     rest = replace(ARMS["recovery"], penalise_rest=True)
     assert need(pair, long_texts(), rest) > need(pair, long_texts())
 
 
-def test_kept_states_of_the_frozen_pair_count_to_the_byte(pair: ModelPair) -> None:
+def test_frozen_states_and_adapters_count_to_the_byte(pair: ModelPair) -> None:
     for arm in ("recovery", "paper", "augmentation"):
         how = config(arm)
         kept = References(pair, texts(), how, None).mib
@@ -65,9 +59,6 @@ def test_kept_states_of_the_frozen_pair_count_to_the_byte(pair: ModelPair) -> No
         more = References(pair, twice, how, None).mib - kept
         assert grown == pytest.approx(more, abs=1e-9)  # as long as before: nothing else grows
     assert References(pair, texts(), config("refusal_sft"), None).mib == 0.0
-
-
-def test_fewer_rows_at_once_need_less_and_the_adapter_sixteen_bytes_a_number(pair: ModelPair) -> None:
     assert need(pair, long_texts(), micro_batch=1) < need(pair, long_texts(), micro_batch=4) < need(pair, long_texts())
     one, two = (memory_mib(pair, n, texts(), config()) for n in (0, 2**20))
     assert two - one == pytest.approx(16.0)

@@ -118,23 +118,6 @@ def test_gradients_equal_the_plain_ones_with_all_roles_mixed(chunk: int, config:
     assert_close(gradients(got.total, heads, p), gradients(want, heads, p))
 
 
-def test_parts_are_the_sums_of_the_roles_that_occur_and_rows_every_positions_own() -> None:
-    heads, _ = made_heads()
-    p = made_positions()
-    got = streamed_loss(heads, p, CONFIG, normalisers=COUNTS)
-    assert got.rows.isfinite().all()
-    total = 0.0
-    for role in Role:
-        name, own = role.name.lower(), p.role == role
-        assert got.parts[f"{name}_rows"].item() == own.sum()
-        assert got.parts[f"{name}_sum"].item() == pytest.approx((p.weight * got.rows)[own].sum().item())
-        total += getattr(CONFIG.weights, name) * got.parts[f"{name}_sum"].item() / COUNTS[role]
-    assert got.total.item() == pytest.approx(total, rel=1e-5)
-    assert not any(v.requires_grad for v in got.parts.values())
-    alone = replace(p, role=torch.zeros(N, dtype=torch.int8))
-    assert set(streamed_loss(heads, alone, CONFIG, normalisers=COUNTS).parts) == {"label_sum", "label_rows"}
-
-
 def part_of(p: Positions, rows: torch.Tensor) -> Positions:
     return Positions(**{k: None if v is None else v[rows] for k, v in vars(p).items()})
 
@@ -154,8 +137,21 @@ def test_one_step_is_the_same_in_one_forward_pass_and_in_several(parts: int) -> 
     assert_close(gradients(total, heads, p), gradients(whole.total, heads, p))
 
 
-def test_the_level_of_clipping_is_the_steps_percentile() -> None:
+def test_parts_and_levels_are_the_steps() -> None:
     heads, _ = made_heads()
+    p = made_positions()
+    got = streamed_loss(heads, p, CONFIG, normalisers=COUNTS)
+    assert got.rows.isfinite().all()
+    total = 0.0
+    for role in Role:
+        name, own = role.name.lower(), p.role == role
+        assert got.parts[f"{name}_rows"].item() == own.sum()
+        assert got.parts[f"{name}_sum"].item() == pytest.approx((p.weight * got.rows)[own].sum().item())
+        total += getattr(CONFIG.weights, name) * got.parts[f"{name}_sum"].item() / COUNTS[role]
+    assert got.total.item() == pytest.approx(total, rel=1e-5)
+    assert not any(v.requires_grad for v in got.parts.values())
+    alone = replace(p, role=torch.zeros(N, dtype=torch.int8))
+    assert set(streamed_loss(heads, alone, CONFIG, normalisers=COUNTS).parts) == {"label_sum", "label_rows"}
     p = made_positions()
     values = recovery_nats(heads, p, chunk_rows=4)
     assert len(values) == N // len(Role)
@@ -197,16 +193,12 @@ def test_what_a_role_needs_and_does_not_have_is_named(role: Role, missing: str) 
         streamed_loss(heads, p, CONFIG, normalisers=COUNTS)
 
 
-def test_random_sets_without_a_key_and_a_role_without_a_normaliser_are_refused() -> None:
+def test_what_cannot_be_summed_is_refused_or_named() -> None:
     heads, _ = made_heads()
     p = replace(made_positions(), key=None)
     with pytest.raises(ParameterError, match=r"COMPLETE.*key"):
         streamed_loss(heads, p, replace(CONFIG, ranking="random"), normalisers=COUNTS)
     refuses(lambda: streamed_loss(heads, p, CONFIG, normalisers={}), ParameterError, "LABEL", "None")
-
-
-def test_a_loss_that_is_not_a_number_stands_at_its_row() -> None:
-    heads, _ = made_heads()
     p = made_positions()
     with torch.no_grad():
         p.student[7] = torch.nan

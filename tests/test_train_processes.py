@@ -188,17 +188,14 @@ def test_an_error_of_a_process_comes_back_as_it_was(pair: ModelPair, texts: Trai
     refuses(lambda: distil(pair, texts, replace(config(processes=2), arm=wild), out=tmp_path / "wild"), NonFiniteLoss)
 
 
-def test_what_cannot_work_is_refused_first(pair: ModelPair, texts: TrainingTexts, tmp_path: Path) -> None:
+def test_what_cannot_work_is_refused_first(
+    pair: ModelPair, texts: TrainingTexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refuses(lambda: config(processes=3), ParameterError, "processes is 3", "batch_size", "4")
     refuses(lambda: config(processes=2, micro_batch=4), ParameterError, "micro_batch", "4")
     refuses(lambda: config(processes=0), ParameterError, "processes is 0")
     in_memory = dataclasses.replace(pair, config=None)
     refuses(lambda: distil(in_memory, texts, config(processes=2), out=tmp_path / "x"), ParameterError, "memory")
-
-
-def test_a_launcher_that_asks_for_something_else_is_refused(
-    pair: ModelPair, texts: TrainingTexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     refuses(lambda: distil(pair, texts, config(), out=tmp_path / "x"), ParameterError, "FSDP")
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -42,19 +42,6 @@ def maker(arm: str, **changes: object) -> RowMaker:
     return RowMaker(TrainConfig(arm=replace(ARMS[arm], **changes)))
 
 
-def test_the_arms_are_those_of_the_method() -> None:
-    wanted = (
-        "refusal_sft augmentation paper paper_tuned completion_only teacher_only random_tokens aligned_favored recovery"
-    )
-    assert list(ARMS) == wanted.split()
-    paper = ARMS["paper"]
-    assert (paper.loss.teacher_lambda, paper.loss.temperature, paper.loss.direction) == (1.2, 2.0, "reverse")
-    assert (paper.loss.completion, paper.loss.set_size, paper.loss.ranking) == ("squared", 100, "logit")
-    assert (paper.loss.lambda_reg, paper.loss.alpha_base, paper.loss.gamma) == (0.01, 0.01, 2.0)
-    assert (paper.optimiser.learning_rate, paper.optimiser.weight_decay, paper.optimiser.clip_norm) == (1e-5, 0.01, 1.0)
-    assert (paper.lora.rank, paper.lora.alpha, paper.lora.targets) == (32, 8.0, None)
-
-
 @pytest.mark.parametrize(
     ("make", "word"),
     [
@@ -76,18 +63,25 @@ def test_an_impossible_value_is_named(make: object, word: str) -> None:
         make()  # type: ignore[operator]
 
 
-def test_an_unknown_arm_names_the_nearest() -> None:
+def test_arms_are_the_methods_and_readings_name_their_columns() -> None:
+    wanted = (
+        "refusal_sft augmentation paper paper_tuned completion_only teacher_only random_tokens aligned_favored recovery"
+    )
+    assert list(ARMS) == wanted.split()
+    paper = ARMS["paper"]
+    assert (paper.loss.teacher_lambda, paper.loss.temperature, paper.loss.direction) == (1.2, 2.0, "reverse")
+    assert (paper.loss.completion, paper.loss.set_size, paper.loss.ranking) == ("squared", 100, "logit")
+    assert (paper.loss.lambda_reg, paper.loss.alpha_base, paper.loss.gamma) == (0.01, 0.01, 2.0)
+    assert (paper.optimiser.learning_rate, paper.optimiser.weight_decay, paper.optimiser.clip_norm) == (1e-5, 0.01, 1.0)
+    assert (paper.lora.rank, paper.lora.alpha, paper.lora.targets) == (32, 8.0, None)
     refuses(lambda: TrainConfig(arm="recovry"), UnknownName, "recovery")
-
-
-def test_a_reading_names_the_columns_that_predict_its_response() -> None:
     read = Reading(context=(1, 2, 3), response=(7, 8, 9))
     assert read.ids == (1, 2, 3, 7, 8)
     assert [read.ids[c] for c in read.columns] == [3, 7, 8]  # what stands before each of 7, 8, 9
     assert list(replace(read, start=2).columns) == [4]
 
 
-def test_recovery_reads_the_refusal_after_the_prefix_and_its_teacher_reads_it_without() -> None:
+def test_recovery_reads_with_prefix_and_its_teacher_without() -> None:
     make = maker("recovery")
     for n in range(50):
         first, *rest = make.harmful(texts().harmful[0], random_numbers(0, "row", n))
@@ -101,30 +95,18 @@ def test_recovery_reads_the_refusal_after_the_prefix_and_its_teacher_reads_it_wi
             assert (row.role, row.first, row.labels) == ("COMPLETE", k + 1, TOLD[k:])
             assert row.base.context == (*ASKED, 9)
             assert len(row.student.columns) == len(row.aligned.columns) == len(row.labels)  # type: ignore[union-attr]
-
-
-def test_the_prefix_is_empty_half_of_the_time_and_otherwise_uniform() -> None:
     make = maker("augmentation")
     drawn = [make.harmful(texts().harmful[0], random_numbers(0, "k", n))[0].first - 1 for n in range(3000)]
     assert abs(drawn.count(0) / 3000 - 0.5) < 0.03
     others = np.bincount([k for k in drawn if k], minlength=31)[1:]
     assert len(others) == 30
     assert others.min() > 25  # 50 expected of each length
-
-
-def test_harmless_rows_are_trained_on_after_a_prefix_alone() -> None:
     make = maker("recovery")
     firsts = {make.plain(texts().harmless[0], "harmless", random_numbers(0, "c", n))[0].first for n in range(200)}
     assert min(firsts) == 1
     assert max(firsts) == 30
     row = make.plain(texts().utility[0], "utility", random_numbers(0, "c", 0))[0]
     assert (row.first, row.labels, row.role) == (1, TOLD, "DISTIL")
-
-
-def test_position_weights_have_mean_one_and_follow_the_students_position() -> None:
-    arm = replace(ARMS["refusal_sft"], retention=(0.2, 0.4, 0.6))
-    row = RowMaker(TrainConfig(arm=arm)).harmful(texts().harmful[0], random_numbers(0, "w", 0))[0]
-    assert row.weights == pytest.approx((0.5, 1.0, 1.5, 1.5))
 
 
 @pytest.mark.parametrize("arm", ["completion_only", "paper", "teacher_only"])
@@ -136,7 +118,10 @@ def test_arms_without_refusals_train_along_the_harmful_response(arm: str) -> Non
     assert row.base is not None
 
 
-def test_long_rows_are_cut_or_left_out_and_it_is_said() -> None:
+def test_weights_have_mean_one_and_long_rows_are_cut() -> None:
+    arm = replace(ARMS["refusal_sft"], retention=(0.2, 0.4, 0.6))
+    row = RowMaker(TrainConfig(arm=arm)).harmful(texts().harmful[0], random_numbers(0, "w", 0))[0]
+    assert row.weights == pytest.approx((0.5, 1.0, 1.5, 1.5))
     config = TrainConfig(max_tokens=20)
     crowded = HarmfulText(name="long", aligned=(1,) * 30, base=(1,), response=TOLD, refusals=(SORRY,))
     made = prepared(replace(texts(), harmful=(crowded, *texts().harmful)), config)
@@ -147,9 +132,6 @@ def test_long_rows_are_cut_or_left_out_and_it_is_said() -> None:
     for n in range(40):  # the prefix leaves room for the refusal
         for row in RowMaker(config).harmful(made.harmful[0], random_numbers(0, "r", n)):
             assert len(row.student.ids) <= 20
-
-
-def test_an_arm_without_its_rows_is_refused_with_the_reason() -> None:
     refuses(lambda: prepared(replace(texts(), harmful=()), TrainConfig()), PromptError)
     refuses(lambda: prepared(texts(), TrainConfig(max_tokens=3)), PromptError)
     bare = tuple(replace(t, refusals=()) for t in texts().harmful)
@@ -161,22 +143,16 @@ def kinds(sampler: Sampler, size: int, steps: int) -> list[list[str]]:
     return [[sampler[s * size + n].name.split()[0] for n in range(size)] for s in range(steps)]
 
 
-def test_forty_percent_of_eight_is_a_cycle_of_three_three_three_three_four() -> None:
+def test_the_sampler_is_fair_and_repeats() -> None:
     drawn = kinds(Sampler(texts(), TrainConfig(steps=10)), 8, 10)
     assert [row.count("harmful") for row in drawn] == [3, 3, 3, 3, 4] * 2
     others = [k for row in drawn for k in row if k != "harmful"]
     assert others.count("harmless") == others.count("utility") == 24
-
-
-def test_a_row_depends_on_its_number_alone() -> None:
     config = TrainConfig(steps=50, seed=3)
     one, other = Sampler(texts(), config), Sampler(texts(), config)
     list(map(one.__getitem__, range(100)))
     assert [one[n] for n in (390, 17, 390)] == [other[n] for n in (390, 17, 390)]
     assert Sampler(texts(), replace(config, seed=4))[17] != other[17]
-
-
-def test_every_text_is_met_before_any_is_met_again() -> None:
     sampler = Sampler(texts(), TrainConfig(steps=40))
     for kind, count in (("harmful", 7), ("utility", 11), ("harmless", 5)):
         names = [d.name for d in map(sampler.__getitem__, range(len(sampler))) if d.name.startswith(kind)]
@@ -184,9 +160,6 @@ def test_every_text_is_met_before_any_is_met_again() -> None:
         assert len(set(names[:count])) == count
         assert set(names[count : 2 * count]) == set(names[:count])
         assert names[count : 2 * count] != names[:count]
-
-
-def test_arms_see_the_same_harmful_rows_whatever_they_do_with_them() -> None:
     one, other = (Sampler(texts(), TrainConfig(arm=a, steps=9)) for a in ("paper", "completion_only"))
     for n in range(72):
         a, b = one[n], other[n]
@@ -194,14 +167,11 @@ def test_arms_see_the_same_harmful_rows_whatever_they_do_with_them() -> None:
             assert a == b
         else:
             assert b.rows == ()
-
-
-def test_shares_that_do_not_divide_come_out_right_in_the_end() -> None:
     assert [count_before(0.4, 8, b) for b in range(6)] == [0, 3, 6, 9, 12, 16]
     assert count_before(0.3, 10, 1000) == 3000
 
 
-def test_an_arms_values_are_changed_wherever_they_stand() -> None:
+def test_an_arms_values_change_where_they_stand() -> None:
     made = arm_with(
         "recovery", learning_rate=1e-3, rank=8, teacher_lambda=1.1, distil=2.0, harmless_share=0.2, alpha=None
     )
@@ -209,9 +179,6 @@ def test_an_arms_values_are_changed_wherever_they_stand() -> None:
     assert (made.loss.teacher_lambda, made.loss.weights.distil) == (1.1, 2.0)
     assert made.lora.alpha == ARMS["recovery"].lora.alpha
     refuses(lambda: arm_with("recovery", learning_rat=1e-3), ParameterError, "learning_rate")
-
-
-def test_an_arms_values_come_as_texts_and_each_has_to_be_of_its_kind() -> None:
     given = ["clip_percentile: 95", "penalise_rest: true", "retention: [0.5, 1.0]", "targets: [q_proj]"]
     read = values_of(given, rank=4)
     assert read == {

@@ -43,30 +43,6 @@ def kl(p: torch.Tensor, q: torch.Tensor) -> np.ndarray:
     return (p.exp() * (p - q)).sum(-1).numpy()
 
 
-def test_recoverys_teacher_reads_the_prompt_and_the_refusal_alone(pair: ModelPair) -> None:
-    some = texts()
-    made = preview_teacher(pair, some, config("recovery"), limit=3, given=4)
-    assert len(made.texts) == 3
-    display, flips = Pieces(pair.tokenizer), 0
-    for text, seen in zip(some.harmful, made.texts, strict=False):
-        refusal = text.refusals[0]
-        student = logits(pair, "aligned", text.aligned + text.response[:4], refusal)
-        teacher = logits(pair, "aligned", text.aligned, refusal)
-        assert np.allclose(seen.kl_teacher_student_nats, kl(teacher, student), rtol=1e-4, atol=1e-5)
-        assert seen.flips.tolist() == (student.argmax(-1) != teacher.argmax(-1)).tolist()
-        flips += int(seen.flips.sum())
-        for t in range(len(refusal)):
-            best = student[t].topk(3)
-            assert seen.student[t] == tuple(display.label(i) for i in best.indices.tolist())
-            assert np.allclose(seen.student_probability[t], student[t].softmax(-1)[best.indices], atol=1e-5)
-            assert seen.teacher[t][0] == display.label(int(teacher[t].argmax()))
-        assert len(seen.given) == 4
-        assert not any(seen.pushed)
-    n = sum(len(t.refusals[0]) for t in some.harmful[:3])
-    assert (made.flip_rate.value, made.flip_rate.n) == (flips / n, n)
-    assert flips
-
-
 @pytest.mark.parametrize("weight", [1.2, 3.0])
 def test_the_hybrid_teacher_and_m_are_those_of_the_formulas(pair: ModelPair, weight: float) -> None:
     some = texts()
@@ -92,8 +68,28 @@ def test_the_hybrid_teacher_and_m_are_those_of_the_formulas(pair: ModelPair, wei
     assert everywhere.value == pytest.approx(flips / everywhere.n)
 
 
-def test_labels_are_a_teacher_that_is_certain(pair: ModelPair) -> None:
+def test_the_teacher_reads_what_it_should(pair: ModelPair) -> None:
     some = texts()
+    made = preview_teacher(pair, some, config("recovery"), limit=3, given=4)
+    assert len(made.texts) == 3
+    display, flips = Pieces(pair.tokenizer), 0
+    for text, seen in zip(some.harmful, made.texts, strict=False):
+        refusal = text.refusals[0]
+        student = logits(pair, "aligned", text.aligned + text.response[:4], refusal)
+        teacher = logits(pair, "aligned", text.aligned, refusal)
+        assert np.allclose(seen.kl_teacher_student_nats, kl(teacher, student), rtol=1e-4, atol=1e-5)
+        assert seen.flips.tolist() == (student.argmax(-1) != teacher.argmax(-1)).tolist()
+        flips += int(seen.flips.sum())
+        for t in range(len(refusal)):
+            best = student[t].topk(3)
+            assert seen.student[t] == tuple(display.label(i) for i in best.indices.tolist())
+            assert np.allclose(seen.student_probability[t], student[t].softmax(-1)[best.indices], atol=1e-5)
+            assert seen.teacher[t][0] == display.label(int(teacher[t].argmax()))
+        assert len(seen.given) == 4
+        assert not any(seen.pushed)
+    n = sum(len(t.refusals[0]) for t in some.harmful[:3])
+    assert (made.flip_rate.value, made.flip_rate.n) == (flips / n, n)
+    assert flips
     for arm, given in (("augmentation", 4), ("refusal_sft", 0)):
         (seen,) = preview_teacher(pair, some, config(arm), limit=1, given=4).texts
         text, refusal = some.harmful[0], some.harmful[0].refusals[0]
@@ -103,41 +99,11 @@ def test_labels_are_a_teacher_that_is_certain(pair: ModelPair) -> None:
         assert [t[0] for t in seen.teacher] == [Pieces(pair.tokenizer).label(i) for i in refusal]
         assert np.allclose(seen.teacher_probability[:, 0], 1.0)
         assert len(seen.given) == given
-
-
-def test_a_teacher_of_equal_models_teaches_nothing() -> None:
     same = tiny_pair("llama", shift=0.0)
     made = preview_teacher(same, texts(), config("teacher_only"))
     assert made.flip_rate.value == 0.0
     assert max(float(t.kl_teacher_student_nats.max()) for t in made.texts) < 1e-6
     assert teacher_flips(same, texts(), LossConfig(teacher_lambda=5.0)).value == 0.0
-
-
-def test_an_arm_without_harmful_rows_has_no_text_and_one_without_data_an_error(pair: ModelPair) -> None:
-    made = preview_teacher(pair, texts(), config(FURTHER["pull_back"]))
-    assert made.texts == ()
-    assert made.flip_rate.value is None
-    assert "trains on no harmful row" in teacher_view(made, classroom_safe=False).text
-    refuses(lambda: preview_teacher(pair, replace(texts(), harmful=()), config("recovery")), PromptError, "harmful")
-
-
-def test_every_arm_has_a_preview_that_saves_and_loads(pair: ModelPair, tmp_path: object) -> None:
-    for arm in ARMS:
-        made = preview_teacher(pair, texts(), config(arm), limit=1)
-        assert len(made.texts) == 1
-        folder = save(made, f"{tmp_path}/{arm}")
-        assert load(folder, TeacherPreview) == made
-        view = teacher_view(made, classroom_safe=True)
-        assert len(view.rows) == len(made.texts[0].pieces)
-
-
-def test_weights_and_random_numbers_stay(pair: ModelPair) -> None:
-    before = torch.get_rng_state()
-    with pair.model("aligned") as model:
-        was = {k: v.clone() for k, v in model.state_dict().items()}
-        preview_teacher(pair, texts(), config("random_tokens"))
-        assert all(torch.equal(v, was[k]) for k, v in model.state_dict().items())
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 def shown(label: str) -> TeacherPreview:
@@ -187,7 +153,7 @@ def test_withheld_text_is_nowhere_and_signs_do_not_rest_on_colour() -> None:
     assert opened.rows[0]["flip"] == "yes"
 
 
-def test_measured_retention_is_the_mean_by_position(pair: ModelPair) -> None:
+def test_retention_is_the_mean_by_position(pair: ModelPair) -> None:
     some = texts()
     found = measured_retention(pair, some.harmful)
     lengths = sorted((len(t.response) for t in some.harmful), reverse=True)
@@ -200,17 +166,29 @@ def test_measured_retention_is_the_mean_by_position(pair: ModelPair) -> None:
                 wanted[t].append(value)
     assert np.allclose(found, [np.mean(w) for w in wanted], atol=1e-5)
     assert measured_retention(pair, ()) == ()
-
-
-def test_a_preview_does_not_wait_for_what_is_still_to_be_measured(pair: ModelPair) -> None:
     waiting = config(replace(ARMS["recovery"], retention="measured"))
     assert preview_teacher(pair, texts(), waiting) == preview_teacher(pair, texts(), config("recovery"))
-
-
-def test_retention_of_equal_models_is_one() -> None:
     assert np.allclose(measured_retention(tiny_pair("llama", shift=0.0), texts().harmful), 1.0, atol=1e-6)
 
 
-def test_only_as_many_texts_as_asked_are_looked_at(pair: ModelPair) -> None:
+def test_previews_are_of_every_arm_and_change_nothing(pair: ModelPair, tmp_path: object) -> None:
+    made = preview_teacher(pair, texts(), config(FURTHER["pull_back"]))
+    assert made.texts == ()
+    assert made.flip_rate.value is None
+    assert "trains on no harmful row" in teacher_view(made, classroom_safe=False).text
+    refuses(lambda: preview_teacher(pair, replace(texts(), harmful=()), config("recovery")), PromptError, "harmful")
+    for arm in ARMS:
+        made = preview_teacher(pair, texts(), config(arm), limit=1)
+        assert len(made.texts) == 1
+        folder = save(made, f"{tmp_path}/{arm}")
+        assert load(folder, TeacherPreview) == made
+        view = teacher_view(made, classroom_safe=True)
+        assert len(view.rows) == len(made.texts[0].pieces)
+    before = torch.get_rng_state()
+    with pair.model("aligned") as model:
+        was = {k: v.clone() for k, v in model.state_dict().items()}
+        preview_teacher(pair, texts(), config("random_tokens"))
+        assert all(torch.equal(v, was[k]) for k, v in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), before)
     some: TrainingTexts = replace(texts(), harmful=texts().harmful[:1])
     assert len(preview_teacher(pair, some, config("recovery"), limit=7).texts) == 1

@@ -115,22 +115,6 @@ def every_view(traces: TraceSet, diagnosis: Diagnosis) -> list[View]:
     ]
 
 
-def test_hostile_text_makes_no_element_and_no_attribute() -> None:
-    traces = hostile_traces()
-    for view in every_view(traces, hostile_diagnosis(traces)):
-        page = assert_only_ours(view.body)
-        page.text.encode("utf-8")
-        view.text.encode("utf-8")
-        scripts = [a for tag, a in page.elements if tag == "script"]
-        assert len(scripts) == isinstance(view, views.FigureView)
-
-
-def test_every_hostile_token_can_be_read() -> None:
-    page = Page(views.token_view(hostile_traces(), 0).body)
-    for text in HOSTILE_TEXTS:
-        assert legible.prose(text).replace("\n", "↵\n") in page.text.replace("5\n", "\n") or len(text) < 3
-
-
 def test_legible_text_has_nothing_invisible_in_it() -> None:
     hidden = "[\x00-\x08\x0b-\x1f\x7f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 
@@ -145,12 +129,19 @@ def test_legible_text_has_nothing_invisible_in_it() -> None:
     assert "\u200d" in legible.label("👩\u200d🔬")
 
 
-def test_math_is_not_typeset() -> None:
+def test_hostile_text_makes_no_element_and_can_be_read() -> None:
+    traces = hostile_traces()
+    for view in every_view(traces, hostile_diagnosis(traces)):
+        page = assert_only_ours(view.body)
+        page.text.encode("utf-8")
+        view.text.encode("utf-8")
+        scripts = [a for tag, a in page.elements if tag == "script"]
+        assert len(scripts) == isinstance(view, views.FigureView)
+    page = Page(views.token_view(hostile_traces(), 0).body)
+    for text in HOSTILE_TEXTS:
+        assert legible.prose(text).replace("\n", "↵\n") in page.text.replace("5\n", "\n") or len(text) < 3
     body = views.token_view(hostile_traces(), 0).body
     assert body.startswith('<section class="wb wb-tokens mathjax_ignore tex2jax_ignore"')
-
-
-def test_a_very_long_token_is_cut_and_says_so() -> None:
     assert "…(+1,000 characters)" in views.token_view(hostile_traces(), 0).body
 
 
@@ -169,7 +160,7 @@ def _forms(view: View) -> str:
     return f"{view.body}{view.text}{view.rows}"
 
 
-def test_harmful_text_is_redacted_by_default_everywhere() -> None:
+def test_harmful_text_is_covered_by_default_and_shown_on_request() -> None:
     traces = harmful_traces()
     shown = [
         views.token_view(traces, 0, position=2),
@@ -187,52 +178,30 @@ def test_harmful_text_is_redacted_by_default_everywhere() -> None:
     widths = re.findall(r'<span class="wb-hid">(.*?)</span>', shown[0].body)
     assert len(widths) == len(SECRET) + 1  # the legend's too
     assert len(set(widths)) == 1
-
-
-def test_a_classroom_safe_set_and_a_refusal_to_redact_show_the_text() -> None:
     for view in (
         views.token_view(harmful_traces(classroom_safe=True), 0),
         views.token_view(harmful_traces(), 0, harmful_text="show"),
     ):
         assert "glimmer" in view.body
         assert "wb-hid" not in view.body
-
-
-def test_blurred_text_stands_only_inside_a_closed_details_and_never_in_plain_text() -> None:
     view = views.token_view(harmful_traces(), 0, harmful_text="blur", position=2)
     hidden = re.search(r'<details class="wb-reveal"><summary>Reveal.*?</details>', view.body, re.DOTALL)
     assert "glimmer" in hidden[0]
     assert "glimmer" not in view.body.replace(hidden[0], "")
     assert "glimmer" not in view.text
     assert " open" not in hidden[0][:40]
-
-
-def test_harmless_responses_are_never_covered() -> None:
     traces = dataclasses.replace(make_traces(), classroom_safe=False)
     i = next(i for i, r in enumerate(traces.responses) if r.label == "harmless")
     assert "wb-hid" not in views.token_view(traces, i, harmful_text="redact").body
 
 
-def test_the_stripped_form_still_reads() -> None:
-    """GitHub takes style and script away: strong fills are <mark>, base-favored tokens <b>, numbers in title."""
-    view = views.token_view(make_traces("deep", tokens=30), 0, quantity="logprob_shift_nats")
-    tags = Counter(tag for tag, _ in Page(view.body).elements)
-    assert min(tags["mark"], tags["b"], tags["sup"]) > 0
-    titles = [a["title"] or "" for tag, a in Page(view.body).elements if "title" in a]
-    assert len(titles) == 30
-    assert all("KL(aligned ‖ base)" in t and "nats" in t and "rank" in t for t in titles)
-
-
-def test_only_base_favored_observed_tokens_are_underlined() -> None:
+def test_marks_say_what_is_favored_certain_and_given() -> None:
     traces = make_traces("deep", tokens=20)
     view = views.token_view(traces, 0)
     tokens = re.findall(r'<(?:span|mark) class="t[ "].*?(?=<(?:span|mark) class="t[ "]|</div>)', view.body, re.DOTALL)
     shift = traces.logprob_shift_nats[0, : len(tokens)]
     assert len(tokens) == 20
     assert [("<b>" in t, "wb-lean" in t) for t in tokens] == [(s <= -0.1, -0.1 < s < 0) for s in shift.tolist()]
-
-
-def test_retention_says_nothing_where_both_models_are_certain() -> None:
     traces = make_traces("certain", tokens=20)
     view = views.token_view(traces, 0, quantity="retention")
     tokens = [a for tag, a in Page(view.body).elements if (a.get("class") or "").split()[:1] == ["t"]]
@@ -240,9 +209,6 @@ def test_retention_says_nothing_where_both_models_are_certain() -> None:
     assert sure == (traces.entropy_aligned_nats[0, :20] <= 0.1).tolist()
     assert any(sure)
     assert not any("slate" in (a["class"] or "") for a in tokens if "wb-sure" in (a["class"] or ""))
-
-
-def test_given_tokens_are_set_apart_from_generated_ones() -> None:
     traces = make_traces(prefixes=(5,), tokens=20)
     body = views.token_view(traces, 0).body
     assert body.count("wb-given") == 5
@@ -253,15 +219,18 @@ def test_given_tokens_are_set_apart_from_generated_ones() -> None:
     assert "teacher-forced: 20 given tokens" in teacher
 
 
-def test_every_view_says_how_to_read_retention() -> None:
+def test_every_view_reads_alone_with_captions_and_headings() -> None:
+    """GitHub takes style and script away: strong fills are <mark>, base-favored tokens <b>, numbers in title."""
+    view = views.token_view(make_traces("deep", tokens=30), 0, quantity="logprob_shift_nats")
+    tags = Counter(tag for tag, _ in Page(view.body).elements)
+    assert min(tags["mark"], tags["b"], tags["sup"]) > 0
+    titles = [a["title"] or "" for tag, a in Page(view.body).elements if "title" in a]
+    assert len(titles) == 30
+    assert all("KL(aligned ‖ base)" in t and "nats" in t and "rank" in t for t in titles)
     traces = make_traces()
     for view in (views.token_view(traces, 0), views.verdict(make_diagnosis(traces)), views.legend("excess_mass")):
         assert "fewer is not better" in view.body
         assert "fewer is not better" in view.text
-
-
-def test_tables_have_captions_and_scoped_headings() -> None:
-    traces = make_traces()
     for view in every_view(traces, make_diagnosis(traces)):
         elements = Page(view.body).elements
         tags = Counter(tag for tag, _ in elements)
@@ -271,7 +240,7 @@ def test_tables_have_captions_and_scoped_headings() -> None:
         assert view.rows
 
 
-def test_the_token_table_holds_the_record_s_numbers() -> None:
+def test_numbers_are_the_records() -> None:
     traces = make_traces(tokens=12)
     rows = views.tokens_table(traces, 1).rows
     assert len(rows) == traces.lengths()[1]
@@ -279,46 +248,16 @@ def test_the_token_table_holds_the_record_s_numbers() -> None:
         assert row["position"] == t + 1
         assert row["probability_base"] == pytest.approx(np.exp(traces.logprob_base_nats[1, t]))
         assert row["retention"] == pytest.approx(float(traces.retention[1, t]))
-
-
-def test_both_distributions_sum_to_one_and_hold_the_observed_token() -> None:
     traces = make_traces()
     for position in (1, 5, 9):
         rows = views.top_k_table(traces, 0, position, rows=3).rows
         for side in ("probability_base", "probability_aligned"):
             assert sum(row[side] for row in rows) == pytest.approx(1, abs=1e-5)
         assert sum(row["observed"] for row in rows) == 1
-
-
-def test_alternatives_are_ordered_by_what_base_puts_above_aligned() -> None:
     row = views.tokens_table(make_traces("deep"), 0).rows[0]
     said = [float(x) for x in re.findall(r"\+([0-9.]+)(?:,|$)", row["base_favors_instead"])]
     assert said == sorted(said, reverse=True)
     assert said
-
-
-def test_a_position_or_response_that_is_not_there_is_named() -> None:
-    traces = make_traces(tokens=10)
-    refuses(lambda: views.token_view(traces, 0, position=11), ParameterError, "position 11", "1", "10")
-    refuses(lambda: views.top_k_table(traces, 99, 1), ParameterError, "99")
-    refuses(lambda: views.token_view(traces, 0, quantity="retentoin"), UnknownName, "'retention'")
-
-
-def test_an_empty_response_and_an_empty_diagnosis_are_said_to_be_empty() -> None:
-    traces = hostile_traces(("x",))
-    empty = dataclasses.replace(traces, mask=np.zeros_like(traces.mask), pieces=((),))
-    assert "no tokens" in views.token_view(empty, 0).body
-    bare = dataclasses.replace(make_diagnosis(make_traces()), contrasts=(), frequencies=())
-    assert "none" in views.contrasts_table(bare).text
-    assert "none" in views.frequency_table(bare).body
-
-
-def test_missing_is_not_zero() -> None:
-    assert number(None) == number(float("nan")) == "–"
-    assert number(0.0) == "0"
-    row = views.contrasts_table(make_diagnosis(make_traces())).rows[-1]
-    assert row["value_interval"] == "–"
-    assert row["value_n"] == 2
 
 
 @pytest.mark.parametrize(
@@ -337,7 +276,22 @@ def test_numbers_read_well(value: float, said: str) -> None:
     assert number(value) == said
 
 
-def test_a_missing_bound_has_no_interval() -> None:
+def test_what_is_missing_is_said_and_never_zero() -> None:
+    traces = make_traces(tokens=10)
+    refuses(lambda: views.token_view(traces, 0, position=11), ParameterError, "position 11", "1", "10")
+    refuses(lambda: views.top_k_table(traces, 99, 1), ParameterError, "99")
+    refuses(lambda: views.token_view(traces, 0, quantity="retentoin"), UnknownName, "'retention'")
+    traces = hostile_traces(("x",))
+    empty = dataclasses.replace(traces, mask=np.zeros_like(traces.mask), pieces=((),))
+    assert "no tokens" in views.token_view(empty, 0).body
+    bare = dataclasses.replace(make_diagnosis(make_traces()), contrasts=(), frequencies=())
+    assert "none" in views.contrasts_table(bare).text
+    assert "none" in views.frequency_table(bare).body
+    assert number(None) == number(float("nan")) == "–"
+    assert number(0.0) == "0"
+    row = views.contrasts_table(make_diagnosis(make_traces())).rows[-1]
+    assert row["value_interval"] == "–"
+    assert row["value_n"] == 2
     assert interval(make_diagnosis(make_traces()).contrasts[-1].estimate) == "–"
 
 
@@ -354,13 +308,10 @@ def test_text_on_every_fill_is_aa_in_both_themes(theme: int) -> None:
         assert palette.contrast(graphic, colours["paper"]) >= 3, graphic
 
 
-def test_levels_of_a_ramp_rise_in_both_themes() -> None:
+def test_palettes_tell_apart_in_both_themes() -> None:
     for light, dark in palette.RAMPS.values():
         assert sorted(map(palette.luminance, light), reverse=True) == list(map(palette.luminance, light))
         assert sorted(map(palette.luminance, dark)) == list(map(palette.luminance, dark))
-
-
-def test_conditions_differ_in_dash_and_marker_and_for_colour_blind_readers() -> None:
     strokes = list(palette.CONDITIONS.values())
     assert len({s.dash for s in strokes}) == len({s.marker for s in strokes}) == len(strokes)
     for matrix in (_NORMAL, _DEUTERANOPIA, _PROTANOPIA):
@@ -383,7 +334,7 @@ def _lab(colour: str, matrix: np.ndarray) -> np.ndarray:
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-def test_a_view_displays_itself_as_html_and_text_and_asks_nothing_of_the_network() -> None:
+def test_views_display_themselves_and_load_nothing(root: Path) -> None:
     view = views.token_view(make_traces(), 0)
     bundle = view._repr_mimebundle_()
     assert set(bundle) == {"text/html", "text/plain"}
@@ -391,17 +342,11 @@ def test_a_view_displays_itself_as_html_and_text_and_asks_nothing_of_the_network
     assert not re.search(r"https?://|@import|url\(", bundle["text/html"])
     assert str(view) == bundle["text/plain"]
     assert "<script>" not in views.verdict(make_diagnosis(make_traces())).html
-
-
-def test_a_figure_displays_without_the_share_button() -> None:
     bundle = views.figure_view(figures.panel(make_diagnosis(make_traces())))._repr_mimebundle_()
     config = bundle["application/vnd.plotly.v1+json"]["config"]
     assert config["showSendToCloud"] is False
     assert config["plotlyServerURL"] == ""
     assert len(bundle["text/html"]) < 200_000
-
-
-def test_views_figures_and_report_load_no_torch(root: Path) -> None:
     script = (
         "import sys, workbench.display.views, workbench.display.figures, workbench.display.report\n"
         "print([m for m in ('torch', 'transformers', 'peft', 'IPython', 'ipywidgets') if m in sys.modules])"

@@ -34,7 +34,7 @@ def film(text: str = "wires") -> TrainingFilm:
     )
 
 
-def test_each_token_holds_its_level_at_every_step() -> None:
+def test_the_film_keeps_levels_and_numbers() -> None:
     view = film_tokens(film(), classroom_safe=True)
     assert re.findall(r'data-levels="(\d+)"', view.body) == ["510", "410", "310", "012", "005"]
     moving = re.findall(r'<span class="t ?([^"]*)" data-levels', view.body)
@@ -44,9 +44,6 @@ def test_each_token_holds_its_level_at_every_step() -> None:
     assert 'data-steps="0 20 40"' in view.body
     assert "<output>40</output>" in view.body
     assert "by step 0: 0.980, 20: 0.600, 40: 0.100" in view.body
-
-
-def test_what_fills_is_said_and_the_numbers_are_rows() -> None:
     view = film_tokens(film(), classroom_safe=True)
     assert "retention = 1 − total variation of student and base" in view.body
     assert "KL(aligned ‖ student), nats a token" in view.body
@@ -57,7 +54,7 @@ def test_what_fills_is_said_and_the_numbers_are_rows() -> None:
     assert "q (harmless, 2 tokens): mean KL(aligned ‖ student), nats 0 before, 1.65 at the end" in view.text
 
 
-def test_harmful_text_is_covered_where_it_has_to_be() -> None:
+def test_harmful_text_is_covered_and_text_is_text() -> None:
     hidden = film_tokens(film(), classroom_safe=False)
     assert "wires" not in hidden.html
     assert "good" in hidden.html
@@ -65,16 +62,10 @@ def test_harmful_text_is_covered_where_it_has_to_be() -> None:
     assert "Reveal this harmful response" in blurred.body
     assert blurred.body.index("wires") < blurred.body.index("wb-covered")
     assert "wires" in film_tokens(film(), classroom_safe=True).html
-
-
-def test_text_is_text() -> None:
     view = film_tokens(film("<img src=x onerror=alert(1)>"), classroom_safe=True)
     assert "<img" not in view.body
     assert "&lt;img" in view.body
     assert "Say it &lt;now&gt;" in view.body
-
-
-def test_a_film_of_nothing_says_so() -> None:
     none = film()
     shape = np.zeros((0, 2, 3), np.float32)
     empty = TrainingFilm(

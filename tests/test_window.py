@@ -25,17 +25,14 @@ from workbench.core.records import save
 ASK = "from widgets.window import is_live\nprint(is_live())"
 
 
-def test_outside_of_a_kernel_nobody_watches() -> None:
-    assert is_live() is False
-
-
 def run_by_nbclient(root: Path, *cells: str) -> Any:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
     nbclient.NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": str(root)}}).execute()
     return notebook
 
 
-def test_a_headless_run_makes_the_static_form_and_nothing_else(root: Path) -> None:
+def test_a_headless_run_makes_the_static_form_unless_asked(root: Path) -> None:
+    assert is_live() is False
     made = run_by_nbclient(
         root, "from tests.small_widget import Counter\ncounter = Counter(3)\ncounter", "counter._shown is None", ASK
     )
@@ -46,9 +43,6 @@ def test_a_headless_run_makes_the_static_form_and_nothing_else(root: Path) -> No
     assert unmade[0]["data"]["text/plain"] == "True"
     assert live[0]["text"] == "False\n"
     assert "widgets" not in made.metadata
-
-
-def test_a_parameter_wins_over_the_front_end(root: Path) -> None:
     made = run_by_nbclient(root, "from tests.small_widget import Counter\nCounter(3, live=True)")
     static, view = made.cells[0]["outputs"]
     assert static["data"]["text/plain"] == "counted 3"
@@ -85,15 +79,12 @@ def test_a_front_end_that_can_answer_has_a_person(kernel: BlockingKernelClient, 
     assert ask(kernel, ASK, allow_stdin=person)[0]["content"]["text"] == f"{person}\n"
 
 
-def test_for_a_person_the_static_form_comes_first_and_then_the_view(kernel: BlockingKernelClient) -> None:
+def test_a_front_end_with_a_person_gets_the_view(kernel: BlockingKernelClient) -> None:
     ask(kernel, "from tests.small_widget import Counter", allow_stdin=True)
     shown = ask(kernel, "Counter(3)", allow_stdin=True)
     assert [WIDGET_VIEW in m["content"]["data"] for m in shown] == [False, True]
     shown = ask(kernel, "Counter(3, live=False)", allow_stdin=True)
     assert [sorted(m["content"]["data"]) for m in shown] == [["text/html", "text/plain"]]
-
-
-def test_voila_runs_cells_for_a_person(kernel: BlockingKernelClient) -> None:
     voila = f"import os\nos.environ['SERVER_SOFTWARE'] = 'voila/0.5.8'\n{ASK}\ndel os.environ['SERVER_SOFTWARE']"
     assert ask(kernel, voila, allow_stdin=False)[0]["content"]["text"] == "True\n"
 
@@ -102,7 +93,7 @@ def click(counter: Counter) -> None:
     counter.face.count += 1
 
 
-def test_listeners_hear_every_change_until_they_are_stopped() -> None:
+def test_listeners_hear_until_stopped_and_errors_are_shown(caplog: pytest.LogCaptureFixture) -> None:
     counter, heard = Counter(), []
     stop = counter.on_select(heard.append)
     click(counter)
@@ -111,9 +102,6 @@ def test_listeners_hear_every_change_until_they_are_stopped() -> None:
     stop()
     click(counter)
     assert (counter.selection, heard) == (2, [1])
-
-
-def test_what_a_listener_raises_is_shown_and_logged_and_the_others_still_hear(caplog: pytest.LogCaptureFixture) -> None:
     counter, heard = Counter(), []
 
     def fail(count: int) -> None:
@@ -131,9 +119,6 @@ def test_what_a_listener_raises_is_shown_and_logged_and_the_others_still_hear(ca
     assert "no such <token> ⟨U+D83D⟩" in caplog.text
     click(counter)
     assert counter.face.error == ""
-
-
-def test_what_a_callback_raises_is_shown_until_the_next_success(caplog: pytest.LogCaptureFixture) -> None:
     counter = Counter()
     face = counter.face
     with caplog.at_level(logging.ERROR, "widgets"), counter._errors_shown():
@@ -149,15 +134,12 @@ def test_what_a_callback_raises_is_shown_until_the_next_success(caplog: pytest.L
     assert face.error == "ZeroDivisionError: integer division or modulo by zero"
 
 
-def test_public_names_are_there_and_documented() -> None:
+def test_public_names_are_documented_and_load_no_torch(tmp_path: Path, root: Path) -> None:
     for name in widgets.__all__:
         assert (getattr(widgets, name).__doc__ or "").strip(), name
     assert set(widgets.__all__) <= set(dir(widgets))
     with pytest.raises(AttributeError, match=r"'Nonsense'.*LinkedViews"):
         _ = widgets.Nonsense
-
-
-def test_showing_a_saved_record_loads_no_torch(tmp_path: Path, root: Path) -> None:
     save(make_traces(), tmp_path / "traces")
     script = (
         "import sys, widgets\n"

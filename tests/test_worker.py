@@ -38,7 +38,7 @@ def until_cancelled(began: threading.Event, told: list[str], name: str) -> Calla
     return work
 
 
-def test_stopped_work_tells_what_it_has(worker: Worker) -> None:
+def test_stopped_and_replaced_work_tells_no_more(worker: Worker) -> None:
     told: list[str] = []
     began = threading.Event()
     turn = worker.start(until_cancelled(began, told, "first"), fail)
@@ -48,9 +48,6 @@ def test_stopped_work_tells_what_it_has(worker: Worker) -> None:
     assert worker.wait(SECONDS)
     assert turn.cancelled()
     assert told == ["first"]
-
-
-def test_replaced_work_stops_and_tells_nothing_more(worker: Worker) -> None:
     told: list[str] = []
     began = threading.Event()
     worker.start(until_cancelled(began, told, "older"), fail)
@@ -60,16 +57,13 @@ def test_replaced_work_stops_and_tells_nothing_more(worker: Worker) -> None:
     assert told == ["newer"]
 
 
-def test_work_that_is_stopped_while_it_waits_finds_itself_cancelled(worker: Worker) -> None:
+def test_work_that_waits_can_be_stopped_or_replaced(worker: Worker) -> None:
     found: list[bool] = []
     with MODELS:
         worker.start(lambda turn: found.append(turn.cancelled()), fail)
         worker.stop()
     assert worker.wait(SECONDS)
     assert found == [True]
-
-
-def test_work_that_is_replaced_before_it_begins_never_begins(worker: Worker) -> None:
     ran: list[str] = []
     with MODELS:  # somebody else's model runs
         for name in ("first", "second", "third"):
@@ -98,7 +92,7 @@ def test_two_workers_never_run_a_model_at_the_same_time(worker: Worker) -> None:
     assert most == [1]
 
 
-def test_what_it_raises_is_logged_and_told(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
+def test_errors_are_told_in_the_starters_context(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
     failed: list[str] = []
 
     def work(turn: Turn) -> None:
@@ -112,18 +106,12 @@ def test_what_it_raises_is_logged_and_told(worker: Worker, caplog: pytest.LogCap
     assert "Traceback" in caplog.text
     with MODELS:
         pass  # the lock is free again
-
-
-def test_the_thread_has_the_context_of_who_started_it(worker: Worker) -> None:
     cell: contextvars.ContextVar[str] = contextvars.ContextVar("cell", default="none")
     seen: list[str] = []
     cell.set("cell 7")
     worker.start(lambda turn: seen.append(cell.get()), fail)
     assert worker.wait(SECONDS)
     assert seen == ["cell 7"]
-
-
-def test_nothing_to_stop_or_wait_for() -> None:
     idle = Worker("idle")
     idle.stop()
     assert idle.wait(0)

@@ -60,14 +60,7 @@ def test_every_cell_runs_and_each_view_is_seen_once(first: LabPage) -> None:
         expect(still.nth(i)).to_be_hidden()
 
 
-def test_no_button_sends_a_chart_away(first: LabPage) -> None:
-    expect(first.page.locator(".wb-linked-panel .modebar-btn").first).to_be_attached()
-    names = first.page.locator(".modebar-btn").evaluate_all("all => all.map(b => b.dataset.title ?? b.href)")
-    assert names
-    assert [n for n in names if any(w in n.lower() for w in ("share", "cloud", "edit in", "plotly"))] == []
-
-
-def test_hovering_shows_the_card_and_leaving_hides_it(first: LabPage) -> None:
+def test_hovering_pinning_and_keys_are_heard_by_python(first: LabPage) -> None:
     lens = lens_of(first.page)
     card = lens.locator(".wb-lens-card")
     token(lens, 3).hover()
@@ -76,9 +69,6 @@ def test_hovering_shows_the_card_and_leaving_hides_it(first: LabPage) -> None:
     expect(card).to_contain_text("p(base)")
     first.page.mouse.move(2, 2)
     expect(card).to_be_hidden()
-
-
-def test_pins_compare_and_python_reads_the_selection(first: LabPage) -> None:
     lens = lens_of(first.page)
     token(lens, 3).click()
     token(lens, 6).click()
@@ -90,9 +80,6 @@ def test_pins_compare_and_python_reads_the_selection(first: LabPage) -> None:
     first.reads("lens.selection.pinned", "(6,)")
     assert first.run("lens.pin(1, 4)") == ""
     expect(token(lens, 4)).to_have_attribute("aria-selected", "true")
-
-
-def test_the_lens_is_used_by_keys_alone(first: LabPage) -> None:
     page, lens = first.page, lens_of(first.page)
     first.run("lens.pin()\nlens.show(position=1)")
     lens.locator(".wb-to").focus()  # the control before the text
@@ -176,7 +163,11 @@ def test_a_cell_of_the_heat_map_and_a_prompt_of_the_list_open_the_text(first: La
     first.reads("linked.selection.response", str(response))
 
 
-def test_an_error_of_python_is_said_in_place(first: LabPage) -> None:
+def test_errors_of_python_are_said_in_place_and_charts_stay_here(first: LabPage) -> None:
+    expect(first.page.locator(".wb-linked-panel .modebar-btn").first).to_be_attached()
+    names = first.page.locator(".modebar-btn").evaluate_all("all => all.map(b => b.dataset.title ?? b.href)")
+    assert names
+    assert [n for n in names if any(w in n.lower() for w in ("share", "cloud", "edit in", "plotly"))] == []
     first.run("stop = linked.on_select(lambda selection: 1 / 0)")
     panel = first.page.locator(".wb-linked-panel .wb-linked")
     panel.locator(".wb-from").fill("3")

@@ -47,7 +47,7 @@ def focused(page: ModulePage, attribute: str) -> str | None:
     return page.page.evaluate("(name) => document.activeElement.getAttribute(name)", attribute)
 
 
-def test_a_prompt_is_opened_by_click_and_by_keys(page: ModulePage, views: LinkedViews) -> None:
+def test_prompts_are_opened_by_click_and_by_keys_and_filtered_by_label(page: ModulePage, views: LinkedViews) -> None:
     options = page.find("[role=option]")
     listed = views.face.panel["prompts"]  # type: ignore[attr-defined]
     expect(options).to_have_count(len(listed))
@@ -66,9 +66,6 @@ def test_a_prompt_is_opened_by_click_and_by_keys(page: ModulePage, views: Linked
     page.page.keyboard.press("End")
     page.page.keyboard.press("ArrowDown")
     assert focused(page, "data-response") == str(listed[-1]["response"])
-
-
-def test_the_list_is_filtered_by_label_and_stays_reachable(page: ModulePage) -> None:
     page.find(".wb-filter").select_option("harmless")
     shown = [o for o in page.find("[role=option]").all() if o.is_visible()]
     assert shown
@@ -132,14 +129,11 @@ def test_positions_are_typed_and_the_other_end_follows(page: ModulePage, views: 
     expect(everything).to_be_disabled()
 
 
-def test_curve_and_prefix_are_chosen(page: ModulePage, views: LinkedViews) -> None:
+def test_curve_prefix_and_a_selection_from_python_are_marked(page: ModulePage, views: LinkedViews) -> None:
     page.find(".wb-quantity").select_option("retention")
     page.find(".wb-prefix").select_option("10")
     page.sync()
     assert (views.selection.quantity, views.selection.prefix_tokens) == ("retention", 10)
-
-
-def test_a_selection_from_python_is_marked(page: ModulePage, views: LinkedViews) -> None:
     other = next(i for i, r in enumerate(TRACES.responses) if r.prefix_tokens == 10)
     views.lens.show(response=other, position=3, span=(2, 5))
     page.sync()

@@ -147,7 +147,7 @@ def test_control_enter_starts_and_stop_stops(form: ModulePage) -> None:
     assert len(set(wishes)) == len(wishes), "the same wish twice is two wishes"
 
 
-def test_the_form_follows_python_and_keeps_what_is_typed(form: ModulePage) -> None:
+def test_the_form_follows_python_and_keeps_what_was_typed_since(form: ModulePage) -> None:
     form.find(".wb-prompt-text").fill("typed, not started")
     form.tell(state={"state": "running", "said": "aligned continues.", "tokens": 1})
     expect(form.find(".wb-prompt-text")).to_have_value("typed, not started")
@@ -155,9 +155,6 @@ def test_the_form_follows_python_and_keeps_what_is_typed(form: ModulePage) -> No
     expect(form.find(".wb-prompt-text")).to_have_value("from Python")
     expect(form.find("input[value=base]")).to_be_checked()
     expect(form.find(".wb-system-text")).to_be_visible()
-
-
-def test_the_answer_to_a_start_leaves_what_was_typed_since(form: ModulePage) -> None:
     form.find(".wb-prompt-text").fill("first")
     form.find(".wb-start").click()
     form.find(".wb-prompt-text").fill("second, being typed")

@@ -51,7 +51,7 @@ def lens_works(w: Watched) -> None:
     expect(lens.locator(".wb-pin")).to_have_count(2)
 
 
-def test_notebook_7(jupyter: Server, browser: Browser, small: str) -> None:
+def test_notebook_7_and_voila(jupyter: Server, browser: Browser, small: str) -> None:
     with watched(browser, but=OTHERS["notebook"]) as w:
         w.page.goto(f"{jupyter.url}notebooks/{small}?token={TOKEN}")
         expect(w.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_visible(timeout=30_000)
@@ -61,9 +61,6 @@ def test_notebook_7(jupyter: Server, browser: Browser, small: str) -> None:
         w.page.locator(".jp-CodeCell .cm-content").last.click()
         w.page.keyboard.press("Shift+Enter")
         expect(w.page.locator(".jp-Notebook")).to_contain_text("python reads (2, 3)")
-
-
-def test_voila(jupyter: Server, browser: Browser, small: str) -> None:
     with watched(browser, but=OTHERS["voila"]) as w:
         w.page.goto(f"{jupyter.url}voila/render/{small}?token={TOKEN}")
         lens_works(w)

@@ -53,11 +53,8 @@ def watched(page: Page) -> list[str]:
     return problems
 
 
-def test_the_corpus_is_large_and_has_no_text_twice() -> None:
+def test_hostile_text_is_text_in_the_widget_and_the_corpus_is_large(browser: Browser) -> None:
     assert len(set(HOSTILE_TEXTS)) == len(HOSTILE_TEXTS) >= 150
-
-
-def test_hostile_text_is_text_in_the_widget(browser: Browser) -> None:
     made = hostile_traces()
     lens = TokenLens(made, arms={0: EXECUTABLE[0]})
     every = range(1, len(HOSTILE_TEXTS) + 1, 12)

@@ -92,14 +92,11 @@ def test_axe_finds_nothing_serious(browser: Browser, traces: TraceSet, theme: An
             opened.assert_clean()
 
 
-def test_colours_on_the_map_change_with_the_theme(browser: Browser, traces: TraceSet) -> None:
+def test_themes_forced_colours_and_reduced_motion_are_honoured(browser: Browser, traces: TraceSet) -> None:
     with module_page(browser, TokenLens(traces).face, theme="light") as opened:
         before = opened.page.evaluate(PIXEL)
         opened.page.evaluate("() => document.body.setAttribute('data-jp-theme-light', 'false')")
         opened.page.wait_for_function(f"(before) => ({PIXEL})() !== before", arg=before)
-
-
-def test_forced_colours_and_reduced_motion_are_honoured(browser: Browser, traces: TraceSet) -> None:
     with module_page(browser, TokenLens(traces).face, forced_colors="active", reduced_motion="reduce") as opened:
         token(opened, 3).focus()
         assert style(opened.page, ":focus", "outlineStyle") == "solid"

@@ -6,17 +6,16 @@ and each slice is reduced to numbers before the next is made: prompts x position
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.core.batching import halving_on_memory, plan_batches
+from workbench.core.batching import in_batches
 from workbench.core.errors import NonFiniteLogits
 from workbench.core.passages import Passage
-from workbench.core.progress import Progress
 from workbench.core.provenance import settings_of
 from workbench.core.records import Label, Row
 from workbench.core.statistics import LEAST, PromptSample, interval, known
@@ -27,7 +26,7 @@ from workbench.evaluation.penalties import SweepConfig
 from workbench.evaluation.records import Leverage
 from workbench.models.pair import ModelPair, Which
 from workbench.tracing.metrics import LOGPROB_FLOOR, excess_mass, kl_nats
-from workbench.tracing.scoring import response_rows, rows_at_once
+from workbench.tracing.scoring import passage_rows, rows_at_once
 
 MOVES: dict[str, str] = {
     "kl_nats": "KL(penalised || aligned), nats",
@@ -57,33 +56,37 @@ def measure_moves(
     `reference` is the model that a penalised distribution is compared with: "base" where the pair is aligned and a
     SafeDecoding expert. Finished batches are kept in `store`. Raises NonFiniteLogits naming model and response.
     """
-    store, settings = Store.of(store), [settings_of(p) for p in penalties]
+    settings = [settings_of(p) for p in penalties]
     keys = [
         key_of("penalty moves 2", pair.fingerprint, p.context("base"), p.aligned, p.response, settings, reference)
         for p in passages
     ]
-    done: dict[int, Moves] = {n: store.read(k)["moves"] for n, k in enumerate(keys) if k in store}
-    if len(done) < len(passages):
-        with Progress(what, len(passages), "responses") as progress, torch.inference_mode():
-            progress.advance(len(done))
-            for planned in plan_batches([p.length for p in passages], batch_tokens):
-                rows = [n for n in planned if n not in done]
-                for part, made in halving_on_memory(
-                    rows, lambda part: _moves(pair, [passages[n] for n in part], penalties, reference), progress.note
-                ):
-                    done.update(zip(part, made, strict=True))
-                    store.write({keys[n]: {"moves": m} for n, m in zip(part, made, strict=True)})
-                    progress.advance(len(part))
-    return tuple(done[n] for n in range(len(passages)))
+
+    def work(rows: list[int], finished: Callable[[int, Moves], None]) -> None:
+        for n, moves in zip(rows, _moves(pair, [passages[n] for n in rows], penalties, reference), strict=True):
+            finished(n, moves)
+
+    with torch.inference_mode():
+        return tuple(
+            in_batches(
+                keys,
+                [p.length for p in passages],
+                work,
+                batch_tokens=batch_tokens,
+                store=Store.of(store),
+                entry=lambda moves: {"moves": moves},
+                read=lambda entry: entry["moves"],
+                what=what,
+                unit="responses",
+            )
+        )
 
 
 def _moves(
     pair: ModelPair, passages: Sequence[Passage], penalties: Sequence[PenaltyConfig], reference: Which
 ) -> list[Moves]:
-    responses = [p.response for p in passages]
-    base = response_rows(pair, "base", [p.context("base") for p in passages], responses)
-    aligned = response_rows(pair, "aligned", [p.aligned for p in passages], responses)
-    position = torch.tensor([t + 1 for r in responses for t in range(len(r))], device=pair.device)
+    base, aligned = passage_rows(pair, "base", passages), passage_rows(pair, "aligned", passages)
+    position = torch.tensor([t + 1 for p in passages for t in range(len(p.response))], device=pair.device)
     _, together = rows_at_once(pair)
     parts = []
     for start in range(0, len(position), together):

@@ -22,7 +22,7 @@ from workbench.evaluation import attacks as room
 from workbench.evaluation.attacks import Arm, AttackConfig, ModelArm, attack_config
 from workbench.evaluation.attacks.engine import EngineArm, engine_arms, greedy_agreement
 from workbench.evaluation.attacks.finetuning import KINDS
-from workbench.evaluation.attacks.task import passage_of
+from workbench.evaluation.attacks.task import as_prompt
 from workbench.evaluation.capability.config import BUILT_IN, CapabilityConfig
 from workbench.evaluation.capability.measure import check_tasks
 from workbench.evaluation.judges import EMBEDDED
@@ -157,7 +157,7 @@ def agreement_rows(arms: Sequence[Arm], attacks: Sequence[AttackSet]) -> tuple[R
     for arm in arms:
         if not isinstance(arm, EngineArm):
             continue
-        found = greedy_agreement(arm, [passage_of(arm.pair, a) for a in asked])
+        found = greedy_agreement(arm, [arm.pair.passage(as_prompt(a), a.prefix_ids) for a in asked])
         with Progress(None, 0, "") as progress:
             progress.note(f"{arm.name}: {found}")
         for what, share in (("continuations", found.continuations), ("tokens", found.tokens)):

@@ -9,7 +9,7 @@ from workbench.evaluation.attacks.targets import Target, find_targets
 from workbench.evaluation.attacks.task import Task
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair
-from workbench.prompts.loading import Prompt, PromptSet
+from workbench.prompts.loading import PromptSet
 
 
 def target_of(prompts: PromptSet) -> Target:
@@ -23,7 +23,11 @@ def harmful_texts(
     """Return each harmful prompt's compliant answer, cut to `most` tokens, and what there is to say about it."""
     how = Prefill(k=("full",), target=target_of(prompts), system_prompt=system_prompt)
     found = find_targets(Task.of(pair, prompts, how, store), how)
-    texts = [_text(pair, p, ids[:most], system_prompt) for p, ids in zip(found.prompts, found.ids, strict=True) if ids]
+    texts = [
+        pair.passage(p, ids[:most], system_prompt=system_prompt)
+        for p, ids in zip(found.prompts, found.ids, strict=True)
+        if ids
+    ]
     return texts, found.notes
 
 
@@ -37,7 +41,10 @@ def harmless_texts(
     drawing = GenerateConfig(max_tokens=most, batch_tokens=batch_tokens)
     made = generate(pair, "aligned", contexts, drawing, store=store, what="answering harmless prompts")
     own = {p.id: g.ids for p, g in zip(alone, made, strict=True)}
-    texts = [_text(pair, p, (own.get(p.id) or pair.encode(p.response or ""))[:most], system_prompt) for p in chosen]
+    texts = [
+        pair.passage(p, (own.get(p.id) or pair.encode(p.response or ""))[:most], system_prompt=system_prompt)
+        for p in chosen
+    ]
     notes = []
     if alone:
         notes.append(
@@ -45,13 +52,3 @@ def harmless_texts(
             "own greedy answers to them."
         )
     return [t for t in texts if t.response], notes
-
-
-def _text(pair: ModelPair, prompt: Prompt, response: tuple[int, ...], system_prompt: str | None) -> Passage:
-    return Passage(
-        name=prompt.id,
-        aligned=pair.context(prompt, "aligned", system_prompt=system_prompt),
-        base=pair.context(prompt, "base", system_prompt=system_prompt) if pair.template_mode == "own" else None,
-        response=response,
-        label=prompt.label,
-    )

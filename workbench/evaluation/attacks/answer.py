@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
-from workbench.core.errors import ContextOverflow, ParameterError, TokenizerMismatch
-from workbench.core.passages import Ids, Passage, check_room
+from workbench.core.errors import ParameterError, TokenizerMismatch
+from workbench.core.passages import Ids, Passage, check_fits, check_room
 from workbench.core.provenance import Stopwatch
 from workbench.core.store import Store
 from workbench.evaluation.attacks.finetuning import fine_tuned
-from workbench.evaluation.attacks.task import passage_of
+from workbench.evaluation.attacks.task import as_prompt
 from workbench.evaluation.records import AttackSet, Attempt, Completion, CompletionSet
 from workbench.models.chat import tokenizer_hash
 from workbench.models.generation import GenerateConfig, Generation, OnToken, generate
@@ -111,7 +111,7 @@ def answer(
             f"{mine}: their prefixes would be other tokens there. Make the attack with this arm's pair"
         )
     attempts = attacks.attempts
-    passages = [passage_of(pair, a) for a in attempts]
+    passages = [pair.passage(as_prompt(a), a.prefix_ids) for a in attempts]
     for passage, a in zip(passages, attempts, strict=True):
         check_room([passage], pair.context_length, a.max_tokens)
     passages, notes = _after_thinking(arm, attempts, passages, store, batch_tokens)
@@ -183,11 +183,7 @@ def _after_thinking(
     gap = pair.encode("\n\n")
     longest = max(p.length + a.max_tokens for p, a in zip(passages, attempts, strict=True))
     room = min(THINKING_TOKENS, pair.context_length - longest - len(gap) - 1)
-    if room < 1:
-        raise ContextOverflow(
-            f"the longest attempt needs {longest} tokens with its answer and leaves no room to think in the context of "
-            f"{pair.name} ({pair.context_length}): turn thinking off or lower max_tokens"
-        )
+    check_fits("the longest attempt, with its answer and room to think,", longest + len(gap) + 2, pair.context_length)
     different = {p.context(arm.which): replace(p, response=(), given=0) for p in reversed(passages)}
     config = GenerateConfig(max_tokens=room, stop_ids=(pair.think_end_id,), batch_tokens=batch_tokens)
     what = f"{arm.name} thinks"

@@ -6,27 +6,22 @@ It has not been run with vLLM itself, which needs a GPU: measure `greedy_agreeme
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-
-from workbench.core.batching import plan_batches
+from workbench.core.batching import in_batches
 from workbench.core.comparisons import share
 from workbench.core.errors import NonFiniteLogits, NotPresent, PairError, ParameterError
-from workbench.core.passages import Ids, Passage
-from workbench.core.progress import Progress
+from workbench.core.passages import Ids, Passage, check_fits
 from workbench.core.provenance import settings_of
 from workbench.core.records import Estimate
 from workbench.core.store import Store, key_of
 from workbench.models.generation import (
-    STOPS,
     GenerateConfig,
     Generation,
     OnToken,
     check_not_empty,
-    check_room,
     generate,
 )
 from workbench.models.pair import ModelPair, Which
@@ -111,28 +106,31 @@ class EngineArm:
         """
         contexts = [p.whole(self.which) for p in passages]
         check_not_empty(contexts)
-        check_room(self.pair, contexts, config.max_tokens, self.room)
+        longest = max(map(len, contexts), default=0)
+        check_fits("the longest context", longest, self.room or self.pair.context_length, config.max_tokens)
         settings = {k: v for k, v in settings_of(config).items() if k != "batch_tokens"}
         own = ("engine 1", self.engine.version, self.pair.fingerprint, self.which, settings)
-        keys = [key_of(*own, list(c)) for c in contexts]
-        made = {k: _read(store.read(k)) for k in dict.fromkeys(keys) if k in store}
-        missing = list({k: n for n, k in enumerate(keys) if k not in made}.values())
-        with Progress(what, len(contexts), "continuations") as progress:
-            progress.advance(len(contexts) - len(missing))
-            for part in plan_batches([1] * len(missing), BATCH):
-                rows = [missing[n] for n in part]
-                if config.max_tokens:
-                    wishes = [self._settings(config, keys[n]) for n in rows]
-                    done = [
-                        self._generation(o, config) for o in self.engine.generate([contexts[n] for n in rows], wishes)
-                    ]
-                else:
-                    done = [Generation(ids=(), stop="length") for _ in rows]
-                new = {keys[n]: g for n, g in zip(rows, done, strict=True)}
-                store.write({k: _entry(g) for k, g in new.items()})
-                made |= new
-                progress.advance(len(rows))
-        found = tuple(made[k] for k in keys)
+        asked = {key_of(*own, list(c)): c for c in contexts}
+        keys = list(asked)
+
+        def work(rows: list[int], finished: Callable[[int, Generation], None]) -> None:
+            wanted = [asked[keys[n]] for n in rows] if config.max_tokens else []
+            done = self.engine.generate(wanted, [self._settings(config, keys[n]) for n in rows]) if wanted else []
+            for n, output in zip(rows, done or [None] * len(rows), strict=True):
+                finished(n, Generation(ids=(), stop="length") if output is None else self._generation(output, config))
+
+        made = in_batches(
+            keys,
+            [1] * len(keys),
+            work,
+            batch_tokens=BATCH,
+            store=store,
+            entry=Generation.entry,
+            read=Generation.read,
+            what=what,
+        )
+        by_context = dict(zip(asked.values(), made, strict=True))
+        found = tuple(by_context[c] for c in contexts)
         if on_token is not None:
             for n, one in enumerate(found):
                 for token in one.ids:
@@ -222,11 +220,3 @@ def greedy_agreement(arm: EngineArm, passages: Sequence[Passage], *, max_tokens:
         tokens += max(len(a.ids), len(b.ids))
         whole += a.ids == b.ids
     return Agreement(continuations=share(whole, len(ours)), tokens=share(same, tokens))
-
-
-def _entry(made: Generation) -> dict[str, np.ndarray]:
-    return {"ids": np.array(made.ids, np.int32), "stop": np.array([STOPS.index(made.stop)], np.int32)}
-
-
-def _read(entry: dict[str, np.ndarray]) -> Generation:
-    return Generation(ids=tuple(entry["ids"].tolist()), stop=STOPS[int(entry["stop"][0])])

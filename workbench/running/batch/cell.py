@@ -1,96 +1,153 @@
-"""The process of one cell, or of a warm worker: `-m workbench.running.batch.cell PARENT` reads jobs, a line each.
+"""A process that runs cells, under either engine: the notebook in a kernel below it, and a thread that watches both.
 
-A cold process takes one job and ends; `--keep` makes a worker that keeps its kernel between jobs. What a job came to is
-a file beside its log, written whole; the process's exit code says it too.
+The thread reads time and memory. It ends what exceeds its limits, what the batch stops, and what a killed batch left.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
+import atexit
+import contextlib
+import functools
 import os
 import signal
 import sys
+import tempfile
+import threading
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Any
+
+import psutil
 
 from workbench.core.errors import NotebookFailed, WorkbenchError
-from workbench.core.files import atomic_file
-from workbench.running.batch.executor import Job, Outcome
-from workbench.running.batch.manifest import sync_folder
+from workbench.running.batch.plan import Cell
 from workbench.running.kernel import Kept
 from workbench.running.runs import RunConfig, run_notebook
 
-BEFORE = "from workbench.running.batch.warm import fresh\nfresh()"
-"""What a kept kernel runs before each notebook."""
+LOOK_SECONDS = 0.25
+"""How often a cell's time and memory are read."""
+STOP_SECONDS = 5.0
+"""How long a cell that is asked to stop may take before it is killed."""
+STOP = "stop"
+"""The file in a local worker's temporary folder that asks it to stop."""
 
 
-def die_with(parent: int) -> None:
-    """Let the system kill this process when its parent ends, however that ends (Linux); where it has ended, exit."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        raise SystemExit("the batch is gone")
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The end of a cell, after `seconds`; `peak_gb` is the most that its processes held together, GB (10^9 bytes).
+
+    cause  why it failed: "notebook", "seconds" or "memory"; "worker" where its process went away; empty where it is ok
+    gpu    the GPUs that the cell saw, as CUDA_VISIBLE_DEVICES
+    """
+
+    cause: str = ""
+    error: str = ""
+    seconds: float = 0.0
+    peak_gb: float | None = None
+    gpu: str = ""
+    host: str = ""
+    worker: int = 0
 
 
-def run_job(job: Job, log: IO[str], kept: Kept | None = None) -> Outcome:
-    """Run one job and return what it came to; every failure is an outcome."""
-    started = time.perf_counter()
+class Worker:
+    """This process as a runner of cells; a warm one keeps its kernel, and the pairs in it, from cell to cell.
 
-    def say(line: str) -> None:
-        print(line, file=log, flush=True)
+    It ends with the process `parent`. `temporary` is a folder for all temporary files; workers of Ray have none.
+    """
 
-    cause = error = ""
-    try:
-        os.chdir(job.cwd)
-        config = RunConfig(notebook=job.notebook, out=job.out, parameters=job.parameters, page=None)
-        sync_folder(run_notebook(config, say=say, kept=kept).folder)
-    except WorkbenchError as failure:
-        if not isinstance(failure, NotebookFailed):
-            traceback.print_exc(file=log)
-        cause, error = "notebook", str(failure)
-    except Exception as failure:  # a fault of the workbench itself: told, and the batch goes on
-        traceback.print_exc(file=log)
-        cause, error = "notebook", f"{type(failure).__name__}: {failure}"
-    log.flush()
-    return Outcome(
-        key=job.key,
-        status="failed" if cause else "ok",
-        cause=cause,
-        error=error,
-        seconds=round(time.perf_counter() - started, 3),
-        gpu=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
-        host=os.uname().nodename,
-        worker=os.getpid(),
-    )
+    def __init__(self, threads: int, warm: bool, parent: int, temporary: str | None) -> None:
+        self._parent, self._temporary = parent, temporary
+        self._kept = Kept(before="from workbench.running.batch.warm import fresh\nfresh()") if warm else None
+        self._cell: Cell | None = None
+        self._gpu, self._started, self._peak, self._over = "", 0.0, 0, ("", "")
+        own = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+        os.environ.update(own, CUDA_DEVICE_ORDER="PCI_BUS_ID", TOKENIZERS_PARALLELISM="false")
+        if temporary is not None:
+            os.setsid()  # away from the terminal's Ctrl-C: the batch decides what it stops
+            os.environ.update(TMPDIR=temporary, JUPYTER_RUNTIME_DIR=temporary)
+            tempfile.tempdir = temporary
+        atexit.register(_kill_below)
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def run(self, cell: Cell, out: Path, log: Path, gpu: str) -> Outcome:
+        """Run one cell to its end, with these GPUs."""
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        with log.open("ab") as file:  # whatever libraries write belongs there
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        if self._kept is not None and gpu != self._gpu:
+            self._kept.stop()
+        self._gpu, self._started, self._peak = gpu, time.monotonic(), 0
+        beside_others = self._kept is not None and self._kept.used
+        error = self._run_notebook(cell, out)
+        if self._over[0] == "memory" and beside_others:  # too large beside the kept pairs: again, in a new kernel
+            error = self._run_notebook(cell, out)
+        return Outcome(
+            cause=(self._over[0] or "notebook") if error else "",
+            error=f"{self._over[1]} ({error})" if error and self._over[1] else error,
+            seconds=round(time.monotonic() - self._started, 3),
+            peak_gb=round(self._peak / 1e9, 3) or None,
+            gpu=gpu,
+            host=os.uname().nodename,
+            worker=os.getpid(),
+        )
+
+    def _run_notebook(self, cell: Cell, out: Path) -> str:
+        """Run a cell's notebook; return "" or, in a sentence, why it failed."""
+        config = RunConfig(notebook=cell.notebook, out=out, parameters=cell.parameters, page=None)
+        self._over, self._cell = ("", ""), cell
+        try:
+            run_notebook(config, say=lambda line: sys.stderr.writelines((line, "\n")), kept=self._kept)
+        except (NotebookFailed, KeyboardInterrupt) as failure:
+            return str(failure) or "stopped"
+        except Exception as failure:
+            traceback.print_exc()
+            return str(failure) if isinstance(failure, WorkbenchError) else f"{type(failure).__name__}: {failure}"
+        finally:
+            self._cell = None
+        return ""
+
+    def _watch(self) -> None:
+        asked = float("inf")  # when the cell was asked to stop
+        while os.getppid() == self._parent and time.monotonic() - asked < STOP_SECONDS:
+            time.sleep(LOOK_SECONDS)
+            if (cell := self._cell) is None:
+                continue
+            spent, held, own = time.monotonic() - self._started, 0, psutil.Process()
+            for process in (own, *own.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):  # it has ended
+                    held += process.memory_info().rss  # pages that processes share count in each
+            self._peak = max(self._peak, held)
+            if cell.memory_gb is not None and held > 1e9 * cell.memory_gb:
+                said = f"exceeded its memory: {held / 1e9:.2f} of {cell.memory_gb:g} GB, after {spent:.0f} s"
+                self._over = "memory", said
+                _kill_below()
+            elif cell.seconds is not None and spent > cell.seconds:
+                self._over = "seconds", f"exceeded its time: stopped after {cell.seconds:g} s"
+                _kill_below()
+            elif self._temporary and asked == float("inf") and Path(self._temporary, STOP).exists():
+                self._over, asked = ("worker", "the batch was stopped"), time.monotonic()
+                os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C does, so that a training keeps its last step
+        _kill_below()
+        os._exit(1)
 
 
-def main() -> int:
-    """Read jobs from standard input until it ends, each with the folder that its log and outcome go to."""
-    parent, *options = sys.argv[1:]
-    die_with(int(parent))
-    kept = Kept(before=BEFORE) if "--keep" in options else None
-    code = 0
-    try:
-        for line in sys.stdin:
-            asked = json.loads(line)
-            folder = Path(asked["folder"])
-            with (folder / "log").open("a", encoding="utf-8") as log:
-                outcome = run_job(Job.from_json(asked["job"]), log, kept)
-            with atomic_file(folder / "outcome.json") as partial:
-                partial.write_text(json.dumps(vars(outcome)), "utf-8")
-            code = 0 if outcome.status == "ok" else 1
-            if kept is None:
-                break
-    except KeyboardInterrupt:
-        return 130
-    finally:
-        if kept is not None:
-            kept.close()
-    return code
+def _kill_below() -> None:
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@functools.cache
+def worker(threads: int, warm: bool, parent: int | None = None, temporary: str | None = None) -> Worker:
+    """Return the worker that this process is."""
+    return Worker(threads, warm, parent or os.getppid(), temporary)
+
+
+def run_cell(cell: Cell, out: Path, log: Path, here: Path, gpu: str | None, threads: int, *more: Any) -> Outcome:
+    """Run one cell in this process and in the folder `here`, with these GPUs; None: with those that Ray gives it."""
+    os.chdir(here)
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "") if gpu is None and cell.gpus else gpu or ""
+    return worker(threads, *more).run(cell, out, log, seen)
