@@ -9,7 +9,7 @@ from typing import get_args
 
 import numpy as np
 
-from workbench.core.configs import at_least, check_fields
+from workbench.core.configs import at_least, check_fields, takes_fields
 from workbench.core.errors import WorkbenchError
 from workbench.core.passages import Passage
 from workbench.core.provenance import Stopwatch
@@ -58,16 +58,15 @@ class TraceConfig(ScoreConfig):
         )
 
 
-def trace(
-    pair: ModelPair, prompts: PromptSet, config: TraceConfig | None = None, *, store: Store | None = None
-) -> TraceSet:
-    """Trace both models along responses: all quantities of core.quantities.QUANTITIES, exact over the full vocabulary.
+@takes_fields(TraceConfig)
+def trace(pair: ModelPair, prompts: PromptSet, config: TraceConfig, *, store: Store | None = None) -> TraceSet:
+    """Trace both models along responses: all quantities of core.quantities, exact over the full vocabulary.
 
     With a `store`, finished batches are kept on disk and a killed run resumes where it stopped.
 
     Raises PromptError, ContextOverflow and ParameterError before any model runs; NonFiniteLogits names the position.
     """
-    config, store = config or TraceConfig(), Store.of(store)
+    store = Store.of(store)
     watch = Stopwatch("trace", config)
     common = {"system_prompt": config.system_prompt, "max_tokens": config.max_tokens, "store": store}
     if config.trajectory == "teacher_forced":
