@@ -41,7 +41,7 @@ def test_results_come_back_as_rows_and_as_a_table_that_pivots(tmp_path: Path) ->
 
 
 def test_equal_keys_other_schemas_and_other_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match="1 rows .*asr, base, harmful, prefill, 5 tokens given, exact"):
+    with pytest.raises(ParameterError, match=r"1 rows .*asr, base, harmful, prefill, 5 tokens given, exact"):
         rows_json([*ROWS, ROWS[2]])
     file = tmp_path / "results.json"
     with pytest.raises(NotPresent):

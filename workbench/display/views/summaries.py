@@ -12,7 +12,7 @@ from workbench.core import legible
 from workbench.core.legible import html_text
 from workbench.core.records import Estimate, RunRecord
 from workbench.display.views.responses import COVER, HarmfulText, treatment
-from workbench.display.views.scales import READING
+from workbench.display.views.scales import reading
 from workbench.display.views.view import Column, View, bullets, columns, interval, number, summary_view, table_view
 from workbench.tracing.records import Diagnosis, TraceSet
 
@@ -28,8 +28,9 @@ VERDICTS: Mapping[str, str] = {
 def verdict(diagnosis: Diagnosis) -> View:
     """Say what the diagnosis found: the verdict, the sentences computed from the numbers, and how to read them."""
     said = VERDICTS[diagnosis.verdict]
-    note = f'<p class="wb-note wb-soft">{html_text(READING)}</p>'
-    made = summary_view("Verdict", said, diagnosis.sentences, note, lines=[READING])
+    how = reading(diagnosis.entropy_floor_nats)
+    note = f'<p class="wb-note wb-soft">{html_text(how)}</p>'
+    made = summary_view("Verdict", said, diagnosis.sentences, note, lines=[how])
     return replace(made, rows=({"verdict": diagnosis.verdict, "sentences": diagnosis.sentences},))
 
 
