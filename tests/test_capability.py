@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from recipes.questions import question_texts
 from tests.errors import refuses
 from workbench.core import comparisons
 from workbench.core.errors import NotPresent, ParameterError, PromptError, UnknownName
@@ -22,7 +23,6 @@ from workbench.core.store import Store
 from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.model import PenalisedModel
 from workbench.evaluation.capability import CapabilityConfig, measure, measure_capability
-from workbench.evaluation.capability.brindle import question_texts
 from workbench.evaluation.capability.files import BUILT_IN_FOLDER, harness_tasks, question_files
 from workbench.evaluation.records import CapabilitySet, TaskScore
 from workbench.models.pair import ModelPair, PairConfig, Which, load_pair
