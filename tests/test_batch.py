@@ -241,7 +241,7 @@ def test_more_gpus_or_memory_than_there_are_is_said_before_the_start(monkeypatch
     refuses(lambda: run_batch(BatchConfig(grid="grid.yaml", out="out")), ParameterError, "'add'", "2", "GPUs", "1")
     assert not Path("out").exists()
     Path("grid.yaml").write_text(ONE % "memory_gb: 1000000")
-    refuses(lambda: run_batch(BatchConfig(grid="grid.yaml", out="out")), ParameterError, "'add'", "cell 1e+06 GB")
+    refuses(lambda: run_batch(BatchConfig(grid="grid.yaml", out="out")), ParameterError, "'add'", "1e+06 GB")
 
 
 FAILS = """\
@@ -457,7 +457,7 @@ def test_a_worker_that_always_dies_fails_its_cell_alone(here: Path) -> None:
     made, said = batch("stages: {add: {notebook: add.ipynb, grid: {number: [1, 2]}}}")
     assert (made.done, made.failed) == (1, 1)
     assert "its worker was killed (often: the system's memory ran out)" in said
-    assert "(3 times)" in said
+    assert "(try 3 of 3)" in said
 
 
 @pytest.mark.slow
