@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from tests.trace_makers import run_record
-from workbench.core.records import Estimate, Label
+from workbench.core.records import Estimate, Given, Label
+from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.records import (
     Answer,
     AttackSet,
@@ -13,8 +14,10 @@ from workbench.evaluation.records import (
     CapabilitySet,
     Completion,
     CompletionSet,
+    Evaluation,
     TaskScore,
 )
+from workbench.evaluation.scorecard import sum_up
 from workbench.judging.records import Gibberish, GibberishSet, Judgement, JudgementSet, Verdict
 
 
@@ -22,19 +25,20 @@ def attempts(
     n: int,
     *,
     attack: str = "prefill",
-    conditions: Sequence[str] = ("k=5",),
+    where: Sequence[Given | str | None] = (5,),
     samples: int = 1,
     label: Label = "harmful",
     categories: Sequence[str | None] = (None,),
     prompt_set: str = "made up",
     tokenizer: str = "abc",
 ) -> AttackSet:
-    """Make n prompts under one attack, each in every condition and so many samples."""
+    """Make n prompts under one attack, under each of `where` (given tokens, or a setting), with so many samples."""
     made = [
         Attempt(
-            attempt_id=f"{prompt_set}/{attack}/{condition}/{label}-{i}/{s}",
+            attempt_id=f"{prompt_set}/{attack}/{at}/{label}-{i}/{s}",
             attack=attack,
-            condition=condition,
+            given=at if isinstance(at, int) or at == "full" else 0,  # type: ignore[arg-type]
+            setting=at if isinstance(at, str) and at != "full" else None,
             prompt_id=f"{label}-{i}",
             label=label,
             category=categories[i % len(categories)],
@@ -50,7 +54,7 @@ def attempts(
             sample=s,
             seed=s,
         )
-        for condition in conditions
+        for at in where
         for i in range(n)
         for s in range(samples)
     ]
@@ -74,6 +78,27 @@ def completions(source: AttackSet, arm: str, *, tokenizer: str | None = None, te
         for a in source.attempts
     ]
     return CompletionSet(run=run_record("complete", **resolved), arm=arm, completions=tuple(done))
+
+
+def evaluation(
+    attacks: Sequence[AttackSet],
+    answers: Sequence[CompletionSet],
+    judgements: Sequence[JudgementSet],
+    config: EvaluateConfig | None = None,
+    *,
+    gibberish: Sequence[GibberishSet] = (),
+    capability: Sequence[CapabilitySet] = (),
+) -> Evaluation:
+    """Sum made-up steps up, and return them together."""
+    return Evaluation(
+        run=run_record("evaluate"),
+        attacks=tuple(attacks),
+        answers=tuple(answers),
+        judgements=tuple(judgements),
+        gibberish=tuple(gibberish),
+        capability=tuple(capability),
+        scorecard=sum_up(attacks, answers, judgements, config, gibberish=gibberish, capability=capability),
+    )
 
 
 Said = Callable[[Attempt], float | Verdict | str | tuple[float, Verdict]]

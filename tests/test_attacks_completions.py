@@ -109,7 +109,7 @@ def test_equal_contexts_are_answered_once_and_draws_repeat_with_the_seed() -> No
     )
     assert {c.ids for c in answer(arm, other).completions}.isdisjoint(c.ids for c in first.completions)
     made = attack(pair, prompt_set("the cat", "the dog"), PREFILL)
-    twice = replace(made, attempts=(*made.attempts, *(replace(a, condition="again") for a in made.attempts)))
+    twice = replace(made, attempts=(*made.attempts, *(replace(a, setting="again") for a in made.attempts)))
     asked: list[int] = []
 
     class Counts(ModelArm):

@@ -174,7 +174,7 @@ def test_notebook_04s_engine_continues_base_and_aligned(folders: PairConfig, mon
         name="two", source="two", prompts=tuple(Prompt(id=str(n), prompt=f"say {n}", label="harmful") for n in "ab")
     )
     rows = agreement_rows(arms, [attack(loaded, prompts, NoAttack(max_tokens=4))])
-    assert [(r.arm, r.condition) for r in rows] == [
+    assert [(r.arm, r.setting) for r in rows] == [
         (arm, what) for arm in ("base", "aligned") for what in ("continuations", "tokens")
     ]
     assert (rows[2].value, rows[2].n) == (1.0, 2)

@@ -74,11 +74,11 @@ def test_plain_prompts_are_asked_and_saved_attempts_answered_alike(
     made = attack(pair, prompts, BenignTuning(**SHORT))
     asked = [p for p in prompts if p.label == "harmful"]
     assert [a.request for a in made.attempts] == [p.prompt for p in asked]
-    assert {a.condition for a in made.attempts} == {"2 steps"}
+    assert {a.setting for a in made.attempts} == {"2 steps"}
     assert not any(a.prefix_ids for a in made.attempts)
     assert "harmless rows of 'embedded'" in " ".join(made.notes)
     few = attack(pair, prompts, FewHarmfulTuning(n_harmful=3, constrained=True, **SHORT))
-    assert {a.condition for a in few.attempts} == {"2 steps, constrained, 3 harmful rows"}
+    assert {a.setting for a in few.attempts} == {"2 steps, constrained, 3 harmful rows"}
     assert "and 3 harmful rows of 'embedded'" in " ".join(few.notes)
     made = attack(pair, prompts, FewHarmfulTuning(n_harmful=2, **SHORT))
     again = load(save(made, tmp_path / "attempts"), type(made))

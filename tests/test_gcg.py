@@ -284,7 +284,7 @@ def test_a_search_spends_its_budget_and_never_gets_worse(kind: type[GCG]) -> Non
         assert s.backward_passes == (BUDGET.steps if kind is GCG else 0)
         assert s.forward_passes == s.queries + s.backward_passes
     assert made.cost["queries"] == 2 * (1 + BUDGET.steps * BUDGET.candidates)
-    assert [a.condition for a in made.attempts] == ["single", "single"]
+    assert [a.setting for a in made.attempts] == ["single", "single"]
 
 
 def test_the_papers_rule_starts_from_the_last_steps_best_better_or_not() -> None:
@@ -328,7 +328,7 @@ def test_a_universal_search_takes_in_prompts_as_they_are_won() -> None:
     prompts = prompt_set("the cat", "the dog", "the sea")
     easy = GCG(**{**SHORT, "universal": 2, "stop": 1000.0})  # every loss is below it
     made = attack(pair, prompts, easy)
-    assert [(a.prompt_id, a.condition) for a in made.attempts] == [
+    assert [(a.prompt_id, a.setting) for a in made.attempts] == [
         ("p0", "universal, searched on"),
         ("p1", "universal, searched on"),
         ("p2", "universal, held out"),

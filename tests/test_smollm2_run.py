@@ -102,7 +102,7 @@ def test_with_an_adapter_the_first_tokens_move_most(
     kl = {
         r["position"]: r["value"]
         for r in rows
-        if r["name"] == "kl_aligned_base_nats" and r["condition"] == "harmful" and r["attack"] is None
+        if r["name"] == "kl_aligned_base_nats" and r["label"] == "harmful" and r["attack"] is None
     }
     first, late = ([float(str(kl[p])) for p in positions] for positions in (range(1, 4), range(10, 18)))
     assert sum(first) / len(first) > 0.1

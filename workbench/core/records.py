@@ -145,8 +145,23 @@ class Row(Record):
     @classmethod
     def of(cls, name: str, estimate: Estimate, **place: Any) -> Row:
         """Return an estimate as a row, with its interval, n and unit; `place` are the other fields."""
-        e = estimate
-        return cls(name=name, value=e.value, low=e.low, high=e.high, n=e.n, unit=e.unit, **place)
+        return cls(name=name, **vars(estimate), **place)
+
+    @property
+    def estimate(self) -> Estimate:
+        """Return the value with its interval, n and unit."""
+        return Estimate(value=self.value, low=self.low, high=self.high, n=self.n or 0, unit=self.unit or "")
+
+    @property
+    def title(self) -> str:
+        """Return in a line what the number is, without its value."""
+        against = None if self.against is None else f"against {self.against}"
+        where = where_words(self.attack, self.given, self.setting, self.worst_of)
+        if self.attack == "none":
+            where = ", ".join(("no attack", *where.split(", ")[1:]))
+        named = ((k, getattr(self, k)) for k in ("layer", "position", "token", "seed"))
+        parts = (self.name, self.arm, against, self.label, self.category, where or None, self.judge)
+        return ", ".join([*filter(None, parts), *(f"{k} {v}" for k, v in named if v is not None)])
 
 
 R = TypeVar("R", bound=Record)
