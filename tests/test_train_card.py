@@ -152,7 +152,7 @@ def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direc
     row = rows.pop(("gibberish rate, most after any prefix", "gibberish"))
     assert row["better"] == "lower"
     assert row["recovery"].endswith(" under prefill, 20 tokens given")
-    assert_says(row["recovery"], made.estimate("gibberish", arm="recovery", given=20))
+    assert_says(row["recovery"], made.scorecard.estimate("gibberish", arm="recovery", given=20))
     assert not rows
     for words in (
         "Prompt set: made up",
