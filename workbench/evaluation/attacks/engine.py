@@ -10,17 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-
 from workbench.core.batching import in_batches
 from workbench.core.comparisons import share
 from workbench.core.errors import NonFiniteLogits, NotPresent, PairError, ParameterError
 from workbench.core.passages import Ids, Passage, check_fits
 from workbench.core.provenance import settings_of
 from workbench.core.records import Estimate
-from workbench.core.store import Entry, Store, key_of
+from workbench.core.store import Store, key_of
 from workbench.models.generation import (
-    STOPS,
     GenerateConfig,
     Generation,
     OnToken,
@@ -123,7 +120,14 @@ class EngineArm:
                 finished(n, Generation(ids=(), stop="length") if output is None else self._generation(output, config))
 
         made = in_batches(
-            keys, [1] * len(keys), work, batch_tokens=BATCH, store=store, entry=_entry, read=_read, what=what
+            keys,
+            [1] * len(keys),
+            work,
+            batch_tokens=BATCH,
+            store=store,
+            entry=Generation.entry,
+            read=Generation.read,
+            what=what,
         )
         by_context = dict(zip(asked.values(), made, strict=True))
         found = tuple(by_context[c] for c in contexts)
@@ -216,11 +220,3 @@ def greedy_agreement(arm: EngineArm, passages: Sequence[Passage], *, max_tokens:
         tokens += max(len(a.ids), len(b.ids))
         whole += a.ids == b.ids
     return Agreement(continuations=share(whole, len(ours)), tokens=share(same, tokens))
-
-
-def _entry(made: Generation) -> dict[str, np.ndarray]:
-    return {"ids": np.array(made.ids, np.int32), "stop": np.array([STOPS.index(made.stop)], np.int32)}
-
-
-def _read(entry: Entry) -> Generation:
-    return Generation(ids=tuple(entry["ids"].tolist()), stop=STOPS[int(entry["stop"][0])])
