@@ -80,12 +80,14 @@ def test_arms_attacks_and_judges_follow_plain_settings(pair: ModelPair, tmp_path
     assert judges_of(None, "mine") == ("refusal",)
     assert judges_of(["guard:x"], "embedded") == ("guard:x",)
     refuses(lambda: judges_of(["exact", "refusl"], "embedded"), UnknownName, "'refusal'")
-    assert setup.tasks_of(None, "embedded") == ("brindle",)
-    assert setup.tasks_of(None, "smollm2") == ()
-    assert setup.tasks_of([], "embedded") == ()
-    refuses(lambda: setup.tasks_of(["hellaswagg"], "embedded"), UnknownName, "'hellaswag'")
-    refuses(lambda: setup.tasks_of(["brindl"], "embedded"), UnknownName, "'brindle'")
-    assert "mmlu" in setup.tasks_of(None, "llama-3.1-8b", paper_preset("paper/llama-3.1-8b/prefill"))
+    assert setup.questions_of(None, "embedded", limit=3) == CapabilityConfig(tasks=("brindle",), limit=3)
+    assert setup.questions_of(None, "smollm2") is None
+    assert setup.questions_of([], "embedded") is None
+    refuses(lambda: setup.questions_of(["hellaswagg"], "embedded"), UnknownName, "'hellaswag'")
+    refuses(lambda: setup.questions_of(["brindl"], "embedded"), UnknownName, "'brindle'")
+    table = setup.questions_of(None, "llama-3.1-8b", paper_preset("paper/llama-3.1-8b/prefill"))
+    assert table is not None
+    assert "mmlu" in table.tasks
 
 
 def test_the_whole_evaluation_for_real(
@@ -99,7 +101,7 @@ def test_the_whole_evaluation_for_real(
     attempts = setup.attempts_of(pair, harmful(), configs, store=store)
     monkeypatch.setattr("workbench.evaluation.evaluate.is_installed", lambda: False)
     how, questions = EvaluateConfig(against="aligned"), CapabilityConfig(tasks=("brindle",))
-    made = evaluate(arms, attempts, ["refusal"], how, capability=questions, store=store)
+    made = evaluate(arms, attempts, ["refusal"], config=how, capability=questions, store=store)
     said = capsys.readouterr().err
     assert "3 arms: at most 45 answers and 270 tokens" in said
     assert "lm-evaluation-harness is not installed" in said
@@ -109,7 +111,7 @@ def test_the_whole_evaluation_for_real(
     assert ("base", "all attacks", None, 5) in asr
     assert load(save(made, tmp_path / "kept"), Evaluation) == made
     monkeypatch.setattr(pair.__class__, "hidden", lambda *a, **k: pytest.fail("a model ran"))
-    fewer = evaluate(arms[:2], attempts, ["refusal"], how, store=store)  # nothing is answered, judged or read again
+    fewer = evaluate(arms[:2], attempts, ["refusal"], config=how, store=store)  # all of it is kept
     assert [a.completions for a in fewer.answers] == [a.completions for a in made.answers[:6]]
 
 
