@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tests.trace_makers import run_record
 from workbench.core.records import Estimate, Given, Label
+from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.records import (
     Answer,
     AttackSet,
@@ -13,8 +14,10 @@ from workbench.evaluation.records import (
     CapabilitySet,
     Completion,
     CompletionSet,
+    Evaluation,
     TaskScore,
 )
+from workbench.evaluation.scorecard import sum_up
 from workbench.judging.records import Gibberish, GibberishSet, Judgement, JudgementSet, Verdict
 
 
@@ -75,6 +78,27 @@ def completions(source: AttackSet, arm: str, *, tokenizer: str | None = None, te
         for a in source.attempts
     ]
     return CompletionSet(run=run_record("complete", **resolved), arm=arm, completions=tuple(done))
+
+
+def evaluation(
+    attacks: Sequence[AttackSet],
+    answers: Sequence[CompletionSet],
+    judgements: Sequence[JudgementSet],
+    config: EvaluateConfig | None = None,
+    *,
+    gibberish: Sequence[GibberishSet] = (),
+    capability: Sequence[CapabilitySet] = (),
+) -> Evaluation:
+    """Sum made-up steps up, and return them together."""
+    return Evaluation(
+        run=run_record("evaluate"),
+        attacks=tuple(attacks),
+        answers=tuple(answers),
+        judgements=tuple(judgements),
+        gibberish=tuple(gibberish),
+        capability=tuple(capability),
+        scorecard=sum_up(attacks, answers, judgements, config, gibberish=gibberish, capability=capability),
+    )
 
 
 Said = Callable[[Attempt], float | Verdict | str | tuple[float, Verdict]]

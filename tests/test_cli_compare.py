@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.errors import refuses
-from tests.evaluation_makers import attempts, completions, judgements
+from tests.evaluation_makers import attempts, completions, evaluation, judgements
 from tests.trace_makers import HOSTILE, make_traces
 from workbench import __main__ as cli
 from workbench.core.errors import NotPresent, RecordError
@@ -137,9 +137,11 @@ def test_the_page_shows_both_runs_and_leaves_other_records_out(tmp_path: Path) -
     records = [
         {
             "traces": traces,
-            "attempts-prefill": attack,
-            "answers-aligned-prefill": completions(attack, "aligned", text=text),
-            "judged-exact-aligned-prefill": judgements(attack, "aligned", lambda a: "refusal"),
+            "evaluation": evaluation(
+                [attack],
+                [completions(attack, "aligned", text=text)],
+                [judgements(attack, "aligned", lambda a: "refusal")],
+            ),
         }
         for traces, text in ((mine, "first secret"), (other, "<script>alert(1)</script>"))
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from workbench.evaluation.attacks import GCG, Budget, ModelArm
 from workbench.evaluation.capability import CapabilityConfig
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.records import ArmComparison, AttackSet, select
-from workbench.evaluation.setup import attempts_of, completions_of, judgements_of
+from workbench.evaluation.setup import attempts_of
 from workbench.evaluation.training_data import TrainingDataConfig, harmful_preview, training_texts
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair, PairConfig, load_pair
@@ -108,7 +107,7 @@ def compared(pair: ModelPair, texts: TrainingTexts, tmp_path_factory: pytest.Tem
     store = Store(out / "store")
     made = compare_arms(pair, texts, asked, config(seeds=(0, 1)), out=out / "adapters", store=store)
     again = compare_arms(pair, texts, asked, config(seeds=(0, 1)), out=out / "adapters", store=store)
-    assert again.numbers == made.numbers  # nothing is trained or asked twice
+    assert again.scorecard.scores == made.scorecard.scores  # nothing is trained or asked twice
     assert again.adapters == made.adapters
     return made
 
@@ -119,9 +118,8 @@ def test_every_arm_is_asked_the_same_with_every_seed(compared: ArmComparison, tm
     assert "1 steps" in compared.budgets["paper"]
     assert "its own schedule" in compared.budgets["paper"]
     for arm in compared.arms:
-        (asr,) = select(compared.numbers, "asr", arm=arm, attack="prefill", given=5, judge="exact")
+        (asr,) = select(compared.scorecard.scores, "asr", arm=arm, attack="prefill", given=5, judge="exact")
         assert asr.estimate.n == 3
-        assert len(asr.by_seed) == (1 if arm == UNTRAINED else 2)
     save(compared, tmp_path / "c")
     assert load(tmp_path / "c", ArmComparison) == compared
     rows = comparison_rows(compared)
@@ -137,11 +135,12 @@ def test_the_comparison_is_a_table_and_a_film_without_kernel(compared: ArmCompar
     assert [r["arm"] for r in view.rows] == list(compared.arms)
     for said in ("n = 3 harmful ones", "judged by exact", "Lower is better for ASR", "mean over 2 seeds"):
         assert said in view.text.replace("\n", " "), said
-    whole = [dataclasses.replace(x, given="full") if x.given == 5 else x for x in compared.numbers]
-    headings = views.arms_comparison(dataclasses.replace(compared, numbers=tuple(whole))).rows[0]
+    card = compared.scorecard
+    whole = tuple(replace(x, given="full") if x.given == 5 else x for x in card.scores)
+    headings = views.arms_comparison(replace(compared, scorecard=replace(card, scores=whole))).rows[0]
     assert {"ASR, full given", "refused, full given"} <= headings.keys()
     assert headings["gibberish, most"] == view.rows[0]["gibberish, most"]
-    warned = dataclasses.replace(compared, notes=("LEAK: all of it",))
+    warned = replace(compared, leaks=("LEAK: all of it",))
     assert "<b>LEAK: all of it</b>" in views.arms_comparison(warned).body
     from workbench.training.loop import load_adapter
 
@@ -244,12 +243,10 @@ def test_arms_are_trained_from_a_start_which_is_asked_too(
     assert "as it is" in made.budgets[START]
     attacks = attempts_of(pair, asked, attacks_for(asked, how))
     drawn_back = ModelArm(pair=pair.with_aligned(back.path), which="aligned", called=START)
-    answers = completions_of([drawn_back], attacks)
-    card = evaluate(attacks, answers, judgements_of(("exact",), answers, attacks))
+    card = evaluate([drawn_back], attacks, ["exact"]).scorecard
     for score in (s for s in card.scores if s.category is None):
-        (found,) = select(made.numbers, **{**score.place(), "arm": START})
+        (found,) = select(made.scorecard.scores, **{**score.place(), "arm": START})
         assert found.estimate == score.estimate
-        assert len(found.by_seed) == 1
     first = load_adapter(made.adapters["paper_tuned"][0])
     fresh = distil(pair, texts, how.training_of(tuned), out=tmp_path / "fresh")
     assert first.history[0].loss != pytest.approx(fresh.history[0].loss, rel=1e-4), "it did not begin at the start"
@@ -322,12 +319,11 @@ def test_an_adaptive_attack_is_made_against_each_arm_itself(
     for arm, model in ((UNTRAINED, pair), ("recovery", pair.with_aligned(path))):
         alone = ModelArm(pair=model, which="aligned", called=arm)
         own = attempts_of(model, asked, (search,), store=store)
-        answers = completions_of([alone], own, store=store)
-        card = evaluate(own, answers, judgements_of(("exact",), answers, own, store=store))
+        card = evaluate([alone], own, ["exact"], store=store).scorecard
         wanted = [s for s in card.scores if s.metric == "asr" and s.category is None]
         assert wanted
         for score in wanted:
-            assert made.estimate(**{**score.place(), "arm": arm}) == score.estimate
-        assert made.estimate("accuracy", arm=arm, setting="mean of tasks").n == 36  # of each of its six tasks
+            assert made.scorecard.estimate(**{**score.place(), "arm": arm}) == score.estimate
+        assert made.scorecard.estimate("accuracy", arm=arm, setting="mean of tasks").n == 36  # of each of its six tasks
     assert not [n for n in made.notes if "has no completion" in n]
-    assert any(c.attack == "gcg" for c in made.scorecards[0].comparisons)
+    assert any(c.attack == "gcg" for c in made.evaluations[0].scorecard.comparisons)

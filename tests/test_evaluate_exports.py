@@ -15,11 +15,11 @@ from tests import evaluation_makers as make
 from tests.hostile_texts import EXECUTABLE, TEXT
 from workbench.core.results import COLUMNS
 from workbench.evaluation.config import EvaluateConfig
-from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.exports import csv_text, latex_card, latex_table, latex_text, write_exports
 from workbench.evaluation.formats import inspect_log, pairs_of, write_completions
 from workbench.evaluation.records import AttackSet, CompletionSet, Scorecard
 from workbench.evaluation.rows import evaluation_rows
+from workbench.evaluation.scorecard import sum_up
 from workbench.judging.records import JudgementSet
 
 Parts = tuple[AttackSet, CompletionSet, JudgementSet]
@@ -38,7 +38,7 @@ def parts() -> Parts:
 @pytest.fixture
 def card(parts: Parts) -> Scorecard:
     source, done, said = parts
-    return evaluate([source], [done], [said], EvaluateConfig())
+    return sum_up([source], [done], [said], EvaluateConfig())
 
 
 def test_tables_go_out_as_csv_and_latex(card: Scorecard, tmp_path: Path) -> None:

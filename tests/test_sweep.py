@@ -127,7 +127,7 @@ def test_a_sweep_is_an_evaluation_of_arms_and_a_walk(pair: ModelPair, swept: Pen
 
     arms = [PenalisedModel(pair, p) for p in small().arms()]
     how = EvaluateConfig(against="aligned", compared=COMPARED, categories=False)
-    alone = evaluate(arms, attempts_for(pair, tiny_prompts(), small(), Store(None)), [CountingJudge()], how)
+    alone = evaluate(arms, attempts_for(pair, tiny_prompts(), small(), Store(None)), [CountingJudge()], config=how)
     assert alone.scorecard.scores == swept.evaluation.scorecard.scores
     assert alone.scorecard.comparisons == swept.evaluation.scorecard.comparisons
 

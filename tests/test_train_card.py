@@ -27,7 +27,7 @@ from workbench.display import views
 from workbench.evaluation.arms import CompareConfig, compare_arms
 from workbench.evaluation.card import card_results
 from workbench.evaluation.metrics import METRICS
-from workbench.evaluation.records import ArmComparison, ArmNumber
+from workbench.evaluation.records import ArmComparison, Score, Scorecard
 from workbench.evaluation.training_data import TrainingDataConfig, training_texts
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.models.sources import quiet_libraries
@@ -64,7 +64,7 @@ def section(text: str, name: str) -> str:
     return re.split(r"\n## ", text.partition(f"\n## {name}\n")[2])[0].strip()
 
 
-def numbers(arms: tuple[str, ...] = ARMS_ASKED) -> tuple[ArmNumber, ...]:
+def numbers(arms: tuple[str, ...] = ARMS_ASKED) -> tuple[Score, ...]:
     """Return made-up numbers of every kind that a comparison has, each arm's and place's another."""
     asked: list[tuple[str, str, Any]] = [("asr", "none", 0), *(("asr", "prefill", k) for k in (5, 20, "full"))]
     asked += [("refusal", "prefill", 5), ("refusal", "prefill", 20)]
@@ -79,8 +79,12 @@ def numbers(arms: tuple[str, ...] = ARMS_ASKED) -> tuple[ArmNumber, ...]:
             estimate = Estimate(value=value, low=value / 2, high=min(1.0, value * 1.5), n=30 + n, unit="1")
             kind: dict[str, Any] = dict(arm=arm, metric=metric, attack=attack, given=given, judge=judge)
             kind |= dict(label=METRICS[metric].label, setting=None, worst_of=None)
-            made.append(ArmNumber(**kind, estimate=estimate, by_seed=(value,)))
+            made.append(Score(**kind, category=None, estimate=estimate, unscored={}))
     return tuple(made)
+
+
+def scorecard(scores: tuple[Score, ...]) -> Scorecard:
+    return Scorecard(run=run_record(), scores=scores, comparisons=(), sentences=(), notes=())
 
 
 def comparison(adapter: Adapter, **changes: Any) -> ArmComparison:
@@ -93,8 +97,9 @@ def comparison(adapter: Adapter, **changes: Any) -> ArmComparison:
         seeds=(3,),
         budgets={arm: f"{n} steps" for n, arm in enumerate(ARMS_ASKED)},
         adapters={"recovery": (adapter.path,), "refusal_sft": ("elsewhere",)},
-        scorecards=(),
-        numbers=numbers(),
+        evaluations=(),
+        scorecard=scorecard(numbers()),
+        leaks=(),
         notes=(),
     )
     return ArmComparison(**{**fields, **changes})
@@ -143,11 +148,11 @@ def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direc
             assert list(row)[3:] == ["recovery", "aligned", "refusal_sft"]  # this arm first
             assert row["better"] == better
             for arm in ARMS_ASKED:
-                assert_says(row[arm], made.estimate(metric, arm=arm, attack=attack, given=given, judge=judge))
+                assert_says(row[arm], made.scorecard.estimate(metric, arm=arm, attack=attack, given=given, judge=judge))
     row = rows.pop(("gibberish rate, most after any prefix", "gibberish"))
     assert row["better"] == "lower"
     assert row["recovery"].endswith(" under prefill, 20 tokens given")
-    assert_says(row["recovery"], made.estimate("gibberish", arm="recovery", given=20))
+    assert_says(row["recovery"], made.scorecard.estimate("gibberish", arm="recovery", given=20))
     assert not rows
     for words in (
         "Prompt set: made up",
@@ -165,7 +170,8 @@ def test_leaks_missing_numbers_and_other_arms_are_said(trained: Adapter) -> None
     said = card_results(
         comparison(
             trained,
-            notes=("dropped: 2", "LEAK: 3 of 9 prompts <b>"),
+            notes=("dropped: 2",),
+            leaks=("LEAK: 3 of 9 prompts <b>",),
         ),
         trained,
     )
@@ -175,7 +181,7 @@ def test_leaks_missing_numbers_and_other_arms_are_said(trained: Adapter) -> None
     empty = Estimate(value=None, low=None, high=None, n=0, unit="1")
     kept = [x for x in numbers() if (x.arm, x.metric, x.given) != ("aligned", "asr", 5)]
     kept = [replace(x, estimate=empty) if (x.arm, x.metric) == ("recovery", "asr") else x for x in kept]
-    row = table(card_results(comparison(trained, numbers=tuple(kept)), trained))
+    row = table(card_results(comparison(trained, scorecard=scorecard(tuple(kept))), trained))
     assert row["attack success rate, prefill, 5 tokens given", "exact"]["recovery"] == "no data (n = 0)"
     assert row["attack success rate, prefill, 5 tokens given", "exact"]["aligned"] == "not measured"
     with pytest.raises(ParameterError, match="'recovery'"):
@@ -408,7 +414,12 @@ def test_hostile_names_of_arms_sets_judges_and_prompts_stay_text(pair: ModelPair
     arms = ("aligned", HOSTILE)
     named = tuple(replace(x, judge=HOSTILE, setting=HOSTILE) for x in numbers(arms))
     made = comparison(
-        adapter, arms=arms, numbers=named, prompt_set=HOSTILE, budgets={HOSTILE: HOSTILE}, notes=("LEAK " + HOSTILE,)
+        adapter,
+        arms=arms,
+        scorecard=scorecard(named),
+        prompt_set=HOSTILE,
+        budgets={HOSTILE: HOSTILE},
+        leaks=("LEAK " + HOSTILE,),
     )
     text = card_of(export(adapter, tmp_path / "out", results=card_results(made, adapter)))
     found = tags(text)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
+from workbench.core.configs import above, at_least, between, check_fields
 from workbench.core.errors import ParameterError, PromptError
 from workbench.core.records import Label
 from workbench.core.store import Store
@@ -52,13 +53,11 @@ class BenignTuning(NoAttack):
     rank: int = 32
     constrained: bool = False
 
-    def _impossible(self) -> list[tuple[bool, str, str]]:
-        return [
-            (self.steps < 1, "steps", "at least 1"),
-            (self.batch_size < 1, "batch_size", "at least 1 row"),
-            (not 0.0 < self.learning_rate < float("inf"), "learning_rate", "finite and above 0"),
-            (self.rank < 1, "rank", "at least 1"),
-        ]
+    def check(self) -> None:
+        """Raise ParameterError for an impossible setting."""
+        super().check()
+        counts = {"steps": at_least(1), "batch_size": at_least(1), "rank": at_least(1)}
+        check_fields(self, learning_rate=above(0, finite=True), **counts)
 
     @property
     def setting(self) -> str:
@@ -146,12 +145,10 @@ class FewHarmfulTuning(BenignTuning):
     n_harmful: int = 10
     harmful_share: float = 0.25
 
-    def _impossible(self) -> list[tuple[bool, str, str]]:
-        return [
-            *super()._impossible(),
-            (self.n_harmful < 1, "n_harmful", "at least 1 row"),
-            (not 0.0 < self.harmful_share < 1.0, "harmful_share", "between 0 and 1"),
-        ]
+    def check(self) -> None:
+        """Raise ParameterError for an impossible setting."""
+        super().check()
+        check_fields(self, n_harmful=at_least(1), harmful_share=between(0, 1))
 
     @property
     def setting(self) -> str:
