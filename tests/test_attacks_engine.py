@@ -210,5 +210,5 @@ def test_what_an_engine_cannot_continue_is_refused(pair: ModelPair) -> None:
         arm.continue_(CONTEXTS, GenerateConfig(max_tokens=10_000), store=Store(None))
     refuses(lambda: arm.continue_(CONTEXTS, config, store=Store(None)), NonFiniteLogits, "'abort'")
     arm = EngineArm(pair=pair, which="aligned", engine=StandIn(pair), room=6)
-    with pytest.raises(ContextOverflow, match=r"4.*max_tokens=3.*6"):
+    with pytest.raises(ContextOverflow, match=r"4.*3.*6"):
         arm.continue_(CONTEXTS, GenerateConfig(max_tokens=3), store=Store(None))
