@@ -163,32 +163,33 @@ def probe_rows(
 ) -> tuple[Row, ...]:
     """Return every quantity by position as tidy rows: mean over responses, percentile bootstrap over prompts, n.
 
-    `condition` is the prompts' label. Layer l (1 = first) is named `grad_norm_layer_l`. What is missing is None.
+    A layer's gradient norm is `grad_norm`, with its 1-based `layer`. What is missing is None.
     """
     rows: list[Row] = []
-    values: dict[str, np.ndarray] = {name: getattr(probe, name) for name in QUANTITIES}
-    for layer in range(probe.grad_norm_by_layer.shape[2]):
-        values[f"grad_norm_layer_{layer + 1}"] = probe.grad_norm_by_layer[:, :, layer]
-    for condition in dict.fromkeys(probe.labels):
-        mine = [i for i, label in enumerate(probe.labels) if label == condition]
+    values: dict[tuple[str, int | None], np.ndarray] = {(name, None): getattr(probe, name) for name in QUANTITIES}
+    for n in range(probe.grad_norm_by_layer.shape[2]):
+        values["grad_norm", n + 1] = probe.grad_norm_by_layer[:, :, n]
+    for label in dict.fromkeys(probe.labels):
+        mine = [i for i, own in enumerate(probe.labels) if own == label]
         ids = [probe.prompt_ids[i] for i in mine]
-        sample = PromptSample(ids, resamples=resamples, seed=seed, stream=condition)
+        sample = PromptSample(ids, resamples=resamples, seed=seed, stream=label)
         length = int(probe.mask[mine].sum(axis=1).max(initial=0))
-        for name, value in values.items():
+        for (name, layer), value in values.items():
             mean = sample.mean(value[mine, :length], probe.mask[mine, :length])
             low, high = interval(mean, confidence)
             rows += [
                 Row(
                     name=name,
                     arm=probe.model,
-                    condition=condition,
+                    label=label,
+                    layer=layer,
                     seed=probe.run.seed,
                     position=t + 1,
                     value=known(mean.value[t]),
                     low=known(low[t]),
                     high=known(high[t]),
                     n=int(mean.n[t]),
-                    unit=QUANTITIES.get(name, "nats"),
+                    unit=QUANTITIES[name],
                 )
                 for t in range(length)
             ]
