@@ -23,11 +23,12 @@ from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.ledger import Entry
 from workbench.decoding.model import PenalisedModel
 from workbench.decoding.penalised import decode, next_token
-from workbench.decoding.penalty import leverage, leverage_bound, penalise, strengths
+from workbench.decoding.penalty import leverage_bound, penalise, strengths
 from workbench.decoding.records import LEDGER, Continuations
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair
 from workbench.tracing import metrics
+from workbench.tracing.metrics import excess_mass
 
 CONTEXTS = [(0, 20, 30), (0, 41, 52, 63, 74, 85, 96), (5,), (0, 9, 9, 9)]
 STRONG = PenaltyConfig(strength=3.0)
@@ -67,7 +68,7 @@ def textbook(pair: ModelPair, start: Passage, penalty: PenaltyConfig, tokens: in
             "strength": alpha, "risk": risk, "logprob_base_nats": base[token], "logprob_aligned_nats": aligned[token],
             "logprob_penalised_nats": made[token], "rank_base": metrics.rank(base, at),
             "rank_aligned": metrics.rank(aligned, at), "excess_mass": metrics.excess_mass(base, aligned),
-            "leverage": leverage(made, plain),
+            "leverage": excess_mass(made, plain),
             # tokens that the two models differ on by rounding alone may be on either side of the bound
             "leverage_bound": [leverage_bound(base + shift, aligned, penalty) for shift in (-1e-4, 0.0, 1e-4)],
         })  # fmt: skip

@@ -23,7 +23,7 @@ from workbench.core.passages import Passage
 from workbench.core.records import Estimate, load, save
 from workbench.core.store import Store
 from workbench.decoding.config import PenaltyConfig
-from workbench.decoding.penalty import leverage, leverage_bound, penalise
+from workbench.decoding.penalty import leverage_bound, penalise
 from workbench.display import figures, views
 from workbench.evaluation.check import Promise
 from workbench.evaluation.config import EvaluateConfig
@@ -46,7 +46,7 @@ from workbench.judging.contract import Sample, scored
 from workbench.judging.records import Gibberish, GibberishSet, Judgement, JudgementSet
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import Prompt, PromptConfig, PromptSet
-from workbench.tracing.metrics import kl_nats
+from workbench.tracing.metrics import excess_mass, kl_nats
 
 GRID = penalty_grid(strengths=(1.0, 8.0))
 HARMFUL, HARMLESS, ALIKE = "how to steal", "how to bake", "how to steal the show"
@@ -180,7 +180,7 @@ def test_the_numbers_along_a_response_are_those_of_the_formulas(pair: ModelPair)
         at = torch.arange(1, len(response) + 1)
         made = penalise(base, aligned, penalty, position=at)
         assert np.allclose(found[0, i], kl_nats(made.clamp(min=-1e4), aligned), atol=1e-5)
-        assert np.allclose(found[1, i], leverage(made, aligned), atol=1e-5)
+        assert np.allclose(found[1, i], excess_mass(made, aligned), atol=1e-5)
         bound = leverage_bound(base, aligned, penalty).numpy()
         assert np.allclose(found[2, i], np.where((at.numpy() > 3) & (i == 0), 0.0, bound), atol=1e-5)
     assert (found[:3, 0, 3:] == 0).all()

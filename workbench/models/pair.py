@@ -75,7 +75,7 @@ class PairConfig:
 
     def __post_init__(self) -> None:
         chat.check_template_mode(self.template_mode)
-        placement.check(self.device, self.device_map, self.quantised, self.offload_base)
+        placement.check(self)
         if self.preset is not None:
             preset(self.preset)
             if also := [n for n in ("base", "aligned") if getattr(self, n) is not None]:
@@ -257,10 +257,11 @@ class ModelPair:
             response = self.encode(prompt.response) if prompt.response else ()
         aligned = self.context(prompt, "aligned", system_prompt=system_prompt)
         own = self.template_mode == "own"
+        base = self.context(prompt, "base", system_prompt=system_prompt) if own else aligned
         return Passage(
             name=prompt.id,
             aligned=aligned,
-            base=self.context(prompt, "base", system_prompt=system_prompt) if own else None,
+            base=None if base == aligned else base,
             response=response,
             given=len(response) if given is None else given,
             label=prompt.label,
