@@ -19,13 +19,12 @@ from torch.nn.functional import cross_entropy, one_hot
 from benchmarks.scoring import ratio
 from workbench.core.store import Store
 from workbench.evaluation.attacks import ModelArm, Prefill, attack, complete
-from workbench.evaluation.attacks.objective import Objective
-from workbench.evaluation.attacks.search import Budget, Search
-from workbench.evaluation.attacks.slots import Slot, Slots, Suffix, allowed_ids, open_slots
-from workbench.evaluation.attacks.task import Task
 from workbench.evaluation.records import AttackSet
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import Prompt, PromptConfig, load_prompts
+from workbench.tracing.suffix.objective import Objective
+from workbench.tracing.suffix.search import Budget, Search
+from workbench.tracing.suffix.slots import Slot, Slots, Suffix, allowed_ids, open_slots
 
 T = TypeVar("T")
 PREFIX, SUFFIX, TARGET, CANDIDATES = 40, 20, 16, 64
@@ -58,8 +57,7 @@ def step(
     words = 1
     while True:
         prompt = Prompt(id="p", prompt="Tell me about" + " water" * words, label="harmful")
-        task = Task(pair=pair, prompts=(prompt,), prompt_set="made up", system_prompt=None, store=Store(None))
-        slots = open_slots(task, "aligned", task.prompts, (aim[:target],), suffix, allowed)
+        slots = open_slots(pair, "aligned", [prompt], [pair.passage(prompt, aim[:target])], suffix, allowed)
         if len(slots.slots[0].before) >= prefix:
             break
         words += 1

@@ -20,6 +20,7 @@ import torch
 
 from recipes.smollm2_safe import everyday_halves, parts
 from workbench.core.files import atomic_file
+from workbench.core.passages import Passage
 from workbench.core.store import Store
 from workbench.display import views
 from workbench.evaluation import experiments
@@ -28,7 +29,6 @@ from workbench.evaluation.capability import CapabilityConfig
 from workbench.evaluation.experiments.arms import train_arms
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
-from workbench.tracing.scoring import Item
 from workbench.training.config import ArmConfig, TrainConfig, WatchSettings, arm_named
 from workbench.training.rows import TrainingTexts
 
@@ -98,19 +98,19 @@ def asked(data: Path, part: str) -> PromptSet:
     return replace(harmful, prompts=(*harmful.prompts, *harmless, *safe))
 
 
-def nats_per_token(arm: ModelArm, items: Sequence[Item]) -> np.ndarray:
+def nats_per_token(arm: ModelArm, items: Sequence[Passage]) -> np.ndarray:
     """Return the mean negative log-probability of each text's tokens under an arm, nats."""
     found = []
     with torch.inference_mode():
         for item in items:
-            ids = torch.tensor([[*item.aligned_context, *item.response[:-1]]], device=arm.pair.device)
-            logits = arm.pair.logits(arm.which, arm.pair.hidden(arm.which, ids)[0, len(item.aligned_context) - 1 :])
+            ids = torch.tensor([[*item.aligned, *item.response[:-1]]], device=arm.pair.device)
+            logits = arm.pair.logits(arm.which, arm.pair.hidden(arm.which, ids)[0, len(item.aligned) - 1 :])
             picked = logits.float().log_softmax(-1).gather(-1, torch.tensor(item.response)[:, None])
             found.append(-float(picked.mean()))
     return np.array(found)
 
 
-def gsm8k(pair: ModelPair, data: Path) -> list[Item]:
+def gsm8k(pair: ModelPair, data: Path) -> list[Passage]:
     """Return the first problems with their written answers, at most 160 tokens of each."""
     lines = (data / "gsm8k_dev.jsonl").read_text("utf-8").splitlines()[:ANSWERS]
     rows = [json.loads(line) for line in lines]
@@ -118,7 +118,7 @@ def gsm8k(pair: ModelPair, data: Path) -> list[Item]:
     for n, row in enumerate(rows):
         context = pair.context(Prompt(id=str(n), prompt=row["question"], label="harmless"), "aligned")
         answer = pair.encode(row["answer"])[:160]
-        made.append(Item(name=str(n), base_context=context, aligned_context=context, response=answer))
+        made.append(Passage(name=str(n), aligned=context, response=answer))
     return made
 
 

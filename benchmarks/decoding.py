@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks.pairs import smollm2
-from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding.config import PenaltyConfig
+from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.penalised import decode
 from workbench.decoding.penalty import penalise
 from workbench.models.generation import GenerateConfig, generate

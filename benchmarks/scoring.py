@@ -17,9 +17,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from workbench.core.passages import Passage
 from workbench.models.pair import ModelPair
 from workbench.tracing import metrics
-from workbench.tracing.scoring import Item, ScoreConfig, score
+from workbench.tracing.scoring import ScoreConfig, score
 
 PROMPTS, LENGTH, RESPONSE = 8, 192, 128
 
@@ -36,11 +37,10 @@ class Task:
     def context(self) -> int:
         return self.ids.shape[1] - self.response
 
-    def items(self) -> list[Item]:
+    def items(self) -> list[Passage]:
         rows = self.ids.tolist()
         return [
-            Item(name=str(n), base_context=tuple(r[: self.context]), aligned_context=tuple(r[: self.context]),
-                 response=tuple(r[self.context :]))
+            Passage(name=str(n), aligned=tuple(r[: self.context]), response=tuple(r[self.context :]))
             for n, r in enumerate(rows)
         ]  # fmt: skip
 

@@ -85,8 +85,7 @@ def batch(here: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def cells(here: Path) -> list[dict[str, Any]]:
-    file = here / "out" / "manifest.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return [json.loads(p.read_text()) for p in here.glob("out/cells/*/cell.json")]
 
 
 def wait_until_two_are_finished_and_two_run(here: Path, running: subprocess.Popen[str]) -> None:
@@ -138,7 +137,7 @@ def test_a_machine_that_is_cut_off_loses_no_finished_cell_and_the_others_do_its_
             nodes.append(join_ray(name, there))
         running = batch(here, "--executor", "ray", "--address", "10.77.0.1:6399", "--threads", "1")
         wait_until_two_are_finished_and_two_run(here, running)
-        finished = {c["cell"] for c in cells(here)}
+        finished = {c["name"] for c in cells(here)}
         ip("-n", "wbB", "link", "set", "wb0", "down")
         said, _ = running.communicate()
         assert running.returncode == 0, said
@@ -148,7 +147,7 @@ def test_a_machine_that_is_cut_off_loses_no_finished_cell_and_the_others_do_its_
         assert all(c["status"] == "ok" for c in lines)
         ran = (here / "ran.txt").read_text().split()
         for cell in lines:
-            if cell["cell"] in finished:
+            if cell["name"] in finished:
                 assert ran.count(str(cell["axes"]["number"])) == 1, "a finished cell was repeated"
         assert "its Ray worker went away" in said, "a cell was on the lost machine"
     finally:

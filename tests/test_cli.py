@@ -138,10 +138,10 @@ def test_a_refusal_inside_a_notebook_ends_with_2_and_a_fault_of_ours_with_4(
     assert cli.main(["run", "small.ipynb", "--out", "x"]) == 2
     assert "no prompts" in capsys.readouterr().err
 
-    def broken() -> None:
+    def broken(row: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("workbench.models.presets.preset_rows", broken)
+    monkeypatch.setattr("workbench.models.presets.Preset.present", property(broken))
     assert cli.main(["pairs"]) == 4
 
 

@@ -14,15 +14,16 @@ from tests.errors import refuses
 from tests.fakes import counting_model, prompt_set
 from tests.tiny_pair import ARCHITECTURES, tiny_adapter, tiny_pair, tiny_tokenizer
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterError, PromptError
+from workbench.core.passages import Passage
 from workbench.core.records import load, save
 from workbench.core.store import Store
-from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding.config import PenaltyConfig
+from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.ledger import Entry
 from workbench.decoding.model import PenalisedModel
 from workbench.decoding.penalised import decode, next_token
 from workbench.decoding.penalty import leverage, leverage_bound, penalise, strengths
 from workbench.decoding.records import LEDGER, Continuations
-from workbench.decoding.starts import Start
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair
 from workbench.tracing import metrics
@@ -35,25 +36,25 @@ def ids_of(made: Continuations) -> list[tuple[int, ...]]:
     return [tuple(ids[there].tolist()) for ids, there in zip(made.token_ids, made.mask, strict=True)]
 
 
-def textbook(pair: ModelPair, start: Start, penalty: PenaltyConfig, tokens: int) -> list[dict[str, Any]]:
+def textbook(pair: ModelPair, start: Passage, penalty: PenaltyConfig, tokens: int) -> list[dict[str, Any]]:
     """One context, greedy, the whole prefix of both models recomputed for every token; a ledger line a token."""
     ids: list[int] = []
     lines = []
     for _ in range(tokens):
         found = {}
-        for which, context in (("base", start.base_ids()), ("aligned", start.aligned_ids())):
+        for which, context in (("base", start.whole("base")), ("aligned", start.whole("aligned"))):
             with torch.no_grad(), pair.model(which) as model:  # type: ignore[arg-type]
                 logits = model(torch.tensor([[*context, *ids]])).logits[0, -1, : pair.vocab].float()
             found[which] = logits.log_softmax(-1)
         base, aligned = found["base"], found["aligned"]
-        t = len(ids) + 1 + (len(start.prefix) if penalty.count_from == "response" else 0)
+        t = len(ids) + 1 + (len(start.response) if penalty.count_from == "response" else 0)
         made = penalise(base, aligned, penalty, position=t)
         token = int(made.argmax())
         alpha, risk = strengths(base, aligned, penalty, position=t)
         at = torch.tensor(token)
         plain = base if penalty.method == "safe_decoding" else aligned
         lines.append({
-            "token": token, "plain": int(plain.argmax()), "position": len(start.prefix) + len(ids) + 1,
+            "token": token, "plain": int(plain.argmax()), "position": len(start.response) + len(ids) + 1,
             "strength": alpha, "risk": risk, "logprob_base_nats": base[token], "logprob_aligned_nats": aligned[token],
             "logprob_penalised_nats": made[token], "rank_base": metrics.rank(base, at),
             "rank_aligned": metrics.rank(aligned, at), "excess_mass": metrics.excess_mass(base, aligned),
@@ -86,7 +87,7 @@ def assert_is_textbook(made: Continuations, row: int, lines: list[dict[str, Any]
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_cached_and_batched_equals_the_textbook_loop_with_its_ledger(arch: str) -> None:
     pair = tiny_pair(arch, head_rows=(352, 384))  # type: ignore[arg-type]
-    starts = [Start(name=str(n), aligned=c, prefix=(40, 41)[:n]) for n, c in enumerate(CONTEXTS[:3])]
+    starts = [Passage(name=str(n), aligned=c, response=(40, 41)[:n]) for n, c in enumerate(CONTEXTS[:3])]
     penalty = PenaltyConfig(strength=2.0, gamma=1.0, risk_space="mass", shape="ramp", m=4)
     made = decode(pair, starts, DecodeConfig(penalty=penalty, generation=GenerateConfig(max_tokens=10)), what=None)
     for row, start in enumerate(starts):
@@ -109,7 +110,7 @@ def test_every_method_equals_the_textbook_loop(penalty: PenaltyConfig) -> None:
     pair = tiny_pair("qwen2", shift=0.15)
     made = decode(pair, CONTEXTS, DecodeConfig(penalty=penalty, generation=GenerateConfig(max_tokens=8)), what=None)
     for row, context in enumerate(CONTEXTS):
-        assert_is_textbook(made, row, textbook(pair, Start(name="", aligned=context), penalty, 8))
+        assert_is_textbook(made, row, textbook(pair, Passage(name="", aligned=context), penalty, 8))
 
 
 DRAWS = {
@@ -176,7 +177,7 @@ def test_the_shown_tokens_are_the_likeliest_with_and_without_the_penalty() -> No
     pair = tiny_pair("llama", shift=0.3)
     config = DecodeConfig(penalty=STRONG, generation=GenerateConfig(max_tokens=3), shown_k=4)
     made = decode(pair, [CONTEXTS[0]], config, what=None)
-    token = next_token(pair, Start(name="", aligned=CONTEXTS[0]), STRONG)
+    token = next_token(pair, Passage(name="", aligned=CONTEXTS[0]), STRONG)
     before, after = (np.argsort(-x)[:4].tolist() for x in (token.aligned, token.penalised))
     ids = made.topk_ids[0, 0]
     there = ids >= 0
@@ -195,7 +196,7 @@ def test_the_shown_tokens_are_the_likeliest_with_and_without_the_penalty() -> No
 
 def test_positions_and_prompt_formats_are_each_models_own() -> None:
     pair = tiny_pair("llama")
-    starts = [Start(name="", aligned=CONTEXTS[0], prefix=(50, 51, 52))]
+    starts = [Passage(name="", aligned=CONTEXTS[0], response=(50, 51, 52))]
     drawing = GenerateConfig(max_tokens=4)
 
     def alphas(**settings: Any) -> list[float]:
@@ -208,7 +209,7 @@ def test_positions_and_prompt_formats_are_each_models_own() -> None:
     assert alphas() == [1.0, 1.0, 0.0, 0.0]
     assert alphas(count_from="generated") == [1.0, 1.0, 1.0, 1.0]
     pair = tiny_pair("llama", shift=0.0, template_mode="plain")
-    start = Start(name="", aligned=(0, 20, 30), base=(0, 41, 52, 63, 74))
+    start = Passage(name="", aligned=(0, 20, 30), base=(0, 41, 52, 63, 74))
     config = DecodeConfig(penalty=STRONG, generation=GenerateConfig(max_tokens=6))
     made = decode(pair, [start], config, what=None)
     assert_is_textbook(made, 0, textbook(pair, start, STRONG, 6))
@@ -326,14 +327,14 @@ def test_penalty_prefix_and_contexts_are_part_of_the_key(tmp_path: Path) -> None
     pair, drawing = tiny_pair("llama"), GenerateConfig(max_tokens=2)
     store = Store(tmp_path)
 
-    def run(start: Start, penalty: PenaltyConfig = STRONG, generation: GenerateConfig = drawing) -> int:
+    def run(start: Passage, penalty: PenaltyConfig = STRONG, generation: GenerateConfig = drawing) -> int:
         decode(pair, [start], DecodeConfig(penalty=penalty, generation=generation), store=store, what=None)
         return len(store)
 
-    first = Start(name="", aligned=(0, 20, 30))
+    first = Passage(name="", aligned=(0, 20, 30))
     assert [run(first), run(first)] == [1, 1]
     assert run(first, PenaltyConfig(strength=2.0)) == 2
-    assert run(Start(name="", aligned=(0, 20), prefix=(30,))) == 3
+    assert run(Passage(name="", aligned=(0, 20), response=(30,))) == 3
     assert run(dataclasses.replace(first, base=(0, 21, 30))) == 4
     assert run(first, STRONG, GenerateConfig(max_tokens=3)) == 5
     assert run(first, STRONG, dataclasses.replace(drawing, batch_tokens=99)) == 5
@@ -377,7 +378,7 @@ def test_what_cannot_go_on_is_refused_or_ends_and_is_named() -> None:
     assert ids_of(made)[0] == (41, 42, 43, 44, 45)
     assert made.notes == (
         "1 of 3 continuations filled the model's context of 256 tokens before max_tokens=20, and end there: the first "
-        "is context 1, after 5 tokens.",
+        "is prompt \'context 1\', after 5 tokens.",
     )
     with pytest.raises(ContextOverflow, match=r"251.*max_tokens=20.*256"):
         PenalisedModel(pair, STRONG).continue_(contexts, GenerateConfig(max_tokens=20))
@@ -389,12 +390,12 @@ def test_what_cannot_go_on_is_refused_or_ends_and_is_named() -> None:
         with pytest.raises(NonFiniteLogits, match=rf"{which}.*token 3.*continuation 2"):
             decode(pair, [(40,), (10,)], DecodeConfig(generation=GenerateConfig(max_tokens=5)), what=None)
     pair = tiny_pair("llama", shift=0.2)
-    start = Start(name="", aligned=CONTEXTS[0], prefix=(50,))
+    start = Passage(name="", aligned=CONTEXTS[0], response=(50,))
     token = next_token(pair, start, PenaltyConfig.family(-1.0))
     gap = token.penalised - (2 * token.base - token.aligned)
     assert np.allclose(gap, gap[0], atol=1e-4)
     assert (token.position, token.strength) == (2, -2.0)
-    refuses(lambda: next_token(pair, Start(name="", aligned=()), STRONG), PromptError, "empty")
+    refuses(lambda: next_token(pair, Passage(name="", aligned=()), STRONG), PromptError, "empty")
 
 
 def test_safe_decoding_says_who_plays_what_and_goes_on_with_the_original(tmp_path: Path) -> None:
@@ -428,7 +429,7 @@ def test_a_penalised_model_takes_texts_and_generates_like_a_model() -> None:
     assert ids_of(made) == ids_of(decode(pair, prompts, config, what=None))
     assert made.continuations[0].prompt == "the cat sat"
     assert len(model.generate(["a", "b"], max_tokens=1, prefill="Sure").continuations) == 2
-    refuses(lambda: model.generate("the cat sat", max_token=5), ParameterError, "max_token", "temperature")
+    refuses(lambda: model.generate("the cat sat", max_token=5), ParameterError, "max_tokens")
     seen: list[int] = []
     drawing = GenerateConfig(max_tokens=5)
     plain = model.continue_(CONTEXTS, drawing, on_token=lambda _i, t: seen.append(t), what=None)

@@ -15,8 +15,9 @@ from transformers import PreTrainedModel
 
 from tests.tiny_pair import ARCHITECTURES, Arch, tiny_adapter, tiny_model, tiny_tokenizer
 from workbench.core.store import Store
-from workbench.decoding import penalised as room
-from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding import paired as room
+from workbench.decoding.config import PenaltyConfig
+from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.ledger import Entry
 from workbench.decoding.mixed import THIN_ROWS, mixed, thin
 from workbench.decoding.penalised import decode

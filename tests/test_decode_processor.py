@@ -13,11 +13,12 @@ from tests.errors import refuses
 from tests.fakes import counting_model
 from tests.tiny_pair import save_model, tiny_adapter, tiny_model, tiny_pair, tiny_tokenizer
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterError
-from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.core.passages import Passage
+from workbench.decoding.config import PenaltyConfig
+from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.model import PenalisedModel
 from workbench.decoding.penalised import decode
 from workbench.decoding.processor import PenaltyProcessor
-from workbench.decoding.starts import Start
 from workbench.models.generation import GenerateConfig, left_padded
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 
@@ -76,7 +77,7 @@ def test_one_processor_serves_many_generates_and_samples_as_theirs() -> None:
     for context in (*CONTEXTS, CONTEXTS[0], CONTEXTS[0]):
         given = decode(
             pair,
-            [Start(name="", aligned=context, prefix=(40, 41))],
+            [Passage(name="", aligned=context, response=(40, 41))],
             DecodeConfig(penalty=penalty, generation=GenerateConfig(max_tokens=TOKENS)),
             what=None,
         )

@@ -17,6 +17,7 @@ from tests.errors import refuses
 from tests.fakes import LiveBytes
 from tests.tiny_pair import tiny_models, tiny_pair, tiny_tokenizer
 from workbench.core.errors import NotPresent, ParameterError, PromptError, RecordError
+from workbench.core.passages import Passage
 from workbench.core.records import Estimate, load, save
 from workbench.core.store import Store
 from workbench.decoding.config import PenaltyConfig
@@ -31,7 +32,6 @@ from workbench.judging.records import Judgement
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import Prompt, PromptConfig, PromptSet
 from workbench.tracing.metrics import kl_nats
-from workbench.tracing.scoring import Item
 
 GRID = penalty_grid(strengths=(1.0, 8.0))
 HARMFUL, HARMLESS, ALIKE = "how to steal", "how to bake", "how to steal the show"
@@ -138,7 +138,7 @@ def test_leverage_grows_to_its_bound_and_one_model_cannot_be_moved(pair: ModelPa
 def test_the_numbers_along_a_response_are_those_of_the_formulas(pair: ModelPair) -> None:
     prompts = tiny_prompts(1)
     context, response = pair.context(prompts.prompts[0]), pair.encode(" Sure, here is how to do it")
-    item = Item(name="one", base_context=context, aligned_context=context, response=response)
+    item = Passage(name="one", aligned=context, response=response)
     grid = (PenaltyConfig(strength=4.0, shape="first_m", m=3), PenaltyConfig(method="two_sided", plausibility=0.1))
     (found,) = experiments.measure_moves(pair, [item], grid, what=None)
     with torch.inference_mode():
@@ -158,7 +158,7 @@ def test_the_numbers_along_a_response_are_those_of_the_formulas(pair: ModelPair)
 def test_it_never_holds_prompts_by_positions_by_vocabulary(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workbench.evaluation.experiments.divergence.rows_at_once", lambda _: (8, 8))
     items = [
-        Item(name=str(i), base_context=(5, 6, 7), aligned_context=(5, 6, 7), response=tuple(range(10, 50)))
+        Passage(name=str(i), aligned=(5, 6, 7), response=tuple(range(10, 50)))
         for i in range(8)
     ]
     with LiveBytes(lambda t: t.ndim >= 2 and t.shape[-1] == pair.vocab) as live:

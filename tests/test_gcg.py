@@ -24,26 +24,25 @@ from workbench.core.comparisons import paired_bounds
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, PairError, PromptError
 from workbench.core.store import Store
 from workbench.evaluation.attacks import GCG, Budget, ModelArm, RandomSuffix, attack, complete, searches
-from workbench.evaluation.attacks.objective import Objective
-from workbench.evaluation.attacks.search import Found, Search
-from workbench.evaluation.attacks.slots import Slot, Slots, Suffix, allowed_ids, open_slots
-from workbench.evaluation.attacks.task import Task, as_prompt
+from workbench.evaluation.attacks.task import as_prompt
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
+from workbench.tracing.suffix.objective import Objective
+from workbench.tracing.suffix.search import Found, Search
+from workbench.tracing.suffix.slots import Slot, Slots, Suffix, allowed_ids, open_slots
 
 BUDGET = Budget(steps=6, candidates=8, top_k=16, buffer=3, save_every=2)
 SHORT: dict[str, Any] = {"budget": BUDGET, "suffix_tokens": 5, "target_tokens": 4, "stop": "never", "max_tokens": 8}
 
 
-def opened(pair: ModelPair, *texts: str, tokens: int = 5, target: int = 4, **task: Any) -> Slots:
+def opened(pair: ModelPair, *texts: str, tokens: int = 5, target: int = 4) -> Slots:
     prompts = prompt_set(*texts).prompts
-    targets = [pair.encode(p.response or "")[:target] for p in prompts]
-    made = Task(pair=pair, prompts=prompts, prompt_set="t", system_prompt=None, store=Store(None), **task)
-    return open_slots(made, "aligned", prompts, targets, tokens, allowed_ids(pair, "ascii"))
+    targets = [pair.passage(p, pair.encode(p.response or "")[:target]) for p in prompts]
+    return open_slots(pair, "aligned", prompts, targets, tokens, allowed_ids(pair, "ascii"))
 
 
 def some_suffixes(slots: Slots, count: int, seed: int = 0) -> list[Suffix]:
-    allowed = allowed_ids(slots.task.pair, "ascii")
+    allowed = allowed_ids(slots.pair, "ascii")
     draw = np.random.default_rng(seed)
     return [tuple(allowed[i] for i in draw.integers(len(allowed), size=len(slots.first))) for _ in range(count)]
 
@@ -197,16 +196,16 @@ def test_prompts_and_models_that_cannot_be_searched_are_named(monkeypatch: pytes
         broken.lm_head.weight[:, slots.first[0]] = float("nan")
     refuses(lambda: Objective(pair, "aligned", slots.slots).losses([slots.first], 1), NonFiniteLogits, "'p0'")
     pair = tiny_pair()
-    monkeypatch.setattr("workbench.evaluation.attacks.slots._starts", lambda *_: iter([]))
+    monkeypatch.setattr("workbench.tracing.suffix.slots._starts", lambda *_: iter([]))
     refuses(lambda: opened(pair, "the cat"), PromptError, "'p0'")
     monkeypatch.undo()
     monkeypatch.setattr("workbench.evaluation.attacks.suffixes.allowed_ids", lambda *_: ())
     refuses(lambda: attack(pair, prompt_set("the cat"), GCG(**SHORT)), PairError, "token")
-    refuses(lambda: opened(pair, "the cat", tokens=250), ContextOverflow, "suffix of 250")
+    refuses(lambda: opened(pair, "the cat", tokens=250), ContextOverflow, "250")
 
 
 def a_search(slots: Slots, **changes: Any) -> Search:
-    pair = slots.task.pair
+    pair = slots.pair
     settings: dict[str, Any] = {
         "slots": slots,
         "objective": Objective(pair, slots.which, slots.slots),
@@ -337,7 +336,7 @@ from tests.fakes import prompt_set
 from tests.test_gcg import SHORT
 from tests.tiny_pair import tiny_pair
 from workbench.evaluation.attacks import GCG, attack
-from workbench.evaluation.attacks.search import Search
+from workbench.tracing.suffix.search import Search
 from workbench.core.store import Store
 
 step = Search._step

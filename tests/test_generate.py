@@ -131,7 +131,7 @@ def test_a_killed_run_resumes_and_gives_the_same(tmp_path: Path) -> None:
 def test_bad_input_and_nan_are_named() -> None:
     pair = tiny_pair()
     refuses(lambda: generate(pair, "base", [(1,), ()], GenerateConfig()), PromptError, "context 2", "2")
-    with pytest.raises(ContextOverflow, match=r"200.*max_tokens=100.*256"):
+    with pytest.raises(ContextOverflow, match=r"200.*100.*256"):
         generate(pair, "base", [(1,) * 200], GenerateConfig(max_tokens=100))
     for bad in ({"temperature": float("nan")}, {"temperature": -1.0}, {"top_p": 0.0}, {"max_tokens": -1}):
         with pytest.raises(ParameterError, match=next(iter(bad))):

@@ -15,12 +15,13 @@ from tests.fakes import counting_model, prompt_set
 from tests.hostile_texts import EXECUTABLE
 from tests.tiny_pair import tiny_adapter, tiny_pair, tiny_tokenizer
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterError
+from workbench.core.passages import Passage
 from workbench.core.records import load, save
-from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding.config import PenaltyConfig
+from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.live import Writing, write
 from workbench.decoding.penalised import decode
 from workbench.decoding.records import Branch, BranchTree, Continuations, SamplingSurface
-from workbench.decoding.starts import Start
 from workbench.decoding.truncation import surviving_excess_mass
 from workbench.display import figures, views
 from workbench.evaluation import experiments
@@ -32,7 +33,7 @@ from workbench.prompts.loading import Prompt
 from workbench.tracing import metrics
 
 STRONG = PenaltyConfig(strength=3.0, gamma=1.0, shape="ramp", m=8)
-START = Start(name="one", aligned=(0, 41, 52, 63), prefix=(74, 85))
+START = Passage(name="one", aligned=(0, 41, 52, 63), response=(74, 85))
 
 
 def config(penalty: PenaltyConfig = STRONG, **generation: Any) -> DecodeConfig:
@@ -101,7 +102,7 @@ def test_a_branch_keeps_what_was_before_and_goes_on_as_if_it_had_been_given(coun
         assert getattr(record, name)[0, 3] == pytest.approx(getattr(before, name)[0, 3], abs=1e-5)
     assert record.plain_ids[0, 3] == before.plain_ids[0, 3]
     # and what follows is what the models say after exactly these tokens, at those positions
-    seen = dataclasses.replace(START, prefix=(*START.prefix, *made.ids[:4]))
+    seen = dataclasses.replace(START, response=(*START.response, *made.ids[:4]))
     there = decode(pair, [seen], config(dataclasses.replace(STRONG, count_from="response"), max_tokens=8))
     if count_from == "response":
         assert made.ids[4:] == tuple(there.token_ids[0][there.mask[0]].tolist())
@@ -131,7 +132,7 @@ def test_what_cannot_be_written_is_refused_and_the_pair_stays_clean(adapted: Mod
     with pytest.raises(ParameterError, match="vocabulary"):
         write(pair, START, config(), branch_of=root, position=4, token_id=10**6)
     with pytest.raises(ContextOverflow):
-        write(pair, Start(name="long", aligned=(5,) * pair.context_length), config())
+        write(pair, Passage(name="long", aligned=(5,) * pair.context_length), config())
     with pytest.raises(ZeroDivisionError):
         write(pair, START, config(), on_token=lambda w: 1 / 0)
     assert write(pair, START, config()).ids == root.ids
@@ -144,7 +145,7 @@ def test_nan_half_way_is_named_and_what_was_there_is_kept() -> None:
     pair = ModelPair.from_models(counting_model(320), bad, tiny_tokenizer())
     kept: list[Writing] = []
     with pytest.raises(NonFiniteLogits, match="aligned"):
-        write(pair, Start(name="n", aligned=(59,)), config(), on_token=kept.append)
+        write(pair, Passage(name="n", aligned=(59,)), config(), on_token=kept.append)
     assert kept[-1].record().token_ids.tolist() == [[60, 61, 62, 63]]
 
 

@@ -154,7 +154,7 @@ def test_stops_and_newer_starts_win(probe: LiveProbe, counting: ModelPair) -> No
     ("fields", "said"),
     [
         (dict(prompt=" "), "PromptError: prompt 'typed' is empty"),
-        (dict(prompt="count", max_tokens=300), "ContextOverflow: the longest context has"),
+        (dict(prompt="count", max_tokens=300), "ContextOverflow: prompt 'typed' needs"),
         (dict(prompt="count", max_tokens=None), "ParameterError: max tokens must be a whole number"),
         (dict(prompt="count", seed=0.5), "ParameterError: seed must be a whole number"),
         (dict(prompt="count", temperature=-1), "ParameterError: temperature is -1.0"),

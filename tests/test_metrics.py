@@ -114,7 +114,7 @@ def test_one_pass_equals_the_slow_reference(space: str, vocab: int) -> None:
     base, aligned = logits(rows=8, vocab=vocab, seed=vocab)
     observed = torch.arange(8) % vocab
     want = slow(base, aligned, observed, space=space)
-    got = metrics.compare(base.clone(), aligned.clone(), observed, space=space)  # type: ignore[arg-type]
+    got = metrics.compare(base.clone(), aligned.clone(), observed, count_space=space)  # type: ignore[arg-type]
     assert set(got.scalars) == set(SCALARS)
     ties = ((base.double().log_softmax(-1) - aligned.double().log_softmax(-1)).abs() < 5e-6).sum(-1)
     for name, values in want.items():
@@ -145,7 +145,7 @@ def test_one_pass_equals_the_single_formulas() -> None:
     lb, la = base.log_softmax(-1), aligned.log_softmax(-1)
     observed = torch.tensor([1, 2, 3, 4, 5])
     for space in ("aligned_topk", "base_topk", "union", "full"):
-        got = metrics.compare(base.clone(), aligned.clone(), observed, space=space, top_k=50)  # type: ignore[arg-type]
+        got = metrics.compare(base.clone(), aligned.clone(), observed, count_space=space, top_k=50)  # type: ignore[arg-type]
         count = metrics.base_favored_count(lb, la, space=space, top_k=50)  # type: ignore[arg-type]
         assert got.scalars["base_favored_count"].tolist() == count.tolist()
     assert torch.allclose(got.scalars["js_nats"], metrics.js_nats(lb, la), atol=1e-6)
@@ -188,7 +188,7 @@ def test_one_model_with_itself_is_zero_and_offsets_do_not_matter() -> None:
     for name in ("kl_aligned_base_nats", "kl_base_aligned_nats", "js_nats", "excess_mass", "base_favored_count"):
         assert (got.scalars[name] == 0).all(), name
     base, _ = logits(vocab=1000)
-    s = metrics.compare(base.clone(), base.clone(), torch.zeros(6, dtype=torch.int64), space="full").scalars
+    s = metrics.compare(base.clone(), base.clone(), torch.zeros(6, dtype=torch.int64), count_space="full").scalars
     for name in ("kl_aligned_base_nats", "kl_base_aligned_nats", "js_nats", "excess_mass", "base_favored_count"):
         assert (s[name] == 0).all(), name
     assert (s["logprob_shift_nats"] == 0).all()

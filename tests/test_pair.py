@@ -39,7 +39,7 @@ from workbench.core.errors import (
 )
 from workbench.models.chat import check_template_mode
 from workbench.models.pair import ModelPair, PairConfig, Which, load_pair
-from workbench.models.presets import PRESET_NAMES, preset_rows
+from workbench.models.presets import PRESET_NAMES, PRESETS
 from workbench.prompts.loading import Prompt
 
 IDS = torch.tensor([[0, 70, 81, 92, 103, 114, 125, 136]])
@@ -578,8 +578,7 @@ def test_end_tokens() -> None:
 
 
 def test_presets_are_listed_without_loading_anything() -> None:
-    rows = preset_rows()
-    assert tuple(r.name for r in rows) == PRESET_NAMES
+    rows = PRESETS
     for expected in ("embedded", "smollm2", "qwen2.5-7b", "qwen3-8b", "llama-2-7b", "gemma-3-1b", "olmo-2-1b"):
         assert expected in PRESET_NAMES
     assert {r.name for r in rows if r.thinking} == {"qwen3-0.6b", "qwen3-8b"}
@@ -591,7 +590,10 @@ def test_listing_presets_imports_no_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys, workbench.models.presets as p; p.preset_rows(); print({'torch'} & set(sys.modules))"
+    code = (
+        "import sys, workbench.models.presets as p; "
+        "[r.row() for r in p.PRESETS]; print({'torch'} & set(sys.modules))"
+    )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.strip() == "set()"
 
@@ -599,7 +601,7 @@ def test_listing_presets_imports_no_torch() -> None:
 def test_a_fetched_preset_of_one_model(own_cache: Path, tmp_path: Path) -> None:
     model = tiny_model("llama", 320)
     save_model(own_cache / "models" / "smollm2-135m-instruct", model, tiny_tokenizer())
-    assert next(r for r in preset_rows() if r.name == "smollm2").present
+    assert next(r for r in PRESETS if r.name == "smollm2").present
     alone = load_pair(PairConfig(preset="smollm2"))
     assert any("same model" in note for note in alone.notes)
     assert alone.name == "smollm2"

@@ -26,7 +26,8 @@ from widgets.worker import MODELS
 from workbench.core import legible
 from workbench.core.errors import ParameterError, PromptError
 from workbench.core.records import load, save
-from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding.config import PenaltyConfig
+from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.penalised import decode
 from workbench.decoding.records import BranchTree, Continuations
 from workbench.judging.records import Judgement

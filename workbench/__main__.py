@@ -7,7 +7,6 @@ crashed after the work had begun; 130 stopped with Ctrl-C. 1 and 3 are not used.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 import traceback
@@ -117,8 +116,8 @@ def _parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
         "batch",
         help="run a grid of notebooks into one folder",
         description="Run every cell of a grid file: several notebooks with fixed and varied parameters, some needing "
-        "others. Finished cells are skipped, failed ones kept; a batch that was stopped goes on where it was. The "
-        "folder holds cells/, failed/, manifest.jsonl, results.parquet (all rows) and index.html (the comparison).",
+        "others. Finished cells are skipped, failed ones kept; a batch that was stopped resumes where it stopped. The "
+        "folder holds cells/, failed/, logs/, results.parquet (all rows) and index.html (the comparison).",
     )
     batch.add_argument("grid", help="path of the grid file (YAML)")
     batch.add_argument("--out", metavar="DIR", help="the batch's folder (default: what the file says, or runs/NAME)")
@@ -296,30 +295,28 @@ def _notebooks(asked: argparse.Namespace) -> int:
 
 
 def _list_pairs(asked: argparse.Namespace) -> int:
-    from workbench.models.presets import PresetRow, preset_rows
+    from workbench.core.legible import aligned
+    from workbench.models.presets import PRESETS, Preset
 
-    rows = preset_rows()
     if asked.json:
-        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
+        print(json.dumps([row.row() for row in PRESETS], indent=1))
         return 0
 
-    def cells(row: PresetRow) -> tuple[str, ...]:
+    def cells(row: Preset) -> tuple[str, ...]:
         models = 2 if row.aligned else 1
         each = "?" if row.parameters is None else _short(row.parameters)
         size = "" if row.parameters is None else f"{_short(2 * models * row.parameters)}B"
         return (
             row.name,
-            f"{models} x {each}" + (" + adapter" if row.adapted else ""),
+            f"{models} x {each}" + (" + adapter" if row.adapter else ""),
             size,
             row.licence,
             "gated" if row.gated else "open",
             "here" if row.present else row.how,
         )
 
-    table = [("name", "parameters", "16-bit", "licence", "access", "present"), *map(cells, rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for line in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    table = [("name", "parameters", "16-bit", "licence", "access", "present"), *map(cells, PRESETS)]
+    print(aligned(table))
     return 0
 
 
@@ -331,17 +328,17 @@ def _short(number: int) -> str:
 
 
 def _fetch_pair(asked: argparse.Namespace) -> int:
-    from workbench.models.presets import how_to_have, is_present, preset
+    from workbench.models.presets import preset
 
     row = preset(asked.name)
     if row.kind == "fetched":
         from workbench.models.smollm2 import fetch_smollm2
 
         print(fetch_smollm2(progress=_say))
-    elif is_present(row):
+    elif row.present:
         print(f"{row.name} is here already")
     else:
-        raise ParameterError(f"{row.name} is not fetched by this command: {how_to_have(row)}")
+        raise ParameterError(f"{row.name} is not fetched by this command: {row.how}")
     return 0
 
 

@@ -1,10 +1,15 @@
-"""Plan batches by length, and halve one when memory runs out."""
+"""Plan batches by length, halve one when memory runs out, and keep what is finished."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
+
+from workbench.core.errors import StorageFull
+from workbench.core.progress import Progress
+from workbench.core.store import Entry, Store
 
 T = TypeVar("T")
 
@@ -53,3 +58,41 @@ def halving_on_memory(
 def _is_memory(error: BaseException) -> bool:
     named = type(error).__name__ == "OutOfMemoryError"  # torch's own, told by its name: this room imports no torch
     return named or isinstance(error, MemoryError) or "allocate memory" in str(error)
+
+
+def in_batches(
+    keys: Sequence[str],
+    sizes: Sequence[int],
+    work: Callable[[list[int], Callable[[int, T], None]], None],
+    *,
+    batch_tokens: int,
+    store: Store,
+    entry: Callable[[T], Entry],
+    read: Callable[[Entry], T],
+    what: str | None,
+    unit: str = "continuations",
+) -> list[T]:
+    """Return every row's result in order: from `store` where it is there, else by `work(rows, finished)`, and stored.
+
+    `work` calls `finished(row, result)` as each row is done. When memory runs out the batch is halved; when `work` is
+    interrupted, or raises, the rows that are finished are kept all the same.
+    """
+    done: dict[int, T] = {i: read(store.read(k)) for i, k in enumerate(keys) if k in store}
+    todo = [i for i in range(len(keys)) if i not in done]
+    with Progress(what if todo else None, len(todo), unit) as progress:
+        for planned in plan_batches([sizes[i] for i in todo], batch_tokens):
+            made: dict[int, T] = {}
+
+            def unfinished(part: list[int], made: dict[int, T] = made) -> None:
+                work([i for i in part if i not in made], made.__setitem__)
+
+            try:
+                for part, _ in halving_on_memory([todo[j] for j in planned], unfinished, progress.note):
+                    store.write({keys[i]: entry(made[i]) for i in part})
+                    progress.advance(len(part))
+            except BaseException:
+                with contextlib.suppress(StorageFull):
+                    store.write({keys[i]: entry(result) for i, result in made.items() if keys[i] not in store})
+                raise
+            done.update(made)
+    return [done[i] for i in range(len(keys))]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import unicodedata
+from collections.abc import Sequence
 
 _SIGNS = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
 _HIDDEN = frozenset({"Cc", "Cf", "Co", "Cs", "Cn", "Zl", "Zp"})
@@ -82,3 +83,13 @@ def html_text(text: str) -> str:
 def plotly_text(text: str) -> str:
     """Escape a legible text for plotly, which reads pseudo-HTML, `$...$` and `%{...}` in every label."""
     return html.escape(text, quote=False).replace("$", "&#36;").replace("%{", "&#37;{")
+
+
+def aligned(lines: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Return lines of cells as a table of plain text; the columns numbered in `right` are set to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+    def cell(i: int, text: str) -> str:
+        return text.rjust(widths[i]) if i in right else text.ljust(widths[i])
+
+    return "\n".join("  ".join(cell(i, text) for i, text in enumerate(line)).rstrip() for line in lines)

@@ -78,8 +78,8 @@ def check_room(passages: Iterable[Passage], context_length: int, more: int = 0) 
 def check_fits(name: str, tokens: int, context_length: int, more: int = 0) -> None:
     """Raise ContextOverflow where so many tokens, and `more` that are to be generated, exceed the model's context."""
     if tokens + more > context_length:
-        generated = f", and {more:,} more are to be generated" if more else ""
+        generated = f" and {more:,} for what is generated" if more else ""
         raise ContextOverflow(
-            f"{name} has {tokens:,} tokens with its template{generated}: that exceeds the model's context of "
-            f"{context_length:,}. Shorten it, or lower max_tokens"
+            f"{name} needs {tokens:,} tokens{generated}, and the model's context holds {context_length:,}: shorten it, "
+            "or lower max_tokens"
         )

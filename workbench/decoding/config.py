@@ -1,15 +1,15 @@
-"""Which penalty, how strong, and where (PenaltyConfig), and how to continue under it (DecodeConfig)."""
+"""Which penalty, how strong, and where. No torch."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 
+from workbench.core.configs import at_least, check_fields, from_to
 from workbench.core.errors import ParameterError
-from workbench.models.generation import GenerateConfig
 from workbench.tracing.records import Diagnosis
 
 Method = Literal["none", "one_sided", "two_sided", "safe_decoding"]
@@ -66,7 +66,8 @@ class PenaltyConfig:
     count_from: CountFrom = "response"
 
     def __post_init__(self) -> None:
-        self._check_names()
+        names = {"method": Method, "risk_space": RiskSpace, "shape": Shape, "count_from": CountFrom}
+        check_fields(self, **{name: get_args(known) for name, known in names.items()})
         safe = self.method == "safe_decoding"
         shape = self.shape or ("first_m" if safe else "constant")
         strength = (3.0 if safe else 1.0) if self.strength is None else float(self.strength)
@@ -74,17 +75,15 @@ class PenaltyConfig:
         resolved = {"shape": shape, "strength": strength, "m": m, "retention": tuple(map(float, self.retention))}
         for name, value in resolved.items():  # what stands in a record is what was used, not None
             object.__setattr__(self, name, value)
-        bad = [
+        check_fields(
+            self,
             (not abs(strength) <= LARGEST, "strength", f"a finite number, at most {LARGEST:g} in size"),
-            (not 0.0 <= self.gamma <= LARGEST, "gamma", f"at least 0 and at most {LARGEST:g}"),
-            (not 0.0 <= self.plausibility <= 1.0, "plausibility", "from 0 (off) to 1"),
-            (m is not None and m < 1, "m", "at least 1 position"),
             (m is not None and shape not in ("first_m", "ramp"), "m", f"left out: shape {shape!r} has none"),
             (safe and self.plausibility > 0.0, "plausibility", "0: SafeDecoding has a sample space of its own"),
-        ]
-        for wrong, name, want in bad:
-            if wrong:
-                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be {want}")
+            gamma=from_to(0, LARGEST),
+            plausibility=from_to(0, 1),
+            m=at_least(1),
+        )
         self._check_retention()
 
     @classmethod
@@ -104,13 +103,6 @@ class PenaltyConfig:
         words += [f"plausibility {self.plausibility:g}"] if self.plausibility else []
         return ", ".join(words)
 
-    def _check_names(self) -> None:
-        choices = {"method": Method, "risk_space": RiskSpace, "shape": Shape, "count_from": CountFrom}
-        for name, known in choices.items():
-            value = getattr(self, name)
-            if value not in get_args(known) and not (name == "shape" and value is None):
-                raise ParameterError(f"{name} is {value!r}; it must be one of {', '.join(get_args(known))}")
-
     def _check_retention(self) -> None:
         if self.shape != "undertrained":
             if self.retention:
@@ -127,33 +119,6 @@ class PenaltyConfig:
         if wrong or not any(self.retention):
             what = f"holds {wrong[0]!r}" if wrong else "is 0 everywhere"
             raise ParameterError(f"retention {what}; it must be from 0 to 1 at each position, and not always 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecodeConfig:
-    """Say how to continue under a penalty.
-
-    `generation` is how tokens are chosen, as for `generate`. `prefix_tokens` gives each response the first tokens of
-    the prompt's own response, `prefill` the same text for all; both count as positions of the response. `shown_k`
-    entries of the most likely tokens, with and without the penalty, are kept for every token; 0 keeps none.
-    """
-
-    penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
-    generation: GenerateConfig = field(default_factory=GenerateConfig)
-    prefix_tokens: int = 0
-    prefill: str = ""
-    system_prompt: str | None = None
-    shown_k: int = 10
-
-    def __post_init__(self) -> None:
-        for name in ("prefix_tokens", "shown_k"):
-            if getattr(self, name) < 0:
-                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be at least 0")
-        if self.prefix_tokens and self.prefill:
-            raise ParameterError(
-                f"prefix_tokens={self.prefix_tokens} and prefill={self.prefill[:40]!r} were both given: a response "
-                "starts with one of them"
-            )
 
 
 def check_generates(config: PenaltyConfig) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,6 +52,19 @@ class Account:
     numbers: Float[np.ndarray, "token quantity"]
     topk_ids: Int[np.ndarray, "token k"]
     topk_logprobs: Float[np.ndarray, "token k 3"]
+
+    @classmethod
+    def of(cls, position: Int[np.ndarray, "token"], lines: Sequence[tuple[Any, ...]]) -> Account:
+        """Return the ledger of tokens at these positions; a line is (plain id, numbers, top ids, their numbers)."""
+        empty = (np.empty(0), np.empty((0, len(LEDGER))), np.empty((0, 0)), np.empty((0, 0, 3)))
+        plain, numbers, ids, logprobs = map(np.stack, zip(*lines, strict=True)) if lines else empty
+        return cls(
+            position=position,
+            plain_ids=plain.astype(np.int32),
+            numbers=numbers.astype(np.float32),
+            topk_ids=ids.astype(np.int32),
+            topk_logprobs=logprobs.astype(np.float32),
+        )
 
     def entry(self, token: int, token_id: int) -> Entry:
         """Return one token's entry: its index among the generated ones, and the token."""

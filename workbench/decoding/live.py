@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from workbench.core.errors import ParameterError
+from workbench.core.passages import Passage
 from workbench.core.provenance import Stopwatch, settings_of
-from workbench.decoding.config import DecodeConfig, check_generates
+from workbench.decoding.config import check_generates
+from workbench.decoding.contexts import DecodeConfig, check_continues
 from workbench.decoding.continuations import Made, assembled
 from workbench.decoding.ledger import Account
 from workbench.decoding.mixed import mixed
-from workbench.decoding.paired import OnePass, TwoPasses
+from workbench.decoding.paired import paired_steps
 from workbench.decoding.records import LEDGER, Continuations
-from workbench.decoding.starts import Start, check_room, starts_of
 from workbench.decoding.steps import PenalisedSteps
 from workbench.models.generation import Generation, Row, draw, generation_keys, sampler
 from workbench.models.pair import ModelPair
@@ -32,7 +33,7 @@ class Writing:
     Continuation.stop is, "stopped" for as long as it is written.
     """
 
-    def __init__(self, pair: ModelPair, start: Start, config: DecodeConfig, prompts: PromptSet | None) -> None:
+    def __init__(self, pair: ModelPair, start: Passage, config: DecodeConfig, prompts: PromptSet | None) -> None:
         self.pair, self.start, self.config = pair, start, config
         self.ids: tuple[int, ...] = ()
         self.stop = "stopped"
@@ -45,7 +46,7 @@ class Writing:
     def of(
         cls,
         pair: ModelPair,
-        start: Start,
+        start: Passage,
         config: DecodeConfig,
         made: Continuations,
         *,
@@ -76,7 +77,7 @@ class Writing:
         made = None if self._steps is None else self._steps.account(0)
         parts = [a for a in (self._kept, made) if a is not None and len(a.position)]
         if not parts:
-            return _no_account(2 * min(self.config.shown_k, self.pair.vocab))
+            return Account.of(np.zeros(0, np.int32), [])
         return Account(**{n: np.concatenate([getattr(a, n) for a in parts]) for n in Account.__dataclass_fields__})
 
     def record(self) -> Continuations:
@@ -85,6 +86,7 @@ class Writing:
         made = assembled(
             self.pair,
             [self.start],
+            [next((p for p in self._prompts or () if p.id == self.start.name), None)],
             [Made(generation=generation, account=self.account())],
             self.config,
             self._prompts,
@@ -97,7 +99,7 @@ class Writing:
 
 def write(
     pair: ModelPair,
-    start: Start,
+    start: Passage,
     config: DecodeConfig | None = None,
     *,
     branch_of: Writing | None = None,
@@ -113,29 +115,25 @@ def write(
     tokens included) and `token_id`: its tokens before that position are kept with their ledger, `token_id` is taken
     there whatever its probability, and what follows is chosen as usual. `on_token(writing)` is called after each token;
     where `cancelled()` turns true (asked before each forward pass) it ends with what there is, `stop` "stopped".
-    `prompts` is named in the record, and so is `config.system_prompt`: a start holds its prefix and system prompt
-    already.
+    `prompts` is named in the record (its prompt with the start's name is the one that was asked), and so is
+    `config.system_prompt`: a start holds its prefix and system prompt already.
 
     Raises ParameterError for a penalty that no generator may use, or a position that the writing does not have;
     PromptError for an empty context; ContextOverflow where there is no room for a token; NonFiniteLogits.
     """
     config = config or DecodeConfig()
     check_generates(config.penalty)
-    starts_of(pair, [start], prefix_tokens=0, prefill="", system_prompt=None)
+    check_continues(pair, [start])
     made = Writing(pair, start, config, prompts)
     if branch_of is not None:
         _keep(made, branch_of, position, token_id)
     kept = made.ids
-    seen = dataclasses.replace(start, prefix=start.prefix + kept)
-    check_room(pair, [seen])
-    longest = max(len(seen.base_ids()), len(seen.aligned_ids()))
+    seen = dataclasses.replace(start, response=start.response + kept)
+    check_continues(pair, [seen])
     drawing = dataclasses.replace(config.generation, max_tokens=config.generation.max_tokens - len(kept))
-    (key,) = generation_keys(pair, "aligned", [seen.aligned_ids()], config.generation)
-    row = Row(
-        index=0,
-        limit=min(drawing.max_tokens, pair.context_length - longest),
-        sampler=sampler(drawing, key),
-    )
+    (key,) = generation_keys(pair, "aligned", [seen.whole("aligned")], config.generation)
+    limit = min(drawing.max_tokens, pair.context_length - seen.length)
+    row = Row(index=0, limit=limit, sampler=sampler(drawing, key))
 
     def finished(_: int, generation: Generation) -> None:
         made.stop = generation.stop
@@ -146,21 +144,11 @@ def write(
             on_token(made)
 
     with torch.inference_mode(), mixed(pair) as run:
-        base, aligned = [seen.base_ids()], [seen.aligned_ids()]
-        paired = TwoPasses(pair, base, aligned, [0]) if run is None else OnePass(pair, run, base, aligned, [0])
-        made._steps = PenalisedSteps(
-            paired,
-            config.penalty,
-            drawing,
-            rows=[0],
-            given=[len(seen.prefix)],
-            samplers=[row.sampler],
-            shown_k=config.shown_k,
-            kept=len(kept),
-        )
-        steps = _Watched(made._steps, token_id if branch_of is not None else None, cancelled or (lambda: False))
+        paired = paired_steps(pair, run, [seen], [0])
+        made._steps = _Watched(paired, config, [row], [len(seen.response)], kept=len(kept))
+        made._steps.first, made._steps.cancelled = None if branch_of is None else token_id, cancelled
         try:
-            draw(pair, steps, [row], drawing, on_token=told, finished=finished)
+            draw(pair, made._steps, [row], drawing, on_token=told, finished=finished)
         except _Cancelled:
             pass
     return made
@@ -168,7 +156,7 @@ def write(
 
 def _keep(made: Writing, other: Writing, position: int | None, token_id: int | None) -> None:
     """Let a writing begin with what another one has before a position."""
-    first = len(other.start.prefix) + 1
+    first = len(other.start.response) + 1
     if position is None or token_id is None or not first <= position < first + len(other.ids):
         raise ParameterError(
             f"position {position} was not generated: there are positions {first} to {first + len(other.ids) - 1} to "
@@ -181,42 +169,23 @@ def _keep(made: Writing, other: Writing, position: int | None, token_id: int | N
     made._kept = Account(**{n: getattr(account, n)[:upto] for n in Account.__dataclass_fields__})
 
 
-def _no_account(shown: int) -> Account:
-    return Account(
-        position=np.zeros(0, np.int32),
-        plain_ids=np.zeros(0, np.int32),
-        numbers=np.zeros((0, len(LEDGER)), np.float32),
-        topk_ids=np.zeros((0, shown), np.int32),
-        topk_logprobs=np.zeros((0, shown, 3), np.float32),
-    )
-
-
 class _Cancelled(Exception):
     """Somebody asked the writing to stop."""
 
 
-class _Watched:
+class _Watched(PenalisedSteps):
     """Penalised steps that can be stopped, and whose first token may be fixed."""
 
-    def __init__(self, steps: PenalisedSteps, first: int | None, cancelled: Callable[[], bool]) -> None:
-        self._steps, self._first, self._cancelled = steps, first, cancelled
+    first: int | None = None
+    cancelled: Callable[[], bool] | None = None
 
     def scores(self) -> Float[Tensor, "batch vocab"]:
         """Return the scores; those of the first token, where it is fixed, leave no other choice."""
-        if self._cancelled():
+        if self.cancelled is not None and self.cancelled():
             raise _Cancelled
-        scores = self._steps.scores()
-        if self._first is not None:
-            scores = torch.full_like(scores, -torch.inf).index_fill_(
-                -1, torch.tensor([self._first]).to(scores.device), 0.0
-            )
-            self._first = None
+        scores = super().scores()
+        if self.first is not None:
+            scores = torch.full_like(scores, -torch.inf)
+            scores[:, self.first] = 0.0
+            self.first = None
         return scores
-
-    def take(self, chosen: Int[Tensor, "batch"]) -> None:
-        """Take the chosen token."""
-        self._steps.take(chosen)
-
-    def keep(self, going: Sequence[int]) -> None:
-        """Let only these of the rows go on."""
-        self._steps.keep(going)

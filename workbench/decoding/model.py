@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.core.errors import ParameterError
+from workbench.core.configs import configured
+from workbench.core.passages import Passage, check_room
 from workbench.core.store import Store
-from workbench.decoding.config import DecodeConfig, PenaltyConfig, check_generates
+from workbench.decoding.config import PenaltyConfig, check_generates
+from workbench.decoding.contexts import Contexts, DecodeConfig
 from workbench.decoding.penalised import OnEntry, decode
 from workbench.decoding.processor import PenaltyProcessor
 from workbench.decoding.records import Continuations
-from workbench.decoding.starts import Contexts, Start
-from workbench.models.generation import GenerateConfig, Generation, OnToken, check_room
+from workbench.models.generation import GenerateConfig, Generation, OnToken
 from workbench.models.pair import ModelPair, Which
 from workbench.prompts.loading import Prompt
 
@@ -53,14 +54,9 @@ class PenalisedModel:
         `model.generate("Tell me ...", prefill="Sure,", max_tokens=64).continuations[0].text` is the answer's text.
         Raises what `decode` raises.
         """
-        try:
-            drawing = GenerateConfig(**generation)
-        except TypeError as error:
-            known = ", ".join(GenerateConfig.__dataclass_fields__)
-            raise ParameterError(f"{error}; generation is set by {known}") from None
         config = DecodeConfig(
             penalty=self.penalty,
-            generation=drawing,
+            generation=configured(GenerateConfig, None, generation),
             prefill=prefill,
             prefix_tokens=prefix_tokens,
             system_prompt=system_prompt,
@@ -89,15 +85,15 @@ class PenalisedModel:
         response; without it the first generated token has position 1. Raises ContextOverflow before any work, as
         `generate` does, and what `decode` raises.
         """
-        check_room(self.pair, contexts, config.max_tokens)
         given = [0] * len(contexts) if prefix_tokens is None else list(prefix_tokens)
-        starts = [
-            Start(name=f"context {n + 1}", aligned=c[: len(c) - k], prefix=c[len(c) - k :])
+        passages = [
+            Passage(name=f"context {n + 1}", aligned=c[: len(c) - k], response=c[len(c) - k :], given=k)
             for n, (c, k) in enumerate(zip(contexts, given, strict=True))
         ]
+        check_room(passages, self.pair.context_length, config.max_tokens)
         made = decode(
             self.pair,
-            starts,
+            passages,
             DecodeConfig(penalty=self.penalty, generation=config, shown_k=0),
             on_token=None if on_token is None else lambda i, entry: on_token(i, entry.token_id),
             store=store,

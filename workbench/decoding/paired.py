@@ -9,11 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workbench.core.passages import Ids, Passage
 from workbench.decoding.mixed import MixedPass
 from workbench.models.generation import ModelSteps, check_finite, left_padded
 from workbench.models.pair import ModelPair
 
-Contexts = Sequence[tuple[int, ...]]
+Contexts = Sequence[Ids]
 
 
 @runtime_checkable
@@ -81,3 +82,11 @@ class OnePass:
         self._ids, self._position, self._mask = self._ids[kept], self._position[kept], self._mask[kept]
         self._cache.batch_select_indices(kept)
         self._live = [self._live[at] for at in going]
+
+
+def paired_steps(
+    pair: ModelPair, run: MixedPass | None, passages: Sequence[Passage], rows: Sequence[int]
+) -> PairedSteps:
+    """Return both models over passages, in one mixed pass a token where there is one; `rows` are indices for errors."""
+    base, aligned = [p.whole("base") for p in passages], [p.whole("aligned") for p in passages]
+    return TwoPasses(pair, base, aligned, rows) if run is None else OnePass(pair, run, base, aligned, rows)

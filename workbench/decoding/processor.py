@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from workbench.core.errors import ContextOverflow, ParameterError
+from workbench.core.errors import ParameterError
+from workbench.core.passages import check_fits
 from workbench.decoding.config import PenaltyConfig, check_generates
 from workbench.decoding.penalty import penalise_fully
 from workbench.models.generation import check_finite
@@ -56,11 +57,7 @@ class PenaltyProcessor(LogitsProcessor):
                 f"generate gave scores for {scores.shape[-1]:,} tokens, and the pair {self._pair.name!r} has "
                 f"{vocab:,}: plug the processor into the aligned model of that pair"
             )
-        if input_ids.shape[1] > self._pair.context_length:
-            raise ContextOverflow(
-                f"generation reached {input_ids.shape[1]:,} tokens, and the context of {self._pair.name} holds "
-                f"{self._pair.context_length:,}: lower max_new_tokens or shorten the prompt"
-            )
+        check_fits("the text that generate continues", input_ids.shape[1], self._pair.context_length)
         with torch.inference_mode():
             own = scores[:, :vocab].float()
             base = self._base_logits(input_ids)

@@ -10,10 +10,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.decoding.config import PenaltyConfig, shape_at
+from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.ledger import Account, Distributions, Entry, measure, most_likely
 from workbench.decoding.paired import PairedSteps
 from workbench.decoding.penalty import leverage_bound, penalise_fully
-from workbench.models.generation import GenerateConfig, choose
+from workbench.models.generation import Row, choose
 
 
 def distributions(
@@ -42,29 +43,19 @@ def distributions(
 class PenalisedSteps:
     """The steps of one batch of penalised rows, with their ledger.
 
-    `rows` are the continuations' indices for the caller, `given` how many response tokens each was given, `samplers`
-    the random numbers that each is drawn with (only looked at here). `kept` of the given tokens were generated before,
-    by a continuation that these rows branch off from.
+    `given` says how many response tokens each row was given. Of these `kept` were generated before, by a continuation
+    that the rows branch off from.
     """
 
     def __init__(
-        self,
-        paired: PairedSteps,
-        penalty: PenaltyConfig,
-        config: GenerateConfig,
-        *,
-        rows: Sequence[int],
-        given: Sequence[int],
-        samplers: Sequence[torch.Generator],
-        shown_k: int,
-        kept: int = 0,
+        self, paired: PairedSteps, config: DecodeConfig, rows: Sequence[Row], given: Sequence[int], *, kept: int = 0
     ) -> None:
-        self._kept = kept
-        self._paired, self._penalty, self._config, self._shown_k = paired, penalty, config, shown_k
-        self._live, self._samplers = list(rows), list(samplers)
-        self._given = dict(zip(rows, given, strict=True))
+        self._paired, self._penalty, self._config = paired, config.penalty, config.generation
+        self._shown_k, self._kept = config.shown_k, kept
+        self._live, self._samplers = [row.index for row in rows], [row.sampler for row in rows]
+        self._given = dict(zip(self._live, given, strict=True))
         self._taken = 0
-        self._lines: dict[int, list[tuple[np.ndarray, ...]]] = {row: [] for row in rows}
+        self._lines: dict[int, list[tuple[np.ndarray, ...]]] = {row: [] for row in self._live}
 
     def scores(self) -> Float[Tensor, "batch vocab"]:
         """Return the penalised scores of each row's next token; where alpha_t is 0, the plain logits bit for bit."""
@@ -99,21 +90,10 @@ class PenalisedSteps:
 
     def last(self, row: int, token_id: int) -> Entry:
         """Return the entry of a row's token that was taken last."""
-        return self._account(row, slice(-1, None)).entry(0, token_id)
+        return self.account(row, slice(-1, None)).entry(0, token_id)
 
-    def account(self, row: int) -> Account:
+    def account(self, row: int, lines: slice = slice(None)) -> Account:
         """Return the ledger of one row."""
-        return self._account(row, slice(None))
-
-    def _account(self, row: int, lines: slice) -> Account:
         kept = self._lines[row]
         position = self._given[row] + 1 + np.arange(len(kept), dtype=np.int32)
-        empty = (np.empty(0), np.empty((0, 0)), np.empty((0, 0)), np.empty((0, 0, 3)))
-        plain, numbers, ids, logprobs = map(np.stack, zip(*kept[lines], strict=True)) if kept[lines] else empty
-        return Account(
-            position=position[lines],
-            plain_ids=plain.astype(np.int32),
-            numbers=numbers.astype(np.float32),
-            topk_ids=ids.astype(np.int32),
-            topk_logprobs=logprobs.astype(np.float32),
-        )
+        return Account.of(position[lines], kept[lines])

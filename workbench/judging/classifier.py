@@ -61,7 +61,7 @@ class ClassifierJudge:
                 "sequences: its labels would come from random weights. A chat model is judge 'guard'"
             )
         tokenizer = sources.load_tokenizer(source)
-        source = sources.with_weights(source, source.revision)
+        source = sources.with_weights(source)
         dtype = sources.choose_dtype(config.dtype, device)
         model = sources.load_weights(source, dtype, classifier=True).to(device)
         _check_head(source, model)

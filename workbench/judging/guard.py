@@ -56,7 +56,7 @@ class GuardJudge:
         template = chat.template_of(tokenizer)
         if template is None:
             raise PairError(f"{source} has no chat template: a guard needs one; take it as a classifier if it is that")
-        source = sources.with_weights(source, source.revision)
+        source = sources.with_weights(source)
         model = sources.load_weights(source, sources.choose_dtype(config.dtype, device)).to(device)
         style: Literal["conversation", "question"] = "conversation" if "unsafe" in template else "question"
         words = (("unsafe",), ("safe",)) if style == "conversation" else (("Yes",), ("No",))

@@ -7,19 +7,19 @@ its own content, so a continuation does not depend on what else is in the batch.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.core.batching import halving_on_memory, plan_batches
-from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterError, PromptError, StorageFull
-from workbench.core.progress import Progress
+from workbench.core.batching import in_batches
+from workbench.core.configs import above, at_least, check_fields
+from workbench.core.errors import NonFiniteLogits, PromptError
+from workbench.core.passages import check_fits
 from workbench.core.provenance import settings_of
 from workbench.core.store import Entry, Store, key_of
 from workbench.models.pair import ModelPair, Which
@@ -27,7 +27,6 @@ from workbench.models.pair import ModelPair, Which
 Stop = Literal["end", "length", "stop", "context"]
 STOPS: tuple[Stop, ...] = ("end", "length", "stop", "context")
 OnToken = Callable[[int, int], None]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,16 +48,14 @@ class GenerateConfig:
     batch_tokens: int = 8192
 
     def __post_init__(self) -> None:
-        bad = [
-            (self.max_tokens < 0, "max_tokens", "at least 0"),
-            (not 0.0 <= self.temperature < float("inf"), "temperature", "finite and at least 0"),
-            (not 0.0 < self.top_p <= 1.0, "top_p", "above 0 and at most 1"),
-            (self.top_k < 0, "top_k", "at least 0"),
-            (self.batch_tokens < 1, "batch_tokens", "at least 1"),
-        ]
-        for wrong, name, want in bad:
-            if wrong:
-                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be {want}")
+        check_fields(
+            self,
+            max_tokens=at_least(0),
+            temperature=at_least(0, finite=True),
+            top_p=above(0, 1),
+            top_k=at_least(0),
+            batch_tokens=at_least(1),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +90,8 @@ def generate(
     """
     contexts = [tuple(c) for c in contexts]
     check_not_empty(contexts)
-    check_room(pair, contexts, config.max_tokens)
-    store = Store(None) if store is None else store
+    check_fits("the longest context", max(map(len, contexts), default=0), pair.context_length, config.max_tokens)
+    store = Store.of(store)
     keys = generation_keys(pair, which, contexts, config)
     if on_token is not None:
         for i, key in enumerate(keys):
@@ -117,7 +114,7 @@ def generate(
             read=_read,
             what=what,
         )
-    return tuple(done[i] for i in range(len(contexts)))
+    return tuple(done)
 
 
 def check_not_empty(contexts: Sequence[Sequence[int]]) -> None:
@@ -125,16 +122,6 @@ def check_not_empty(contexts: Sequence[Sequence[int]]) -> None:
     for i, c in enumerate(contexts):
         if not c:
             raise PromptError(f"context {i + 1} of {len(contexts)} is empty: there is nothing to continue")
-
-
-def check_room(pair: ModelPair, contexts: Sequence[Sequence[int]], max_tokens: int, room: int | None = None) -> None:
-    """Raise ContextOverflow where the longest context and max_tokens exceed the model's context, or less: `room`."""
-    longest, most = max((len(c) for c in contexts), default=0), room or pair.context_length
-    if longest + max_tokens > most:
-        raise ContextOverflow(
-            f"the longest context has {longest} tokens; with max_tokens={max_tokens} that exceeds the model's "
-            f"context of {most}: lower max_tokens or shorten the prompt"
-        )
 
 
 def generation_keys(
@@ -158,46 +145,7 @@ def _read(entry: Entry) -> Generation:
     return Generation(ids=tuple(entry["ids"].tolist()), stop=STOPS[int(entry["stop"][0])])
 
 
-# ------------------------------------------------------------------------------------------------ rows in batches
-
-
-def in_batches(
-    keys: Sequence[str],
-    sizes: Sequence[int],
-    work: Callable[[list[int], Callable[[int, T], None]], None],
-    *,
-    batch_tokens: int,
-    store: Store,
-    entry: Callable[[T], Entry],
-    read: Callable[[Entry], T],
-    what: str | None,
-) -> dict[int, T]:
-    """Return every row's result, from `store` where it is there, else made by `work(rows, finished)` and kept there.
-
-    `work` calls `finished(row, result)` as each row is done. When memory runs out the batch is halved; when `work` is
-    interrupted, or raises, the rows that are finished are kept all the same.
-    """
-    done: dict[int, T] = {i: read(store.read(k)) for i, k in enumerate(keys) if k in store}
-    todo = [i for i in range(len(keys)) if i not in done]
-    if not todo:
-        return done
-    with Progress(what, len(todo), "continuations") as progress:
-        for planned in plan_batches([sizes[i] for i in todo], batch_tokens):
-            made: dict[int, T] = {}
-
-            def unfinished(part: list[int], made: dict[int, T] = made) -> None:
-                work([i for i in part if i not in made], made.__setitem__)
-
-            try:
-                for part, _ in halving_on_memory([todo[j] for j in planned], unfinished, progress.note):
-                    store.write({keys[i]: entry(made[i]) for i in part})
-                    progress.advance(len(part))
-            except BaseException:
-                with contextlib.suppress(StorageFull):
-                    store.write({keys[i]: entry(result) for i, result in made.items() if keys[i] not in store})
-                raise
-            done.update(made)
-    return done
+# ------------------------------------------------------------------------------------------------ token by token
 
 
 @dataclass(frozen=True, kw_only=True)

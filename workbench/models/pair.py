@@ -19,11 +19,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.core.errors import ContextOverflow, NotPresent, PairError, ParameterError
+from workbench.core.errors import NotPresent, PairError, ParameterError
+from workbench.core.passages import Ids, Passage, check_fits
 from workbench.core.store import key_of
 from workbench.models import chat, placement, sources, weights
 from workbench.models.chat import TemplateMode
-from workbench.models.presets import Preset, adapter_folder, how_to_have, is_present, local_folder, preset
+from workbench.models.presets import adapter_folder, preset
 from workbench.models.smollm2 import fetch_smollm2
 from workbench.models.sources import Source
 from workbench.models.weights import Adapters, Weights
@@ -241,12 +242,28 @@ class ModelPair:
             ids = chat.plain_ids(tokenizer, messages)
         else:
             ids = chat.chat_ids(tokenizer, messages, thinking=self.thinking)
-        if len(ids) >= self.context_length:
-            raise ContextOverflow(
-                f"prompt {prompt.id!r} is {len(ids):,} tokens long with its template, and the context of {self.name} "
-                f"holds {self.context_length:,}: shorten it"
-            )
+        check_fits(f"prompt {prompt.id!r}", len(ids), self.context_length, more=1)
         return ids
+
+    def passage(
+        self, prompt: Prompt, response: Ids | None = None, *, given: int | None = None, system_prompt: str | None = None
+    ) -> Passage:
+        """Return a prompt as both models see it, with a response (default: its own), all of it given unless said.
+
+        Raises what `context` raises.
+        """
+        if response is None:
+            response = self.encode(prompt.response) if prompt.response else ()
+        aligned = self.context(prompt, "aligned", system_prompt=system_prompt)
+        own = self.template_mode == "own"
+        return Passage(
+            name=prompt.id,
+            aligned=aligned,
+            base=self.context(prompt, "base", system_prompt=system_prompt) if own else None,
+            response=response,
+            given=len(response) if given is None else given,
+            label=prompt.label,
+        )
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Return a response's token ids: none is added, and control tokens typed into the text stay text."""
@@ -421,7 +438,7 @@ def load_pair(config: PairConfig) -> ModelPair:
     tokenizers = [sources.load_tokenizer(s, remote_code=code) for s in found]
     notes = _check_descriptions(config, name, found, tokenizers)
 
-    found = [sources.with_weights(s, s.revision) for s in found]
+    found = [sources.with_weights(s) for s in found]
     if config.quantised is not None:
         placement.check_quantised(config.quantised, device, found)
     if config.offload_base and len(found) == 1:
@@ -463,24 +480,21 @@ def load_pair(config: PairConfig) -> ModelPair:
 def _asked(config: PairConfig) -> tuple[str, tuple[str, ...]]:
     """Return the pair's name and where its one or two models are."""
     if config.preset is not None:
-        chosen: Preset = preset(config.preset)
-        models = tuple(m for m in (chosen.base, chosen.aligned) if m is not None)
+        chosen = preset(config.preset)
         if chosen.kind == "hub":
-            return chosen.name, models
-        if not is_present(chosen) and chosen.kind == "fetched":
+            return chosen.name, tuple(m for m in (chosen.base, chosen.aligned) if m is not None)
+        if not chosen.present:
+            if chosen.kind != "fetched":
+                missing = str(chosen.folders()[0])
+                raise NotPresent(f"pair {chosen.name!r} is not on this machine ({missing!r}): {chosen.how}")
             fetch_smollm2()  # as a hub id is: downloaded where it is not there yet, and said
-        elif not is_present(chosen):
-            missing = local_folder(chosen.base, chosen.kind)
-            raise NotPresent(f"pair {chosen.name!r} is not on this machine ({str(missing)!r}): {how_to_have(chosen)}")
-        return chosen.name, tuple(str(local_folder(m, chosen.kind)) for m in models)
+        return chosen.name, tuple(map(str, chosen.folders()))
     models = tuple(m for m in (config.base, config.aligned) if m is not None)
     return " | ".join(models), models
 
 
 def _locate_adapter(asked: str) -> Source:
-    source = sources.locate(asked, adapter=True)
-    if source.revision is not None:
-        source = sources.with_adapter_weights(source)
+    source = sources.with_weights(sources.locate(asked, adapter=True), adapter=True)
     weights.adapter_file(source)
     return source
 

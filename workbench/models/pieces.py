@@ -16,6 +16,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+import numpy as np
+
 from workbench.core import legible
 from workbench.core.errors import PairError
 
@@ -189,6 +191,37 @@ class Pieces:
             ]
             at = end
         return tuple(pieces)
+
+
+# ---------------------------------------------------------------------------------------------- as a record's arrays
+
+
+def padded(parts: Sequence[Any], fill: float | int | bool, dtype: type, *axes: int) -> np.ndarray:
+    """Return sequences (of entries of shape `axes`) as rows of one array, padded on the right with `fill`."""
+    out: np.ndarray = np.full((len(parts), max(map(len, parts), default=0), *axes), fill, dtype)
+    for row, part in zip(out, parts, strict=True):
+        if len(part):
+            row[: len(part)] = part
+    return out
+
+
+def token_arrays(display: Pieces, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> dict[str, Any]:
+    """Return (ids, context) rows as a record's fields: token_ids, mask, and for display pieces, partial, special."""
+    shown = [display.sequence(ids, context=context) for ids, context in rows]
+    return {
+        "token_ids": padded([ids for ids, _ in rows], -1, np.int32),
+        "mask": padded([[True] * len(ids) for ids, _ in rows], False, np.bool_),
+        "pieces": tuple(tuple(p.text for p in pieces) for pieces in shown),
+        "partial": padded([[p.partial for p in pieces] for pieces in shown], False, np.bool_),
+        "special": padded([[p.special for p in pieces] for pieces in shown], False, np.bool_),
+    }
+
+
+def labelled(display: Pieces, *ids: np.ndarray) -> dict[str, Any]:
+    """Return a record's `label_ids` and `labels`: every id that occurs in some arrays, with its printable form."""
+    found = np.unique(np.concatenate([a.ravel() for a in ids]))
+    found = found[found >= 0].astype(np.int32)
+    return {"label_ids": found, "labels": tuple(display.label(i) for i in found.tolist())}
 
 
 # ----------------------------------------------------------------------------------------------------- bytes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,6 @@ import torch
 from transformers import PreTrainedModel
 
 from workbench.core.errors import NotPresent, ParameterError, nearest
-from workbench.core.files import cache_folder
 from workbench.models import sources
 from workbench.models.sources import Source
 
@@ -83,14 +81,8 @@ def spread(needs: Sequence[int], device_map: str | Mapping[str, str | int]) -> t
         return tuple({"device_map": dict(device_map)} for _ in needs), f"weights lie on {where}, as asked"
     gpus = torch.cuda.device_count()
     free: dict[int | str, int] = {n: sources.free_memory(torch.device("cuda", n)) or 0 for n in range(gpus)}
-    free["cpu"] = sources.free_memory(torch.device("cpu")) or 0
-    made = []
-    for i, own in enumerate(needs):
-        limits = {place: int(0.8 * room * own / max(sum(needs), 1)) for place, room in free.items()}
-        folder = cache_folder() / "offload" / f"{os.getpid()}-{i}"
-        made.append({"device_map": "auto", "max_memory": limits, "offload_folder": str(folder)})
     on = f"{gpus} GPUs" if gpus else "no GPU (there is none): this machine's memory"
-    return tuple(made), f"weights are spread over {on}"
+    return sources.shares(needs, free), f"weights are spread over {on}"
 
 
 def offload(model: PreTrainedModel, device: torch.device) -> None:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from workbench.core.errors import UnknownName, nearest
 from workbench.core.files import cache_folder
@@ -20,115 +19,88 @@ Kind = Literal["embedded", "fetched", "hub"]
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Name one pair. `aligned` is None for a preset of a single model, to which an adapter may be added.
+    """One named pair. `aligned` is None for a preset of a single model, to which an adapter may be added.
 
     `adapter` is a folder inside the package: an adapter that is on for aligned and comes with the workbench.
-    `parameters` is per model (None: read from the weights' header where they are present). `gated` models need their
-    licence accepted on the hub. `thinking` says whether the chat template can switch a thinking block on.
+    `stated` counts parameters per model (None: read from the weights' header where they are present). `gated` models
+    need their licence accepted on the hub. `thinking` says whether the chat template can switch a thinking block on.
     """
 
     name: str
-    kind: Kind
     base: str
     aligned: str | None
-    parameters: int | None
-    licence: str
+    stated: int | None
+    licence: str = "Apache-2.0"
     gated: bool = False
     thinking: bool = False
     adapter: str | None = None
+    kind: Kind = "hub"
+
+    def folders(self) -> tuple[Path, ...]:
+        """Return where the models of an embedded or fetched preset are, or would be."""
+        return tuple(local_folder(m, self.kind) for m in (self.base, self.aligned) if m is not None)
+
+    @property
+    def present(self) -> bool:
+        """Tell whether every file of the weights is on this machine, without asking the network."""
+        if self.kind == "hub":
+            return all(_in_hub_cache(m) for m in (self.base, self.aligned) if m is not None)
+        return all(map(_weights_complete, self.folders()))
+
+    @property
+    def parameters(self) -> int | None:
+        """Count the parameters of one model; None where that is not known before it is on this machine."""
+        if self.stated is not None or not self.present:
+            return self.stated
+        return sum(parameters_in(file) for file in self.folders()[0].glob("*.safetensors"))
+
+    @property
+    def how(self) -> str:
+        """Say in a clause how to get a preset that is not present."""
+        if self.kind == "fetched":
+            return f"`workbench pairs fetch {self.name}`"
+        if self.kind == "embedded":
+            return "`make embedded` rebuilds it"
+        licence = "; accept the licence on the model's page and run `hf auth login`" if self.gated else ""
+        return f"downloaded from the hub on first use{licence}"
+
+    def row(self) -> dict[str, Any]:
+        """Describe the preset on this machine, as `workbench pairs --json` prints it."""
+        fields = ("name", "base", "aligned", "parameters", "licence", "gated", "thinking", "present")
+        how = "" if self.present else self.how
+        return {**{f: getattr(self, f) for f in fields}, "how": how, "adapted": self.adapter is not None}
 
 
-@dataclass(frozen=True, kw_only=True)
-class PresetRow:
-    """Describe one preset on this machine; `parameters` is per model, None where nobody knows before it is there.
-
-    `adapted` tells whether an adapter that comes with the workbench makes its aligned model.
-    """
-
-    name: str
-    base: str
-    aligned: str | None
-    parameters: int | None
-    licence: str
-    gated: bool
-    thinking: bool
-    present: bool
-    how: str
-    adapted: bool = False
+def _family(prefix: str, base: str, aligned: str, sizes: dict[str, int], **more: Any) -> list[Preset]:
+    """List the pairs of one family: size -> parameters; `{}` in a name is the size."""
+    return [
+        Preset(name=f"{prefix}-{s.lower()}", base=base.format(s), aligned=aligned.format(s), stated=n, **more)
+        for s, n in sizes.items()
+    ]
 
 
-def _hub(
-    name: str, base: str, aligned: str, parameters: int, licence: str, *, gated: bool = False, thinking: bool = False
-) -> Preset:
-    return Preset(
-        name=name,
-        kind="hub",
-        base=base,
-        aligned=aligned,
-        parameters=parameters,
-        licence=licence,
-        gated=gated,
-        thinking=thinking,
-    )
-
-
-_APACHE = "Apache-2.0"
-_SMOL = "HuggingFaceTB/SmolLM2-"
+_SMOLLM2 = {"135M": 134_515_008, "360M": 361_821_120, "1.7B": 1_711_376_384}
+_QWEN25 = {"0.5B": 494_032_768, "1.5B": 1_543_714_304, "7B": 7_615_616_512}
+_QWEN3 = {"0.6B": 596_049_920, "8B": 8_190_735_360}
+_FETCHED = Preset(name="smollm2", kind="fetched", base="smollm2-135m-instruct", aligned=None, stated=_SMOLLM2["135M"])
 
 PRESETS: tuple[Preset, ...] = (
-    Preset(name="embedded", kind="embedded", base="base", aligned="aligned", parameters=None, licence="MIT"),
-    Preset(
-        name="smollm2",
-        kind="fetched",
-        base="smollm2-135m-instruct",
-        aligned=None,
-        parameters=134_515_008,
-        licence=_APACHE,
-    ),
-    Preset(
-        name="smollm2-safe",
-        kind="fetched",
-        base="smollm2-135m-instruct",
-        aligned=None,
-        parameters=134_515_008,
-        licence=_APACHE,
-        adapter="smollm2_safe/adapter",
-    ),
-    _hub("smollm2-135m", f"{_SMOL}135M", f"{_SMOL}135M-Instruct", 134_515_008, _APACHE),
-    _hub("smollm2-360m", f"{_SMOL}360M", f"{_SMOL}360M-Instruct", 361_821_120, _APACHE),
-    _hub("smollm2-1.7b", f"{_SMOL}1.7B", f"{_SMOL}1.7B-Instruct", 1_711_376_384, _APACHE),
-    _hub("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-0.5B-Instruct", 494_032_768, _APACHE),
-    _hub("qwen2.5-1.5b", "Qwen/Qwen2.5-1.5B", "Qwen/Qwen2.5-1.5B-Instruct", 1_543_714_304, _APACHE),
-    _hub("qwen2.5-7b", "Qwen/Qwen2.5-7B", "Qwen/Qwen2.5-7B-Instruct", 7_615_616_512, _APACHE),
-    _hub("qwen3-0.6b", "Qwen/Qwen3-0.6B-Base", "Qwen/Qwen3-0.6B", 596_049_920, _APACHE, thinking=True),
-    _hub("qwen3-8b", "Qwen/Qwen3-8B-Base", "Qwen/Qwen3-8B", 8_190_735_360, _APACHE, thinking=True),
-    _hub(
-        "llama-2-7b",
-        "meta-llama/Llama-2-7b-hf",
-        "meta-llama/Llama-2-7b-chat-hf",
-        6_738_415_616,
-        "Llama 2 Community",
-        gated=True,
-    ),
-    _hub(
-        "llama-3.1-8b",
-        "meta-llama/Llama-3.1-8B",
-        "meta-llama/Llama-3.1-8B-Instruct",
-        8_030_261_248,
-        "Llama 3.1 Community",
-        gated=True,
-    ),
-    _hub(
-        "llama-3.2-1b",
-        "meta-llama/Llama-3.2-1B",
-        "meta-llama/Llama-3.2-1B-Instruct",
-        1_235_814_400,
-        "Llama 3.2 Community",
-        gated=True,
-    ),
-    _hub("gemma-3-1b", "google/gemma-3-1b-pt", "google/gemma-3-1b-it", 999_885_952, "Gemma Terms of Use", gated=True),
-    _hub("olmo-2-1b", "allenai/OLMo-2-0425-1B", "allenai/OLMo-2-0425-1B-Instruct", 1_484_916_736, _APACHE),
-)
+    Preset(name="embedded", kind="embedded", base="base", aligned="aligned", stated=None, licence="MIT"),
+    _FETCHED,
+    replace(_FETCHED, name="smollm2-safe", adapter="smollm2_safe/adapter"),
+    *_family("smollm2", "HuggingFaceTB/SmolLM2-{}", "HuggingFaceTB/SmolLM2-{}-Instruct", _SMOLLM2),
+    *_family("qwen2.5", "Qwen/Qwen2.5-{}", "Qwen/Qwen2.5-{}-Instruct", _QWEN25),
+    *_family("qwen3", "Qwen/Qwen3-{}-Base", "Qwen/Qwen3-{}", _QWEN3, thinking=True),
+    *_family("llama-2", "meta-llama/Llama-2-{}-hf", "meta-llama/Llama-2-{}-chat-hf", {"7b": 6_738_415_616},
+             licence="Llama 2 Community", gated=True),
+    *_family("llama-3.1", "meta-llama/Llama-3.1-{}", "meta-llama/Llama-3.1-{}-Instruct", {"8B": 8_030_261_248},
+             licence="Llama 3.1 Community", gated=True),
+    *_family("llama-3.2", "meta-llama/Llama-3.2-{}", "meta-llama/Llama-3.2-{}-Instruct", {"1B": 1_235_814_400},
+             licence="Llama 3.2 Community", gated=True),
+    *_family("gemma-3", "google/gemma-3-{}-pt", "google/gemma-3-{}-it", {"1b": 999_885_952},
+             licence="Gemma Terms of Use", gated=True),
+    *_family("olmo-2", "allenai/OLMo-2-0425-{}", "allenai/OLMo-2-0425-{}-Instruct", {"1B": 1_484_916_736}),
+)  # fmt: skip
 
 PRESET_NAMES: tuple[str, ...] = tuple(p.name for p in PRESETS)
 
@@ -151,49 +123,6 @@ def local_folder(name: str, kind: Kind) -> Path:
 def adapter_folder(row: Preset) -> Path | None:
     """Return where the adapter that comes with a preset lies, None where none does."""
     return None if row.adapter is None else Path(__file__).resolve().parent / row.adapter
-
-
-def how_to_have(row: Preset) -> str:
-    """Say in a clause how a preset that is not present can be had."""
-    if row.kind == "fetched":
-        return f"`workbench pairs fetch {row.name}`"
-    if row.kind == "embedded":
-        return "`make embedded` rebuilds it"
-    licence = "; accept the licence on the model's page and run `hf auth login`" if row.gated else ""
-    return f"downloaded from the hub on first use{licence}"
-
-
-def is_present(row: Preset) -> bool:
-    """Tell whether every file of a preset's weights is on this machine, without asking the network."""
-    models = [m for m in (row.base, row.aligned) if m is not None]
-    if row.kind == "hub":
-        return all(_in_hub_cache(m) for m in models)
-    return all(_weights_complete(local_folder(m, row.kind)) for m in models)
-
-
-def preset_rows(presets: Iterable[Preset] = PRESETS) -> tuple[PresetRow, ...]:
-    """Describe the presets as they stand on this machine, in the table's order."""
-    return tuple(_row(p) for p in presets)
-
-
-def _row(p: Preset) -> PresetRow:
-    present = is_present(p)
-    parameters = p.parameters
-    if parameters is None and present:
-        folder = local_folder(p.base, p.kind)
-        parameters = sum(parameters_in(file) for file in folder.glob("*.safetensors"))
-    return PresetRow(
-        name=p.name,
-        base=p.base,
-        aligned=p.aligned,
-        parameters=parameters,
-        licence=p.licence,
-        gated=p.gated,
-        thinking=p.thinking,
-        present=present,
-        how="" if present else how_to_have(p),
-        adapted=p.adapter is not None,
-    )
 
 
 def safetensors_header(path: Path) -> dict[str, dict[str, object]]:
@@ -220,17 +149,19 @@ def parameters_in(path: Path) -> int:
     return sum(math.prod(v["shape"]) for v in safetensors_header(path).values())  # type: ignore[call-overload]
 
 
+def weight_names(folder: Path) -> list[str]:
+    """List the files that a model's folder keeps its weights in, by its index; `model.safetensors` without one."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return ["model.safetensors"]
+    return sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+
+
 def _weights_complete(folder: Path) -> bool:
     if not (folder / "config.json").is_file():
         return False
-    index = folder / "model.safetensors.index.json"
     try:
-        names = (
-            set(json.loads(index.read_text("utf-8"))["weight_map"].values())
-            if index.is_file()
-            else {"model.safetensors"}
-        )
-        for name in names:
+        for name in weight_names(folder):
             safetensors_header(folder / name)
     except (OSError, ValueError, KeyError):
         return False

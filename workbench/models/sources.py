@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.core.errors import NotPresent, PairError, ParameterError, nearest
-from workbench.core.files import atomic_file, cache_folder
-from workbench.models.presets import parameters_in
+from workbench.core.files import atomic_file, cache_folder, sha256_of
+from workbench.models.presets import parameters_in, weight_names
 
 _DESCRIPTION_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 _HUB_ID = re.compile(r"^[\w-][\w.-]*(/[\w.-]+)?$")
@@ -149,20 +149,16 @@ def _hub_errors(asked: str) -> Iterator[None]:
         ) from None
 
 
-def with_weights(source: Source, revision: str | None) -> Source:
+def with_weights(source: Source, *, adapter: bool = False) -> Source:
     """Return the source with its weights on this machine, downloading safetensors from the hub where needed.
 
     Raises PairError when there are only pickled weights, NotPresent when there are none.
     """
     if source.revision is not None and source.gguf is None:
-        _snapshot(source.asked, source.revision, (*_DESCRIPTION_FILES, "*.safetensors"))
-    weight_files(source)
-    return source
-
-
-def with_adapter_weights(source: Source) -> Source:
-    """Return an adapter of the hub with its weights on this machine."""
-    _snapshot(source.asked, source.revision, ("*.json", "*.safetensors"))
+        described = ("*.json",) if adapter else _DESCRIPTION_FILES
+        _snapshot(source.asked, source.revision, (*described, "*.safetensors"))
+    if not adapter:
+        weight_files(source)
     return source
 
 
@@ -170,11 +166,7 @@ def weight_files(source: Source) -> tuple[Path, ...]:
     """Return the files that hold a model's weights. Raises PairError for pickles, NotPresent where there are none."""
     if source.gguf is not None:
         return (source.folder / source.gguf,)
-    index = source.folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    else:
-        names = ["model.safetensors"]
+    names = weight_names(source.folder)
     missing = [name for name in names if not (source.folder / name).is_file()]
     if not missing:
         return tuple(source.folder / name for name in names)
@@ -252,28 +244,13 @@ def load_weights(
             local_files_only=True,
             **(placement or {}),
         )
-    if source.gguf is not None:
-        _unmark_quantised(model)
+    if source.gguf is not None:  # dequantised: its weights are ordinary tensors, and it can be saved
+        model.hf_quantizer = None
+        model.is_quantized = False
+        for holder, name in ((model, "quantization_method"), (model.config, "quantization_config")):
+            if hasattr(holder, name):
+                delattr(holder, name)
     return model.eval().requires_grad_(False)
-
-
-def load_gguf(path: Path, dtype: torch.dtype) -> PreTrainedModel:
-    """Return a GGUF file's model, dequantised and no longer marked as quantised (so it can be saved)."""
-    return load_weights(Source(asked=str(path), folder=path.parent, gguf=path.name), dtype)
-
-
-def load_gguf_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    """Return a GGUF file's tokenizer."""
-    return load_tokenizer(Source(asked=str(path), folder=path.parent, gguf=path.name))
-
-
-def _unmark_quantised(model: PreTrainedModel) -> None:
-    """Take the mark away that a dequantised GGUF model keeps: its weights are ordinary tensors by now."""
-    model.hf_quantizer = None
-    model.is_quantized = False
-    for holder, name in ((model, "quantization_method"), (model.config, "quantization_config")):
-        if hasattr(holder, name):
-            delattr(holder, name)
 
 
 @contextlib.contextmanager
@@ -385,16 +362,21 @@ def place(needs: Sequence[int], device: torch.device) -> tuple[tuple[dict[str, A
     said += f", {_size(free)} are free"
     if need <= _USABLE * free:
         return (whole,) * len(needs), said
-    shares = []
-    for i, own in enumerate(needs):
-        limits: dict[int | str, int] = {}
-        if device.type == "cuda":
-            limits[device.index or 0] = int(0.8 * free * own / need)
-        memory = free_memory(torch.device("cpu")) or 0
-        limits["cpu"] = int(0.8 * memory * own / need)
-        folder = cache_folder() / "offload" / f"{os.getpid()}-{i}"
-        shares.append({"device_map": "auto", "max_memory": limits, "offload_folder": str(folder)})
-    return tuple(shares), f"{said}: what does not fit is offloaded, which is slow"
+    room: dict[int | str, int] = {device.index or 0: free} if device.type == "cuda" else {}
+    return shares(needs, room), f"{said}: what does not fit is offloaded, which is slow"
+
+
+def shares(needs: Sequence[int], free: Mapping[int | str, int]) -> tuple[dict[str, Any], ...]:
+    """Return how each model is loaded into its share of the free memory of GPUs, then of this machine, then of disk."""
+    free = {**free, "cpu": free_memory(torch.device("cpu")) or 0}
+    return tuple(
+        {
+            "device_map": "auto",
+            "max_memory": {place: int(0.8 * room * own / max(sum(needs), 1)) for place, room in free.items()},
+            "offload_folder": str(cache_folder() / "offload" / f"{os.getpid()}-{i}"),
+        }
+        for i, own in enumerate(needs)
+    )
 
 
 def _size(count: int) -> str:
@@ -420,18 +402,13 @@ def content_hash(path: Path) -> str:
     """Return the sha256 of a file's bytes; a large file's is remembered by path, size and time of change."""
     about = path.stat()
     if about.st_size < _HASH_AT_ONCE:
-        return _sha256(path)
+        return sha256_of(path)
     name = hashlib.sha256(f"{path.resolve()}|{about.st_size}|{about.st_mtime_ns}".encode()).hexdigest()[:32]
     remembered = cache_folder() / "hashes" / name
     with contextlib.suppress(OSError):
         if re.fullmatch("[0-9a-f]{64}", found := remembered.read_text().strip()):
             return found
-    found = _sha256(path)
+    found = sha256_of(path)
     with contextlib.suppress(OSError), atomic_file(remembered) as partial:
         partial.write_text(found)
     return found
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

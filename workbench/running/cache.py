@@ -17,6 +17,7 @@ from pathlib import Path
 
 from workbench.core.errors import ParameterError, UnknownName, nearest
 from workbench.core.files import cache_folder
+from workbench.core.legible import aligned
 
 KINDS = {
     "models": "models that were fetched",
@@ -161,11 +162,7 @@ def listing(items: Sequence[Item], *, every: bool = False, now: float | None = N
                 for i in own
             ]
     lines.append(("all", f"{len(items)} in {cache_folder()}", said_size(sum(i.size for i in items)), "", ""))
-    widths = [max(len(line[c]) for line in lines) for c in range(4)]
-    return "\n".join(
-        f"{k:<{widths[0]}}  {n:<{widths[1]}}  {s:>{widths[2]}}  {a:>{widths[3]}}  {u}".rstrip()
-        for k, n, s, a, u in lines
-    )
+    return aligned(lines, right=(2, 3))
 
 
 def said_size(size: int) -> str:

@@ -101,6 +101,11 @@ class Kept:
         self.folder = Path(tempfile.mkdtemp(prefix="workbench-"))
         self._former: Any = None
 
+    @property
+    def used(self) -> bool:
+        """Tell whether it has run a notebook."""
+        return self._former is not None
+
     def lend(self, client: Any) -> None:
         """Give a notebook's client the kernel of the one before, where that still lives."""
         from jupyter_core.utils import run_sync
@@ -114,11 +119,6 @@ class Kept:
         if self._former is not None and self._former.km is not None:
             self._former._cleanup_kernel()
         self._former = None
-
-    def close(self) -> None:
-        """Stop the kernel for good."""
-        self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class _Cells:

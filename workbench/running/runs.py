@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.core.errors import NotebookFailed, ParameterError
-from workbench.core.files import storage_errors
+from workbench.core.files import storage_errors, sync
 from workbench.core.provenance import Stopwatch
 from workbench.running.kernel import Kept, Say, execute
 from workbench.running.parameters import declared_parameters, resolve_parameters
@@ -173,9 +173,11 @@ def _is_alive(process: int) -> bool:
 
 def _replace(partial: Path, out: Path) -> None:
     old = partial.with_name(f"{partial.name}-old")
+    sync(*partial.rglob("*"), partial)  # a folder gets its name when all of it is on the disk
     if out.exists():
         os.replace(out, old)
     os.replace(partial, out)
+    sync(out.parent)
     shutil.rmtree(old, ignore_errors=True)
     shutil.rmtree(out.with_name(f"{out.name}.failed"), ignore_errors=True)
 

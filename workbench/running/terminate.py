@@ -1,25 +1,41 @@
-"""SIGTERM taken as Ctrl-C: schedulers send it before they kill, and work ends on it as cleanly."""
+"""SIGTERM and Ctrl-C: schedulers send the first before they kill, and work ends on both cleanly."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM inside the block; do nothing outside the main thread, which hears none."""
+    """Raise KeyboardInterrupt on SIGTERM inside the block."""
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    try:
-        former = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread
+    with _handled(stop, signal.SIGTERM):
         yield
-        return
+
+
+@contextlib.contextmanager
+def stop_asked() -> Iterator[threading.Event]:
+    """Yield an event that SIGINT and SIGTERM set inside the block: it ends where it looks, not anywhere."""
+    asked = threading.Event()
+    with _handled(lambda number, frame: asked.set(), signal.SIGINT, signal.SIGTERM):
+        yield asked
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, object], None], *numbers: signal.Signals) -> Iterator[None]:
+    """Handle signals inside the block; do nothing outside the main thread, which hears none."""
+    former = {}
+    with contextlib.suppress(ValueError):
+        for number in numbers:
+            former[number] = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, former)
+        for number, before in former.items():
+            signal.signal(number, before)

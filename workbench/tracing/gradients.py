@@ -21,17 +21,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from workbench.core.errors import ContextOverflow, NonFiniteLogits, PairError, ParameterError, PromptError
+from workbench.core.configs import at_least, check_fields
+from workbench.core.errors import NonFiniteLogits, PairError, ParameterError, PromptError
+from workbench.core.passages import Passage, check_room
 from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch
 from workbench.core.records import Row
 from workbench.core.statistics import PromptSample, interval, known
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair, Which
+from workbench.models.pieces import padded
 from workbench.prompts.loading import Prompt, PromptSet
 from workbench.tracing.records import GradientProbe
 
@@ -59,7 +62,7 @@ BATCH_BYTES = 256 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class GradientConfig:
-    """Say which model to probe, on how many prompts, and how far.
+    """Which model is probed, on how many prompts, and how far.
 
     `limit` prompts are drawn, seeded, from the harmful ones (from all where none is harmful). `layer` is the one whose
     output h is the hidden state of influence and asymmetry, 1 = first; None is the middle one.
@@ -73,16 +76,8 @@ class GradientConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        bad = [
-            (self.model not in ("base", "aligned"), "model", "'base' or 'aligned'"),
-            (self.limit < 1, "limit", "at least 1"),
-            (self.max_tokens < 1, "max_tokens", "at least 1"),
-            (self.layer is not None and self.layer < 1, "layer", "None or at least 1"),
-            (self.seed < 0, "seed", "at least 0"),
-        ]
-        for wrong, name, want in bad:
-            if wrong:
-                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be {want}")
+        once = at_least(1)
+        check_fields(self, model=("base", "aligned"), limit=once, max_tokens=once, layer=once, seed=at_least(0))
 
 
 def probe_gradients(
@@ -123,26 +118,29 @@ def probe_gradients(
     if pair.thinking:
         pair = dataclasses.replace(pair, thinking=False)
     chosen = _choose(prompts, config, responses)
-    contexts = [_contexts(pair, p, config) for p in chosen]
+    bare = [pair.passage(p, (), system_prompt=config.system_prompt) for p in chosen]
     if responses is None:
         settings = GenerateConfig(max_tokens=config.max_tokens)
-        made = generate(pair, "aligned", [c["aligned"] for c in contexts], settings, what="drawing safe responses")
+        made = generate(pair, "aligned", [p.aligned for p in bare], settings, what="drawing safe responses")
         targets = [g.ids for g in made]
     else:
         at = {p.id: tuple(int(i) for i in r) for p, r in zip(prompts, responses, strict=True)}
         targets = [at[p.id][: config.max_tokens] for p in chosen]
-    for prompt, context, target in zip(chosen, contexts, targets, strict=True):
-        _check(pair, prompt, context, target)
+    passages = [dataclasses.replace(p, response=t) for p, t in zip(bare, targets, strict=True)]
+    check_room(passages, pair.context_length)
+    for p in passages:
+        if outside := [i for i in p.response if not 0 <= i < pair.vocab]:
+            raise ParameterError(
+                f"the response to {p} has token id {outside[0]}; the vocabulary has {pair.vocab} entries"
+            )
     with pair.model(config.model) as model:
         weights = _weights_of(model)
     layers = 1 + max(w.layer for w in weights)
     layer = config.layer or max(1, layers // 2)
     if layer > layers:
         raise ParameterError(f"layer is {layer}; the {config.model} model of {pair.name} has {layers} layers")
-    found = []
     with Progress("probing gradients", sum(map(len, targets)), "positions") as progress:
-        for prompt, context, target in zip(chosen, contexts, targets, strict=True):
-            found.append(_probe(pair, config.model, prompt, context, target, layer - 1, layers, progress))
+        found = [_probe(pair, config.model, p, layer - 1, layers, progress) for p in passages]
     return GradientProbe(
         run=watch.record(
             resolved={"pair": pair.name, "layer": layer, "template_mode": pair.template_mode, "prompts": prompts.name},
@@ -157,7 +155,7 @@ def probe_gradients(
         layer=layer,
         prompt_ids=tuple(p.id for p in chosen),
         labels=tuple(p.label for p in chosen),
-        **_padded(found, layers),
+        **_arrays(found, layers),
     )
 
 
@@ -211,25 +209,6 @@ def _choose(prompts: PromptSet, config: GradientConfig, responses: Sequence[Sequ
         return candidates
     drawn = np.random.default_rng(config.seed).choice(len(candidates), config.limit, replace=False)
     return [candidates[i] for i in sorted(drawn.tolist())]
-
-
-def _contexts(pair: ModelPair, prompt: Prompt, config: GradientConfig) -> dict[Which, tuple[int, ...]]:
-    both: tuple[Which, Which] = ("base", "aligned")
-    return {w: pair.context(prompt, w, system_prompt=config.system_prompt) for w in both}
-
-
-def _check(pair: ModelPair, prompt: Prompt, contexts: dict[Which, tuple[int, ...]], target: Sequence[int]) -> None:
-    longest = max(map(len, contexts.values()))
-    if longest + len(target) > pair.context_length:
-        raise ContextOverflow(
-            f"prompt {prompt.id!r} has {longest} tokens with its template; with a response of {len(target)} tokens "
-            f"that exceeds the model's context of {pair.context_length}: shorten it or lower max_tokens"
-        )
-    outside = [i for i in target if not 0 <= i < pair.vocab]
-    if outside:
-        raise ParameterError(
-            f"the response to prompt {prompt.id!r} has token id {outside[0]}; the vocabulary has {pair.vocab} entries"
-        )
 
 
 # -------------------------------------------------------------------------------------------- one response
@@ -320,14 +299,12 @@ def _watched(model: nn.Module, weights: Sequence[_Weight], layer: int, hidden: l
 def _probe(
     pair: ModelPair,
     which: Which,
-    prompt: Prompt,
-    contexts: dict[Which, tuple[int, ...]],
-    target: tuple[int, ...],
+    passage: Passage,
     layer: int,
     layers: int,
     progress: Progress,
 ) -> _Found:
-    length = len(target)
+    target, length = passage.response, len(passage.response)
     if length == 0:
         nothing = np.zeros(0)
         return _Found(
@@ -335,18 +312,17 @@ def _probe(
         )
     other: Which = "aligned" if which == "base" else "base"
     with torch.no_grad():
-        on_other = _logprobs(pair, other, prompt, contexts[other], target)
+        on_other = _logprobs(pair, other, passage)
     captured: list[Tensor] = []
     with pair.model(which) as model, torch.inference_mode(False), torch.enable_grad():
         weights = _weights_of(model)
-        with (
-            _watched(model, weights, layer, captured),
-            sdpa_kernel(SDPBackend.MATH),
-        ):  # the fused one has no batched backward
-            logprobs = _logprobs(pair, which, prompt, contexts[which], target)
+        # the fused attention has no batched backward
+        with _watched(model, weights, layer, captured), sdpa_kernel(SDPBackend.MATH):
+            logprobs = _logprobs(pair, which, passage)
         used = [w for w in weights if w.outputs]
         hidden = captured[0]
-        rows = slice(len(contexts[which]) - 1, len(contexts[which]) + length - 1)  # h_i: the row that predicts token i
+        before = len(passage.context(which)) - 1
+        rows = slice(before, before + length)  # h_i: the row that predicts token i
         size = _wide(hidden.detach()[0, rows]).norm(dim=-1)
         observed = logprobs.gather(-1, torch.tensor(target, device=logprobs.device)[:, None])[:, 0]
         with torch.no_grad():
@@ -403,17 +379,15 @@ def _probe(
     )
 
 
-def _logprobs(
-    pair: ModelPair, which: Which, prompt: Prompt, context: Sequence[int], target: Sequence[int]
-) -> Float[Tensor, "token vocab"]:
-    """Return the log-probabilities that predict each target token; float32 at least."""
-    ids = torch.tensor([[*context, *target[:-1]]], device=pair.device)
-    hidden = pair.hidden(which, ids)[0, len(context) - 1 :]
+def _logprobs(pair: ModelPair, which: Which, passage: Passage) -> Float[Tensor, "token vocab"]:
+    """Return the log-probabilities that predict each response token; float32 at least."""
+    ids = torch.tensor([passage.whole(which)[:-1]], device=pair.device)
+    hidden = pair.hidden(which, ids)[0, len(passage.context(which)) - 1 :]
     logits = _wide(pair.logits(which, hidden))
     finite = logits.detach().amax(-1).isfinite()
     if not bool(finite.all()):
         raise NonFiniteLogits(
-            f"the {which} model returned NaN or infinite logits for prompt {prompt.id!r} at response position "
+            f"the {which} model returned NaN or infinite logits for {passage} at response position "
             f"{int((~finite).nonzero()[0]) + 1}: check the weights and the dtype ({pair.dtype}); float32 is "
             "the safe one"
         )
@@ -443,28 +417,25 @@ class _WeightGradientNorm:
         return found.double().cpu().numpy()
 
 
-def _padded(found: Sequence[_Found], layers: int) -> dict[str, np.ndarray]:
+def _arrays(found: Sequence[_Found], layers: int) -> dict[str, np.ndarray]:
     """Assemble the arrays of a GradientProbe, padded on the right with NaN."""
-    rows, width = len(found), max(len(f.error) for f in found)
-    mask = np.zeros((rows, width), bool)
-    by_layer = np.full((rows, width, layers), np.nan, np.float32)
-    names = ("output_error", "context_asymmetry", "influence", "error")
-    arrays: dict[str, Float32[np.ndarray, "response token"]] = {
-        name: np.full((rows, width), np.nan, np.float32)
-        for name in (*names, "grad_norm", "grad_norm_per_error", "error_per_term")
+    columns: dict[str, list[np.ndarray]] = {
+        "output_error": [f.output_error for f in found],
+        "context_asymmetry": [f.asymmetry for f in found],
+        "influence": [f.influence for f in found],
+        "error": [f.error for f in found],
+        "grad_norm": [np.sqrt((f.by_layer**2).sum(axis=1)) for f in found],
     }
-    for r, f in enumerate(found):
-        length = len(f.error)
-        mask[r, :length], by_layer[r, :length] = True, f.by_layer
-        norm = np.sqrt((f.by_layer**2).sum(axis=1))
-        terms = np.arange(length, dtype=float)
-        known_error = f.output_error > 0
-        columns = dict(
-            zip(names, (f.output_error, f.asymmetry, f.influence, f.error), strict=True),
-            grad_norm=norm,
-            grad_norm_per_error=np.divide(norm, f.output_error, out=np.full(length, np.nan), where=known_error),
-            error_per_term=np.divide(f.error, terms, out=np.full(length, np.nan), where=terms > 0),
-        )
-        for name, column in columns.items():
-            arrays[name][r, :length] = column
-    return {"mask": mask, "grad_norm_by_layer": by_layer, **arrays}
+    columns["grad_norm_per_error"] = [
+        _ratio(*x) for x in zip(columns["grad_norm"], columns["output_error"], strict=True)
+    ]
+    columns["error_per_term"] = [_ratio(e, np.arange(len(e), dtype=float)) for e in columns["error"]]
+    return {
+        "mask": padded([[True] * len(f.error) for f in found], False, np.bool_),
+        "grad_norm_by_layer": padded([f.by_layer for f in found], np.nan, np.float32, layers),
+        **{name: padded(values, np.nan, np.float32) for name, values in columns.items()},
+    }
+
+
+def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.divide(a, b, out=np.full(len(a), np.nan), where=b > 0)

@@ -160,7 +160,7 @@ def compare(
     aligned: Float[Tensor, "row vocab"],
     observed: Int[Tensor, "row"],
     *,
-    space: CountSpace = "aligned_topk",
+    count_space: CountSpace = "aligned_topk",
     ranking: Ranking = "mass",
     top_k: int = 100,
     shown_k: int = 10,
@@ -192,10 +192,10 @@ def compare(
     out["entropy_base_nats"] = torch.mul(pb, lb, out=work).sum(-1).neg_()
     out["entropy_aligned_nats"] = torch.mul(pa, la, out=work).sum(-1).neg_()
 
-    wide_b = k if space in ("base_topk", "union") else shown
-    wide_a = k if space in ("aligned_topk", "union") else shown
+    wide_b = k if count_space in ("base_topk", "union") else shown
+    wide_a = k if count_space in ("aligned_topk", "union") else shown
     top_b, top_a = largest(lb, max(wide_b, shown)), largest(la, max(wide_a, shown))
-    out["base_favored_count"] = _count(lb, la, top_b[:, :k], top_a[:, :k], space, work)
+    out["base_favored_count"] = _count(lb, la, top_b[:, :k], top_a[:, :k], count_space, work)
     shown_b, shown_a = top_b[:, :shown], top_a[:, :shown]
     at_b = torch.stack((lb.gather(-1, shown_b), la.gather(-1, shown_b)), -1)
     at_a = torch.stack((lb.gather(-1, shown_a), la.gather(-1, shown_a)), -1)

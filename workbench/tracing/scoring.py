@@ -7,22 +7,26 @@ vocabulary ever exists.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.core.batching import halving_on_memory, plan_batches
+from workbench.core.batching import in_batches
+from workbench.core.configs import Range, at_least, check_fields
 from workbench.core.errors import NonFiniteLogits
-from workbench.core.progress import Progress
+from workbench.core.passages import Passage
 from workbench.core.provenance import settings_of
 from workbench.core.store import Store, key_of
 from workbench.models.pair import ModelPair, Which
 from workbench.tracing.metrics import BUFFERS, Comparison, CountSpace, Ranking, compare, kl_nats
 from workbench.tracing.records import SCALARS
+
+_BOTH: tuple[Which, Which] = ("base", "aligned")
 
 BUFFER_MIB = {"cpu": 64, "cuda": 512}
 """The engine's own buffers on each kind of device, MiB: blocks of rows are cut so that they stay inside."""
@@ -32,28 +36,33 @@ SLICE_MIB = {"cpu": 4, "cuda": 64}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
-    """Hold one response to score: the context each model sees (token ids) and the response's ids, the same for both.
-
-    `name` says which one it is, for errors.
-    """
-
-    name: str
-
-    base_context: tuple[int, ...]
-    aligned_context: tuple[int, ...]
-    response: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class ScoreConfig:
-    """Say what to compute: see `metrics`. `shown_k` entries of each model's top-k list are kept for display."""
+    """What is computed of each token: see `metrics`. `shown_k` entries of each model's top-k list are kept for display.
+
+    `base_floor` is the least p_b of a detected token: without one, tokens that neither model would ever say are
+    detected at most positions.
+    """
 
     count_space: CountSpace = "aligned_topk"
     ranking: Ranking = "mass"
     base_floor: float = 0.0
     top_k: int = 100
     shown_k: int = 10
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            count_space=get_args(CountSpace),
+            ranking=get_args(Ranking),
+            base_floor=Range(0, 1, "at least 0 and below 1", with_high=False),
+            top_k=at_least(1),
+            shown_k=at_least(1),
+        )
+
+    @property
+    def scoring(self) -> ScoreConfig:
+        """These settings alone, of a config that has others besides."""
+        return ScoreConfig(**{f.name: getattr(self, f.name) for f in fields(ScoreConfig)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +84,7 @@ class Scores:
 
 def score(
     pair: ModelPair,
-    items: Sequence[Item],
+    passages: Sequence[Passage],
     config: ScoreConfig,
     *,
     batch_tokens: int = 4096,
@@ -87,25 +96,29 @@ def score(
     Batches hold at most `batch_tokens` padded tokens (one response at least). Finished batches are kept in `store`.
     Raises NonFiniteLogits naming model, response and position.
     """
-    store = Store(None) if store is None else store
     settings = settings_of(config)
-    keys = [
-        key_of("scores 1", pair.fingerprint, i.base_context, i.aligned_context, i.response, settings) for i in items
-    ]
-    done = {n: Scores(**store.read(k)) for n, k in enumerate(keys) if k in store}
-    sizes = [max(len(i.base_context), len(i.aligned_context)) + len(i.response) for i in items]
-    if len(done) < len(items):
-        with Progress(what, len(items), "responses") as progress, torch.inference_mode():
-            progress.advance(len(done))
-            for planned in plan_batches(sizes, batch_tokens):
-                rows = [n for n in planned if n not in done]
-                for part, made in halving_on_memory(
-                    rows, lambda part: _score_batch(pair, [items[n] for n in part], config), progress.note
-                ):
-                    done.update(zip(part, made, strict=True))
-                    store.write({keys[n]: vars(s) for n, s in zip(part, made, strict=True)})
-                    progress.advance(len(part))
-    return tuple(done[n] for n in range(len(items)))
+    keys = [key_of("scores 1", pair.fingerprint, p.context("base"), p.aligned, p.response, settings) for p in passages]
+
+    def work(rows: list[int], finished: Callable[[int, Scores], None]) -> None:
+        batch = [passages[n] for n in rows]
+        base, aligned = (passage_rows(pair, which, batch) for which in _BOTH)
+        for n, scores in zip(rows, score_rows(pair, base, aligned, batch, config), strict=True):
+            finished(n, scores)
+
+    with torch.inference_mode():
+        return tuple(
+            in_batches(
+                keys,
+                [p.length for p in passages],
+                work,
+                batch_tokens=batch_tokens,
+                store=Store.of(store),
+                entry=vars,
+                read=lambda entry: Scores(**entry),
+                what=what,
+                unit="responses",
+            )
+        )
 
 
 def rows_at_once(pair: ModelPair) -> tuple[int, int]:
@@ -138,25 +151,23 @@ def response_rows(
     return hidden[batch, at]
 
 
-def _score_batch(pair: ModelPair, items: Sequence[Item], config: ScoreConfig) -> list[Scores]:
-    responses = [i.response for i in items]
-    base = response_rows(pair, "base", [i.base_context for i in items], responses)
-    aligned = response_rows(pair, "aligned", [i.aligned_context for i in items], responses)
-    return score_rows(pair, base, aligned, items, config)
+def passage_rows(pair: ModelPair, which: Which, passages: Sequence[Passage]) -> Float[Tensor, "row hidden"]:
+    """Return what `response_rows` does for passages."""
+    return response_rows(pair, which, [p.context(which) for p in passages], [p.response for p in passages])
 
 
 def score_rows(
     pair: ModelPair,
     base: Float[Tensor, "row hidden"],
     aligned: Float[Tensor, "row hidden"],
-    items: Sequence[Item],
+    passages: Sequence[Passage],
     config: ScoreConfig,
 ) -> list[Scores]:
     """Score responses from the hidden states that predict their tokens, one response after the other.
 
     Raises NonFiniteLogits naming model, response and position.
     """
-    observed = torch.tensor([t for i in items for t in i.response], device=pair.device)
+    observed = torch.tensor([t for p in passages for t in p.response], device=pair.device)
     block, together = rows_at_once(pair)
     # one place for all blocks: fresh memory for each would cost as much as a fourth of the matrix product
     room = base.new_empty(2, min(block, len(observed)), pair.vocab)
@@ -168,13 +179,13 @@ def score_rows(
         few = zip(
             logits_base.split(together), logits_aligned.split(together), observed[chunk].split(together), strict=True
         )
-        parts += [_reduced(_compared(b, a, o, config)) for b, a, o in few]
+        parts += [_reduced(compare(b, a, o, **vars(config))) for b, a, o in few]
     kept = [torch.cat(p).cpu().numpy() for p in zip(*parts, strict=True)]
     out, start = [], 0
-    for item in items:
-        own = slice(start, start + len(item.response))
-        start += len(item.response)
-        out.append(_scores([k[own] for k in kept], item.name))
+    for p in passages:
+        own = slice(start, start + len(p.response))
+        start += len(p.response)
+        out.append(_scores([k[own] for k in kept], str(p)))
     return out
 
 
@@ -186,7 +197,7 @@ def score_logits(
     name: str,
 ) -> Scores:
     """Score one response from both models' logits, which are consumed (overwritten); `name` is for errors."""
-    return _scores([k.cpu().numpy() for k in _reduced(_compared(base, aligned, observed, config))], name)
+    return _scores([k.cpu().numpy() for k in _reduced(compare(base, aligned, observed, **vars(config)))], name)
 
 
 def _scores(kept: Sequence[np.ndarray], name: str) -> Scores:
@@ -207,24 +218,6 @@ def _scores(kept: Sequence[np.ndarray], name: str) -> Scores:
     )
 
 
-def _compared(
-    base: Float[Tensor, "row vocab"],
-    aligned: Float[Tensor, "row vocab"],
-    observed: Int[Tensor, "row"],
-    config: ScoreConfig,
-) -> Comparison:
-    return compare(
-        base,
-        aligned,
-        observed,
-        space=config.count_space,
-        ranking=config.ranking,
-        top_k=config.top_k,
-        shown_k=config.shown_k,
-        base_floor=config.base_floor,
-    )
-
-
 def _reduced(c: Comparison) -> tuple[Tensor, ...]:
     """Reduce a block to what is kept: scalars, the union of top-k ids, both log-probabilities, detections."""
     scalars = torch.stack([c.scalars[name].float() for name in SCALARS], -1)
@@ -241,7 +234,7 @@ def _reduced(c: Comparison) -> tuple[Tensor, ...]:
 
 def _check_finite(scalars: Float[np.ndarray, "token quantity"], name: str) -> None:
     names = list(SCALARS)
-    for which in ("base", "aligned"):
+    for which in _BOTH:
         bad = ~np.isfinite(scalars[:, names.index(f"logprob_{which}_nats")])
         if bad.any():
             raise NonFiniteLogits(
@@ -250,28 +243,21 @@ def _check_finite(scalars: Float[np.ndarray, "token quantity"], name: str) -> No
             )
 
 
-def noise_floor(pair: ModelPair, items: Sequence[Item], *, samples: int = 4) -> Float[np.ndarray, "sample token"]:
+def noise_floor(pair: ModelPair, passages: Sequence[Passage], *, samples: int = 4) -> Float[np.ndarray, "sample token"]:
     """Measure KL(model || the same model in another batch layout), nats, per response token; NaN beyond the response.
 
     Each of the first `samples` responses is run in one right-padded batch without mask, and alone, padded on the left
     with a mask; both models, so 2 x samples rows. What differs is rounding: below it a KL says nothing.
     """
-    chosen = items[:samples]
-    width = max((len(i.response) for i in chosen), default=0)
-    out = np.full((2 * len(chosen), width), np.nan, np.float32)
-    responses = [i.response for i in chosen]
-    models: tuple[Which, ...] = ("base", "aligned")
+    chosen = passages[:samples]
+    lengths = [len(p.response) for p in chosen]
+    out = np.full((2 * len(chosen), max(lengths, default=0)), np.nan, np.float32)
     with torch.inference_mode():
-        for m, which in enumerate(models):
-            contexts = [i.base_context if which == "base" else i.aligned_context for i in chosen]
-            together = response_rows(pair, which, contexts, responses) if chosen else None
-            start = 0
-            for n, (context, response) in enumerate(zip(contexts, responses, strict=True)):
-                assert together is not None
-                rows = together[start : start + len(response)]
-                start += len(response)
-                alone = _alone(pair, which, context, response)
-                out[2 * n + m, : len(response)] = _kl_rows(pair, which, rows, alone)
+        for m, which in enumerate(_BOTH if chosen else ()):
+            together = passage_rows(pair, which, chosen).split(lengths)
+            for n, (p, rows) in enumerate(zip(chosen, together, strict=True)):
+                alone = _alone(pair, which, p.context(which), p.response)
+                out[2 * n + m, : lengths[n]] = _kl_rows(pair, which, rows, alone)
     return out
 
 

@@ -7,43 +7,36 @@ row at a time. Base or aligned continues, nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from workbench.core.configs import at_least, check_fields
 from workbench.core.errors import ParameterError
+from workbench.core.passages import Passage, check_room
 from workbench.core.provenance import Stopwatch
-from workbench.models.generation import (
-    GenerateConfig,
-    Generation,
-    Row,
-    check_finite,
-    check_room,
-    draw,
-    generation_keys,
-    sampler,
-)
+from workbench.models.generation import GenerateConfig, Generation, Row, check_finite, draw, generation_keys, sampler
 from workbench.models.pair import ModelPair, Which
 from workbench.prompts.loading import Prompt, PromptSet
-from workbench.tracing.metrics import CountSpace, Ranking
-from workbench.tracing.records import Response, TraceSet
-from workbench.tracing.scoring import Item, ScoreConfig, Scores, score_logits, score_rows
+from workbench.tracing.records import TraceSet
+from workbench.tracing.scoring import ScoreConfig, Scores, score_logits, score_rows
 from workbench.tracing.traces import assembled
-from workbench.tracing.trajectories import Path
+from workbench.tracing.trajectories import response_of
+
+_BOTH: tuple[Which, Which] = ("base", "aligned")
 
 PREFILL_TOKENS = 64
 """Context tokens that go through a model at once: between two such blocks a stream can be stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamConfig:
-    """Say who continues, how, and what to compute.
+class StreamConfig(ScoreConfig):
+    """Who continues, how, and what is computed (see ScoreConfig).
 
     `continued_by` is "base" or "aligned"; temperature 0 is greedy. `max_tokens` bounds the response, prefix included.
-    `count_space`, `ranking`, `base_floor`, `top_k` and `shown_k`: see TraceConfig.
     """
 
     continued_by: Which = "aligned"
@@ -51,18 +44,11 @@ class StreamConfig:
     temperature: float = 0.0
     seed: int = 0
     system_prompt: str | None = None
-    count_space: CountSpace = "aligned_topk"
-    ranking: Ranking = "mass"
     base_floor: float = 0.001
-    top_k: int = 100
-    shown_k: int = 10
 
     def __post_init__(self) -> None:
-        if self.continued_by not in ("base", "aligned"):
-            raise ParameterError(f"continued_by is {self.continued_by!r}; it must be 'base' or 'aligned'")
-        for name in ("max_tokens", "top_k", "shown_k"):
-            if getattr(self, name) < 1:
-                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be at least 1")
+        super().__post_init__()
+        check_fields(self, continued_by=_BOTH, max_tokens=at_least(1))
         GenerateConfig(max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed)
 
 
@@ -81,29 +67,22 @@ class Growing:
                 "thinking=False"
             )
         self.pair, self.prompt, self.config = pair, prompt, config
-        self.prefix = pair.encode(prompt.response) if prompt.response else ()
-        if len(self.prefix) >= config.max_tokens:
+        self.start = pair.passage(prompt, system_prompt=config.system_prompt)
+        if self.start.given >= config.max_tokens:
             raise ParameterError(
-                f"the prefix has {len(self.prefix)} tokens and max_tokens={config.max_tokens} counts it too, so "
+                f"the prefix has {self.start.given} tokens and max_tokens={config.max_tokens} counts it too, so "
                 "nothing is left to continue: shorten the prefix or raise max_tokens"
             )
-        self.base = pair.context(prompt, "base", system_prompt=config.system_prompt)
-        self.aligned = pair.context(prompt, "aligned", system_prompt=config.system_prompt)
-        check_room(pair, (self.base, self.aligned), config.max_tokens)
+        check_room([self.start], pair.context_length, config.max_tokens - self.start.given)
         self.ids: tuple[int, ...] = ()
         self.stop = "stopped"
         self._scores: list[Scores] = []
         self._watch = Stopwatch("stream", config)
 
-    def context(self, which: Which) -> tuple[int, ...]:
-        """Return the ids that a model sees before the first token of the response."""
-        return self.base if which == "base" else self.aligned
-
     @property
-    def item(self) -> Item:
-        """Return what has been written so far as the scoring engine takes it."""
-        name = f"prompt {self.prompt.id!r}"
-        return Item(name=name, base_context=self.base, aligned_context=self.aligned, response=self.ids)
+    def passage(self) -> Passage:
+        """Return what has been written so far."""
+        return replace(self.start, response=self.ids)
 
     def add(self, ids: Sequence[int], scores: Scores) -> None:
         """Take further tokens with their scores."""
@@ -112,28 +91,17 @@ class Growing:
 
     def traces(self) -> TraceSet:
         """Return what has been written so far as a TraceSet of one response; of none where there is no token yet."""
-        p, config = self.prompt, self.config
-        response = Response(
-            prompt_id=p.id,
-            prompt=p.prompt,
-            label=p.label,
-            category=p.category,
-            pair_id=p.pair_id,
-            trajectory="free_running",
-            prefix_tokens=len(self.prefix),
-            segment="answer",
-            stop=self.stop,  # type: ignore[arg-type]
-            context_tokens=len(self.aligned),
-            system_prompt=config.system_prompt,
+        config, there = self.config, bool(self.ids)
+        response = replace(
+            response_of(self.prompt, self.start, self.stop, config.system_prompt),
             continued_by=config.continued_by,
             temperature=float(config.temperature),
         )
-        there = bool(self.ids)
         return assembled(
             self.pair,
-            PromptSet(name="typed", source="one prompt", prompts=(p,)),
-            _score_config(config),
-            [Path(response=response, item=self.item)] if there else [],
+            PromptSet(name="typed", source="one prompt", prompts=(self.prompt,)),
+            config,
+            [(response, self.passage)] if there else [],
             [_joined(self._scores)] if there else [],
             np.full((0, len(self.ids)), np.nan, np.float32),
             () if there else ("It was stopped before the first token.",),
@@ -161,9 +129,9 @@ def stream(
     config = config or StreamConfig()
     growing = Growing(pair, prompt, config)
     asked = GenerateConfig(
-        max_tokens=config.max_tokens - len(growing.prefix), temperature=config.temperature, seed=config.seed
+        max_tokens=config.max_tokens - growing.start.given, temperature=config.temperature, seed=config.seed
     )
-    context = growing.context(config.continued_by) + growing.prefix
+    context = growing.start.whole(config.continued_by)
     (key,) = generation_keys(pair, config.continued_by, [context], asked)
 
     def finished(_: int, made: Generation) -> None:
@@ -201,12 +169,12 @@ class _BothSteps:
     def read_contexts(self) -> None:
         """Run both models over context and prefix, and score the prefix."""
         g = self._growing
-        rows = {w: self._read(w, g.context(w) + g.prefix, len(g.prefix) + 1) for w in _BOTH}
+        rows = {w: self._read(w, g.start.whole(w), g.start.given + 1) for w in _BOTH}
         self._last = {w: rows[w][-1:] for w in _BOTH}
-        if g.prefix:
-            item = Item(name=g.item.name, base_context=g.base, aligned_context=g.aligned, response=g.prefix)
-            (scores,) = score_rows(g.pair, rows["base"][:-1], rows["aligned"][:-1], [item], _score_config(g.config))
-            g.add(g.prefix, scores)
+        if g.start.given:
+            base, aligned = (rows[w][:-1] for w in _BOTH)
+            (scores,) = score_rows(g.pair, base, aligned, [g.start], g.config.scoring)
+            g.add(g.start.response, scores)
             self._tell()
 
     def _read(self, which: Which, ids: tuple[int, ...], wanted: int) -> Float[Tensor, "row hidden"]:
@@ -224,33 +192,20 @@ class _BothSteps:
         pair, written = self._growing.pair, len(self._growing.ids)
         for w in _BOTH:
             self._logits[w] = pair.logits(w, self._last[w]).float()
-            check_finite(pair, w, self._logits[w], [0], written + 1 - len(self._growing.prefix))
+            check_finite(pair, w, self._logits[w], [0], written + 1 - self._growing.start.given)
         return self._logits[self._growing.config.continued_by]
 
     def take(self, chosen: Int[Tensor, "1"]) -> None:
         """Score the chosen token under both models, tell it, and give it to both."""
         g, token = self._growing, int(chosen)
         base, aligned = self._logits["base"], self._logits["aligned"]
-        g.add((token,), score_logits(base, aligned, chosen, _score_config(g.config), g.item.name))
+        g.add((token,), score_logits(base, aligned, chosen, g.config.scoring, str(g.start)))
         self._tell()
         if token not in g.pair.eos_ids and len(g.ids) < g.config.max_tokens:
             self._last = {w: self._read(w, (token,), 1) for w in _BOTH}
 
     def keep(self, going: Sequence[int]) -> None:
         """Do nothing: there is one row."""
-
-
-_BOTH: tuple[Which, Which] = ("base", "aligned")
-
-
-def _score_config(config: StreamConfig) -> ScoreConfig:
-    return ScoreConfig(
-        count_space=config.count_space,
-        ranking=config.ranking,
-        base_floor=config.base_floor,
-        top_k=config.top_k,
-        shown_k=config.shown_k,
-    )
 
 
 def _joined(parts: Sequence[Scores]) -> Scores:

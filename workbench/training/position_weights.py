@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from workbench.core.passages import Passage
 from workbench.core.store import Store
 from workbench.models.pair import ModelPair
 from workbench.tracing.records import SCALARS
-from workbench.tracing.scoring import Item, ScoreConfig, score
+from workbench.tracing.scoring import ScoreConfig, score
 from workbench.training.rows import HarmfulText
 
 FEWEST = 3
@@ -23,11 +24,7 @@ def measured_retention(
 
     Positions go as far as FEWEST texts reach (all texts, where there are fewer); () without a text.
     """
-    items = [
-        Item(name=t.name, base_context=t.base, aligned_context=t.aligned, response=t.response)
-        for t in texts
-        if t.response
-    ]
+    items = [Passage(name=t.name, base=t.base, aligned=t.aligned, response=t.response) for t in texts if t.response]
     made = score(pair, items, ScoreConfig(top_k=1, shown_k=1), store=store, what="retention by position")
     row = list(SCALARS).index("retention")
     reach = sorted((len(i.response) for i in items), reverse=True)

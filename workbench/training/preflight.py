@@ -133,9 +133,7 @@ def timed(student: Student, loss: StepLoss, sampler: Sampler, config: TrainConfi
     return statistics.median(spent)
 
 
-def filmed(
-    pair: ModelPair, student: Student, heads: Heads, scenes: Sequence[Scene], config: TrainConfig
-) -> float:
+def filmed(pair: ModelPair, student: Student, heads: Heads, scenes: Sequence[Scene], config: TrainConfig) -> float:
     """Return the seconds that a training's film takes, from one frame that is thrown away; 0 without film."""
     every, steps = config.watch.film_every, config.steps
     if not every:

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from workbench.core import palette
-from workbench.core.legible import html_text
+from workbench.core.legible import aligned, html_text
 from workbench.core.records import Estimate
 
 NO_VALUE = "–"
@@ -157,9 +157,4 @@ def interval(estimate: Estimate) -> str:
 def plain_table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows as an aligned plain-text table."""
     cells = [[c.heading for c in columns]] + [[cell(row.get(c.key)) for c in columns] for row in rows]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    lines = [
-        "  ".join(v.rjust(w) if c.number else v.ljust(w) for v, w, c in zip(line, widths, columns, strict=True))
-        for line in cells
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    return aligned(cells, right=[i for i, c in enumerate(columns) if c.number])

@@ -13,10 +13,10 @@ from workbench.evaluation.attacks.completions import Arm, ModelArm, complete
 from workbench.evaluation.attacks.finetuning import BenignTuning, FewHarmfulTuning
 from workbench.evaluation.attacks.prefixes import HarmlessPrefill, Insertion, Prefill
 from workbench.evaluation.attacks.requests import Decoding, NoAttack, Template
-from workbench.evaluation.attacks.search import BUDGETS, Budget
 from workbench.evaluation.attacks.suffixes import GCG, RandomSuffix, SuffixSearch, searches
 from workbench.evaluation.attacks.task import AttackConfig, Cost
 from workbench.evaluation.attacks.templates import TEMPLATES, JailbreakTemplate, read_templates
+from workbench.tracing.suffix.search import BUDGETS, Budget
 
 __all__ = [
     "ATTACKS",

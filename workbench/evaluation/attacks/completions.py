@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from workbench.core.errors import ContextOverflow, ParameterError, TokenizerMismatch
+from workbench.core.errors import ParameterError, TokenizerMismatch
+from workbench.core.passages import check_fits
 from workbench.core.provenance import Stopwatch
 from workbench.core.store import Store
 from workbench.evaluation.attacks.finetuning import fine_tuned
@@ -150,13 +151,8 @@ def complete(
 
 def _check_room(pair: ModelPair, attempts: Sequence[Attempt], prompts: Sequence[Context]) -> None:
     for a, prompt in zip(attempts, prompts, strict=True):
-        tokens = len(prompt) + len(a.prefix_ids)
-        if tokens + a.max_tokens > pair.context_length:
-            raise ContextOverflow(
-                f"prompt {a.prompt_id!r} under {a.attack} ({a.condition}) has {tokens} tokens; with max_tokens="
-                f"{a.max_tokens} that exceeds the context of {pair.name} ({pair.context_length}): make the attack with "
-                "a lower max_tokens"
-            )
+        name = f"prompt {a.prompt_id!r} under {a.attack} ({a.condition})"
+        check_fits(name, len(prompt) + len(a.prefix_ids), pair.context_length, a.max_tokens)
 
 
 def _alike(attempts: Sequence[Attempt], batch_tokens: int) -> dict[GenerateConfig, list[int]]:
@@ -195,11 +191,7 @@ def _after_thinking(
     gap = pair.encode("\n\n")
     longest = max(len(p) + len(a.prefix_ids) + a.max_tokens for p, a in zip(prompts, attempts, strict=True))
     room = min(THINKING_TOKENS, pair.context_length - longest - len(gap) - 1)
-    if room < 1:
-        raise ContextOverflow(
-            f"the longest attempt needs {longest} tokens with its answer and leaves no room to think in the context of "
-            f"{pair.name} ({pair.context_length}): turn thinking off or lower max_tokens"
-        )
+    check_fits("the longest attempt, with its answer and room to think,", longest + len(gap) + 2, pair.context_length)
     different = list(dict.fromkeys(prompts))
     config = GenerateConfig(max_tokens=room, stop_ids=(pair.think_end_id,), batch_tokens=batch_tokens)
     what, none = f"{arm.name} thinks", [0] * len(different)

@@ -15,6 +15,7 @@ import numpy as np
 from workbench.core.batching import plan_batches
 from workbench.core.comparisons import share
 from workbench.core.errors import NonFiniteLogits, NotPresent, PairError, ParameterError
+from workbench.core.passages import check_fits
 from workbench.core.progress import Progress
 from workbench.core.provenance import settings_of
 from workbench.core.records import Estimate
@@ -26,7 +27,6 @@ from workbench.models.generation import (
     Generation,
     OnToken,
     check_not_empty,
-    check_room,
     generate,
 )
 from workbench.models.pair import ModelPair, Which
@@ -53,9 +53,7 @@ class VllmEngine:
         try:
             import vllm
         except ImportError:
-            raise NotPresent(
-                "vLLM is not installed: install the extra `vllm`, or leave the engine out"
-            ) from None
+            raise NotPresent("vLLM is not installed: install the extra `vllm`, or leave the engine out") from None
         self.version = str(vllm.__version__)
         self._settings, self._prompt = vllm.SamplingParams, vllm.TokensPrompt
         try:
@@ -113,7 +111,8 @@ class EngineArm:
         breaks a continuation off.
         """
         check_not_empty(contexts)
-        check_room(self.pair, contexts, config.max_tokens, self.room)
+        longest = max(map(len, contexts), default=0)
+        check_fits("the longest context", longest, self.room or self.pair.context_length, config.max_tokens)
         settings = {k: v for k, v in settings_of(config).items() if k != "batch_tokens"}
         own = ("engine 1", self.engine.version, self.pair.fingerprint, self.which, settings)
         keys = [key_of(*own, list(c)) for c in contexts]

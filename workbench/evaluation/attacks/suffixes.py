@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Literal
 
 from workbench.core.errors import PairError, ParameterError, RecordError, nearest
 from workbench.core.progress import Progress
-from workbench.evaluation.attacks.objective import Objective
-from workbench.evaluation.attacks.search import BUDGETS, Budget, Found, Method, Search, Stopped
-from workbench.evaluation.attacks.slots import Allowed, Slots, allowed_ids, open_slots, with_suffix
 from workbench.evaluation.attacks.targets import TargetedConfig, Targets, find_targets, with_given
 from workbench.evaluation.attacks.task import Cost, Made, Task, attempt_of
 from workbench.evaluation.records import AttackSet
 from workbench.models.pair import Which
+from workbench.tracing.suffix.objective import Objective
+from workbench.tracing.suffix.search import BUDGETS, Budget, Found, Method, Search, Stopped
+from workbench.tracing.suffix.slots import Allowed, Slots, allowed_ids, open_slots, with_suffix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +120,14 @@ class GCG(TargetedConfig):
         what = "searching a suffix" if len(groups) == 1 else f"searching {len(groups)} suffixes"
         with Progress(what, steps, "steps") as bar:
             for n, group in enumerate(groups):
-                prompts = [targets.prompts[i] for i in group]
-                ids = [targets.ids[i][: self.target_tokens] for i in group]
-                slots = open_slots(task, self.model, prompts, ids, self.suffix_tokens, allowed)
+                prompts, system = [targets.prompts[i] for i in group], task.system_prompt
+                aims = [
+                    task.pair.passage(targets.prompts[i], targets.ids[i][: self.target_tokens], system_prompt=system)
+                    for i in group
+                ]
+                slots = open_slots(
+                    task.pair, self.model, prompts, aims, self.suffix_tokens, allowed, system_prompt=system
+                )
                 search = Search(
                     slots=slots,
                     objective=Objective(task.pair, self.model, slots.slots, note=bar.note),
@@ -153,7 +158,7 @@ class GCG(TargetedConfig):
                 condition = "single"
                 if self.universal is not None:
                     condition = "universal, searched on" if p.id in seen else "universal, held out"
-                attempts.append(attempt_of(self, p, task.messages(p, with_suffix(p, text)), condition))
+                attempts.append(attempt_of(self, p, task.messages(with_suffix(p, text)), condition))
         won = sum(f.said and f.active == len(s.slots) for s, f in found)
         notes.append(
             f"{won} of {len(found)} searches end with a suffix after which the {self.model} model says its target."

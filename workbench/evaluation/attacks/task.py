@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, get_args
 
-from workbench.core.errors import ContextOverflow, ParameterError, PromptError
+from workbench.core.errors import ParameterError, PromptError
+from workbench.core.passages import check_fits
 from workbench.core.records import Label
 from workbench.core.store import Store, key_of
 from workbench.evaluation.records import Attempt
@@ -148,15 +149,8 @@ class Task:
 
     def check_room(self, prompt: Prompt, more: int, what: str) -> None:
         """Raise ContextOverflow where a prompt and so many more tokens exceed the context; `what` says which."""
-        longest = len(self.context(prompt, "aligned"))
-        if self.pair.template_mode == "own":
-            longest = max(longest, len(self.context(prompt, "base")))
-        if longest + more > self.pair.context_length:
-            line = "" if prompt.line is None else f" (line {prompt.line})"
-            raise ContextOverflow(
-                f"prompt {prompt.id!r}{line} has {longest} tokens with its template; with {what} ({more} tokens) that "
-                f"exceeds the context of {self.pair.name} ({self.pair.context_length}): shorten it or lower max_tokens"
-            )
+        bare = self.pair.passage(prompt, (), system_prompt=self.system_prompt)
+        check_fits(f"prompt {prompt.id!r} with {what}", bare.length, self.pair.context_length, more)
 
 
 @dataclass(frozen=True, kw_only=True)

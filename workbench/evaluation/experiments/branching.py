@@ -10,7 +10,8 @@ import numpy as np
 from workbench.core.errors import ParameterError
 from workbench.core.statistics import known
 from workbench.core.store import key_of
-from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding.config import PenaltyConfig
+from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.live import write
 from workbench.decoding.records import Branch, BranchTree, Continuations
 from workbench.evaluation.experiments.example import example_prompt, start_of

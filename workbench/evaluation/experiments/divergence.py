@@ -6,23 +6,23 @@ and each slice is reduced to numbers before the next is made: prompts x position
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.core.batching import halving_on_memory, plan_batches
+from workbench.core.batching import in_batches
 from workbench.core.errors import NonFiniteLogits
-from workbench.core.progress import Progress
+from workbench.core.passages import Passage
 from workbench.core.provenance import settings_of
 from workbench.core.store import Store, key_of
 from workbench.decoding.config import PenaltyConfig, shape_at
 from workbench.decoding.penalty import leverage_bound, penalise
 from workbench.models.pair import ModelPair
 from workbench.tracing.metrics import LOGPROB_FLOOR, excess_mass, kl_nats
-from workbench.tracing.scoring import Item, response_rows, rows_at_once
+from workbench.tracing.scoring import passage_rows, rows_at_once
 
 MOVES: dict[str, str] = {
     "kl_nats": "KL(penalised || aligned), nats",
@@ -39,7 +39,7 @@ Moves = Float[np.ndarray, "quantity penalty token"]
 
 def measure_moves(
     pair: ModelPair,
-    items: Sequence[Item],
+    passages: Sequence[Passage],
     penalties: Sequence[PenaltyConfig],
     *,
     batch_tokens: int = 4096,
@@ -50,33 +50,35 @@ def measure_moves(
 
     Finished batches are kept in `store`. Raises NonFiniteLogits naming model and response.
     """
-    store = Store(None) if store is None else store
     settings = [settings_of(p) for p in penalties]
     keys = [
-        key_of("penalty moves 1", pair.fingerprint, i.base_context, i.aligned_context, i.response, settings)
-        for i in items
+        key_of("penalty moves 1", pair.fingerprint, p.context("base"), p.aligned, p.response, settings)
+        for p in passages
     ]
-    done: dict[int, Moves] = {n: store.read(k)["moves"] for n, k in enumerate(keys) if k in store}
-    sizes = [max(len(i.base_context), len(i.aligned_context)) + len(i.response) for i in items]
-    if len(done) < len(items):
-        with Progress(what, len(items), "responses") as progress, torch.inference_mode():
-            progress.advance(len(done))
-            for planned in plan_batches(sizes, batch_tokens):
-                rows = [n for n in planned if n not in done]
-                for part, made in halving_on_memory(
-                    rows, lambda part: _moves(pair, [items[n] for n in part], penalties), progress.note
-                ):
-                    done.update(zip(part, made, strict=True))
-                    store.write({keys[n]: {"moves": m} for n, m in zip(part, made, strict=True)})
-                    progress.advance(len(part))
-    return tuple(done[n] for n in range(len(items)))
+
+    def work(rows: list[int], finished: Callable[[int, Moves], None]) -> None:
+        for n, moves in zip(rows, _moves(pair, [passages[n] for n in rows], penalties), strict=True):
+            finished(n, moves)
+
+    with torch.inference_mode():
+        return tuple(
+            in_batches(
+                keys,
+                [p.length for p in passages],
+                work,
+                batch_tokens=batch_tokens,
+                store=Store.of(store),
+                entry=lambda moves: {"moves": moves},
+                read=lambda entry: entry["moves"],
+                what=what,
+                unit="responses",
+            )
+        )
 
 
-def _moves(pair: ModelPair, items: Sequence[Item], penalties: Sequence[PenaltyConfig]) -> list[Moves]:
-    responses = [i.response for i in items]
-    base = response_rows(pair, "base", [i.base_context for i in items], responses)
-    aligned = response_rows(pair, "aligned", [i.aligned_context for i in items], responses)
-    position = torch.tensor([t + 1 for r in responses for t in range(len(r))], device=pair.device)
+def _moves(pair: ModelPair, passages: Sequence[Passage], penalties: Sequence[PenaltyConfig]) -> list[Moves]:
+    base, aligned = passage_rows(pair, "base", passages), passage_rows(pair, "aligned", passages)
+    position = torch.tensor([t + 1 for p in passages for t in range(len(p.response))], device=pair.device)
     _, together = rows_at_once(pair)
     parts = []
     for start in range(0, len(position), together):
@@ -86,11 +88,11 @@ def _moves(pair: ModelPair, items: Sequence[Item], penalties: Sequence[PenaltyCo
         parts.append(_moved(l_base, l_aligned, penalties, position[rows]).cpu())
     whole = torch.cat(parts, -1).numpy().astype(np.float32)
     out, start = [], 0
-    for item in items:
+    for item in passages:
         own = np.ascontiguousarray(whole[..., start : start + len(item.response)])
         if np.isnan(own[[0, 1, 4]]).any():
             raise NonFiniteLogits(
-                f"a model returned NaN or infinite logits on the response to {item.name}: check the weights and the "
+                f"a model returned NaN or infinite logits on the response to {item}: check the weights and the "
                 f"dtype ({pair.dtype}); float32 is safe"
             )
         out.append(own)

@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 
 from workbench.core.errors import ParameterError, PromptError
+from workbench.core.passages import Passage
 from workbench.core.statistics import known
 from workbench.core.store import Store
-from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding.config import PenaltyConfig
+from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.penalised import decode, next_token
 from workbench.decoding.records import Continuations
-from workbench.decoding.starts import Start
 from workbench.evaluation.experiments.config import ALIGNED
 from workbench.evaluation.records import PenaltyLook
 from workbench.models.generation import GenerateConfig
@@ -115,7 +116,7 @@ def look_at(
     top = top[: max(3, int((table[top].max(1) >= LEAST_SHOWN).sum()))]
     moved = np.maximum(table - table[:, [1]], 0).sum(0)
     display = Pieces(pair.tokenizer)
-    before = "".join(p.text for p in display.sequence(start.prefix, context=start.aligned))
+    before = "".join(p.text for p in display.sequence(start.response, context=start.aligned))
     return PenaltyLook(
         prompt=asked.prompt,
         label=asked.label,
@@ -141,14 +142,7 @@ def start_of(
     generated: tuple[int, ...] = (),
     *,
     system_prompt: str | None = None,
-) -> Start:
+) -> Passage:
     """Return what a prompt's response goes on from: the first `prefix_tokens` of the given one, then `generated`."""
     given = pair.encode(prompt.response or "")[:prefix_tokens]
-    own = pair.template_mode == "own"
-    return Start(
-        name=f"prompt {prompt.id!r}",
-        aligned=pair.context(prompt, "aligned", system_prompt=system_prompt),
-        base=pair.context(prompt, "base", system_prompt=system_prompt) if own else None,
-        prefix=given + generated,
-        prompt=prompt,
-    )
+    return pair.passage(prompt, given + generated, given=len(given), system_prompt=system_prompt)

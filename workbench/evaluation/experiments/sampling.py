@@ -48,7 +48,10 @@ def sampling_surface(
         raise ParameterError(f"prompt {c.name!r} is not in {prompts.name!r}: give the set that was continued")
     start = start_of(pair, asked, c.prefix_tokens, ids[:-1], system_prompt=c.system_prompt)
     arms = {"aligned": ALIGNED} | ({} if penalty is None or penalty.method == "none" else {penalty.title: penalty})
-    seen: tuple[tuple[Which, tuple[int, ...]], ...] = (("base", start.base_ids()), ("aligned", start.aligned_ids()))
+    seen: tuple[tuple[Which, tuple[int, ...]], ...] = (
+        ("base", start.whole("base")),
+        ("aligned", start.whole("aligned")),
+    )
     with torch.inference_mode():
         base, aligned = (
             pair.logits(which, pair.hidden(which, torch.tensor([context], device=pair.device))[0, -len(ids) :])

@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Int8
 
 from workbench.core.comparisons import share
+from workbench.core.passages import Passage
 from workbench.core.records import Estimate, Label
 from workbench.core.statistics import LEAST, PromptSample, estimate, interval
 from workbench.evaluation.experiments.config import SweepConfig
 from workbench.evaluation.experiments.divergence import MOVES
-from workbench.evaluation.experiments.texts import Text
 from workbench.evaluation.records import Leverage, SweepScore, Trials
 
 Walked = tuple[tuple[str, ...], np.ndarray, np.ndarray]
@@ -88,7 +88,7 @@ def _kl_estimates(walked: Walked, config: SweepConfig) -> list[Estimate]:
 
 
 def leverages(
-    names: Sequence[str], texts: Sequence[Text], moves: Sequence[np.ndarray], config: SweepConfig
+    names: Sequence[str], texts: Sequence[Passage], moves: Sequence[np.ndarray], config: SweepConfig
 ) -> tuple[Leverage, ...]:
     """Return every penalty's leverage by position, along harmful and along harmless responses."""
     out: list[Leverage] = []
@@ -103,7 +103,7 @@ def leverages(
             row[..., : m.shape[-1]] = m
         there = np.arange(width) < np.array([m.shape[-1] for _, m in own])[:, None]
         sample = PromptSample(
-            [t.prompt_id for t, _ in own], resamples=config.resamples, seed=config.seed, stream=f"sweep {label}"
+            [t.name for t, _ in own], resamples=config.resamples, seed=config.seed, stream=f"sweep {label}"
         )
         for i, name in enumerate(names):
             values = dict(zip(MOVES, padded[:, :, i].swapaxes(0, 1), strict=True))

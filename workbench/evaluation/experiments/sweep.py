@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench.core.errors import ParameterError, PromptError
+from workbench.core.passages import Passage
 from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch, settings_of
 from workbench.core.store import Store
@@ -15,7 +16,7 @@ from workbench.evaluation.attacks import NoAttack, Prefill, attack
 from workbench.evaluation.experiments.config import SweepConfig
 from workbench.evaluation.experiments.divergence import measure_moves
 from workbench.evaluation.experiments.scores import leverages, scores_of
-from workbench.evaluation.experiments.texts import Text, harmful_texts, harmless_texts, target_of
+from workbench.evaluation.experiments.texts import harmful_texts, harmless_texts, target_of
 from workbench.evaluation.experiments.trials import OUTCOMES, Cell, cell_key, run_cell, unscored_counts
 from workbench.evaluation.records import Attempt, PenaltySweep, Trials
 from workbench.judging.config import JudgeConfig, judge_of
@@ -92,7 +93,7 @@ def sweep(pair: ModelPair, prompts: PromptSet, config: SweepConfig, *, store: St
         store=store,
     )
     texts = [*harmful, *harmless]
-    moves = measure_moves(pair, [t.item for t in texts], arms, batch_tokens=config.batch_tokens // 2 or 1, store=store)
+    moves = measure_moves(pair, texts, arms, batch_tokens=config.batch_tokens // 2 or 1, store=store)
     names = tuple(p.title for p in arms)
     kl_ids, kl_nats, kl_tokens = _kl(texts, moves, len(arms))
     return PenaltySweep(
@@ -205,10 +206,10 @@ def _trials(attempts: Sequence[Attempt], cells: Sequence[Cell]) -> tuple[Trials,
 
 
 def _kl(
-    texts: Sequence[Text], moves: Sequence[np.ndarray], arms: int
+    texts: Sequence[Passage], moves: Sequence[np.ndarray], arms: int
 ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """Return whose harmless responses were walked, the summed KL (penalty, response) and the tokens of each."""
     own = [(t, m) for t, m in zip(texts, moves, strict=True) if t.label == "harmless"]
     summed = np.array([m[0].sum(-1, dtype=np.float64) for _, m in own], np.float32).reshape(-1, arms).T.copy()
     tokens = np.array([m.shape[-1] for _, m in own], np.int32)
-    return tuple(t.prompt_id for t, _ in own), summed, tokens
+    return tuple(t.name for t, _ in own), summed, tokens

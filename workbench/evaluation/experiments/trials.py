@@ -12,9 +12,9 @@ from jaxtyping import Int8
 from workbench.core.provenance import settings_of
 from workbench.core.records import RunRecord
 from workbench.core.store import Store, key_of
-from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding.config import PenaltyConfig
+from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.penalised import decode
-from workbench.decoding.starts import Start
 from workbench.evaluation.attacks.task import as_prompt
 from workbench.evaluation.records import Attempt, Completion, CompletionSet
 from workbench.judging.contract import Judge, is_harmful, is_refusal
@@ -94,22 +94,13 @@ def unscored_counts(cell: Cell, columns: Sequence[int]) -> Mapping[str, int]:
 def _answered(
     pair: ModelPair, attempts: Sequence[Attempt], penalty: PenaltyConfig, batch_tokens: int, store: Store
 ) -> CompletionSet:
-    own = pair.template_mode == "own"
     groups: dict[int, list[int]] = {}
     for n, a in enumerate(attempts):
         groups.setdefault(a.max_tokens, []).append(n)
     made: dict[int, Completion] = {}
     run: RunRecord | None = None
     for most, rows in groups.items():
-        starts = [
-            Start(
-                name=f"prompt {a.prompt_id!r} under {a.attack} ({a.condition})",
-                aligned=pair.context(as_prompt(a), "aligned"),
-                base=pair.context(as_prompt(a), "base") if own else None,
-                prefix=a.prefix_ids,
-            )
-            for a in (attempts[n] for n in rows)
-        ]
+        starts = [pair.passage(as_prompt(a), a.prefix_ids) for a in (attempts[n] for n in rows)]
         drawing = GenerateConfig(max_tokens=most, batch_tokens=batch_tokens)
         config = DecodeConfig(penalty=penalty, generation=drawing, shown_k=0)
         done = decode(pair, starts, config, store=store, what=None)

@@ -1,7 +1,7 @@
-"""A grid of notebooks run as a batch: one file in, one folder with one table out; what is finished is never done twice.
+"""A grid of notebooks run as a batch: one file in, one folder with one table out; no finished cell runs twice.
 
-grid.yaml -> `read_grid` -> `plan_of` (every cell with its content-addressed name) -> `run_batch` (an executor runs the
-cells, the manifest remembers them) -> `results.parquet` and `index.html`.
+grid.yaml -> `read_grid` -> `plan_of` (every cell with its content-addressed name) -> `run_batch` (an engine runs the
+cells; a finished one is a folder) -> `results.parquet` and `index.html`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -11,11 +12,7 @@ from workbench.running.batch.plan import Plan
 
 
 def visible_gpus() -> tuple[str, ...]:
-    """Return the names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them.
-
-    That variable where it is set ("0,3" is two GPUs, an empty one none), else what `nvidia-smi` lists, in the order of
-    their PCI bus; none where there is no `nvidia-smi`.
-    """
+    """Return the names of the GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, else of nvidia-smi."""
     asked = os.environ.get("CUDA_VISIBLE_DEVICES")
     if asked is not None:
         names = [part.strip() for part in asked.split(",") if part.strip()]
@@ -24,8 +21,7 @@ def visible_gpus() -> tuple[str, ...]:
         return ()
     words = (command, "--query-gpu=index", "--format=csv,noheader")
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
-    lines = done.stdout.split() if done.returncode == 0 else []
-    return tuple(line for line in lines if line.isdigit())
+    return tuple(line for line in done.stdout.split() if line.isdigit()) if done.returncode == 0 else ()
 
 
 def cores() -> int:
@@ -39,33 +35,23 @@ def memory_gb() -> float:
 
     whole = int(psutil.virtual_memory().total)
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            with open(path, encoding="ascii") as file:
-                whole = min(whole, int(file.read()))
-        except (OSError, ValueError):
-            continue  # no such limit
+        with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
+            whole = min(whole, int(file.read()))
     return whole / 1e9
-
-
-def check_demands(plan: Plan, *, gpus: int, most_gb: float, where: str) -> None:
-    """Check that every cell could run: no more GPUs asked than there are, no more memory than there is.
-
-    Raises ParameterError, which names the stage.
-    """
-    for stage in plan.grid.stages:
-        if stage.gpus is not None and stage.gpus > gpus:
-            asked = f"{stage.gpus:g} GPU{'' if stage.gpus == 1 else 's'}"
-            raise ParameterError(
-                f"stage {stage.name!r} asks for {asked} a cell, and {where} {gpus}: lower `gpus`, or "
-                "run the batch where they are (CUDA_VISIBLE_DEVICES hides GPUs)"
-            )
-        if stage.memory_gb is not None and stage.memory_gb > most_gb:
-            raise ParameterError(
-                f"stage {stage.name!r} allows each cell {stage.memory_gb:g} GB, and {where} {most_gb:.1f} GB: "
-                "lower `memory_gb`"
-            )
 
 
 def shares(gpus: float | None, present: int) -> float:
     """Return the GPUs of a cell: what it asks, else one where there are any."""
     return gpus if gpus is not None else float(present > 0)
+
+
+def check_demands(plan: Plan, *, gpus: int, most_gb: float, where: str) -> None:
+    """Check that no cell asks for more GPUs or memory than there is. Raises ParameterError, which names the stage."""
+    for stage in plan.grid.stages:
+        if stage.gpus is not None and stage.gpus > gpus:
+            asked = f"{stage.gpus:g} GPU{'' if stage.gpus == 1 else 's'}"
+            hint = "lower `gpus`, or run the batch where they are (CUDA_VISIBLE_DEVICES hides GPUs)"
+            raise ParameterError(f"stage {stage.name!r} asks for {asked} a cell, and {where} {gpus}: {hint}")
+        if stage.memory_gb is not None and stage.memory_gb > most_gb:
+            allowed = f"allows each cell {stage.memory_gb:g} GB, and {where} {most_gb:.1f} GB: lower `memory_gb`"
+            raise ParameterError(f"stage {stage.name!r} {allowed}")

@@ -13,7 +13,7 @@ from workbench.core.provenance import package_versions
 from workbench.running.parameters import read_notebook
 
 VERSIONS = ("deep-alignment-workbench", "torch", "transformers", "peft")
-"""The packages whose versions are part of a key; the manifest keeps all of them."""
+"""The packages whose versions are part of a key."""
 LARGE = 256 * 2**20
 """Bytes from which a file is known by its size and its first and last MiB, so that weights are not read whole."""
 

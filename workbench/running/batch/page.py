@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from workbench.core.files import atomic_file
-from workbench.core.legible import html_text, label, sentence
+from workbench.core.legible import aligned, html_text, label, sentence
 from workbench.core.records import RunRecord
 from workbench.display.report import Section, page
 from workbench.display.views import View
@@ -18,8 +18,8 @@ from workbench.evaluation.metrics import METRICS
 from workbench.running.batch.collate import rows_of
 from workbench.running.batch.drive import State
 from workbench.running.batch.grid import Stage
-from workbench.running.batch.manifest import Manifest
 from workbench.running.batch.plan import Cell, Plan
+from workbench.running.batch.state import read_record
 from workbench.running.batch.status import duration
 
 HEADLINES = 6
@@ -37,12 +37,12 @@ class Shown:
     number: bool = False
 
 
-def write_page(plan: Plan, states: Mapping[str, State], manifest: Manifest, run: RunRecord) -> Path:
+def write_page(plan: Plan, states: Mapping[str, State], run: RunRecord) -> Path:
     """Write `index.html`; it needs no network, and every link in it stays within the batch's folder."""
-    sections = [Section(title="What ran", text=(_counts(states),), parts=(cells_table(plan, states, manifest),))]
+    sections = [Section(title="What ran", text=(_counts(states),), parts=(cells_table(plan, states),))]
     tables = {stage.name: numbers_table(plan, stage, states) for stage in plan.grid.stages}
     sections += [Section(title=f"Stage {name}", parts=(view,)) for name, view in tables.items() if view]
-    if failures := failures_view(plan, states, manifest):
+    if failures := failures_view(plan, states):
         sections.append(Section(title="What failed", parts=(failures,)))
     views = [[part for part in s.parts if isinstance(part, View)] for s in sections]
     path = plan.out / "index.html"
@@ -66,13 +66,13 @@ def _first_page(plan: Plan, cell: Cell) -> str | None:
     return _link(plan, folder / "report.html") or _link(plan, folder / f"{cell.notebook.stem}.html")
 
 
-def cells_table(plan: Plan, states: Mapping[str, State], manifest: Manifest) -> View:
+def cells_table(plan: Plan, states: Mapping[str, State]) -> View:
     """Show every cell: its values, how it ended, the time and memory that it took, and where."""
     heads = ("cell", "stage", "values", "state", "time", "most memory, GB", "GPU", "machine")
     lines = []
     for cell in plan.cells:
         state = states[cell.key]
-        line = manifest.last.get(cell.key, {}) if state in ("done", "failed") else {}
+        line = read_record((plan.failed if state == "failed" else plan.folder)(cell))
         seconds, peak = line.get("seconds"), line.get("peak_gb")
         lines.append(
             (
@@ -166,19 +166,21 @@ def _value(row: Mapping[str, Any] | None) -> Shown:
     return Shown(text=text + (f", n = {n:,}" if isinstance(n, int) else ""), number=True)
 
 
-def failures_view(plan: Plan, states: Mapping[str, State], manifest: Manifest) -> View | None:
+def failures_view(plan: Plan, states: Mapping[str, State]) -> View | None:
     """Show each failed cell with its sentence and its notebook as far as it ran, and what waits for it."""
     lines = []
     for cell in plan.cells:
         if states[cell.key] == "failed":
-            line = manifest.last.get(cell.key, {})
             folder = plan.failed(cell)
             waits = ", ".join(c.name for c in plan.after(cell)) or NO_VALUE
             lines.append(
                 (
                     Shown(text=cell.name, link=_link(plan, folder / cell.notebook.name)),
                     Shown(text=_said(cell)),
-                    Shown(text=sentence(str(line.get("error", "")), 1_000), link=_link(plan, folder / "log.txt")),
+                    Shown(
+                        text=sentence(str(read_record(folder).get("error", "")), 1_000),
+                        link=_link(plan, plan.log(cell)),
+                    ),
                     Shown(text=waits),
                 )
             )
@@ -201,9 +203,7 @@ def _view(title: str, caption: str, heads: Sequence[str], lines: Iterable[Sequen
         f'<div class="wb-scroll" tabindex="0" role="group" aria-label="{html_text(title)}"><table>'
         f"<caption>{html_text(caption)}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
     )
-    widths = [max(len(h), *(len(line[i].text) for line in lines)) for i, h in enumerate(heads)]
-    text = [heads, *(tuple(c.text for c in line) for line in lines)]
-    plain = "\n".join("  ".join(v.ljust(w) for v, w in zip(t, widths, strict=True)).rstrip() for t in text)
+    plain = aligned([heads, *([c.text for c in line] for line in lines)])
     rows = tuple({h: c.text for h, c in zip(heads, line, strict=True)} for line in lines)
     return View(title=title, body=section("batch", title, html), text=f"{caption}\n{plain}", rows=rows)
 

@@ -68,6 +68,10 @@ class Plan:
         """Return where a cell that failed is kept."""
         return self.out / "failed" / cell.name
 
+    def log(self, cell: Cell) -> Path:
+        """Return where a cell's log is kept."""
+        return self.out / "logs" / f"{cell.name}.txt"
+
     def after(self, cell: Cell) -> tuple[Cell, ...]:
         """Return the cells that need this one, directly or through others."""
         found: dict[str, Cell] = {}

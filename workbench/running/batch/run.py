@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import dataclass
 from io import TextIOBase
 from pathlib import Path
@@ -15,13 +15,11 @@ from workbench.core.files import atomic_file
 from workbench.core.provenance import Stopwatch
 from workbench.running.batch.collate import write_results
 from workbench.running.batch.devices import check_demands, cores, memory_gb, visible_gpus
-from workbench.running.batch.drive import Batch, State
-from workbench.running.batch.estimate import expected, plan_text
-from workbench.running.batch.executor import Executor
+from workbench.running.batch.drive import Batch
+from workbench.running.batch.estimate import plan_text
 from workbench.running.batch.grid import read_grid
-from workbench.running.batch.local import LocalPool
-from workbench.running.batch.manifest import Manifest
-from workbench.running.batch.plan import Cell, Plan, plan_of
+from workbench.running.batch.plan import plan_of
+from workbench.running.batch.pools import LocalPool, RayPool
 from workbench.running.batch.status import Status
 
 EXECUTORS = ("local", "ray")
@@ -29,7 +27,7 @@ EXECUTORS = ("local", "ray")
 
 @dataclass(frozen=True, kw_only=True)
 class BatchConfig:
-    """Say which grid runs, where to, and on what.
+    """A grid to run, where to, and on what.
 
     grid      the grid file; out: the batch's folder (None: what the file says)
     workers   cells at once; None: one for each GPU, or share of one; without GPUs one for each core
@@ -57,15 +55,11 @@ class BatchConfig:
                 raise ParameterError(f"{name} takes a whole number from 1, not {value!r}")
         if self.executor == "local" and self.address is not None:
             raise ParameterError("an address is that of a Ray cluster: give the executor 'ray' too")
-        if self.executor == "ray" and self.warm:
-            raise ParameterError(
-                "warm workers are kept by the local executor only: on Ray each cell has a process of its own"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchPaths:
-    """Name what a batch left, and count its cells; `failed` and `blocked` are 0 where all of it is finished."""
+    """What a batch left, and the count of its cells; `failed` and `blocked` are 0 where all of it is finished."""
 
     folder: Path
     results: Path
@@ -76,112 +70,69 @@ class BatchPaths:
     blocked: int
 
 
-Open = Callable[[], Executor]
-
-
 def run_batch(config: BatchConfig, *, stream: TextIOBase | None = None) -> BatchPaths:
     """Run every cell of a grid that is not finished and return what it all came to.
 
-    The file is checked whole, then nothing but a fault of a cell's own ends that cell, and no cell ends the others.
-    `stream` (default: standard error) is told how far it is. Raises what `read_grid` and `plan_of` raise, and
-    ParameterError where a cell asks for more than there is; KeyboardInterrupt passes on when the cells that ran are
-    stopped. Finished cells stay finished in every case.
+    The file is checked whole first; then a fault of a cell ends that cell alone. `stream` (default: standard error) is
+    told how far it is. Raises what `read_grid` and `plan_of` raise, and ParameterError where a cell asks for more than
+    there is; KeyboardInterrupt passes on when the cells that ran are stopped. Finished cells stay finished.
     """
+    from workbench.running.batch.page import write_page
+
     watch = Stopwatch("batch", config)
-    plan, executor, gpus = prepare(config)
-    plan.out.mkdir(parents=True, exist_ok=True)
-    _keep_grid(plan)
-    batch = Batch(plan, executor, gpus=gpus, retry=config.retry)
-    before = sum(s == "done" for s in batch.states.values())
-    status = Status(plan, stream or cast(TextIOBase, sys.stderr))
-    try:
-        batch.run(tell=status.tell, note=status.note)
-    finally:
-        paths = _conclude(batch, watch)
-    states = list(batch.states.values())
-    return BatchPaths(
-        folder=plan.out,
-        results=paths[0],
-        page=paths[1],
-        done=states.count("done"),
-        skipped=before,
-        failed=states.count("failed"),
-        blocked=states.count("blocked"),
-    )
-
-
-def dry_run(config: BatchConfig) -> str:
-    """Return the plan in words: cells, needs, what is skipped, the time and memory expected. Starts nothing."""
-    plan, executor, gpus = prepare(config)
-    try:
-        batch = Batch(plan, executor, gpus=gpus, retry=config.retry)
-        threads = config.threads or max(1, cores() // executor.slots)
-        guesses = expected(plan, Manifest(plan.out), gpus=gpus, threads=threads)
-        return plan_text(plan, batch.states, guesses, gpus=gpus, slots=executor.slots)
-    finally:
-        executor.close()
-
-
-def prepare(config: BatchConfig) -> tuple[Plan, Executor, int]:
-    """Return the checked plan, the executor that would run it, and how many GPUs that has."""
-    plan = plan_of(read_grid(config.grid), config.out)
-    _check_folder(plan)
-    if config.executor == "ray":
-        from workbench.running.batch.ray_pool import RayPool
-
-        pool = RayPool.connect(address=config.address, workers=config.workers, threads=config.threads)
-        try:
-            check_demands(
-                plan, gpus=pool.most_gpus, most_gb=pool.most_gb, where="no machine of the cluster has more than"
-            )
-        except BaseException:
-            pool.close()
-            raise
-        return plan, pool, pool.most_gpus
-    gpus = visible_gpus()
-    check_demands(plan, gpus=len(gpus), most_gb=memory_gb(), where="this machine has")
-    workers = config.workers or default_workers(plan, gpus)
-    threads = config.threads or max(1, cores() // workers)
-    return plan, LocalPool(workers=workers, gpus=gpus, threads=threads, warm=config.warm), len(gpus)
-
-
-def default_workers(plan: Plan, gpus: tuple[str, ...]) -> int:
-    """Return how many cells run at once where nobody says: as many as have a GPU, or their share; else the cores."""
-    most = cores()
-    if gpus:
-        least = min((c.gpus for c in plan.cells if c.gpus), default=1.0)
-        most = max(1, int(len(gpus) / min(least, 1.0) + 1e-9))
-    return max(1, min(most, len(plan.cells)))
-
-
-def _check_folder(plan: Plan) -> None:
-    if plan.out.exists() and not plan.out.is_dir():
-        raise ParameterError(f"--out {str(plan.out)!r} is a file, not a folder")
-    if plan.out.is_dir():
-        names = {p.name for p in plan.out.iterdir()}
-        if names and "manifest.jsonl" not in names:
-            raise ParameterError(
-                f"--out {str(plan.out)!r} exists and is not an earlier batch (no manifest.jsonl in it): "
-                "name another folder"
-            )
-
-
-def _keep_grid(plan: Plan) -> None:
+    batch = _prepare(config)
+    plan = batch.plan
+    (plan.out / "cells").mkdir(parents=True, exist_ok=True)
     target = plan.out / "grid.yaml"
     if not (target.exists() and target.samefile(plan.grid.path)):
         with atomic_file(target) as partial:
             shutil.copyfile(plan.grid.path, partial)
-    (plan.out / "manifest.jsonl").touch()  # by which the next batch knows the folder
+    before = Counter(batch.states.values())["done"]
+    status = Status(batch, stream or cast(TextIOBase, sys.stderr))
+    batch.note = status.note
+    try:
+        batch.run(status.tell)
+    finally:
+        counts = Counter(batch.states.values())
+        results = write_results(plan, [c for c in plan.cells if batch.states[c.key] == "done"])
+        record = watch.record(resolved={"stages": [s.name for s in plan.grid.stages], "cells": dict(counts)})
+        page = write_page(plan, batch.states, record)
+    ended = {name: counts[name] for name in ("done", "failed", "blocked")}
+    return BatchPaths(folder=plan.out, results=results, page=page, skipped=before, **ended)
 
 
-def _conclude(batch: Batch, watch: Stopwatch) -> tuple[Path, Path]:
-    """Write table and page of what is finished so far."""
-    from workbench.running.batch.page import write_page
+def dry_run(config: BatchConfig) -> str:
+    """Return the plan in words: cells, needs, what is skipped, the time and memory expected. Starts nothing."""
+    batch = _prepare(config)
+    try:
+        return plan_text(batch)
+    finally:
+        batch.pool.close()
 
-    batch.manifest.refresh()
-    states: dict[str, State] = {k: "waiting" if s == "running" else s for k, s in batch.states.items()}
-    done: list[Cell] = [c for c in batch.plan.cells if states[c.key] == "done"]
-    results = write_results(batch.plan, done)
-    counted = {s: list(states.values()).count(s) for s in dict.fromkeys(states.values())}
-    record = watch.record(resolved={"stages": [s.name for s in batch.plan.grid.stages], "cells": counted})
-    return results, write_page(batch.plan, states, batch.manifest, record)
+
+def _prepare(config: BatchConfig) -> Batch:
+    """Return the checked plan with the engine that would run it."""
+    plan = plan_of(read_grid(config.grid), config.out)
+    if plan.out.exists() and not plan.out.is_dir():
+        raise ParameterError(f"--out {str(plan.out)!r} is a file, not a folder")
+    if plan.out.is_dir() and any(plan.out.iterdir()) and not (plan.out / "cells").is_dir():
+        raise ParameterError(
+            f"--out {str(plan.out)!r} exists and is not an earlier batch (no cells in it): name another folder"
+        )
+    if config.executor == "ray":
+        pool = RayPool(address=config.address, slots=config.workers, threads=config.threads, warm=config.warm)
+        try:
+            here = "no machine of the cluster has more than"
+            check_demands(plan, gpus=pool.most_gpus, most_gb=pool.most_gb, where=here)
+        except BaseException:
+            pool.close()
+            raise
+        return Batch(plan, pool, gpus=pool.most_gpus, retry=config.retry)
+    gpus = visible_gpus()
+    check_demands(plan, gpus=len(gpus), most_gb=memory_gb(), where="this machine has")
+    least = min((c.gpus for c in plan.cells if c.gpus), default=1.0)
+    most = int(len(gpus) / min(least, 1.0) + 1e-9) if gpus else cores()
+    slots = config.workers or max(1, min(most, len(plan.cells)))
+    threads = config.threads or max(1, cores() // slots)
+    local = LocalPool(slots=slots, gpus=gpus, threads=threads, warm=config.warm)
+    return Batch(plan, local, gpus=len(gpus), retry=config.retry)

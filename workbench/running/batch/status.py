@@ -8,8 +8,8 @@ from collections import Counter
 from io import TextIOBase
 
 from workbench.core.legible import sentence
-from workbench.running.batch.drive import Progress, State
-from workbench.running.batch.plan import Plan
+from workbench.running.batch.drive import OPEN, Batch, State
+from workbench.running.batch.state import last_line
 
 STATES: tuple[State, ...] = ("done", "running", "elsewhere", "failed", "blocked", "waiting")
 EVERY_S = {True: 0.25, False: 30.0}
@@ -17,89 +17,66 @@ EVERY_S = {True: 0.25, False: 30.0}
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in words that fit: 12 s, 3 min 20 s, 2 h 5 min."""
+    """Return seconds in words: 12 s, 3 min 20 s, 2 h 5 min."""
     whole = round(seconds)
     if whole < 100:
         return f"{whole} s"
     minutes, rest = divmod(whole, 60)
-    if minutes < 100:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def summary(progress: Progress) -> str:
+def summary(batch: Batch) -> str:
     """Return the counts, the time spent and the time left in one line."""
-    counts = progress.counts()
+    counts, left = Counter(batch.states.values()), batch.left()
     said = ", ".join(f"{counts[s]} {s}" for s in STATES if counts[s] or s in ("done", "failed"))
-    total = sum(counts.values())
-    still = counts["waiting"] + counts["running"] + counts["elsewhere"]
-    left = (
-        ""
-        if not still
-        else ", time left unknown"
-        if progress.left is None
-        else f", about {duration(progress.left)} left"
-    )
-    return f"{total} cell{'' if total == 1 else 's'}: {said}; {duration(progress.seconds)} so far{left}"
+    total, spent = len(batch.states), duration(time.monotonic() - batch.started)
+    still = f", {'time left unknown' if left is None else f'about {duration(left)} left'}"
+    return f"{total} cell{'' if total == 1 else 's'}: {said}; {spent} so far{still if set(counts) & set(OPEN) else ''}"
 
 
 class Status:
-    """Show a batch's progress on a stream: `tell` as often as it likes, `note` for what happens once."""
+    """The progress of a batch on a stream: `tell` draws it when it is time, `note` writes a line that stays."""
 
-    def __init__(self, plan: Plan, stream: TextIOBase) -> None:
-        self.plan = plan
-        self.stream = stream
-        self.live = stream.isatty()
+    def __init__(self, batch: Batch, stream: TextIOBase) -> None:
+        self.batch, self.stream, self.live = batch, stream, stream.isatty()
         self._drawn = 0
         self._last = 0.0
         self._said = ""
 
     def note(self, text: str) -> None:
-        """Say a line that stays."""
-        if self.live and text.startswith("started"):
-            return  # it stands in the table
-        self._erase()
-        self._write(sentence(text, 2_000) + "\n")
+        """Write a line that stays."""
+        if not (self.live and text.startswith("started")):  # the table shows that
+            self._write([sentence(text, 2_000)])
 
-    def tell(self, progress: Progress) -> None:
-        """Draw the table anew, or say the summary, when it is time."""
-        now = time.monotonic()
-        counts = progress.counts()
-        over = not (counts["waiting"] + counts["running"] + counts["elsewhere"])
+    def tell(self) -> None:
+        """Draw the table anew, or write the summary, when it is time."""
+        now, over = time.monotonic(), not set(self.batch.states.values()) & set(OPEN)
         if now - self._last < EVERY_S[self.live] and not over:
             return
         self._last = now
         if self.live:
-            self._erase()
-            lines = self._table(progress)
-            self._write("".join(f"{line}\n" for line in lines))
+            self._write(lines := self._table())
             self._drawn = len(lines)
-        elif (line := summary(progress)) != self._said:
+        elif (line := summary(self.batch)) != self._said:
             self._said = line
-            self._write(line + "\n")
+            self._write([line])
 
-    def _table(self, progress: Progress) -> list[str]:
-        size = shutil.get_terminal_size((100, 24))
-        stages = [s.name for s in self.plan.grid.stages]
-        by_stage: dict[str, Counter[str]] = {s: Counter() for s in stages}
-        for cell in self.plan.cells:
-            by_stage[cell.stage][progress.states[cell.key]] += 1
-        shown = [s for s in STATES if any(by_stage[n][s] for n in stages) or s in ("done", "failed")]
-        wide = max(map(len, stages))
-        lines = [summary(progress), " " * wide + "".join(f"{s:>11}" for s in shown)]
-        lines += [f"{n:<{wide}}" + "".join(f"{by_stage[n][s] or '-':>11}" for s in shown) for n in stages]
-        running = [c for c in self.plan.cells if progress.states[c.key] == "running"]
+    def _table(self) -> list[str]:
+        size, plan, states = shutil.get_terminal_size((100, 24)), self.batch.plan, self.batch.states
+        counts = {s.name: Counter(states[c.key] for c in plan.cells if c.stage == s.name) for s in plan.grid.stages}
+        shown = [s for s in STATES if any(c[s] for c in counts.values()) or s in ("done", "failed")]
+        wide = max(map(len, counts))
+        lines = [summary(self.batch), " " * wide + "".join(f"{s:>11}" for s in shown)]
+        lines += [f"{n:<{wide}}" + "".join(f"{c[s] or '-':>11}" for s in shown) for n, c in counts.items()]
+        running = [c for c in plan.cells if c.key in self.batch.since]
         for cell in running[: max(size.lines - len(lines) - 3, 1)]:
-            spent = duration(progress.since.get(cell.key, 0.0))
-            said = sentence(progress.said.get(cell.key, ""), 300)
+            spent = duration(time.monotonic() - self.batch.since[cell.key])
+            said = sentence(last_line(plan.log(cell)) or "starting", 300)
             lines.append(f"  {cell.name}  {sentence(cell.said(), 80)}  {spent}  {said}")
         return [line[: size.columns - 1] for line in lines]
 
-    def _erase(self) -> None:
-        if self._drawn:
-            self._write(f"\x1b[{self._drawn}F\x1b[J")
-            self._drawn = 0
-
-    def _write(self, text: str) -> None:
-        self.stream.write(text)
+    def _write(self, lines: list[str]) -> None:
+        erased = f"\x1b[{self._drawn}F\x1b[J" if self._drawn else ""
+        self._drawn = 0
+        self.stream.write(erased + "".join(f"{line}\n" for line in lines))
         self.stream.flush()

@@ -1,21 +1,18 @@
 """Inside a kernel that is kept: forget the notebook before, keep the pairs that it loaded and left as they were.
 
-A warm worker does not import torch and load the same pair for every cell. What a notebook can leave behind otherwise is
-put back before the next: names, environment, working folder, import path, warnings, random generators, torch's
-settings. What a notebook may change beyond that (a patched module, say) stays until its worker ends; a batch whose
-cells must not share a process is run without `--warm`.
+Before each notebook names, environment, working folder, import path, warnings, random generators and torch's settings
+are as they were before the first. What a notebook may change beyond that (a patched module, say) stays until its worker
+ends: a batch whose cells must not share a process is run without `--warm`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import random
 import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,19 +23,19 @@ from workbench.models.pair import ModelPair, PairConfig
 
 _load = room.load_pair
 _pairs: dict[PairConfig, tuple[ModelPair, tuple[Any, ...]]] = {}
-_put_back: list[Callable[[], None]] = []
+_restore: list[Callable[[], None]] = []
 
 
 def keep_pairs() -> None:
     """Make `load_pair` of this process return the pair that it has loaded before for an equal config."""
-    room.load_pair = _kept_pair
 
+    def kept(config: PairConfig) -> ModelPair:
+        if config not in _pairs:
+            loaded = _load(config)
+            _pairs[config] = loaded, _state(loaded)
+        return _pairs[config][0]
 
-def _kept_pair(config: PairConfig) -> ModelPair:
-    if config not in _pairs:
-        loaded = _load(config)
-        _pairs[config] = loaded, _state(loaded)
-    return _pairs[config][0]
+    room.load_pair = kept
 
 
 def _state(pair: ModelPair) -> tuple[Any, ...]:
@@ -48,21 +45,18 @@ def _state(pair: ModelPair) -> tuple[Any, ...]:
         with pair.model(which) as model:
             tensors = [*model.named_parameters(), *model.named_buffers()]
             found += [(n, t.data_ptr(), t._version, t.requires_grad, t.grad is None) for n, t in tensors]
-            found += [
-                (n, m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for n, m in model.named_modules()
-            ]
+            modules = model.named_modules()
+            found += [(n, m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for n, m in modules]
     return tuple(found)
 
 
 def fresh() -> None:
     """Put this kernel back to how it was before the first notebook; drop every pair that a notebook has changed."""
-    shell = sys.modules["IPython"].get_ipython()
-    shell.reset(new_session=True)
-    if not _put_back:
+    sys.modules["IPython"].get_ipython().reset(new_session=True)
+    if not _restore:
         keep_pairs()
-        _put_back.extend(_settings())
-    for restore in _put_back:
-        restore()
+        _restore.append(_settings())
+    _restore[0]()
     if changed := [c for c, (pair, state) in _pairs.items() if _state(pair) != state]:
         gc.unfreeze()
     for config in changed:
@@ -73,36 +67,26 @@ def fresh() -> None:
         torch.cuda.empty_cache()
 
 
-def _settings() -> list[Callable[[], None]]:
-    """Return functions that put back, each, one setting as it is now."""
-    environment, folder, path, filters = dict(os.environ), Path.cwd(), list(sys.path), list(warnings.filters)
+def _settings() -> Callable[[], None]:
+    """Return a function that puts settings back to what they are now."""
+    environment, folder, path, filters = dict(os.environ), os.getcwd(), list(sys.path), list(warnings.filters)
     python, numbers, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
     dtype, threads, gradients = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
     deterministic = torch.are_deterministic_algorithms_enabled()
 
-    def restore_environment() -> None:
-        for name in set(os.environ) - set(environment):
-            del os.environ[name]
+    def restore() -> None:
+        os.environ.clear()
         os.environ.update(environment)
-
-    def restore_warnings() -> None:
+        os.chdir(folder)
+        sys.path[:] = path
         warnings.filters[:] = filters  # type: ignore[index]
-        with contextlib.suppress(AttributeError):
-            warnings._filters_mutated()  # type: ignore[attr-defined]
-
-    def restore_torch() -> None:
+        warnings._filters_mutated()  # type: ignore[attr-defined]
+        random.setstate(python)
+        np.random.set_state(numbers)
         torch.set_rng_state(torch_state)
         torch.set_default_dtype(dtype)
         torch.set_num_threads(threads)
         torch.set_grad_enabled(gradients)
         torch.use_deterministic_algorithms(deterministic)
 
-    return [
-        restore_environment,
-        lambda: os.chdir(folder),
-        lambda: sys.path.__setitem__(slice(None), path),
-        restore_warnings,
-        lambda: random.setstate(python),
-        lambda: np.random.set_state(numbers),
-        restore_torch,
-    ]
+    return restore

@@ -19,9 +19,9 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from workbench.core.batching import halving_on_memory
 from workbench.core.errors import NonFiniteLogits, PairError
-from workbench.evaluation.attacks.slots import Slot, Suffix
 from workbench.models.pair import ModelPair, Which
 from workbench.models.weights import body_of, with_cache
+from workbench.tracing.suffix.slots import Slot, Suffix
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
 """Most tokens (cached ones counted) of a batch of candidates, by kind of device."""

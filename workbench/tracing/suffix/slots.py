@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from workbench.core.errors import ContextOverflow, PromptError
-from workbench.evaluation.attacks.task import Task
+from workbench.core.passages import Ids, Passage, check_room
 from workbench.models.pair import ModelPair, Which
 from workbench.prompts.loading import Prompt
 
 Allowed = Literal["ascii", "any"]
-Suffix = tuple[int, ...]
+Suffix = Ids
 
 _FILLERS = ("!", " !", " x", " a")
 _TRIED = 500  # tokens that are tried as fillers: where so many do not read back, none will
@@ -23,9 +23,9 @@ class Slot:
     """Hold one prompt around a suffix: its ids are before + suffix + after, the target follows."""
 
     prompt: Prompt
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-    target: tuple[int, ...]
+    before: Ids
+    after: Ids
+    target: Ids
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,40 +36,38 @@ class Slots:
     and tokenizer make of that text exactly the tokens before + suffix + after.
     """
 
-    task: Task
+    pair: ModelPair
     which: Which
+    system_prompt: str | None
     slots: tuple[Slot, ...]
     first: Suffix
-    _anchor: tuple[int, ...] = field(repr=False)
+    _anchor: Ids = field(repr=False)
 
     def text(self, suffix: Sequence[int]) -> str:
         """Return a suffix as text, with the space that it may begin with."""
-        return text_of(self.task.pair, suffix, self._anchor)
+        return text_of(self.pair, suffix, self._anchor)
 
     def reads_back(self, suffix: Suffix) -> bool:
         """Tell whether the text of a suffix becomes these very tokens again, in every prompt."""
         text = self.text(suffix)
-        return all(_reads(self.task, self.which, s, suffix, text) for s in self.slots)
+        try:
+            return bool(text.strip()) and all(
+                self.pair.context(with_suffix(s.prompt, text), self.which, system_prompt=self.system_prompt)
+                == s.before + suffix + s.after
+                for s in self.slots
+            )
+        except ContextOverflow:
+            return False
 
 
-def text_of(pair: ModelPair, ids: Sequence[int], anchor: tuple[int, ...]) -> str:
+def text_of(pair: ModelPair, ids: Sequence[int], anchor: Ids) -> str:
     """Return the text that ids add after the anchor: a decoder may drop the first space of a text."""
     return pair.decode((*anchor, *ids))[len(pair.decode(anchor)) :]
 
 
-def with_suffix(prompt: Prompt, text: str) -> str:
-    """Return a prompt's text with a suffix; spaces that end the prompt would merge with it and are dropped."""
-    return prompt.prompt.rstrip() + text
-
-
-def _reads(task: Task, which: Which, slot: Slot, suffix: Suffix, text: str) -> bool:
-    if not text.strip():
-        return False
-    sent = replace(slot.prompt, prompt=with_suffix(slot.prompt, text))
-    try:
-        return task.context(sent, which) == slot.before + suffix + slot.after
-    except ContextOverflow:
-        return False
+def with_suffix(prompt: Prompt, text: str) -> Prompt:
+    """Return a prompt with a suffix; spaces that end the prompt would merge with it and are dropped."""
+    return replace(prompt, prompt=prompt.prompt.rstrip() + text)
 
 
 def allowed_ids(pair: ModelPair, allowed: Allowed) -> tuple[int, ...]:
@@ -94,29 +92,40 @@ def allowed_ids(pair: ModelPair, allowed: Allowed) -> tuple[int, ...]:
 
 
 def open_slots(
-    task: Task, which: Which, prompts: Sequence[Prompt], targets: Sequence[tuple[int, ...]], tokens: int,
+    pair: ModelPair,
+    which: Which,
+    prompts: Sequence[Prompt],
+    targets: Sequence[Passage],
+    tokens: int,
     allowed: Sequence[int],
-) -> Slots:  # fmt: skip
+    *,
+    system_prompt: str | None = None,
+) -> Slots:
     """Find where a suffix of so many tokens goes in each prompt, and the one that a search starts from.
 
-    That is one token repeated ("! ! ! ..."), the first that reads back in every prompt. Raises PromptError where none
-    does, ContextOverflow where prompt, suffix and target exceed the context.
+    `targets` are the prompts with the responses to aim at. The first suffix is one token repeated ("! ! ! ..."), the
+    first that reads back in every prompt. Raises PromptError where none does, ContextOverflow where prompt, suffix and
+    target exceed the context.
     """
-    anchor = task.pair.encode("a")
-    bare = [task.context(replace(p, prompt=p.prompt.rstrip()), which) for p in prompts]
+    check_room(targets, pair.context_length, tokens)
     for p, target in zip(prompts, targets, strict=True):
-        task.check_room(p, tokens + len(target), f"a suffix of {tokens} and a target of {len(target)}")
-        if not target:
+        if not target.response:
             raise PromptError(f"prompt {p.id!r} has an empty target ({p.response!r}): there is nothing to aim at")
-    for first in _starts(task.pair, tokens, allowed):
-        text = text_of(task.pair, first, anchor)
-        found = [
-            _split(task, which, p, ids, first, text, target)
-            for p, ids, target in zip(prompts, bare, targets, strict=True)
-        ]
-        if all(found):
-            slots = tuple(s for s in found if s is not None)
-            return Slots(task=task, which=which, slots=slots, first=first, _anchor=anchor)
+    anchor = pair.encode("a")
+
+    def contexts(text: str) -> list[Ids]:
+        return [pair.context(with_suffix(p, text), which, system_prompt=system_prompt) for p in prompts]
+
+    bare = contexts("")
+    for first in _starts(pair, tokens, allowed):
+        split = [_split(*ids, first) for ids in zip(contexts(text_of(pair, first, anchor)), bare, strict=True)]
+        if all(split):
+            slots = tuple(
+                Slot(prompt=p, before=around[0], after=around[1], target=target.response)
+                for p, around, target in zip(prompts, split, targets, strict=True)
+                if around is not None
+            )
+            return Slots(pair=pair, which=which, system_prompt=system_prompt, slots=slots, first=first, _anchor=anchor)
     names = ", ".join(repr(p.id) for p in prompts[:3])
     raise PromptError(
         f"no suffix of {tokens} tokens can be put after prompt {names}: whatever token it repeats, the tokenizer joins "
@@ -130,14 +139,11 @@ def _starts(pair: ModelPair, tokens: int, allowed: Sequence[int]) -> Iterator[Su
         yield (i,) * tokens
 
 
-def _split(
-    task: Task, which: Which, prompt: Prompt, bare: tuple[int, ...], suffix: Suffix, text: str, target: tuple[int, ...]
-) -> Slot | None:
+def _split(ids: Ids, bare: Ids, suffix: Suffix) -> tuple[Ids, Ids] | None:
     """Part a prompt's ids around a suffix; None where the suffix changes the tokens around it or is changed."""
-    ids = task.context(replace(prompt, prompt=with_suffix(prompt, text)), which)
     if len(ids) != len(bare) + len(suffix):
         return None
     at = next((n for n, (a, b) in enumerate(zip(ids, bare, strict=False)) if a != b), len(bare))
     if ids[at : at + len(suffix)] != suffix or ids[at + len(suffix) :] != bare[at:]:
         return None
-    return Slot(prompt=prompt, before=ids[:at], after=bare[at:], target=target)
+    return ids[:at], bare[at:]

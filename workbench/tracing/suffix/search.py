@@ -18,8 +18,8 @@ from torch import Tensor
 
 from workbench.core.provenance import settings_of
 from workbench.core.store import Store, key_of
-from workbench.evaluation.attacks.objective import Objective
-from workbench.evaluation.attacks.slots import Slots, Suffix
+from workbench.tracing.suffix.objective import Objective
+from workbench.tracing.suffix.slots import Slots, Suffix
 
 Method = Literal["gcg", "random"]
 Stopped = Literal["target", "loss", "budget"]
@@ -219,7 +219,7 @@ class Search:
         """Hash all that the search's steps depend on; when it ends is no part of it."""
         parts = [(s.before, s.after, s.target) for s in self.slots.slots]
         budget = {k: v for k, v in settings_of(self.budget).items() if k not in ("steps", "save_every")}
-        which, pair = self.slots.which, self.slots.task.pair
+        which, pair = self.slots.which, self.slots.pair
         allowed = key_of(self.allowed)
         settings = (budget, self.seed)
         return key_of(
