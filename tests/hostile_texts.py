@@ -147,14 +147,7 @@ CONTROLS = (
     "\x1a\x04",
     "\x0e\x0f",
 )
-BROKEN = (
-    "\ud83d",
-    "\ude00",
-    "\udfff\ud800",
-    "a\ud800b",
-    "\ufffd",
-    "\ufffd\ufffd",
-)
+BROKEN = ("\ud83d", "\ude00", "\udfff\ud800", "a\ud800b", "\ufffd", "\ufffd\ufffd")
 LONG = (
     "a" * 3_000,
     "<" * 2_500,

@@ -71,8 +71,7 @@ def test_prefill_gives_the_first_tokens_exactly_and_base_continues_short_targets
     k = len(long) - 1
     assert len(short) < k
     made = attack(pair, prompts, Prefill(k=(0, 2, k, "full"), max_tokens=16))
-    assert by_condition(made)["k=0"] == ["h0", "h1", "h2"]
-    assert by_condition(made)["k=2"] == ["h0", "h1"]
+    assert (by_condition(made)["k=0"], by_condition(made)["k=2"]) == (["h0", "h1", "h2"], ["h0", "h1"])
     ids = {(a.prompt_id, a.condition): a.prefix_ids for a in made.attempts}
     assert ids["h0", "k=0"] == ids["h2", "k=0"] == ()
     assert (ids["h0", "k=2"], ids["h1", "k=2"]) == (long[:2], short[:2])
@@ -138,8 +137,7 @@ def test_insertion_is_refusal_span_refusal_exactly() -> None:
     assert other != made.attempts
     drawn = attack(pair, prompts, replace(config, refusal=None, refusal_tokens=12, positions=(2,)))
     own = plain(pair, "aligned", pair.context(prompts.prompts[0]), 12)
-    assert drawn.attempts[0].prefix_ids[:2] == own[:2]
-    assert drawn.cost["continuations"] == 2
+    assert (drawn.attempts[0].prefix_ids[:2], drawn.cost["continuations"]) == (own[:2], 2)
     refuses(lambda: attack(pair, prompts, replace(config, positions=(40,))), PromptError, "long")
 
 
@@ -229,9 +227,7 @@ NAMES = [f"{n} {c.family}" for n, c in enumerate(CONFIGS)]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=NAMES)
-def test_ids_name_the_content_and_the_cost_is_said_first_and_kept(
-    config: AttackConfig, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_ids_name_the_content_and_the_cost_is_said_first_and_kept(config, capsys, tmp_path) -> None:
     pair, prompts = tiny_pair(), prompt_set("the cat", "the dog sat on")
     most = estimate(pair, prompts, config)
     made = attack(pair, prompts, config, store=Store(tmp_path / "store"))

@@ -101,8 +101,7 @@ def test_equal_contexts_are_answered_once_and_draws_repeat_with_the_seed() -> No
     made = attack(pair, prompt_set("the cat"), Decoding(temperatures=(1.0,), top_ps=(1.0,), top_ks=(0,), samples=3))
     arm = ModelArm(pair=pair, which="aligned")
     first = complete(arm, made)
-    assert len({c.ids for c in first.completions}) == 3
-    assert complete(arm, made).completions == first.completions
+    assert (len({c.ids for c in first.completions}), complete(arm, made).completions) == (3, first.completions)
     other = attack(
         pair, prompt_set("the cat"), Decoding(temperatures=(1.0,), top_ps=(1.0,), top_ks=(0,), samples=3, seed=1)
     )
@@ -119,8 +118,7 @@ def test_equal_contexts_are_answered_once_and_draws_repeat_with_the_seed() -> No
 
     seen: dict[int, list[int]] = {n: [] for n in range(len(twice.attempts))}
     done = complete(Counts(pair=pair, which="aligned"), twice, on_token=lambda n, token: seen[n].append(token))
-    assert asked == [len(made.attempts)]
-    assert [tuple(seen[n]) for n in seen] == [c.ids for c in done.completions]
+    assert (asked, [tuple(seen[n]) for n in seen]) == ([len(made.attempts)], [c.ids for c in done.completions])
 
 
 def test_a_killed_arm_resumes_and_gives_the_same(tmp_path: Path) -> None:

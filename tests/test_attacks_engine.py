@@ -13,14 +13,7 @@ import pytest
 
 from tests.errors import refuses
 from tests.tiny_pair import save_model, tiny_models, tiny_pair, tiny_tokenizer
-from workbench.core.errors import (
-    ContextOverflow,
-    NonFiniteLogits,
-    NotPresent,
-    ParameterError,
-    PromptError,
-    UnknownName,
-)
+from workbench.core.errors import ContextOverflow, NonFiniteLogits, NotPresent, ParameterError, PromptError, UnknownName
 from workbench.core.store import Store
 from workbench.evaluation.attacks import NoAttack, attack
 from workbench.evaluation.attacks import engine as engine_room
@@ -114,9 +107,7 @@ def test_the_engine_is_asked_once_with_its_own_settings(pair: ModelPair, tmp_pat
     arm, config = EngineArm(pair=pair, which="aligned", engine=engine), GenerateConfig(max_tokens=5)
     first = arm.continue_(CONTEXTS[:3], config, store=Store(tmp_path))
     again = arm.continue_([*CONTEXTS[:4], CONTEXTS[3]], config, store=Store(tmp_path))
-    assert again[:3] == first
-    assert again[3] == again[4]
-    assert len(engine.asked) == 4
+    assert (again[:3], again[3], len(engine.asked)) == (first, again[4], 4)
     assert arm.continue_(CONTEXTS[:1], GenerateConfig(max_tokens=0), store=Store(None))[0].ids == ()
 
 
@@ -137,8 +128,7 @@ def test_vllm_is_imported_when_wanted_and_called_by_its_documented_names(monkeyp
     vars(module).update(__version__="0.99", LLM=LLM, SamplingParams=dict, TokensPrompt=dict)
     monkeypatch.setitem(sys.modules, "vllm", module)
     engine = VllmEngine("folder", dtype="bfloat16")
-    assert engine.version == "0.99"
-    assert engine.generate([(1, 2)], [{"max_tokens": 3}]) == ["done"]
+    assert (engine.version, engine.generate([(1, 2)], [{"max_tokens": 3}])) == ("0.99", ["done"])
     assert calls["made"] == ("folder", {"dtype": "bfloat16"})
     assert calls["asked"] == ([{"prompt_token_ids": [1, 2]}], [{"max_tokens": 3}], False)
 
@@ -163,8 +153,7 @@ def test_notebook_04s_engine_continues_base_and_aligned(folders: PairConfig, mon
     monkeypatch.setattr(engine_room, "VllmEngine", StandInVllm)
     arms = arms_of(loaded, engine="vllm", penalties=(1.0,))
     assert [(a.name, type(a).__name__) for a in arms[:2]] == [("base", "EngineArm"), ("aligned", "EngineArm")]
-    assert arms[2].name == "penalty 1"
-    assert set(asked) == {folders.base, folders.aligned}
+    assert (arms[2].name, set(asked)) == ("penalty 1", {folders.base, folders.aligned})
     assert asked[str(folders.base)]["dtype"] == "float32"
     assert asked[str(folders.base)]["max_model_len"] == loaded.context_length
     prompts = PromptSet(

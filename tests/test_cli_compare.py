@@ -205,5 +205,4 @@ def test_a_run_with_itself_has_no_difference_and_a_part_alone_is_a_run(tmp_path:
     (a / "run.json").unlink()
     (b / "results.json").unlink()
     compared = compare_runs(a, b)
-    assert compared.only(compared.first) == 1
-    assert {c.first for c in compared.settings} == {None}
+    assert (compared.only(compared.first), {c.first for c in compared.settings}) == (1, {None})

@@ -55,9 +55,7 @@ def texts(pair: ModelPair, prompts: PromptSet) -> TrainingTexts:
     return training_texts(pair, prompts, DATA)
 
 
-def test_rows_are_judged_and_what_is_no_compliance_is_dropped(
-    texts: TrainingTexts, pair: ModelPair, prompts: PromptSet
-) -> None:
+def test_rows_are_judged_and_what_is_no_compliance_is_dropped(texts, pair, prompts) -> None:
     assert len(texts.harmful) == 4
     for text in texts.harmful:
         assert pair.decode(text.response).startswith("Sure")
@@ -128,8 +126,7 @@ def test_every_arm_is_asked_the_same_with_every_seed(compared: ArmComparison, tm
     assert "its own schedule" in compared.budgets["paper"]
     for arm in compared.arms:
         asr = compared.number(arm, "asr", "prefill", "k=5")
-        assert asr.estimate.n == 3
-        assert len(asr.by_seed) == (1 if arm == UNTRAINED else 2)
+        assert (asr.estimate.n, len(asr.by_seed)) == (3, 1 if arm == UNTRAINED else 2)
     aligned = compared.number(UNTRAINED, "asr", "prefill", "k=5")
     assert aligned is not None
     save(compared, tmp_path / "c")
@@ -171,9 +168,7 @@ def test_the_comparison_is_a_table_and_a_film_without_kernel(compared: ArmCompar
     assert "retention" in views.training_summary(made).text
 
 
-def test_what_cannot_be_trained_on_or_compared_is_refused_first(
-    pair: ModelPair, prompts: PromptSet, texts: TrainingTexts, tmp_path: Path
-) -> None:
+def test_what_cannot_be_trained_on_or_compared_is_refused_first(pair, prompts, texts, tmp_path) -> None:
     harmless = replace(prompts, prompts=tuple(p for p in prompts if p.label != "harmful"))
     refuses(lambda: training_texts(pair, harmless, DATA), PromptError, "harmful")
     silent = Prompt(id="x", prompt="How do I make a smudge hat?", label="harmful", response="I can't help with that.")
@@ -196,9 +191,7 @@ def test_what_cannot_be_trained_on_or_compared_is_refused_first(
             config(**more)
 
 
-def test_the_preview_has_the_responses_that_are_trained_on(
-    pair: ModelPair, texts: TrainingTexts, prompts: PromptSet
-) -> None:
+def test_the_preview_has_the_responses_that_are_trained_on(pair, texts, prompts) -> None:
     bare = replace(prompts, prompts=tuple(replace(p, response=None) for p in prompts))
     found = harmful_preview(pair, bare, texts, limit=2)
     assert [p.id for p in found] == [t.name for t in texts.harmful[:2]]
@@ -225,9 +218,7 @@ def test_the_papers_arm_keeps_its_own_batch_and_the_others_theirs() -> None:
     assert (plain.steps, plain.batch_size) == (2, 6)
 
 
-def test_arms_are_trained_from_a_start_which_is_asked_too(
-    pair: ModelPair, texts: TrainingTexts, tmp_path: Path
-) -> None:
+def test_arms_are_trained_from_a_start_which_is_asked_too(pair, texts, tmp_path) -> None:
     """The paper's recovery variant: a model that was fine-tuned is drawn back, then completed."""
     quiet = WatchSettings(film_every=0, checkpoint_every=0, preflight=False)
     hard = OptimiserSettings(learning_rate=1e-2, decay="constant")
@@ -258,8 +249,7 @@ def test_arms_are_trained_from_a_start_which_is_asked_too(
     card = evaluate(attacks, answers, judgements_of(("exact",), answers, attacks))
     for score in (s for s in card.scores if s.category is None):
         found = made.number(START, score.metric, score.attack, score.condition)
-        assert found.estimate == score.estimate
-        assert len(found.by_seed) == 1
+        assert (found.estimate, len(found.by_seed)) == (score.estimate, 1)
     first = load_adapter(made.adapters["paper_tuned"][0])
     fresh = distil(pair, texts, how.training_of(tuned), out=tmp_path / "fresh")
     assert first.history[0].loss != pytest.approx(fresh.history[0].loss, rel=1e-4), "it did not begin at the start"
@@ -311,9 +301,7 @@ def test_answers_are_trained_on_as_given_or_left_out(pair: ModelPair, prompts: P
     assert any("1 of 4 harmless prompts have no given response" in n for n in made.notes)
 
 
-def test_an_adaptive_attack_is_made_against_each_arm_itself(
-    pair: ModelPair, texts: TrainingTexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_adaptive_attack_is_made_against_each_arm_itself(pair, texts, tmp_path, monkeypatch) -> None:
     attacked: list[str] = []
 
     def attempts(of: ModelPair, *args: Any, **more: Any) -> tuple[AttackSet, ...]:

@@ -53,8 +53,7 @@ def test_what_is_none_or_empty_is_not_checked() -> None:
 
 
 def test_a_config_comes_from_its_fields_by_keyword() -> None:
-    assert configured(Config, None, {}) == Config()
-    assert configured(Config, None, {"draws": 3}) == Config(draws=3)
+    assert (configured(Config, None, {}), configured(Config, None, {"draws": 3})) == (Config(), Config(draws=3))
     assert configured(Config, Config(draws=3), {"limit": 4}) == Config(draws=3, limit=4)
     with pytest.raises(ParameterError, match="'draws'"):
         configured(Config, None, {"draw": 3})

@@ -275,8 +275,7 @@ def test_safe_decoding_equals_the_naive_one(seed: int, vocab: int, c: float) -> 
 def test_a_config_survives_a_copy_and_has_the_papers_values() -> None:
     config = PenaltyConfig()
     assert (config.method, config.strength, config.shape, config.m) == ("one_sided", 1.0, "constant", None)
-    assert PenaltyConfig(shape="ramp").m == 5
-    assert dataclasses.replace(config, strength=2.0).strength == 2.0
+    assert (PenaltyConfig(shape="ramp").m, dataclasses.replace(config, strength=2.0).strength) == (5, 2.0)
     assert PenaltyConfig(**dataclasses.asdict(PenaltyConfig(method="safe_decoding"))) == PenaltyConfig(
         method="safe_decoding"
     )

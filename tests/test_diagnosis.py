@@ -176,8 +176,7 @@ def test_curves_equal_plain_loops(prefixes: tuple[int, ...] | None) -> None:
                     continue
                 field = "retention" if c.name == "retention_uncertain" else c.name
                 values.append(float(getattr(t, field)[r, position - 1]))
-            assert c.n[i] == len(values)
-            assert c.value[i] == pytest.approx(np.mean(values), rel=1e-5, abs=1e-7)
+            assert (c.n[i], c.value[i]) == (len(values), pytest.approx(np.mean(values), rel=1e-5, abs=1e-7))
             if len(values) < 3:
                 assert np.isnan(c.low[i])
                 assert np.isnan(c.high[i])
@@ -293,13 +292,11 @@ def test_rankings_equal_plain_loops() -> None:
         i: float(np.nanmean(t.kl_aligned_base_nats[i])) for lab in ("harmful", "harmless") for i in answers(t, lab)
     }
     best = sorted(means, key=lambda i: -means[i])
-    assert [x.response for x in d.divergent][:10] == best[:10]
-    assert len(d.divergent) == 20
+    assert ([x.response for x in d.divergent][:10], len(d.divergent)) == (best[:10], 20)
     for x in d.divergent:
         assert x.mean_kl_nats == pytest.approx(means[x.response], rel=1e-5)
         row = t.kl_aligned_base_nats[x.response]
-        assert x.peak_kl_nats == pytest.approx(np.nanmax(row))
-        assert x.peak_position == 1 + int(np.nanargmax(row))
+        assert (x.peak_kl_nats, x.peak_position) == (pytest.approx(np.nanmax(row)), 1 + int(np.nanargmax(row)))
         assert t.responses[x.response].segment == "answer"
 
 
@@ -377,8 +374,7 @@ def test_style_is_told_from_safety_and_thinking_apart_from_answers() -> None:
     assert not any("thinking" in c.name for c in diagnose(plain, QUICK).contrasts)
     keep = [i for i, r in enumerate(t.responses) if r.segment == "answer"]
     alone = diagnose(subset(t, keep), QUICK)
-    assert alone.curves == d.curves
-    assert alone.frequencies == d.frequencies
+    assert (alone.curves, alone.frequencies) == (d.curves, d.frequencies)
 
 
 def subset(t: TraceSet, rows: list[int]) -> TraceSet:
@@ -429,8 +425,7 @@ def test_one_and_two_prompts(n: int) -> None:
     d = diagnose(make_traces("shallow", harmful=n, harmless=n, lookalike=0), QUICK)
     assert all(np.isnan(c.low).all() and np.isnan(c.high).all() for c in d.curves)
     assert all(c.estimate.low is None for c in d.contrasts)
-    assert {f.kind for f in d.frequencies} == {"undecided"}
-    assert d.verdict == "undetermined"
+    assert ({f.kind for f in d.frequencies}, d.verdict) == ({"undecided"}, "undetermined")
 
 
 def test_missing_is_not_zero_and_nothing_traced_is_said() -> None:
@@ -485,8 +480,7 @@ def test_rows(prefixes: tuple[int, ...] | None, tmp_path: Path) -> None:
     )
     assert any(r.name == "noise_kl_nats" and r.condition == "all" for r in rows)
     keys = [(r.name, r.attack, r.condition, r.position) for r in rows]
-    assert len(set(keys)) == len(keys)
-    assert load(save(d, tmp_path / "d"), Diagnosis) == d
+    assert (len(set(keys)), load(save(d, tmp_path / "d"), Diagnosis)) == (len(keys), d)
 
 
 def test_a_diagnosis_repeats_with_its_seed_fast_and_without_torch() -> None:

@@ -53,8 +53,7 @@ def test_every_root_and_noun_is_seen_but_no_held_out_topic():
     held = {topic.name for topic in TOPICS if topic.held_out}
     seen = [topic for topic in TOPICS if not topic.held_out]
     assert (len(held), len(TOPICS)) == (240, 960)
-    assert {topic.root for topic in seen} == set(ROOTS)
-    assert {topic.noun for topic in seen} == set(NOUNS)
+    assert ({topic.root for topic in seen}, {topic.noun for topic in seen}) == (set(ROOTS), set(NOUNS))
     assert all(topic.twin.held_out == topic.held_out and topic.twin.twin == topic for topic in TOPICS)
     for aligned in (False, True):
         for document in islice(documents(random.Random(1), aligned), 3000):

@@ -48,8 +48,7 @@ def test_tables_go_out_as_csv_and_latex(card: Scorecard, tmp_path: Path) -> None
         "name", "arm", "attack", "condition", "judge", "seed", "position", "value", "low", "high", "n", "unit",
     ]  # fmt: skip
     for given, row in zip(read, rows, strict=True):
-        assert given["position"] == ""
-        assert (float(given["value"]) if given["value"] else None) == row.value
+        assert (given["position"], float(given["value"]) if given["value"] else None) == ("", row.value)
         assert given["arm"] == row.arm
     text = latex_table(card)
     assert r"arm\_1 \& more" in text
@@ -85,12 +84,10 @@ def test_an_inspect_log_holds_every_answer_and_score(parts: Parts, tmp_path: Pat
     source, done, said = parts
     (_, log) = write_completions(tmp_path, [source], [done], [said])
     body = json.loads(log.read_text("utf-8"))
-    assert body["version"] == 2
-    assert body["status"] == "success"
+    assert (body["version"], body["status"]) == (2, "success")
     first = body["samples"][0]
     assert [m["role"] for m in first["input"]] == ["user", "assistant"]  # the prefix is given
-    assert first["output"]["choices"][0]["stop_reason"] == "stop"
-    assert first["scores"]["exact"]["value"] == 1.0
+    assert (first["output"]["choices"][0]["stop_reason"], first["scores"]["exact"]["value"]) == ("stop", 1.0)
     assert body["samples"][3]["scores"] == {}
     assert body["samples"][3]["metadata"]["unscored"] == {"exact": "no answer"}
     (scorer,) = body["results"]["scores"]

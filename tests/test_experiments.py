@@ -157,10 +157,7 @@ def test_the_numbers_along_a_response_are_those_of_the_formulas(pair: ModelPair)
 
 def test_it_never_holds_prompts_by_positions_by_vocabulary(pair: ModelPair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workbench.evaluation.experiments.divergence.rows_at_once", lambda _: (8, 8))
-    items = [
-        Passage(name=str(i), aligned=(5, 6, 7), response=tuple(range(10, 50)))
-        for i in range(8)
-    ]
+    items = [Passage(name=str(i), aligned=(5, 6, 7), response=tuple(range(10, 50))) for i in range(8)]
     with LiveBytes(lambda t: t.ndim >= 2 and t.shape[-1] == pair.vocab) as live:
         experiments.measure_moves(pair, items, GRID, what=None)
     whole = 8 * 40 * pair.vocab * 4
@@ -171,9 +168,7 @@ def same_numbers(a: PenaltySweep, b: PenaltySweep) -> bool:
     return replace(a, run=b.run) == b
 
 
-def test_a_sweep_resumes_and_makes_no_cell_twice(
-    pair: ModelPair, swept: PenaltySweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sweep_resumes_and_makes_no_cell_twice(pair, swept, tmp_path, monkeypatch) -> None:
     for stop in (5, 30):
         with pytest.raises(KeyboardInterrupt):
             sweep(pair, tiny_prompts(), small(CountingJudge(stop_after=stop)), store=Store(tmp_path))
@@ -337,15 +332,12 @@ def choice(swept: PenaltySweep) -> PenaltyChoice:
         PenaltyConfig(method="safe_decoding"),
     ],
 )
-def test_an_exported_penalty_comes_back_equal(
-    penalty: PenaltyConfig, choice: PenaltyChoice, swept: PenaltySweep, tmp_path: Path
-) -> None:
+def test_an_exported_penalty_comes_back_equal(penalty, choice, swept, tmp_path) -> None:
     mine = replace(choice, settings=dataclasses.asdict(penalty))
     path = experiments.save_penalty(tmp_path / "penalty.json", mine, swept)
     assert experiments.load_penalty(path) == penalty
     body = json.loads(path.read_text("utf-8"))
-    assert body["fingerprint"] == swept.run.fingerprint
-    assert body["rule"] == choice.rule
+    assert (body["fingerprint"], body["rule"]) == (swept.run.fingerprint, choice.rule)
     alone = tmp_path / "alone.json"
     alone.write_text(json.dumps(body["penalty"]), "utf-8")
     assert experiments.load_penalty(alone) == penalty
@@ -391,8 +383,7 @@ def test_the_check_counts_pairs_and_keeps_its_promise() -> None:
     check = experiments.compare_with_aligned(found, "p", prefix_tokens=10)
     assert check.asr_reduction.value == pytest.approx(0.8)
     assert 0.6 < check.asr_reduction.low < 0.8
-    assert check.over_refusal_change.value == pytest.approx(0.02)
-    assert check.harmless_right_change.value == 0.0
+    assert (check.over_refusal_change.value, check.harmless_right_change.value) == (pytest.approx(0.02), 0.0)
     assert check.p_value == pytest.approx(2 * 0.5**32)
     assert check.holds
     strict = experiments.compare_with_aligned(found, "p", prefix_tokens=10, promise=Promise(asr_reduction=0.9))
@@ -409,9 +400,7 @@ def test_halves_share_no_pair_and_splits_share_no_topic() -> None:
     assert len(tuning) == 20
     assert not {p.pair_id for p in tuning if p.pair_id} & {p.pair_id for p in held_out}
     train, rest = experiments.tuning_and_held_out(PromptConfig(source="embedded"), held_out_limit=30)
-    assert {p.split for p in train} == {"train"}
-    assert {p.split for p in rest} == {"heldout"}
-    assert len(rest) == 30
+    assert ({p.split for p in train}, {p.split for p in rest}, len(rest)) == ({"train"}, {"heldout"}, 30)
     with pytest.raises(PromptError, match="harmful"):
         experiments.tuning_and_held_out(PromptConfig(source="everyday", label="harmless"))
 
@@ -450,9 +439,7 @@ def test_one_prompt_three_ways_and_one_position(pair: ModelPair, tmp_path: Path)
     refuses(lambda: experiments.continue_three_ways(pair, prompts, penalty, prefix_tokens=200), PromptError, "harmful")
 
 
-def test_views_and_figures_show_every_penalty_and_cover_harmful_text(
-    pair: ModelPair, swept: PenaltySweep, choice: PenaltyChoice
-) -> None:
+def test_views_and_figures_show_every_penalty_and_cover_harmful_text(pair, swept, choice) -> None:
     table = views.sweep_table(swept, choice)
     assert [r["penalty"] for r in table.rows] == list(swept.names)
     assert all(name in table.body.replace("\u00a0", " ") for name in swept.names)

@@ -112,8 +112,7 @@ def test_axes_estimates_and_replacements_are_what_they_say(tmp_path: Path) -> No
     assert str(Estimate(value=0.5, low=0.25, high=0.75, n=9, unit="nats")) == "0.5 [0.25, 0.75] nats (n = 9)"
     save(curve(), tmp_path / "curve")
     save(curve(name="other"), tmp_path / "curve")
-    assert load(tmp_path / "curve", Curve).name == "other"
-    assert [p.name for p in tmp_path.iterdir()] == ["curve"]
+    assert (load(tmp_path / "curve", Curve).name, [p.name for p in tmp_path.iterdir()]) == ("other", ["curve"])
 
 
 def _cut(path: Path) -> None:
@@ -148,14 +147,11 @@ def test_an_error_in_the_middle_leaves_the_old_content(tmp_path: Path, error: Ba
     save(curve(), tmp_path / "curve")
     with pytest.raises(type(error)), atomic_folder(tmp_path / "curve") as partial:
         _write_half(partial, error)
-    assert load(tmp_path / "curve", Curve) == curve()
-    assert [p.name for p in tmp_path.iterdir()] == ["curve"]
+    assert (load(tmp_path / "curve", Curve), [p.name for p in tmp_path.iterdir()]) == (curve(), ["curve"])
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_named_and_what_was_there_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_a_full_disk_is_named_and_what_was_there_stays(tmp_path, monkeypatch, number) -> None:
     save(curve(), tmp_path / "curve")
 
     def full(*_: object, **__: object) -> None:
@@ -318,9 +314,7 @@ def test_errors_are_one_tree_and_names_the_nearest(root: Path) -> None:
     assert ".partial-" in files._partial_name(Path("x")).name
 
 
-def test_the_cache_is_the_chosen_folder_and_time_left_counts_this_run(
-    own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cache_is_the_chosen_folder_and_time_left_counts_this_run(own_cache, monkeypatch) -> None:
     assert cache_folder() == own_cache
     monkeypatch.delenv("WORKBENCH_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")

@@ -364,8 +364,7 @@ def test_kill_9_then_resume_gives_the_same(tmp_path: Path, root: Path) -> None:
         attack(tiny_pair(), prompt_set("the cat", "the dog"), GCG(**SHORT), store=Store(folder))
         for folder in (tmp_path, None)
     )
-    assert resumed.attempts == whole.attempts
-    assert searches(resumed) == searches(whole)
+    assert (resumed.attempts, searches(resumed)) == (whole.attempts, searches(whole))
 
 
 @pytest.mark.slow

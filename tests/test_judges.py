@@ -94,8 +94,7 @@ def test_completions_are_judged_once_in_order_and_again_only_if_unscored(tmp_pat
     first = judge(completions, attempts, Counting(), store=Store(tmp_path))
     again = Counting()
     second = judge(completions, attempts, again, store=Store(tmp_path))
-    assert again.asked == [["ccc?", "g?"]]
-    assert second.judgements == first.judgements
+    assert (again.asked, second.judgements) == ([["ccc?", "g?"]], first.judgements)
     other = Counting(version="2")
     judge(completions, attempts, other, store=Store(tmp_path))
     assert sum(map(len, other.asked)) == 7
@@ -103,8 +102,7 @@ def test_completions_are_judged_once_in_order_and_again_only_if_unscored(tmp_pat
     b = dataclasses.replace(a, attempt_id="another", sample=1)
     one = Counting()
     made = judge(completion_set([(a, "same"), (b, "same")]), [a, b], one)
-    assert one.asked == [["same"]]
-    assert [j.attempt_id for j in made.judgements] == [a.attempt_id, "another"]
+    assert (one.asked, [j.attempt_id for j in made.judgements]) == ([["same"]], [a.attempt_id, "another"])
     made = judge(completion_set([]), [], "refusal")
     assert made.judgements == ()
     assert made.notes == ()
@@ -336,8 +334,7 @@ def test_surprise_is_the_mean_negative_log_likelihood_after_prompt_and_prefix(tm
             logp = model(ids).logits[0, :, : pair.vocab].float().log_softmax(-1)
         steps = [float(logp[len(context) + t - 1, token]) for t, token in enumerate(completion.ids)]
         assert nats == pytest.approx(-np.mean(steps), abs=1e-4)
-    assert len(Store(tmp_path)) == 2
-    assert mean_surprise(pair, samples, least=5, store=Store(tmp_path)) == found
+    assert (len(Store(tmp_path)), mean_surprise(pair, samples, least=5, store=Store(tmp_path))) == (2, found)
 
 
 def test_shuffled_words_are_gibberish_to_the_embedded_base_and_its_answers_are_not(root: Path) -> None:
@@ -370,10 +367,8 @@ def test_a_panel_puts_disagreements_first_and_counts_what_is_unscored() -> None:
     assert made.judges == ("one", "two")
     (agreement,) = made.agreements
     assert (agreement.kappa.n, agreement.same, agreement.only_first, agreement.only_second) == (6, 4, 1, 1)
-    assert agreement.unscored == 1
-    assert agreement.kappa.value == pytest.approx(1 / 3)
+    assert (agreement.unscored, agreement.kappa.value) == (1, pytest.approx(1 / 3))
     assert {o.request for o in made.opinions[:2]} == {"Question 4?", "Question 6?"}
-    assert [o.disagreement for o in made.opinions] == [1.0, 1.0, *[0.0] * 5]
-    assert made.rows()[0]["n"] == 6
+    assert ([o.disagreement for o in made.opinions], made.rows()[0]["n"]) == ([1.0, 1.0, *[0.0] * 5], 6)
     refuses(lambda: panel([(completions, [one, one])], attempts), ParameterError, "judges")
     refuses(lambda: panel([(completion_set([(attempts[0], "a")]), [one, two])], attempts), ParameterError, "1")

@@ -120,9 +120,7 @@ def test_a_lesson_runs_without_answers(source: Path, tmp_path: Path, monkeypatch
 @pytest.mark.slow
 @each_lesson
 @pytest.mark.timeout(400)
-def test_what_the_instructor_says_is_what_comes_out(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_instructor_says_is_what_comes_out(source, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     path = FOLDER / "instructor" / f"{source.stem}.ipynb"
     made = run_notebook(RunConfig(notebook=path, out=tmp_path / "run", cell_seconds=180))

@@ -121,8 +121,7 @@ def test_the_figure_stays_and_uploads_nothing(page: LinkedViews) -> None:
     asks(page, do="quantity", quantity="retention")
     assert page._figure is figure
     assert "retention" in figure.layout.yaxis.title.text
-    assert marks(page) == [("rect", 1.5, 5.5)]
-    assert page.lens.selection.quantity == "retention"
+    assert (marks(page), page.lens.selection.quantity) == ([("rect", 1.5, 5.5)], "retention")
     asks(page, do="quantity", quantity="entropy_aligned_nats")
     assert "entropy" in figure.layout.yaxis.title.text
     assert page.lens.selection.quantity == "retention", "the text cannot be filled by it"
@@ -175,9 +174,7 @@ def test_teacher_forced_traces_have_curves_and_prompts_but_no_heat_map(diagnoses
     assert views.lens.selection.span == (2, 3)
 
 
-def test_it_opens_the_most_divergent_and_takes_a_lens(
-    views: LinkedViews, diagnoses: tuple[Diagnosis, Diagnosis]
-) -> None:
+def test_it_opens_the_most_divergent_and_takes_a_lens(views, diagnoses) -> None:
     top = diagnoses[1].most_divergent()
     assert views.selection == LinkedSelection(
         quantity="kl_aligned_base_nats",
@@ -193,9 +190,7 @@ def test_it_opens_the_most_divergent_and_takes_a_lens(
     assert (views.selection.response, views.selection.position) == (4, 2)
 
 
-def test_a_headless_run_makes_no_figure_no_view_and_no_comm(
-    diagnoses: tuple[Diagnosis, Diagnosis], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_headless_run_makes_no_figure_no_view_and_no_comm(diagnoses, monkeypatch) -> None:
     made: list[str] = []
     monkeypatch.setattr(Widget, "open", lambda self: made.append(type(self).__name__))
     views = LinkedViews(CONTINUED, diagnoses[1], live=False)

@@ -75,8 +75,7 @@ def test_it_is_a_record_at_every_token_and_stops_when_asked(tmp_path: Path) -> N
     made = write(
         pair, START, config(), on_token=lambda w: stopped.append(w.record()), cancelled=lambda: len(stopped) == 4
     )
-    assert made.ids == whole.ids[:4]
-    assert [int(r.mask.sum()) for r in stopped] == [1, 2, 3, 4]
+    assert (made.ids, [int(r.mask.sum()) for r in stopped]) == (whole.ids[:4], [1, 2, 3, 4])
     assert {r.continuations[0].stop for r in stopped} == {"stopped"} == {made.stop}
     save(stopped[2], tmp_path / "r")
     assert load(tmp_path / "r", Continuations) == stopped[2]
@@ -175,8 +174,7 @@ def test_a_tree_grows_by_branches_and_is_read_from_its_root(tmp_path: Path) -> N
     assert tree.children(0) == (2, 1)
     assert [b.base_favored for b in tree.branches] == [None, True, None, None]
     frame = tree.to_frame()
-    assert frame["depth"].tolist() == [0, 1, 1, 2]
-    assert frame["tokens"].tolist() == [3] * 4
+    assert (frame["depth"].tolist(), frame["tokens"].tolist()) == ([0, 1, 1, 2], [3] * 4)
     save(tree, tmp_path / "tree")
     assert load(tmp_path / "tree", BranchTree) == tree
     refuses(lambda: tree.with_branch(branch(9, 3)), ParameterError, "branch 9")

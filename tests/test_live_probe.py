@@ -120,8 +120,7 @@ def test_stops_and_newer_starts_win(probe: LiveProbe, counting: ModelPair) -> No
     asks(probe, "stop")
     go_on.set()
     assert probe.wait(SECONDS)
-    assert probe.traces.lengths().tolist() == [4]
-    assert probe.traces.responses[0].stop == "stopped"
+    assert (probe.traces.lengths().tolist(), probe.traces.responses[0].stop) == ([4], "stopped")
     assert (probe.selection.state, probe.face.state["said"]) == ("stopped", "Stopped after 4 tokens.")  # type: ignore[attr-defined]
     asks(probe, "stop")  # nothing runs: nothing happens
     assert probe.selection.state == "stopped"
@@ -136,8 +135,7 @@ def test_stops_and_newer_starts_win(probe: LiveProbe, counting: ModelPair) -> No
     go_on.set()
     second.join(SECONDS)
     assert probe.wait(SECONDS)
-    assert probe.traces.responses[0].prompt == "b"
-    assert probe.traces.token_ids[0, :2].tolist() == [90, 91]
+    assert (probe.traces.responses[0].prompt, probe.traces.token_ids[0, :2].tolist()) == ("b", [90, 91])
     assert probe.selection.question.prompt == "b"
     assert probe.lens is lens
     assert lens.traces is probe.traces
@@ -160,9 +158,7 @@ def test_stops_and_newer_starts_win(probe: LiveProbe, counting: ModelPair) -> No
         (dict(prompt="count", temperature=-1), "ParameterError: temperature is -1.0"),
     ],
 )
-def test_errors_are_shown_in_place_and_logged(
-    probe: LiveProbe, fields: dict[str, Any], said: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_errors_are_shown_in_place_and_logged(probe, fields, said, caplog) -> None:
     with caplog.at_level(logging.ERROR, logger="widgets"):
         asks(probe, "start", **fields)
         assert probe.wait(SECONDS)
@@ -184,8 +180,7 @@ def test_nan_half_way_keeps_what_was_there() -> None:
     probe.start()
     assert probe.wait(SECONDS)
     assert "NonFiniteLogits: the aligned model returned NaN" in probe.face.error
-    assert probe.selection.state == "failed"
-    assert probe.traces.token_ids.tolist() == [[60, 61, 62, 63]]
+    assert (probe.selection.state, probe.traces.token_ids.tolist()) == ("failed", [[60, 61, 62, 63]])
     assert probe.face.state["said"] == "Failed after 4 tokens."  # type: ignore[attr-defined]
 
 
@@ -214,8 +209,7 @@ def test_listeners_lens_and_form_are_part_of_the_probe(probe: LiveProbe) -> None
     probe.on_select(lambda now: 1 / 0)
     asks(probe, "start", prompt="count", max_tokens=4)
     assert probe.wait(SECONDS)
-    assert probe.selection.state == "finished"
-    assert probe.face.error == "ZeroDivisionError: division by zero"
+    assert (probe.selection.state, probe.face.error) == ("finished", "ZeroDivisionError: division by zero")
     probe.start(prompt="count", max_tokens=5)
     assert probe.wait(SECONDS)
     probe.lens.show(position=3)
@@ -227,9 +221,7 @@ def test_listeners_lens_and_form_are_part_of_the_probe(probe: LiveProbe) -> None
     assert (face.form["prompt"], face.form["max_tokens"], face.form["temperature"]) == ("count", 3, 0.5)
 
 
-def test_a_headless_probe_and_impossible_arguments(
-    counting: ModelPair, monkeypatch: pytest.MonkeyPatch, root: Path
-) -> None:
+def test_a_headless_probe_and_impossible_arguments(counting, monkeypatch, root) -> None:
     made: list[str] = []
     monkeypatch.setattr(Widget, "open", lambda self: made.append(type(self).__name__))
     probe = LiveProbe(counting, live=False)

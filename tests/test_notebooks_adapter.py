@@ -44,9 +44,7 @@ def adapter(pair: ModelPair, tmp_path_factory: pytest.TempPathFactory) -> Path:
     [("01_diagnosis", "adapter"), ("02_penalty_tuning", "adapter"), ("04_evaluation", "adapters")],
 )
 @pytest.mark.timeout(180)
-def test_the_adapter_is_a_pair_to_the_other_notebooks(
-    notebook: str, parameter: str, adapter: Path, pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_adapter_is_a_pair_to_the_other_notebooks(notebook, parameter, adapter, pair, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     given: dict[str, Any] = {parameter: str(adapter) if parameter == "adapter" else [str(adapter)]}
     made = run_notebook(
@@ -64,9 +62,7 @@ def test_the_adapter_is_a_pair_to_the_other_notebooks(
 
 
 @pytest.mark.timeout(180)
-def test_prompts_without_responses_no_film_and_a_start(
-    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prompts_without_responses_no_film_and_a_start(adapter, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     prompts = load_prompts(PromptConfig(source="embedded", limit=18))
     lines = [json.dumps({"prompt": p.prompt, "label": p.label}) for p in prompts]

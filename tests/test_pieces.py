@@ -131,8 +131,7 @@ def test_joined_pieces_are_what_the_tokenizer_decodes(name: str, data: st.DataOb
     size = len(MAKERS[name]())
     ids = data.draw(st.lists(st.integers(0, size + 2), max_size=25))  # any ids, and some beyond the vocabulary
     shown = pieces_of(name).sequence(ids)
-    assert "".join(p.text for p in shown) == decoded(name, ids)
-    assert len(shown) == len(ids)
+    assert ("".join(p.text for p in shown), len(shown)) == (decoded(name, ids), len(ids))
     for piece in shown:
         piece.text.encode()
         check_printable(piece.label)
@@ -219,8 +218,7 @@ def test_special_tokens_are_written_out_and_typed_text_is_not_special(name: str)
 def test_spaces_and_special_tokens_are_what_they_are() -> None:
     display, ids = pieces_of("llama"), encoded("llama", "hello hello")
     vocabulary = byte_fallback().get_vocab()
-    assert display.sequence(ids)[0].text == "h"
-    assert display.sequence(ids)[0].label == "·h"
+    assert (display.sequence(ids)[0].text, display.sequence(ids)[0].label) == ("h", "·h")
     assert display.sequence(ids, context=[vocabulary["<s>"]])[0].text == " h"
     assert display.sequence(ids, context=ids)[0].text == " h"
     assert "".join(p.text for p in display.sequence([vocabulary["▁▁"], *ids])) == "  hello hello"
@@ -248,8 +246,7 @@ def test_spaces_and_special_tokens_are_what_they_are() -> None:
 @pytest.mark.parametrize("name", ["byte_level", "gemma"])
 def test_invisible_characters_have_printable_labels(name: str, text: str, label: str) -> None:
     shown = pieces_of(name).sequence(encoded(name, text))
-    assert shown[-1].text == text
-    assert shown[-1].label == label
+    assert (shown[-1].text, shown[-1].label) == (text, label)
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -261,18 +258,15 @@ def test_every_vocabulary_element_has_a_label(name: str) -> None:
 
 def test_kinds_and_labels_of_every_tokenizer() -> None:
     vocabulary, display = byte_level().get_vocab(), pieces_of("byte_level")
-    assert display.label(vocabulary["Ġhello"]) == "·hello"
-    assert display.label(vocabulary["ĠĠ"]) == "··"
+    assert (display.label(vocabulary["Ġhello"]), display.label(vocabulary["ĠĠ"])) == ("·hello", "··")
     assert display.label(vocabulary["ðŁ"]) == "⟨F0 9F⟩"
     assert display.label(vocabulary["<|end of turn|>"]) == "<|end·of·turn|>"
     assert display.label(vocabulary["naïve word"]) == "naïve·word"
     assert display.label(len(byte_level()) + 5) == f"⟨id {len(byte_level()) + 5}⟩"
     assert display.label(-1) == "⟨id -1⟩"
     vocabulary, display = byte_fallback().get_vocab(), pieces_of("llama")
-    assert display.label(vocabulary["▁h"]) == "·h"
-    assert display.label(vocabulary["<0xE2>"]) == "⟨E2⟩"
-    assert display.label(vocabulary["<0x0A>"]) == "↵"
-    assert display.label(-1) == "⟨id -1⟩"
+    assert (display.label(vocabulary["▁h"]), display.label(vocabulary["<0xE2>"])) == ("·h", "⟨E2⟩")
+    assert (display.label(vocabulary["<0x0A>"]), display.label(-1)) == ("↵", "⟨id -1⟩")
     vocabulary, display = wordpiece().get_vocab(), pieces_of("wordpiece")
     assert (display.label(vocabulary["hello"]), display.label(vocabulary["##ld"])) == ("·hello", "ld")
     assert {name: pieces_of(name).kind for name in MAKERS} == {

@@ -66,8 +66,7 @@ def texts(prompts: PromptSet) -> list[str]:
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_files_of_every_kind(write: Write, name: str, content: str, mark: bytes) -> None:
     found = load(write(name, mark + content.encode()))
-    assert texts(found) == ["one", "two"]
-    assert [p.label for p in found] == ["unlabelled"] * 2
+    assert (texts(found), [p.label for p in found]) == (["one", "two"], ["unlabelled"] * 2)
     assert [p.line for p in found] == ([2, 3] if "csv" in name or "tsv" in name or ":\n" in content else [1, 3])
 
 
@@ -93,9 +92,7 @@ FIELD = st.text(
 
 @given(rows=st.lists(st.tuples(FIELD, FIELD), min_size=1, max_size=8), end=st.sampled_from(["\n", "\r\n"]))
 @settings(deadline=None)
-def test_csv_round_trip_keeps_text_and_line_numbers(
-    rows: list[tuple[str, str]], end: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_csv_round_trip_keeps_text_and_line_numbers(rows, end, tmp_path_factory) -> None:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator=end, quoting=csv.QUOTE_ALL)
     writer.writerow(("prompt", "response"))
@@ -145,8 +142,7 @@ def test_the_embedded_set_is_held_out_unless_asked(write: Write, monkeypatch: py
     assert [p.id for p in found] == ["heldout-1", "heldout-2"]
     assert found.classroom_safe
     assert "note: split 'heldout' (the default of this set)" in found.report()
-    assert len(load("embedded", split="train")) == 2
-    assert len(load("embedded", split="all")) == 4
+    assert (len(load("embedded", split="train")), len(load("embedded", split="all"))) == (2, 4)
     path.unlink()
     refuses(lambda: load("embedded"), NotPresent, "'embedded'")
 
@@ -358,8 +354,7 @@ def test_dropped_rows_are_reported_by_line(write: Write) -> None:
     assert "dropped: 4 rows\n  line 3: empty\n  line 6: duplicate of line 2" in found.report()
     before = csv.field_size_limit()
     found = load(write("p.csv", f"prompt\nok\n{'x' * 200_000}\n"))
-    assert [(d.line, len(d.text)) for d in found.dropped] == [(3, 200)]
-    assert csv.field_size_limit() == before
+    assert ([(d.line, len(d.text)) for d in found.dropped], csv.field_size_limit()) == ([(3, 200)], before)
     found = load(write("p.jsonl", '{"prompt": "a", "response": "bbb"}\n{"prompt": "c"}'), max_chars=2)
     assert found.dropped[0].reason == "too long: response of 3 characters, the limit is 2"
     report = load(write("p.txt", "a\n" * 24)).report()
@@ -379,8 +374,7 @@ def test_ids_are_the_files_own_only_where_they_are_unique(write: Write) -> None:
 
 def test_split_and_where(write: Write) -> None:
     source = write("p.csv", "prompt,label,split\na,safe,train\nb,unsafe,heldout\nc,safe,heldout\n")
-    assert texts(load(source)) == ["a", "b", "c"]
-    assert texts(load(source, split="all")) == ["a", "b", "c"]
+    assert (texts(load(source)), texts(load(source, split="all"))) == (["a", "b", "c"], ["a", "b", "c"])
     found = load(source, split="heldout")
     assert texts(found) == ["b", "c"]
     refuses(lambda: load(source, split="test"), PromptError, "'test'", "'heldout'", "'train'")
@@ -388,8 +382,7 @@ def test_split_and_where(write: Write) -> None:
     harmless = found.where(label="harmless")
     assert texts(harmless) == ["c"]
     assert "only label 'harmless': 1 of 2" in harmless.report()
-    assert len(found.where(label="lookalike")) == 0
-    assert found.where() == found
+    assert (len(found.where(label="lookalike")), found.where()) == (0, found)
     refuses(lambda: found.where(split="train"), PromptError, "'train'", "'heldout'")
 
 
@@ -436,9 +429,7 @@ def prompt(name: str, label: Label, pair: str | None) -> Prompt:
 
 @given(rows=labelled(), limit=st.integers(1, 30), seed=st.integers(0, 5))
 @settings(deadline=None)
-def test_a_subset_is_exact_in_order_and_splits_at_most_one_pair(
-    rows: list[tuple[str, Label, str | None]], limit: int, seed: int
-) -> None:
+def test_a_subset_is_exact_in_order_and_splits_at_most_one_pair(rows, limit, seed) -> None:
     prompts = [prompt(*row) for row in rows]
     taken, notes = balanced(prompts, limit, seed)
     assert len(taken) == min(limit, len(prompts))

@@ -338,5 +338,4 @@ def test_selections_are_heard_and_late_keys_rate_nothing(tmp_path: Path) -> None
     face.asked = {"do": "go", "number": 99, "n": 4}  # type: ignore[attr-defined]
     assert (one.selection.number, face.error) == (7, "")
     face.asked = {"do": "next", "n": 5}  # type: ignore[attr-defined]
-    assert one.selection.number == 2
-    assert list(SCALE) == [1, 2, 3, 4, 5]
+    assert (one.selection.number, list(SCALE)) == (2, [1, 2, 3, 4, 5])

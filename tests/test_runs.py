@@ -92,8 +92,7 @@ def test_a_value_of_another_type_is_named_with_what_is_wanted(name: str, given: 
 def test_parameters_are_declared_and_lists_converted() -> None:
     declared = declared_parameters(write_notebook(Path("small.ipynb")))
     assert list(declared) == ["limit", "prefix_tokens", "pair", "strength", "thinking", "out"]
-    assert declared["pair"].type == "Optional[str]"
-    assert declared["limit"].default == "3"
+    assert (declared["pair"].type, declared["limit"].default) == ("Optional[str]", "3")
     assert declared["limit"].help == "how many prompts"
     cell = "names: list[str] = ['a']  # names\nseed = 0  # whole\nplace = None  # any\nshares: list = [0.5]  # numbers"
     notebook = write_notebook(Path("small.ipynb"), parameters=cell)
@@ -246,8 +245,7 @@ def test_ctrl_c_leaves_no_folder_no_kernel_and_one_sentence() -> None:
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said.strip().startswith("workbench: stopped")
-    assert said.strip().count("\n") == 0
-    assert names("runs") == []
+    assert (said.strip().count("\n"), names("runs")) == (0, [])
     assert kernel_is_gone()
 
 

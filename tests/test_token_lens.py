@@ -57,8 +57,7 @@ def test_the_record_is_sent_in_few_bytes_and_missing_as_numbers() -> None:
     traces = make_traces("deep", tokens=20, prefixes=(3,))
     header, arrays = column(TokenLens(traces, 1))
     length = int(traces.lengths()[1])
-    assert header["tokens"] == length
-    assert header["given"] == 3
+    assert (header["tokens"], header["given"]) == (length, 3)
     for name in FLOATS + COUNTS:
         np.testing.assert_array_equal(arrays[name], getattr(traces, name)[1, :length])
     forms = [header["forms"][i] for i in arrays["form"]]
@@ -160,8 +159,7 @@ def test_the_page_is_heard_and_told_of_errors(caplog: pytest.LogCaptureFixture) 
     page(lens, response=3, position=7, pinned=[1])
     assert lens.selection.response == 3
     assert lens.selection.position is None
-    assert column(lens)[0]["response"] == 3
-    assert face(lens).state["pinned"] == []
+    assert (column(lens)[0]["response"], face(lens).state["pinned"]) == (3, [])
     lens = TokenLens(make_traces())
     face(lens)
     lens.on_select(lambda s: 1 / 0)
@@ -214,11 +212,9 @@ def test_responses_stand_side_by_side_and_another_prompt_brings_its_own() -> Non
     page(lens, position=longest)
     assert lens.selection.position == longest
     frame = lens.to_frame()
-    assert frame["response"].unique().tolist() == [5, 4]
-    assert len(frame) == traces.lengths()[[4, 5]].sum()
+    assert (frame["response"].unique().tolist(), len(frame)) == ([5, 4], traces.lengths()[[4, 5]].sum())
     static = lens.static()
-    assert static.body.count('class="wb wb-tokens') == 2
-    assert {row["response"] for row in static.rows} == {4, 5}
+    assert (static.body.count('class="wb wb-tokens'), {row["response"] for row in static.rows}) == (2, {4, 5})
 
 
 def test_a_record_that_grows_keeps_what_is_selected() -> None:
@@ -349,9 +345,7 @@ def test_no_harmful_text_is_in_anything_that_is_saved_or_exported(harmful_text: 
         assert word not in said
     header, arrays = column(lens)
     assert header["covered"]
-    assert header["forms"] == [["", "", 0, -1]]
-    assert header["labels"] == []
-    assert arrays["label_ids"].size == 0
+    assert (header["forms"], header["labels"], arrays["label_ids"].size) == ([["", "", 0, -1]], [], 0)
     assert set(arrays["form"].tolist()) == {0}
     assert set(arrays["alternative"].tolist()) <= {0, -1}
     assert not lens.to_frame()["match"].any()  # not even by searching

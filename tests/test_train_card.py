@@ -121,9 +121,7 @@ def assert_says(cell: str, estimate: Estimate) -> None:
     assert int(found[4]) == estimate.n
 
 
-def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direction(
-    trained: Adapter, tmp_path: Path
-) -> None:
+def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direction(trained, tmp_path) -> None:
     made = comparison(trained)
     kept = export(trained, tmp_path / "out", results=card_results(made, trained))
     said = section(card_of(kept), "Results")
@@ -164,13 +162,7 @@ def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direc
 
 
 def test_leaks_missing_numbers_and_other_arms_are_said(trained: Adapter) -> None:
-    said = card_results(
-        comparison(
-            trained,
-            notes=("dropped: 2", "LEAK: 3 of 9 prompts <b>"),
-        ),
-        trained,
-    )
+    said = card_results(comparison(trained, notes=("dropped: 2", "LEAK: 3 of 9 prompts <b>")), trained)
     assert said.startswith("**LEAK: 3 of 9 prompts &lt;b&gt;**")
     assert "None of them was trained on" not in said
     assert "dropped" not in said
@@ -207,9 +199,7 @@ def sourced(embedded: ModelPair, asked: PromptSet) -> TrainingTexts:
     )
 
 
-def test_a_real_comparison_stands_in_the_card_as_in_the_table_and_nothing_is_quoted(
-    embedded: ModelPair, sourced: TrainingTexts, asked: PromptSet, tmp_path: Path
-) -> None:
+def test_a_real_comparison_stands_in_the_card_as_in_the_table_and_nothing_is_quoted(embedded, sourced, asked, tmp_path):
     watch = WatchSettings(film_every=0, checkpoint_every=0)
     how = CompareConfig(
         arms=("recovery",), train=TrainConfig(steps=1, watch=watch), prefix_tokens=(5, 9), max_tokens=24
@@ -280,8 +270,7 @@ def test_sources_survive_a_job_and_what_is_prepared_and_change_no_training(pair:
     named = replace(plain, sources=("Prompts: made up.", HOSTILE))
     job = Job(pair=PairConfig(preset="embedded"), texts=named, config=how, out="out", store=None, start=None)
     job.save(tmp_path / "job.json")
-    assert Job.load(tmp_path / "job.json") == job
-    assert prepared(named, how).sources == named.sources
+    assert (Job.load(tmp_path / "job.json"), prepared(named, how).sources) == (job, named.sources)
     assert training_key(pair, named, how) == training_key(pair, plain, how)
 
 

@@ -61,8 +61,7 @@ class Page(HTMLParser):
 
 def assert_only_ours(html: str) -> Page:
     page = Page(html)
-    assert page.open == []
-    assert page.comments == 0
+    assert (page.open, page.comments) == ([], 0)
     for tag, attributes in page.elements:
         assert tag in TAGS, tag
         assert set(attributes) <= ATTRIBUTES, (tag, attributes)
@@ -211,8 +210,7 @@ def test_marks_say_what_is_favored_certain_and_given() -> None:
     assert not any("slate" in (a["class"] or "") for a in tokens if "wb-sure" in (a["class"] or ""))
     traces = make_traces(prefixes=(5,), tokens=20)
     body = views.token_view(traces, 0).body
-    assert body.count("wb-given") == 5
-    assert body.count("aligned continues") == 1
+    assert (body.count("wb-given"), body.count("aligned continues")) == (5, 1)
     assert "the first 5 of 20 tokens given" in body
     teacher = views.token_view(make_traces(tokens=20), 0).body
     assert "wb-given" not in teacher
@@ -290,8 +288,7 @@ def test_what_is_missing_is_said_and_never_zero() -> None:
     assert number(None) == number(float("nan")) == "–"
     assert number(0.0) == "0"
     row = views.contrasts_table(make_diagnosis(make_traces())).rows[-1]
-    assert row["value_interval"] == "–"
-    assert row["value_n"] == 2
+    assert (row["value_interval"], row["value_n"]) == ("–", 2)
     assert interval(make_diagnosis(make_traces()).contrasts[-1].estimate) == "–"
 
 
@@ -337,8 +334,7 @@ def _lab(colour: str, matrix: np.ndarray) -> np.ndarray:
 def test_views_display_themselves_and_load_nothing(root: Path) -> None:
     view = views.token_view(make_traces(), 0)
     bundle = view._repr_mimebundle_()
-    assert set(bundle) == {"text/html", "text/plain"}
-    assert bundle["text/html"].count("<style>") == 1
+    assert (set(bundle), bundle["text/html"].count("<style>")) == ({"text/html", "text/plain"}, 1)
     assert not re.search(r"https?://|@import|url\(", bundle["text/html"])
     assert str(view) == bundle["text/plain"]
     assert "<script>" not in views.verdict(make_diagnosis(make_traces())).html

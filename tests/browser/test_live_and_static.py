@@ -90,9 +90,7 @@ def test_a_killed_kernel_leaves_the_picture(counters: LabPage) -> None:
 
 
 @pytest.mark.parametrize("with_kernel", [False, True], ids=["no kernel", "a new kernel"])
-def test_a_saved_notebook_is_read_in_its_static_form(
-    counters: LabPage, jupyter: Server, browser: Browser, with_kernel: bool
-) -> None:
+def test_a_saved_notebook_is_read_in_its_static_form(counters, jupyter, browser, with_kernel) -> None:
     counters.save()
     counters.shut_down_kernel()
     with watched(browser, but=NO_MODEL) as w:

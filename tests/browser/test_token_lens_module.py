@@ -99,8 +99,7 @@ def test_click_and_enter_pin_and_pins_stand_side_by_side(browser: Browser, trace
         assert one["y"] == two["y"]
         table = views.top_k_table(traces, 0, 5)
         said = boxes.nth(0).locator("table tr").all_inner_texts()
-        assert len(said) == 1 + len(table.rows)
-        assert re.findall(r"stands here", " ".join(said)) == ["stands here"]
+        assert (len(said), re.findall(r"stands here", " ".join(said))) == (1 + len(table.rows), ["stands here"])
         boxes.nth(0).get_by_role("button", name="unpin position 5").click()
         expect(boxes).to_have_count(1)
         opened.sync()
@@ -405,8 +404,7 @@ def test_python_moves_the_lens_and_the_page_follows(browser: Browser) -> None:
         lens.set(minimum_base=0.2, search="position = 1")
         opened.sync()
         expect(token(opened, 390)).to_be_in_viewport()
-        assert marked(opened, "wb-here") == [390]
-        assert marked(opened, "wb-in") == list(range(380, 396))
+        assert (marked(opened, "wb-here"), marked(opened, "wb-in")) == ([390], list(range(380, 396)))
         assert marked(opened, "wb-match") == [1]
         expect(opened.find("select.wb-fill")).to_have_value("retention")
         expect(opened.find("input.wb-from")).to_have_value("380")
@@ -435,8 +433,7 @@ def test_a_late_echo_or_new_columns_do_not_undo_what_was_just_set(browser: Brows
         opened.tell(columns=lens.face.columns)
         assert marked(opened, "wb-match") == [39, 40]
         opened.sync(300)
-        assert lens.settings.search == "position > 38"
-        assert marked(opened, "wb-match") == [39, 40]
+        assert (lens.settings.search, marked(opened, "wb-match")) == ("position > 38", [39, 40])
         assert lens.selection.quantity == "retention", "what the other side changed meanwhile is kept"
 
 
