@@ -43,24 +43,17 @@ def test_imports_go_one_way(root: Path) -> None:
         "import workbench; workbench.WorkbenchError; workbench.load; workbench.TraceSet",
         "import widgets",
         "import workbench.__main__, workbench.models.presets, workbench.running.runs, workbench.running.parameters",
+        "import widgets.live_probe, widgets.linked, widgets.worker, widgets.penalty_dial",
+        "import workbench.core.passages, workbench.judging, workbench.models.pieces, workbench.tracing.diagnosis",
+        "import workbench.display.views, workbench.display.figures, workbench.display.report, workbench.evaluation",
+        "from workbench.prompts.loading import *; load_prompts(PromptConfig(source='everyday'));"
+        "assert not {'pandas', 'datasets'} & set(sys.modules)",
     ],
 )
 def test_this_loads_no_torch(script: str, root: Path) -> None:
     heavy = "[m for m in ('torch', 'transformers', 'peft', 'IPython') if m in sys.modules]"
     done = run(sys.executable, "-c", f"import sys; {script}; print({heavy})", cwd=root)
     assert done.stdout == "[]\n", done.stderr
-
-
-def test_opening_a_saved_record_from_the_widgets_side_loads_no_torch(tmp_path: Path, root: Path) -> None:
-    from workbench.core.records import Estimate, save
-
-    save(Estimate(value=1.0, low=None, high=None, n=1, unit="nats"), tmp_path / "record")
-    script = (
-        "import sys, widgets; from workbench.core.records import load, Estimate\n"
-        "print(load(sys.argv[1], Estimate)); print('torch' in sys.modules)"
-    )
-    done = run(sys.executable, "-c", script, str(tmp_path / "record"), cwd=root)
-    assert done.stdout == "1 nats (n = 1)\nFalse\n", done.stderr
 
 
 def test_public_names_version_and_files_keep_the_rules(root: Path) -> None:

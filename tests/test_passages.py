@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import sys
 from dataclasses import FrozenInstanceError, replace
-from subprocess import run
 
 import pytest
 
@@ -45,8 +43,3 @@ def test_a_sample_needs_an_id_a_request_and_a_text() -> None:
     assert (sample.prefix, sample.label, sample.category) == ("", "unlabelled", None)
     with pytest.raises(TypeError):
         Sample("a", "How?", "So.")  # type: ignore[misc]
-
-
-def test_passages_import_no_torch() -> None:
-    asked = "import sys, workbench.core.passages; sys.exit('torch' in sys.modules)"
-    assert run([sys.executable, "-c", asked], check=False).returncode == 0
