@@ -288,9 +288,8 @@ def test_attacks_by_name() -> None:
     refuses(lambda: attack_config("prefill", ks=[1]), ParameterError, "'ks'")
 
 
-@pytest.mark.parametrize(
-    ("family", "settings"),
-    [
+def test_impossible_settings_are_named() -> None:
+    for family, settings in [
         ("none", {"max_tokens": 0}),
         ("none", {"labels": ()}),
         ("none", {"seed": -1}),
@@ -313,11 +312,9 @@ def test_attacks_by_name() -> None:
         ("gcg", {"universal": 0}),
         ("gcg", {"budget": replace(SMALL, candidates=0)}),
         ("gcg", {"budget": "large"}),
-    ],
-)
-def test_impossible_settings_are_named(family: str, settings: dict[str, Any]) -> None:
-    with pytest.raises(ParameterError, match=next(iter(settings))):
-        attack_config(family, **settings)
+    ]:
+        with pytest.raises(ParameterError, match=next(iter(settings))):
+            attack_config(family, **settings)
 
 
 def test_a_thinking_pair_closes_its_block_and_flags_of_parameters_stay() -> None:

@@ -208,19 +208,16 @@ def test_the_cost_is_said_first_and_the_pair_left_as_it_was(pair: ModelPair) -> 
         assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
+def test_impossible_settings_are_refused() -> None:
+    for settings, said in [
         (dict(penalties=()), "PenaltyConfig"),
         (dict(prefix_tokens=(3, 3)), "prefix_tokens"),
         (dict(prefix_tokens=(-1,)), "prefix_tokens"),
         (dict(penalties=(PenaltyConfig(method="two_sided", strength=-2.0),)), "attack"),
         (dict(penalties=(PenaltyConfig(), PenaltyConfig(count_from="generated"))), "one_sided 1"),
-    ],
-)
-def test_impossible_settings_are_refused(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ParameterError, match=said):
-        small(**settings)
+    ]:
+        with pytest.raises(ParameterError, match=said):
+            small(**settings)
 
 
 def test_what_is_missing_is_answered_or_said(pair: ModelPair) -> None:

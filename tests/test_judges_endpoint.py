@@ -273,13 +273,11 @@ def test_no_key_where_one_was_named_is_an_error_before_anything_is_sent(monkeypa
         assert server.bodies == []
 
 
-@pytest.mark.parametrize(
-    "url", ["localhost:8000", "ftp://x", "http://", "https://me:secret@host/v1", "https://host/v1?key=secret"]
-)
-def test_an_address_is_an_address_and_holds_no_secret(url: str) -> None:
-    with pytest.raises(ParameterError) as error:
-        EndpointConfig(base_url=url)
-    assert "secret" not in str(error.value) or url.startswith("http://secret")
+def test_an_address_is_an_address_and_holds_no_secret() -> None:
+    for url in ["localhost:8000", "ftp://x", "http://", "https://me:secret@host/v1", "https://host/v1?key=secret"]:
+        with pytest.raises(ParameterError) as error:
+            EndpointConfig(base_url=url)
+        assert "secret" not in str(error.value) or url.startswith("http://secret")
 
 
 def test_what_is_finished_is_not_paid_for_again(tmp_path: Path) -> None:

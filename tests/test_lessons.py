@@ -62,19 +62,16 @@ def test_a_choice_is_told_what_it_is(answer: Any, told: str) -> None:
     assert made.text.startswith(f"Exercise 7.3: {told}")
 
 
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [
+def test_an_exercise_that_is_not_complete_is_named() -> None:
+    for text, word in [
         ("question: q\ntruth: 1\nwhy: w", "tolerance.*options"),
         ("question: q\ntruth: 1\ntolerance: 1\noptions: a | b\nwhy: w", "tolerance.*options"),
         ("question: q\ntolerance: 1\nwhy: w", "'truth'"),
         ("question: q\nquestion: r\ntruth: 1\ntolerance: 1\nwhy: w", "'question'"),
         ("questoin: q", "'questoin: q'.*question"),
-    ],
-)
-def test_an_exercise_that_is_not_complete_is_named(text: str, word: str) -> None:
-    with pytest.raises(ParameterError, match=word):
-        exercise_of(Block(kind="exercise", about="1.1", text=text), "x.md")
+    ]:
+        with pytest.raises(ParameterError, match=word):
+            exercise_of(Block(kind="exercise", about="1.1", text=text), "x.md")
 
 
 def test_an_answer_is_text_and_a_lessons_mistakes_are_errors(tmp_path: Path) -> None:

@@ -301,18 +301,15 @@ def test_laws_of_what_survives() -> None:
     assert not surviving_excess_mass(base, aligned, ruled_out, **GRID).any()  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
+def test_settings_that_no_sampler_has_are_refused() -> None:
+    for change, said in [
         (dict(temperatures=(-1.0,)), "temperature is -1.0"),
         (dict(top_ps=(0.0,)), "top_p is 0.0"),
         (dict(top_ks=(-1,)), "top_k is -1"),
         (dict(top_ks=()), "at least one"),
-    ],
-)
-def test_settings_that_no_sampler_has_are_refused(change: Any, said: str) -> None:
-    with pytest.raises(ParameterError, match=said):
-        surviving_excess_mass(logprobs(0), logprobs(1), logprobs(1), **{**GRID, **change})
+    ]:
+        with pytest.raises(ParameterError, match=said):
+            surviving_excess_mass(logprobs(0), logprobs(1), logprobs(1), **{**GRID, **change})
 
 
 def test_the_surface_along_a_response_and_its_figure(tmp_path: Path) -> None:

@@ -337,18 +337,15 @@ def test_dtype_and_device_that_are_not_there(folders: tuple[Path, Path]) -> None
         refuses(lambda: load_pair(PairConfig(**both, device="cuda")), ParameterError, "'cuda'")
 
 
-@pytest.mark.parametrize(
-    ("fields", "error", "words"),
-    [
+def test_contradicting_fields() -> None:
+    for fields, error, words in [
         ({}, ParameterError, "preset"),
         ({"preset": "embeded"}, UnknownName, "'embedded'"),
         ({"preset": "embedded", "base": "x"}, ParameterError, "base"),
         ({"base": "x"}, ParameterError, "aligned.*adapter"),
-    ],
-)
-def test_contradicting_fields(fields: dict[str, str], error: type[Exception], words: str) -> None:
-    with pytest.raises(error, match=words):
-        PairConfig(**fields)  # type: ignore[arg-type]
+    ]:
+        with pytest.raises(error, match=words):
+            PairConfig(**fields)  # type: ignore[arg-type]
 
 
 def test_unknown_template_mode() -> None:

@@ -157,9 +157,8 @@ def test_unknown_names(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyP
     refuses(lambda: load(write("p.xlsx", "x")), PromptError, "'.xlsx'")
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
+def test_what_cannot_be_read_is_refused_by_line(write) -> None:
+    for name, content, message in [
         ("p.jsonl", "", "p.jsonl"),
         ("p.txt", "\n \n", "p.txt"),
         ("p.csv", "prompt,label\n", "p.csv"),
@@ -184,11 +183,9 @@ def test_unknown_names(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("p.txt", b"ok\nna\xefve\nok\n\xff\n", "line 2: .*0xEF.*3.*line 4: .*UTF-8"),
         ("p.txt", b"ok\r\na\0b\r\n", "line 2.*NUL.*2"),
         ("p.csv", "prompt\nä\n".encode("utf-16"), "UTF-16.*UTF-8"),
-    ],
-)
-def test_what_cannot_be_read_is_refused_by_line(write: Write, name: str, content: str | bytes, message: str) -> None:
-    with pytest.raises(PromptError, match=f"(?s){message}"):
-        load(write(name, content))
+    ]:
+        with pytest.raises(PromptError, match=f"(?s){message}"):
+            load(write(name, content))
 
 
 class FakeTable(list):
@@ -385,12 +382,10 @@ def test_split_and_where(write: Write) -> None:
     refuses(lambda: found.where(split="train"), PromptError, "'train'", "'heldout'")
 
 
-@pytest.mark.parametrize(
-    "settings", [{"limit": 0}, {"limit": -1}, {"max_chars": 0}, {"source": " "}], ids=lambda s: next(iter(s))
-)
-def test_impossible_settings(settings: dict[str, Any]) -> None:
-    with pytest.raises(ParameterError, match=f"{next(iter(settings))}="):
-        PromptConfig(**{"source": "everyday", **settings})
+def test_impossible_settings() -> None:
+    for fields in [{"limit": 0}, {"limit": -1}, {"max_chars": 0}, {"source": " "}]:
+        with pytest.raises(ParameterError, match=f"{next(iter(fields))}="):
+            PromptConfig(**{"source": "everyday", **fields})
 
 
 def test_limit(write: Write) -> None:

@@ -166,20 +166,17 @@ def test_a_run_is_whole_or_the_earlier_one_stays() -> None:
     assert json.loads(Path("runs/x/results.json").read_text())["rows"][0]["value"] == 5
 
 
-@pytest.mark.parametrize(
-    ("cell", "says"),
-    [
+def test_reaching_the_end_is_not_enough() -> None:
+    for cell, says in [
         ("1", r"results\.json"),
         ("open(out + '/results.json', 'w').write('{')", r"results\.json"),
         ("open(out + '/results.json', 'w').write('{\"rows\": []}')", "rows"),
         ("import os; os._exit(1)", "cell 2 of 2"),
         ("import os; os.write(2, b'Bus error'); os._exit(1)", "Bus error"),
-    ],
-)
-def test_reaching_the_end_is_not_enough(cell: str, says: str) -> None:
-    with pytest.raises(NotebookFailed, match=says):
-        run(cell)
-    assert not Path("runs/x").exists()
+    ]:
+        with pytest.raises(NotebookFailed, match=says):
+            run(cell)
+        assert not Path("runs/x").exists()
 
 
 def test_limits_and_notebooks_without_results() -> None:
