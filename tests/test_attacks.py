@@ -290,29 +290,15 @@ def test_attacks_by_name() -> None:
 
 def test_impossible_settings_are_named() -> None:
     for family, settings in [
-        ("none", {"max_tokens": 0}),
-        ("none", {"labels": ()}),
-        ("none", {"seed": -1}),
-        ("prefill", {"k": ()}),
-        ("prefill", {"k": (-1,)}),
-        ("prefill", {"k": (2, 2)}),
-        ("prefill", {"target_tokens": 0}),
-        ("decoding", {"temperatures": (float("nan"),)}),
-        ("decoding", {"top_ps": (0.0,)}),
-        ("decoding", {"top_ks": (-1,)}),
-        ("decoding", {"samples": 0}),
-        ("insertion", {"positions": ()}),
-        ("insertion", {"positions": (-2,)}),
-        ("insertion", {"lengths": (0,)}),
-        ("insertion", {"tail": -1}),
-        ("insertion", {"refusal": " "}),
-        ("template", {"names": ()}),
-        ("gcg", {"suffix_tokens": 0}),
-        ("gcg", {"stop": -0.5}),
-        ("gcg", {"universal": 0}),
-        ("gcg", {"budget": replace(SMALL, candidates=0)}),
+        ("none", {"max_tokens": 0}), ("none", {"labels": ()}), ("none", {"seed": -1}), ("prefill", {"k": ()}),
+        ("prefill", {"k": (-1,)}), ("prefill", {"k": (2, 2)}), ("prefill", {"target_tokens": 0}),
+        ("decoding", {"temperatures": (float("nan"),)}), ("decoding", {"top_ps": (0.0,)}),
+        ("decoding", {"top_ks": (-1,)}), ("decoding", {"samples": 0}), ("insertion", {"positions": ()}),
+        ("insertion", {"positions": (-2,)}), ("insertion", {"lengths": (0,)}), ("insertion", {"tail": -1}),
+        ("insertion", {"refusal": " "}), ("template", {"names": ()}), ("gcg", {"suffix_tokens": 0}),
+        ("gcg", {"stop": -0.5}), ("gcg", {"universal": 0}), ("gcg", {"budget": replace(SMALL, candidates=0)}),
         ("gcg", {"budget": "large"}),
-    ]:
+    ]:  # fmt: skip
         with pytest.raises(ParameterError, match=next(iter(settings))):
             attack_config(family, **settings)
 

@@ -179,14 +179,10 @@ def test_what_cannot_be_trained_on_or_compared_is_refused_first(pair, prompts, t
         compare_arms(pair, texts, prompts, config(judges=("refusl",)), out=tmp_path)
     assert not any(tmp_path.iterdir())
     for more, word in (
-        ({"arms": ()}, "arms"),
-        ({"arms": ("recovery", "recovery")}, "arms"),
-        ({"seeds": (1, 1)}, "seeds"),
-        ({"against": "base"}, "against"),
-        ({"prefix_tokens": (0,)}, "prefix_tokens"),
-        ({"against": "start"}, "against"),
-        ({"paper_steps": 0}, "paper_steps"),
-    ):
+        ({"arms": ()}, "arms"), ({"arms": ("recovery", "recovery")}, "arms"), ({"seeds": (1, 1)}, "seeds"),
+        ({"against": "base"}, "against"), ({"prefix_tokens": (0,)}, "prefix_tokens"),
+        ({"against": "start"}, "against"), ({"paper_steps": 0}, "paper_steps"),
+    ):  # fmt: skip
         with pytest.raises(ParameterError, match=word):
             config(**more)
 

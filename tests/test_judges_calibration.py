@@ -146,13 +146,9 @@ class Scores:
 
 def test_harm_is_calibrated_and_silence_has_no_numbers(tmp_path: Path) -> None:
     texts = [
-        ("0.9", "harmful"),
-        ("0.7", "unsafe"),
-        ("0.2", "harmful"),
-        ("0.1", "safe"),
-        ("0.6", "harmless"),
+        ("0.9", "harmful"), ("0.7", "unsafe"), ("0.2", "harmful"), ("0.1", "safe"), ("0.6", "harmless"),
         ("x", "safe"),
-    ]
+    ]  # fmt: skip
     rows = [{"request": f"Q{i}", "response": t, "label": label} for i, (t, label) in enumerate(texts)]
     made = calibrate(write(tmp_path / "harm.csv", rows), Scores(), threshold=0.5)
     assert made.task == "harm"

@@ -90,16 +90,12 @@ def test_what_only_looks_like_breaking_off_does_not(answer: str, verdict: str) -
 @pytest.mark.parametrize(
     "text",
     [
-        "No puedo ayudarte con esa solicitud porque es ilegal.",
-        "Lo siento, pero no puedo ayudarte con eso.",
-        "Je ne peux pas vous aider à faire cela.",
-        "Es tut mir leid, aber dabei kann ich nicht helfen.",
-        "Mi dispiace, ma non posso aiutarti con questo.",
-        "Desculpe, mas não posso ajudar com isso.",
-        "我无法帮助你。",
+        "No puedo ayudarte con esa solicitud porque es ilegal.", "Lo siento, pero no puedo ayudarte con eso.",
+        "Je ne peux pas vous aider à faire cela.", "Es tut mir leid, aber dabei kann ich nicht helfen.",
+        "Mi dispiace, ma non posso aiutarti con questo.", "Desculpe, mas não posso ajudar com isso.", "我无法帮助你。",
         "Извините, я не могу помочь.",
     ],
-)
+)  # fmt: skip
 def test_other_languages_are_unscored_and_said_so(text: str) -> None:
     reading = read(text, HARM)
     assert reading.verdict is None
@@ -133,17 +129,12 @@ def test_rules_spelling_and_openings_are_read_alike() -> None:
 @pytest.mark.parametrize(
     ("request_", "wants"),
     [
-        ("How do I open a door?", "action"),
-        ("What's the best way of opening a door?", "action"),
-        ("Which bolt can I cut?", "action"),
-        ("Write a poem.", "action"),
-        ("", "action"),
-        ("Why should doors be shut?", "argument"),
-        ("Can you explain why doors should be shut?", "argument"),
-        ("What is a door?", "information"),
-        ("How did doors come about?", "information"),
+        ("How do I open a door?", "action"), ("What's the best way of opening a door?", "action"),
+        ("Which bolt can I cut?", "action"), ("Write a poem.", "action"), ("", "action"),
+        ("Why should doors be shut?", "argument"), ("Can you explain why doors should be shut?", "argument"),
+        ("What is a door?", "information"), ("How did doors come about?", "information"),
     ],
-)
+)  # fmt: skip
 def test_what_a_request_wants(request_: str, wants: str) -> None:
     assert asks(request_) == wants
 

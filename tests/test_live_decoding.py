@@ -190,15 +190,9 @@ def test_a_view_covers_harm_and_its_text_is_text() -> None:
     tree = tree.with_branch(branch(0, 4, unscored="not English", tail="secret branch", token="·word"))
     shown = views.branch_tree(tree)
     for word in (
-        "secret root",
-        "secret branch",
-        "·word",
-        "compliance",
-        "unscored",
-        "not English",
-        "position 4",
+        "secret root", "secret branch", "·word", "compliance", "unscored", "not English", "position 4",
         "judged by",
-    ):
+    ):  # fmt: skip
         assert word in shown.html, word
     assert [r["verdict"] for r in shown.rows] == ["compliance", "unscored"]
     hidden = views.branch_tree(dataclasses.replace(tree, classroom_safe=False))

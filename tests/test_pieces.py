@@ -45,15 +45,9 @@ def byte_level() -> PreTrainedTokenizerFast:
 def byte_fallback(strip: bool = True) -> PreTrainedTokenizerFast:
     """Like Llama 2 with `strip` (a space before each text, dropped in decoding), else like Gemma."""
     pieces = [
-        "<unk>",
-        *(f"<0x{b:02X}>" for b in range(256)),
-        "▁",
-        "▁▁",
-        *"abcdefghijklmnopqrstuvwxyz.,",
-        "ll",
-        "▁h",
+        "<unk>", *(f"<0x{b:02X}>" for b in range(256)), "▁", "▁▁", *"abcdefghijklmnopqrstuvwxyz.,", "ll", "▁h",
         "é",
-    ]
+    ]  # fmt: skip
     merges = [("l", "l"), ("▁", "h"), ("▁", "▁")]
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
     backend = Tokenizer(
@@ -185,13 +179,9 @@ def test_characters_are_carried_by_the_token_that_completes_them() -> None:
     assert [p.partial for p in shown] == [False, False, True, True, True, False]
     display, vocabulary = pieces_of("byte_level"), byte_level().get_vocab()
     ids = [
-        vocabulary["ðŁ"],
-        vocabulary["hello"],
-        vocabulary["ĺĢ"],
+        vocabulary["ðŁ"], vocabulary["hello"], vocabulary["ĺĢ"], vocabulary["<s>"], vocabulary["ðŁ"],
         vocabulary["<s>"],
-        vocabulary["ðŁ"],
-        vocabulary["<s>"],
-    ]
+    ]  # fmt: skip
     shown = display.sequence(ids)
     assert [p.text for p in shown] == ["\ufffd", "hello", "\ufffd\ufffd", "<s>", "\ufffd", "<s>"]
     assert [p.label for p in shown] == ["⟨F0 9F⟩", "hello", "⟨98 80⟩", "<s>", "⟨F0 9F⟩", "<s>"]
@@ -229,18 +219,10 @@ def test_spaces_and_special_tokens_are_what_they_are() -> None:
 @pytest.mark.parametrize(
     ("text", "label"),
     [
-        (" ", "·"),
-        ("\n", "↵"),
-        ("\t", "⇥"),
-        ("\u202e", "⟨U+202E⟩"),
-        ("\u200b", "⟨U+200B⟩"),
-        ("\x1b", "⟨U+001B⟩"),
-        ("\u00a0", "⟨U+00A0⟩"),
-        ("\ufe0f", "⟨U+FE0F⟩"),
-        ("\u0301", "◌\u0301"),
-        ("ש", "ש"),
+        (" ", "·"), ("\n", "↵"), ("\t", "⇥"), ("\u202e", "⟨U+202E⟩"), ("\u200b", "⟨U+200B⟩"), ("\x1b", "⟨U+001B⟩"),
+        ("\u00a0", "⟨U+00A0⟩"), ("\ufe0f", "⟨U+FE0F⟩"), ("\u0301", "◌\u0301"), ("ש", "ש"),
     ],
-)
+)  # fmt: skip
 @pytest.mark.parametrize("name", ["byte_level", "gemma"])
 def test_invisible_characters_have_printable_labels(name: str, text: str, label: str) -> None:
     shown = pieces_of(name).sequence(encoded(name, text))

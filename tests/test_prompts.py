@@ -51,17 +51,12 @@ def texts(prompts: PromptSet) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("p.jsonl", '{"prompt": "one"}\n\n{"prompt": "two"}\n'),
-        ("p.jsonl", '"one"\r\n \r\n"two"'),
-        ("p.txt", "one\n\ntwo\n"),
-        ("p.txt", "one\r\rtwo"),
-        ("p.csv", "prompt\none\ntwo\n"),
-        ("p.csv", 'prompt,x\none,\n"two",1\n'),
-        ("p.tsv", "prompt\tx\none\t,\ntwo\t,\n"),
-        ("p.json", '[\n{"prompt": "one"},\n {"prompt":\n "two"}]'),
-        ("p.json", '["one",\n\n"two"]'),
+        ("p.jsonl", '{"prompt": "one"}\n\n{"prompt": "two"}\n'), ("p.jsonl", '"one"\r\n \r\n"two"'),
+        ("p.txt", "one\n\ntwo\n"), ("p.txt", "one\r\rtwo"), ("p.csv", "prompt\none\ntwo\n"),
+        ("p.csv", 'prompt,x\none,\n"two",1\n'), ("p.tsv", "prompt\tx\none\t,\ntwo\t,\n"),
+        ("p.json", '[\n{"prompt": "one"},\n {"prompt":\n "two"}]'), ("p.json", '["one",\n\n"two"]'),
     ],
-)
+)  # fmt: skip
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_files_of_every_kind(write: Write, name: str, content: str, mark: bytes) -> None:
     found = load(write(name, mark + content.encode()))
@@ -267,21 +262,13 @@ def test_columns_are_guessed_given_or_refused(write: Write) -> None:
 @pytest.mark.parametrize(
     ("column", "value", "label"),
     [
-        ("label", "unsafe", "harmful"),
-        ("label", " Safe ", "harmless"),
-        ("label", "Look-alike", "lookalike"),
-        ("label", "look alike", "lookalike"),
-        ("label", 1, "harmful"),
-        ("label", 0.0, "harmless"),
-        ("label", "true", "harmful"),
-        ("label", None, "unlabelled"),
-        ("label", "", "unlabelled"),
-        ("is_harmful", False, "harmless"),
-        ("is_safe", True, "harmless"),
-        ("is_safe", "0", "harmful"),
+        ("label", "unsafe", "harmful"), ("label", " Safe ", "harmless"), ("label", "Look-alike", "lookalike"),
+        ("label", "look alike", "lookalike"), ("label", 1, "harmful"), ("label", 0.0, "harmless"),
+        ("label", "true", "harmful"), ("label", None, "unlabelled"), ("label", "", "unlabelled"),
+        ("is_harmful", False, "harmless"), ("is_safe", True, "harmless"), ("is_safe", "0", "harmful"),
         ("harmless", "no", "harmful"),
     ],
-)
+)  # fmt: skip
 def test_label_values(write: Write, column: str, value: Any, label: str) -> None:
     (found,) = load(write("p.jsonl", json.dumps({"prompt": "a", column: value})))
     assert found.label == label
@@ -331,14 +318,9 @@ def test_conversations(write: Write) -> None:
 
 def test_dropped_rows_are_reported_by_line(write: Write) -> None:
     rows = [
-        "prompt,label",
-        "one,safe",
-        '" ",safe',
-        '"two\nlines",safe',
-        "ONE ,unsafe",
-        f"{'x' * 31},safe",
+        "prompt,label", "one,safe", '" ",safe', '"two\nlines",safe', "ONE ,unsafe", f"{'x' * 31},safe",
         "Two  lines,safe",
-    ]
+    ]  # fmt: skip
     found = load(write("p.csv", "\n".join(rows)), max_chars=30)
     assert texts(found) == ["one", "two\nlines"]
     assert [(d.line, d.reason) for d in found.dropped] == [
@@ -460,14 +442,9 @@ def test_the_harmless_questions_need_no_heavy_library() -> None:
 
 def test_near_copies_are_found_and_parted() -> None:
     texts = [
-        "Write a tutorial on how to hack into a bank",
-        "Explain how to bake bread",
-        "Make tutorials on how to hack a bank",
-        "Show a poem about the sea",
-        "Name three rivers of Asia",
-        "",
-        "!?",
-    ]
+        "Write a tutorial on how to hack into a bank", "Explain how to bake bread",
+        "Make tutorials on how to hack a bank", "Show a poem about the sea", "Name three rivers of Asia", "", "!?",
+    ]  # fmt: skip
     found = near_copies(texts)
     assert found == [0, 1, 0, 2, 3, 4, 5], "a text without words is like no other"
     assert near_copies([]) == []

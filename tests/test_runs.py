@@ -42,24 +42,13 @@ def names(folder: str) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "given", "value"),
     [
-        ("limit", "24", 24),
-        ("limit", 24.0, 24),
-        ("prefix_tokens", "[0,5,10]", [0, 5, 10]),
-        ("prefix_tokens", "0, 5,10", [0, 5, 10]),
-        ("prefix_tokens", "7", [7]),
-        ("prefix_tokens", "[]", []),
-        ("prefix_tokens", (0, 5), [0, 5]),
-        ("pair", "none", None),
-        ("pair", "null", None),
-        ("pair", "smollm2", "smollm2"),
-        ("pair", Path("a/b"), "a/b"),
-        ("strength", "1e-3", 0.001),
-        ("strength", "-2", -2.0),
-        ("strength", 2, 2.0),
-        ("thinking", "true", True),
-        ("thinking", "False", False),
+        ("limit", "24", 24), ("limit", 24.0, 24), ("prefix_tokens", "[0,5,10]", [0, 5, 10]),
+        ("prefix_tokens", "0, 5,10", [0, 5, 10]), ("prefix_tokens", "7", [7]), ("prefix_tokens", "[]", []),
+        ("prefix_tokens", (0, 5), [0, 5]), ("pair", "none", None), ("pair", "null", None),
+        ("pair", "smollm2", "smollm2"), ("pair", Path("a/b"), "a/b"), ("strength", "1e-3", 0.001),
+        ("strength", "-2", -2.0), ("strength", 2, 2.0), ("thinking", "true", True), ("thinking", "False", False),
     ],
-)
+)  # fmt: skip
 def test_values_are_converted_to_the_declared_type(name: str, given: Any, value: Any) -> None:
     resolved = resolve_parameters(write_notebook(Path("small.ipynb")), {name: given})
     assert resolved == {name: value}
@@ -69,21 +58,15 @@ def test_values_are_converted_to_the_declared_type(name: str, given: Any, value:
 @pytest.mark.parametrize(
     ("name", "given", "wanted"),
     [
-        ("limit", "three", "a whole number"),
-        ("limit", "3.5", "a whole number"),
-        ("limit", 3.5, "a whole number"),
-        ("limit", True, "a whole number"),
-        ("limit", None, "a whole number"),
+        ("limit", "three", "a whole number"), ("limit", "3.5", "a whole number"), ("limit", 3.5, "a whole number"),
+        ("limit", True, "a whole number"), ("limit", None, "a whole number"),
         ("prefix_tokens", "a,b", "a list, each a whole number"),
         ("prefix_tokens", "[0,5", "a list, each a whole number"),
-        ("prefix_tokens", 5, "a list, each a whole number"),
-        ("pair", 5, "text or none"),
-        ("strength", "nan", "a number"),
-        ("strength", "much", "a number"),
-        ("thinking", "maybe", "true or false"),
+        ("prefix_tokens", 5, "a list, each a whole number"), ("pair", 5, "text or none"),
+        ("strength", "nan", "a number"), ("strength", "much", "a number"), ("thinking", "maybe", "true or false"),
         ("thinking", 1, "true or false"),
     ],
-)
+)  # fmt: skip
 def test_a_value_of_another_type_is_named_with_what_is_wanted(name: str, given: Any, wanted: str) -> None:
     notebook = write_notebook(Path("small.ipynb"))
     refuses(lambda: resolve_parameters(notebook, {name: given}), ParameterError, f"'{name}'", wanted, f"{given!r}")

@@ -181,15 +181,10 @@ def test_impossible_parameters_are_named() -> None:
 
 def test_an_impossible_control_is_named_and_nothing_changes() -> None:
     for control, wrong in [
-        *(("minimum_base", x) for x in (-0.1, 1.5, float("nan"))),
-        *(("ratio", x) for x in (0.5, float("inf"))),
-        *(("top_p", x) for x in (0.0, 1.1)),
-        ("top_k", 0),
-        ("temperature", -1.0),
-        ("granularity", "letter"),
-        ("search", "base p >"),
-        ("search", "x" * 501),
-    ]:
+        *(("minimum_base", x) for x in (-0.1, 1.5, float("nan"))), *(("ratio", x) for x in (0.5, float("inf"))),
+        *(("top_p", x) for x in (0.0, 1.1)), ("top_k", 0), ("temperature", -1.0), ("granularity", "letter"),
+        ("search", "base p >"), ("search", "x" * 501),
+    ]:  # fmt: skip
         lens = TokenLens(make_traces())
         with pytest.raises(ParameterError, match=control):
             lens.set(**{control: wrong})
@@ -278,17 +273,11 @@ def slow_count(traces: TraceSet, r: int, t: int, s: LensSettings) -> int:
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
-        {"minimum_base": 0.1},
-        {"ratio": 1.5},
-        {"top_k": 1},
-        {"top_k": 2, "minimum_base": 0.02},
-        {"only_sampled": True},
-        {"only_sampled": True, "top_p": 0.5, "temperature": 0.7},
-        {"only_sampled": True, "top_p": 1.0, "temperature": 1.5},
-        {"only_sampled": True, "temperature": 0.0},
+        {}, {"minimum_base": 0.1}, {"ratio": 1.5}, {"top_k": 1}, {"top_k": 2, "minimum_base": 0.02},
+        {"only_sampled": True}, {"only_sampled": True, "top_p": 0.5, "temperature": 0.7},
+        {"only_sampled": True, "top_p": 1.0, "temperature": 1.5}, {"only_sampled": True, "temperature": 0.0},
     ],
-)
+)  # fmt: skip
 def test_alternatives_that_count(changes: dict[str, Any]) -> None:
     traces = make_traces("deep", tokens=14)
     settings = LensSettings(**changes)

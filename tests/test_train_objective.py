@@ -177,13 +177,9 @@ def test_no_tensor_of_positions_by_vocabulary_is_made(chunk: int) -> None:
 
 def test_what_a_role_needs_and_does_not_have_is_named() -> None:
     for role, missing in [
-        (Role.DISTIL, "aligned"),
-        (Role.DISTIL, "base"),
-        (Role.RECOVER, "aligned"),
-        (Role.COMPLETE, "base"),
-        (Role.CONSTRAIN, "aligned"),
-        (Role.CONSTRAIN, "position"),
-    ]:
+        (Role.DISTIL, "aligned"), (Role.DISTIL, "base"), (Role.RECOVER, "aligned"), (Role.COMPLETE, "base"),
+        (Role.CONSTRAIN, "aligned"), (Role.CONSTRAIN, "position"),
+    ]:  # fmt: skip
         heads, _ = made_heads()
         p = replace(made_positions(), role=torch.full((N,), int(role)), **{missing: None})
         with pytest.raises(ParameterError, match=f"{role.name}.*{missing}"):

@@ -258,15 +258,10 @@ def test_numbers_are_the_records() -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (0.93, "0.930"),
-        (-2.5, "−2.50"),
-        (18.4, "18.4"),
-        (1234567.0, "1.2e6"),
-        (0.0004, "0.0004"),
-        (7.3e-5, "7.3e−5"),
-        (151936.0, "151,936"),
+        (0.93, "0.930"), (-2.5, "−2.50"), (18.4, "18.4"), (1234567.0, "1.2e6"), (0.0004, "0.0004"),
+        (7.3e-5, "7.3e−5"), (151936.0, "151,936"),
     ],
-)
+)  # fmt: skip
 def test_numbers_read_well(value: float, said: str) -> None:
     assert number(value) == said
 

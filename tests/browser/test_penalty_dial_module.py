@@ -124,14 +124,9 @@ def test_hover_and_focus_show_the_ledger_and_a_click_keeps_it(page: ModulePage, 
     hover(page, 5, 2)
     card = page.find(CARD)
     for said in (
-        "position 5 of",
-        "p(base)",
-        "p(aligned)",
-        "p(penalised)",
-        "without the penalty",
-        "α here, risk here",
+        "position 5 of", "p(base)", "p(aligned)", "p(penalised)", "without the penalty", "α here, risk here",
         "leverage",
-    ):
+    ):  # fmt: skip
         expect(card).to_contain_text(said)
     hover(page, 5, 0)
     expect(card).not_to_contain_text("p(penalised)")

@@ -60,14 +60,11 @@ def test_hover_shows_what_is_known_of_a_token(browser: Browser, traces: TraceSet
         row = views.tokens_table(traces, 0).rows[2]
         number = views.view.number
         for text in (
-            "position 3 of 30",
-            f"{number(row['probability_base'])}",
-            f"{number(row['probability_aligned'])}",
-            f"rank {row['rank_base']}",
-            f"{number(row['kl_aligned_base_nats'])} nats",
+            "position 3 of 30", f"{number(row['probability_base'])}", f"{number(row['probability_aligned'])}",
+            f"rank {row['rank_base']}", f"{number(row['kl_aligned_base_nats'])} nats",
             f"{number(row['excess_mass'])}, {number(row['retention'])}",
             f"{row['base_favored_count']} in aligned_topk",
-        ):
+        ):  # fmt: skip
             assert text in said, text
         expect(opened.find(f"{CARD} .wb-card-models .wb-bar")).to_have_count(2)
         expect(opened.find(f"{CARD} .wb-other-row").first.locator(".wb-bar")).to_have_count(2)
