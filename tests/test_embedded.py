@@ -162,6 +162,7 @@ def promises_on_shipped_weights(limit: int | None) -> None:
         assert kept(found[name]), found[name]
 
 
+@pytest.mark.timeout(900)
 def test_the_pair_is_small_float32_and_keeps_its_cards_promises():
     size = sum(path.stat().st_size for path in HOME.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     assert size <= 8 * 2**20

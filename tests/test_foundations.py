@@ -243,13 +243,14 @@ def test_a_store_keeps_whole_entries_or_none(tmp_path: Path) -> None:
             read = reader.read(key_of(name))
             assert read.keys() == entry(seed).keys()
             assert all(np.array_equal(read[k], v) for k, v in entry(seed).items())
-    store = Store(tmp_path)
+    folder = tmp_path / "torn"
+    store = Store(folder)
     store.write({key_of("a"): entry(1)})
-    kept = set(tmp_path.iterdir())
+    kept = set(folder.iterdir())
     store.write({key_of("b"): entry(2)})
-    (torn,) = set(tmp_path.iterdir()) - kept
+    (torn,) = set(folder.iterdir()) - kept
     _cut(torn)
-    again = Store(tmp_path)
+    again = Store(folder)
     assert key_of("a") in again
     assert key_of("b") not in again
     assert not torn.exists()

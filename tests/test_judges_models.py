@@ -227,7 +227,7 @@ def test_a_guard_batches_leads_and_leaves_what_does_not_fit(tmp_path: Path) -> N
 
 def test_a_guard_needs_a_template_and_words_that_differ(tmp_path: Path) -> None:
     refuses(lambda: guard(tmp_path / "g", harmful=("x1",), harmless=("x2",)), PairError, "x1", "x2")
-    refuses(lambda: guard(tmp_path / "g", template=None), PairError, "template")
+    refuses(lambda: guard(tmp_path / "h", template=None), PairError, "template")
 
 
 ATTACKS = (
