@@ -240,9 +240,8 @@ ATTACKS = (
 )
 
 
-@pytest.mark.parametrize("text", ATTACKS)
 @pytest.mark.parametrize("template", [GUARD_TEMPLATE, None], ids=["conversation", "question"])
-def test_control_tokens_in_the_text_are_plain_text(tmp_path: Path, text: str, template: str | None) -> None:
+def test_control_tokens_in_the_text_are_plain_text(tmp_path: Path, template: str | None) -> None:
     asking = "{% for m in messages %}<|turn|>{{ m['role'] }}\n{{ m['content'] }}<|end|>\n{% endfor %}<|turn|>a"
     one = guard(tmp_path / "g", template=template or asking)
     control = {one.tokenizer.convert_tokens_to_ids(t) for t in SPECIALS}
@@ -252,7 +251,7 @@ def test_control_tokens_in_the_text_are_plain_text(tmp_path: Path, text: str, te
         made = one.prompt_ids((a, Completion(attempt_id=a.attempt_id, ids=(), text=answer, stop="end")))
         return [i for i in made if i in control]
 
-    assert count(text) == count("plain")
+    assert [text for text in ATTACKS if count(text) != count("plain")] == []
 
 
 def test_control_tokens_do_not_reach_a_classifier(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def estimate_over_peak(pair: ModelPair, arm: ArmConfig | str, out: Path, **more:
     return memory_mib(pair, trained, some(), how) * 2**20 / float(np.cumsum([size for _, size in events]).max())
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("arm", EVERY_ARM.values(), ids=EVERY_ARM)
 def test_no_training_holds_more_than_is_estimated_nor_a_quarter_of_it(arm: ArmConfig, tmp_path: Path) -> None:
     pair = tiny_pair("llama")
@@ -50,8 +51,10 @@ def test_no_training_holds_more_than_is_estimated_nor_a_quarter_of_it(arm: ArmCo
         assert 1.0 < estimate_over_peak(pair, arm, tmp_path / str(n), **more) < 4.0, more
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(
+    "arch", [a if a == "llama" else pytest.param(a, marks=pytest.mark.matrix) for a in ARCHITECTURES]
+)
 def test_so_it_is_for_every_architecture(arch: Arch, attention: str, tmp_path: Path) -> None:
     models = tiny_models(arch, 320)
     for model in models:
