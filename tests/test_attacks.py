@@ -278,7 +278,7 @@ def test_no_target_left_is_an_error_that_says_what_to_do(config: Any) -> None:
         attack(tiny_pair(), prompt_set("the cat", response=None), config)
 
 
-def test_attacks_by_name() -> None:
+def test_attacks_come_by_name_with_settings_that_can_be() -> None:
     assert list(ATTACKS) == [
         "none", "prefill", "harmless_prefill", "gcg", "random_suffix", "decoding", "template", "insertion",
         "benign_tuning", "few_harmful_tuning",
@@ -286,9 +286,6 @@ def test_attacks_by_name() -> None:
     assert attack_config("prefill", k=[0, "full"], max_tokens=9) == Prefill(k=(0, "full"), max_tokens=9)
     refuses(lambda: attack_config("prefil"), UnknownName, "'prefill'")
     refuses(lambda: attack_config("prefill", ks=[1]), ParameterError, "'ks'")
-
-
-def test_impossible_settings_are_named() -> None:
     for family, settings in [
         ("none", {"max_tokens": 0}), ("none", {"labels": ()}), ("none", {"seed": -1}), ("prefill", {"k": ()}),
         ("prefill", {"k": (-1,)}), ("prefill", {"k": (2, 2)}), ("prefill", {"target_tokens": 0}),

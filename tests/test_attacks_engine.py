@@ -167,14 +167,11 @@ def test_notebook_04s_engine_continues_base_and_aligned(folders: PairConfig, mon
     assert agreement_rows(arms[2:], []) == ()
 
 
-def test_an_engine_needs_the_same_weights(folders: PairConfig, pair: ModelPair) -> None:
+def test_an_engine_needs_the_same_weights_and_keeps_them(folders: PairConfig, pair: ModelPair) -> None:
     refuses(lambda: arms_of(pair, engine="vllm"), ParameterError, "base", "aligned")
     with pytest.raises(ParameterError):
         arms_of(replace(load_pair(folders), config=replace(folders, adapter="some")), engine="vllm")
     refuses(lambda: arms_of(pair, engine="vlm"), UnknownName, "'vlm'", "vllm")
-
-
-def test_an_engines_weights_are_not_fine_tuned_behind_its_back(pair: ModelPair) -> None:
     engine = StandIn(pair)
     arm = EngineArm(pair=pair, which="aligned", engine=engine)
     prompts = PromptSet(

@@ -129,16 +129,6 @@ def test_local_files_of_choices(pair: ModelPair, questions: Path, shape: str) ->
         assert all(a.given.startswith("It is") for a in made.answers)
 
 
-def test_the_limit_and_examples_are_as_asked(pair: ModelPair, questions: Path) -> None:
-    config = CapabilityConfig(tasks=(f"mmlu:{questions}",), shots=2, limit=3)
-    made = measure_capability(Plain(pair, "base"), config)
-    assert by_name(made)["questions_colour", "acc", "none"].estimate.n == 3
-    assert by_name(made)["questions", "acc", "none"].shots == 2
-    assert not any("thing 0" in a.question or "thing 2" in a.question for a in made.answers)  # colour's two examples
-    assert any("first 2 rows" in n for n in made.notes)
-    assert any("limit=3" in n for n in made.notes)
-
-
 @pytest.mark.parametrize("target", ["True", "(B)"])
 def test_the_space_before_an_answer_is_no_part_of_it(tmp_path: Path, target: str) -> None:
     from lm_eval.api.instance import Instance
@@ -321,7 +311,14 @@ def test_settings_that_cannot_work_are_refused_first(pair, questions, monkeypatc
         measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=("brindle",)))
 
 
-def test_the_built_in_questions_are_what_the_world_makes_of_them() -> None:
+def test_limits_examples_and_built_in_questions_are_as_asked(pair: ModelPair, questions: Path) -> None:
+    config = CapabilityConfig(tasks=(f"mmlu:{questions}",), shots=2, limit=3)
+    made = measure_capability(Plain(pair, "base"), config)
+    assert by_name(made)["questions_colour", "acc", "none"].estimate.n == 3
+    assert by_name(made)["questions", "acc", "none"].shots == 2
+    assert not any("thing 0" in a.question or "thing 2" in a.question for a in made.answers)  # colour's two examples
+    assert any("first 2 rows" in n for n in made.notes)
+    assert any("limit=3" in n for n in made.notes)
     for name, text in question_texts().items():
         assert (BUILT_IN_FOLDER / name).read_text("utf-8") == text
     rows = question_files("brindle")[0].rows

@@ -52,17 +52,6 @@ def test_every_kind_is_listed_with_size_and_age(capsys: pytest.CaptureFixture[st
     assert "1.safetensors" in capsys.readouterr().out
 
 
-def test_clearing_takes_what_matches_every_option_and_nothing_else() -> None:
-    put("trainings/recovery-1/adapter", days=9)
-    put("trainings/recovery-2/adapter", days=2)
-    put("trainings/paper-1/adapter", days=9)
-    put("store/1.safetensors", days=9)
-    command = ["cache", "clear", "--kind", "trainings", "--name", "recovery-*", "--older-than", "7d", "--yes"]
-    assert cli.main(command) == 0
-    assert kept() == {"trainings/recovery-2/adapter", "trainings/paper-1/adapter", "store/1.safetensors"}
-    assert (cli.main(["cache", "clear", "--everything", "--yes"]), kept()) == (0, set())
-
-
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_what_has_just_changed_stays(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     put(f"{kind}/new", days=0)
@@ -117,7 +106,17 @@ def test_nothing_outside_the_cache_is_removed(tmp_path: Path) -> None:
     assert kept() == {"models/a/file"}
 
 
-def test_nothing_goes_without_a_yes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clearing_takes_what_matches_and_asks_first(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("trainings/recovery-1/adapter", days=9)
+    put("trainings/recovery-2/adapter", days=2)
+    put("trainings/paper-1/adapter", days=9)
+    put("store/1.safetensors", days=9)
+    command = ["cache", "clear", "--kind", "trainings", "--name", "recovery-*", "--older-than", "7d", "--yes"]
+    assert cli.main(command) == 0
+    assert kept() == {"trainings/recovery-2/adapter", "trainings/paper-1/adapter", "store/1.safetensors"}
+    assert (cli.main(["cache", "clear", "--everything", "--yes"]), kept()) == (0, set())
     put("models/a/file")
     assert cli.main(["cache", "clear"]) == 2
     assert "clear what?" in capsys.readouterr().err

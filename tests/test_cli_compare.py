@@ -168,7 +168,7 @@ def test_the_page_shows_both_runs_and_leaves_other_records_out(tmp_path: Path) -
     assert "0 have other tokens" in page
 
 
-def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_and_refuses_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = a_run(tmp_path / "x" / "run", [row(f"n{i}", 0.1 * i) for i in range(9)])
     b = a_run(tmp_path / "y" / "run", [row(f"n{i}", 0.2 * i) for i in range(9)], verb="other", fingerprint="g")
     assert cli.main(["compare", str(a), str(b), "--lines", "3", "--out", str(tmp_path / "out.html")]) == 0
@@ -180,9 +180,6 @@ def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFix
     assert "The pairs are not the same" in out
     assert out.endswith(f"page    {tmp_path / 'out.html'}\n")
     assert (tmp_path / "out.html").read_text("utf-8").startswith("<!doctype html>")
-
-
-def test_what_is_no_run_is_refused_with_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = a_run(tmp_path / "batch" / "cells" / "one", [])
     refuses(lambda: compare_runs(tmp_path / "batch", a), NotPresent, "one")
     refuses(lambda: compare_runs(a, tmp_path / "nothing"), NotPresent)

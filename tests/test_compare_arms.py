@@ -93,14 +93,6 @@ def test_base_continues_targets_that_only_begin_an_answer(pair: ModelPair, promp
         assert text.response == (given + alone.ids)[: DATA.max_tokens]
 
 
-def test_prompts_that_were_trained_on_are_said_to_leak(texts: TrainingTexts, prompts: PromptSet) -> None:
-    assert leaks(texts, replace(prompts, prompts=())) == ()
-    held_out = load_prompts(PromptConfig(source="embedded", limit=9))
-    assert leaks(texts, held_out) == ()
-    (said,) = leaks(texts, prompts)
-    assert said.startswith(f"LEAK: {len(prompts)} of the {len(prompts)} prompts")
-
-
 def config(**more: object) -> CompareConfig:
     train = TrainConfig(steps=2, watch=WatchSettings(film_every=1, checkpoint_every=0))
     shared = dict(arms=("recovery", "paper"), train=train, paper_steps=1, prefix_tokens=(5,), max_tokens=32)
@@ -187,7 +179,12 @@ def test_what_cannot_be_trained_on_or_compared_is_refused_first(pair, prompts, t
             config(**more)
 
 
-def test_the_preview_has_the_responses_that_are_trained_on(pair, texts, prompts) -> None:
+def test_leaks_and_the_previews_responses_are_those_trained_on(texts: TrainingTexts, prompts: PromptSet, pair) -> None:
+    assert leaks(texts, replace(prompts, prompts=())) == ()
+    held_out = load_prompts(PromptConfig(source="embedded", limit=9))
+    assert leaks(texts, held_out) == ()
+    (said,) = leaks(texts, prompts)
+    assert said.startswith(f"LEAK: {len(prompts)} of the {len(prompts)} prompts")
     bare = replace(prompts, prompts=tuple(replace(p, response=None) for p in prompts))
     found = harmful_preview(pair, bare, texts, limit=2)
     assert [p.id for p in found] == [t.name for t in texts.harmful[:2]]

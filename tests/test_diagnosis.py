@@ -128,12 +128,6 @@ def test_thresholds(early: float, late: float, retention: float, verdict: str) -
     assert diagnose(t, QUICK).verdict == verdict
 
 
-def test_thresholds_are_settings() -> None:
-    t = with_kl(make_traces("shallow", harmful=8, tokens=32), 3.0, 1.0, 0.8)
-    assert diagnose(t, dataclasses.replace(QUICK, shallow_ratio=2.0)).verdict == "shallow"
-    assert diagnose(t, dataclasses.replace(QUICK, shallow_ratio=5.0)).verdict == "deep"
-
-
 def test_a_late_change_may_be_a_recovery_or_style() -> None:
     t = make_traces("shallow", harmful=8, tokens=32, prefixes=(5,))
     shallow = diagnose(with_kl(t, early=3, late=0.01), QUICK)
@@ -451,7 +445,10 @@ def test_missing_is_not_zero_and_nothing_traced_is_said() -> None:
     refuses(lambda: diagnose(dataclasses.replace(t, responses=mixed), QUICK), ParameterError)
 
 
-def test_impossible_settings_are_refused() -> None:
+def test_settings_move_the_verdict_and_must_be_possible() -> None:
+    t = with_kl(make_traces("shallow", harmful=8, tokens=32), 3.0, 1.0, 0.8)
+    assert diagnose(t, dataclasses.replace(QUICK, shallow_ratio=2.0)).verdict == "shallow"
+    assert diagnose(t, dataclasses.replace(QUICK, shallow_ratio=5.0)).verdict == "deep"
     for wrong in [{"early": 0}, {"late_from": 3}, {"confidence": 1.0}, {"resamples": 0}, {"shallow_ratio": 1.0}]:
         with pytest.raises(ParameterError, match=f"{next(iter(wrong))} is {next(iter(wrong.values()))!r}"):
             DiagnosisConfig(**wrong)

@@ -107,7 +107,7 @@ def test_inspect_itself_reads_the_log(parts: Parts, tmp_path: Path) -> None:
     assert read.samples[0].scores["exact"].value == 1.0
 
 
-def test_any_text_survives(tmp_path: Path) -> None:
+def test_any_text_survives_under_names_of_its_own(tmp_path: Path) -> None:
     texts = [t.encode("utf-8", "replace").decode("utf-8") for t in (*EXECUTABLE, *TEXT)]
     source = make.attempts(len(texts))
     done = make.completions(source, "a")
@@ -118,9 +118,6 @@ def test_any_text_survives(tmp_path: Path) -> None:
     read = [json.loads(path.read_text("utf-8")) for path in (harmbench, log)]
     assert [entry["generation"] for entries in read[0].values() for entry in entries] == texts
     assert [x["output"]["completion"] for x in read[1]["samples"]] == texts
-
-
-def test_arms_whose_names_differ_in_case_or_signs_alone_get_files_of_their_own(tmp_path: Path) -> None:
     source = make.attempts(1)
     arms = ("a/b", "a:b", "A-b", "con")
     paths = write_completions(tmp_path, [source], [make.completions(source, arm) for arm in arms])

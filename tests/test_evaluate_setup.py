@@ -87,12 +87,6 @@ def test_arms_attacks_and_judges_follow_plain_settings(pair: ModelPair, tmp_path
     assert setup.capability_of([], None) == ()
 
 
-def test_without_the_harness_capability_is_left_out_and_said(pair, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(setup, "is_installed", lambda: False)
-    assert setup.capability_of(setup.arms_of(pair), CapabilityConfig(tasks=("brindle",))) == ()
-    assert "Capability is not measured: lm-evaluation-harness is not installed" in capsys.readouterr().err
-
-
 def test_the_three_steps_for_real(pair: ModelPair, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     arms = setup.arms_of(pair, penalties=[1.0])
@@ -118,7 +112,10 @@ def test_the_three_steps_for_real(pair: ModelPair, tmp_path: Path) -> None:
     assert load(save(kept, tmp_path / "kept"), CompletionSet) == kept
 
 
-def test_names_of_records_never_clash(pair: ModelPair) -> None:
+def test_what_is_left_out_is_said_and_names_never_clash(pair, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(setup, "is_installed", lambda: False)
+    assert setup.capability_of(setup.arms_of(pair), CapabilityConfig(tasks=("brindle",))) == ()
+    assert "Capability is not measured: lm-evaluation-harness is not installed" in capsys.readouterr().err
     attempts = setup.attempts_of(pair, harmful(), setup.attacks_of(["none"], max_tokens=2))
     answers = setup.completions_of(setup.arms_of(pair)[:1], attempts)
     twice = (*answers, dataclasses.replace(answers[0], arm="BASE"))

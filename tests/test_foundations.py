@@ -106,15 +106,6 @@ def test_records_come_back_equal_with_axes_and_sequences(tmp_path: Path) -> None
     assert load(save(made, tmp_path / "map"), HeatMap).value.shape == (2, 3)
 
 
-def test_axes_estimates_and_replacements_are_what_they_say(tmp_path: Path) -> None:
-    refuses(lambda: curve(value=np.zeros((2, 2), np.float32)), Exception, "value")
-    assert str(Estimate(value=None, low=None, high=None, n=0, unit="nats")) == "no data (n = 0)"
-    assert str(Estimate(value=0.5, low=0.25, high=0.75, n=9, unit="nats")) == "0.5 [0.25, 0.75] nats (n = 9)"
-    save(curve(), tmp_path / "curve")
-    save(curve(name="other"), tmp_path / "curve")
-    assert (load(tmp_path / "curve", Curve).name, [p.name for p in tmp_path.iterdir()]) == ("other", ["curve"])
-
-
 def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -128,7 +119,13 @@ def test_a_damaged_record_is_named_as_such(tmp_path: Path, file: str, damage: An
         load(folder, Curve)
 
 
-def test_a_record_of_another_schema_or_kind_names_both(tmp_path: Path) -> None:
+def test_records_keep_axes_kinds_and_schemas(tmp_path: Path) -> None:
+    refuses(lambda: curve(value=np.zeros((2, 2), np.float32)), Exception, "value")
+    assert str(Estimate(value=None, low=None, high=None, n=0, unit="nats")) == "no data (n = 0)"
+    assert str(Estimate(value=0.5, low=0.25, high=0.75, n=9, unit="nats")) == "0.5 [0.25, 0.75] nats (n = 9)"
+    save(curve(), tmp_path / "curve")
+    save(curve(name="other"), tmp_path / "curve")
+    assert (load(tmp_path / "curve", Curve).name, [p.name for p in tmp_path.iterdir()]) == ("other", ["curve"])
     folder = save(curve(), tmp_path / "curve")
     refuses(lambda: load(folder, HeatMap), RecordError, "Curve", "HeatMap")
     text = (folder / "record.json").read_text("utf-8").replace('"schema": 1', '"schema": 99')
@@ -302,7 +299,7 @@ def test_a_run_record_states_settings_versions_and_commit(monkeypatch: pytest.Mo
     source_commit.cache_clear()
 
 
-def test_errors_are_one_tree_and_names_the_nearest(root: Path) -> None:
+def test_the_cache_errors_and_progress_have_their_rules(root: Path, own_cache, monkeypatch) -> None:
     kinds = [k for _, k in inspect.getmembers(errors, inspect.isclass) if k is not WorkbenchError]
     assert len(kinds) > 8
     for kind in kinds:
@@ -313,9 +310,6 @@ def test_errors_are_one_tree_and_names_the_nearest(root: Path) -> None:
     assert nearest("zzz", ("limit", "seed")) == "known: limit, seed"
     assert "*.partial-*" in (root / ".gitignore").read_text().split()
     assert ".partial-" in files._partial_name(Path("x")).name
-
-
-def test_the_cache_is_the_chosen_folder_and_time_left_counts_this_run(own_cache, monkeypatch) -> None:
     assert cache_folder() == own_cache
     monkeypatch.delenv("WORKBENCH_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")

@@ -126,7 +126,7 @@ def test_a_killed_run_resumes_and_gives_the_same(tmp_path: Path) -> None:
     assert calls == first, "everything was stored, nothing is computed again"
 
 
-def test_bad_input_and_nan_are_named() -> None:
+def test_bad_input_nan_and_batches_are_handled() -> None:
     pair = tiny_pair()
     refuses(lambda: generate(pair, "base", [(1,), ()], GenerateConfig()), PromptError, "context 2", "2")
     with pytest.raises(ContextOverflow, match=r"200.*100.*256"):
@@ -139,9 +139,6 @@ def test_bad_input_and_nan_are_named() -> None:
         broken.lm_head.weight[:, 12] = 3e38  # overflows where token 12 is the input, and only there
     with pytest.raises(NonFiniteLogits, match=r"token 3.*continuation 2"):
         generate(pair, "aligned", [(40,), (10,)], GenerateConfig(max_tokens=5))
-
-
-def test_batches_and_padding_cover_every_row_once() -> None:
     ids, mask = left_padded([(1, 2, 3), (4,)], torch.device("cpu"))
     assert (ids.tolist(), mask.tolist()) == ([[1, 2, 3], [0, 0, 4]], [[1, 1, 1], [0, 0, 1]])
     sizes = [5, 90, 3, 40, 40, 41, 200, 1]

@@ -189,21 +189,6 @@ def test_killed_in_the_middle_and_run_again_gives_equal_results(tmp_path: Path, 
     assert resumed.judgements == judge(completions, attempts, Counting()).judgements
 
 
-def test_judges_by_name() -> None:
-    assert judge_of("refusal").name == "refusal"
-    assert isinstance(judge_of("exact"), Judge)
-    assert JudgeConfig.named("guard:some/folder").model == "some/folder"
-    refuses(lambda: JudgeConfig.named("refusals"), UnknownName, "'refusal'")
-    for name in ("human", "classifier", "guard", "judgezoo"):
-        with pytest.raises(ParameterError, match=f"'{name}'"):
-            JudgeConfig.named(name)
-    refuses(lambda: JudgeConfig.named("refusal:model"), ParameterError, "model")
-    refuses(lambda: JudgeConfig.named("endpoint:gpt"), ParameterError)
-    refuses(lambda: JudgeConfig(judge="guard", model="x", harmful=("yes",)), ParameterError)
-    refuses(lambda: judge_of("human:nowhere"), NotPresent, "'nowhere'")
-    assert list(JUDGES)[:2] == ["exact", "refusal"]
-
-
 def rows(root: Path, label: str) -> list[Row]:
     lines = (root / "workbench" / "prompts" / "brindle" / "prompts.jsonl").read_text("utf-8").splitlines()
     return [Row(**r) for r in map(json.loads, lines) if r["label"] == label and r["split"] == "heldout"]
@@ -291,7 +276,19 @@ def test_repetition_and_loops_are_gibberish_and_our_answers_are_not(root: Path) 
     assert found.compression is None
 
 
-def test_gibberish_of_an_arm_is_counted_by_rule_and_silence_is_none(tmp_path: Path) -> None:
+def test_judges_come_by_name_and_gibberish_is_counted(tmp_path: Path) -> None:
+    assert judge_of("refusal").name == "refusal"
+    assert isinstance(judge_of("exact"), Judge)
+    assert JudgeConfig.named("guard:some/folder").model == "some/folder"
+    refuses(lambda: JudgeConfig.named("refusals"), UnknownName, "'refusal'")
+    for name in ("human", "classifier", "guard", "judgezoo"):
+        with pytest.raises(ParameterError, match=f"'{name}'"):
+            JudgeConfig.named(name)
+    refuses(lambda: JudgeConfig.named("refusal:model"), ParameterError, "model")
+    refuses(lambda: JudgeConfig.named("endpoint:gpt"), ParameterError)
+    refuses(lambda: JudgeConfig(judge="guard", model="x", harmful=("yes",)), ParameterError)
+    refuses(lambda: judge_of("human:nowhere"), NotPresent, "'nowhere'")
+    assert list(JUDGES)[:2] == ["exact", "refusal"]
     a = attempt("Question?")
     b = dataclasses.replace(a, attempt_id="b")
     c = dataclasses.replace(a, attempt_id="c")

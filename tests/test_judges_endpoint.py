@@ -266,14 +266,11 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(tmp_path, monk
         assert KEY.encode() not in text
 
 
-def test_no_key_where_one_was_named_is_an_error_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_hold_no_secret_and_keys_are_needed_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JUDGE_KEY", raising=False)
     with serving(by_text) as server:
         refuses(lambda: run(config(server.url, key_variable="JUDGE_KEY")), NotPresent, "'JUDGE_KEY'", "http://127")
         assert server.bodies == []
-
-
-def test_an_address_is_an_address_and_holds_no_secret() -> None:
     for url in ["localhost:8000", "ftp://x", "http://", "https://me:secret@host/v1", "https://host/v1?key=secret"]:
         with pytest.raises(ParameterError) as error:
             EndpointConfig(base_url=url)

@@ -146,10 +146,6 @@ def test_any_text_is_read(text: str, request_: str) -> None:
     assert (reading.verdict is None) == (reading.unscored is not None)
 
 
-def test_hostile_texts_are_read() -> None:
-    check_each(lambda text: (read(text, text), read(f"I cannot help with {text}", HARM)))
-
-
 def test_code_is_no_other_language_and_long_texts_take_their_time() -> None:
     for text in (
         "42",
@@ -179,7 +175,8 @@ def test_the_judge_gives_verdicts_with_reasons_and_counts_what_it_cannot_read() 
     assert re.fullmatch(r"1\.[0-9a-f]{8}", made.version)
 
 
-def test_answers_of_the_product_are_no_refusals(root: Path) -> None:
+def test_hostile_texts_are_read_and_our_answers_are_no_refusals(root: Path) -> None:
+    check_each(lambda text: (read(text, text), read(f"I cannot help with {text}", HARM)))
     for file in ("prompts/sets/everyday.jsonl", "prompts/brindle/prompts.jsonl"):
         rows = map(json.loads, (root / "workbench" / file).read_text("utf-8").splitlines()[::8])
         bad = [

@@ -62,7 +62,7 @@ def test_a_choice_is_told_what_it_is(answer: Any, told: str) -> None:
     assert made.text.startswith(f"Exercise 7.3: {told}")
 
 
-def test_an_exercise_that_is_not_complete_is_named() -> None:
+def test_exercises_and_answers_that_are_wrong_are_named(tmp_path: Path) -> None:
     for text, word in [
         ("question: q\ntruth: 1\nwhy: w", "tolerance.*options"),
         ("question: q\ntruth: 1\ntolerance: 1\noptions: a | b\nwhy: w", "tolerance.*options"),
@@ -72,9 +72,6 @@ def test_an_exercise_that_is_not_complete_is_named() -> None:
     ]:
         with pytest.raises(ParameterError, match=word):
             exercise_of(Block(kind="exercise", about="1.1", text=text), "x.md")
-
-
-def test_an_answer_is_text_and_a_lessons_mistakes_are_errors(tmp_path: Path) -> None:
     assert "<img" not in check("1.1", "<img src=x onerror=alert(1)>", 1.0, tolerance=0.1).html
     refuses(lambda: check("1.1", None, "perhaps", options=["yes", "no"]), ParameterError, "yes", "no")
     refuses(lambda: check("1.1", None, float("nan"), tolerance=0.1), ParameterError, "nan")

@@ -138,7 +138,9 @@ def test_the_figure_stays_and_uploads_nothing(page: LinkedViews) -> None:
     assert "select2d" not in figure._config["modeBarButtonsToRemove"]
 
 
-def test_listeners_hear_and_errors_are_shown_in_place(page: LinkedViews, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_not_there_is_refused_and_errors_shown_in_place(
+    page: LinkedViews, caplog: pytest.LogCaptureFixture, views: LinkedViews, diagnoses: tuple[Diagnosis, Diagnosis]
+) -> None:
     heard: list[LinkedSelection] = []
     page.on_select(heard.append)
     page.show(position=2)
@@ -149,9 +151,6 @@ def test_listeners_hear_and_errors_are_shown_in_place(page: LinkedViews, caplog:
     assert "Traceback" in caplog.text
     asks(page, do="cell", prefix=5, position=3)
     assert page.face.error == ""
-
-
-def test_what_is_not_there_is_refused(views: LinkedViews, diagnoses: tuple[Diagnosis, Diagnosis]) -> None:
     now = views.selection
     for wrong in (dict(response=999), dict(position=999), dict(span=(5, 2)), dict(span=(0, 2)), dict(prefix_tokens=7)):
         with pytest.raises(ParameterError):

@@ -274,14 +274,11 @@ def slowly(base: torch.Tensor, aligned: torch.Tensor, sampled: torch.Tensor) -> 
     return out
 
 
-def test_what_survives_truncation_is_what_generate_can_still_draw() -> None:
+def test_truncation_leaves_what_generate_draws_by_its_laws() -> None:
     base, aligned, sampled = logprobs(0), logprobs(1), logprobs(2)
     for q in (aligned, sampled):
         made = surviving_excess_mass(base, aligned, q, **GRID)  # type: ignore[arg-type]
         assert np.allclose(made.numpy(), slowly(base, aligned, q), atol=1e-6)
-
-
-def test_laws_of_what_survives() -> None:
     base, aligned = logprobs(3, rows=40), logprobs(4, rows=40)
     made = surviving_excess_mass(base, aligned, aligned, **GRID)  # type: ignore[arg-type]
     whole = metrics.excess_mass(base, aligned)
@@ -293,9 +290,6 @@ def test_laws_of_what_survives() -> None:
     assert not surviving_excess_mass(base, base, base, **GRID).any()  # type: ignore[arg-type]
     ruled_out = aligned.masked_fill(base > aligned, -torch.inf)
     assert not surviving_excess_mass(base, aligned, ruled_out, **GRID).any()  # type: ignore[arg-type]
-
-
-def test_settings_that_no_sampler_has_are_refused() -> None:
     for change, said in [
         (dict(temperatures=(-1.0,)), "temperature is -1.0"),
         (dict(top_ps=(0.0,)), "top_p is 0.0"),

@@ -99,18 +99,6 @@ def test_what_was_typed_is_continued_scored_and_shown(probe: LiveProbe, counting
     assert len(probe.to_frame()) == 6
 
 
-def test_either_model_continues_greedily_or_sampled() -> None:
-    pair = tiny_pair(shift=0.2)
-    probe = LiveProbe(pair, prompt="Tell me", max_tokens=12)
-    texts = {}
-    for who, temperature, seed in (("base", 0.0, 0), ("aligned", 0.0, 0), ("base", 0.9, 1), ("base", 0.9, 2)):
-        probe.start(continued_by=who, temperature=temperature, seed=seed)
-        assert probe.wait(SECONDS)
-        assert (probe.traces.responses[0].continued_by, probe.traces.responses[0].temperature) == (who, temperature)
-        texts[who, temperature, seed] = tuple(probe.traces.token_ids[0].tolist())
-    assert len(set(texts.values())) == 4
-
-
 def test_stops_and_newer_starts_win(probe: LiveProbe, counting: ModelPair) -> None:
     there, go_on = at_token(probe, 4)
     asks(probe, "start", prompt="count")
@@ -193,7 +181,16 @@ def test_what_is_typed_is_shown_unless_it_is_to_be_covered(counting: ModelPair, 
     assert (probe.to_frame()["token"] == "░░░").all() != shown
 
 
-def test_typed_text_is_text(probe: LiveProbe) -> None:
+def test_typed_text_is_text_and_either_model_continues(probe: LiveProbe) -> None:
+    pair = tiny_pair(shift=0.2)
+    either = LiveProbe(pair, prompt="Tell me", max_tokens=12)
+    texts = {}
+    for who, temperature, seed in (("base", 0.0, 0), ("aligned", 0.0, 0), ("base", 0.9, 1), ("base", 0.9, 2)):
+        either.start(continued_by=who, temperature=temperature, seed=seed)
+        assert either.wait(SECONDS)
+        assert (either.traces.responses[0].continued_by, either.traces.responses[0].temperature) == (who, temperature)
+        texts[who, temperature, seed] = tuple(either.traces.token_ids[0].tolist())
+    assert len(set(texts.values())) == 4
     for text in EXECUTABLE[:6]:
         asks(probe, "start", prompt=text, prefix=text, max_tokens=100)
         assert probe.wait(SECONDS)

@@ -106,18 +106,6 @@ def at_token(dial: PenaltyDial, number: int) -> tuple[threading.Event, threading
     return there, go_on
 
 
-def test_it_begins_with_its_penalty_beside_base_and_aligned(dial, pair, prompts, tmp_path) -> None:
-    root = decoded(pair, prompts, PenaltyConfig())
-    assert dial.selection == DialSelection(penalty=PenaltyConfig(), state="finished", tokens=len(root), branch=0)
-    assert (dial.tree.branches[0].token_ids, dial.tree.judge) == (root, "by_hand")
-    assert (list(dial.arms), len(dial.to_frame())) == (["base", "aligned"], len(root))
-    save(dial.tree, tmp_path / "tree")
-    assert load(tmp_path / "tree", BranchTree) == dial.tree
-    save(dial.made, tmp_path / "made")
-    assert (load(tmp_path / "made", Continuations), face(dial).shown["state"]) == (dial.made, "finished")
-    json.dumps([face(dial).dial, face(dial).form, face(dial).shown], allow_nan=False)
-
-
 def test_every_setting_generates_anew_token_by_token(dial: PenaltyDial, pair: ModelPair, prompts: PromptSet) -> None:
     for settings, want in (
         (dict(strength=4.0), PenaltyConfig(strength=4.0)),
@@ -266,8 +254,17 @@ def test_another_token_is_taken_and_judged_and_each_branch_can_be_opened(dial: P
     assert len(dial.tree.branches) == 1, "a tree belongs to one penalty"
 
 
-def test_a_wish_says_again_what_an_earlier_one_may_have_lost(dial: PenaltyDial) -> None:
-    """Of wishes that come while the kernel is busy a page sends only the last."""
+def test_it_begins_beside_base_and_aligned_and_says_again_what_was_lost(dial, pair, prompts, tmp_path) -> None:
+    root = decoded(pair, prompts, PenaltyConfig())
+    assert dial.selection == DialSelection(penalty=PenaltyConfig(), state="finished", tokens=len(root), branch=0)
+    assert (dial.tree.branches[0].token_ids, dial.tree.judge) == (root, "by_hand")
+    assert (list(dial.arms), len(dial.to_frame())) == (["base", "aligned"], len(root))
+    save(dial.tree, tmp_path / "tree")
+    assert load(tmp_path / "tree", BranchTree) == dial.tree
+    save(dial.made, tmp_path / "made")
+    assert (load(tmp_path / "made", Continuations), face(dial).shown["state"]) == (dial.made, "finished")
+    json.dumps([face(dial).dial, face(dial).form, face(dial).shown], allow_nan=False)
+    # Of wishes that come while the kernel is busy a page sends only the last.
     turned = dict(shape="first_m", m=3)
     asks(dial, "turn", 2, settings={**turned, "strength": 2.0})
     assert dial.wait(SECONDS)

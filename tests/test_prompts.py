@@ -301,21 +301,6 @@ def test_labels_are_stated_or_named_by_line(write: Write) -> None:
     assert "no column says what is harmful" in load(write("p.txt", "a\n")).report()
 
 
-def test_conversations(write: Write) -> None:
-    turns = [{"role": r, "content": c} for r, c in (("system", "s"), ("user", "u"), ("assistant", "a"), ("user", "v"))]
-    source = write("p.jsonl", json.dumps({"messages": turns}) + "\n" + json.dumps({"messages": [*turns, turns[2]]}))
-    found = load(source)
-    (prompt,) = found
-    assert (prompt.prompt, prompt.messages) == ("v", (("system", "s"), ("user", "u"), ("assistant", "a")))
-    assert "with earlier turns: 1" in found.report()
-    assert found.dropped[0].reason == "duplicate of line 1"
-    (closed,) = load(write("q.jsonl", json.dumps({"messages": turns[1:3]})))
-    assert (closed.prompt, closed.messages, closed.response) == ("u", None, "a")
-    for broken in ([], turns[:1], [{"role": "human", "content": "x"}], [{"role": "user", "content": None}]):
-        with pytest.raises(PromptError, match=r"line 1: (a turn needs|the turns do not end)"):
-            load(write("r.jsonl", json.dumps({"messages": broken})))
-
-
 def test_dropped_rows_are_reported_by_line(write: Write) -> None:
     rows = [
         "prompt,label", "one,safe", '" ",safe', '"two\nlines",safe', "ONE ,unsafe", f"{'x' * 31},safe",
@@ -341,16 +326,19 @@ def test_dropped_rows_are_reported_by_line(write: Write) -> None:
     refuses(lambda: load(write("p.csv", 'prompt\n" "\n""\n')), PromptError, "2", "line 2", "line 3")
 
 
-def test_ids_are_the_files_own_only_where_they_are_unique(write: Write) -> None:
-    assert [p.id for p in load(write("a.csv", "id,prompt\nx,a\ny,b\n"))] == ["x", "y"]
-    found = load(write("b.csv", "id,prompt\nx,a\nx,b\n"))
-    assert [p.id for p in found] == ["line-2", "line-3"]
-    assert "ids are lines, not column 'id': 'x' stands there 2 times" in found.report()
-    assert "some are missing" in load(write("c.csv", "id,prompt\nx,a\n,b\n")).report()
-    assert [p.id for p in load(write("d.json", '["a", "b"]'))] == ["row-1", "row-2"]
-
-
-def test_split_and_where(write: Write) -> None:
+def test_conversations_and_splits(write: Write) -> None:
+    turns = [{"role": r, "content": c} for r, c in (("system", "s"), ("user", "u"), ("assistant", "a"), ("user", "v"))]
+    source = write("p.jsonl", json.dumps({"messages": turns}) + "\n" + json.dumps({"messages": [*turns, turns[2]]}))
+    found = load(source)
+    (prompt,) = found
+    assert (prompt.prompt, prompt.messages) == ("v", (("system", "s"), ("user", "u"), ("assistant", "a")))
+    assert "with earlier turns: 1" in found.report()
+    assert found.dropped[0].reason == "duplicate of line 1"
+    (closed,) = load(write("q.jsonl", json.dumps({"messages": turns[1:3]})))
+    assert (closed.prompt, closed.messages, closed.response) == ("u", None, "a")
+    for broken in ([], turns[:1], [{"role": "human", "content": "x"}], [{"role": "user", "content": None}]):
+        with pytest.raises(PromptError, match=r"line 1: (a turn needs|the turns do not end)"):
+            load(write("r.jsonl", json.dumps({"messages": broken})))
     source = write("p.csv", "prompt,label,split\na,safe,train\nb,unsafe,heldout\nc,safe,heldout\n")
     assert (texts(load(source)), texts(load(source, split="all"))) == (["a", "b", "c"], ["a", "b", "c"])
     found = load(source, split="heldout")
@@ -364,7 +352,13 @@ def test_split_and_where(write: Write) -> None:
     refuses(lambda: found.where(split="train"), PromptError, "'train'", "'heldout'")
 
 
-def test_impossible_settings() -> None:
+def test_ids_are_the_files_own_and_settings_must_be_possible(write: Write) -> None:
+    assert [p.id for p in load(write("a.csv", "id,prompt\nx,a\ny,b\n"))] == ["x", "y"]
+    found = load(write("b.csv", "id,prompt\nx,a\nx,b\n"))
+    assert [p.id for p in found] == ["line-2", "line-3"]
+    assert "ids are lines, not column 'id': 'x' stands there 2 times" in found.report()
+    assert "some are missing" in load(write("c.csv", "id,prompt\nx,a\n,b\n")).report()
+    assert [p.id for p in load(write("d.json", '["a", "b"]'))] == ["row-1", "row-2"]
     for fields in [{"limit": 0}, {"limit": -1}, {"max_chars": 0}, {"source": " "}]:
         with pytest.raises(ParameterError, match=f"{next(iter(fields))}="):
             PromptConfig(**{"source": "everyday", **fields})

@@ -72,7 +72,7 @@ def test_a_value_of_another_type_is_named_with_what_is_wanted(name: str, given: 
     refuses(lambda: resolve_parameters(notebook, {name: given}), ParameterError, f"'{name}'", wanted, f"{given!r}")
 
 
-def test_parameters_are_declared_and_lists_converted() -> None:
+def test_parameters_are_declared_converted_and_small_for_smoke() -> None:
     declared = declared_parameters(write_notebook(Path("small.ipynb")))
     assert list(declared) == ["limit", "prefix_tokens", "pair", "strength", "thinking", "out"]
     assert (declared["pair"].type, declared["limit"].default) == ("Optional[str]", "3")
@@ -82,9 +82,6 @@ def test_parameters_are_declared_and_lists_converted() -> None:
     given = {"names": "[a, b c]", "seed": "7", "place": "x", "shares": "1,0.5"}
     resolved = resolve_parameters(notebook, given)
     assert resolved == {"names": ["a", "b c"], "seed": 7, "place": "x", "shares": [1.0, 0.5]}
-
-
-def test_smoke_settings_come_from_the_notebook_and_are_overridden() -> None:
     notebook = write_notebook(Path("small.ipynb"), smoke={"limit": 1, "prefix_tokens": [0]})
     assert smoke_parameters(notebook) == {"limit": 1, "prefix_tokens": [0]}
     assert resolve_parameters(notebook, {"limit": "9"}, smoke=True) == {"limit": 9, "prefix_tokens": [0]}
@@ -118,12 +115,6 @@ def test_a_run_leaves_one_whole_folder() -> None:
     assert '"runs/x\\n"' in notebook
     record = json.loads((made.folder / "run.json").read_text())
     assert record["resolved"]["parameters"] == {"limit": 1, "prefix_tokens": [0, 5], "out": "runs/x"}
-
-
-def test_relative_paths_are_the_callers() -> None:
-    Path("prompts.txt").write_text("hello")
-    made = run("print(open('prompts.txt').read())", WRITE)
-    assert "hello" in made.notebook.read_text()
 
 
 def test_a_run_is_whole_or_the_earlier_one_stays() -> None:
@@ -219,7 +210,10 @@ def kernel_is_gone() -> bool:
     return False
 
 
-def test_ctrl_c_leaves_no_folder_no_kernel_and_one_sentence() -> None:
+def test_ctrl_c_leaves_nothing_and_paths_are_the_callers() -> None:
+    Path("prompts.txt").write_text("hello")
+    made = run("print(open('prompts.txt').read())", WRITE)
+    assert "hello" in made.notebook.read_text()
     process = start_a_long_run()
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)

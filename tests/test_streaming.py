@@ -92,16 +92,6 @@ def test_every_template_mode_and_either_model(mode: Any, who: Any) -> None:
     assert (made.responses[0].continued_by, made.template_mode) == (who, mode)
 
 
-def test_an_adapter_pair_gives_what_trace_gives_and_its_adapter_is_as_it_was(tmp_path: Path) -> None:
-    pair = adapter_pair(tmp_path / "adapter")
-    made = stream(pair, PROMPT, StreamConfig(max_tokens=16))
-    k = made.responses[0].prefix_tokens
-    prompts = PromptSet(name="typed", source="one prompt", prompts=(PROMPT,))
-    config = TraceConfig(trajectory="free_running", prefix_tokens=(k,), max_tokens=16)
-    same(made, trace(pair, prompts, config))
-    assert float(np.nanmax(made.kl_aligned_base_nats)) > 1e-3, "the adapter does something"
-
-
 def test_a_sampled_stream_draws_what_generate_draws() -> None:
     pair = tiny_pair(shift=0.1)
     prompt = Prompt(id="typed", prompt="Tell me", label="unlabelled")
@@ -117,7 +107,14 @@ def test_a_sampled_stream_draws_what_generate_draws() -> None:
     assert made[0].responses[0].temperature == 0.9
 
 
-def test_a_long_context_is_read_in_blocks() -> None:
+def test_adapters_and_long_contexts_give_what_trace_gives(tmp_path: Path) -> None:
+    pair = adapter_pair(tmp_path / "adapter")
+    made = stream(pair, PROMPT, StreamConfig(max_tokens=16))
+    k = made.responses[0].prefix_tokens
+    prompts = PromptSet(name="typed", source="one prompt", prompts=(PROMPT,))
+    config = TraceConfig(trajectory="free_running", prefix_tokens=(k,), max_tokens=16)
+    same(made, trace(pair, prompts, config))
+    assert float(np.nanmax(made.kl_aligned_base_nats)) > 1e-3, "the adapter does something"
     pair = tiny_pair("gemma3", shift=0.1)  # with a sliding window that is shorter than a block
     prompt = Prompt(id="typed", prompt="z" * 2 * PREFILL_TOKENS, label="unlabelled", response=" the" * 20)
     assert len(pair.context(prompt)) > 2 * PREFILL_TOKENS

@@ -167,7 +167,7 @@ def test_the_page_is_heard_and_told_of_errors(caplog: pytest.LogCaptureFixture) 
     assert "ZeroDivisionError" in face(lens).error
 
 
-def test_impossible_parameters_are_named() -> None:
+def test_impossible_controls_are_named_and_nothing_changes() -> None:
     traces = make_traces(tokens=10)
     lens = TokenLens(traces)
     refuses(lambda: TokenLens(traces, 99), ParameterError, "99")
@@ -177,9 +177,6 @@ def test_impossible_parameters_are_named() -> None:
     refuses(lambda: TokenLens(traces, quantity="retentoin"), UnknownName, "'retention'")
     refuses(lambda: TokenLens(traces, minimum_bas=0.1), UnknownName, "'minimum_base'")
     assert lens.settings == LensSettings()
-
-
-def test_an_impossible_control_is_named_and_nothing_changes() -> None:
     for control, wrong in [
         *(("minimum_base", x) for x in (-0.1, 1.5, float("nan"))), *(("ratio", x) for x in (0.5, float("inf"))),
         *(("top_p", x) for x in (0.0, 1.1)), ("top_k", 0), ("temperature", -1.0), ("granularity", "letter"),

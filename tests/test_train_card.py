@@ -265,15 +265,6 @@ def test_sources_follow_the_settings(changes: dict[str, Any], said: str, embedde
     assert "Be kind" not in found
 
 
-def test_sources_survive_a_job_and_what_is_prepared_and_change_no_training(pair: ModelPair, tmp_path: Path) -> None:
-    plain, how = texts(), config()
-    named = replace(plain, sources=("Prompts: made up.", HOSTILE))
-    job = Job(pair=PairConfig(preset="embedded"), texts=named, config=how, out="out", store=None, start=None)
-    job.save(tmp_path / "job.json")
-    assert (Job.load(tmp_path / "job.json"), prepared(named, how).sources) == (job, named.sources)
-    assert training_key(pair, named, how) == training_key(pair, plain, how)
-
-
 def test_a_card_says_what_is_not_in_it(trained: Adapter, tmp_path: Path, pair: ModelPair) -> None:
     plain = export(trained, tmp_path / "plain")
     assert section(card_of(plain), "Results") == card.NO_RESULTS
@@ -379,7 +370,14 @@ def tags(text: str) -> list[str]:
     return seen(text.split("---\n", 2)[2]).tags
 
 
-def test_any_text_is_shown_as_it_is() -> None:
+def test_sources_survive_and_any_text_is_shown_as_it_is(pair: ModelPair, tmp_path: Path) -> None:
+    plain, how = texts(), config()
+    named = replace(plain, sources=("Prompts: made up.", HOSTILE))
+    job = Job(pair=PairConfig(preset="embedded"), texts=named, config=how, out="out", store=None, start=None)
+    job.save(tmp_path / "job.json")
+    assert (Job.load(tmp_path / "job.json"), prepared(named, how).sources) == (job, named.sources)
+    assert training_key(pair, named, how) == training_key(pair, plain, how)
+
     def check(text: str) -> None:
         shown = card.markdown_text(text)
         assert "\n" not in shown

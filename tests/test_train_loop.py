@@ -174,19 +174,6 @@ def test_one_batch_of_eight_is_eight_batches_of_one(arm: str, pair: ModelPair, t
         assert float((a - b).norm()) <= 2e-5 * float(a.norm())
 
 
-def test_no_row_is_longer_than_the_context_where_that_is_shorter_than_max_tokens(tmp_path: Path) -> None:
-    short = tiny_pair("gpt2")  # it has as many positions as CONTEXT, and an error beyond
-    long = [replace(t, response=ids(40 + n, 245)) for n, t in enumerate(texts().harmful)]
-    how = config(steps=6, prefix_tokens=250, max_tokens=512)
-    assert short.context_length < how.max_tokens
-    assert preview_teacher(short, replace(texts(), harmful=tuple(long)), how, given=250).texts
-    made = distil(short, replace(texts(), harmful=tuple(long)), how, out=tmp_path / "a")
-    assert made.settings["max_tokens"] == short.context_length
-    drawn = Sampler(replace(texts(), harmful=tuple(long)), replace(how, max_tokens=short.context_length))
-    rows = [r for n in range(48) for r in drawn[n].rows]
-    assert 200 < max(len(r.student.ids) for r in rows) <= short.context_length
-
-
 @pytest.mark.parametrize("arm", ["paper", "teacher_only", "recovery"])
 def test_a_base_with_more_head_rows_than_the_student_teaches_what_it_says_of_the_shared_ones(arm, tmp_path) -> None:
     base, aligned = tiny_models("llama", head_rows=(384, 320))
@@ -201,7 +188,17 @@ def test_a_base_with_more_head_rows_than_the_student_teaches_what_it_says_of_the
     assert same(weights(tmp_path / "wide"), weights(tmp_path / "cut"))
 
 
-def test_what_fits_no_layer_or_tokenizer_is_refused(pair: ModelPair) -> None:
+def test_rows_fit_the_context_and_settings_the_layers(tmp_path: Path, pair: ModelPair) -> None:
+    short = tiny_pair("gpt2")  # it has as many positions as CONTEXT, and an error beyond
+    long = [replace(t, response=ids(40 + n, 245)) for n, t in enumerate(texts().harmful)]
+    how = config(steps=6, prefix_tokens=250, max_tokens=512)
+    assert short.context_length < how.max_tokens
+    assert preview_teacher(short, replace(texts(), harmful=tuple(long)), how, given=250).texts
+    made = distil(short, replace(texts(), harmful=tuple(long)), how, out=tmp_path / "a")
+    assert made.settings["max_tokens"] == short.context_length
+    drawn = Sampler(replace(texts(), harmful=tuple(long)), replace(how, max_tokens=short.context_length))
+    rows = [r for n in range(48) for r in drawn[n].rows]
+    assert 200 < max(len(r.student.ids) for r in rows) <= short.context_length
     with pytest.raises(PairError, match="LoRA"), student_of(pair, LoraSettings(targets=("no_such_layer",)), 0):
         pass
     assert pair._sides["aligned"].weights.peft is None

@@ -175,7 +175,7 @@ def test_no_tensor_of_positions_by_vocabulary_is_made(chunk: int) -> None:
     assert chunk * vocab <= made.largest < (chunk + 1) * vocab
 
 
-def test_what_a_role_needs_and_does_not_have_is_named() -> None:
+def test_what_is_missing_or_not_a_number_is_named() -> None:
     for role, missing in [
         (Role.DISTIL, "aligned"), (Role.DISTIL, "base"), (Role.RECOVER, "aligned"), (Role.COMPLETE, "base"),
         (Role.CONSTRAIN, "aligned"), (Role.CONSTRAIN, "position"),
@@ -184,9 +184,6 @@ def test_what_a_role_needs_and_does_not_have_is_named() -> None:
         p = replace(made_positions(), role=torch.full((N,), int(role)), **{missing: None})
         with pytest.raises(ParameterError, match=f"{role.name}.*{missing}"):
             streamed_loss(heads, p, CONFIG, normalisers=COUNTS)
-
-
-def test_what_cannot_be_summed_is_refused_or_named() -> None:
     heads, _ = made_heads()
     p = replace(made_positions(), key=None)
     with pytest.raises(ParameterError, match=r"COMPLETE.*key"):

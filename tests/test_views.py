@@ -111,20 +111,6 @@ def every_view(traces: TraceSet, diagnosis: Diagnosis) -> list[View]:
     ]
 
 
-def test_legible_text_has_nothing_invisible_in_it() -> None:
-    hidden = "[\x00-\x08\x0b-\x1f\x7f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-
-    def check(text: str) -> None:
-        for said in (legible.label(text), legible.prose(text), legible.sentence(text)):
-            assert not re.search(hidden, said)
-        whole = legible.label(text, 9_999)
-        assert legible.label(whole, 9_999) == whole
-        assert re.search(r"[\s]", legible.label(text)) is None
-
-    check_each(check)
-    assert "\u200d" in legible.label("👩\u200d🔬")
-
-
 def test_hostile_text_makes_no_element_and_can_be_read() -> None:
     traces = hostile_traces()
     for view in every_view(traces, hostile_diagnosis(traces)):
@@ -297,7 +283,18 @@ def test_text_on_every_fill_is_aa_in_both_themes(theme: int) -> None:
         assert palette.contrast(graphic, colours["paper"]) >= 3, graphic
 
 
-def test_palettes_tell_apart_in_both_themes() -> None:
+def test_legible_text_hides_nothing_and_palettes_tell_apart() -> None:
+    hidden = "[\x00-\x08\x0b-\x1f\x7f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+
+    def check(text: str) -> None:
+        for said in (legible.label(text), legible.prose(text), legible.sentence(text)):
+            assert not re.search(hidden, said)
+        whole = legible.label(text, 9_999)
+        assert legible.label(whole, 9_999) == whole
+        assert re.search(r"[\s]", legible.label(text)) is None
+
+    check_each(check)
+    assert "\u200d" in legible.label("👩\u200d🔬")
     for light, dark in palette.RAMPS.values():
         assert sorted(map(palette.luminance, light), reverse=True) == list(map(palette.luminance, light))
         assert sorted(map(palette.luminance, dark)) == list(map(palette.luminance, dark))

@@ -265,7 +265,7 @@ def test_words_and_sentences_are_filled_by_their_mean(browser: Browser) -> None:
         opened.assert_clean()
 
 
-def test_the_page_reads_the_search_language_as_python_does(browser: Browser) -> None:
+def test_the_page_reads_searches_and_writes_numbers_as_python_does(browser: Browser) -> None:
     opening = "export default { render() { Object.assign(window, { readSearch, runSearch }); } };"
     module = f"{source('lens_search.js')}\n{opening}"
     with module_page(browser, module=module) as opened:
@@ -276,9 +276,6 @@ def test_the_page_reads_the_search_language_as_python_does(browser: Browser) -> 
             assert [i + 1 for i, mark in enumerate(marks) if mark] == positions, said
         errors = opened.page.evaluate(ERRORS, [said for said, _ in UNREADABLE])
         assert errors == [message for _, message in UNREADABLE]
-
-
-def test_the_page_says_numbers_as_the_views_do(browser: Browser) -> None:
     rng = np.random.default_rng(0)
     values = [0.0, -0.0, 1.0, -2.5, 999.6, 1234567.0, 0.01, 1e-4, 7.3e-5, *(10.0 ** rng.uniform(-7, 7, 200)).tolist()]
     opening = "export default { render() { Object.assign(window, { numberText }); } };"
