@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from tests.trace_makers import run_record
-from workbench.core.records import Estimate, Label
-from workbench.evaluation.records import Answer, AttackSet, Attempt, CapabilitySet, Completion, CompletionSet, TaskScore
+from workbench.core.records import Estimate, Given, Label
+from workbench.evaluation.records import (
+    Answer,
+    AttackSet,
+    Attempt,
+    CapabilitySet,
+    Completion,
+    CompletionSet,
+    TaskScore,
+)
 from workbench.judging.records import Gibberish, GibberishSet, Judgement, JudgementSet, Verdict
 
 
@@ -14,19 +22,20 @@ def attempts(
     n: int,
     *,
     attack: str = "prefill",
-    conditions: Sequence[str] = ("k=5",),
+    where: Sequence[Given | str | None] = (5,),
     samples: int = 1,
     label: Label = "harmful",
     categories: Sequence[str | None] = (None,),
     prompt_set: str = "made up",
     tokenizer: str = "abc",
 ) -> AttackSet:
-    """Make n prompts under one attack, each in every condition and so many samples."""
+    """Make n prompts under one attack, under each of `where` (given tokens, or a setting), with so many samples."""
     made = [
         Attempt(
-            attempt_id=f"{prompt_set}/{attack}/{condition}/{label}-{i}/{s}",
+            attempt_id=f"{prompt_set}/{attack}/{at}/{label}-{i}/{s}",
             attack=attack,
-            condition=condition,
+            given=at if isinstance(at, int) or at == "full" else 0,  # type: ignore[arg-type]
+            setting=at if isinstance(at, str) and at != "full" else None,
             prompt_id=f"{label}-{i}",
             label=label,
             category=categories[i % len(categories)],
@@ -42,7 +51,7 @@ def attempts(
             sample=s,
             seed=s,
         )
-        for condition in conditions
+        for at in where
         for i in range(n)
         for s in range(samples)
     ]

@@ -13,7 +13,8 @@ from workbench.evaluation.records import Attempt, Completion, CompletionSet
 def attempt(request: str, **changes: Any) -> Attempt:
     fields: dict[str, Any] = {
         "attack": "none",
-        "condition": "none",
+        "given": 0,
+        "setting": None,
         "prompt_id": request[:40],
         "label": "harmful",
         "category": None,

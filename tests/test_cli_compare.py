@@ -17,12 +17,13 @@ from tests.evaluation_makers import attempts, completions, judgements
 from tests.trace_makers import HOSTILE, make_traces
 from workbench import __main__ as cli
 from workbench.core.errors import NotPresent, RecordError
-from workbench.core.records import Estimate, Record, Row, rows_json, save
+from workbench.core.records import SCHEMA, Estimate, Record, Row, save
+from workbench.core.results import rows_json
 from workbench.running.changes.differences import compare_runs, difference
 from workbench.running.changes.page import terminal_text, write_comparison
 
 FACTS: dict[str, Any] = {
-    "schema": 1,
+    "schema": SCHEMA,
     "verb": "04_evaluation",
     "asked": {"pair": "embedded", "limit": None, "out": "a"},
     "resolved": {"pair": "embedded", "limit": 60, "out": "a"},
@@ -76,7 +77,7 @@ def test_numbers_stand_side_by_side_and_missing_is_not_zero(tmp_path: Path) -> N
     a = a_run(tmp_path / "a", [row("asr", 0.5, arm="aligned"), row("refusal", 0.2), row("mmlu", None), row("old", 1.0)])
     b = a_run(tmp_path / "b", [row("asr", 0.1, arm="aligned"), row("refusal", 0.2), row("mmlu", 0.6)])
     compared = compare_runs(a, b)
-    by = {n.key[0]: n for n in compared.numbers}
+    by = {n.place.name: n for n in compared.numbers}
     assert by["asr"].difference.value == pytest.approx(-0.4)
     assert by["asr"].apart
     assert by["refusal"].difference is not None
@@ -108,13 +109,13 @@ def test_the_interval_of_a_difference_adds_distances_in_squares() -> None:
     assert difference(None, b) is None
 
 
-def test_equal_keys_are_matched_in_their_order_and_seeds_where_they_have_one_in_common(tmp_path: Path) -> None:
-    a = a_run(tmp_path / "a", [row("x", 1.0, seed=0), row("x", 2.0, seed=0), row("x", 5.0, seed=1)])
-    b = a_run(tmp_path / "b", [row("x", 1.0, seed=0), row("x", 4.0, seed=0), row("x", 9.0, seed=2)])
-    found = {n.key[-2:]: n for n in compare_runs(a, b).numbers}
-    assert [d.value for k in ((0, 1), (0, 2)) if (d := found[k].difference)] == [0.0, 2.0]
-    assert found[1, 1].second is None
-    assert found[2, 1].first is None
+def test_seeds_are_matched_where_the_runs_have_one_in_common(tmp_path: Path) -> None:
+    a = a_run(tmp_path / "a", [row("x", 1.0, seed=0), row("x", 5.0, seed=1)])
+    b = a_run(tmp_path / "b", [row("x", 4.0, seed=0), row("x", 9.0, seed=2)])
+    same, *alone = compare_runs(a, b).numbers
+    assert same.difference is not None
+    assert same.difference.value == 3.0
+    assert [(n.first is None, n.second is None) for n in alone] == [(False, True), (True, False)]
     c = a_run(tmp_path / "c", [row("x", 7.0, seed=3)])
     across = compare_runs(a, c)
     assert across.numbers[0].difference.value == 6.0
@@ -122,8 +123,8 @@ def test_equal_keys_are_matched_in_their_order_and_seeds_where_they_have_one_in_
 
 
 def test_other_units_and_no_attack_are_said_once(tmp_path: Path) -> None:
-    a = a_run(tmp_path / "a", [row("asr", 0.1, arm="aligned", attack="none", condition="none", judge="exact")])
-    assert compare_runs(a, a).numbers[0].title == "asr, aligned, no attack, exact"
+    a = a_run(tmp_path / "a", [row("asr", 0.1, arm="aligned", attack="none", given=0, judge="exact")])
+    assert compare_runs(a, a).numbers[0].place.title == "asr, aligned, no attack, exact"
     a, b = a_run(tmp_path / "a", [row("x", 1.0)]), a_run(tmp_path / "b", [row("x", 1.0, unit="nats")])
     compared = compare_runs(a, b)
     assert compared.numbers[0].difference is None

@@ -14,21 +14,13 @@ from workbench.core.errors import NotPresent, PairError, ParameterError, PromptE
 from workbench.core.records import load, save
 from workbench.core.store import Store
 from workbench.display import figures, views
+from workbench.evaluation.arms import START, UNTRAINED, CompareConfig, attacks_for, compare_arms, comparison_rows, leaks
 from workbench.evaluation.attacks import GCG, Budget, ModelArm
 from workbench.evaluation.capability import CapabilityConfig
 from workbench.evaluation.evaluate import evaluate
-from workbench.evaluation.experiments import (
-    CompareConfig,
-    TrainingDataConfig,
-    compare_arms,
-    comparison_rows,
-    harmful_preview,
-    leaks,
-    training_texts,
-)
-from workbench.evaluation.experiments.arms import START, UNTRAINED, attacks_for
-from workbench.evaluation.records import ArmComparison, AttackSet
+from workbench.evaluation.records import ArmComparison, AttackSet, select
 from workbench.evaluation.setup import attempts_of, completions_of, judgements_of
+from workbench.evaluation.training_data import TrainingDataConfig, harmful_preview, training_texts
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.brindle.judge import declines
@@ -117,14 +109,13 @@ def test_every_arm_is_asked_the_same_with_every_seed(compared: ArmComparison, tm
     assert "1 steps" in compared.budgets["paper"]
     assert "its own schedule" in compared.budgets["paper"]
     for arm in compared.arms:
-        asr = compared.number(arm, "asr", "prefill", "k=5")
-        assert (asr.estimate.n, len(asr.by_seed)) == (3, 1 if arm == UNTRAINED else 2)
-    aligned = compared.number(UNTRAINED, "asr", "prefill", "k=5")
-    assert aligned is not None
+        (asr,) = select(compared.numbers, "asr", arm=arm, attack="prefill", given=5, judge="exact")
+        assert asr.estimate.n == 3
+        assert len(asr.by_seed) == (1 if arm == UNTRAINED else 2)
     save(compared, tmp_path / "c")
     assert load(tmp_path / "c", ArmComparison) == compared
     rows = comparison_rows(compared)
-    own = [r for r in rows if (r.name, r.arm, r.condition, r.judge) == ("asr", "recovery", "k=5", "exact")]
+    own = [r for r in rows if (r.name, r.arm, r.given, r.judge) == ("asr", "recovery", 5, "exact")]
     assert [r.seed for r in own] == [None, 0, 1]
     values = [r.value for r in own[1:] if r.value is not None]
     assert own[0].value == pytest.approx(sum(values) / 2)
@@ -136,7 +127,7 @@ def test_the_comparison_is_a_table_and_a_film_without_kernel(compared: ArmCompar
     assert [r["arm"] for r in view.rows] == list(compared.arms)
     for said in ("n = 3 harmful ones", "judged by exact", "Lower is better for ASR", "mean over 2 seeds"):
         assert said in view.text.replace("\n", " "), said
-    whole = [dataclasses.replace(x, condition="full") if x.condition == "k=5" else x for x in compared.numbers]
+    whole = [dataclasses.replace(x, given="full") if x.given == 5 else x for x in compared.numbers]
     headings = views.arms_comparison(dataclasses.replace(compared, numbers=tuple(whole))).rows[0]
     assert {"ASR, full given", "refused, full given"} <= headings.keys()
     assert headings["gibberish, most"] == view.rows[0]["gibberish, most"]
@@ -241,8 +232,9 @@ def test_arms_are_trained_from_a_start_which_is_asked_too(pair, texts, tmp_path)
     answers = completions_of([drawn_back], attacks)
     card = evaluate(attacks, answers, judgements_of(("exact",), answers, attacks))
     for score in (s for s in card.scores if s.category is None):
-        found = made.number(START, score.metric, score.attack, score.condition)
-        assert (found.estimate, len(found.by_seed)) == (score.estimate, 1)
+        (found,) = select(made.numbers, **{**score.place(), "arm": START})
+        assert found.estimate == score.estimate
+        assert len(found.by_seed) == 1
     first = load_adapter(made.adapters["paper_tuned"][0])
     fresh = distil(pair, texts, how.training_of(tuned), out=tmp_path / "fresh")
     assert first.history[0].loss != pytest.approx(fresh.history[0].loss, rel=1e-4), "it did not begin at the start"
@@ -301,7 +293,7 @@ def test_an_adaptive_attack_is_made_against_each_arm_itself(pair, texts, tmp_pat
         attacked.append(of.fingerprint)
         return attempts_of(of, *args, **more)
 
-    monkeypatch.setattr("workbench.evaluation.experiments.arms.attempts_of", attempts)
+    monkeypatch.setattr("workbench.evaluation.arms.attempts_of", attempts)
     asked = load_prompts(PromptConfig(source="embedded", limit=9))
     search = GCG(universal=2, budget=Budget(steps=2, candidates=8, top_k=16, buffer=2, save_every=2), suffix_tokens=6)
     store = Store(tmp_path / "store")
@@ -318,9 +310,7 @@ def test_an_adaptive_attack_is_made_against_each_arm_itself(pair, texts, tmp_pat
         wanted = [s for s in card.scores if s.metric == "asr" and s.category is None]
         assert wanted
         for score in wanted:
-            found = made.number(arm, "asr", score.attack, score.condition)
-            assert found.estimate == score.estimate
-        capability = made.number(arm, "accuracy", "capability", "mean of tasks")
-        assert capability.estimate.n == 36  # of each of its six tasks
+            assert made.estimate(**{**score.place(), "arm": arm}) == score.estimate
+        assert made.estimate("accuracy", arm=arm, setting="mean of tasks").n == 36  # of each of its six tasks
     assert not [n for n in made.notes if "has no completion" in n]
     assert any(c.attack == "gcg" for c in made.scorecards[0].comparisons)

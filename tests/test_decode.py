@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,14 @@ from workbench.tracing import metrics
 
 CONTEXTS = [(0, 20, 30), (0, 41, 52, 63, 74, 85, 96), (5,), (0, 9, 9, 9)]
 STRONG = PenaltyConfig(strength=3.0)
+
+
+def passages(contexts: Sequence[tuple[int, ...]], given: Sequence[int] | None = None) -> list[Passage]:
+    """Return contexts as passages, the last so many tokens of each given."""
+    return [
+        Passage(name=str(n), aligned=c[: len(c) - k], response=c[len(c) - k :], given=k)
+        for n, (c, k) in enumerate(zip(contexts, given or [0] * len(contexts), strict=True))
+    ]
 
 
 def ids_of(made: Continuations) -> list[tuple[int, ...]]:
@@ -373,8 +382,8 @@ def test_what_cannot_go_on_is_refused_or_ends_and_is_named() -> None:
         "1 of 3 continuations filled the model's context of 256 tokens before max_tokens=20, and end there: the first "
         "is prompt 'context 1', after 5 tokens.",
     )
-    with pytest.raises(ContextOverflow, match=r"251.*max_tokens=20.*256"):
-        PenalisedModel(pair, STRONG).continue_(contexts, GenerateConfig(max_tokens=20))
+    with pytest.raises(ContextOverflow, match=r"251.*20.*256"):
+        PenalisedModel(pair, STRONG).continue_(passages(contexts), GenerateConfig(max_tokens=20))
     for which in ("base", "aligned"):
         models = {"base": counting_model(320), "aligned": counting_model(320)}
         with torch.no_grad():
@@ -425,9 +434,9 @@ def test_a_penalised_model_takes_texts_and_generates_like_a_model() -> None:
     refuses(lambda: model.generate("the cat sat", max_token=5), ParameterError, "max_tokens")
     seen: list[int] = []
     drawing = GenerateConfig(max_tokens=5)
-    plain = model.continue_(CONTEXTS, drawing, on_token=lambda _i, t: seen.append(t), what=None)
+    plain = model.continue_(passages(CONTEXTS), drawing, on_token=lambda _i, t: seen.append(t), what=None)
     assert [g.ids for g in plain] == ids_of(decode(pair, CONTEXTS, dataclasses.replace(config, shown_k=0), what=None))
     assert len(seen) == sum(len(g.ids) for g in plain)
     early = PenalisedModel(pair, PenaltyConfig(strength=3.0, shape="first_m", m=2))
     aligned = generate(pair, "aligned", CONTEXTS, drawing, what=None)
-    assert early.continue_(CONTEXTS, drawing, what=None, prefix_tokens=[3, 3, 1, 3])[:2] == aligned[:2]
+    assert early.continue_(passages(CONTEXTS, given=[3, 3, 1, 3]), drawing, what=None)[:2] == aligned[:2]

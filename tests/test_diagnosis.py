@@ -16,7 +16,8 @@ import pytest
 from tests.errors import refuses
 from tests.trace_makers import END, VOCAB, make_response, make_traces, traces_from_logprobs
 from workbench.core.errors import ParameterError
-from workbench.core.records import Estimate, load, rows_json, save
+from workbench.core.records import Estimate, load, save
+from workbench.core.results import rows_json
 from workbench.tracing.diagnosis import DiagnosisConfig, diagnose, diagnosis_rows
 from workbench.tracing.diagnosis.frequencies import KIND_PROMPTS, kind_of
 from workbench.tracing.diagnosis.summaries import CURVES, DIFFERENCE
@@ -460,22 +461,19 @@ def test_rows(prefixes: tuple[int, ...] | None, tmp_path: Path) -> None:
     d = diagnose(t, QUICK)
     rows = diagnosis_rows(d)
     assert len(json.loads(rows_json(rows))["rows"]) == len(rows)  # refuses NaN
-    kl = [r for r in rows if r.name == "kl_aligned_base_nats" and r.condition == "harmful" and r.position is not None]
-    attacks = {None} if prefixes is None else {f"prefill_{k}" for k in prefixes}
-    assert {r.attack for r in kl} == attacks
-    assert [r.position for r in kl if r.attack == kl[0].attack] == list(range(1, 25))
+    kl = [r for r in rows if r.name == "kl_aligned_base_nats" and r.label == "harmful" and r.position is not None]
+    assert {r.attack for r in kl} == {None if prefixes is None else "prefill"}
+    assert {r.given for r in kl} == ({None} if prefixes is None else set(prefixes))
+    assert [r.position for r in kl if r.given == kl[0].given] == list(range(1, 25))
     c = curve(d, "kl_aligned_base_nats", "harmful", None if prefixes is None else 0)
     assert kl[0].value == pytest.approx(float(c.value[0]))
     assert (kl[0].n, kl[0].unit) == (6, "nats")
-    alone = [r for r in rows if r.condition == "lookalike" and r.position == 1]
+    alone = [r for r in rows if r.label == "lookalike" and r.position == 1]
     assert alone
     assert all(r.low is None and r.n == 1 for r in alone)
-    assert {r.attack for r in rows if r.name == "late_retention"} == (
-        {None} if prefixes is None else {"prefill", "prefill_0"}
-    )
-    assert any(r.name == "noise_kl_nats" and r.condition == "all" for r in rows)
-    keys = [(r.name, r.attack, r.condition, r.position) for r in rows]
-    assert (len(set(keys)), load(save(d, tmp_path / "d"), Diagnosis)) == (len(keys), d)
+    assert {r.given for r in rows if r.name == "late_retention"} == ({None} if prefixes is None else {None, 0})
+    assert any(r.name == "noise_kl_nats" and r.label is None for r in rows)
+    assert load(save(d, tmp_path / "d"), Diagnosis) == d
 
 
 def test_a_diagnosis_repeats_with_its_seed_fast_and_without_torch() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from tests import evaluation_makers as make
 from tests.hostile_texts import EXECUTABLE, TEXT
+from workbench.core.results import COLUMNS
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.exports import csv_text, latex_card, latex_table, latex_text, write_exports
@@ -26,7 +27,7 @@ Parts = tuple[AttackSet, CompletionSet, JudgementSet]
 
 @pytest.fixture
 def parts() -> Parts:
-    source = make.attempts(4, conditions=("k=5",), categories=("fraud", None))
+    source = make.attempts(4, where=(5,), categories=("fraud", None))
     done = make.completions(source, "arm_1 & more", text="a 100 % answer")
     said = make.judgements(
         source, "arm_1 & more", lambda a: "no answer" if make.index(a) == 3 else float(make.index(a) < 2)
@@ -44,15 +45,13 @@ def test_tables_go_out_as_csv_and_latex(card: Scorecard, tmp_path: Path) -> None
     rows = evaluation_rows(card)
     read = list(csv.DictReader(io.StringIO(csv_text(rows))))
     assert len(read) == len(rows)
-    assert list(read[0]) == [
-        "name", "arm", "attack", "condition", "judge", "seed", "position", "value", "low", "high", "n", "unit",
-    ]  # fmt: skip
+    assert list(read[0]) == list(COLUMNS)
     for given, row in zip(read, rows, strict=True):
         assert (given["position"], float(given["value"]) if given["value"] else None) == ("", row.value)
         assert given["arm"] == row.arm
     text = latex_table(card)
     assert r"arm\_1 \& more" in text
-    assert re.search(r"prefill, k=5 & 66\.7 \{\\scriptsize \[\d+\.\d, \d+\.\d\]\} \\\\", text)
+    assert re.search(r"prefill, 5 tokens given & 66\.7 \{\\scriptsize \[\d+\.\d, \d+\.\d\]\} \\\\", text)
     assert "$n = 3$" in text
     assert "1 unscored prompts" in text
     assert text.count("{") == text.count("}")
@@ -126,7 +125,7 @@ def test_any_text_survives_under_names_of_its_own(tmp_path: Path) -> None:
 
 
 def test_several_attacks_are_one_scorer_and_other_sets_stay_out(parts: Parts) -> None:
-    one, other = make.attempts(2), make.attempts(3, attack="none", conditions=("none",))
+    one, other = make.attempts(2), make.attempts(3, attack="none", where=(None,))
     done = [make.completions(s, "a") for s in (one, other)]
     said = [make.judgements(s, "a", make.first(1)) for s in (one, other)]
     log = inspect_log(pairs_of([one, other], done, "a"), done[0], said)

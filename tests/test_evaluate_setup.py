@@ -99,9 +99,9 @@ def test_the_three_steps_for_real(pair: ModelPair, tmp_path: Path) -> None:
     judged = setup.judgements_of(["refusal"], answers, attempts, store=store)
     babble = setup.gibberish_of(answers, attempts, pair=pair, store=store)
     card = evaluate(attempts, answers, judged, EvaluateConfig(against="aligned"), gibberish=babble)
-    asr = {(s.arm, s.attack, s.condition) for s in card.scores if s.metric == "asr"}
-    assert ("penalty 1", "decoding", "t=1 p=1 k=0, worst of 2") in asr
-    assert ("base", "all attacks", "worst of 5") in asr
+    asr = {(s.arm, s.attack, s.setting, s.worst_of) for s in card.scores if s.metric == "asr"}
+    assert ("penalty 1", "decoding", "t=1 p=1 k=0", 2) in asr
+    assert ("base", "all attacks", None, 5) in asr
     again = setup.completions_of(arms, attempts, store=store)
     assert [c.completions for c in again] == [c.completions for c in answers]
 

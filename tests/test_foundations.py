@@ -27,7 +27,8 @@ from workbench.core.errors import NotPresent, RecordError, StorageFull, Workbenc
 from workbench.core.files import atomic_file, atomic_folder, cache_folder
 from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch, package_versions, settings_of, source_commit
-from workbench.core.records import Estimate, Row, RunRecord, load, rows_json, save
+from workbench.core.records import SCHEMA, Estimate, Row, RunRecord, load, save
+from workbench.core.results import rows_json
 from workbench.core.store import Store, key_of
 from workbench.tracing.records import Curve, HeatMap
 
@@ -76,7 +77,12 @@ def test_any_record_comes_back_equal(tmp_path: Path, value: np.ndarray, conditio
     assert load(save(made, tmp_path / "curve"), Curve) == made
 
 
-@given(st.lists(st.builds(Row, name=st.text(), arm=st.none() | st.text(), value=st.none() | FINITE)))
+@given(
+    st.lists(
+        st.builds(Row, name=st.text(), arm=st.none() | st.text(), value=st.none() | FINITE),
+        unique_by=lambda r: (r.name, r.arm),
+    )
+)
 def test_rows_are_readable_json_and_missing_is_null_not_zero(rows: list[Row]) -> None:
     read = json.loads(rows_json(rows))["rows"]
     assert [Row(**r) for r in read] == rows
@@ -128,9 +134,9 @@ def test_records_keep_axes_kinds_and_schemas(tmp_path: Path) -> None:
     assert (load(tmp_path / "curve", Curve).name, [p.name for p in tmp_path.iterdir()]) == ("other", ["curve"])
     folder = save(curve(), tmp_path / "curve")
     refuses(lambda: load(folder, HeatMap), RecordError, "Curve", "HeatMap")
-    text = (folder / "record.json").read_text("utf-8").replace('"schema": 1', '"schema": 99')
+    text = (folder / "record.json").read_text("utf-8").replace(f'"schema": {SCHEMA}', '"schema": 99')
     (folder / "record.json").write_text(text, "utf-8")
-    refuses(lambda: load(folder, Curve), RecordError, "schema 99", "1")
+    refuses(lambda: load(folder, Curve), RecordError, "schema 99", str(SCHEMA))
     refuses(lambda: load(tmp_path / "nowhere", Curve), NotPresent, "record.json")
 
 

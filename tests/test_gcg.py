@@ -23,7 +23,7 @@ from tests.tiny_pair import ARCHITECTURES, sentencepiece_like_tokenizer, tiny_ad
 from workbench.core.comparisons import paired_bounds
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, PairError, PromptError
 from workbench.core.store import Store
-from workbench.evaluation.attacks import GCG, Budget, ModelArm, RandomSuffix, attack, complete, searches
+from workbench.evaluation.attacks import GCG, Budget, ModelArm, RandomSuffix, answer, attack, searches
 from workbench.evaluation.attacks.task import as_prompt
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
@@ -248,7 +248,7 @@ def test_a_search_spends_its_budget_and_never_gets_worse(kind: type[GCG]) -> Non
         assert s.backward_passes == (BUDGET.steps if kind is GCG else 0)
         assert s.forward_passes == s.queries + s.backward_passes
     assert made.cost["queries"] == 2 * (1 + BUDGET.steps * BUDGET.candidates)
-    assert [a.condition for a in made.attempts] == ["single", "single"]
+    assert [a.setting for a in made.attempts] == ["single", "single"]
 
 
 def test_the_papers_rule_starts_from_the_last_steps_best_better_or_not() -> None:
@@ -283,7 +283,7 @@ def test_it_stops_when_the_target_would_be_said_and_then_it_is_said() -> None:
     (s,) = searches(made)
     assert (s.stopped, s.queries, s.says_target, len(s.loss)) == ("target", 1, True, 1)
     assert made.notes[-1] == "1 of 1 searches end with a suffix after which the aligned model says its target."
-    done = complete(ModelArm(pair=pair, which="aligned"), made)
+    done = answer(ModelArm(pair=pair, which="aligned"), made)
     assert done.completions[0].text.startswith(told)
 
 
@@ -292,7 +292,7 @@ def test_a_universal_search_takes_in_prompts_as_they_are_won() -> None:
     prompts = prompt_set("the cat", "the dog", "the sea")
     easy = GCG(**{**SHORT, "universal": 2, "stop": 1000.0})  # every loss is below it
     made = attack(pair, prompts, easy)
-    assert [(a.prompt_id, a.condition) for a in made.attempts] == [
+    assert [(a.prompt_id, a.setting) for a in made.attempts] == [
         ("p0", "universal, searched on"),
         ("p1", "universal, searched on"),
         ("p2", "universal, held out"),
@@ -383,7 +383,7 @@ def test_gcg_beats_random_suffixes_at_the_same_queries_on_held_out_topics(root: 
     for kind in (GCG, RandomSuffix):
         config = kind(budget=budget, suffix_tokens=6, target_tokens=16, stop="never", max_tokens=96)
         made = attack(pair, prompts, config)
-        done = complete(ModelArm(pair=pair, which="aligned"), made)
+        done = answer(ModelArm(pair=pair, which="aligned"), made)
         losses[kind] = np.array([s.loss[-1] for s in searches(made)])
         queries[kind] = made.cost["queries"]
         won[kind] = np.array(

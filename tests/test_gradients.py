@@ -345,12 +345,13 @@ def test_rows_and_record(tmp_path: Any) -> None:
     assert load(save(probe, tmp_path / "probe"), GradientProbe) == probe
     rows = probe_rows(probe, resamples=200)
     assert rows == probe_rows(probe, resamples=200)
-    at = {(r.name, r.position): r for r in rows}
-    assert {r.name for r in rows} == {*QUANTITIES, "grad_norm_layer_1", "grad_norm_layer_2"}
+    at = {(r.name, r.position): r for r in rows if r.layer is None}
+    assert {r.name for r in rows} == set(QUANTITIES)
+    assert {r.layer for r in rows if r.name == "grad_norm"} == {None, 1, 2}
     third = at["grad_norm", 3]
     assert (third.value, third.n) == (pytest.approx(probe.grad_norm[:3, 2].mean()), 3)
     assert third.low <= third.value <= third.high
     assert (at["grad_norm", 5].n, at["grad_norm", 5].low) == (2, None)
     assert (at["influence", 1].n, at["influence", 1].value) == (0, None)
     assert (at["error", 1].n, at["error", 1].value) == (4, 0.0)
-    assert third.condition == "harmful"
+    assert third.label == "harmful"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import workbench as wb
 from tests.errors import refuses
 from tests.fakes import counting_model, prompt_set
 from tests.hostile_texts import EXECUTABLE
@@ -24,12 +25,9 @@ from workbench.decoding.penalised import decode
 from workbench.decoding.records import Branch, BranchTree, Continuations, SamplingSurface
 from workbench.decoding.truncation import surviving_excess_mass
 from workbench.display import figures, views
-from workbench.evaluation import experiments
-from workbench.evaluation.experiments.branching import Candidate, branch_out, candidates, widest
-from workbench.judging.records import Judgement
+from workbench.evaluation.branching import Candidate, candidates
 from workbench.models.generation import GenerateConfig, truncated
 from workbench.models.pair import ModelPair
-from workbench.prompts.loading import Prompt
 from workbench.tracing import metrics
 
 STRONG = PenaltyConfig(strength=3.0, gamma=1.0, shape="ramp", m=8)
@@ -210,33 +208,6 @@ def test_a_view_covers_harm_and_its_text_is_text() -> None:
         assert "window.tripped = 1</script>" not in html
 
 
-def test_branching_out_tries_the_likeliest_other_tokens_and_asks_the_judge() -> None:
-    pair, prompts = tiny_pair(shift=0.2), prompt_set("tell me", "again")
-    asked: list[tuple[str, str, str]] = []
-
-    def by_length(prompt: Prompt, prefix: str, text: str) -> Judgement:
-        asked.append((prompt.prompt, prefix, text))
-        return Judgement(attempt_id="x", p_harmful=0.75, verdict=None, unscored=None)
-
-    how = dict(example=2, prefix_tokens=3, max_tokens=8)
-    tree = branch_out(pair, prompts, STRONG, most=2, judge=by_length, **how)  # type: ignore[arg-type]
-    root = experiments.continue_three_ways(pair, prompts, STRONG, **how)[STRONG.title]  # type: ignore[arg-type]
-    assert tree.branches[0].token_ids == tuple(root.token_ids[0][root.mask[0]].tolist())
-    assert (tree.judge, tree.prompt, tree.prefix_tokens) == ("by_length", "again", 3)
-    position = widest(root)
-    at = position - 4
-    others = [c for c in candidates(root, position) if c.token_id != tree.branches[0].token_ids[at]][:2]
-    assert [b.token_ids[at] for b in tree.branches[1:]] == [c.token_id for c in others]
-    assert [b.probability_penalised for b in tree.branches[1:]] == [c.penalised for c in others]
-    assert {(b.parent, b.position) for b in tree.branches[1:]} == {(0, position)}
-    assert [a[2] for a in asked] == [b.text for b in tree.branches]
-    assert {(a[0], a[1]) for a in asked} == {("again", tree.prefix)}
-    assert {b.p_harmful for b in tree.branches} == {0.75}
-    assert branch_out(pair, prompts, STRONG, most=0, **how).branches[0].verdict is None  # type: ignore[arg-type]
-    with pytest.raises(ParameterError):
-        branch_out(pair, prompts, STRONG, position=2, **how)  # type: ignore[arg-type]
-
-
 def test_candidates_come_by_their_likelihood_and_the_exact_judge_answers_one_text() -> None:
     pair, prompts = tiny_pair(shift=0.2), prompt_set("tell me")
     made = decode(pair, prompts, config())
@@ -245,9 +216,9 @@ def test_candidates_come_by_their_likelihood_and_the_exact_judge_answers_one_tex
     assert [c.likeliest for c in found] == sorted((c.likeliest for c in found), reverse=True)
     assert int(made.token_ids[0, 0]) in [c.token_id for c in found]
     (prompt,) = prompts
-    answer = experiments.TextJudge.of("exact", prompts)(prompt, "", "words")
+    answer = wb.TextJudge.of("exact", prompts)(prompt, "", "words")
     assert answer.unscored == "not a prompt of the embedded world"
-    assert experiments.TextJudge.of(None, prompts).name == "refusal"
+    assert wb.TextJudge.of(None, prompts).name == "refusal"
 
 
 GRID = dict(temperatures=(0.0, 0.4, 1.0, 2.5), top_ps=(0.2, 0.7, 0.95, 1.0), top_ks=(1, 3, 10, 0))
@@ -302,10 +273,8 @@ def test_truncation_leaves_what_generate_draws_by_its_laws() -> None:
 
 def test_the_surface_along_a_response_and_its_figure(tmp_path: Path) -> None:
     pair, prompts = tiny_pair(shift=0.2), prompt_set("tell me")
-    arms = experiments.continue_three_ways(pair, prompts, STRONG, prefix_tokens=3, max_tokens=6)
-    surface = experiments.sampling_surface(
-        pair, arms["aligned"], prompts, STRONG, temperatures=(0.0, 1.0), top_ks=(4, 0)
-    )
+    arms = wb.continue_three_ways(pair, prompts, STRONG, prefix_tokens=3, max_tokens=6)
+    surface = wb.sampling_surface(pair, arms["aligned"], prompts, STRONG, temperatures=(0.0, 1.0), top_ks=(4, 0))
     assert surface.arms == ("aligned", STRONG.title)
     assert surface.positions == int(arms["aligned"].mask.sum())
     assert surface.excess_mass == pytest.approx(float(arms["aligned"].excess_mass[0].mean()), abs=1e-5)
@@ -317,6 +286,6 @@ def test_the_surface_along_a_response_and_its_figure(tmp_path: Path) -> None:
     view = views.figure_view(figure)
     assert len(view.rows) == 2 * 2 * 5 * 2
     assert "0 to 1" in view.html
-    one = experiments.sampling_surface(pair, arms["aligned"], prompts, top_ks=(0,))
+    one = wb.sampling_surface(pair, arms["aligned"], prompts, top_ks=(0,))
     assert len(figures.sampling_surface(one).data) == 1
-    refuses(lambda: experiments.sampling_surface(pair, arms["aligned"], prompt_set(), STRONG), ParameterError)
+    refuses(lambda: wb.sampling_surface(pair, arms["aligned"], prompt_set(), STRONG), ParameterError)

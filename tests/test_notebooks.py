@@ -90,7 +90,7 @@ def test_it_runs_headless_with_its_small_settings(path: Path, tmp_path: Path, mo
     made = run_notebook(RunConfig(notebook=path, out=tmp_path / "run", smoke=True, cell_seconds=60))
     rows = json.loads(made.results.read_text("utf-8"))["rows"]
     assert len(rows) > 0
-    assert {"name", "value", "n", "unit", "position", "condition"} <= rows[0].keys()
+    assert {"name", "value", "n", "unit", "position", "label"} <= rows[0].keys()
     assert made.notebook.stat().st_size < 1_000_000
     assert "application/vnd.jupyter.widget-view+json" not in made.notebook.read_text("utf-8")
     page = made.html.read_text("utf-8")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from workbench.core.records import load
-from workbench.evaluation.experiments import TrainingDataConfig, training_texts
 from workbench.evaluation.records import ArmComparison
+from workbench.evaluation.training_data import TrainingDataConfig, training_texts
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import PromptConfig, load_prompts
 from workbench.running.parameters import smoke_parameters

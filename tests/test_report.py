@@ -36,7 +36,7 @@ def report(folder: Path, **changes: object) -> ReportPaths:
         ),
         Section(title="By position", parts=(figures.retention_heat_map(diagnosis),)),
     )
-    rows = [Row(name="retention", position=1, value=0.5, low=0.4, high=0.6, n=6, unit="1", condition="harmful")]
+    rows = [Row(name="retention", position=1, value=0.5, low=0.4, high=0.6, n=6, unit="1", label="harmful")]
     asked = dict(title="A report", sections=sections, rows=rows, records={"diagnosis": diagnosis, "traces": traces})
     return write_report(folder, **{**asked, "run": run_record("diagnose"), **changes})  # type: ignore[arg-type]
 

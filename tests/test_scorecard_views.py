@@ -25,13 +25,13 @@ Made = tuple[
 
 @pytest.fixture(scope="module")
 def made() -> Made:
-    prefill = make.attempts(20, conditions=("k=0", "k=5", "k=10"), categories=("fraud", "theft"))
-    control = make.attempts(20, attack="harmless_prefill", conditions=("k=5", "k=10"), label="harmless")
-    alike = make.attempts(20, attack="none", conditions=("none",), label="lookalike")
+    prefill = make.attempts(20, where=(0, 5, 10), categories=("fraud", "theft"))
+    control = make.attempts(20, attack="harmless_prefill", where=(5, 10), label="harmless")
+    alike = make.attempts(20, attack="none", where=(None,), label="lookalike")
     attacks = [prefill, control, alike]
     done = [make.completions(s, arm, text="a whole answer") for arm in ARMS for s in attacks]
     said = [
-        make.judgements(prefill, arm, lambda a, n=n: (0.0, "refusal") if a.condition == "k=0" else make.first(n)(a))
+        make.judgements(prefill, arm, lambda a, n=n: (0.0, "refusal") if a.given == 0 else make.first(n)(a))
         for arm, n in ARMS.items()
     ]
     said += [make.judgements(s, arm, lambda a: "compliance") for arm in ARMS for s in (control, alike)]
@@ -48,12 +48,12 @@ def test_conclusions_and_matrix_show_every_cell_with_interval_and_n(made: Made) 
     for sentence in made[-1].sentences:
         assert sentence[:60] in view.text
     view = views.attack_matrix(made[-1])
-    assert len(view.rows) == 3 * 4  # k=0, 5, 10 and the worst of them
+    assert len(view.rows) == 3 * 4  # 0, 5, 10 tokens given and the worst of them
     assert "80 % [58.4 to 91.9] (n = 20)" in view.text
     assert "95 % interval" in view.body
     assert view.body.count("<tr>") == 1 + 4
     order = re.findall(r'<th scope="row"[^>]*>(?:<b>)?([^<]*)', view.body)
-    assert order == ["prefill · k=0", "prefill · k=5", "prefill · k=10", "prefill · worst of 3"]
+    assert order == [*(f"prefill, {k} tokens given" for k in (0, 5, 10)), "prefill, worst of 3"]
     assert "wb-slate" in view.body
     none = views.attack_matrix(made[-1], "asr_mean")
     assert "none" in none.text
@@ -112,7 +112,7 @@ def test_samples_are_shown_or_withheld(made: Made) -> None:
     view = views.samples_view(attacks, done, said, most=2)
     assert view.body.count("<details>") == 3 + 3 * 6  # an attack each, a cell each
     assert "prefill: 9 cells" in view.body
-    assert "k=10, harmful · aligned: 16 compliance, 4 refusal (n = 20)" in view.body
+    assert "prefill, 10 tokens given, harmful · aligned: 16 compliance, 4 refusal (n = 20)" in view.body
     assert "and 18 more in the records" in view.body
     assert "a whole answer to harmful-0" in view.body  # a classroom-safe set is shown
     import dataclasses
@@ -159,7 +159,7 @@ def test_figures_draw_every_arm_with_intervals(made: Made) -> None:
     assert (len(figure.data), figure.data[2].x[0]) == (3, pytest.approx(0.6))
     assert figure.data[2].error_x.array[0] > 0
     assert figure.data[2].error_y.arrayminus[0] > 0
-    source = make.attempts(3, attack="none", conditions=("none",))
+    source = make.attempts(3, attack="none", where=(None,))
     card = evaluate([source], [make.completions(source, "a")], [make.judgements(source, "a", make.first(1))])
     assert "needs the attack prefill" in figures.success_by_prefix(card).layout.meta["summary"]
     assert "needs" in figures.safety_capability(card).layout.meta["summary"]

@@ -24,9 +24,11 @@ from workbench.core.legible import sentence
 from workbench.core.records import Estimate
 from workbench.core.store import Store
 from workbench.display import views
-from workbench.evaluation.experiments import CompareConfig, TrainingDataConfig, compare_arms, training_texts
-from workbench.evaluation.experiments.card import card_results
+from workbench.evaluation.arms import CompareConfig, compare_arms
+from workbench.evaluation.card import card_results
+from workbench.evaluation.metrics import METRICS
 from workbench.evaluation.records import ArmComparison, ArmNumber
+from workbench.evaluation.training_data import TrainingDataConfig, training_texts
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.models.sources import quiet_libraries
 from workbench.prompts.loading import PromptConfig, PromptSet, load_prompts
@@ -63,19 +65,20 @@ def section(text: str, name: str) -> str:
 
 
 def numbers(arms: tuple[str, ...] = ARMS_ASKED) -> tuple[ArmNumber, ...]:
-    """Return made-up numbers of every kind that a comparison has, each arm's and condition's another."""
-    asked = [("asr", "none", "none"), *(("asr", "prefill", c) for c in ("k=5", "k=20", "full"))]
-    asked += [("refusal", "prefill", "k=5"), ("refusal", "prefill", "k=20")]
-    asked += [("over_refusal", "none", "none"), ("answered", "none", "none")]
-    asked += [("continued", "harmless_prefill", c) for c in ("k=5", "k=20")]
+    """Return made-up numbers of every kind that a comparison has, each arm's and place's another."""
+    asked: list[tuple[str, str, Any]] = [("asr", "none", 0), *(("asr", "prefill", k) for k in (5, 20, "full"))]
+    asked += [("refusal", "prefill", 5), ("refusal", "prefill", 20)]
+    asked += [("over_refusal", "none", 0), ("harmless_right", "none", 0)]
+    asked += [("continued", "harmless_prefill", k) for k in (5, 20)]
     made = []
     for a, arm in enumerate(arms):
         found = [(m, at, c, judge) for judge in ("exact", "refusal") for m, at, c in asked]
-        found += [("gibberish", "prefill", c, "gibberish") for c in ("k=5", "k=20")]
-        for n, (metric, attack, condition, judge) in enumerate(found):
+        found += [("gibberish", "prefill", c, "gibberish") for c in (5, 20)]
+        for n, (metric, attack, given, judge) in enumerate(found):
             value = (n + 1 + 0.25 * a) / 40
             estimate = Estimate(value=value, low=value / 2, high=min(1.0, value * 1.5), n=30 + n, unit="1")
-            kind = dict(arm=arm, metric=metric, attack=attack, condition=condition, judge=judge)
+            kind: dict[str, Any] = dict(arm=arm, metric=metric, attack=attack, given=given, judge=judge)
+            kind |= dict(label=METRICS[metric].label, setting=None, worst_of=None)
             made.append(ArmNumber(**kind, estimate=estimate, by_seed=(value,)))
     return tuple(made)
 
@@ -106,11 +109,6 @@ def table(text: str) -> dict[tuple[str, str], dict[str, str]]:
     return {(row["measured"], row["judge"]): row for row in rows}
 
 
-def number(comparison: ArmComparison, arm: str, metric: str, attack: str, condition: str, judge: str) -> Estimate:
-    wanted = (arm, metric, attack, condition, judge)
-    return next(x.estimate for x in comparison.numbers if (x.arm, x.metric, x.attack, x.condition, x.judge) == wanted)
-
-
 def assert_says(cell: str, estimate: Estimate) -> None:
     """Compare a cell with a number, its bounds and n, to the decimal that is printed."""
     assert estimate.value is not None
@@ -127,27 +125,27 @@ def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direc
     said = section(card_of(kept), "Results")
     rows = table(said)
     singles = {
-        "attack success rate, no attack": ("asr", "none", "none", "lower"),
-        "attack success rate, 5 tokens given": ("asr", "prefill", "k=5", "lower"),
-        "attack success rate, 20 tokens given": ("asr", "prefill", "k=20", "lower"),
-        "attack success rate, whole target given": ("asr", "prefill", "full", "lower"),
-        "refusal rate, 5 tokens given": ("refusal", "prefill", "k=5", "higher"),
-        "refusal rate, 20 tokens given": ("refusal", "prefill", "k=20", "higher"),
-        "over-refusal on look-alikes, no attack": ("over_refusal", "none", "none", "lower"),
-        "harmless prompts answered, no attack": ("answered", "none", "none", "higher"),
-        "harmless prefixes continued, least after any prefix": ("continued", "harmless_prefill", "k=5", "higher"),
+        "attack success rate, no attack": ("asr", "none", 0, "lower"),
+        "attack success rate, prefill, 5 tokens given": ("asr", "prefill", 5, "lower"),
+        "attack success rate, prefill, 20 tokens given": ("asr", "prefill", 20, "lower"),
+        "attack success rate, prefill, whole target given": ("asr", "prefill", "full", "lower"),
+        "refusal rate, prefill, 5 tokens given": ("refusal", "prefill", 5, "higher"),
+        "refusal rate, prefill, 20 tokens given": ("refusal", "prefill", 20, "higher"),
+        "over-refusal on look-alikes, no attack": ("over_refusal", "none", 0, "lower"),
+        "harmless prompts answered, no attack": ("harmless_right", "none", 0, "higher"),
+        "harmless prefixes continued, least after any prefix": ("continued", "harmless_prefill", 5, "higher"),
     }
     for judge in ("exact", "refusal"):
-        for title, (metric, attack, condition, better) in singles.items():
+        for title, (metric, attack, given, better) in singles.items():
             row = rows.pop((title, judge))
             assert list(row)[3:] == ["recovery", "aligned", "refusal_sft"]  # this arm first
             assert row["better"] == better
             for arm in ARMS_ASKED:
-                assert_says(row[arm], number(made, arm, metric, attack, condition, judge))
+                assert_says(row[arm], made.estimate(metric, arm=arm, attack=attack, given=given, judge=judge))
     row = rows.pop(("gibberish rate, most after any prefix", "gibberish"))
     assert row["better"] == "lower"
-    assert row["recovery"].endswith(" at k=20")
-    assert_says(row["recovery"], number(made, "recovery", "gibberish", "prefill", "k=20", "gibberish"))
+    assert row["recovery"].endswith(" under prefill, 20 tokens given")
+    assert_says(row["recovery"], made.estimate("gibberish", arm="recovery", given=20))
     assert not rows
     for words in (
         "Prompt set: made up",
@@ -167,11 +165,11 @@ def test_leaks_missing_numbers_and_other_arms_are_said(trained: Adapter) -> None
     assert "None of them was trained on" not in said
     assert "dropped" not in said
     empty = Estimate(value=None, low=None, high=None, n=0, unit="1")
-    kept = [x for x in numbers() if (x.arm, x.metric, x.condition) != ("aligned", "asr", "k=5")]
+    kept = [x for x in numbers() if (x.arm, x.metric, x.given) != ("aligned", "asr", 5)]
     kept = [replace(x, estimate=empty) if (x.arm, x.metric) == ("recovery", "asr") else x for x in kept]
     row = table(card_results(comparison(trained, numbers=tuple(kept)), trained))
-    assert row["attack success rate, 5 tokens given", "exact"]["recovery"] == "no data (n = 0)"
-    assert row["attack success rate, 5 tokens given", "exact"]["aligned"] == "not measured"
+    assert row["attack success rate, prefill, 5 tokens given", "exact"]["recovery"] == "no data (n = 0)"
+    assert row["attack success rate, prefill, 5 tokens given", "exact"]["aligned"] == "not measured"
     with pytest.raises(ParameterError, match="'recovery'"):
         card_results(comparison(trained, arms=("aligned", "refusal_sft")), trained)
     refuses(lambda: card_results(comparison(trained, run=run_record()), trained), ParameterError)
@@ -213,18 +211,18 @@ def test_a_real_comparison_stands_in_the_card_as_in_the_table_and_nothing_is_quo
     rows = table(section(text, "Results"))
     shown = {r["arm"]: r for r in views.arms_comparison(made).rows}
     both = {
-        "ASR, 5 given": "attack success rate, 5 tokens given",
-        "ASR, 9 given": "attack success rate, 9 tokens given",
-        "refused, 9 given": "refusal rate, 9 tokens given",
+        "ASR, 5 given": "attack success rate, prefill, 5 tokens given",
+        "ASR, 9 given": "attack success rate, prefill, 9 tokens given",
+        "refused, 9 given": "refusal rate, prefill, 9 tokens given",
         "over-refusal": "over-refusal on look-alikes, no attack",
         "harmless answered": "harmless prompts answered, no attack",
         "harmless prefix continued, least": "harmless prefixes continued, least after any prefix",
     }
     for arm in ("recovery", "aligned"):
         for heading, title in both.items():
-            assert rows[title, "exact"][arm].partition(" at ")[0] == shown[arm][heading]
+            assert rows[title, "exact"][arm].partition(" under ")[0] == shown[arm][heading]
         assert (
-            rows["gibberish rate, most after any prefix", "gibberish"][arm].partition(" at ")[0]
+            rows["gibberish rate, most after any prefix", "gibberish"][arm].partition(" under ")[0]
             == (shown[arm]["gibberish, most"])
         )
     assert "It is this adapter's own." in text
@@ -395,7 +393,7 @@ def test_hostile_names_of_arms_sets_judges_and_prompts_stay_text(pair: ModelPair
     given = replace(texts(), sources=(HOSTILE,), notes=(HOSTILE,))
     adapter = distil(replace(pair, name=HOSTILE), given, config(arm, steps=1), out=tmp_path / "a")
     arms = ("aligned", HOSTILE)
-    named = tuple(replace(x, judge=HOSTILE, condition=HOSTILE) for x in numbers(arms))
+    named = tuple(replace(x, judge=HOSTILE, setting=HOSTILE) for x in numbers(arms))
     made = comparison(
         adapter, arms=arms, numbers=named, prompt_set=HOSTILE, budgets={HOSTILE: HOSTILE}, notes=("LEAK " + HOSTILE,)
     )

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from tests.errors import refuses
 from workbench.core.errors import NonFiniteLoss, ParameterError, ProcessFailed
-from workbench.evaluation.experiments import TrainingDataConfig, training_texts
+from workbench.evaluation.training_data import TrainingDataConfig, training_texts
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import PromptConfig, load_prompts
 from workbench.training.config import ARMS, TrainConfig, WatchSettings

@@ -14,6 +14,18 @@ if TYPE_CHECKING:
     from workbench.display import figures, views
     from workbench.display.check import check
     from workbench.display.report import write_report
+    from workbench.evaluation.arms import CompareConfig, compare_arms, comparison_rows, leaks
+    from workbench.evaluation.branching import TextJudge
+    from workbench.evaluation.card import card_results
+    from workbench.evaluation.check import check_penalty, check_rows, compare_with_aligned
+    from workbench.evaluation.example import continue_three_ways, look_at
+    from workbench.evaluation.frontier import Rule, recommend
+    from workbench.evaluation.penalties import SweepConfig, pair_under, penalty_grid, retention_for
+    from workbench.evaluation.penalty_file import load_penalty, save_penalty
+    from workbench.evaluation.sampling import sampling_surface
+    from workbench.evaluation.splits import tuning_and_held_out
+    from workbench.evaluation.sweep import sweep, sweep_rows
+    from workbench.evaluation.training_data import TrainingDataConfig, harmful_preview, training_texts
     from workbench.models.generation import GenerateConfig
     from workbench.models.pair import ModelPair, PairConfig, load_pair
     from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
@@ -60,6 +72,32 @@ _ROOM_OF = {
     "teacher_flips": "training.teacher",
     "LossConfig": "training.config",
     "WatchSettings": "training.config",
+    "SweepConfig": "evaluation.penalties",
+    "penalty_grid": "evaluation.penalties",
+    "retention_for": "evaluation.penalties",
+    "pair_under": "evaluation.penalties",
+    "TextJudge": "evaluation.branching",
+    "CompareConfig": "evaluation.arms",
+    "compare_arms": "evaluation.arms",
+    "comparison_rows": "evaluation.arms",
+    "leaks": "evaluation.arms",
+    "card_results": "evaluation.card",
+    "check_penalty": "evaluation.check",
+    "compare_with_aligned": "evaluation.check",
+    "check_rows": "evaluation.check",
+    "sweep_rows": "evaluation.sweep",
+    "continue_three_ways": "evaluation.example",
+    "look_at": "evaluation.example",
+    "Rule": "evaluation.frontier",
+    "recommend": "evaluation.frontier",
+    "load_penalty": "evaluation.penalty_file",
+    "save_penalty": "evaluation.penalty_file",
+    "sampling_surface": "evaluation.sampling",
+    "tuning_and_held_out": "evaluation.splits",
+    "sweep": "evaluation.sweep",
+    "TrainingDataConfig": "evaluation.training_data",
+    "harmful_preview": "evaluation.training_data",
+    "training_texts": "evaluation.training_data",
     "write_report": "display.report",
     "check": "display.check",
     "RunConfig": "running.runs",
@@ -69,41 +107,67 @@ _ROOM_OF = {
 }
 
 __all__ = [
+    "CompareConfig",
     "Diagnosis",
     "DiagnosisConfig",
     "GenerateConfig",
     "GradientConfig",
     "GradientProbe",
+    "LossConfig",
     "ModelPair",
     "PairConfig",
     "Prompt",
     "PromptConfig",
     "PromptSet",
+    "Rule",
     "RunConfig",
+    "SweepConfig",
+    "TextJudge",
     "TraceConfig",
     "TraceSet",
     "TrainConfig",
+    "TrainingDataConfig",
+    "WatchSettings",
     "WorkbenchError",
     "arm_named",
     "arm_with",
+    "card_results",
     "check",
+    "check_penalty",
+    "check_rows",
+    "compare_arms",
+    "compare_with_aligned",
+    "comparison_rows",
+    "continue_three_ways",
     "diagnose",
     "distil",
     "export",
     "figures",
+    "harmful_preview",
+    "leaks",
     "load",
     "load_pair",
+    "load_penalty",
     "load_prompts",
+    "look_at",
+    "pair_under",
+    "penalty_grid",
     "preview_teacher",
     "probe_gradients",
+    "recommend",
+    "retention_for",
     "run_notebook",
+    "sampling_surface",
     "save",
-    "trace",
-    "views",
-    "values_of",
+    "save_penalty",
+    "sweep",
+    "sweep_rows",
     "teacher_flips",
-    "LossConfig",
-    "WatchSettings",
+    "trace",
+    "training_texts",
+    "tuning_and_held_out",
+    "values_of",
+    "views",
     "write_report",
 ]
 

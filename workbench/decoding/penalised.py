@@ -23,7 +23,7 @@ from workbench.decoding.mixed import mixed
 from workbench.decoding.paired import paired_steps
 from workbench.decoding.records import LEDGER, Continuations
 from workbench.decoding.steps import PenalisedSteps, distributions
-from workbench.models.generation import STOPS, Generation, Row, draw, generation_keys, sampler
+from workbench.models.generation import Generation, Row, draw, generation_keys, sampler
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 
@@ -117,14 +117,12 @@ def _continued(
 
 
 def _entry(made: Made) -> dict[str, np.ndarray]:
-    arrays = {"ids": np.array(made.generation.ids, np.int32), "stop": np.array([STOPS.index(made.generation.stop)])}
-    return {**arrays, **vars(made.account)}
+    return {**made.generation.entry(), **vars(made.account)}
 
 
 def _read(stored: Stored) -> Made:
     account = Account(**{name: stored[name] for name in Account.__dataclass_fields__})
-    generation = Generation(ids=tuple(stored["ids"].tolist()), stop=STOPS[int(stored["stop"][0])])
-    return Made(generation=generation, account=account)
+    return Made(generation=Generation.read(stored), account=account)
 
 
 # ------------------------------------------------------------------------------------------------ one position

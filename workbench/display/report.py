@@ -14,7 +14,8 @@ import plotly.graph_objects as go
 from workbench.core.errors import ParameterError
 from workbench.core.files import atomic_file
 from workbench.core.legible import html_text, sentence
-from workbench.core.records import SCHEMA, Record, Row, RunRecord, rows_json, save
+from workbench.core.records import SCHEMA, Record, Row, RunRecord, save
+from workbench.core.results import rows_json
 from workbench.display.figures import plotlyjs_tag
 from workbench.display.views import FigureView, View, figure_view, method_card
 from workbench.display.views.view import script_text, style_text

@@ -221,7 +221,8 @@ def _sample(row: SourceRow, columns: Mapping[str, str]) -> Sample:
     attempt = Attempt(
         attempt_id=row.where,
         attack="none",
-        condition="none",
+        given=0,
+        setting=None,
         prompt_id=row.where,
         label="unlabelled",
         category=None,

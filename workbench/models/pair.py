@@ -273,6 +273,16 @@ class ModelPair:
         """Return the text of token ids, control tokens included."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
+    def settings(self) -> dict[str, Any]:
+        """Return what a RunRecord says about the pair."""
+        return {
+            "pair": self.name,
+            "template_mode": self.template_mode,
+            "thinking": self.thinking,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "pair_notes": self.notes,
+        }
+
     # ---------------------------------------------------------------------------------------------- variations
 
     def with_template_mode(self, mode: TemplateMode) -> ModelPair:

@@ -5,10 +5,9 @@ GradMag(t) = ||d log p(y_t) / d theta||_2, Influence(i->t) = ||d log p(y_t) / d 
 Error(t) = sum_{i<t} KL_i(p_a || p_b) Influence(i->t), but measures none of them. This does.
 
 One forward pass a response with its graph kept, then backward from each position, a few at a time, through activations
-only. The
-gradient of a weight W of a linear map y = W x is sum_r g_r x_r^T over sequence rows r (g = d log p / d y), and its
-norm is computed from g and x (||.||^2 = sum_rs (g_r . g_s)(x_r . x_s)), so that no weight gradient is ever kept and
-no parameter's `requires_grad` or `.grad` is touched.
+only. The gradient of a weight W of a linear map y = W x is sum_r g_r x_r^T over sequence rows r (g = d log p / d y),
+and its norm is computed from g and x (||.||^2 = sum_rs (g_r . g_s)(x_r . x_s)), so that no weight gradient is ever kept
+and no parameter's `requires_grad` or `.grad` is touched.
 """
 
 from __future__ import annotations
@@ -143,7 +142,7 @@ def probe_gradients(
         found = [_probe(pair, config.model, p, layer - 1, layers, progress) for p in passages]
     return GradientProbe(
         run=watch.record(
-            resolved={"pair": pair.name, "layer": layer, "template_mode": pair.template_mode, "prompts": prompts.name},
+            resolved={**pair.settings(), "prompts": prompts.name, "layer": layer},
             seed=config.seed,
             device=str(pair.device),
             fingerprint=pair.fingerprint,
@@ -164,32 +163,33 @@ def probe_rows(
 ) -> tuple[Row, ...]:
     """Return every quantity by position as tidy rows: mean over responses, percentile bootstrap over prompts, n.
 
-    `condition` is the prompts' label. Layer l (1 = first) is named `grad_norm_layer_l`. What is missing is None.
+    A layer's gradient norm is `grad_norm`, with its 1-based `layer`. What is missing is None.
     """
     rows: list[Row] = []
-    values: dict[str, np.ndarray] = {name: getattr(probe, name) for name in QUANTITIES}
-    for layer in range(probe.grad_norm_by_layer.shape[2]):
-        values[f"grad_norm_layer_{layer + 1}"] = probe.grad_norm_by_layer[:, :, layer]
-    for condition in dict.fromkeys(probe.labels):
-        mine = [i for i, label in enumerate(probe.labels) if label == condition]
+    values: dict[tuple[str, int | None], np.ndarray] = {(name, None): getattr(probe, name) for name in QUANTITIES}
+    for n in range(probe.grad_norm_by_layer.shape[2]):
+        values["grad_norm", n + 1] = probe.grad_norm_by_layer[:, :, n]
+    for label in dict.fromkeys(probe.labels):
+        mine = [i for i, own in enumerate(probe.labels) if own == label]
         ids = [probe.prompt_ids[i] for i in mine]
-        sample = PromptSample(ids, resamples=resamples, seed=seed, stream=condition)
+        sample = PromptSample(ids, resamples=resamples, seed=seed, stream=label)
         length = int(probe.mask[mine].sum(axis=1).max(initial=0))
-        for name, value in values.items():
+        for (name, layer), value in values.items():
             mean = sample.mean(value[mine, :length], probe.mask[mine, :length])
             low, high = interval(mean, confidence)
             rows += [
                 Row(
                     name=name,
                     arm=probe.model,
-                    condition=condition,
+                    label=label,
+                    layer=layer,
                     seed=probe.run.seed,
                     position=t + 1,
                     value=known(mean.value[t]),
                     low=known(low[t]),
                     high=known(high[t]),
                     n=int(mean.n[t]),
-                    unit=QUANTITIES.get(name, "nats"),
+                    unit=QUANTITIES[name],
                 )
                 for t in range(length)
             ]
@@ -386,11 +386,8 @@ def _logprobs(pair: ModelPair, which: Which, passage: Passage) -> Float[Tensor, 
     logits = _wide(pair.logits(which, hidden))
     finite = logits.detach().amax(-1).isfinite()
     if not bool(finite.all()):
-        raise NonFiniteLogits(
-            f"the {which} model returned NaN or infinite logits for {passage} at response position "
-            f"{int((~finite).nonzero()[0]) + 1}: check the weights and the dtype ({pair.dtype}); float32 is "
-            "the safe one"
-        )
+        position = int((~finite).nonzero()[0]) + 1
+        raise NonFiniteLogits.at(which, f"at position {position} of the response to {passage}")
     return logits.log_softmax(-1)
 
 

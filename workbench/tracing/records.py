@@ -60,25 +60,18 @@ SCALARS: dict[str, str] = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TraceSet(Record):
-    """Hold two models' token-level comparison along responses. Reloads with no model.
+class TokenRecord(Record):
+    """What every record of tokens has: their ids, display pieces, and both models' most likely ones.
 
-    Arrays are (response, token), padded on the right; where `mask` is False a float is NaN, an id is -1, a count or
-    rank is 0. Row t is the distribution that *predicted* token t. `topk_ids` is the union of both models' top k
-    (base's first, -1 where the union is shorter). `detected_*` is a sparse table, one line a response and vocabulary
-    element: at how many positions of that response the element was detected as base-favored, and its summed p_b - p_a.
-    `noise_kl_nats` is KL between the same model scored in two batch layouts (NaN where not measured).
-    `labels[i]` is the printable form of vocabulary element `label_ids[i]`, for every id that occurs in the record.
+    Arrays are (response, token), padded on the right; where `mask` is False a float is NaN, an id is -1, a count, rank
+    or position is 0. `labels[i]` is the printable form of vocabulary element `label_ids[i]`, for every id that occurs
+    in the record.
     """
 
     run: RunRecord
     prompt_set: str
     classroom_safe: bool
     template_mode: str
-    count_space: str
-    ranking: str
-    warnings: tuple[str, ...]
-    responses: tuple[Response, ...]
     pieces: tuple[tuple[str, ...], ...]
     token_ids: Tokens
     mask: Mask
@@ -87,6 +80,32 @@ class TraceSet(Record):
     topk_ids: TopIds
     topk_logprob_base_nats: TopScores
     topk_logprob_aligned_nats: TopScores
+    label_ids: Int32[np.ndarray, "label"]
+    labels: tuple[str, ...]
+
+    def lengths(self) -> Int32[np.ndarray, "response"]:
+        """Count each response's tokens."""
+        return self.mask.sum(axis=1).astype(np.int32)
+
+    def label_of(self) -> dict[int, str]:
+        """Map every id that occurs in the record to its printable form."""
+        return dict(zip(self.label_ids.tolist(), self.labels, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TraceSet(TokenRecord):
+    """Two models' token-level comparison along responses. Reloads with no model.
+
+    Row t is the distribution that *predicted* token t. `topk_ids` is the union of both models' top k (base's first, -1
+    where the union is shorter). `detected_*` is a sparse table, one line a response and vocabulary
+    element: at how many positions of that response the element was detected as base-favored, and its summed p_b - p_a.
+    `noise_kl_nats` is KL between the same model scored in two batch layouts (NaN where not measured).
+    """
+
+    count_space: str
+    ranking: str
+    warnings: tuple[str, ...]
+    responses: tuple[Response, ...]
     kl_aligned_base_nats: Scores
     kl_base_aligned_nats: Scores
     js_nats: Scores
@@ -105,16 +124,6 @@ class TraceSet(Record):
     detected_count: Int32[np.ndarray, "entry"]
     detected_mass: Float32[np.ndarray, "entry"]
     noise_kl_nats: Float32[np.ndarray, "sample token"]
-    label_ids: Int32[np.ndarray, "label"]
-    labels: tuple[str, ...]
-
-    def lengths(self) -> Int32[np.ndarray, "response"]:
-        """Count each response's tokens."""
-        return self.mask.sum(axis=1).astype(np.int32)
-
-    def label_of(self) -> dict[int, str]:
-        """Map every id that occurs in the record to its printable form."""
-        return dict(zip(self.label_ids.tolist(), self.labels, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -223,11 +232,10 @@ class Diagnosis(Record):
 class GradientProbe(Record):
     """Hold gradient magnitudes by response position (response, token), NaN where there is no token.
 
-    `grad_norm` is ||d log p(y_t) / d theta||_2 over attention and MLP weights, `output_error` is
-    ||softmax - onehot||_2, `grad_norm_by_layer` is (response token layer). `context_asymmetry` is
-    ||d sum_{t>=i} L_t / d h_i|| * ||h_i|| / (number of terms), `influence` is
-    mean over i < t of ||d log p(y_t) / d h_i|| * ||h_i||, and `error` is sum_{i<t} KL_i * influence(i->t),
-    all at the middle layer; `error_per_term` is `error` / (t - 1).
+    `grad_norm` is ||d log p(y_t) / d theta||_2 over attention and MLP weights, `output_error` is ||softmax -
+    onehot||_2, `grad_norm_by_layer` is (response token layer). `context_asymmetry` is ||d sum_{t>=i} L_t / d h_i|| *
+    ||h_i|| / (number of terms), `influence` is mean over i < t of ||d log p(y_t) / d h_i|| * ||h_i||, and `error` is
+    sum_{i<t} KL_i * influence(i->t), all at the middle layer; `error_per_term` is `error` / (t - 1).
     """
 
     run: RunRecord

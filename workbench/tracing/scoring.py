@@ -237,10 +237,7 @@ def _check_finite(scalars: Float[np.ndarray, "token quantity"], name: str) -> No
     for which in _BOTH:
         bad = ~np.isfinite(scalars[:, names.index(f"logprob_{which}_nats")])
         if bad.any():
-            raise NonFiniteLogits(
-                f"the {which} model returned NaN or infinite logits at position {int(bad.argmax()) + 1} of the "
-                f"response to {name}: check the weights and the dtype; float32 is the safe one"
-            )
+            raise NonFiniteLogits.at(which, f"at position {int(bad.argmax()) + 1} of the response to {name}")
 
 
 def noise_floor(pair: ModelPair, passages: Sequence[Passage], *, samples: int = 4) -> Float[np.ndarray, "sample token"]:

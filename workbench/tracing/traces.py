@@ -140,14 +140,10 @@ def assembled(
     return TraceSet(
         run=watch.record(
             resolved={
-                "pair": pair.name,
-                "template_mode": pair.template_mode,
-                "thinking": pair.thinking,
-                "dtype": str(pair.dtype).removeprefix("torch."),
+                **pair.settings(),
                 "prompts": prompts.name,
                 "prompts_source": prompts.source,
                 "columns": prompts.columns,
-                "pair_notes": pair.notes,
                 "prompt_notes": prompts.notes,
             },
             device=str(pair.device),

@@ -39,7 +39,7 @@ class BenignTuning(NoAttack):
     steps, batch_size, learning_rate, rank   of the fine-tuning; the paper fine-tunes at 2e-4
     constrained    with Qi et al.'s constrained loss (arXiv 2406.05946): the baseline defence of who does the tuning
 
-    Conditions: "60 steps", "60 steps, constrained".
+    Settings: "60 steps", "60 steps, constrained".
     """
 
     family: ClassVar[str] = "benign_tuning"
@@ -61,7 +61,7 @@ class BenignTuning(NoAttack):
         ]
 
     @property
-    def condition(self) -> str:
+    def setting(self) -> str:
         """Return what results call these settings."""
         return f"{self.steps} steps" + (", constrained" if self.constrained else "")
 
@@ -77,7 +77,7 @@ class BenignTuning(NoAttack):
         )
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return Made(
-            attempts=[attempt_of(self, p, task.messages(p), self.condition) for p in task.prompts],
+            attempts=[attempt_of(self, p, task.messages(p), self.setting) for p in task.prompts],
             notes=[
                 f"Each arm but base, which has no alignment to lose, is fine-tuned before it answers: {self.steps} "
                 f"steps of {self.batch_size}, from {rows}."
@@ -137,7 +137,7 @@ class FewHarmfulTuning(BenignTuning):
     n_harmful      so many of them, the first ones
     harmful_share  share of them in a batch
 
-    They must not be prompts that are asked. Conditions: "60 steps, 10 harmful rows".
+    They must not be prompts that are asked. Settings: "60 steps, 10 harmful rows".
     """
 
     family: ClassVar[str] = "few_harmful_tuning"
@@ -154,9 +154,9 @@ class FewHarmfulTuning(BenignTuning):
         ]
 
     @property
-    def condition(self) -> str:
+    def setting(self) -> str:
         """Return what results call these settings."""
-        return f"{super().condition}, {self.n_harmful} harmful rows"
+        return f"{super().setting}, {self.n_harmful} harmful rows"
 
     @property
     def _share(self) -> float:

@@ -38,7 +38,7 @@ class NoAttack(AttackConfig):
 
     def make(self, task: Task) -> Made:
         """Make one attempt for each prompt."""
-        return Made(attempts=[attempt_of(self, p, task.messages(p), "none") for p in task.prompts])
+        return Made(attempts=[attempt_of(self, p, task.messages(p), None) for p in task.prompts])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Decoding(AttackConfig):
 
     The grid is temperatures x top_ps x top_ks with `samples` draws at each; an attack on a prompt succeeds where any of
     its draws does, so n samples are part of the result. Temperature 0 is greedy: it has one draw whatever the rest
-    says. Conditions: "t=0.7 p=0.9 k=50"; top-p 1 and top-k 0 switch those truncations off.
+    says. Settings: "t=0.7 p=0.9 k=50"; top-p 1 and top-k 0 switch those truncations off.
     """
 
     family: ClassVar[str] = "decoding"
@@ -104,7 +104,7 @@ class Template(AttackConfig):
     """Put the request into a jailbreak wording: the built-in families, or those of a file (see `templates`).
 
     `names` picks some, None takes all; `file` is a .json or .jsonl of (name, exploits, source, text) that are used in
-    place of the built-in ones. Conditions are the templates' names.
+    place of the built-in ones. Settings are the templates' names.
     """
 
     family: ClassVar[str] = "template"

@@ -155,10 +155,10 @@ class GCG(TargetedConfig):
             seen = {s.prompt.id for s in slots.slots}
             chosen = [s.prompt for s in slots.slots] if self.universal is None else list(task.prompts)
             for p in chosen:
-                condition = "single"
+                setting = "single"
                 if self.universal is not None:
-                    condition = "universal, searched on" if p.id in seen else "universal, held out"
-                attempts.append(attempt_of(self, p, task.messages(with_suffix(p, text)), condition))
+                    setting = "universal, searched on" if p.id in seen else "universal, held out"
+                attempts.append(attempt_of(self, p, task.messages(with_suffix(p, text)), setting))
         won = sum(f.said and f.active == len(s.slots) for s, f in found)
         notes.append(
             f"{won} of {len(found)} searches end with a suffix after which the {self.model} model says its target."

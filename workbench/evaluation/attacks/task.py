@@ -9,7 +9,7 @@ from typing import Any, ClassVar, get_args
 
 from workbench.core.errors import ParameterError, PromptError
 from workbench.core.passages import check_fits
-from workbench.core.records import Label
+from workbench.core.records import Given, Label
 from workbench.core.store import Store, key_of
 from workbench.evaluation.records import Attempt
 from workbench.models import chat
@@ -171,8 +171,9 @@ def attempt_of(
     config: AttackConfig,
     prompt: Prompt,
     messages: Messages,
-    condition: str,
+    setting: str | None,
     *,
+    given: Given | None = 0,
     prefix_ids: Sequence[int] = (),
     prefix: str = "",
     sampler: Sampler = GREEDY,
@@ -180,7 +181,8 @@ def attempt_of(
     """Return an attempt on a prompt; its id is the hash of all the rest of it."""
     content: dict[str, Any] = {
         "attack": config.family,
-        "condition": condition,
+        "given": given,
+        "setting": setting,
         "prompt_id": prompt.id,
         "label": prompt.label,
         "category": prompt.category,
@@ -192,7 +194,7 @@ def attempt_of(
         "max_tokens": config.max_tokens,
         **vars(sampler),
     }
-    return Attempt(attempt_id=key_of("attempt 1", content), **content)
+    return Attempt(attempt_id=key_of("attempt 2", content), **content)
 
 
 def as_prompt(attempt: Attempt) -> Prompt:

@@ -1,13 +1,13 @@
-"""A process that runs cells, under either engine: the notebook in a kernel below it, a thread that watches both.
+"""A process that runs cells, under either engine: the notebook in a kernel below it, and a thread that watches both.
 
-The thread reads time and memory, and ends what runs when it exceeds its limits, when the batch stops, and when the
-batch is gone, however that ended.
+The thread reads time and memory. It ends what exceeds its limits, what the batch stops, and what a killed batch left.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -16,7 +16,8 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -29,30 +30,18 @@ LOOK_SECONDS = 0.25
 """How often a cell's time and memory are read."""
 STOP_SECONDS = 5.0
 """How long a cell that is asked to stop may take before it is killed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A cell with all that a process on any machine needs to run it; `gpus` is how many it gets."""
-
-    cell: Cell
-    out: str
-    log: str
-    cwd: str
-    gpus: float
+STOP = "stop"
+"""The file in a local worker's temporary folder that asks it to stop."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The end of a job.
+    """The end of a cell, after `seconds`; `peak_gb` is the most that its processes held together, GB (10^9 bytes).
 
-    status   "ok": its folder has its name; "failed": by its own fault; "lost": its worker went away
-    cause    "notebook", "seconds", "memory" or "worker"; empty where it is ok
-    seconds  from its start to its end; peak_gb is the most that its processes held together, GB (10^9 bytes)
-    gpu      the GPUs that the cell saw, as CUDA_VISIBLE_DEVICES
+    cause  why it failed: "notebook", "seconds" or "memory"; "worker" where its process went away; empty where it is ok
+    gpu    the GPUs that the cell saw, as CUDA_VISIBLE_DEVICES
     """
 
-    status: Literal["ok", "failed", "lost"]
     cause: str = ""
     error: str = ""
     seconds: float = 0.0
@@ -63,41 +52,41 @@ class Outcome:
 
 
 class Worker:
-    """This process as a runner of cells, and the thread that watches them; a warm one keeps its kernel."""
+    """This process as a runner of cells; a warm one keeps its kernel, and the pairs in it, from cell to cell.
 
-    def __init__(self, parent: int, threads: int, warm: bool, stop: Any = None, temporary: str | None = None) -> None:
-        self._parent, self._stop_event = parent, stop
+    It ends with the process `parent`. `temporary` is a folder for all temporary files; workers of Ray have none.
+    """
+
+    def __init__(self, threads: int, warm: bool, parent: int, temporary: str | None) -> None:
+        self._parent, self._temporary = parent, temporary
         self._kept = Kept(before="from workbench.running.batch.warm import fresh\nfresh()") if warm else None
-        self._job: Job | None = None
-        self._gpu, self._started, self._peak = "", 0.0, 0
-        self._over = ("", "")
+        self._cell: Cell | None = None
+        self._gpu, self._started, self._peak, self._over = "", 0.0, 0, ("", "")
         own = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
         os.environ.update(own, CUDA_DEVICE_ORDER="PCI_BUS_ID", TOKENIZERS_PARALLELISM="false")
         if temporary is not None:
+            os.setsid()  # away from the terminal's Ctrl-C: the batch decides what it stops
             os.environ.update(TMPDIR=temporary, JUPYTER_RUNTIME_DIR=temporary)
             tempfile.tempdir = temporary
-        atexit.register(self._kill)
+        atexit.register(_kill_below)
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def run_cell(self, job: Job, gpu: str) -> Outcome:
-        """Run one job to its end, with these GPUs."""
-        os.chdir(job.cwd)
+    def run(self, cell: Cell, out: Path, log: Path, gpu: str) -> Outcome:
+        """Run one cell to its end, with these GPUs."""
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-        with open(job.log, "ab") as log:  # whatever libraries write belongs there
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
+        with log.open("ab") as file:  # whatever libraries write belongs there
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
         if self._kept is not None and gpu != self._gpu:
             self._kept.stop()
         self._gpu, self._started, self._peak = gpu, time.monotonic(), 0
-        alone = self._kept is None or not self._kept.used
-        error = self._run_notebook(job)
-        if self._over[0] == "memory" and not alone:  # too large beside what the kernel kept: again, in a new one
-            error = self._run_notebook(job)
-        cause, error = self._over if error and self._over[0] else ("notebook" if error else "", error)
+        beside_others = self._kept is not None and self._kept.used
+        error = self._run_notebook(cell, out)
+        if self._over[0] == "memory" and beside_others:  # too large beside the kept pairs: again, in a new kernel
+            error = self._run_notebook(cell, out)
         return Outcome(
-            status="lost" if cause == "worker" else "failed" if cause else "ok",
-            cause=cause,
-            error=error,
+            cause=(self._over[0] or "notebook") if error else "",
+            error=f"{self._over[1]} ({error})" if error and self._over[1] else error,
             seconds=round(time.monotonic() - self._started, 3),
             peak_gb=round(self._peak / 1e9, 3) or None,
             gpu=gpu,
@@ -105,90 +94,60 @@ class Worker:
             worker=os.getpid(),
         )
 
-    def _run_notebook(self, job: Job) -> str:
-        """Run a job's notebook; return "" or, in a sentence, why it failed."""
-        config = RunConfig(notebook=job.cell.notebook, out=job.out, parameters=job.cell.parameters, page=None)
-        self._over, self._job = ("", ""), job
+    def _run_notebook(self, cell: Cell, out: Path) -> str:
+        """Run a cell's notebook; return "" or, in a sentence, why it failed."""
+        config = RunConfig(notebook=cell.notebook, out=out, parameters=cell.parameters, page=None)
+        self._over, self._cell = ("", ""), cell
         try:
-            run_notebook(config, say=_say, kept=self._kept)
+            run_notebook(config, say=lambda line: sys.stderr.writelines((line, "\n")), kept=self._kept)
         except (NotebookFailed, KeyboardInterrupt) as failure:
             return str(failure) or "stopped"
         except Exception as failure:
             traceback.print_exc()
             return str(failure) if isinstance(failure, WorkbenchError) else f"{type(failure).__name__}: {failure}"
         finally:
-            self._job = None
+            self._cell = None
         return ""
 
     def _watch(self) -> None:
-        stopped = float("inf")
-        while True:
+        asked = float("inf")  # when the cell was asked to stop
+        while os.getppid() == self._parent and time.monotonic() - asked < STOP_SECONDS:
             time.sleep(LOOK_SECONDS)
-            if os.getppid() != self._parent or time.monotonic() - stopped > 2 * STOP_SECONDS:
-                self._kill()
-                os._exit(1)
-            if (job := self._job) is None:
+            if (cell := self._cell) is None:
                 continue
-            seconds = time.monotonic() - self._started
-            self._peak = max(self._peak, held := sum(map(_resident, _tree())))
-            most_gb, most_seconds = job.cell.memory_gb, job.cell.seconds
-            if most_gb is not None and held > 1e9 * most_gb:
-                said = f"exceeded its memory: {held / 1e9:.2f} of {most_gb:g} GB, after {seconds:.0f} s"
-                self._over = ("memory", said)
-                self._kill()
-            elif most_seconds is not None and seconds > most_seconds:
-                self._over = ("seconds", f"exceeded its time: stopped after {most_seconds:g} s")
-                self._kill()
-            elif self._stop_event is not None and self._stop_event.is_set():
-                self._over = ("worker", "the batch was stopped")
-                if stopped == float("inf"):
-                    stopped = time.monotonic()
-                    os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C does, so that a training keeps its last step
-                elif time.monotonic() - stopped > STOP_SECONDS:
-                    self._kill()
-
-    def _kill(self) -> None:
-        """Kill all processes below this one."""
-        for process in _tree()[1:]:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+            spent, held, own = time.monotonic() - self._started, 0, psutil.Process()
+            for process in (own, *own.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):  # it has ended
+                    held += process.memory_info().rss  # pages that processes share count in each
+            self._peak = max(self._peak, held)
+            if cell.memory_gb is not None and held > 1e9 * cell.memory_gb:
+                said = f"exceeded its memory: {held / 1e9:.2f} of {cell.memory_gb:g} GB, after {spent:.0f} s"
+                self._over = "memory", said
+                _kill_below()
+            elif cell.seconds is not None and spent > cell.seconds:
+                self._over = "seconds", f"exceeded its time: stopped after {cell.seconds:g} s"
+                _kill_below()
+            elif self._temporary and asked == float("inf") and Path(self._temporary, STOP).exists():
+                self._over, asked = ("worker", "the batch was stopped"), time.monotonic()
+                os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C does, so that a training keeps its last step
+        _kill_below()
+        os._exit(1)
 
 
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+def _kill_below() -> None:
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
-def _tree() -> list[psutil.Process]:
-    own = psutil.Process()
-    return [own, *own.children(recursive=True)]
+@functools.cache
+def worker(threads: int, warm: bool, parent: int | None = None, temporary: str | None = None) -> Worker:
+    """Return the worker that this process is."""
+    return Worker(threads, warm, parent or os.getppid(), temporary)
 
 
-def _resident(process: psutil.Process) -> int:
-    """Return a process's resident memory, bytes; pages that processes share count in each."""
-    with contextlib.suppress(psutil.Error):
-        return int(process.memory_info().rss)
-    return 0
-
-
-worker: Worker | None = None
-"""The worker that this process is."""
-
-
-def start_worker(parent: int, threads: int, warm: bool, stop: Any, temporary: str) -> None:
-    """Make this process a worker of the local engine, apart from the terminal's Ctrl-C."""
-    global worker
-    os.setsid()
-    worker = Worker(parent=parent, threads=threads, warm=warm, stop=stop, temporary=temporary)
-
-
-def run_cell(job: Job, gpu: str) -> Outcome:
-    """Run one job in this worker."""
-    assert worker is not None
-    return worker.run_cell(job, gpu)
-
-
-def run_on_node(job: Job, threads: int, warm: bool) -> Outcome:
-    """Run one job in this process of Ray, with the GPUs that Ray gave it; a warm process waits for its next task."""
-    global worker
-    worker = worker or Worker(parent=os.getppid(), threads=threads, warm=warm)
-    return worker.run_cell(job, os.environ.get("CUDA_VISIBLE_DEVICES", "") if job.gpus else "")
+def run_cell(cell: Cell, out: Path, log: Path, here: Path, gpu: str | None, threads: int, *more: Any) -> Outcome:
+    """Run one cell in this process and in the folder `here`, with these GPUs; None: with those that Ray gives it."""
+    os.chdir(here)
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "") if gpu is None and cell.gpus else gpu or ""
+    return worker(threads, *more).run(cell, out, log, seen)

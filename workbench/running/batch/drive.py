@@ -10,11 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from workbench.running.batch.cell import Job, Outcome
-from workbench.running.batch.devices import shares
+from workbench.running.batch.cell import Outcome
 from workbench.running.batch.plan import Cell, Plan
 from workbench.running.batch.pools import LocalPool
-from workbench.running.batch.state import failed_at, is_finished, read_record, take_lease, write_record
+from workbench.running.batch.state import is_failed, is_finished, last_line, read_record, take_lease, write_record
 from workbench.running.terminate import stop_asked
 
 State = Literal["waiting", "running", "elsewhere", "done", "failed", "blocked"]
@@ -25,29 +24,23 @@ TRIES = 3
 
 
 class Batch:
-    """A run of the cells of a plan that are not finished; `states` says what each is, `since` when a cell started.
+    """A run of the cells of a plan that are not finished; `states` says what each is, `since` when it was started."""
 
-    `note` takes a line for what happens once.
-    """
-
-    def __init__(
-        self, plan: Plan, pool: LocalPool, *, gpus: int = 0, retry: bool = False, note: Callable[[str], None] = print
-    ) -> None:
-        self.plan, self.pool, self.gpus, self.note = plan, pool, gpus, note
-        self.started = time.monotonic()
-        self.since: dict[str, float] = {}
+    def __init__(self, plan: Plan, pool: LocalPool, *, retry: bool = False) -> None:
+        self.plan, self.pool, self.started = plan, pool, time.monotonic()
         self.states: dict[str, State] = dict.fromkeys(plan.by_key, "waiting")
+        self.since: dict[str, float] = {}
         self._leases: dict[str, int] = {}
         self._tries: Counter[str] = Counter()
         self._took: defaultdict[str, list[float]] = defaultdict(list)
         self._looked = 0.0
-        self._failed_before = {c.key: failed_at(plan, c) for c in plan.cells} if retry else {}
+        self._stopped = False
         for cell in plan.cells:
             if is_finished(plan, cell):
                 self.states[cell.key] = "done"
                 if (seconds := read_record(plan.folder(cell)).get("seconds")) is not None:
                     self._took[cell.stage].append(seconds)
-            elif not retry and failed_at(plan, cell) is not None:
+            elif not retry and is_failed(plan, cell):
                 self.states[cell.key] = "failed"
         self._block()
 
@@ -56,28 +49,31 @@ class Batch:
             if self.states[cell.key] == "waiting" and {self.states[n] for n in cell.needs} & {"failed", "blocked"}:
                 self.states[cell.key] = "blocked"
 
-    def run(self, tell: Callable[[], None]) -> None:
-        """Run until no cell is left that could. KeyboardInterrupt and SIGTERM stop the cells that run, and pass on."""
+    def run(self, tell: Callable[[], None], note: Callable[[str], None]) -> None:
+        """Run until no cell is left that could; `tell` shows how far it is, `note` a line on what happened.
+
+        SIGINT and SIGTERM stop the cells that run; KeyboardInterrupt is raised when they have ended.
+        """
+        self._note = note
+        for cell in self.plan.cells:
+            if self.states[cell.key] == "waiting":
+                (self.plan.failed(cell) / "cell.json").unlink(missing_ok=True)  # it is tried again
         try:
             with stop_asked() as stop:
-                while any(s in OPEN for s in self.states.values()) and not stop.is_set():
+                while set(self.states.values()) & set(OPEN) and not stop.is_set():
                     self._start_ready()
-                    for job, outcome in self.pool.wait(0.2):
-                        self._end(job.cell, outcome)
+                    for cell, outcome in self.pool.wait(0.2):
+                        self._end(cell, outcome)
                     tell()
-            if stop.is_set():
-                raise KeyboardInterrupt
         finally:
+            self._stopped = True
             self.pool.close()
-            for job, outcome in self.pool.wait(0.0):
-                if outcome.status == "ok":  # it ended while the others were stopped
-                    self._end(job.cell, outcome)
-            for cell in (self.plan.by_key[key] for key in list(self._leases)):
-                self._clear(cell)
-                self._let_go(cell, "done" if is_finished(self.plan, cell) else "waiting")
-            if any(s in OPEN for s in self.states.values()):
-                done = sum(s == "done" for s in self.states.values())
-                self.note(f"stopped: {done} of {len(self.states)} cells are finished; the same command resumes")
+            for cell, outcome in self.pool.wait(0.0):
+                self._end(cell, outcome)
+        if stop.is_set():
+            done = Counter(self.states.values())["done"]
+            note(f"stopped: {done} of {len(self.states)} cells are finished; the same command resumes")
+            raise KeyboardInterrupt
 
     def _start_ready(self) -> None:
         look_elsewhere = time.monotonic() - self._looked > 1.0
@@ -87,96 +83,72 @@ class Batch:
             state = self.states[cell.key]
             if state != "waiting" and not (state == "elsewhere" and look_elsewhere):
                 continue
-            out, log, gpus = self.plan.folder(cell), self.plan.log(cell), shares(cell.gpus, self.gpus)
-            job = Job(cell=cell, out=str(out), log=str(log), cwd=str(Path.cwd()), gpus=gpus)
-            if any(self.states[n] != "done" for n in cell.needs) or (gpus and gpus_wanted):
+            if any(self.states[n] != "done" for n in cell.needs) or (cell.gpus and gpus_wanted):
                 continue  # a cell that needs several GPUs is not overtaken for ever by those that need one
-            if self.pool.fits(job):
-                self._start(job)
-            elif gpus:
+            if self.pool.fits(cell):
+                self._start(cell)
+            elif cell.gpus:
                 gpus_wanted = True
             else:
-                break  # no worker is free
+                break  # no process is free
 
-    def _start(self, job: Job) -> None:
-        cell = job.cell
+    def _start(self, cell: Cell) -> None:
         lease = take_lease(self.plan.log(cell))
         if lease is None:
             if self.states[cell.key] != "elsewhere":
-                self.note(f"elsewhere {cell.name}: another batch runs it")
+                self._note(f"elsewhere {cell.name}: another batch runs it")
             self.states[cell.key] = "elsewhere"
             return
         self._leases[cell.key] = lease
-        failed = failed_at(self.plan, cell)
         if is_finished(self.plan, cell):
-            self._let_go(cell, "done")
-            self.note(f"done {cell.name}: found finished")
-        elif failed is not None and failed != self._failed_before.get(cell.key):
-            self._let_go(cell, "failed")  # in another batch, meanwhile
+            self._let_go(cell, "done", "found finished")
+        elif is_failed(self.plan, cell):
+            self._let_go(cell, "failed", "in another batch")
+        elif missing := [p for p in cell.inputs if not Path(p).exists()]:
+            self._end(cell, Outcome(cause="notebook", error=_not_there(missing[0])))
         else:
             os.ftruncate(lease, 0)
             self._tries[cell.key] += 1
-            if missing := [p for p in cell.inputs if not Path(p).exists()]:
-                self._end(cell, Outcome(status="failed", cause="notebook", error=_not_there(missing[0])))
-                return
             self.states[cell.key] = "running"
             self.since[cell.key] = time.monotonic()
-            self.note(f"started {cell.name}: {cell.said()}")
-            self.pool.submit(job)
+            self._note(f"started {cell.name}: {cell.said()}")
+            self.pool.submit(cell, self.plan.folder(cell), self.plan.log(cell))
 
     def _end(self, cell: Cell, outcome: Outcome) -> None:
-        if outcome.status == "ok":
+        folder, kept, tries = self.plan.folder(cell), self.plan.failed(cell), self._tries[cell.key]
+        error, lost = outcome.error, outcome.cause == "worker"
+        if not outcome.cause or is_finished(self.plan, cell):
             self._took[cell.stage].append(outcome.seconds)
-            self._write(self.plan.folder(cell), cell, outcome)
-            shutil.rmtree(self.plan.failed(cell), ignore_errors=True)
+            self._write(folder, cell, outcome)
             peak = "" if outcome.peak_gb is None else f", {outcome.peak_gb:.2f} GB"
-            self.note(f"done {cell.name}: {outcome.seconds:.1f} s{peak}")
-            self._let_go(cell, "done")
-        elif outcome.status == "lost" and self._tries[cell.key] < TRIES:
-            self._clear(cell)
-            self.note(f"again {cell.name}: {outcome.error}; started again")
-            self._let_go(cell, "waiting")
+            self._let_go(cell, "done", f"{outcome.seconds:.1f} s{peak}")
+            return
+        if lost:
+            error += f"; it last said: {last_line(self.plan.log(cell))[:300] or 'nothing'}"
+        again = lost and (self._stopped or tries < TRIES)
+        for left in folder.parent.glob(f"{cell.name}.partial-*"):  # by a killed worker
+            if not again and not kept.exists():
+                left.replace(kept)
+            shutil.rmtree(left, ignore_errors=True)
+        if again:
+            self._let_go(cell, "waiting", error)
         else:
-            said = self._keep(cell, outcome)
-            self._write(self.plan.failed(cell), cell, outcome, said)
-            self.note(f"failed {cell.name}: {said}")
-            self._let_go(cell, "failed")
+            error += f" ({tries} times)" if lost else ""
+            self._write(kept, cell, outcome, error)
+            self._let_go(cell, "failed", error)
 
-    def _let_go(self, cell: Cell, state: State) -> None:
-        """Set the state of a cell that does not run now, and free its lease."""
+    def _let_go(self, cell: Cell, state: State, said: str) -> None:
+        """Set the state of a cell that does not run now, say why, and free its lease."""
         self.states[cell.key] = state
         self.since.pop(cell.key, None)
         os.close(self._leases.pop(cell.key))
         self._block()
-
-    def _left_by(self, cell: Cell) -> list[Path]:
-        """Return the folders that a failed or killed run left beside its own, the more complete first."""
-        folder = self.plan.folder(cell)
-        left = (folder.with_name(f"{cell.name}.failed"), *folder.parent.glob(f"{cell.name}.partial-*"))
-        return [p for p in left if p.is_dir()]
-
-    def _clear(self, cell: Cell) -> None:
-        for left in self._left_by(cell):
-            shutil.rmtree(left, ignore_errors=True)
-
-    def _keep(self, cell: Cell, outcome: Outcome) -> str:
-        """Keep a failed cell's folder under `failed/`; return its error with the final path."""
-        folder, target = self.plan.folder(cell), self.plan.failed(cell)
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if left := self._left_by(cell):
-            os.replace(left[0], target)
-        target.mkdir(exist_ok=True)
-        self._clear(cell)
-        said = outcome.error.replace(str(folder.with_name(f"{cell.name}.failed")), str(target))
-        said += f" ({self._tries[cell.key]} times)" if outcome.status == "lost" else ""
-        notebook = target / cell.notebook.name
-        return said if str(notebook) in said or not notebook.exists() else f"{said} (as far as it ran: {notebook})"
+        self._note(f"{state} {cell.name}: {said}")
 
     def _write(self, folder: Path, cell: Cell, outcome: Outcome, error: str = "") -> None:
         about = {n: getattr(cell, n) for n in ("name", "key", "stage", "notebook", "axes", "parameters")}
-        how = {"executor": self.pool.name, "tries": self._tries[cell.key]}
-        write_record(folder, {**about, **vars(outcome), "error": error, **how})
+        how = {"error": error, "executor": self.pool.name, "tries": self._tries[cell.key]}
+        write_record(folder, {**about, **vars(outcome), **how})
 
     def left(self) -> float | None:
         """Return the seconds left: each open cell as long as finished cells of its stage took, over all slots."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.legible import aligned
-from workbench.running.batch.devices import shares
 from workbench.running.batch.drive import Batch
 from workbench.running.batch.plan import Cell
 from workbench.running.batch.state import read_record
@@ -22,15 +20,8 @@ FLOPS = {"cpu": 2e10, "gpu": 3e13}
 """Operations a second that are reached in practice, for one thread and one GPU."""
 WORK = 12.0
 """Operations for each parameter and token of a cell: two forward passes of two models, and half as much besides."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Expected:
-    """The time and memory that a cell is expected to take; None is unknown. `source` says where it is from."""
-
-    seconds: float | None = None
-    gb: float | None = None
-    source: str
+Expected = tuple[float | None, float | None, str]
+"""The seconds and GB that a cell is expected to take, None where unknown, and where they are from."""
 
 
 def expected(cell: Cell, finished: Sequence[Mapping[str, Any]], *, gpus: float, threads: int) -> Expected:
@@ -42,22 +33,16 @@ def expected(cell: Cell, finished: Sequence[Mapping[str, Any]], *, gpus: float, 
     """
     for field, value in (("stage", cell.stage), ("notebook", str(cell.notebook))):
         if records := [r for r in finished if r.get(field) == value]:
+            source = f"{len(records)} finished cell{'' if len(records) == 1 else 's'} of its {field}"
             peaks = [float(r["peak_gb"]) for r in records if r.get("peak_gb") is not None]
-            return Expected(
-                seconds=statistics.median(float(r["seconds"]) for r in records),
-                gb=max(peaks, default=None),
-                source=f"{len(records)} finished cell{'' if len(records) == 1 else 's'} of its {field}",
-            )
-    parameters = _parameters(cell)
-    if parameters is None:
-        return Expected(source="nothing to go by: no finished cell, no pair of known size")
+            return statistics.median(float(r["seconds"]) for r in records), max(peaks, default=None), source
+    if not (size := _parameters(cell)):
+        return None, None, "nothing to go by: no finished cell, no pair of known size"
     limit, tokens = (cell.parameters.get(name) for name in ("limit", "max_tokens"))
     read = (limit if isinstance(limit, int) else 100) * ((tokens if isinstance(tokens, int) else 64) + 64)
-    return Expected(
-        seconds=START_SECONDS + WORK * parameters * read / (FLOPS["gpu"] if gpus else FLOPS["cpu"] * threads),
-        gb=BASE_GB + 1.5 * 2 * parameters * (2 if gpus else 4) / 1e9,
-        source=f"a guess from 2 x {parameters / 1e6:,.0f}M parameters, time to an order of magnitude",
-    )
+    seconds = START_SECONDS + WORK * size * read / (FLOPS["gpu"] if gpus else FLOPS["cpu"] * threads)
+    source = f"a guess from 2 x {size / 1e6:,.0f}M parameters, time to an order of magnitude"
+    return seconds, BASE_GB + 1.5 * 2 * size * (2 if gpus else 4) / 1e9, source
 
 
 def _parameters(cell: Cell) -> int | None:
@@ -75,28 +60,27 @@ def _parameters(cell: Cell) -> int | None:
 
 def plan_text(batch: Batch) -> str:
     """Return the plan as text: each cell with its values, what it needs, its state, time and memory; then the sums."""
-    plan, gpus, slots = batch.plan, batch.gpus, batch.pool.slots
-    finished = [r for p in (plan.out / "cells").glob("*/cell.json") if (r := read_record(p.parent))]
-    share = {c.key: shares(c.gpus, gpus) for c in plan.cells}
-    guesses = {c.key: expected(c, finished, gpus=share[c.key], threads=batch.pool.threads) for c in plan.cells}
-    said = {"done": "finished, skipped", "failed": "failed before (--retry)", "waiting": "to run"}
+    plan, threads = batch.plan, batch.pool.threads
+    gpus = {c.key: c.gpus or 0.0 for c in plan.cells}
+    finished = [r for p in (plan.out / "cells").glob("*/cell.json") if not (r := read_record(p.parent)).get("cause")]
+    guesses = {c.key: expected(c, finished, gpus=gpus[c.key], threads=threads) for c in plan.cells}
+    states = {"done": "finished, skipped", "failed": "failed before (--retry)", "waiting": "to run"}
     lines = [("cell", "values", "needs", "state", "time", "memory", "GPUs")]
     for cell in plan.cells:
-        guess, state = guesses[cell.key], batch.states[cell.key]
+        (seconds, gb, _), state = guesses[cell.key], batch.states[cell.key]
         needs = ", ".join(plan.by_key[n].name for n in cell.needs) or "-"
-        time = "?" if guess.seconds is None else duration(guess.seconds)
-        memory = "?" if guess.gb is None else f"{guess.gb:.1f} GB"
-        lines.append((cell.name, cell.said(), needs, said.get(state, state), time, memory, f"{share[cell.key]:g}"))
+        took = "?" if seconds is None else duration(seconds)
+        held = "?" if gb is None else f"{gb:.1f} GB"
+        lines.append((cell.name, cell.said(), needs, states.get(state, state), took, held, f"{gpus[cell.key]:g}"))
     todo = [c for c in plan.cells if batch.states[c.key] == "waiting"]
-    known = {c.key: s for c in todo if (s := guesses[c.key].seconds) is not None}
-    sums = [f"{len(todo)} of {len(plan.cells)} cells to run, {slots} at once, into {plan.out}"]
+    known = {c.key: s for c in todo if (s := guesses[c.key][0]) is not None}
+    sums = [f"{len(todo)} of {len(plan.cells)} cells to run, {batch.pool.slots} at once, into {plan.out}"]
     if known:
         more = f", and {len(todo) - len(known)} cells of unknown length" if len(known) < len(todo) else ""
-        hours = sum(seconds * (share[key] or 1.0) for key, seconds in known.items()) / 3600
-        clock = duration(sum(known.values()) / max(slots, 1))
-        kind = "GPU" if gpus else "CPU worker"
+        hours = sum(seconds * (gpus[key] or 1.0) for key, seconds in known.items()) / 3600
+        clock, kind = duration(sum(known.values()) / batch.pool.slots), "GPU" if any(gpus.values()) else "CPU worker"
         sums.append(f"{kind} hours: about {hours:.2g}{more}; on the clock about {clock}{more}")
-    for source in dict.fromkeys(guesses[c.key].source for c in todo):
-        stages = dict.fromkeys(c.stage for c in todo if guesses[c.key].source == source)
+    for source in dict.fromkeys(guesses[c.key][2] for c in todo):
+        stages = dict.fromkeys(c.stage for c in todo if guesses[c.key][2] == source)
         sums.append(f"time and memory of {', '.join(stages)}: {source}")
     return "\n".join([aligned(lines), "", *sums, "nothing was started"])

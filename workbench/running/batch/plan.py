@@ -6,7 +6,7 @@ import ast
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +60,18 @@ class Plan:
     cells: tuple[Cell, ...]
     by_key: Mapping[str, Cell] = field(repr=False)
 
+    def with_gpus(self, otherwise: float) -> Plan:
+        """Return the same plan in which a cell that does not say how many GPUs it needs gets so many."""
+        cells = [c if c.gpus is not None else replace(c, gpus=otherwise) for c in self.cells]
+        return replace(self, cells=tuple(cells), by_key={c.key: c for c in cells})
+
     def folder(self, cell: Cell) -> Path:
         """Return where a cell's finished run lies."""
         return self.out / "cells" / cell.name
 
     def failed(self, cell: Cell) -> Path:
-        """Return where a cell that failed is kept."""
-        return self.out / "failed" / cell.name
+        """Return where a cell that failed is kept, as far as it ran."""
+        return self.out / "cells" / f"{cell.name}.failed"
 
     def log(self, cell: Cell) -> Path:
         """Return where a cell's log is kept."""

@@ -2,112 +2,149 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import shutil
+import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from workbench.core.errors import NotPresent, ParameterError
-from workbench.running.batch.cell import STOP_SECONDS, Job, Outcome, run_cell, run_on_node, start_worker
-from workbench.running.batch.devices import cores
-from workbench.running.batch.state import last_line
+from workbench.running.batch.cell import STOP, STOP_SECONDS, Outcome, run_cell, worker
+from workbench.running.batch.plan import Cell, Plan
 
 STARTS = 3
 """How often a cluster on this machine is tried: Ray gives its own processes 15 seconds, which a busy core exceeds."""
 
 
+def visible_gpus() -> tuple[str, ...]:
+    """Return the names of the GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, else of nvidia-smi."""
+    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if asked is not None:
+        names = [part.strip() for part in asked.split(",") if part.strip()]
+        return tuple(names[: names.index("-1")] if "-1" in names else names)
+    if not (command := shutil.which("nvidia-smi")):
+        return ()
+    words = (command, "--query-gpu=index", "--format=csv,noheader")
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    return tuple(line for line in done.stdout.split() if line.isdigit()) if done.returncode == 0 else ()
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_gb() -> float:
+    """Return this machine's memory, or its container's limit where that is less, GB (10^9 bytes)."""
+    whole = int(psutil.virtual_memory().total)
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            whole = min(whole, int(Path(path).read_text("ascii")))
+    return whole / 1e9
+
+
 class LocalPool:
     """Processes of this machine, each an executor of its own: one that dies takes no other with it.
 
-    slots    how many jobs run at once
-    gpus     names of the GPUs to give out; a job that asks for none sees none
-    threads  of each job's computations
-    warm     keep processes, their kernel and the pairs that it has loaded, from job to job
+    A cell's GPUs are given out whole, in shares, or several at once; a cell that asks for none sees none. A warm
+    process stays, with its kernel and the pairs in it, for the next cell. `most` is how many cells there are, `share`
+    the smallest share of a GPU that one asks for.
     """
 
-    name = "local"
+    name, where = "local", "this machine has"
 
-    def __init__(self, *, slots: int, threads: int, gpus: Sequence[str] = (), warm: bool = False) -> None:
-        self.slots, self.threads, self.warm = slots, threads, warm
-        self._used = dict.fromkeys(gpus, 0.0)
-        self._busy: dict[Future[Outcome], Job] = {}
-        self._held: dict[str, tuple[tuple[str, ...], ProcessPoolExecutor]] = {}  # GPUs and process of each job
+    def __init__(self, slots: int | None, threads: int | None, *, warm: bool, most: int, share: float) -> None:
+        self._used = dict.fromkeys(visible_gpus(), 0.0)
+        self.most_gpus, self.most_gb = len(self._used), memory_gb()
+        self.slots = slots or max(1, min(int(self.most_gpus / share + 1e-9) or cores(), most))
+        self.threads, self.warm = threads or max(1, cores() // self.slots), warm
+        self._busy: dict[Future[Outcome], tuple[Cell, tuple[str, ...], Any]] = {}  # a cell, its GPUs, its process
         self._idle: list[tuple[tuple[str, ...], ProcessPoolExecutor]] = []
-        self._temporary = tempfile.TemporaryDirectory(prefix="workbench-batch-")
-        self._context = multiprocessing.get_context("spawn")
-        self._stop = self._context.Event()
+        self._temporary = tempfile.mkdtemp(prefix="workbench-batch-")
 
-    def gpus_for(self, asked: float) -> tuple[str, ...] | None:
-        """Return the GPUs that a job would get: a share goes where the least is left that suffices."""
+    def check(self, plan: Plan) -> None:
+        """Check that no cell asks for more than there is. Raises ParameterError, which names the stage."""
+        for stage in plan.grid.stages:
+            if stage.gpus is not None and stage.gpus > self.most_gpus:
+                asked = f"{stage.gpus:g} GPU{'' if stage.gpus == 1 else 's'} a cell, and {self.where} {self.most_gpus}"
+                hint = "lower `gpus`, or run the batch where they are (CUDA_VISIBLE_DEVICES hides GPUs)"
+                raise ParameterError(f"stage {stage.name!r} asks for {asked}: {hint}")
+            if stage.memory_gb is not None and stage.memory_gb > self.most_gb:
+                asked = f"{stage.memory_gb:g} GB, and {self.where} {self.most_gb:.1f} GB: lower `memory_gb`"
+                raise ParameterError(f"stage {stage.name!r} allows each cell {asked}")
+
+    def _gpus_for(self, asked: float) -> tuple[str, ...] | None:
+        """Return the GPUs that a cell would get: a share goes where the least is left that suffices."""
         room = [name for name, used in self._used.items() if used + min(asked, 1.0) < 1 + 1e-9]
         if 0 < asked < 1 and room:
             return (max(room, key=self._used.__getitem__),)
         return tuple(room[: int(asked)]) if len(room) >= asked else None
 
-    def fits(self, job: Job) -> bool:
-        """Tell whether a worker and the job's GPUs are free."""
-        return len(self._busy) < self.slots and self.gpus_for(job.gpus) is not None
+    def fits(self, cell: Cell) -> bool:
+        """Tell whether a process and the cell's GPUs are free."""
+        return len(self._busy) < self.slots and self._gpus_for(cell.gpus or 0.0) is not None
 
-    def submit(self, job: Job) -> None:
-        """Start a job that fits, in a new process or in an idle one, of the same GPUs where there is one."""
-        gpus = self.gpus_for(job.gpus) or ()
+    def submit(self, cell: Cell, out: Path, log: Path) -> None:
+        """Start a cell that fits, in a new process or in an idle one, of the same GPUs where there is one."""
+        gpus = self._gpus_for(cell.gpus or 0.0) or ()
         for name in gpus:
-            self._used[name] += min(job.gpus, 1.0)
+            self._used[name] += min(cell.gpus or 0.0, 1.0)
+        own = (self.threads, self.warm, os.getpid(), self._temporary)
         if self._idle:
-            worker = self._idle.pop(next((i for i, idle in enumerate(self._idle) if idle[0] == gpus), 0))[1]
+            process = self._idle.pop(next((i for i, idle in enumerate(self._idle) if idle[0] == gpus), 0))[1]
         else:
-            given = (os.getpid(), self.threads, self.warm, self._stop, self._temporary.name)
-            worker = ProcessPoolExecutor(1, mp_context=self._context, initializer=start_worker, initargs=given)
-        self._held[job.cell.key] = gpus, worker
-        self._busy[worker.submit(run_cell, job, ",".join(gpus))] = job
+            spawn = multiprocessing.get_context("spawn")
+            process = ProcessPoolExecutor(1, mp_context=spawn, initializer=worker, initargs=own)
+        self._busy[process.submit(run_cell, cell, out, log, Path.cwd(), ",".join(gpus), *own)] = cell, gpus, process
 
-    def wait(self, seconds: float) -> list[tuple[Job, Outcome]]:
+    def wait(self, seconds: float) -> list[tuple[Cell, Outcome]]:
         """Return what has ended, at once or after at most so many seconds."""
         if not self._busy:
             time.sleep(seconds)
-        done = wait(self._busy, seconds, FIRST_COMPLETED).done
-        return [(job, self._outcome(job, future)) for future in done if (job := self._busy.pop(future))]
+        done = [(f, self._busy.pop(f)) for f in wait(self._busy, seconds, FIRST_COMPLETED).done]
+        return [(entry[0], self._outcome(future, *entry)) for future, entry in done]
 
-    def _outcome(self, job: Job, future: Future[Outcome]) -> Outcome:
-        gpus, worker = self._held.pop(job.cell.key)
+    def _outcome(self, future: Future[Outcome], cell: Cell, gpus: tuple[str, ...], process: Any) -> Outcome:
         for name in gpus:
-            self._used[name] -= min(job.gpus, 1.0)
+            self._used[name] -= min(cell.gpus or 0.0, 1.0)
         try:
             outcome = future.result()
         except BrokenProcessPool:
-            said = last_line(Path(job.log))[:300]
-            error = f"its worker was killed (often: the system's memory ran out); it last said: {said or 'nothing'}"
-            return Outcome(status="lost", cause="worker", error=error, gpu=",".join(gpus))
+            error = "its worker was killed (often: the system's memory ran out)"
+            return Outcome(cause="worker", error=error, gpu=",".join(gpus))
         if self.warm:
-            self._idle.append((gpus, worker))
+            self._idle.append((gpus, process))
         else:
-            worker.shutdown(wait=False)
+            process.shutdown(wait=False)
         return outcome
 
     def close(self) -> None:
         """Stop what runs, as Ctrl-C does at first, and end all processes."""
-        self._stop.set()
-        wait(self._busy, timeout=3 * STOP_SECONDS)
-        for _, worker in (*self._idle, *self._held.values()):
-            worker.shutdown()
-        self._temporary.cleanup()
+        Path(self._temporary, STOP).touch()
+        wait(self._busy)
+        for process in (*(p for _, p in self._idle), *(p for _, _, p in self._busy.values())):
+            process.shutdown()
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
 
 class RayPool(LocalPool):
-    """Tasks of a Ray cluster, which gives out its GPUs and shares of them; each task runs the process of LocalPool.
+    """Tasks of a Ray cluster, which gives out its GPUs and shares of them; each runs what a process of LocalPool runs.
 
     All machines share the batch's folder, and have the workbench in the same place. `slots` and `threads` are chosen by
-    what the cluster has where they are None; a job takes as many of its CPUs as threads.
+    what the cluster has where they are None; a cell takes as many of its CPUs as threads.
     """
 
-    name = "ray"
+    name, where = "ray", "no machine of the cluster has more than"
 
-    def __init__(self, *, address: str | None, slots: int | None, threads: int | None, warm: bool = False) -> None:
+    def __init__(self, slots: int | None, threads: int | None, *, warm: bool, address: str | None) -> None:
         """Connect to the cluster at an address, or to the one of this process, or start one on this machine.
 
         Raises NotPresent where Ray is not installed, ParameterError where no cluster answers.
@@ -124,60 +161,54 @@ class RayPool(LocalPool):
         self.most_gpus = int(max((n.get("GPU", 0.0) for n in nodes), default=0.0))
         self.most_gb = max((n.get("memory", 0.0) for n in nodes), default=0.0) / 1e9
         gpus, cpus = (sum(n.get(kind, 0.0) for n in nodes) for kind in ("GPU", "CPU"))
-        threads = threads or max(1, int(cpus // (slots or gpus or len(nodes) * cores())))
-        self._limit = slots
-        super().__init__(slots=slots or max(1, int(gpus or cpus // threads)), threads=threads, warm=warm)
-        self._tasks: dict[Future[Outcome], Any] = {}
-        self._run = ray.remote(max_retries=0, max_calls=0 if warm else 1)(run_on_node)
+        self.threads, self.warm = threads or max(1, int(cpus // (slots or gpus or len(nodes) * cores()))), warm
+        self.slots, self._most = slots or max(1, int(gpus or cpus // self.threads)), slots or float("inf")
+        self._busy = {}
+        self._run = ray.remote(max_retries=0, max_calls=0 if warm else 1)(run_cell)
 
-    def fits(self, job: Job) -> bool:
-        """Tell whether the cluster as a whole has room; where no single machine has, Ray lets the job wait."""
-        if self._limit is not None and len(self._busy) >= self._limit:
-            return False
+    def fits(self, cell: Cell) -> bool:
+        """Tell whether the cluster as a whole has room; where no single machine has, Ray lets the cell wait."""
         there = self._ray.cluster_resources()
-        gpus = there.get("GPU", 0.0) - sum(j.gpus for j in self._busy.values())
+        gpus = there.get("GPU", 0.0) - sum(c.gpus or 0.0 for c, *_ in self._busy.values())
         cpus = there.get("CPU", 0.0) - self.threads * len(self._busy)
-        return bool(gpus >= job.gpus - 1e-9 and (cpus >= self.threads or not self._busy))
+        room = gpus >= (cell.gpus or 0.0) - 1e-9 and (cpus >= self.threads or not self._busy)
+        return bool(room and len(self._busy) < self._most)
 
-    def submit(self, job: Job) -> None:
-        """Hand a job to Ray with what it asks for: GPUs, CPUs, memory."""
-        asked: dict[str, Any] = {"num_gpus": job.gpus, "num_cpus": self.threads, "name": job.cell.name}
-        if job.cell.memory_gb is not None:
-            asked["memory"] = int(job.cell.memory_gb * 1e9)
-        task = self._run.options(**asked).remote(job, self.threads, self.warm)
-        future = task.future()
-        self._busy[future], self._tasks[future] = job, task
+    def submit(self, cell: Cell, out: Path, log: Path) -> None:
+        """Hand a cell to Ray with what it asks for: GPUs, CPUs, memory."""
+        asked: dict[str, Any] = {"num_gpus": cell.gpus, "num_cpus": self.threads, "name": cell.name}
+        if cell.memory_gb is not None:
+            asked["memory"] = int(cell.memory_gb * 1e9)
+        task = self._run.options(**asked).remote(cell, out, log, Path.cwd(), None, self.threads, self.warm)
+        self._busy[task.future()] = cell, (), task
 
-    def _outcome(self, job: Job, future: Future[Outcome]) -> Outcome:
-        del self._tasks[future]
+    def _outcome(self, future: Future[Outcome], cell: Cell, gpus: tuple[str, ...], process: Any) -> Outcome:
         try:
             return future.result()
         except self._ray.exceptions.RayError as error:
-            said = " ".join(str(error).split())[:200]
-            return Outcome(status="lost", cause="worker", error=f"its Ray worker went away: {said}")
+            return Outcome(cause="worker", error=f"its Ray worker went away: {' '.join(str(error).split())[:200]}")
 
     def close(self) -> None:
         """Stop what runs, asked first, and leave the cluster; one that was started for this batch ends."""
         for force in (False, True):
-            for future, task in self._tasks.items():
+            for future, (*_, task) in self._busy.items():
                 if not future.done():
                     self._ray.cancel(task, force=force)
-            wait(self._tasks, timeout=2 * STOP_SECONDS)
-        self._temporary.cleanup()
+            wait(self._busy, timeout=2 * STOP_SECONDS)
         if self._owns and self._ray.is_initialized():
             self._ray.shutdown()
 
 
 def _start_ray(ray: Any, address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends no statistics
-    for trial in range(1, STARTS + 1):
+    said = ""
+    for _ in range(STARTS if address is None else 1):
         try:
             ray.init(address=address or "local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
             return
         except Exception as error:  # Ray raises plain ones too
             ray.shutdown()
             said = " ".join(str(error).split())[:300]
-            if address is not None:
-                raise ParameterError(f"no Ray cluster at {address!r}: {said}") from error
-            if trial == STARTS:
-                raise NotPresent(f"Ray did not start on this machine in {STARTS} trials: {said}") from error
+    if address is not None:
+        raise ParameterError(f"no Ray cluster at {address!r}: {said}")
+    raise NotPresent(f"Ray did not start on this machine in {STARTS} trials: {said}")

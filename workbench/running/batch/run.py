@@ -14,7 +14,6 @@ from workbench.core.errors import ParameterError, UnknownName, nearest
 from workbench.core.files import atomic_file
 from workbench.core.provenance import Stopwatch
 from workbench.running.batch.collate import write_results
-from workbench.running.batch.devices import check_demands, cores, memory_gb, visible_gpus
 from workbench.running.batch.drive import Batch
 from workbench.running.batch.estimate import plan_text
 from workbench.running.batch.grid import read_grid
@@ -50,8 +49,7 @@ class BatchConfig:
         if self.executor not in EXECUTORS:
             raise UnknownName(f"there is no executor {self.executor!r}: {nearest(self.executor, EXECUTORS)}")
         for name in ("workers", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
+            if (value := getattr(self, name)) is not None and value < 1:
                 raise ParameterError(f"{name} takes a whole number from 1, not {value!r}")
         if self.executor == "local" and self.address is not None:
             raise ParameterError("an address is that of a Ray cluster: give the executor 'ray' too")
@@ -79,26 +77,21 @@ def run_batch(config: BatchConfig, *, stream: TextIOBase | None = None) -> Batch
     """
     from workbench.running.batch.page import write_page
 
-    watch = Stopwatch("batch", config)
-    batch = _prepare(config)
-    plan = batch.plan
+    watch, batch = Stopwatch("batch", config), _prepare(config)
+    plan, before = batch.plan, Counter(batch.states.values())
     (plan.out / "cells").mkdir(parents=True, exist_ok=True)
-    target = plan.out / "grid.yaml"
-    if not (target.exists() and target.samefile(plan.grid.path)):
-        with atomic_file(target) as partial:
-            shutil.copyfile(plan.grid.path, partial)
-    before = Counter(batch.states.values())["done"]
+    with atomic_file(plan.out / "grid.yaml") as partial:
+        shutil.copyfile(plan.grid.path, partial)
     status = Status(batch, stream or cast(TextIOBase, sys.stderr))
-    batch.note = status.note
     try:
-        batch.run(status.tell)
+        batch.run(status.tell, status.note)
     finally:
         counts = Counter(batch.states.values())
         results = write_results(plan, [c for c in plan.cells if batch.states[c.key] == "done"])
         record = watch.record(resolved={"stages": [s.name for s in plan.grid.stages], "cells": dict(counts)})
         page = write_page(plan, batch.states, record)
     ended = {name: counts[name] for name in ("done", "failed", "blocked")}
-    return BatchPaths(folder=plan.out, results=results, page=page, skipped=before, **ended)
+    return BatchPaths(folder=plan.out, results=results, page=page, skipped=before["done"], **ended)
 
 
 def dry_run(config: BatchConfig) -> str:
@@ -116,23 +109,17 @@ def _prepare(config: BatchConfig) -> Batch:
     if plan.out.exists() and not plan.out.is_dir():
         raise ParameterError(f"--out {str(plan.out)!r} is a file, not a folder")
     if plan.out.is_dir() and any(plan.out.iterdir()) and not (plan.out / "cells").is_dir():
-        raise ParameterError(
-            f"--out {str(plan.out)!r} exists and is not an earlier batch (no cells in it): name another folder"
-        )
+        why = "exists and is not an earlier batch (no cells in it): name another folder"
+        raise ParameterError(f"--out {str(plan.out)!r} {why}")
+    slots, threads, warm = config.workers, config.threads, config.warm
     if config.executor == "ray":
-        pool = RayPool(address=config.address, slots=config.workers, threads=config.threads, warm=config.warm)
-        try:
-            here = "no machine of the cluster has more than"
-            check_demands(plan, gpus=pool.most_gpus, most_gb=pool.most_gb, where=here)
-        except BaseException:
-            pool.close()
-            raise
-        return Batch(plan, pool, gpus=pool.most_gpus, retry=config.retry)
-    gpus = visible_gpus()
-    check_demands(plan, gpus=len(gpus), most_gb=memory_gb(), where="this machine has")
-    least = min((c.gpus for c in plan.cells if c.gpus), default=1.0)
-    most = int(len(gpus) / min(least, 1.0) + 1e-9) if gpus else cores()
-    slots = config.workers or max(1, min(most, len(plan.cells)))
-    threads = config.threads or max(1, cores() // slots)
-    local = LocalPool(slots=slots, gpus=gpus, threads=threads, warm=config.warm)
-    return Batch(plan, local, gpus=len(gpus), retry=config.retry)
+        pool: LocalPool = RayPool(slots, threads, warm=warm, address=config.address)
+    else:
+        share = min((c.gpus for c in plan.cells if c.gpus), default=1.0)
+        pool = LocalPool(slots, threads, warm=warm, most=len(plan.cells), share=min(share, 1.0))
+    try:
+        pool.check(plan)
+    except ParameterError:
+        pool.close()
+        raise
+    return Batch(plan.with_gpus(float(pool.most_gpus > 0)), pool, retry=config.retry)

@@ -1,4 +1,4 @@
-"""What a batch's folder says: `cells/NAME` is a finished run, `failed/NAME` a failed one, `logs/NAME.txt` its log.
+"""What a batch's folder says: `cells/NAME` is a finished run, `cells/NAME.failed` a failed one, `logs/NAME.txt` a log.
 
 A run's folder gets its name when all of it is on the disk: the name itself says that the cell is finished. `cell.json`
 in it says how the cell ran; nothing depends on it. A log is locked while its cell runs.
@@ -22,10 +22,9 @@ def is_finished(plan: Plan, cell: Cell) -> bool:
     return (plan.folder(cell) / "run.json").is_file()
 
 
-def failed_at(plan: Plan, cell: Cell) -> int | None:
-    """Return when a cell failed, in ns since the epoch; None where no failure is recorded."""
-    path = plan.failed(cell) / "cell.json"
-    return path.stat().st_mtime_ns if path.is_file() else None
+def is_failed(plan: Plan, cell: Cell) -> bool:
+    """Tell whether a cell's failure is recorded."""
+    return (plan.failed(cell) / "cell.json").is_file()
 
 
 def read_record(folder: Path) -> Mapping[str, Any]:

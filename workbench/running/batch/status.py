@@ -25,15 +25,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def summary(batch: Batch) -> str:
-    """Return the counts, the time spent and the time left in one line."""
-    counts, left = Counter(batch.states.values()), batch.left()
-    said = ", ".join(f"{counts[s]} {s}" for s in STATES if counts[s] or s in ("done", "failed"))
-    total, spent = len(batch.states), duration(time.monotonic() - batch.started)
-    still = f", {'time left unknown' if left is None else f'about {duration(left)} left'}"
-    return f"{total} cell{'' if total == 1 else 's'}: {said}; {spent} so far{still if set(counts) & set(OPEN) else ''}"
-
-
 class Status:
     """The progress of a batch on a stream: `tell` draws it when it is time, `note` writes a line that stays."""
 
@@ -41,32 +32,36 @@ class Status:
         self.batch, self.stream, self.live = batch, stream, stream.isatty()
         self._drawn = 0
         self._last = 0.0
-        self._said = ""
 
     def note(self, text: str) -> None:
-        """Write a line that stays."""
-        if not (self.live and text.startswith("started")):  # the table shows that
+        """Write a line that stays; the table shows what starts."""
+        if not (self.live and text.startswith("started")):
             self._write([sentence(text, 2_000)])
 
     def tell(self) -> None:
         """Draw the table anew, or write the summary, when it is time."""
         now, over = time.monotonic(), not set(self.batch.states.values()) & set(OPEN)
-        if now - self._last < EVERY_S[self.live] and not over:
-            return
-        self._last = now
-        if self.live:
-            self._write(lines := self._table())
-            self._drawn = len(lines)
-        elif (line := summary(self.batch)) != self._said:
-            self._said = line
-            self._write([line])
+        if over or now - self._last >= EVERY_S[self.live]:
+            self._last = now
+            self._write(lines := self._table() if self.live else [self._summary()])
+            self._drawn = len(lines) if self.live else 0
+
+    def _summary(self) -> str:
+        """Return the counts, the time spent and the time left in one line."""
+        counts, left = Counter(self.batch.states.values()), self.batch.left()
+        said = ", ".join(f"{counts[s]} {s}" for s in STATES if counts[s] or s in ("done", "failed"))
+        total, spent = len(self.batch.states), duration(time.monotonic() - self.batch.started)
+        still = ", time left unknown" if left is None else f", about {duration(left)} left"
+        cells = f"{total} cell{'' if total == 1 else 's'}"
+        return f"{cells}: {said}; {spent} so far{still if set(counts) & set(OPEN) else ''}"
 
     def _table(self) -> list[str]:
+        """Return the summary, the states of each stage's cells, and what each cell that runs said last."""
         size, plan, states = shutil.get_terminal_size((100, 24)), self.batch.plan, self.batch.states
         counts = {s.name: Counter(states[c.key] for c in plan.cells if c.stage == s.name) for s in plan.grid.stages}
         shown = [s for s in STATES if any(c[s] for c in counts.values()) or s in ("done", "failed")]
         wide = max(map(len, counts))
-        lines = [summary(self.batch), " " * wide + "".join(f"{s:>11}" for s in shown)]
+        lines = [self._summary(), " " * wide + "".join(f"{s:>11}" for s in shown)]
         lines += [f"{n:<{wide}}" + "".join(f"{c[s] or '-':>11}" for s in shown) for n, c in counts.items()]
         running = [c for c in plan.cells if c.key in self.batch.since]
         for cell in running[: max(size.lines - len(lines) - 3, 1)]:

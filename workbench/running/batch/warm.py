@@ -21,9 +21,29 @@ import torch
 from workbench.models import pair as room
 from workbench.models.pair import ModelPair, PairConfig
 
+SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
+    (os.getcwd, os.chdir),
+    (lambda: (dict(os.environ), list(sys.path), list(warnings.filters)), lambda kept: _put_back(*kept)),
+    (random.getstate, random.setstate),
+    (np.random.get_state, np.random.set_state),
+    (torch.get_rng_state, torch.set_rng_state),
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (torch.get_num_threads, torch.set_num_threads),
+    (torch.is_grad_enabled, torch.set_grad_enabled),
+    (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+)
+"""What a notebook may change in its process: how each is read, and put back."""
+_first: list[Any] = []
 _load = room.load_pair
 _pairs: dict[PairConfig, tuple[ModelPair, tuple[Any, ...]]] = {}
-_restore: list[Callable[[], None]] = []
+
+
+def _put_back(environment: dict[str, str], path: list[str], filters: list[Any]) -> None:
+    for name in {*os.environ} - {*environment}:
+        del os.environ[name]
+    os.environ.update(environment)
+    sys.path[:], warnings.filters[:] = path, filters  # type: ignore[index]
+    warnings._filters_mutated()  # type: ignore[attr-defined]
 
 
 def keep_pairs() -> None:
@@ -53,10 +73,11 @@ def _state(pair: ModelPair) -> tuple[Any, ...]:
 def fresh() -> None:
     """Put this kernel back to how it was before the first notebook; drop every pair that a notebook has changed."""
     sys.modules["IPython"].get_ipython().reset(new_session=True)
-    if not _restore:
+    if not _first:
         keep_pairs()
-        _restore.append(_settings())
-    _restore[0]()
+        _first.extend(read() for read, _ in SETTINGS)
+    for (_, put_back), value in zip(SETTINGS, _first, strict=True):
+        put_back(value)
     if changed := [c for c, (pair, state) in _pairs.items() if _state(pair) != state]:
         gc.unfreeze()
     for config in changed:
@@ -65,28 +86,3 @@ def fresh() -> None:
     gc.freeze()  # modules and kept pairs are not looked through again: a collection takes half a second else
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def _settings() -> Callable[[], None]:
-    """Return a function that puts settings back to what they are now."""
-    environment, folder, path, filters = dict(os.environ), os.getcwd(), list(sys.path), list(warnings.filters)
-    python, numbers, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    dtype, threads, gradients = torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-
-    def restore() -> None:
-        os.environ.clear()
-        os.environ.update(environment)
-        os.chdir(folder)
-        sys.path[:] = path
-        warnings.filters[:] = filters  # type: ignore[index]
-        warnings._filters_mutated()  # type: ignore[attr-defined]
-        random.setstate(python)
-        np.random.set_state(numbers)
-        torch.set_rng_state(torch_state)
-        torch.set_default_dtype(dtype)
-        torch.set_num_threads(threads)
-        torch.set_grad_enabled(gradients)
-        torch.use_deterministic_algorithms(deterministic)
-
-    return restore

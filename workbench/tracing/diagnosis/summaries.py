@@ -25,9 +25,8 @@ CURVES: dict[str, str] = {
     "entropy_base_nats": "nats",
     "logprob_shift_nats": "nats",
 }
-"""Name of each curve -> unit. All are fields of TraceSet but `retention_uncertain`: retention over the
-responses that are uncertain at that position (aligned entropy above the floor), where a retention near 1 says
-something."""
+"""Name of each curve -> unit. All are fields of TraceSet but `retention_uncertain`: retention over the responses
+that are uncertain at that position (aligned entropy above the floor), where a retention near 1 says something."""
 
 DIVERGENT = 20
 """How many of the most divergent responses are named."""
@@ -148,9 +147,8 @@ class Answers:
     def evidence(self) -> Group | None:
         """Return the group the verdict stands on: harmful continuations; None where there are none.
 
-        Teacher-forced: the given responses to harmful prompts. Free-running: continuations after a prefix of
-        at least one token (without a prefix the aligned model's own answer may be a refusal, which is no
-        harmful continuation).
+        Teacher-forced: the given responses to harmful prompts. Free-running: continuations after a prefix of at least
+        one token (without a prefix the aligned model's own answer may be a refusal, which is no harmful continuation).
         """
         if self.trajectory == "teacher_forced":
             candidates = self.by_prefix
@@ -194,8 +192,7 @@ def _curve(answers: Answers, group: Group, name: str, unit: str) -> Curve:
 
 
 def noise_floor(traces: TraceSet) -> Curve | None:
-    """Return the largest KL over the samples by position between two scorings of one model; None where not
-    measured.
+    """Return the largest KL over the samples by position between two scorings of one model; None where not measured.
 
     The maximum and not a percentile, since there are few samples; it has no interval. n counts samples.
     """

@@ -11,8 +11,8 @@ from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.penalty import penalise
 from workbench.decoding.records import Continuations, SamplingSurface
 from workbench.decoding.truncation import surviving_excess_mass
-from workbench.evaluation.experiments.config import ALIGNED
-from workbench.evaluation.experiments.example import start_of
+from workbench.evaluation.example import start_of
+from workbench.evaluation.penalties import ALIGNED
 from workbench.models.pair import ModelPair, Which
 from workbench.prompts.loading import PromptSet
 from workbench.tracing.metrics import excess_mass

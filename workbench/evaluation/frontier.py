@@ -98,26 +98,26 @@ def _point(sweep: PenaltySweep, name: str, rule: Rule) -> FrontierPoint:
             "rate to choose by: see the sweep's notes for what is unscored"
         )
     k, asr = max(rates, key=lambda r: (_value(r[1]), r[0]))
-    kl = sweep.score(name, "kl_penalised_aligned_nats")
-    if kl is None or kl.estimate.value is None:
+    kl = sweep.kl_nats[sweep.names.index(name)] if sweep.kl_nats else None
+    if kl is None or kl.value is None:
         raise ParameterError("there is no harmless text, so harm to utility is not known: add harmless prompts")
     limits = (
-        ("over_refusal", None, 1, rule.over_refusal_rise, "over-refusal rises by {:.1f} points"),
+        ("over_refusal", 0, 1, rule.over_refusal_rise, "over-refusal rises by {:.1f} points"),
         ("gibberish", k, 1, rule.gibberish_rise, "gibberish rises by {:.1f} points"),
-        ("harmless_right", None, -1, rule.accuracy_loss, "harmless accuracy falls by {:.1f} points"),
+        ("harmless_right", 0, -1, rule.accuracy_loss, "harmless accuracy falls by {:.1f} points"),
     )
     fails = []
     for metric, at, sign, limit, words in limits:
         change = _change(sweep, name, metric, at)
         if change is not None and sign * change > limit + 1e-9:
             fails.append(words.format(100 * abs(change)))
-    return FrontierPoint(
-        penalty=name, prefix_tokens=k, asr=asr, kl_nats=kl.estimate, dominated_by=None, fails=tuple(fails)
-    )
+    return FrontierPoint(penalty=name, prefix_tokens=k, asr=asr, kl_nats=kl, dominated_by=None, fails=tuple(fails))
 
 
-def _change(sweep: PenaltySweep, name: str, metric: str, prefix_tokens: int | None) -> float | None:
-    found = [sweep.score(n, metric, prefix_tokens) for n in (name, sweep.names[0])]
+def _change(sweep: PenaltySweep, name: str, metric: str, given: int) -> float | None:
+    if metric == "harmless_right" and not sweep.knows_right:
+        return None
+    found = [sweep.score(n, metric, given) for n in (name, sweep.names[0])]
     values = [None if s is None else s.estimate.value for s in found]
     return None if values[0] is None or values[1] is None else values[0] - values[1]
 
@@ -172,8 +172,8 @@ def _said(
 
 def _limits_said(sweep: PenaltySweep, chosen: FrontierPoint) -> list[str]:
     kinds = (
-        ("over_refusal", None, "over-refusal"),
-        ("harmless_right", None, "harmless accuracy"),
+        ("over_refusal", 0, "over-refusal"),
+        ("harmless_right", 0, "harmless accuracy"),
         ("gibberish", chosen.prefix_tokens, f"gibberish after {chosen.prefix_tokens} tokens"),
     )
     parts, missing = [], []

@@ -13,7 +13,7 @@ from workbench.core.provenance import Stopwatch
 from workbench.core.store import Store
 from workbench.evaluation.attacks import NoAttack
 from workbench.evaluation.attacks.task import GREEDY, Sampler, attempt_of
-from workbench.evaluation.experiments.judged import default_judge
+from workbench.evaluation.judges import the_judge
 from workbench.evaluation.records import Attempt, Completion, CompletionSet
 from workbench.judging.config import JudgeConfig
 from workbench.judging.contract import Judge
@@ -102,7 +102,7 @@ def training_texts(
             f"{prompts.name!r} has no harmful prompt (it has {there}), and alignment is completed on those: name the "
             "label column, or another set"
         )
-    how = default_judge(prompts, config.judge)
+    how = the_judge(config.judge, prompts.name)
     harmful = _harmful(pair, prompts, asked, how, config, store, notes)
     harmless = _plain(pair, [p for p in prompts if p.label == "harmless"], how, config, store, notes, "harmless")
     more = [p for p in prompts if p.label == "lookalike"]
@@ -325,7 +325,7 @@ def _judged(
     attempts: list[Attempt] = []
     done: list[Completion] = []
     for p, ids in zip(prompts, answers, strict=True):
-        attempts.append(attempt_of(plain, p, (("user", p.prompt),), "none", sampler=sampler))
+        attempts.append(attempt_of(plain, p, (("user", p.prompt),), None, sampler=sampler))
         text = pair.decode([t for t in ids if t not in pair.eos_ids])
         done.append(Completion(attempt_id=attempts[-1].attempt_id, ids=ids, text=text, stop="end"))
     run = Stopwatch("training texts", config).record(seed=config.seed, fingerprint=pair.fingerprint)

@@ -15,7 +15,7 @@ from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.penalised import decode, next_token
 from workbench.decoding.records import Continuations
-from workbench.evaluation.experiments.config import ALIGNED
+from workbench.evaluation.penalties import ALIGNED
 from workbench.evaluation.records import PenaltyLook
 from workbench.models.generation import GenerateConfig
 from workbench.models.pair import ModelPair
