@@ -6,15 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tests.trace_makers import run_record
 from workbench.core.records import Estimate, Given, Label
-from workbench.evaluation.records import (
-    Answer,
-    AttackSet,
-    Attempt,
-    CapabilitySet,
-    Completion,
-    CompletionSet,
-    TaskScore,
-)
+from workbench.evaluation.records import Answer, AttackSet, Attempt, CapabilitySet, Completion, CompletionSet, TaskScore
 from workbench.judging.records import Gibberish, GibberishSet, Judgement, JudgementSet, Verdict
 
 

@@ -71,8 +71,7 @@ def test_prefill_gives_the_first_tokens_exactly_and_base_continues_short_targets
     k = len(long) - 1
     assert len(short) < k
     made = attack(pair, prompts, Prefill(k=(0, 2, k, "full"), max_tokens=16))
-    assert by_place(made)[0] == ["h0", "h1", "h2"]
-    assert by_place(made)[2] == ["h0", "h1"]
+    assert (by_place(made)[0], by_place(made)[2]) == (["h0", "h1", "h2"], ["h0", "h1"])
     ids = {(a.prompt_id, a.given): a.prefix_ids for a in made.attempts}
     assert ids["h0", 0] == ids["h2", 0] == ()
     assert (ids["h0", 2], ids["h1", 2]) == (long[:2], short[:2])

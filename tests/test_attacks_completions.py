@@ -19,17 +19,7 @@ from workbench.core.records import load, save
 from workbench.core.store import Store
 from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.model import PenalisedModel
-from workbench.evaluation.attacks import (
-    Arm,
-    Decoding,
-    Insertion,
-    ModelArm,
-    NoAttack,
-    Prefill,
-    Template,
-    answer,
-    attack,
-)
+from workbench.evaluation.attacks import Arm, Decoding, Insertion, ModelArm, NoAttack, Prefill, Template, answer, attack
 from workbench.evaluation.attacks.task import as_prompt
 from workbench.evaluation.records import AttackSet, CompletionSet
 from workbench.models.generation import GenerateConfig, Generation
@@ -90,8 +80,7 @@ def test_equal_contexts_are_answered_once_and_draws_repeat_with_the_seed() -> No
     made = attack(pair, prompt_set("the cat"), Decoding(temperatures=(1.0,), top_ps=(1.0,), top_ks=(0,), samples=3))
     arm = ModelArm(pair=pair, which="aligned")
     first = answer(arm, made)
-    assert len({c.ids for c in first.completions}) == 3
-    assert answer(arm, made).completions == first.completions
+    assert (len({c.ids for c in first.completions}), answer(arm, made).completions) == (3, first.completions)
     other = attack(
         pair, prompt_set("the cat"), Decoding(temperatures=(1.0,), top_ps=(1.0,), top_ks=(0,), samples=3, seed=1)
     )
@@ -108,8 +97,7 @@ def test_equal_contexts_are_answered_once_and_draws_repeat_with_the_seed() -> No
 
     seen: dict[int, list[int]] = {n: [] for n in range(len(twice.attempts))}
     done = answer(Counts(pair=pair, which="aligned"), twice, on_token=lambda n, token: seen[n].append(token))
-    assert asked == [len(made.attempts)]
-    assert [tuple(seen[n]) for n in seen] == [c.ids for c in done.completions]
+    assert (asked, [tuple(seen[n]) for n in seen]) == ([len(made.attempts)], [c.ids for c in done.completions])
 
 
 def test_a_killed_arm_resumes_and_gives_the_same(tmp_path: Path) -> None:

@@ -13,14 +13,7 @@ import pytest
 
 from tests.errors import refuses
 from tests.tiny_pair import save_model, tiny_models, tiny_pair, tiny_tokenizer
-from workbench.core.errors import (
-    ContextOverflow,
-    NonFiniteLogits,
-    NotPresent,
-    ParameterError,
-    PromptError,
-    UnknownName,
-)
+from workbench.core.errors import ContextOverflow, NonFiniteLogits, NotPresent, ParameterError, PromptError, UnknownName
 from workbench.core.passages import Ids, Passage
 from workbench.core.store import Store
 from workbench.evaluation.attacks import NoAttack, answer, attack
@@ -117,9 +110,7 @@ def test_the_engine_is_asked_once_with_its_own_settings(pair: ModelPair, tmp_pat
     arm, config = EngineArm(pair=pair, which="aligned", engine=engine), GenerateConfig(max_tokens=5)
     first = arm.continue_(PASSAGES[:3], config, store=Store(tmp_path))
     again = arm.continue_([*PASSAGES[:4], PASSAGES[3]], config, store=Store(tmp_path))
-    assert again[:3] == first
-    assert again[3] == again[4]
-    assert len(engine.asked) == 4
+    assert (again[:3], again[3], len(engine.asked)) == (first, again[4], 4)
     assert arm.continue_(PASSAGES[:1], GenerateConfig(max_tokens=0), store=Store(None))[0].ids == ()
 
 

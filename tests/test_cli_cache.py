@@ -106,9 +106,7 @@ def test_nothing_outside_the_cache_is_removed(tmp_path: Path) -> None:
     assert kept() == {"models/a/file"}
 
 
-def test_clearing_takes_what_matches_and_asks_first(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clearing_takes_what_matches_and_asks_first(capsys, monkeypatch) -> None:
     put("trainings/recovery-1/adapter", days=9)
     put("trainings/recovery-2/adapter", days=2)
     put("trainings/paper-1/adapter", days=9)

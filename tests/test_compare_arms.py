@@ -110,8 +110,7 @@ def test_every_arm_is_asked_the_same_with_every_seed(compared: ArmComparison, tm
     assert "its own schedule" in compared.budgets["paper"]
     for arm in compared.arms:
         (asr,) = select(compared.numbers, "asr", arm=arm, attack="prefill", given=5, judge="exact")
-        assert asr.estimate.n == 3
-        assert len(asr.by_seed) == (1 if arm == UNTRAINED else 2)
+        assert (asr.estimate.n, len(asr.by_seed)) == (3, 1 if arm == UNTRAINED else 2)
     save(compared, tmp_path / "c")
     assert load(tmp_path / "c", ArmComparison) == compared
     rows = comparison_rows(compared)
@@ -233,8 +232,7 @@ def test_arms_are_trained_from_a_start_which_is_asked_too(pair, texts, tmp_path)
     card = evaluate(attacks, answers, judgements_of(("exact",), answers, attacks))
     for score in (s for s in card.scores if s.category is None):
         (found,) = select(made.numbers, **{**score.place(), "arm": START})
-        assert found.estimate == score.estimate
-        assert len(found.by_seed) == 1
+        assert (found.estimate, len(found.by_seed)) == (score.estimate, 1)
     first = load_adapter(made.adapters["paper_tuned"][0])
     fresh = distil(pair, texts, how.training_of(tuned), out=tmp_path / "fresh")
     assert first.history[0].loss != pytest.approx(fresh.history[0].loss, rel=1e-4), "it did not begin at the start"

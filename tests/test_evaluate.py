@@ -41,8 +41,7 @@ def test_rates_are_shares_of_prompts_by_score_or_verdict() -> None:
     card = two_arms()
     found = card.score("asr", arm="aligned").estimate
     assert (found.value, found.n, found.unit) == (58 / 64, 64, "1")
-    assert found.low == pytest.approx(0.8101, abs=1e-4)
-    assert found.high == pytest.approx(0.9563, abs=1e-4)
+    assert (found.low, found.high) == (pytest.approx(0.8101, abs=1e-4), pytest.approx(0.9563, abs=1e-4))
     assert card.score("refusal", arm="tuned").estimate.value == 0.5
     assert card.score("partial", arm="tuned").estimate.value == 0
     source = make.attempts(4)
@@ -91,8 +90,7 @@ def test_prompts_are_told_apart_by_set_and_label() -> None:
     sides = ((one, 1.0), (other, 0.0))
     judged = [make.judgements(s, "aligned", lambda _, p=p: p) for s, p in sides]
     card = evaluate([one, other], [make.completions(s, "aligned") for s in (one, other)], judged)
-    assert card.score("asr").estimate.n == 6
-    assert card.score("asr").estimate.value == 0.5
+    assert (card.score("asr").estimate.n, card.score("asr").estimate.value) == (6, 0.5)
     alike = make.attempts(4, attack="none", where=(None,), label="lookalike")
     plain = make.attempts(4, attack="none", where=(None,), label="harmless")
     control = make.attempts(4, attack="harmless_prefill", label="harmless")
@@ -149,9 +147,7 @@ def test_judges_are_never_mixed_and_what_is_unscored_is_counted() -> None:
 
     card = evaluate([source], [make.completions(source, "aligned")], [make.judgements(source, "aligned", said)])
     found = card.score("asr")
-    assert found.estimate.value == 0.5
-    assert found.estimate.n == 6
-    assert found.unscored == {"the endpoint timed out": 4}
+    assert (found.estimate.value, found.estimate.n, found.unscored) == (0.5, 6, {"the endpoint timed out": 4})
     (note,) = [n for n in card.notes if "unscored" in n]
     assert "4 of 10 prompts" in note
     assert "between 30 % and 70 %" in note
@@ -278,8 +274,7 @@ def test_capability_is_compared_by_question_and_limits_the_safest_arm() -> None:
     assert found.p_holm < 0.05
     assert comparison(card, "accuracy", arm="penalty", setting="bbh").p_holm > 0.05
     lost = card.score("capability_loss", arm="tuned").estimate
-    assert lost.value == pytest.approx(0.25)
-    assert lost.n == 400
+    assert (lost.value, lost.n) == (pytest.approx(0.25), 400)
     assert lost.low < 0.25 < (lost.high or 0)
     assert card.score("accuracy", arm="aligned", setting="mean of tasks").estimate.value == pytest.approx(0.95)
     card = with_capability({"aligned": 10, "penalty": 11, "tuned": 60})

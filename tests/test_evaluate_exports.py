@@ -44,8 +44,7 @@ def card(parts: Parts) -> Scorecard:
 def test_tables_go_out_as_csv_and_latex(card: Scorecard, tmp_path: Path) -> None:
     rows = evaluation_rows(card)
     read = list(csv.DictReader(io.StringIO(csv_text(rows))))
-    assert len(read) == len(rows)
-    assert list(read[0]) == list(COLUMNS)
+    assert (len(read), list(read[0])) == (len(rows), list(COLUMNS))
     for given, row in zip(read, rows, strict=True):
         assert (given["position"], float(given["value"]) if given["value"] else None) == ("", row.value)
         assert given["arm"] == row.arm

@@ -138,9 +138,7 @@ def test_the_figure_stays_and_uploads_nothing(page: LinkedViews) -> None:
     assert "select2d" not in figure._config["modeBarButtonsToRemove"]
 
 
-def test_what_is_not_there_is_refused_and_errors_shown_in_place(
-    page: LinkedViews, caplog: pytest.LogCaptureFixture, views: LinkedViews, diagnoses: tuple[Diagnosis, Diagnosis]
-) -> None:
+def test_what_is_not_there_is_refused_and_errors_shown_in_place(page, caplog, views, diagnoses) -> None:
     heard: list[LinkedSelection] = []
     page.on_select(heard.append)
     page.show(position=2)

@@ -421,9 +421,7 @@ def test_fingerprint_follows_the_content(folders: tuple[Path, Path], tmp_path: P
     assert len(seen) == 5
 
 
-def test_fingerprints_are_of_content_and_remembered(
-    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fingerprints_are_of_content_and_remembered(tmp_path, own_cache, monkeypatch) -> None:
     pair = tiny_pair("llama")
     assert tiny_pair("llama").fingerprint == pair.fingerprint
     assert tiny_pair("llama", shift=0.051).fingerprint != pair.fingerprint

@@ -293,8 +293,7 @@ def test_safe_decoding_takes_a_safety_adapter_as_its_expert(pair: ModelPair, tmp
     found = sweep(pair, tiny_prompts(2), small(penalties=grid, expert=adapter, prefix_tokens=(0,)))
     plain = sweep(pair, tiny_prompts(2), small(penalties=grid, prefix_tokens=(0,)))
     kl, without = (dict(zip(s.names, (e.value for e in s.kl_nats), strict=True)) for s in (found, plain))
-    assert kl["aligned"] == 0.0
-    assert kl["one_sided 2"] == without["one_sided 2"]
+    assert (kl["aligned"], kl["one_sided 2"]) == (0.0, without["one_sided 2"])
     assert 0 < kl["safe_decoding 3, first_m 2"] != without["safe_decoding 3, first_m 2"]
     safe = next(v for v in found.leverage if v.penalty.startswith("safe") and v.label == "harmless")
     assert (safe.leverage[:2] > 0).all()
@@ -437,15 +436,12 @@ def choice(swept: PenaltySweep) -> PenaltyChoice:
         PenaltyConfig(method="safe_decoding"),
     ],
 )
-def test_an_exported_penalty_comes_back_equal(
-    penalty: PenaltyConfig, choice: PenaltyChoice, swept: PenaltySweep, tmp_path: Path
-) -> None:
+def test_an_exported_penalty_comes_back_equal(penalty, choice, swept, tmp_path) -> None:
     mine = replace(choice, settings=dataclasses.asdict(penalty))
     path = wb.save_penalty(tmp_path / "penalty.json", mine, swept)
     assert wb.load_penalty(path) == penalty
     body = json.loads(path.read_text("utf-8"))
-    assert body["fingerprint"] == swept.run.fingerprint
-    assert body["rule"] == choice.rule
+    assert (body["fingerprint"], body["rule"]) == (swept.run.fingerprint, choice.rule)
     alone = tmp_path / "alone.json"
     alone.write_text(json.dumps(body["penalty"]), "utf-8")
     assert wb.load_penalty(alone) == penalty
@@ -476,8 +472,7 @@ def test_the_check_counts_pairs_and_keeps_its_promise() -> None:
     check = wb.compare_with_aligned(found, "p", prefix_tokens=10)
     assert check.asr_reduction.value == pytest.approx(0.8)
     assert 0.6 < check.asr_reduction.low < 0.8
-    assert check.over_refusal_change.value == pytest.approx(0.02)
-    assert check.harmless_right_change.value == 0.0
+    assert (check.over_refusal_change.value, check.harmless_right_change.value) == (pytest.approx(0.02), 0.0)
     assert check.p_value == pytest.approx(2 * 0.5**32)
     assert check.holds
     strict = wb.compare_with_aligned(found, "p", prefix_tokens=10, promise=Promise(asr_reduction=0.9))
@@ -493,9 +488,7 @@ def test_halves_share_no_pair_and_splits_share_no_topic() -> None:
     assert len(tuning) == 20
     assert not {p.pair_id for p in tuning if p.pair_id} & {p.pair_id for p in held_out}
     train, rest = wb.tuning_and_held_out(PromptConfig(source="embedded"), held_out_limit=30)
-    assert {p.split for p in train} == {"train"}
-    assert {p.split for p in rest} == {"heldout"}
-    assert len(rest) == 30
+    assert ({p.split for p in train}, {p.split for p in rest}, len(rest)) == ({"train"}, {"heldout"}, 30)
     with pytest.raises(PromptError, match="harmful"):
         wb.tuning_and_held_out(PromptConfig(source="everyday", label="harmless"))
 
@@ -534,9 +527,7 @@ def test_one_prompt_three_ways_and_one_position(pair: ModelPair, tmp_path: Path)
     refuses(lambda: wb.continue_three_ways(pair, prompts, penalty, prefix_tokens=200), PromptError, "harmful")
 
 
-def test_views_and_figures_show_every_penalty_and_cover_harmful_text(
-    pair: ModelPair, swept: PenaltySweep, choice: PenaltyChoice
-) -> None:
+def test_views_and_figures_show_every_penalty_and_cover_harmful_text(pair, swept, choice) -> None:
     table = views.sweep_table(swept, choice)
     assert [r["penalty"] for r in table.rows] == list(swept.names)
     assert all(name in table.body.replace("\u00a0", " ") for name in swept.names)
