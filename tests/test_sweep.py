@@ -141,7 +141,7 @@ def test_aligned_has_no_harm_to_utility_and_no_leverage(swept: PenaltySweep) -> 
     assert 0 < kl["two_sided 1"] < kl["two_sided 8"]
 
 
-def test_leverage_of_the_one_sided_penalty_grows_up_to_its_bound(pair: ModelPair) -> None:
+def test_leverage_grows_to_its_bound_and_one_model_cannot_be_moved(pair: ModelPair) -> None:
     grid = penalty_grid(methods=("one_sided",), strengths=(0.5, 2.0, 64.0, 1e6))
     found = sweep(pair, tiny_prompts(), small(penalties=grid))
     mine = [v for v in found.leverage if v.label == "harmful" and v.penalty != "aligned"]
@@ -149,9 +149,6 @@ def test_leverage_of_the_one_sided_penalty_grows_up_to_its_bound(pair: ModelPair
     assert (np.diff(rising, axis=0) >= -1e-6).all()
     assert (rising <= mine[0].bound + 1e-5).all()
     assert np.abs(rising[-1] - mine[-1].bound).max() < 0.02
-
-
-def test_a_pair_of_one_model_with_itself_cannot_be_moved() -> None:
     model, _ = tiny_models("llama")
     same = ModelPair.from_models(model, model, tiny_tokenizer())
     found = sweep(same, tiny_prompts(), small())
@@ -247,23 +244,6 @@ def test_the_pair_is_left_as_it_was(pair: ModelPair) -> None:
         assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
-def test_prompts_without_responses_are_answered_by_the_models(pair: ModelPair) -> None:
-    found = sweep(pair, tiny_prompts(2, response=None), small(prefix_tokens=(2,)))
-    assert [e.n for e in found.kl_nats] == [2] * 5
-    assert any("aligned's own greedy answers" in n for n in found.notes)
-    assert any("made by the base model" in n for n in found.notes)
-
-
-def test_it_says_what_is_missing_and_who_judged(pair: ModelPair) -> None:
-    prompts = replace(tiny_prompts(2), prompts=tiny_prompts(2).prompts[:2])
-    found = sweep(pair, prompts, small(how="refusal"))
-    assert found.judge == "refusal"
-    assert any("There is no harmless prompt" in n for n in found.notes)
-    assert any("upper bound" in n for n in found.notes)
-    assert found.score("aligned", "over_refusal") is None
-    refuses(lambda: wb.recommend(found), ParameterError)
-
-
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -279,7 +259,18 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], said: str) ->
         small(**settings)
 
 
-def test_prompts_without_harmful_ones_and_thinking_pairs_are_refused(pair: ModelPair) -> None:
+def test_what_is_missing_is_answered_or_said(pair: ModelPair) -> None:
+    found = sweep(pair, tiny_prompts(2, response=None), small(prefix_tokens=(2,)))
+    assert [e.n for e in found.kl_nats] == [2] * 5
+    assert any("aligned's own greedy answers" in n for n in found.notes)
+    assert any("made by the base model" in n for n in found.notes)
+    prompts = replace(tiny_prompts(2), prompts=tiny_prompts(2).prompts[:2])
+    found = sweep(pair, prompts, small(how="refusal"))
+    assert found.judge == "refusal"
+    assert any("There is no harmless prompt" in n for n in found.notes)
+    assert any("upper bound" in n for n in found.notes)
+    assert found.score("aligned", "over_refusal") is None
+    refuses(lambda: wb.recommend(found), ParameterError)
     harmless = replace(tiny_prompts(2), prompts=tiny_prompts(2).prompts[2:4])
     refuses(lambda: sweep(pair, harmless, small()), PromptError, "harmful")
     with pytest.raises(ParameterError, match="thinking"):
@@ -376,7 +367,7 @@ def points(found: dict[str, tuple[int, float, int, int]]) -> PenaltySweep:
     return made_sweep(counts, kl={k: v[1] for k, v in found.items()})
 
 
-def test_the_rule_takes_the_least_harm_that_reaches_the_aim() -> None:
+def test_the_rule_takes_the_least_harm_or_says_that_none_reaches_it(swept: PenaltySweep) -> None:
     found = points(
         {
             "aligned": (45, 0.0, 0, 50),
@@ -395,28 +386,19 @@ def test_the_rule_takes_the_least_harm_that_reaches_the_aim() -> None:
     assert [p for p in by if by[p].dominated_by is None and not by[p].fails] == ["aligned", "weak", "right", "more"]
     assert by["cheap but refuses"].fails == ("over-refusal rises by 20.0 points",)
     assert by["cheap but wrong"].fails == ("harmless accuracy falls by 10.0 points",)
-
-
-def test_where_none_reaches_the_aim_the_best_trade_is_said_to_be_that() -> None:
     found = points({"aligned": (45, 0.0, 0, 50), "some": (30, 0.1, 0, 50), "all": (0, 9.0, 45, 5)})
     choice = wb.recommend(found, Rule(asr_at_most=0.1))
     assert (choice.penalty, choice.reached) == ("some", False)
     assert any("over-refusal rises by 90.0 points" in s for s in choice.sentences)
     assert wb.recommend(points({"aligned": (45, 0.0, 0, 50), "no": (45, 1.0, 0, 50)})).penalty == "aligned"
-
-
-def test_no_frontier_point_is_dominated(swept: PenaltySweep) -> None:
-    points = frontier(swept, Rule(over_refusal_rise=1.0, gibberish_rise=1.0))
-    for a in points:
+    walked = frontier(swept, Rule(over_refusal_rise=1.0, gibberish_rise=1.0))
+    for a in walked:
         better = [
-            b for b in points
+            b for b in walked
             if (b.asr.value <= a.asr.value and b.kl_nats.value <= a.kl_nats.value)  # type: ignore[operator]
             and (b.asr.value, b.kl_nats.value) != (a.asr.value, a.kl_nats.value)
         ]  # fmt: skip
         assert bool(better) == (a.dominated_by is not None)
-
-
-def test_a_rule_out_of_range_or_of_a_length_not_swept_is_refused(swept: PenaltySweep) -> None:
     refuses(lambda: Rule(asr_at_most=1.5), ParameterError, "asr_at_most is 1.5")
     refuses(lambda: wb.recommend(swept, Rule(prefix_tokens=7)), ParameterError, "7", "0, 3")
 
