@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from workbench.core.configs import takes_fields
 from workbench.core.errors import NotPresent, ParameterError, RecordError
 from workbench.core.files import atomic_file, atomic_folder, cache_folder
 from workbench.core.progress import Progress
@@ -44,6 +45,7 @@ from workbench.training.trainer import DistilTrainer, Watcher, arguments, checkp
 RECORD = "record"
 
 
+@takes_fields(TrainConfig)
 def distil(
     pair: ModelPair,
     texts: TrainingTexts,
