@@ -38,7 +38,7 @@ def tracked(root: Path, *kinds: str) -> list[Path]:
         "import workbench; workbench.WorkbenchError; workbench.load; workbench.TraceSet",
         "import widgets",
         "import workbench.__main__, workbench.models.presets, workbench.running.runs, workbench.running.parameters",
-        "import widgets.live_probe, widgets.linked, widgets.worker, widgets.penalty_dial; sys.modules.pop('IPython', None)",
+        "import widgets.live_probe, widgets.linked, widgets.penalty_dial; sys.modules.pop('IPython', None)",
         "import workbench.core.passages, workbench.judging, workbench.models.pieces, workbench.tracing.diagnosis",
         "import workbench.display.views, workbench.display.figures, workbench.display.report, workbench.evaluation",
         "from workbench.prompts.loading import *; load_prompts(PromptConfig(source='everyday'));"
