@@ -91,13 +91,9 @@ def test_the_engine_is_asked_once_with_its_own_settings(pair: ModelPair, tmp_pat
     seed = wish.pop("seed")
     assert context == CONTEXTS[0]
     assert wish == {
-        "max_tokens": 4,
-        "temperature": 0.7,
-        "top_p": 0.9,
-        "top_k": 5,
-        "stop": ["x"],
+        "max_tokens": 4, "temperature": 0.7, "top_p": 0.9, "top_k": 5, "stop": ["x"],
         "stop_token_ids": sorted({*pair.eos_ids, 7}),
-    }
+    }  # fmt: skip
     assert isinstance(seed, int)
     assert seed != other["seed"]
     engine.asked.clear()

@@ -23,17 +23,10 @@ from workbench.running.changes.differences import compare_runs, difference
 from workbench.running.changes.page import terminal_text, write_comparison
 
 FACTS: dict[str, Any] = {
-    "schema": SCHEMA,
-    "verb": "04_evaluation",
-    "asked": {"pair": "embedded", "limit": None, "out": "a"},
-    "resolved": {"pair": "embedded", "limit": 60, "out": "a"},
-    "versions": {"torch": "2.13.0", "peft": "0.21.2"},
-    "commit": "abc",
-    "dirty": False,
-    "seed": 0,
-    "device": "cpu",
-    "fingerprint": "f",
-}
+    "schema": SCHEMA, "verb": "04_evaluation", "asked": {"pair": "embedded", "limit": None, "out": "a"},
+    "resolved": {"pair": "embedded", "limit": 60, "out": "a"}, "versions": {"torch": "2.13.0", "peft": "0.21.2"},
+    "commit": "abc", "dirty": False, "seed": 0, "device": "cpu", "fingerprint": "f",
+}  # fmt: skip
 
 
 def row(name: str, value: float | None, *, half: float | None = 0.05, **more: Any) -> Row:

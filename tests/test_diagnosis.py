@@ -382,15 +382,11 @@ def subset(t: TraceSet, rows: list[int]) -> TraceSet:
     place = {r: i for i, r in enumerate(rows)}
     use = np.isin(t.detected_response, rows)
     return dataclasses.replace(
-        t,
-        **by_row,
-        responses=tuple(t.responses[r] for r in rows),
-        pieces=tuple(t.pieces[r] for r in rows),
+        t, **by_row, responses=tuple(t.responses[r] for r in rows), pieces=tuple(t.pieces[r] for r in rows),
         detected_response=np.array([place[r] for r in t.detected_response[use].tolist()], np.int32),
-        detected_token=t.detected_token[use],
-        detected_count=t.detected_count[use],
+        detected_token=t.detected_token[use], detected_count=t.detected_count[use],
         detected_mass=t.detected_mass[use],
-    )
+    )  # fmt: skip
 
 
 def is_by_row(t: TraceSet, name: str) -> bool:

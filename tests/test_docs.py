@@ -65,13 +65,9 @@ def test_a_gated_model_is_explained(root: Path) -> None:
         online = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HUB_OFFLINE": "0"}
         script = "import workbench as wb; wb.load_pair(wb.PairConfig(preset='llama-3.2-1b'))"
         done = subprocess.run(
-            [sys.executable, "-c", script],
-            cwd=root,
-            env={**os.environ, **online},
-            capture_output=True,
-            text=True,
+            [sys.executable, "-c", script], cwd=root, env={**os.environ, **online}, capture_output=True, text=True,
             check=False,
-        )
+        )  # fmt: skip
         hub.shutdown()
     assert "'meta-llama/Llama-3.2-1B' is gated: accept its licence" in done.stderr, done.stderr[-2000:]
 

@@ -38,16 +38,11 @@ ANYTHING = st.floats(width=32)
 
 def curve(**changes: Any) -> Curve:
     fields: dict[str, Any] = {
-        "name": "kl_aligned_base_nats",
-        "condition": "harmful",
-        "prefix_tokens": None,
-        "unit": "nats",
-        "position": np.arange(1, 4, dtype=np.int32),
-        "value": np.array([1.0, np.nan, np.inf], np.float32),
-        "low": np.array([0.5, np.nan, 0.0], np.float32),
-        "high": np.array([1.5, np.nan, 0.0], np.float32),
+        "name": "kl_aligned_base_nats", "condition": "harmful", "prefix_tokens": None, "unit": "nats",
+        "position": np.arange(1, 4, dtype=np.int32), "value": np.array([1.0, np.nan, np.inf], np.float32),
+        "low": np.array([0.5, np.nan, 0.0], np.float32), "high": np.array([1.5, np.nan, 0.0], np.float32),
         "n": np.array([8, 0, 2], np.int32),
-    }
+    }  # fmt: skip
     return Curve(**{**fields, **changes})
 
 

@@ -207,15 +207,10 @@ def test_prompts_and_models_that_cannot_be_searched_are_named(monkeypatch: pytes
 def a_search(slots: Slots, **changes: Any) -> Search:
     pair = slots.pair
     settings: dict[str, Any] = {
-        "slots": slots,
-        "objective": Objective(pair, slots.which, slots.slots),
-        "allowed": allowed_ids(pair, "ascii"),
-        "budget": BUDGET,
-        "method": "gcg",
-        "stop": "never",
-        "seed": 0,
+        "slots": slots, "objective": Objective(pair, slots.which, slots.slots),
+        "allowed": allowed_ids(pair, "ascii"), "budget": BUDGET, "method": "gcg", "stop": "never", "seed": 0,
         "store": Store(None),
-    }
+    }  # fmt: skip
     return Search(**{**settings, **changes})
 
 
@@ -351,13 +346,9 @@ attack(tiny_pair(), prompt_set("the cat", "the dog"), GCG(**SHORT), store=Store(
 
 def test_kill_9_then_resume_gives_the_same(tmp_path: Path, root: Path) -> None:
     killed = subprocess.run(
-        (sys.executable, "-c", KILLED, str(tmp_path)),
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+        (sys.executable, "-c", KILLED, str(tmp_path)), cwd=root, env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len(Store(tmp_path)) == 3 + 1, "the first search whole, the second up to step 2"
     resumed, whole = (

@@ -61,17 +61,11 @@ def test_attempts_come_as_attack_sets_too() -> None:
     attempts, texts = seven()
     sets = [
         AttackSet(
-            run=run_record("attack"),
-            attack="none",
-            prompt_set="in memory",
-            classroom_safe=True,
-            tokenizer="t",
-            attempts=tuple(part),
-            cost={},
-            notes=(),
+            run=run_record("attack"), attack="none", prompt_set="in memory", classroom_safe=True, tokenizer="t",
+            attempts=tuple(part), cost={}, notes=(),
         )
         for part in (attempts[:4], attempts[4:])
-    ]
+    ]  # fmt: skip
     completions = completion_set(list(zip(attempts, texts, strict=True)))
     assert len(judge(completions, sets, Counting()).judgements) == 7
     assert len(judge(completion_set([(attempts[0], "a")]), sets[0], Counting()).judgements) == 1

@@ -68,13 +68,9 @@ def test_prompts_without_responses_no_film_and_a_start(adapter, tmp_path, monkey
     lines = [json.dumps({"prompt": p.prompt, "label": p.label}) for p in prompts]
     (tmp_path / "asked.jsonl").write_text("\n".join(lines), "utf-8")
     given = {
-        "prompts": str(tmp_path / "asked.jsonl"),
-        "film_every": 0,
-        "compared": [],
-        "utility_from": "aligned",
-        "start": str(adapter),
-        "arm_values": ["clip_percentile: 95", "penalise_rest: true", "retention: measured"],
-    }
+        "prompts": str(tmp_path / "asked.jsonl"), "film_every": 0, "compared": [], "utility_from": "aligned",
+        "start": str(adapter), "arm_values": ["clip_percentile: 95", "penalise_rest: true", "retention: measured"],
+    }  # fmt: skip
     made = run_notebook(
         RunConfig(notebook=NOTEBOOKS / "03_distillation.ipynb", out=tmp_path / "run", parameters=given, smoke=True)
     )

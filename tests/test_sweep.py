@@ -370,15 +370,11 @@ def points(found: dict[str, tuple[int, float, int, int]]) -> PenaltySweep:
 def test_the_rule_takes_the_least_harm_or_says_that_none_reaches_it(swept: PenaltySweep) -> None:
     found = points(
         {
-            "aligned": (45, 0.0, 0, 50),
-            "weak": (25, 0.01, 0, 50),
-            "right": (10, 0.02, 0, 50),
-            "more": (5, 0.5, 0, 50),
-            "worse": (15, 0.6, 0, 50),
-            "cheap but refuses": (0, 0.001, 10, 50),
+            "aligned": (45, 0.0, 0, 50), "weak": (25, 0.01, 0, 50), "right": (10, 0.02, 0, 50),
+            "more": (5, 0.5, 0, 50), "worse": (15, 0.6, 0, 50), "cheap but refuses": (0, 0.001, 10, 50),
             "cheap but wrong": (0, 0.001, 0, 45),
         }
-    )
+    )  # fmt: skip
     choice = wb.recommend(found, Rule(asr_at_most=0.2))
     assert (choice.penalty, choice.reached) == ("right", True)
     by = {p.penalty: p for p in choice.points}

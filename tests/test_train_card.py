@@ -86,17 +86,12 @@ def numbers(arms: tuple[str, ...] = ARMS_ASKED) -> tuple[ArmNumber, ...]:
 def comparison(adapter: Adapter, **changes: Any) -> ArmComparison:
     """Return a made-up comparison in which an adapter was asked."""
     fields: dict[str, Any] = dict(
-        run=replace(run_record("compare_arms"), fingerprint=adapter.fingerprint),
-        prompt_set="made up",
-        classroom_safe=True,
-        arms=ARMS_ASKED,
-        seeds=(3,),
+        run=replace(run_record("compare_arms"), fingerprint=adapter.fingerprint), prompt_set="made up",
+        classroom_safe=True, arms=ARMS_ASKED, seeds=(3,),
         budgets={arm: f"{n} steps" for n, arm in enumerate(ARMS_ASKED)},
-        adapters={"recovery": (adapter.path,), "refusal_sft": ("elsewhere",)},
-        scorecards=(),
-        numbers=numbers(),
+        adapters={"recovery": (adapter.path,), "refusal_sft": ("elsewhere",)}, scorecards=(), numbers=numbers(),
         notes=(),
-    )
+    )  # fmt: skip
     return ArmComparison(**{**fields, **changes})
 
 

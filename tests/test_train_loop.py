@@ -54,12 +54,8 @@ def texts() -> TrainingTexts:
     return TrainingTexts(
         harmful=tuple(
             HarmfulText(
-                name=f"h{n}",
-                prompt=f"question {n}",
-                aligned=ids(n, 5),
-                base=ids(n, 5),
-                response=ids(100 + n, 9 + n),
-                refusals=(ids(200 + n, 4), ids(300 + n, 6)),
+                name=f"h{n}", prompt=f"question {n}", aligned=ids(n, 5), base=ids(n, 5),
+                response=ids(100 + n, 9 + n), refusals=(ids(200 + n, 4), ids(300 + n, 6)),
             )
             for n in range(5)
         ),
@@ -71,7 +67,7 @@ def texts() -> TrainingTexts:
             PlainText(name=f"c{n}", aligned=ids(600 + n, 4), base=ids(600 + n, 4), response=ids(700 + n, 7))
             for n in range(4)
         ),
-    )
+    )  # fmt: skip
 
 
 def config(arm: str | ArmConfig = "recovery", *, steps: int = 4, lr: float = 1e-2, **more: Any) -> TrainConfig:

@@ -47,15 +47,10 @@ def made_positions(n: int = N, vocab: int = VOCAB, seed: int = 1) -> Positions:
     g = torch.Generator().manual_seed(seed)
     states = [torch.randn(n, hidden, generator=g) for hidden in (HIDDEN, HIDDEN, BASE_HIDDEN)]
     return Positions(
-        student=states[0].requires_grad_(),
-        aligned=states[1],
-        base=states[2],
-        label=torch.randint(0, vocab, (n,), generator=g),
-        role=torch.arange(n) % len(Role),
-        weight=torch.rand(n, generator=g) + 0.5,
-        position=torch.arange(n) // len(Role) + 1,
-        key=torch.arange(n),
-    )
+        student=states[0].requires_grad_(), aligned=states[1], base=states[2],
+        label=torch.randint(0, vocab, (n,), generator=g), role=torch.arange(n) % len(Role),
+        weight=torch.rand(n, generator=g) + 0.5, position=torch.arange(n) // len(Role) + 1, key=torch.arange(n),
+    )  # fmt: skip
 
 
 def plain(heads: Heads, p: Positions, config: LossConfig, counts: Mapping[Role, float]) -> torch.Tensor:

@@ -123,13 +123,9 @@ def test_the_repositorys_accelerate_files_launch_the_same_training(kind, pair, t
     alone = distil(pair, texts, config(), out=tmp_path / "alone")
     how = config(processes=2, sharded=kind == "fsdp")
     job = Job(
-        pair=PairConfig(preset="embedded", device="cpu"),
-        texts=texts,
-        config=how,
-        out=str(tmp_path / kind),
-        store=None,
-        start=None,
-    )
+        pair=PairConfig(preset="embedded", device="cpu"), texts=texts, config=how, out=str(tmp_path / kind),
+        store=None, start=None,
+    )  # fmt: skip
     job.save(tmp_path / "job.json")
     words = ["--config_file", str(root / "configs" / "accelerate" / f"{kind}.yaml"), "--main_process_port", "0"]
     command = [sys.executable, "-m", "accelerate.commands.launch", *words, "-m", "workbench.training.worker"]
@@ -142,13 +138,9 @@ def test_the_repositorys_accelerate_files_launch_the_same_training(kind, pair, t
 @pytest.mark.timeout(600)
 def test_a_killed_notebook_leaves_no_training_process(texts: TrainingTexts, tmp_path: Path) -> None:
     Job(
-        pair=PairConfig(preset="embedded"),
-        texts=texts,
-        config=config(processes=2, steps=200),
-        out=str(tmp_path / "out"),
-        store=None,
-        start=None,
-    ).save(tmp_path / "job.json")
+        pair=PairConfig(preset="embedded"), texts=texts, config=config(processes=2, steps=200),
+        out=str(tmp_path / "out"), store=None, start=None,
+    ).save(tmp_path / "job.json")  # fmt: skip
     script = (
         "import sys; from pathlib import Path; from workbench.models.pair import load_pair;"
         "from workbench.training.job import Job; from workbench.training.loop import distil;"
