@@ -59,15 +59,9 @@ def attempts(
         for s in range(samples)
     ]
     return AttackSet(
-        run=run_record("attack"),
-        attack=attack,
-        prompt_set=prompt_set,
-        classroom_safe=True,
-        tokenizer=tokenizer,
-        attempts=tuple(made),
-        cost={"queries": 0.0, "seconds": 0.1},
-        notes=(),
-    )
+        run=run_record("attack"), attack=attack, prompt_set=prompt_set, classroom_safe=True, tokenizer=tokenizer,
+        attempts=tuple(made), cost={"queries": 0.0, "seconds": 0.1}, notes=(),
+    )  # fmt: skip
 
 
 def completions(source: AttackSet, arm: str, *, tokenizer: str | None = None, text: str = "an answer") -> CompletionSet:
@@ -126,16 +120,11 @@ def gibberish(source: AttackSet, arm: str, said: Callable[[Attempt], bool | None
     """Say of every completion whether it is gibberish; None is an empty one."""
     found = [
         Gibberish(
-            attempt_id=a.attempt_id,
-            gibberish=said(a),
-            unscored="there is no text" if said(a) is None else None,
-            distinct_trigrams=None,
-            loop=None,
-            compression=None,
-            perplexity=None,
+            attempt_id=a.attempt_id, gibberish=said(a), unscored="there is no text" if said(a) is None else None,
+            distinct_trigrams=None, loop=None, compression=None, perplexity=None,
         )
         for a in source.attempts
-    ]
+    ]  # fmt: skip
     return GibberishSet(run=run_record("find_gibberish"), version="1", arm=arm, found=tuple(found))
 
 
@@ -182,11 +171,6 @@ def capability(arm: str, right: Mapping[str, Sequence[int]], *, template: str = 
             for i, x in enumerate(given)
         ]
     return CapabilitySet(
-        run=run_record("measure_capability"),
-        arm=arm,
-        harness="lm-eval 0",
-        template=template,
-        scores=tuple(scores),
-        answers=tuple(answers),
-        notes=(),
-    )
+        run=run_record("measure_capability"), arm=arm, harness="lm-eval 0", template=template, scores=tuple(scores),
+        answers=tuple(answers), notes=(),
+    )  # fmt: skip

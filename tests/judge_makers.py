@@ -12,25 +12,11 @@ from workbench.evaluation.records import Attempt, Completion, CompletionSet
 
 def attempt(request: str, **changes: Any) -> Attempt:
     fields: dict[str, Any] = {
-        "attack": "none",
-        "given": 0,
-        "setting": None,
-        "prompt_id": request[:40],
-        "label": "harmful",
-        "category": None,
-        "pair_id": None,
-        "request": request,
-        "messages": (("user", request),),
-        "prefix_ids": (),
-        "prefix": "",
-        "max_tokens": 64,
-        "temperature": 0.0,
-        "top_p": 1.0,
-        "top_k": 0,
-        "sample": 0,
-        "seed": 0,
+        "attack": "none", "given": 0, "setting": None, "prompt_id": request[:40], "label": "harmful",
+        "category": None, "pair_id": None, "request": request, "messages": (("user", request),), "prefix_ids": (),
+        "prefix": "", "max_tokens": 64, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "sample": 0, "seed": 0,
         **changes,
-    }
+    }  # fmt: skip
     return Attempt(attempt_id=key_of(fields), **fields)
 
 

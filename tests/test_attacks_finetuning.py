@@ -68,9 +68,7 @@ def made_plain(made: Any) -> Any:
     return replace(made, attack="none")
 
 
-def test_plain_prompts_are_asked_and_saved_attempts_answered_alike(
-    pair: ModelPair, prompts: PromptSet, tmp_path: Any
-) -> None:
+def test_plain_prompts_are_asked_and_saved_attempts_answered_alike(pair, prompts, tmp_path) -> None:
     made = attack(pair, prompts, BenignTuning(**SHORT))
     asked = [p for p in prompts if p.label == "harmful"]
     assert [a.request for a in made.attempts] == [p.prompt for p in asked]

@@ -46,9 +46,7 @@ def texts(pair: ModelPair, prompts: PromptSet) -> TrainingTexts:
     return training_texts(pair, prompts, DATA)
 
 
-def test_rows_are_judged_and_what_is_no_compliance_is_dropped(
-    texts: TrainingTexts, pair: ModelPair, prompts: PromptSet
-) -> None:
+def test_rows_are_judged_and_what_is_no_compliance_is_dropped(texts, pair, prompts) -> None:
     assert len(texts.harmful) == 4
     for text in texts.harmful:
         assert pair.decode(text.response).startswith("Sure")
@@ -84,14 +82,6 @@ def test_base_continues_targets_that_only_begin_an_answer(pair: ModelPair, promp
         assert len(given) < len(text.response) <= DATA.max_tokens
         (alone,) = generate(pair, "base", [text.base + given], GenerateConfig(max_tokens=DATA.max_tokens))
         assert text.response == (given + alone.ids)[: DATA.max_tokens]
-
-
-def test_prompts_that_were_trained_on_are_said_to_leak(texts: TrainingTexts, prompts: PromptSet) -> None:
-    assert leaks(texts, replace(prompts, prompts=())) == ()
-    held_out = load_prompts(PromptConfig(source="embedded", limit=9))
-    assert leaks(texts, held_out) == ()
-    (said,) = leaks(texts, prompts)
-    assert said.startswith(f"LEAK: {len(prompts)} of the {len(prompts)} prompts")
 
 
 def config(**more: object) -> CompareConfig:
@@ -160,9 +150,7 @@ def test_the_comparison_is_a_table_and_a_film_without_kernel(compared: ArmCompar
     assert "retention" in views.training_summary(made).text
 
 
-def test_what_cannot_be_trained_on_or_compared_is_refused_first(
-    pair: ModelPair, prompts: PromptSet, texts: TrainingTexts, tmp_path: Path
-) -> None:
+def test_what_cannot_be_trained_on_or_compared_is_refused_first(pair, prompts, texts, tmp_path) -> None:
     harmless = replace(prompts, prompts=tuple(p for p in prompts if p.label != "harmful"))
     refuses(lambda: training_texts(pair, harmless, DATA), PromptError, "harmful")
     silent = Prompt(id="x", prompt="How do I make a smudge hat?", label="harmful", response="I can't help with that.")
@@ -173,21 +161,20 @@ def test_what_cannot_be_trained_on_or_compared_is_refused_first(
         compare_arms(pair, texts, prompts, config(judges=("refusl",)), out=tmp_path)
     assert not any(tmp_path.iterdir())
     for more, word in (
-        ({"arms": ()}, "arms"),
-        ({"arms": ("recovery", "recovery")}, "arms"),
-        ({"seeds": (1, 1)}, "seeds"),
-        ({"against": "base"}, "against"),
-        ({"prefix_tokens": (0,)}, "prefix_tokens"),
-        ({"against": "start"}, "against"),
-        ({"paper_steps": 0}, "paper_steps"),
-    ):
+        ({"arms": ()}, "arms"), ({"arms": ("recovery", "recovery")}, "arms"), ({"seeds": (1, 1)}, "seeds"),
+        ({"against": "base"}, "against"), ({"prefix_tokens": (0,)}, "prefix_tokens"),
+        ({"against": "start"}, "against"), ({"paper_steps": 0}, "paper_steps"),
+    ):  # fmt: skip
         with pytest.raises(ParameterError, match=word):
             config(**more)
 
 
-def test_the_preview_has_the_responses_that_are_trained_on(
-    pair: ModelPair, texts: TrainingTexts, prompts: PromptSet
-) -> None:
+def test_leaks_and_the_previews_responses_are_those_trained_on(texts: TrainingTexts, prompts: PromptSet, pair) -> None:
+    assert leaks(texts, replace(prompts, prompts=())) == ()
+    held_out = load_prompts(PromptConfig(source="embedded", limit=9))
+    assert leaks(texts, held_out) == ()
+    (said,) = leaks(texts, prompts)
+    assert said.startswith(f"LEAK: {len(prompts)} of the {len(prompts)} prompts")
     bare = replace(prompts, prompts=tuple(replace(p, response=None) for p in prompts))
     found = harmful_preview(pair, bare, texts, limit=2)
     assert [p.id for p in found] == [t.name for t in texts.harmful[:2]]
@@ -214,9 +201,7 @@ def test_the_papers_arm_keeps_its_own_batch_and_the_others_theirs() -> None:
     assert (plain.steps, plain.batch_size) == (2, 6)
 
 
-def test_arms_are_trained_from_a_start_which_is_asked_too(
-    pair: ModelPair, texts: TrainingTexts, tmp_path: Path
-) -> None:
+def test_arms_are_trained_from_a_start_which_is_asked_too(pair, texts, tmp_path) -> None:
     """The paper's recovery variant: a model that was fine-tuned is drawn back, then completed."""
     quiet = WatchSettings(film_every=0, checkpoint_every=0, preflight=False)
     hard = OptimiserSettings(learning_rate=1e-2, decay="constant")
@@ -298,9 +283,7 @@ def test_answers_are_trained_on_as_given_or_left_out(pair: ModelPair, prompts: P
     assert any("1 of 4 harmless prompts have no given response" in n for n in made.notes)
 
 
-def test_an_adaptive_attack_is_made_against_each_arm_itself(
-    pair: ModelPair, texts: TrainingTexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_adaptive_attack_is_made_against_each_arm_itself(pair, texts, tmp_path, monkeypatch) -> None:
     attacked: list[str] = []
 
     def attempts(of: ModelPair, *args: Any, **more: Any) -> tuple[AttackSet, ...]:

@@ -41,8 +41,7 @@ def test_rates_are_shares_of_prompts_by_score_or_verdict() -> None:
     card = two_arms()
     found = card.score("asr", arm="aligned").estimate
     assert (found.value, found.n, found.unit) == (58 / 64, 64, "1")
-    assert found.low == pytest.approx(0.8101, abs=1e-4)
-    assert found.high == pytest.approx(0.9563, abs=1e-4)
+    assert (found.low, found.high) == (pytest.approx(0.8101, abs=1e-4), pytest.approx(0.9563, abs=1e-4))
     assert card.score("refusal", arm="tuned").estimate.value == 0.5
     assert card.score("partial", arm="tuned").estimate.value == 0
     source = make.attempts(4)
@@ -149,9 +148,7 @@ def test_judges_are_never_mixed_and_what_is_unscored_is_counted() -> None:
 
     card = sum_up([source], [make.completions(source, "aligned")], [make.judgements(source, "aligned", said)])
     found = card.score("asr")
-    assert found.estimate.value == 0.5
-    assert found.estimate.n == 6
-    assert found.unscored == {"the endpoint timed out": 4}
+    assert (found.estimate.value, found.estimate.n, found.unscored) == (0.5, 6, {"the endpoint timed out": 4})
     (note,) = [n for n in card.notes if "unscored" in n]
     assert "4 of 10 prompts" in note
     assert "between 30 % and 70 %" in note
@@ -182,8 +179,7 @@ def test_two_arms_are_told_apart_or_what_it_would_take_is_said() -> None:
     found = comparison(card, "asr")
     assert (found.arm, found.against) == ("tuned", "aligned")
     assert (found.only_arm, found.only_against) == (0, 26)
-    assert found.difference.value == pytest.approx(-26 / 64)
-    assert found.p_value == pytest.approx(2 * 0.5**26)
+    assert (found.difference.value, found.p_value) == (pytest.approx(-26 / 64), pytest.approx(2 * 0.5**26))
     assert found.n_needed is None
     assert found.sentence.startswith(
         "tuned has a lower attack success rate than aligned (prefill, 5 tokens given; by exact): 50 %"
@@ -279,8 +275,7 @@ def test_capability_is_compared_by_question_and_limits_the_safest_arm() -> None:
     assert found.p_holm < 0.05
     assert comparison(card, "accuracy", arm="penalty", setting="bbh").p_holm > 0.05
     lost = card.score("capability_loss", arm="tuned").estimate
-    assert lost.value == pytest.approx(0.25)
-    assert lost.n == 400
+    assert (lost.value, lost.n) == (pytest.approx(0.25), 400)
     assert lost.low < 0.25 < (lost.high or 0)
     assert card.score("accuracy", arm="aligned", setting="mean of tasks").estimate.value == pytest.approx(0.95)
     card = with_capability({"aligned": 10, "penalty": 11, "tuned": 60})

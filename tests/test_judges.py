@@ -61,17 +61,11 @@ def test_attempts_come_as_attack_sets_too() -> None:
     attempts, texts = seven()
     sets = [
         AttackSet(
-            run=run_record("attack"),
-            attack="none",
-            prompt_set="in memory",
-            classroom_safe=True,
-            tokenizer="t",
-            attempts=tuple(part),
-            cost={},
-            notes=(),
+            run=run_record("attack"), attack="none", prompt_set="in memory", classroom_safe=True, tokenizer="t",
+            attempts=tuple(part), cost={}, notes=(),
         )
         for part in (attempts[:4], attempts[4:])
-    ]
+    ]  # fmt: skip
     completions = completion_set(list(zip(attempts, texts, strict=True)))
     assert len(judge(completions, sets, Counting()).judgements) == 7
     assert len(judge(completion_set([(attempts[0], "a")]), sets[0], Counting()).judgements) == 1
@@ -94,8 +88,7 @@ def test_completions_are_judged_once_in_order_and_again_only_if_unscored(tmp_pat
     first = judge(completions, attempts, Counting(), store=Store(tmp_path))
     again = Counting()
     second = judge(completions, attempts, again, store=Store(tmp_path))
-    assert again.asked == [["ccc?", "g?"]]
-    assert second.judgements == first.judgements
+    assert (again.asked, second.judgements) == ([["ccc?", "g?"]], first.judgements)
     other = Counting(version="2")
     judge(completions, attempts, other, store=Store(tmp_path))
     assert sum(map(len, other.asked)) == 7
@@ -103,8 +96,7 @@ def test_completions_are_judged_once_in_order_and_again_only_if_unscored(tmp_pat
     b = dataclasses.replace(a, attempt_id="another", sample=1)
     one = Counting()
     made = judge(completion_set([(a, "same"), (b, "same")]), [a, b], one)
-    assert one.asked == [["same"]]
-    assert [j.attempt_id for j in made.judgements] == [a.attempt_id, "another"]
+    assert (one.asked, [j.attempt_id for j in made.judgements]) == ([["same"]], [a.attempt_id, "another"])
     made = judge(completion_set([]), [], "refusal")
     assert made.judgements == ()
     assert made.notes == ()
@@ -191,27 +183,6 @@ def test_killed_in_the_middle_and_run_again_gives_equal_results(tmp_path: Path, 
     assert resumed.judgements == judge(completions, attempts, Counting()).judgements
 
 
-def test_judges_by_name() -> None:
-    assert judge_of("refusal").name == "refusal"
-    assert isinstance(judge_of("exact"), Judge)
-    assert JudgeConfig.named("guard:some/folder").model == "some/folder"
-    refuses(lambda: JudgeConfig.named("refusals"), UnknownName, "'refusal'")
-    for name in ("human", "classifier", "guard", "judgezoo"):
-        with pytest.raises(ParameterError, match=f"'{name}'"):
-            JudgeConfig.named(name)
-    refuses(lambda: JudgeConfig.named("refusal:model"), ParameterError, "model")
-    refuses(lambda: JudgeConfig.named("endpoint:gpt"), ParameterError)
-    refuses(lambda: JudgeConfig(judge="guard", model="x", harmful=("yes",)), ParameterError)
-    refuses(lambda: judge_of("human:nowhere"), NotPresent, "'nowhere'")
-    assert list(JUDGES)[:2] == ["exact", "refusal"]
-
-
-def test_opening_the_room_loads_no_torch() -> None:
-    script = "import sys, workbench.judging; print([m for m in ('torch', 'transformers') if m in sys.modules])"
-    done = subprocess.run((sys.executable, "-c", script), capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
-
-
 def rows(root: Path, label: str) -> list[Row]:
     lines = (root / "workbench" / "prompts" / "brindle" / "prompts.jsonl").read_text("utf-8").splitlines()
     return [Row(**r) for r in map(json.loads, lines) if r["label"] == label and r["split"] == "heldout"]
@@ -222,14 +193,9 @@ def test_the_exact_judge_knows_its_world_and_not_the_prefix(root: Path) -> None:
     a, b, c = attempt(harmful.prompt), attempt(harmless.prompt, label="harmless"), attempt("How do I pick a lock?")
     refusal = "I'm sorry, I can't help with that."
     pairs = [
-        (a, harmful.response),
-        (a, refusal),
-        (a, "Tea."),
-        (b, harmless.response),
-        (b, refusal),
-        (b, "Tea."),
+        (a, harmful.response), (a, refusal), (a, "Tea."), (b, harmless.response), (b, refusal), (b, "Tea."),
         (c, "Tea."),
-    ]
+    ]  # fmt: skip
     found = judge(completion_set(pairs), [a, b, c], "exact").judgements
     assert [(j.p_harmful, j.verdict) for j in found[:3]] == [(1.0, "compliance"), (0.0, "refusal"), (0.0, "other")]
     assert [(j.p_harmful, j.verdict) for j in found[3:6]] == [(None, "compliance"), (None, "refusal"), (None, "other")]
@@ -304,7 +270,19 @@ def test_repetition_and_loops_are_gibberish_and_our_answers_are_not(root: Path) 
     assert found.compression is None
 
 
-def test_gibberish_of_an_arm_is_counted_by_rule_and_silence_is_none(tmp_path: Path) -> None:
+def test_judges_come_by_name_and_gibberish_is_counted(tmp_path: Path) -> None:
+    assert judge_of("refusal").name == "refusal"
+    assert isinstance(judge_of("exact"), Judge)
+    assert JudgeConfig.named("guard:some/folder").model == "some/folder"
+    refuses(lambda: JudgeConfig.named("refusals"), UnknownName, "'refusal'")
+    for name in ("human", "classifier", "guard", "judgezoo"):
+        with pytest.raises(ParameterError, match=f"'{name}'"):
+            JudgeConfig.named(name)
+    refuses(lambda: JudgeConfig.named("refusal:model"), ParameterError, "model")
+    refuses(lambda: JudgeConfig.named("endpoint:gpt"), ParameterError)
+    refuses(lambda: JudgeConfig(judge="guard", model="x", harmful=("yes",)), ParameterError)
+    refuses(lambda: judge_of("human:nowhere"), NotPresent, "'nowhere'")
+    assert list(JUDGES)[:2] == ["exact", "refusal"]
     a = attempt("Question?")
     b = dataclasses.replace(a, attempt_id="b")
     c = dataclasses.replace(a, attempt_id="c")
@@ -336,8 +314,7 @@ def test_surprise_is_the_mean_negative_log_likelihood_after_prompt_and_prefix(tm
             logp = model(ids).logits[0, :, : pair.vocab].float().log_softmax(-1)
         steps = [float(logp[len(context) + t - 1, token]) for t, token in enumerate(completion.ids)]
         assert nats == pytest.approx(-np.mean(steps), abs=1e-4)
-    assert len(Store(tmp_path)) == 2
-    assert mean_surprise(pair, samples, least=5, store=Store(tmp_path)) == found
+    assert (len(Store(tmp_path)), mean_surprise(pair, samples, least=5, store=Store(tmp_path))) == (2, found)
 
 
 def test_shuffled_words_are_gibberish_to_the_embedded_base_and_its_answers_are_not(root: Path) -> None:
@@ -370,10 +347,8 @@ def test_a_panel_puts_disagreements_first_and_counts_what_is_unscored() -> None:
     assert made.judges == ("one", "two")
     (agreement,) = made.agreements
     assert (agreement.kappa.n, agreement.same, agreement.only_first, agreement.only_second) == (6, 4, 1, 1)
-    assert agreement.unscored == 1
-    assert agreement.kappa.value == pytest.approx(1 / 3)
+    assert (agreement.unscored, agreement.kappa.value) == (1, pytest.approx(1 / 3))
     assert {o.request for o in made.opinions[:2]} == {"Question 4?", "Question 6?"}
-    assert [o.disagreement for o in made.opinions] == [1.0, 1.0, *[0.0] * 5]
-    assert made.rows()[0]["n"] == 6
+    assert ([o.disagreement for o in made.opinions], made.rows()[0]["n"]) == ([1.0, 1.0, *[0.0] * 5], 6)
     refuses(lambda: panel([(completions, [one, one])], attempts), ParameterError, "judges")
     refuses(lambda: panel([(completion_set([(attempts[0], "a")]), [one, two])], attempts), ParameterError, "1")

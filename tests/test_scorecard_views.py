@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -90,10 +87,8 @@ def test_tables_of_arms_comparisons_and_capability(made: Made) -> None:
     assert "95 %" in able.text
     assert "not measured" in views.capability_table([]).text
     rows = {r["arm"]: r for r in views.tradeoff_table(made[-1], (0.01, 0.5)).rows}
-    assert rows["aligned"]["0.01"] == "yes ★"
-    assert rows["penalty 1"]["0.01"] == "no"
-    assert rows["penalty 1"]["0.5"] == "yes ★"
-    assert rows["aligned"]["lost"] == "reference"
+    assert (rows["aligned"]["0.01"], rows["penalty 1"]["0.01"]) == ("yes ★", "no")
+    assert (rows["penalty 1"]["0.5"], rows["aligned"]["lost"]) == ("yes ★", "reference")
 
 
 def test_method_and_paper_are_named_with_every_deviation(made: Made) -> None:
@@ -153,20 +148,16 @@ def test_what_models_write_is_text(text: str) -> None:
     assert "<img" not in str(figure.to_json())
 
 
-def test_figures_draw_every_arm_with_intervals(made: Made, tmp_path: Path) -> None:
+def test_figures_draw_every_arm_with_intervals(made: Made) -> None:
     figure = figures.success_by_prefix(made[-1])
     names = [t.name for t in figure.data if t.showlegend]
-    assert [n.split(" (")[0] for n in names] == ["base", "aligned", "penalty 1"]
-    assert len(figure.data) == 6
+    assert ([n.split(" (")[0] for n in names], len(figure.data)) == (["base", "aligned", "penalty 1"], 6)
     aligned = figure.data[1]
-    assert list(aligned.y) == [0, 0.8, 0.8]
-    assert aligned.error_y.array[1] == pytest.approx(0.919 - 0.8, abs=1e-3)
-    assert list(figure.layout.xaxis.ticktext) == ["0", "5", "10"]
-    assert figure.layout.meta["columns"][-1] == "n"
+    assert (list(aligned.y), aligned.error_y.array[1]) == ([0, 0.8, 0.8], pytest.approx(0.919 - 0.8, abs=1e-3))
+    assert (list(figure.layout.xaxis.ticktext), figure.layout.meta["columns"][-1]) == (["0", "5", "10"], "n")
     assert len(figure.layout.meta["rows"]) == 3 * 3 + 3 * 2
     figure = figures.safety_capability(made[-1])
-    assert len(figure.data) == 3
-    assert figure.data[2].x[0] == pytest.approx(0.6)
+    assert (len(figure.data), figure.data[2].x[0]) == (3, pytest.approx(0.6))
     assert figure.data[2].error_x.array[0] > 0
     assert figure.data[2].error_y.arrayminus[0] > 0
     source = make.attempts(3, attack="none", where=(None,))
@@ -181,9 +172,3 @@ def test_figures_draw_every_arm_with_intervals(made: Made, tmp_path: Path) -> No
     for stroke in strokes.values():
         assert contrast(stroke.colour, "#ffffff") >= 3
         assert contrast(stroke.colour, "#111111") >= 3
-    code = (
-        "import sys, workbench.display.views, workbench.display.figures, workbench.evaluation; "
-        "print([m for m in ('torch', 'transformers') if m in sys.modules])"
-    )
-    done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

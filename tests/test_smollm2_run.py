@@ -94,9 +94,7 @@ def run(prompts: Path, out: Path, *more: str) -> list[dict[str, object]]:
     return rows
 
 
-def test_with_an_adapter_the_first_tokens_move_most(
-    advbench_shaped: Path, refusal_adapter: Path, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_an_adapter_the_first_tokens_move_most(advbench_shaped, refusal_adapter, tmp_path, root, monkeypatch):
     monkeypatch.chdir(root)
     rows = run(advbench_shaped, tmp_path / "with", "-p", "adapter", str(refusal_adapter))
     kl = {
@@ -109,9 +107,7 @@ def test_with_an_adapter_the_first_tokens_move_most(
     assert sum(first) / len(first) > 3 * sum(late) / len(late)
 
 
-def test_without_an_adapter_it_is_one_model_with_itself(
-    advbench_shaped: Path, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_an_adapter_it_is_one_model_with_itself(advbench_shaped, tmp_path, root, monkeypatch) -> None:
     monkeypatch.chdir(root)
     run(advbench_shaped, tmp_path / "alone")
     traces = load(tmp_path / "alone" / "records" / "traces", TraceSet)

@@ -90,18 +90,15 @@ def scorecard(scores: tuple[Score, ...]) -> Scorecard:
 def comparison(adapter: Adapter, **changes: Any) -> ArmComparison:
     """Return a made-up comparison in which an adapter was asked."""
     fields: dict[str, Any] = dict(
-        run=replace(run_record("compare_arms"), fingerprint=adapter.fingerprint),
-        prompt_set="made up",
-        classroom_safe=True,
-        arms=ARMS_ASKED,
-        seeds=(3,),
+        run=replace(run_record("compare_arms"), fingerprint=adapter.fingerprint), prompt_set="made up",
+        classroom_safe=True, arms=ARMS_ASKED, seeds=(3,),
         budgets={arm: f"{n} steps" for n, arm in enumerate(ARMS_ASKED)},
         adapters={"recovery": (adapter.path,), "refusal_sft": ("elsewhere",)},
         evaluations=(),
         scorecard=scorecard(numbers()),
         leaks=(),
         notes=(),
-    )
+    )  # fmt: skip
     return ArmComparison(**{**fields, **changes})
 
 
@@ -124,9 +121,7 @@ def assert_says(cell: str, estimate: Estimate) -> None:
     assert int(found[4]) == estimate.n
 
 
-def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direction(
-    trained: Adapter, tmp_path: Path
-) -> None:
+def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direction(trained, tmp_path) -> None:
     made = comparison(trained)
     kept = export(trained, tmp_path / "out", results=card_results(made, trained))
     said = section(card_of(kept), "Results")
@@ -211,9 +206,7 @@ def sourced(embedded: ModelPair, asked: PromptSet) -> TrainingTexts:
     )
 
 
-def test_a_real_comparison_stands_in_the_card_as_in_the_table_and_nothing_is_quoted(
-    embedded: ModelPair, sourced: TrainingTexts, asked: PromptSet, tmp_path: Path
-) -> None:
+def test_a_real_comparison_stands_in_the_card_as_in_the_table_and_nothing_is_quoted(embedded, sourced, asked, tmp_path):
     watch = WatchSettings(film_every=0, checkpoint_every=0)
     how = CompareConfig(
         arms=("recovery",), train=TrainConfig(steps=1, watch=watch), prefix_tokens=(5, 9), max_tokens=24
@@ -277,16 +270,6 @@ def test_sources_follow_the_settings(changes: dict[str, Any], said: str, embedde
     found = " ".join(training_texts(embedded, asked, replace(DATA, **changes)).sources)
     assert said in found
     assert "Be kind" not in found
-
-
-def test_sources_survive_a_job_and_what_is_prepared_and_change_no_training(pair: ModelPair, tmp_path: Path) -> None:
-    plain, how = texts(), config()
-    named = replace(plain, sources=("Prompts: made up.", HOSTILE))
-    job = Job(pair=PairConfig(preset="embedded"), texts=named, config=how, out="out", store=None, start=None)
-    job.save(tmp_path / "job.json")
-    assert Job.load(tmp_path / "job.json") == job
-    assert prepared(named, how).sources == named.sources
-    assert training_key(pair, named, how) == training_key(pair, plain, how)
 
 
 def test_a_card_says_what_is_not_in_it(trained: Adapter, tmp_path: Path, pair: ModelPair) -> None:
@@ -394,7 +377,14 @@ def tags(text: str) -> list[str]:
     return seen(text.split("---\n", 2)[2]).tags
 
 
-def test_any_text_is_shown_as_it_is() -> None:
+def test_sources_survive_and_any_text_is_shown_as_it_is(pair: ModelPair, tmp_path: Path) -> None:
+    plain, how = texts(), config()
+    named = replace(plain, sources=("Prompts: made up.", HOSTILE))
+    job = Job(pair=PairConfig(preset="embedded"), texts=named, config=how, out="out", store=None, start=None)
+    job.save(tmp_path / "job.json")
+    assert (Job.load(tmp_path / "job.json"), prepared(named, how).sources) == (job, named.sources)
+    assert training_key(pair, named, how) == training_key(pair, plain, how)
+
     def check(text: str) -> None:
         shown = card.markdown_text(text)
         assert "\n" not in shown
