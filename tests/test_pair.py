@@ -591,8 +591,7 @@ def test_listing_presets_imports_no_torch() -> None:
     import sys
 
     code = (
-        "import sys, workbench.models.presets as p; "
-        "[r.row() for r in p.PRESETS]; print({'torch'} & set(sys.modules))"
+        "import sys, workbench.models.presets as p; [r.row() for r in p.PRESETS]; print({'torch'} & set(sys.modules))"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.strip() == "set()"
