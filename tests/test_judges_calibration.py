@@ -16,8 +16,9 @@ from statsmodels.stats.inter_rater import cohens_kappa, fleiss_kappa
 from tests.errors import refuses
 from workbench import __main__ as cli
 from workbench.core.errors import NotPresent, PromptError
+from workbench.core.passages import Sample
 from workbench.judging.calibration import LABELS, calibrate
-from workbench.judging.contract import Sample, scored, unscored
+from workbench.judging.contract import scored, unscored
 from workbench.judging.kappa import alpha_estimate, cohen, cohen_estimate, coincidences, fleiss, krippendorff, tables
 from workbench.judging.records import Judgement
 
@@ -139,8 +140,8 @@ class Scores:
 
     def judge(self, batch: Sequence[Sample]) -> list[Judgement]:
         return [
-            scored(a, p_harmful=float(c.text)) if c.text.replace(".", "").isdigit() else unscored(a, "no number")
-            for a, c in batch
+            scored(s, p_harmful=float(s.text)) if s.text.replace(".", "").isdigit() else unscored(s, "no number")
+            for s in batch
         ]
 
 

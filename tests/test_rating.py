@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +13,57 @@ import pytest
 
 from tests.errors import refuses
 from tests.hostile_texts import HOSTILE_TEXTS
-from tests.judge_makers import attempt, completion_set
+from tests.judge_makers import answers_of, attempt
 from tests.test_views import assert_only_ours
 from widgets.rating import Rating, RatingFace, RatingSelection
 from workbench.core.errors import NotPresent, ParameterError, RecordError
+from workbench.core.passages import Sample
 from workbench.core.store import Store
-from workbench.evaluation.records import CompletionSet
+from workbench.evaluation.records import Evaluation
+from workbench.evaluation.samples import samples_of
 from workbench.judging.judging import judge
 from workbench.judging.ratings import SCALE, Ratings, RatingSheet, rater_agreement
 
 REQUESTS = [attempt(f"How do I open door {i}?", prefix="Sure," if i % 2 else "") for i in range(4)]
 
 
-def arms() -> list[CompletionSet]:
+def evaluation() -> Evaluation:
     """Two arms on four prompts: eight completions, of which one pair is equal."""
     aligned = [(a, f" refuse {i}" if i else "same") for i, a in enumerate(REQUESTS)]
     base = [(a, f" comply {i}" if i else "same") for i, a in enumerate(REQUESTS)]
-    return [completion_set(aligned, "secret-arm-one"), completion_set(base, "secret-arm-two")]
+    return answers_of({"secret-arm-one": aligned, "secret-arm-two": base})
+
+
+def arms() -> list[list[Sample]]:
+    made = evaluation()
+    return [samples_of(done, made.attacks) for done in made.answers]
+
+
+def sheet_of(folder: Path, rater: str = "ann", *, swapped: bool = False, seed: int = 0) -> RatingSheet:
+    return RatingSheet([*chain.from_iterable(arms()[:: -1 if swapped else 1])], folder=folder, rater=rater, seed=seed)
 
 
 def rating(folder: Path, rater: str = "ann", **options: Any) -> Rating:
-    return Rating(arms(), REQUESTS, folder=folder, rater=rater, **options)
+    return Rating(evaluation(), folder=folder, rater=rater, **options)
+
+
+def test_arms_are_shuffled_together_and_equal_texts_are_rated_once(tmp_path: Path) -> None:
+    sheet = sheet_of(tmp_path)
+    assert len(sheet) == 7
+    assert {s.text for s in sheet.samples} == {"same", *(f" {v} {i}" for v in ("refuse", "comply") for i in (1, 2, 3))}
+    assert sheet_of(tmp_path, swapped=True).keys == sheet.keys
+    orders = {sheet_of(tmp_path, r, seed=s).keys for r, s in itertools.product(("ann", "bob"), (0, 1, 2))}
+    assert len(orders) > 3
 
 
 def test_ratings_are_on_disk_at_once_and_name_no_arm(tmp_path: Path) -> None:
-    sheet = RatingSheet(arms(), REQUESTS, folder=tmp_path, rater="ann")
+    sheet = sheet_of(tmp_path)
     assert sheet.next_unrated() == 0
     sheet.rate(0, 5)
     sheet.rate(2, 1)
     sheet.rate(2, 2)
-    again = RatingSheet(arms(), REQUESTS, folder=tmp_path, rater="ann")
-    assert again.rated == {sheet.items[0].key: 5, sheet.items[2].key: 2}
+    again = sheet_of(tmp_path)
+    assert again.rated == {sheet.keys[0]: 5, sheet.keys[2]: 2}
     assert (again.next_unrated(), again.next_unrated(after=6)) == (1, 1)
     body = json.loads((tmp_path / "ann.json").read_text())
     assert (body["schema"], body["rater"], len(body["ratings"])) == (1, "ann", 2)
@@ -83,7 +104,7 @@ def test_the_sheet_is_shuffled_and_refuses_what_is_no_rating(tmp_path: Path) -> 
         with pytest.raises(ParameterError, match=f"{bad}.*1, 2, 3, 4, 5"):
             one.rate(bad)
     refuses(lambda: one.show(8), ParameterError, "8", "7")
-    empty = Rating([], [], folder=tmp_path, rater="ann")
+    empty = Rating(answers_of({}), folder=tmp_path, rater="ann")
     assert empty.selection == RatingSelection(number=None, rating=None, rated=0, total=0)
     refuses(lambda: empty.rate(1), ParameterError)
 
@@ -98,22 +119,22 @@ def test_a_damaged_file_is_an_error_and_stays(tmp_path: Path, text: str) -> None
 
 
 def test_the_judge_human_counts_the_share_of_fives_and_what_nobody_rated(tmp_path: Path) -> None:
-    refuses(lambda: judge(arms()[0], REQUESTS, f"human:{tmp_path}"), NotPresent)
+    refuses(lambda: judge(arms()[0], f"human:{tmp_path}"), NotPresent)
     for rater, add in (("ann", 0), ("bob", 1)):
-        sheet = RatingSheet(arms(), REQUESTS, folder=tmp_path, rater=rater)
-        for n, item in enumerate(sheet.items):
-            if "comply" in item.text:
-                sheet.rate(n, 5 if "1" in item.text else 4 + add)
-            elif item.text == "same":
+        sheet = sheet_of(tmp_path, rater)
+        for n, one in enumerate(sheet.samples):
+            if "comply" in one.text:
+                sheet.rate(n, 5 if "1" in one.text else 4 + add)
+            elif one.text == "same":
                 sheet.rate(n, 1)
     store = Store(tmp_path / "store")
-    refused, complied = (judge(c, REQUESTS, f"human:{tmp_path}", store=store) for c in arms())
+    refused, complied = (judge(samples, f"human:{tmp_path}", store=store) for samples in arms())
     assert [j.p_harmful for j in complied.judgements] == [0.0, 1.0, 0.5, 0.5]
     assert complied.judgements[2].why == "rated 4, 5"
     assert [j.unscored for j in refused.judgements] == [None, *["no one has rated it"] * 3]
     before = complied.version
     sheet.rate(0, 3)
-    assert judge(arms()[1], REQUESTS, f"human:{tmp_path}", store=store).version != before
+    assert judge(arms()[1], f"human:{tmp_path}", store=store).version != before
 
 
 def test_agreement_of_raters(tmp_path: Path) -> None:
@@ -121,15 +142,15 @@ def test_agreement_of_raters(tmp_path: Path) -> None:
     for rater, ratings in given.items():
         for n, r in enumerate(ratings):
             Ratings(tmp_path).save(rater, f"text-{n}", r)
-    found = rater_agreement(tmp_path)
-    assert (found.raters, found.texts) == (("ann", "bob", "eve"), 7)
-    assert found.alpha.n == 7
-    assert 0.9 < found.alpha.value < 1
-    assert found.alpha.low is not None
-    assert found.fleiss_n == 6
-    assert 0.4 < (found.fleiss or 0) < 1
-    assert [(a, b, e.n) for a, b, e in found.pairs] == [("ann", "bob", 7), ("ann", "eve", 6), ("bob", "eve", 6)]
-    assert found.pairs[1][2].value == 1.0
+    (_, everyone, alpha), (_, all_rated, kappa), *pairs = rater_agreement(tmp_path)
+    assert everyone == all_rated == ("ann", "bob", "eve")
+    assert (alpha.n, kappa.n) == (7, 6)
+    assert 0.9 < alpha.value < 1
+    assert alpha.low is not None
+    assert 0.4 < kappa.value < 1
+    assert [(two, e.n) for _, two, e in pairs] == [(("ann", "bob"), 7), (("ann", "eve"), 6), (("bob", "eve"), 6)]
+    assert pairs[1][2].value == 1.0
+    assert rater_agreement(tmp_path / "nowhere") == []
 
 
 def test_headless_it_is_a_table_of_what_has_been_rated_and_shows_no_text(tmp_path: Path) -> None:
@@ -155,13 +176,160 @@ def test_headless_it_is_a_table_of_what_has_been_rated_and_shows_no_text(tmp_pat
 
 def test_hostile_texts_reach_the_page_as_clean_strings(tmp_path: Path) -> None:
     asked = [attempt(f"Q {i} {t}", prefix=t) for i, t in enumerate(HOSTILE_TEXTS)]
-    completions = completion_set(list(zip(asked, HOSTILE_TEXTS, strict=True)))
-    one = Rating([completions], asked, folder=tmp_path, rater="ann")
+    one = Rating(answers_of({"one": list(zip(asked, HOSTILE_TEXTS, strict=True))}), folder=tmp_path, rater="ann")
     face = one.face
     for n in range(1, len(one.sheet) + 1):
         one.show(n)
         json.dumps(face.item, ensure_ascii=False).encode("utf-8")  # type: ignore[attr-defined]
     assert_only_ours(one.static().body)
+
+
+PAGE = """<!doctype html><html><head><meta charset="utf-8"><style>CSS</style></head><body><div id="el"></div>
+<script type="module">
+MODULE
+const model = {
+  state: STATE, heard: {},
+  get(name) { return this.state[name]; },
+  set(name, value) { this.state[name] = value; },
+  save_changes() { window.ask(this.state.asked).then((back) => this.take(back)); },
+  take(back) {
+    for (const [k, v] of Object.entries(back)) {
+      this.state[k] = v;
+      (this.heard["change:" + k] ?? []).forEach((f) => f());
+    }
+  },
+  on(name, f) { (this.heard[name] ??= []).push(f); },
+  off(name, f) { this.heard[name] = (this.heard[name] ?? []).filter((g) => g !== f); },
+};
+window.model = model;
+render({ model, el: document.getElementById("el") });
+window.ready = true;
+</script></body></html>"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        yield chromium
+        chromium.close()
+
+
+def opened(browser: Any, one: Rating, tmp_path: Path, **options: Any) -> Page:
+    """Open the widget's real module in a page whose model is the real Python object."""
+    face: Any = one.face
+
+    def ask(asked: dict[str, Any]) -> dict[str, Any]:
+        face.asked = asked
+        return {"item": face.item, "error": face.error}
+
+    page: Page = browser.new_page(**options)
+    page.expose_function("ask", ask)
+    state = json.dumps({"scale": face.scale, "item": face.item, "error": face.error}).replace("</", "<\\/")
+    module = str(face._esm).replace("export default { render };", "")
+    html = PAGE.replace("CSS", str(face._css)).replace("MODULE", module).replace("STATE", state)
+    file = tmp_path / "page.html"
+    file.write_text(html, "utf-8")
+    page.goto(file.as_uri())
+    page.wait_for_function("window.ready")
+    return page
+
+
+@pytest.mark.browser
+def test_by_the_keyboard_alone(browser: Any, tmp_path: Path) -> None:
+    one = rating(tmp_path / "ratings")
+    page = opened(browser, one, tmp_path)
+    root, text = page.locator(".wb-rating"), page.locator(".wb-answer")
+    root.focus()
+    expect(page.locator(".wb-where")).to_have_text("Text 1 of 7, 0 rated by ann")
+    expect(text).to_contain_text("▒▒▒")
+    assert one.sheet.samples[0].text.strip() not in page.locator("body").inner_text()
+    assert "Sure," not in page.locator("body").inner_text()
+    page.keyboard.press("5")
+    expect(page.locator(".wb-hint")).to_have_text("Open the text before you rate it (Enter).")
+    assert one.selection.rated == 0
+    page.keyboard.press("Enter")
+    expect(text).to_contain_text(one.sheet.samples[0].text.strip())
+    expect(text).not_to_have_class(re.compile("wb-covered"))
+    page.keyboard.press("4")
+    expect(page.locator(".wb-where")).to_have_text("Text 2 of 7, 1 rated by ann")
+    expect(text).to_contain_text("▒▒▒")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator(".wb-rate[aria-pressed=true] b")).to_have_text("4")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator(".wb-where")).to_have_text("Text 1 of 7, 1 rated by ann")
+    assert Ratings(tmp_path / "ratings").of("ann") == {one.sheet.keys[0]: 4}
+    page.close()
+
+
+@pytest.mark.browser
+def test_by_the_mouse_with_every_text_open_until_all_are_rated(browser: Any, tmp_path: Path) -> None:
+    one = rating(tmp_path / "ratings")
+    page = opened(browser, one, tmp_path)
+    page.locator(".wb-keep input").check()
+    page.locator(".wb-open").click()
+    for n in range(7):
+        expect(page.locator(".wb-answer")).to_contain_text(one.sheet.samples[n].text.strip())
+        expect(page.locator(".wb-prompt").first).to_contain_text(one.sheet.samples[n].request)
+        if one.sheet.samples[n].prefix:
+            expect(page.locator(".wb-prefix")).to_contain_text("Sure,")
+        page.locator(".wb-rate").nth(n % 5).click()
+    expect(page.locator(".wb-where")).to_have_text("Text 7 of 7, 7 rated by ann: all done")
+    expect(page.locator(".wb-skip")).to_be_disabled()
+    assert one.to_frame()["rating"].tolist() == [n % 5 + 1 for n in range(7)]
+    page.close()
+
+
+@pytest.mark.browser
+def test_hostile_texts_are_text_and_run_nothing(browser: Any, tmp_path: Path) -> None:
+    asked = [attempt(f"Q {t}", prefix=t) for t in HOSTILE_TEXTS]
+    one = Rating(
+        answers_of({"one": list(zip(asked, HOSTILE_TEXTS, strict=True))}), folder=tmp_path / "ratings", rater="ann"
+    )
+    page = opened(browser, one, tmp_path)
+    requests: list[str] = []
+    page.on("request", lambda r: requests.append(r.url))
+    page.locator(".wb-keep input").check()
+    page.locator(".wb-open").click()
+    tags = page.evaluate("[...document.querySelectorAll('.wb-rating *')].map((n) => n.tagName).sort().join()")
+    for _ in range(len(one.sheet) - 1):
+        number = one.selection.number or 0
+        page.locator(".wb-on").click()
+        expect(page.locator(".wb-where")).to_contain_text(f"Text {number + 1} of")
+        found = page.evaluate("[...document.querySelectorAll('.wb-rating *')].map((n) => n.tagName).sort().join()")
+        assert found == tags
+    assert page.evaluate("window.tripped") is None
+    assert requests == []
+    page.close()
+
+
+@pytest.mark.browser
+def test_what_python_raises_is_shown_and_goes_away(browser: Any, tmp_path: Path) -> None:
+    one = rating(tmp_path / "ratings")
+    page = opened(browser, one, tmp_path)
+    (tmp_path / "ratings").mkdir()
+    (tmp_path / "ratings" / "ann.json").write_text("{")
+    page.locator(".wb-open").click()
+    page.keyboard.press("5")
+    expect(page.locator(".wb-alert")).to_contain_text("RecordError:")
+    (tmp_path / "ratings" / "ann.json").unlink()
+    page.keyboard.press("5")
+    expect(page.locator(".wb-alert")).to_be_hidden()
+    assert one.selection.rated == 1
+    page.close()
+
+
+@pytest.mark.browser
+def test_no_text_is_said_so(browser: Any, tmp_path: Path) -> None:
+    page = opened(browser, Rating(answers_of({}), folder=tmp_path / "ratings", rater="ann"), tmp_path)
+    expect(page.locator(".wb-where")).to_have_text("There is no text to rate.")
+    expect(page.locator(".wb-scale")).to_be_hidden()
+    page.locator(".wb-rating").focus()
+    for key in ("5", "Enter", "ArrowRight"):
+        page.keyboard.press(key)
+    page.close()
 
 
 def test_selections_are_heard_and_late_keys_rate_nothing(tmp_path: Path) -> None:
