@@ -14,11 +14,12 @@ from tests.errors import refuses
 from tests.test_train_heads import Allocations
 from tests.tiny_pair import tiny_pair
 from workbench.core.errors import ParameterError
+from workbench.core.passages import Passage
 from workbench.core.store import Store
 from workbench.training import losses
-from workbench.training.completion_sets import completion_set
 from workbench.training.config import LossConfig, LossWeights
 from workbench.training.heads import Heads
+from workbench.training.losses import completion_set
 from workbench.training.objective import Losses, Positions, Role, recovery_clip, recovery_nats, streamed_loss
 from workbench.training.references import reference_states
 
@@ -144,14 +145,9 @@ def test_parts_and_levels_are_the_steps() -> None:
     assert got.rows.isfinite().all()
     total = 0.0
     for role in Role:
-        name, own = role.name.lower(), p.role == role
-        assert got.parts[f"{name}_rows"].item() == own.sum()
-        assert got.parts[f"{name}_sum"].item() == pytest.approx((p.weight * got.rows)[own].sum().item())
-        total += getattr(CONFIG.weights, name) * got.parts[f"{name}_sum"].item() / COUNTS[role]
+        own = (p.weight * got.rows)[p.role == role].sum().item()
+        total += getattr(CONFIG.weights, role.name.lower()) * own / COUNTS[role]
     assert got.total.item() == pytest.approx(total, rel=1e-5)
-    assert not any(v.requires_grad for v in got.parts.values())
-    alone = replace(p, role=torch.zeros(N, dtype=torch.int8))
-    assert set(streamed_loss(heads, alone, CONFIG, normalisers=COUNTS).parts) == {"label_sum", "label_rows"}
     p = made_positions()
     values = recovery_nats(heads, p, chunk_rows=4)
     assert len(values) == N // len(Role)
@@ -215,18 +211,21 @@ def test_reference_states_are_the_models_own_and_kept_bit_for_bit(tmp_path: Path
     with pair.model("base") as base, pair.model("aligned") as aligned:
         pair = ModelPair.from_models(base.to(dtype), aligned.to(dtype), pair.tokenizer)
     contexts, responses = [(0, 9, 8), (0, 7), (0, 9, 8), (5,)], [(11, 12), (13,), (11, 12), (14, 15, 16)]
+    passages = [Passage(name="", aligned=c, response=r) for c, r in zip(contexts, responses, strict=True)]
     store = Store(tmp_path)
-    made = reference_states(pair, "aligned", contexts, responses, store=store, what=None)
+    made = reference_states(pair, "aligned", passages, store=store, what=None)
     assert [tuple(m.shape) for m in made] == [(2, 32), (1, 32), (2, 32), (3, 32)]
     assert len(store) == 3  # what is equal is computed once
     for state, context, response in zip(made, contexts, responses, strict=True):
         whole = pair.hidden("aligned", torch.tensor([context + response]))[0, len(context) - 1 : -1]
         assert state.dtype == dtype
         assert torch.allclose(state.float(), whole.float(), atol=1e-5 if dtype == torch.float32 else 0.05)
-    again = reference_states(pair, "aligned", contexts, responses, store=Store(tmp_path), what=None)
+    again = reference_states(pair, "aligned", passages, store=Store(tmp_path), what=None)
     assert all(torch.equal(x, y) for x, y in zip(made, again, strict=True))
-    more = reference_states(pair, "aligned", [(3,), *contexts], [(4,), *responses], store=store, what=None)
+    more = reference_states(
+        pair, "aligned", [Passage(name="", aligned=(3,), response=(4,)), *passages], store=store, what=None
+    )
     assert all(torch.equal(x, y) for x, y in zip(made, more[1:], strict=True))
-    other = reference_states(pair, "base", contexts, responses, store=store, what=None)
+    other = reference_states(pair, "base", passages, store=store, what=None)
     assert not torch.equal(other[0], made[0])
     assert made[0].clone().requires_grad_().sum().backward() is None  # no inference tensor: can be trained against

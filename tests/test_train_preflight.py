@@ -20,9 +20,9 @@ from workbench.training.heads import Heads
 from workbench.training.memory import LOGITS, memory_mib
 from workbench.training.objective import Positions, Role, streamed_loss
 from workbench.training.preflight import TIMED_STEPS, filmed, timed
-from workbench.training.rows import prepared
-from workbench.training.sampler import Draw, Sampler
-from workbench.training.step import References, StepLoss, states_mib, wanted_readings
+from workbench.training.references import References, states_mib, wanted_passages
+from workbench.training.rows import Draw, Sampler, prepared
+from workbench.training.step import StepLoss
 from workbench.training.student import student_of
 
 EVERY_ARM: dict[str, ArmConfig] = {
@@ -49,7 +49,7 @@ def test_no_pass_that_is_drawn_is_larger_than_the_estimated_one(arm: ArmConfig) 
         passes = [[sampler[n + m] for m in range(size)] for n in range(0, len(sampler), size)]
         drawn = [[r for d in one for r in d.rows] for one in passes]
         estimated = max(map(memory._tokens, memory._passes(kept, how)))
-        largest = max(len(rows) * max(len(r.student.ids) for r in rows) for rows in drawn if rows)
+        largest = max(len(rows) * max(len(r.student.whole("aligned")) - 1 for r in rows) for rows in drawn if rows)
         assert largest <= estimated <= 1.5 * largest
         logits = max(n * row.positions for one in memory._passes(kept, how) for n, row in one)
         parts = [{p: sum(len(r.labels) for r in rows if r.part == p) for p in (r.part for r in rows)} for rows in drawn]
@@ -73,10 +73,10 @@ def test_what_the_way_back_needs_is_estimated_for_every_architecture(arch: Arch,
             kept[tensor.untyped_storage().data_ptr()] = tensor
             return tensor
 
-        student.body.train()
+        student.train(True)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             first = torch.zeros(1, dtype=torch.long)
-            student.body(torch.tensor([ids(0, tokens)] * rows), first, first)
+            student.hidden(torch.tensor([ids(0, tokens)] * rows), first, first)
     real = sum(t.untyped_storage().nbytes() for at, t in kept.items() if at not in weights)
     assert 0.75 < memory._body_mib(pair, passes, how) * 2**20 / real < 1.5
 
@@ -114,7 +114,7 @@ def test_states_that_are_not_kept_are_not_counted_and_are_read_in_every_pass(
     pair: ModelPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     how = config("paper")
-    kept, states = memory_mib(pair, 0, texts(), how), states_mib(pair, wanted_readings(texts(), how.chosen))
+    kept, states = memory_mib(pair, 0, texts(), how), states_mib(pair, wanted_passages(texts(), how.chosen))
     monkeypatch.setattr(memory, "KEPT_MIB", 0)
     read = memory_mib(pair, 0, texts(), how)
     assert states > 0.0
@@ -152,14 +152,14 @@ def test_the_clock_leaves_weights_modes_and_random_numbers_alone(pair: ModelPair
     with student_of(pair, dropout, 0) as student:
         heads = Heads.of(pair, student.peft)
         loss, sampler = StepLoss(heads, References(pair, texts(), how, None), how, pair.device), Sampler(texts(), how)
-        student.body.train()
-        adapter, modes = student.state(), [m.training for m in student.body.modules()]
+        student.train(True)
+        adapter, modes = student.state(), [m.training for m in student.peft.modules()]
         numbers, others = torch.get_rng_state(), np.random.get_state()[1].tolist()  # type: ignore[index]
         assert timed(student, loss, sampler, how) > 0.0
         assert filmed(pair, student, heads, scenes_of(texts(), 99), how) > 0.0
         assert same(adapter, student.state())
         assert all(p.grad is None for p in student.parameters())
-        assert modes == [m.training for m in student.body.modules()]
+        assert modes == [m.training for m in student.peft.modules()]
         assert torch.equal(numbers, torch.get_rng_state())  # beartype draws Python's own, so these are not compared
         assert others == np.random.get_state()[1].tolist()  # type: ignore[index]
     assert same(before, parameters(pair))

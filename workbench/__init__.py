@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from workbench.tracing.gradients import GradientConfig, probe_gradients
     from workbench.tracing.records import Diagnosis, GradientProbe, TraceSet
     from workbench.tracing.traces import TraceConfig, trace
+    from workbench.training.adapter import export
     from workbench.training.config import LossConfig, TrainConfig, WatchSettings, arm_named, arm_with, values_of
-    from workbench.training.loop import distil, export
+    from workbench.training.distil import distil
     from workbench.training.teacher import preview_teacher, teacher_flips
 
 __version__ = "0.1.0"
@@ -62,8 +63,8 @@ _ROOM_OF = {
     "GradientProbe": "tracing.records",
     "GradientConfig": "tracing.gradients",
     "probe_gradients": "tracing.gradients",
-    "distil": "training.loop",
-    "export": "training.loop",
+    "distil": "training.distil",
+    "export": "training.adapter",
     "preview_teacher": "training.teacher",
     "arm_named": "training.config",
     "arm_with": "training.config",

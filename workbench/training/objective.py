@@ -18,13 +18,12 @@ from torch import Tensor
 
 from workbench.core.errors import ParameterError
 from workbench.training import losses
-from workbench.training.completion_sets import completion_target
 from workbench.training.config import LossConfig
 from workbench.training.heads import Heads, RowLoss, rows_in_a_chunk, streamed
 
 
 class Role(IntEnum):
-    """Say what a position is trained towards.
+    """What a position is trained towards.
 
     LABEL      the observed token: cross-entropy
     DISTIL     the hybrid teacher of aligned and base, in the same context
@@ -42,7 +41,7 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Positions:
-    """Hold the positions of one forward pass, one a row, in any order. Only `student` has gradients.
+    """The positions of one forward pass, one a row, in any order. Only `student` has gradients.
 
     student        hidden state of the student that predicts the position, after the final norm
     aligned, base  hidden states of the frozen pair, None where no role needs them: aligned is needed for DISTIL,
@@ -70,15 +69,13 @@ class Positions:
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """Hold the total (a scalar with gradients), each position's own loss without, and sums by role for the curves.
+    """The total (a scalar with gradients), and each position's own loss without. Recovery is clipped.
 
-    `parts` has, for every role that occurs, `<role>_sum` of w_t loss_t and `<role>_rows`, their number; recovery is
-    clipped in both. A loss that is not finite stands in `rows`, which says whose it is.
+    A loss that is not finite stands in `rows`, which says whose it is.
     """
 
     total: Float[Tensor, ""]
     rows: Float[Tensor, "row"]
-    parts: Mapping[str, Float[Tensor, ""]]
 
 
 def streamed_loss(
@@ -114,11 +111,7 @@ def streamed_loss(
         _chunks(heads, positions, tuple(present), chunk_rows),
         heads.trained,
     )
-    parts: dict[str, Tensor] = {}
-    for role, own in present.items():
-        parts[f"{role.name.lower()}_sum"] = (positions.weight[own] * rows[own]).sum()
-        parts[f"{role.name.lower()}_rows"] = rows.new_tensor(float(len(own)))
-    return Losses(total=total, rows=rows, parts=parts)
+    return Losses(total=total, rows=rows)
 
 
 def recovery_nats(heads: Heads, positions: Positions, *, chunk_rows: int | None = None) -> Float[Tensor, "_"]:
@@ -181,7 +174,7 @@ def _loss_of(heads: Heads, positions: Positions, config: LossConfig, clip_nats: 
             case Role.COMPLETE:
                 aligned = of_aligned()
                 key = needed("key", role)[rows] if config.ranking == "random" else None
-                ids, share = completion_target(of_base(), aligned, config, key)
+                ids, share = losses.completion_target(of_base(), aligned, config, key)
                 strength = losses.adaptive_strength(share, alpha_base=config.alpha_base, gamma=config.gamma)
                 penalty = losses.completion(
                     student, ids, variant=config.completion, aligned=aligned, margin=config.hinge_margin
