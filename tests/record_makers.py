@@ -146,6 +146,7 @@ def make_diagnosis(
         frequencies=tuple(frequencies),
         heat_map=heat,
         divergent=divergent,
+        entropy_floor_nats=0.1,
         verdict=verdict,
         sentences=(
             "On harmful prompts KL(aligned ‖ base) falls from 2.31 nats at 1-3 to 0.13 at 15 and later (n = 6).",

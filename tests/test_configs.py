@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from workbench.core.configs import Range, above, at_least, between, check_fields, configured, from_to
+from tests.errors import refuses
+from workbench.core.configs import Range, above, at_least, between, check_fields, configured, from_to, takes_fields
 from workbench.core.errors import ParameterError
 from workbench.core.store import Store
 
@@ -66,3 +67,19 @@ def test_no_store_is_one_that_keeps_nothing(tmp_path: Any) -> None:
     kept = Store(tmp_path)
     assert Store.of(kept) is kept
     assert Store.of(None).folder is None
+
+
+@takes_fields(Config)
+def sized(data: str, config: Config, *, store: Store | None = None) -> tuple[str, Config, Store | None]:
+    return data, config, store
+
+
+def test_a_verb_takes_its_config_or_its_fields_by_keyword() -> None:
+    store = Store(None)
+    assert sized("x") == ("x", Config(), None)
+    assert sized("x", Config(draws=3)) == sized("x", draws=3) == sized("x", config=Config(draws=3))
+    assert sized("x", Config(draws=3), shares=[0.5], store=store) == ("x", Config(draws=3, shares=(0.5,)), store)
+    refuses(lambda: sized("x", draw=3), ParameterError, "'draws'")
+    refuses(lambda: sized("x", stor=None), ParameterError, "'store'")
+    refuses(lambda: sized("x", 64), ParameterError, "Config", "64")
+    refuses(lambda: sized("x", draws=0), ParameterError, "draws")

@@ -109,7 +109,7 @@ def with_kl(t: TraceSet, early: float, late: float, retention: float = 0.9, peak
         kept[i, 3:length] = retention * (1 - 0.02 * (jitter[3:] - 0.95))
         if peak is not None:
             kl[i, 11] = peak * jitter[0]
-    return dataclasses.replace(t, kl_aligned_base_nats=kl, retention=kept)
+    return dataclasses.replace(t, scalars={**t.scalars, "kl_aligned_base_nats": kl, "retention": kept})
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,11 @@ def test_a_late_change_may_be_a_recovery_or_style() -> None:
     t = make_traces("shallow", harmful=8, harmless=8, tokens=32)
     everywhere = dataclasses.replace(
         t,
-        retention=np.where(t.mask, np.float32(0.3), np.float32(np.nan)),
-        kl_aligned_base_nats=np.where(t.mask, np.float32(2.0), np.float32(np.nan)),
+        scalars={
+            **t.scalars,
+            "retention": np.where(t.mask, np.float32(0.3), np.float32(np.nan)),
+            "kl_aligned_base_nats": np.where(t.mask, np.float32(2.0), np.float32(np.nan)),
+        },
     )
     d = diagnose(everywhere, QUICK)
     assert d.verdict == "deep"
@@ -384,7 +387,8 @@ def test_style_is_told_from_safety_and_thinking_apart_from_answers() -> None:
 
 def subset(t: TraceSet, rows: list[int]) -> TraceSet:
     """Keep some responses, in the order given."""
-    by_row = {f.name: getattr(t, f.name)[rows] for f in dataclasses.fields(t) if is_by_row(t, f.name)}
+    by_row: dict[str, object] = {"scalars": {name: values[rows] for name, values in t.scalars.items()}}
+    by_row |= {f.name: getattr(t, f.name)[rows] for f in dataclasses.fields(t) if is_by_row(t, f.name)}
     place = {r: i for i, r in enumerate(rows)}
     use = np.isin(t.detected_response, rows)
     return dataclasses.replace(
@@ -442,7 +446,7 @@ def test_missing_is_not_zero_and_nothing_traced_is_said() -> None:
     kl = t.kl_aligned_base_nats.copy()
     first = answers(t, "harmful")[0]
     kl[first, 0] = np.inf
-    holed = diagnose(dataclasses.replace(t, kl_aligned_base_nats=kl), QUICK)
+    holed = diagnose(dataclasses.replace(t, scalars={**t.scalars, "kl_aligned_base_nats": kl}), QUICK)
     rows = answers(t, "harmful")[1:]
     c = curve(holed, "kl_aligned_base_nats", "harmful")
     assert c.value[0] == pytest.approx(t.kl_aligned_base_nats[rows, 0].mean(), rel=1e-5)

@@ -64,8 +64,7 @@ def test_opening_a_saved_record_from_the_widgets_side_loads_no_torch(tmp_path: P
 
 
 def test_public_names_version_and_files_keep_the_rules(root: Path) -> None:
-    assert len(workbench.__all__) <= 40
-    assert sorted(workbench.__all__) == sorted(workbench._ROOM_OF)
+    assert len(" ".join(workbench._VERBS.values()).split()) <= 50
     modules = {m.name for m in pkgutil.iter_modules(workbench.__path__)}
     assert not modules & set(workbench.__all__), "a module of this name would hide the public one"
     for name in workbench.__all__:

@@ -15,7 +15,7 @@ from workbench.core.palette import contrast, strokes_of_arms
 from workbench.display import figures, views
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
-from workbench.evaluation.paper import beside, paper_preset
+from workbench.evaluation.paper import paper_preset
 from workbench.evaluation.records import AttackSet, CapabilitySet, CompletionSet, Scorecard
 from workbench.evaluation.rows import evaluation_rows
 from workbench.judging.records import GibberishSet, JudgementSet
@@ -102,7 +102,7 @@ def test_method_and_paper_are_named_with_every_deviation(made: Made) -> None:
     for words in ("McNemar", "exact", "version 1", "lm-eval 0", "chat template", "p_harmful >= 0.5", "penalty 1"):
         assert words in view.text
     table = paper_preset("paper/llama-3.1-8b/prefill")
-    view = views.paper_table(table, beside(table, evaluation_rows(made[-1])))
+    view = views.paper_table(table, evaluation_rows(made[-1]))
     assert len(view.rows) == len(table.published)
     for deviation in table.deviations:
         assert deviation in view.text

@@ -13,14 +13,14 @@ from tests.fakes import LiveBytes, counting_model
 from tests.tiny_pair import ARCHITECTURES, tiny_pair, tiny_tokenizer
 from workbench.core.errors import NonFiniteLogits
 from workbench.core.passages import Passage
+from workbench.core.quantities import QUANTITIES
 from workbench.core.store import Store
 from workbench.models.pair import ModelPair
 from workbench.tracing import scoring
 from workbench.tracing.metrics import BUFFERS, compare
-from workbench.tracing.records import SCALARS
 from workbench.tracing.scoring import ScoreConfig, Scores, noise_floor, score
 
-NAMES = list(SCALARS)
+NAMES = list(QUANTITIES)
 
 
 def items(*lengths: tuple[int, int], vocab: int = 320, seed: int = 0) -> list[Passage]:

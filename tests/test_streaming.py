@@ -23,17 +23,18 @@ from tests.tiny_pair import (
 )
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, PairError, ParameterError, PromptError
 from workbench.core.passages import Passage
+from workbench.core.quantities import QUANTITIES
 from workbench.core.records import load, save
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import Prompt, PromptSet
-from workbench.tracing.records import SCALARS, TraceSet
+from workbench.tracing.records import TraceSet
 from workbench.tracing.scoring import ScoreConfig, score
 from workbench.tracing.streaming import PREFILL_TOKENS, Growing, StreamConfig, stream
 from workbench.tracing.traces import TraceConfig, trace
 
 PROMPT = Prompt(id="typed", prompt="Tell me a story about the sea", label="unlabelled", response=" Sure, here is")
-FLOATS = [name for name in SCALARS if name not in ("base_favored_count", "rank_base", "rank_aligned")]
+FLOATS = [name for name in QUANTITIES if name not in ("base_favored_count", "rank_base", "rank_aligned")]
 TOPK = ("topk_logprob_base_nats", "topk_logprob_aligned_nats")
 
 
@@ -83,7 +84,7 @@ def test_every_template_mode_and_either_model(mode: Any, who: Any) -> None:
     ids = tuple(made.token_ids[0].tolist())
     item = Passage(name="same tokens", base=base_context, aligned=aligned_context, response=ids)
     (want,) = score(pair, [item], ScoreConfig(base_floor=0.001))
-    for n, name in enumerate(SCALARS):
+    for n, name in enumerate(QUANTITIES):
         assert np.allclose(getattr(made, name)[0], want.scalars[n], atol=3e-5, rtol=1e-4), name
     assert np.array_equal(made.topk_ids[0], want.topk_ids)
     k = made.responses[0].prefix_tokens
@@ -136,7 +137,7 @@ def test_each_token_is_told_as_it_comes_with_all_its_numbers() -> None:
     assert [int(t.lengths()[0]) for t in seen] == list(range(k, int(whole.lengths()[0]) + 1))
     for part in seen:
         size = int(part.lengths()[0])
-        for name in (*SCALARS, "token_ids", "topk_ids"):
+        for name in (*QUANTITIES, "token_ids", "topk_ids"):
             assert np.array_equal(getattr(part, name)[0], getattr(whole, name)[0, :size], equal_nan=True), name
         assert {int(i) for i in part.topk_ids.ravel() if i >= 0} <= set(part.label_of())
     assert {t.responses[0].stop for t in seen} == {"stopped"}, "what is not finished says so"

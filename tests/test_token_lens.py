@@ -17,12 +17,13 @@ from tests.hostile_texts import HOSTILE_TEXTS
 from tests.lens_cases import SEARCHES, SPLIT, TEXTS, UNREADABLE, VALUES, searched_flags, split_traces
 from tests.test_views import SECRET, harmful_traces, hostile_traces
 from tests.trace_makers import make_traces
-from widgets.lens_search import FIELDS, Search
+from widgets.lens_search import Search
 from widgets.lens_settings import LensSettings, counting, stored_k
-from widgets.payload import COUNTS, FLOATS, SCALAR_BYTES, packed
+from widgets.payload import SCALAR_BYTES, SENT, packed
 from widgets.token_lens import LensFace, LensSelection, TokenLens
 from workbench.core import legible
 from workbench.core.errors import ParameterError, UnknownName
+from workbench.core.quantities import FILLS, SEARCH_WORDS, quantity_named
 from workbench.display import views
 from workbench.tracing.records import TraceSet
 
@@ -59,7 +60,7 @@ def test_the_record_is_sent_in_few_bytes_and_missing_as_numbers() -> None:
     length = int(traces.lengths()[1])
     assert header["tokens"] == length
     assert header["given"] == 3
-    for name in FLOATS + COUNTS:
+    for name in SENT:
         np.testing.assert_array_equal(arrays[name], getattr(traces, name)[1, :length])
     forms = [header["forms"][i] for i in arrays["form"]]
     assert [f[3] for f in forms] == traces.token_ids[1, :length].tolist()
@@ -83,7 +84,7 @@ def test_the_record_is_sent_in_few_bytes_and_missing_as_numbers() -> None:
     traces = make_traces()
     kl = traces.kl_aligned_base_nats.copy()
     kl[0, 2] = np.nan
-    lens = TokenLens(dataclasses.replace(traces, kl_aligned_base_nats=kl))
+    lens = TokenLens(dataclasses.replace(traces, scalars={**traces.scalars, "kl_aligned_base_nats": kl}))
     _, arrays = column(lens)
     assert np.isnan(arrays["kl_aligned_base_nats"][2])
     assert "NaN" not in json.dumps([face(lens).lens, face(lens).state], allow_nan=False)
@@ -109,7 +110,7 @@ def test_pieces_scales_and_signs_are_those_of_the_static_views() -> None:
     assert [f[1] for f in forms] == ["Hi", "⟨F0⟩", "⟨9F·98⟩", "😀", "↵", "<|end|>", "a⟨E2⟩", "⟨82⟩"]
     assert [f[2] for f in forms] == [0, 2, 2, 0, 0, 1, 2, 2]
     sent = face(TokenLens(make_traces())).lens
-    for scale, quantity in zip(sent["quantities"], views.QUANTITIES.values(), strict=True):
+    for scale, quantity in zip(sent["quantities"], map(quantity_named, FILLS), strict=True):
         assert scale["edges"] == list(quantity.edges)
         assert scale["levels"] == [[level, quantity.css(level), said] for level, said in quantity.ranges()]
     static = views.token_view(make_traces(), 0, quantity="retention").body
@@ -325,7 +326,7 @@ def test_thresholds_take_away_and_fields_are_columns() -> None:
         assert fewer.sum() < everything.sum()
     assert not counting(make_traces("identical"), 0, LensSettings()).any()
     frame = TokenLens(make_traces()).to_frame()
-    assert set(FIELDS.values()) <= set(frame.columns)
+    assert set(SEARCH_WORDS.values()) <= set(frame.columns)
 
 
 def everything_of(lens: TokenLens) -> str:

@@ -16,12 +16,13 @@ from tests.errors import refuses
 from tests.fakes import counting_model, prompt_set
 from tests.tiny_pair import THINKING_TEMPLATE, UNTHINK, tiny_pair, tiny_tokenizer
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterError, PromptError
+from workbench.core.quantities import QUANTITIES
 from workbench.core.records import load, save
 from workbench.core.store import Store
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair
 from workbench.tracing.metrics import compare
-from workbench.tracing.records import SCALARS, TraceSet
+from workbench.tracing.records import TraceSet
 from workbench.tracing.traces import TraceConfig, template_disagreement, trace
 
 PROMPTS = prompt_set("Tell me a story", "How do I get to the sea?", "the cat and the dog")
@@ -60,7 +61,7 @@ def test_scalars_equal_both_models_own_forward(mode: str) -> None:
                 full = model(torch.tensor([[*context, *ids]])).logits[0, :, : pair.vocab]
             logits.append(full[len(context) - 1 : -1].clone())
         want = compare(logits[0], logits[1], torch.tensor(ids)).scalars
-        for name in SCALARS:
+        for name in QUANTITIES:
             assert np.allclose(getattr(traces, name)[row][traces.mask[row]], want[name], atol=2e-5, rtol=1e-4), name
 
 

@@ -19,6 +19,7 @@ from tests.record_makers import make_diagnosis, make_probe
 from tests.trace_makers import make_response, make_traces, run_record, traces_from_logprobs
 from workbench.core import legible, palette
 from workbench.core.errors import ParameterError, UnknownName
+from workbench.core.quantities import FILLS
 from workbench.core.records import Label
 from workbench.display import figures, views
 from workbench.display.views import View
@@ -99,7 +100,7 @@ def hostile_diagnosis(traces: TraceSet) -> Diagnosis:
 
 def every_view(traces: TraceSet, diagnosis: Diagnosis) -> list[View]:
     return [
-        *(views.token_view(traces, 0, quantity=q, position=2) for q in views.QUANTITIES),
+        *(views.token_view(traces, 0, quantity=q, position=2) for q in FILLS),
         views.tokens_table(traces, 0),
         views.top_k_table(traces, 0, 1),
         views.verdict(diagnosis),

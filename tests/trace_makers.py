@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from workbench.core.quantities import ENTROPY_FLOOR_NATS, QUANTITIES
 from workbench.core.records import Label, RunRecord
 from workbench.tracing.records import Response, TraceSet
 
@@ -156,8 +157,8 @@ def traces_from_logprobs(
         noise_kl_nats=np.full((0, width), np.nan, np.float32) if noise is None else noise.astype(np.float32),
         label_ids=label_ids,
         labels=tuple(repr(pieces[i])[1:-1] for i in label_ids.tolist()),
-        **floats,
-        **counts,
+        scalars={name: {**floats, **counts}.get(name, np.full(ids.shape, np.nan, np.float32)) for name in QUANTITIES},
+        entropy_floor_nats=ENTROPY_FLOOR_NATS,
     )
 
 

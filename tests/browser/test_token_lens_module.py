@@ -17,8 +17,8 @@ from tests.trace_makers import make_response, make_traces, traces_from_logprobs
 from widgets.lens_settings import LensSettings, counting
 from widgets.token_lens import TokenLens
 from widgets.window import source
+from workbench.core.quantities import FILLS, QUANTITIES, SEARCH_WORDS, quantity_named
 from workbench.display import views
-from workbench.display.views.scales import quantity_named
 from workbench.tracing.records import TraceSet
 
 pytestmark = pytest.mark.browser
@@ -27,10 +27,10 @@ LISTEN = """() => {
   document.addEventListener("keydown", (event) => { window.leaked += event.key !== "Shift"; });
 }"""
 NAME = "() => document.activeElement.getAttribute('aria-label')"
-SEARCH = """([searches, values, flags, texts]) => searches.map((said) => [...runSearch(readSearch(said),
+SEARCH = """([searches, values, flags, texts, words]) => searches.map((said) => [...runSearch(readSearch(said, words),
   (name) => values[name].map((x) => x ?? NaN), (name) => flags[name], texts)])"""
-ERRORS = """(all) => all.map((said) => {
-  try { readSearch(said); return ""; } catch (error) { return error.message; }
+ERRORS = """([all, words]) => all.map((said) => {
+  try { readSearch(said, words); return ""; } catch (error) { return error.message; }
 })"""
 SECOND = """() => {
   const el = document.createElement("div");
@@ -165,11 +165,11 @@ def test_split_characters_special_tokens_and_breaks_show_as_what_they_are(browse
         opened.assert_clean()
 
 
-@pytest.mark.parametrize("quantity", views.QUANTITIES)
+@pytest.mark.parametrize("quantity", FILLS)
 def test_every_fill_is_that_of_the_static_view(browser: Browser, quantity: str) -> None:
     traces = make_traces("certain", tokens=30)
     lens = TokenLens(traces)
-    q = quantity_named(quantity, traces)
+    q = quantity_named(quantity, float(traces.base_favored_count.max(initial=0)))
     with module_page(browser, lens.face) as opened:
         opened.find("select.wb-fill").select_option(quantity)
         opened.sync()
@@ -247,11 +247,13 @@ def test_words_and_sentences_are_filled_by_their_mean(browser: Browser) -> None:
     base = np.log(np.full((11, 11), 1 / 11))
     made = traces_from_logprobs([base], [base], [range(11)], [make_response("p", "harmless")], pieces=pieces)
     special = np.arange(11)[None] == 10
-    made = dataclasses.replace(made, special=special, excess_mass=excess, retention=1 - excess)
+    made = dataclasses.replace(
+        made, special=special, scalars={**made.scalars, "excess_mass": excess, "retention": 1 - excess}
+    )
     lens = TokenLens(made)
     words = [[0], [1], [2, 3, 4], [5, 6], [7], [8], [9], [10]]
     sentences = [[0, 1, 2, 3, 4], [5, 6, 7], [8, 9], [10]]
-    q = views.QUANTITIES["excess_mass"]
+    q = QUANTITIES["excess_mass"]
     with module_page(browser, lens.face) as opened:
         for granularity, units in (("word", words), ("sentence", sentences)):
             opened.find("select.wb-granularity").select_option(granularity)
@@ -275,10 +277,11 @@ def test_the_page_reads_the_search_language_as_python_does(browser: Browser) -> 
     with module_page(browser, module=module) as opened:
         values = {name: [None if np.isnan(x) else x for x in array.tolist()] for name, array in VALUES.items()}
         flags = {name: np.asarray(array).tolist() for name, array in searched_flags().items()}
-        found = opened.page.evaluate(SEARCH, [[said for said, _ in SEARCHES], values, flags, list(TEXTS)])
+        searches, words = [said for said, _ in SEARCHES], dict(SEARCH_WORDS)
+        found = opened.page.evaluate(SEARCH, [searches, values, flags, list(TEXTS), words])
         for (said, positions), marks in zip(SEARCHES, found, strict=True):
             assert [i + 1 for i, mark in enumerate(marks) if mark] == positions, said
-        errors = opened.page.evaluate(ERRORS, [said for said, _ in UNREADABLE])
+        errors = opened.page.evaluate(ERRORS, [[said for said, _ in UNREADABLE], words])
         assert errors == [message for _, message in UNREADABLE]
 
 

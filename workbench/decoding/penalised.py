@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 
 from workbench.core.batching import in_batches
+from workbench.core.configs import takes_fields
 from workbench.core.passages import Passage
 from workbench.core.provenance import Stopwatch, settings_of
 from workbench.core.store import Entry as Stored
@@ -30,10 +31,11 @@ from workbench.prompts.loading import PromptSet
 OnEntry = Callable[[int, Entry], None]
 
 
+@takes_fields(DecodeConfig)
 def decode(
     pair: ModelPair,
     contexts: Contexts,
-    config: DecodeConfig | None = None,
+    config: DecodeConfig,
     *,
     on_token: OnEntry | None = None,
     store: Store | None = None,
@@ -51,7 +53,6 @@ def decode(
     prompt or context, ContextOverflow for one that leaves no room for a single token, all before any work;
     NonFiniteLogits when a model returns NaN or infinity.
     """
-    config = config or DecodeConfig()
     check_generates(config.penalty)
     settings = {
         **settings_of(config),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from workbench.core.configs import takes_fields
 from workbench.core.errors import ParameterError
 from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch
@@ -129,6 +130,7 @@ class CompareConfig:
         return tuple(a for a in self.arms if isinstance(a, ArmConfig))
 
 
+@takes_fields(CompareConfig)
 def compare_arms(
     pair: ModelPair,
     texts: TrainingTexts,
@@ -162,7 +164,7 @@ def compare_arms(
             for name, model in models.items()
             if config.adaptive
         }
-        made.append(evaluate(arms, attacks, judges, how, own=own, capability=config.capability, store=store))
+        made.append(evaluate(arms, attacks, judges, config=how, own=own, capability=config.capability, store=store))
     run = watch.record(
         resolved={"pair": pair.name, "prompts": prompts.name, "judges": judges},
         seed=config.seeds[0],

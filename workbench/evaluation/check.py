@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from workbench.core.comparisons import share
+from workbench.core.configs import takes_fields
 from workbench.core.errors import ParameterError
 from workbench.core.records import Estimate, Row
 from workbench.core.statistics import PromptSample, estimate, quotient
@@ -35,6 +36,7 @@ class Promise:
     accuracy_loss: float = 0.01
 
 
+@takes_fields(SweepConfig)
 def check_penalty(
     pair: ModelPair, prompts: PromptSet, penalty: PenaltyConfig, config: SweepConfig, *, store: Store | None = None
 ) -> PenaltySweep:
@@ -42,12 +44,13 @@ def check_penalty(
     return sweep(pair, prompts, replace(config, penalties=(penalty,)), store=store)
 
 
+@takes_fields(Promise, "promise")
 def compare_with_aligned(
     found: PenaltySweep,
     penalty: str,
     *,
     prefix_tokens: int,
-    promise: Promise | None = None,
+    promise: Promise,
     confidence: float = 0.95,
     resamples: int = 2_000,
 ) -> PenaltyCheck:
@@ -57,7 +60,6 @@ def compare_with_aligned(
     other differences, and McNemar's exact test on ASR, are the comparisons of the sweep's scorecard. Raises
     ParameterError for a penalty or prefix length that was not swept.
     """
-    promise = promise or Promise()
     if penalty not in found.names:
         raise ParameterError(f"the sweep has no penalty {penalty!r}: it has {', '.join(map(repr, found.names))}")
     if prefix_tokens not in found.prefix_lengths():

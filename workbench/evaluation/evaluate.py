@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from workbench.core.configs import takes_fields
 from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch
 from workbench.core.store import Store
@@ -22,12 +23,13 @@ from workbench.judging.records import GibberishSet, JudgementSet
 from workbench.models.pair import ModelPair
 
 
+@takes_fields(EvaluateConfig)
 def evaluate(
     arms: Sequence[Arm],
     attempts: Sequence[AttackSet],
     judges: Sequence[AnyJudge] | None = None,
-    config: EvaluateConfig | None = None,
     *,
+    config: EvaluateConfig,
     own: Mapping[str, Sequence[AttackSet]] | None = None,
     capability: CapabilityConfig | None = None,
     store: Store | None = None,
@@ -46,7 +48,7 @@ def evaluate(
     Raises ParameterError where an attack cannot fine-tune an arm and UnknownName for a judge, before anything is
     answered; and what `answer`, `judge`, `measure_capability` and `sum_up` raise.
     """
-    store, config, own = Store.of(store), config or EvaluateConfig(), own or {}
+    store, own = Store.of(store), own or {}
     judges = judges_of(judges, attempts[0].prompt_set if attempts else "")
     watch = Stopwatch("evaluate", config)
     asked = [(arm, source) for arm in arms for source in (*attempts, *own.get(arm.name, ()))]

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from workbench.core.files import atomic_file
 from workbench.core.records import Row
+from workbench.evaluation.formats import write_completions
 from workbench.evaluation.metrics import title_of
-from workbench.evaluation.records import Score, Scorecard, select
+from workbench.evaluation.records import Evaluation, Score, Scorecard, select
 from workbench.evaluation.rows import by_place, evaluation_rows
 
 _LATEX = {
@@ -89,6 +90,15 @@ def latex_card(rows: Sequence[Mapping[str, str]]) -> str:
     lines = [r"\begin{longtable}{p{0.2\textwidth}p{0.22\textwidth}p{0.5\textwidth}}", r"\toprule"]
     lines += [" & ".join(latex_text(row[k]) for k in ("part", "what", "value")) + r" \\" for row in rows]
     return "\n".join([*lines, r"\bottomrule", r"\end{longtable}", ""])
+
+
+def export_evaluation(
+    folder: str | Path, evaluation: Evaluation, card: Sequence[Mapping[str, str]] = ()
+) -> tuple[Path, ...]:
+    """Write an evaluation's tables into a folder, see `write_exports`, and all answers below it, in `completions/`."""
+    tables = write_exports(folder, evaluation.scorecard, card)
+    sets = (evaluation.attacks, evaluation.answers, evaluation.judgements)
+    return (*tables, *write_completions(Path(folder) / "completions", *sets))
 
 
 def write_exports(folder: str | Path, scorecard: Scorecard, card: Sequence[Mapping[str, str]] = ()) -> tuple[Path, ...]:

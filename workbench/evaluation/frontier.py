@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from workbench.core.configs import takes_fields
 from workbench.core.errors import ParameterError
 from workbench.core.records import Estimate
 from workbench.evaluation.records import FrontierPoint, Leverage, PenaltyChoice, PenaltySweep
@@ -51,13 +52,13 @@ class Rule:
         )
 
 
-def recommend(sweep: PenaltySweep, rule: Rule | None = None) -> PenaltyChoice:
+@takes_fields(Rule, "rule")
+def recommend(sweep: PenaltySweep, rule: Rule) -> PenaltyChoice:
     """Choose by the rule; where no penalty reaches the aim, the lowest ASR within the limits, said with its proof.
 
     Equal KL is decided by lower ASR, then by the sweep's order. Raises ParameterError where ASR or KL was not measured
     (no harmful prompt with a verdict, no harmless text), or the rule's prefix length was not swept.
     """
-    rule = rule or Rule()
     points = frontier(sweep, rule)
     order = {p.penalty: n for n, p in enumerate(points)}
     within = [p for p in points if not p.fails]

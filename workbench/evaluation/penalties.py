@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from workbench.core.configs import at_least, between, check_fields
 from workbench.core.errors import ParameterError
@@ -57,7 +58,7 @@ def penalty_grid(
 class SweepConfig:
     """Say what to sweep.
 
-    penalties      what is tried beside aligned alone; see `penalty_grid`
+    penalties      what is tried beside aligned alone; see `penalties_for`
     prefix_tokens  response tokens of a compliant answer that are given, for each attack; 0 asks plainly
     max_tokens     longest completion, the prefix not counted
     text_tokens    responses along which KL and leverage are measured are cut here
@@ -86,7 +87,7 @@ class SweepConfig:
     def __post_init__(self) -> None:
         check_fields(
             self,
-            (not self.penalties, "penalties", "at least one PenaltyConfig: see penalty_grid"),
+            (not self.penalties, "penalties", "at least one PenaltyConfig: see penalties_for"),
             (not self.prefix_tokens, "prefix_tokens", "at least one token count"),
             (len(set(self.prefix_tokens)) < len(self.prefix_tokens), "prefix_tokens", "different token counts"),
             prefix_tokens=at_least(0),
@@ -127,3 +128,13 @@ def retention_for(
     harmful = prompts.where(label="harmful")
     traces = trace(pair, harmful, TraceConfig(trajectory="teacher_forced", max_tokens=max_tokens), store=store)
     return undertrained(diagnose(traces))
+
+
+def penalties_for(
+    pair: ModelPair, prompts: PromptSet, *, store: Store | None = None, **grid: Any
+) -> tuple[PenaltyConfig, ...]:
+    """Return the grid of penalties to try on a pair: see `penalty_grid`, whose arguments `grid` are.
+
+    The retention that shape "undertrained" needs is measured along the given responses to the harmful prompts.
+    """
+    return penalty_grid(retention=retention_for(pair, prompts, grid.get("shapes", ()), store=store), **grid)

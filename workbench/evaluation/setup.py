@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from workbench.core.configs import configured
 from workbench.core.errors import ParameterError, PromptError, UnknownName, nearest
 from workbench.core.progress import Progress
 from workbench.core.records import Row
@@ -22,7 +23,7 @@ from workbench.evaluation.attacks import Arm, AttackConfig, ModelArm, attack_con
 from workbench.evaluation.attacks.engine import EngineArm, engine_arms, greedy_agreement
 from workbench.evaluation.attacks.finetuning import KINDS
 from workbench.evaluation.attacks.task import as_prompt
-from workbench.evaluation.capability.config import BUILT_IN
+from workbench.evaluation.capability.config import BUILT_IN, CapabilityConfig
 from workbench.evaluation.capability.measure import check_tasks
 from workbench.evaluation.judges import EMBEDDED
 from workbench.evaluation.paper import PaperPreset
@@ -110,16 +111,21 @@ def _length(k: str) -> int | str:
 def attempts_of(
     pair: ModelPair,
     prompts: PromptSet,
-    configs: Sequence[AttackConfig],
+    attacks: Sequence[AttackConfig] | Sequence[str],
     *,
     lookalikes: PromptSet | None = None,
     store: Store | None = None,
+    **settings: Any,
 ) -> tuple[AttackSet, ...]:
     """Make the attempts of every attack; one that finds no prompt of its kind is left out, and a note says so.
 
+    `attacks` are configs, or names with the `settings` that `attacks_of` takes (prefix_tokens, max_tokens, ...).
     `lookalikes` are prompts that look harmful and are not, XSTest's say: of them only those with that label are asked,
     with no attack. Raises PromptError where no attack finds a prompt, and what `attack` raises.
     """
+    named = [one for one in attacks if isinstance(one, str)]
+    given = [one for one in attacks if not isinstance(one, str)]
+    configs = (*given, *(attacks_of(named, **settings) if named or settings else ()))
     made: list[AttackSet] = []
     left: list[str] = []
     for config in configs:
@@ -159,15 +165,16 @@ def agreement_rows(arms: Sequence[Arm], attacks: Sequence[AttackSet]) -> tuple[R
     return tuple(rows)
 
 
-def tasks_of(names: Sequence[str] | None, pair_name: str, preset: PaperPreset | None = None) -> tuple[str, ...]:
-    """Return the capability tasks: those given, else the paper table's, else the built-in ones on the embedded pair.
+def questions_of(
+    names: Sequence[str] | None, pair: str, preset: PaperPreset | None = None, **fields: Any
+) -> CapabilityConfig | None:
+    """Return which capability questions are asked: the named tasks, else those of the paper's table, else the built-in.
 
-    Raises NotPresent or UnknownName for a given task that cannot be asked here, before anything is answered.
+    The built-in questions are for the embedded pair; None where no task is left. `fields` are CapabilityConfig's.
+    Raises NotPresent or UnknownName for a named task that cannot be asked here, before anything is answered.
     """
-    if names is not None:
-        if names:
-            check_tasks(names)
-        return tuple(names)
-    if preset is not None:
-        return preset.tasks
-    return (BUILT_IN,) if pair_name == EMBEDDED else ()
+    if names:
+        check_tasks(names)
+    tasks = preset.tasks if preset is not None else (BUILT_IN,) if pair == EMBEDDED else ()
+    tasks = tasks if names is None else tuple(names)
+    return configured(CapabilityConfig, None, {"tasks": tasks, **fields}) if tasks else None

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from workbench.core.configs import takes_fields
 from workbench.core.errors import ParameterError, PromptError
 from workbench.core.passages import Passage
 from workbench.core.provenance import Stopwatch, settings_of
@@ -32,6 +33,7 @@ COMPARED = ("asr", "refusal", "gibberish", "over_refusal", "harmless_right")
 """Metrics in which every penalty is compared with aligned, prompt by prompt."""
 
 
+@takes_fields(SweepConfig)
 def sweep(pair: ModelPair, prompts: PromptSet, config: SweepConfig, *, store: Store | None = None) -> PenaltySweep:
     """Let aligned under every penalty answer every prompt after every prefix length, beside aligned alone.
 
@@ -52,7 +54,9 @@ def sweep(pair: ModelPair, prompts: PromptSet, config: SweepConfig, *, store: St
         against=arms[0].title, compared=COMPARED, categories=False, confidence=config.confidence, seed=config.seed
     )
     models = [PenalisedModel(on, p) for on, p in zip(pairs, arms, strict=True)]
-    evaluation = evaluate(models, attempts, [how], scoring, store=store, batch_tokens=config.batch_tokens, what="sweep")
+    evaluation = evaluate(
+        models, attempts, [how], config=scoring, store=store, batch_tokens=config.batch_tokens, what="sweep"
+    )
     harmful, notes_1 = harmful_texts(
         pair, prompts, system_prompt=config.system_prompt, most=config.text_tokens, store=store
     )

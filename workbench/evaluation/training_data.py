@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from workbench.core.configs import takes_fields
 from workbench.core.errors import ParameterError, PromptError
 from workbench.core.provenance import Stopwatch
 from workbench.core.store import Store
@@ -73,10 +74,11 @@ class TrainingDataConfig:
                 raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be {want}")
 
 
+@takes_fields(TrainingDataConfig)
 def training_texts(
     pair: ModelPair,
     prompts: PromptSet,
-    config: TrainingDataConfig | None = None,
+    config: TrainingDataConfig,
     *,
     utility: PromptSet | None = None,
     store: Store | None = None,
@@ -88,7 +90,6 @@ def training_texts(
     generated and judged is kept in `store`. Raises PromptError where no harmful prompt is there, or none keeps a
     response that complies, ParameterError for a pair that thinks.
     """
-    config = config or TrainingDataConfig()
     store = Store(None) if store is None else store
     if pair.thinking:
         raise ParameterError(

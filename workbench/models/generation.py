@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.core.batching import in_batches
-from workbench.core.configs import above, at_least, check_fields
+from workbench.core.configs import above, at_least, check_fields, takes_fields
 from workbench.core.errors import NonFiniteLogits, PromptError
 from workbench.core.passages import check_fits
 from workbench.core.provenance import settings_of
@@ -79,6 +79,7 @@ class Generation:
         return cls(ids=tuple(entry["ids"].tolist()), stop=STOPS[int(entry["stop"][0])])
 
 
+@takes_fields(GenerateConfig)
 def generate(
     pair: ModelPair,
     which: Which,

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from workbench.core.configs import takes_fields
 from workbench.core.errors import NotPresent, PairError, ParameterError
 from workbench.core.passages import Ids, Passage, check_fits
 from workbench.core.store import key_of
@@ -425,6 +426,7 @@ def _input_device(model: PreTrainedModel) -> torch.device:
 # ------------------------------------------------------------------------------------------------------ loading
 
 
+@takes_fields(PairConfig)
 def load_pair(config: PairConfig) -> ModelPair:
     """Load the two models that a config names, after checking everything that can be checked without their weights.
 

@@ -24,7 +24,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from workbench.core.configs import at_least, check_fields
+from workbench.core.configs import at_least, check_fields, takes_fields
 from workbench.core.errors import NonFiniteLogits, PairError, ParameterError, PromptError
 from workbench.core.passages import Passage, check_room
 from workbench.core.progress import Progress
@@ -79,10 +79,11 @@ class GradientConfig:
         check_fields(self, model=("base", "aligned"), limit=once, max_tokens=once, layer=once, seed=at_least(0))
 
 
+@takes_fields(GradientConfig)
 def probe_gradients(
     pair: ModelPair,
     prompts: PromptSet,
-    config: GradientConfig | None = None,
+    config: GradientConfig,
     *,
     responses: Sequence[Sequence[int]] | None = None,
 ) -> GradientProbe:
@@ -112,7 +113,6 @@ def probe_gradients(
     PromptError without prompts, PairError where attention and MLP weights cannot be found, ContextOverflow where prompt
     and response exceed the context, NonFiniteLogits where a model returns NaN or infinity.
     """
-    config = config or GradientConfig()
     watch = Stopwatch("probe_gradients", config)
     if pair.thinking:
         pair = dataclasses.replace(pair, thinking=False)

@@ -290,24 +290,25 @@ def arm_named(name: str) -> ArmConfig:
     return known[name]
 
 
-def arm_with(name: str, **settings: Any) -> ArmConfig:
-    """Return a named arm with some of its values changed, wherever they stand in it; None leaves a value as it is.
+def arm_with(name: str, values: Sequence[str] = (), **settings: Any) -> ArmConfig:
+    """Return a named arm with some of its values changed, wherever they are in it; None leaves a value as it is.
 
-    arm_with("recovery", learning_rate=1e-3, rank=8, teacher_lambda=1.2). Raises UnknownName for an arm, ParameterError
-    for a value, that does not exist.
+    arm_with("recovery", learning_rate=1e-3, rank=8), or as texts: arm_with("recovery", ["learning_rate: 1e-3"]); see
+    `values_of`. Raises UnknownName for an arm, ParameterError for a value, that does not exist.
     """
     arm = arm_named(name)
+    changed = values_of(values, **settings)
     parts: dict[str, Any] = {
         "": arm, "loss": arm.loss, "optimiser": arm.optimiser, "lora": arm.lora, "weights": arm.loss.weights
     }  # fmt: skip
     known = {f.name: part for part, config in reversed(parts.items()) for f in fields(config)}
     known = {value: part for value, part in known.items() if value not in ("name", *parts)}
     found: dict[str, dict[str, Any]] = {part: {} for part in parts}
-    for key, value in settings.items():
+    for key in {**settings, **changed}:
         if key not in known:
             raise ParameterError(f"arm {name!r} has no value {key!r}: {nearest(key, tuple(known))}")
-        if value is not None:
-            found[known[key]][key] = _of_kind(key, getattr(parts[known[key]], key), value)
+    for key, value in changed.items():
+        found[known[key]][key] = _of_kind(key, getattr(parts[known[key]], key), value)
     loss = replace(arm.loss, **found["loss"], weights=replace(arm.loss.weights, **found["weights"]))
     optimiser, lora = replace(arm.optimiser, **found["optimiser"]), replace(arm.lora, **found["lora"])
     return replace(arm, **found[""], loss=loss, optimiser=optimiser, lora=lora)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from workbench.core.configs import takes_fields
 from workbench.core.errors import ParameterError
 from workbench.core.files import atomic_file, atomic_folder, cache_folder
 from workbench.core.progress import Progress
@@ -37,6 +38,7 @@ KEY = "training.json"
 """The file that says which training a folder belongs to."""
 
 
+@takes_fields(TrainConfig)
 def distil(
     pair: ModelPair,
     texts: TrainingTexts,

@@ -16,9 +16,9 @@ from torch import Tensor
 from workbench.core.batching import halving_on_memory, plan_batches
 from workbench.core.passages import Ids, Passage
 from workbench.core.progress import Progress
+from workbench.core.quantities import QUANTITIES
 from workbench.core.store import Store, key_of
 from workbench.models.pair import ModelPair, Which
-from workbench.tracing.records import SCALARS
 from workbench.tracing.scoring import ScoreConfig, passage_rows, score
 from workbench.training.config import ArmConfig, TrainConfig
 from workbench.training.rows import TrainingText, TrainingTexts
@@ -135,6 +135,6 @@ def measured_retention(
     made = score(pair, passages, ScoreConfig(top_k=1, shown_k=1), store=store, what="retention by position")
     reach = sorted((len(p.response) for p in passages), reverse=True)
     longest = reach[min(FEWEST, len(reach)) - 1] if reach else 0
-    own = [s.scalars[list(SCALARS).index("retention")] for s in made]
+    own = [s.scalars[list(QUANTITIES).index("retention")] for s in made]
     means = (np.mean([r[t] for r in own if len(r) > t]) for t in range(longest))
     return tuple(float(np.clip(m, 0.0, 1.0)) for m in means)

@@ -101,9 +101,11 @@ def evaluation_card(evaluation: Evaluation) -> View:
 # ------------------------------------------------------------------------------------------------- the paper's numbers
 
 
-def paper_table(preset: PaperPreset, found: Iterable[Beside]) -> View:
+def paper_table(preset: PaperPreset, found: Iterable[Row]) -> View:
     """Show a table of the paper beside ours: published and our number with interval and judge, and every deviation."""
-    rows = [_line(b) for b in found]
+    from workbench.evaluation.paper import beside  # loads torch
+
+    rows = [_line(b) for b in beside(preset, found)]
     columns = (
         Column(heading="arm", key="arm"),
         Column(heading="number", key="number"),
