@@ -71,8 +71,8 @@ def test_a_student_is_trained_with_base_offloaded_as_without(plain: ModelPair, t
         ({"device_map": {}}, "device_map"),
         ({"device_map": "auto", "device": "cpu"}, "device_map"),
         ({"device_map": "auto", "offload_base": True}, "base"),
-        ({"quantised": "3bit"}, "'3bit'"),
-        ({"quantised": "8bit", "offload_base": True}, "offload"),
+        ({"experimental_quantised": "3bit"}, "'3bit'"),
+        ({"experimental_quantised": "8bit", "offload_base": True}, "offload"),
     ],
 )
 def test_wishes_that_contradict_each_other_are_refused(how: dict[str, Any], said: str) -> None:
@@ -83,7 +83,7 @@ def test_wishes_that_contradict_each_other_are_refused(how: dict[str, Any], said
 @pytest.mark.parametrize("bits", list(placement.BYTES))
 def test_quantised_weights_need_an_nvidia_gpu(bits: str) -> None:
     with pytest.raises(ParameterError, match=r"GPU.*cpu"):
-        load_pair(PairConfig(preset="embedded", device="cpu", quantised=bits))
+        load_pair(PairConfig(preset="embedded", device="cpu", experimental_quantised=bits))
 
 
 def test_quantised_weights_need_their_package_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

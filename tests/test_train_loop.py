@@ -417,7 +417,7 @@ def test_preflight_and_controls_are_neutral(pair: ModelPair, tmp_path: Path) -> 
         sampler = Sampler(texts(), how)
         loss.complete_scale = matching_scale(student, loss, sampler, how)
         drawn = [sampler[n] for n in range(32)]
-        draws = [replace(d, rows=rows) for d in drawn if (rows := tuple(r for r in d.rows if r.part == "complete"))]
+        draws = [replace(d, rows=rows) for d in drawn if (rows := tuple(r for r in d.rows if r.part == "completion"))]
         paper = loss.under(config("paper_tuned"))
         assert loss.complete_scale != 1.0
         assert gradient_norm(student, loss, draws) == pytest.approx(gradient_norm(student, paper, draws), rel=1e-4)

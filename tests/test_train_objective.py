@@ -17,7 +17,7 @@ from workbench.core.errors import ParameterError
 from workbench.core.passages import Passage
 from workbench.core.store import Store
 from workbench.training import losses
-from workbench.training.config import LossConfig, LossWeights
+from workbench.training.config import LossConfig
 from workbench.training.heads import Heads
 from workbench.training.losses import completion_set
 from workbench.training.objective import Losses, Positions, Role, recovery_clip, recovery_nats, streamed_loss
@@ -25,7 +25,7 @@ from workbench.training.references import reference_states
 
 N, HIDDEN, BASE_HIDDEN, VOCAB = 30, 8, 11, 120
 CONFIG = LossConfig(
-    ranking="mass", set_size=10, lambda_reg=1.0, alpha_base=0.5, clip_percentile=70.0, weights=LossWeights(complete=0.5)
+    ranking="mass", set_size=10, lambda_reg=1.0, alpha_base=0.5, clip_percentile=70.0, completion_weight=0.5
 )
 COUNTS = dict.fromkeys(Role, float(N) / len(Role))
 
@@ -68,23 +68,23 @@ def plain(heads: Heads, p: Positions, config: LossConfig, counts: Mapping[Role, 
     ids = completion_set(b, a, ranking=config.ranking, size=config.set_size, key=p.key)
     alpha = losses.adaptive_strength(losses.base_favored_share(b, a), alpha_base=config.alpha_base, gamma=config.gamma)
     recovery = losses.recovery(z, a)
-    level = losses.clip_level(recovery[p.role == Role.RECOVER], config.clip_percentile)
+    level = losses.clip_level(recovery[p.role == Role.RECOVERY], config.clip_percentile)
     rows = {
         Role.LABEL: torch.nn.functional.cross_entropy(z, p.label, reduction="none"),
-        Role.DISTIL: losses.distillation(
+        Role.TEACHER: losses.distillation(
             z, config.teacher_lambda * a + (1 - config.teacher_lambda) * b,
             direction=config.direction, temperature=config.temperature,
         ),
-        Role.RECOVER: losses.clipped(recovery, level),
-        Role.COMPLETE: alpha * config.lambda_reg * losses.completion(
+        Role.RECOVERY: losses.clipped(recovery, level),
+        Role.COMPLETION: alpha * config.lambda_reg * losses.completion(
             z, ids, variant=config.completion, aligned=a, margin=config.hinge_margin
         ),
-        Role.CONSTRAIN: losses.constrained(z, a, p.label, losses.beta_at(p.position)),
+        Role.CONSTRAINT: losses.constrained(z, a, p.label, losses.beta_at(p.position)),
     }  # fmt: skip
     total = torch.zeros(())
     for role, values in rows.items():
         own = p.role == role
-        total = total + getattr(config.weights, role.name.lower()) * (p.weight * values)[own].sum() / counts[role]
+        total = total + getattr(config, f"{role.name.lower()}_weight") * (p.weight * values)[own].sum() / counts[role]
     return total
 
 
@@ -146,13 +146,13 @@ def test_parts_and_levels_are_the_steps() -> None:
     total = 0.0
     for role in Role:
         own = (p.weight * got.rows)[p.role == role].sum().item()
-        total += getattr(CONFIG.weights, role.name.lower()) * own / COUNTS[role]
+        total += getattr(CONFIG, f"{role.name.lower()}_weight") * own / COUNTS[role]
     assert got.total.item() == pytest.approx(total, rel=1e-5)
     p = made_positions()
     values = recovery_nats(heads, p, chunk_rows=4)
     assert len(values) == N // len(Role)
     assert not values.requires_grad
-    rows = streamed_loss(heads, p, CONFIG, normalisers=COUNTS).rows[p.of(Role.RECOVER)]
+    rows = streamed_loss(heads, p, CONFIG, normalisers=COUNTS).rows[p.of(Role.RECOVERY)]
     level = recovery_clip(values, CONFIG)
     assert level == pytest.approx(values.quantile(0.7).item())
     assert torch.allclose(rows, values.clamp(max=level))
@@ -174,12 +174,12 @@ def test_no_tensor_of_positions_by_vocabulary_is_made(chunk: int) -> None:
 @pytest.mark.parametrize(
     ("role", "missing"),
     [
-        (Role.DISTIL, "aligned"),
-        (Role.DISTIL, "base"),
-        (Role.RECOVER, "aligned"),
-        (Role.COMPLETE, "base"),
-        (Role.CONSTRAIN, "aligned"),
-        (Role.CONSTRAIN, "position"),
+        (Role.TEACHER, "aligned"),
+        (Role.TEACHER, "base"),
+        (Role.RECOVERY, "aligned"),
+        (Role.COMPLETION, "base"),
+        (Role.CONSTRAINT, "aligned"),
+        (Role.CONSTRAINT, "position"),
     ],
 )
 def test_what_a_role_needs_and_does_not_have_is_named(role: Role, missing: str) -> None:
@@ -192,7 +192,7 @@ def test_what_a_role_needs_and_does_not_have_is_named(role: Role, missing: str) 
 def test_what_cannot_be_summed_is_refused_or_named() -> None:
     heads, _ = made_heads()
     p = replace(made_positions(), key=None)
-    with pytest.raises(ParameterError, match=r"COMPLETE.*key"):
+    with pytest.raises(ParameterError, match=r"COMPLETION.*key"):
         streamed_loss(heads, p, replace(CONFIG, ranking="random"), normalisers=COUNTS)
     refuses(lambda: streamed_loss(heads, p, CONFIG, normalisers={}), ParameterError, "LABEL", "None")
     p = made_positions()

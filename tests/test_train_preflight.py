@@ -84,8 +84,8 @@ def test_what_the_way_back_needs_is_estimated_for_every_architecture(arch: Arch,
 @pytest.mark.parametrize("role", list(Role))
 @pytest.mark.parametrize("direction", get_args(Direction))
 def test_a_chunk_of_logits_lives_in_as_many_buffers_as_are_counted(pair: ModelPair, role: Role, direction: Any) -> None:
-    labels = role in (Role.LABEL, Role.CONSTRAIN)
-    counted = LOGITS["labels" if labels else direction if role == Role.DISTIL else "reverse"]
+    labels = role in (Role.LABEL, Role.CONSTRAINT)
+    counted = LOGITS["labels" if labels else direction if role == Role.TEACHER else "reverse"]
     n, width = 64, 32
     with pair.model("aligned") as model:
         heads = replace(Heads.of(pair, model), trained=())

@@ -14,7 +14,6 @@ from workbench.training.config import (
     ArmConfig,
     LoraSettings,
     LossConfig,
-    LossWeights,
     TrainConfig,
     WatchSettings,
     arm_with,
@@ -54,7 +53,7 @@ def maker(arm: str, **changes: object) -> RowMaker:
     [
         (lambda: LossConfig(temperature=0.0), "temperature"),
         (lambda: LossConfig(clip_percentile=0.0), "clip_percentile"),
-        (lambda: LossWeights(complete=-1.0), "complete"),
+        (lambda: LossConfig(completion_weight=-1.0), "completion_weight"),
         (lambda: LoraSettings(rank=0), "rank"),
         (lambda: ArmConfig(name="x", harmful="nothing", utility="nothing"), "loss"),
         (lambda: ArmConfig(name="x", harmful="refusal", penalise_rest=True), "penalise_rest"),
@@ -89,13 +88,13 @@ def test_recovery_reads_with_prefix_and_its_teacher_without() -> None:
     for n in range(50):
         first, *rest = make.harmful(texts().harmful[0], random_numbers(0, "row", n))
         k = first.first - 1
-        assert (first.part, first.role) == ("recover", "RECOVER")
+        assert (first.part, first.role) == ("recovery", "RECOVERY")
         assert first.student.whole("aligned") == ASKED + TOLD[:k] + SORRY
         assert (first.frozen.whole("aligned"), first.frozen.response) == (ASKED + SORRY, SORRY)
         assert first.models == ("aligned",)
         assert first.labels == SORRY
         for row in rest:  # the harmful tokens after the prefix
-            assert (row.role, row.first, row.labels) == ("COMPLETE", k + 1, TOLD[k:])
+            assert (row.role, row.first, row.labels) == ("COMPLETION", k + 1, TOLD[k:])
             assert row.models == ("aligned", "base")
             assert row.frozen.context("base") == (*ASKED, 9)
             assert row.frozen.given == row.student.given == k
@@ -110,7 +109,7 @@ def test_recovery_reads_with_prefix_and_its_teacher_without() -> None:
     assert min(firsts) == 1
     assert max(firsts) == 30
     row = make.plain(texts().utility[0], "utility", random_numbers(0, "c", 0))[0]
-    assert (row.first, row.labels, row.role) == (1, TOLD, "DISTIL")
+    assert (row.first, row.labels, row.role) == (1, TOLD, "TEACHER")
 
 
 @pytest.mark.parametrize("arm", ["completion_only", "paper", "teacher_only"])
@@ -177,10 +176,10 @@ def test_the_sampler_is_fair_and_repeats() -> None:
 
 def test_an_arms_values_change_where_they_stand() -> None:
     made = arm_with(
-        "recovery", learning_rate=1e-3, rank=8, teacher_lambda=1.1, distil=2.0, harmless_share=0.2, alpha=None
+        "recovery", learning_rate=1e-3, rank=8, teacher_lambda=1.1, teacher_weight=2.0, harmless_share=0.2, alpha=None
     )
     assert (made.optimiser.learning_rate, made.lora.rank, made.harmless_share) == (1e-3, 8, 0.2)
-    assert (made.loss.teacher_lambda, made.loss.weights.distil) == (1.1, 2.0)
+    assert (made.loss.teacher_lambda, made.loss.teacher_weight) == (1.1, 2.0)
     assert made.lora.alpha == ARMS["recovery"].lora.alpha
     refuses(lambda: arm_with("recovery", learning_rat=1e-3), ParameterError, "learning_rate")
     given = ["clip_percentile: 95", "penalise_rest: true", "retention: [0.5, 1.0]", "targets: [q_proj]"]

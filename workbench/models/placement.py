@@ -30,9 +30,9 @@ def check(device: str, device_map: object, quantised: str | None, offload_base: 
     if device_map is not None and offload_base:
         raise ParameterError("device_map and offload_base both say where base goes: give one of them")
     if quantised is not None and quantised not in BYTES:
-        raise ParameterError(f"quantised is {quantised!r}: {nearest(str(quantised), tuple(BYTES))}")
+        raise ParameterError(f"experimental_quantised is {quantised!r}: {nearest(str(quantised), tuple(BYTES))}")
     if quantised is not None and offload_base:
-        raise ParameterError("quantised weights cannot be offloaded layer by layer: give quantised or offload_base")
+        raise ParameterError("quantised weights cannot be offloaded layer by layer: give one of them")
 
 
 def first_device(device: str, device_map: str | Mapping[str, str | int] | None) -> torch.device:
@@ -50,14 +50,16 @@ def check_quantised(quantised: str, device: torch.device, found: Sequence[Source
     """
     if device.type != "cuda":
         raise ParameterError(
-            f"quantised={quantised!r} needs an NVIDIA GPU, and the models would go to {device}: leave it out"
+            f"experimental_quantised={quantised!r} needs an NVIDIA GPU, and the models go to {device}: leave it out"
         )
     if named := [s.asked for s in found if s.gguf is not None]:
-        raise ParameterError(f"quantised={quantised!r} was asked for and {named[0]!r} is a GGUF file: leave it out")
+        raise ParameterError(
+            f"experimental_quantised={quantised!r} was asked for and {named[0]!r} is a GGUF file: leave it out"
+        )
     if importlib.util.find_spec("bitsandbytes") is None:
         raise NotPresent(
-            f"quantised={quantised!r} needs bitsandbytes, which is not installed: install the extra `quantised` "
-            "(the extra `quantised`)"
+            f"experimental_quantised={quantised!r} needs bitsandbytes, which is not installed: install the extra "
+            "`quantised`"
         )
 
 

@@ -16,7 +16,7 @@ Direction = Literal["reverse", "forward", "jsd"]
 Completion = Literal["squared", "centred", "one_sided", "logprob_hinge", "unlikelihood"]
 SetRanking = Literal["logit", "mass", "random", "aligned_favored"]
 HarmfulUse = Literal["nothing", "refusal", "recovery_labels", "completion", "teacher", "recovery", "compliance"]
-UtilityUse = Literal["nothing", "labels", "distil", "constrain"]
+UtilityUse = Literal["nothing", "labels", "teacher", "constrain"]
 
 HARMFUL_USES: dict[HarmfulUse, str] = {
     "nothing": "harmful rows are not trained on",
@@ -35,20 +35,6 @@ BELOW_ONE = Range(0, 1, "at least 0 and below 1", with_high=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossWeights:
-    """Weights of the parts of the loss; 0 leaves a part out. `complete` multiplies alpha_adaptive * lambda_reg."""
-
-    label: float = 1.0
-    distil: float = 1.0
-    recover: float = 1.0
-    complete: float = 1.0
-    constrain: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_fields(self, **dict.fromkeys(vars(self), at_least(0, finite=True)))
-
-
-@dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """The losses' settings; the defaults are the paper's (arXiv 2511.12155).
 
@@ -61,8 +47,8 @@ class LossConfig:
     lambda_reg       weight of the completion term
     alpha_base, gamma   alpha_adaptive = alpha_base (1 + gamma |B_t| / |V|)
     hinge_margin     m of logprob_hinge, nats
-    clip_percentile  per-token KL of RECOVER is clipped at this percentile of the optimizer step's; 100 clips nothing
-    weights          of each part
+    clip_percentile  per-token KL of RECOVERY is clipped at this percentile of the optimizer step's; 100 clips nothing
+    label_weight, teacher_weight, ...   of the losses by role; 0 leaves one out
 
     Raises ParameterError for a value out of range.
     """
@@ -78,7 +64,11 @@ class LossConfig:
     gamma: float = 2.0
     hinge_margin: float = 0.0
     clip_percentile: float = 95.0
-    weights: LossWeights = field(default_factory=LossWeights)
+    label_weight: float = 1.0
+    teacher_weight: float = 1.0
+    recovery_weight: float = 1.0
+    completion_weight: float = 1.0
+    constraint_weight: float = 1.0
 
     def __post_init__(self) -> None:
         check_fields(
@@ -94,6 +84,7 @@ class LossConfig:
             gamma=at_least(0, finite=True),
             hinge_margin=FINITE,
             clip_percentile=above(0, 100),
+            **{name: at_least(0, finite=True) for name in vars(self) if name.endswith("_weight")},
         )
 
 
@@ -147,7 +138,7 @@ class ArmConfig:
 
     name              as in results
     harmful           see HARMFUL_USES
-    utility           labels: cross-entropy on the response; distil: L_KL to the (hybrid) teacher; constrain: labels,
+    utility           labels: cross-entropy on the response; teacher: L_KL to the (hybrid) teacher; constrain: labels,
                       held back where the student leaves aligned (arXiv 2406.05946), those of "compliance" too
     harmless_share    share of the utility rows that are a harmless request with a harmless prefix, to be continued
     penalise_rest     recovery: also L_completion on the harmful tokens after the prefix
@@ -161,7 +152,7 @@ class ArmConfig:
 
     name: str
     harmful: HarmfulUse
-    utility: UtilityUse = "distil"
+    utility: UtilityUse = "teacher"
     harmless_share: float = 0.0
     penalise_rest: bool = False
     harmful_weight: float = 0.5
@@ -222,7 +213,7 @@ def _arms() -> dict[str, ArmConfig]:
     paper = ArmConfig(name="paper", harmful="completion", loss=_PAPER)
     tuned = replace(paper, name="paper_tuned", optimiser=_TUNED, lora=_WIDE)
     labels = dict(utility="labels", optimiser=_TUNED, lora=_WIDE)
-    only = replace(_PAPER, weights=LossWeights(distil=0.0))
+    only = replace(_PAPER, teacher_weight=0.0)
     recovery = LossConfig(
         teacher_lambda=1.0,
         temperature=1.0,
@@ -231,7 +222,7 @@ def _arms() -> dict[str, ArmConfig]:
         ranking="mass",
         lambda_reg=1.0,
         clip_percentile=100.0,
-        weights=LossWeights(distil=3.0),
+        teacher_weight=3.0,
     )
     return {
         a.name: a
@@ -271,7 +262,7 @@ def _further() -> dict[str, ArmConfig]:
             replace(benign, name="few_harmful_tuning", harmful="compliance"),
             replace(benign, name="benign_tuning_constrained", utility="constrain"),
             replace(benign, name="few_harmful_tuning_constrained", harmful="compliance", utility="constrain"),
-            replace(benign, name="pull_back", utility="distil", loss=back),
+            replace(benign, name="pull_back", utility="teacher", loss=back),
         )
     }
 
@@ -298,9 +289,7 @@ def arm_with(name: str, values: Sequence[str] = (), **settings: Any) -> ArmConfi
     """
     arm = arm_named(name)
     changed = values_of(values, **settings)
-    parts: dict[str, Any] = {
-        "": arm, "loss": arm.loss, "optimiser": arm.optimiser, "lora": arm.lora, "weights": arm.loss.weights
-    }  # fmt: skip
+    parts: dict[str, Any] = {"": arm, "loss": arm.loss, "optimiser": arm.optimiser, "lora": arm.lora}
     known = {f.name: part for part, config in reversed(parts.items()) for f in fields(config)}
     known = {value: part for value, part in known.items() if value not in ("name", *parts)}
     found: dict[str, dict[str, Any]] = {part: {} for part in parts}
@@ -309,9 +298,8 @@ def arm_with(name: str, values: Sequence[str] = (), **settings: Any) -> ArmConfi
             raise ParameterError(f"arm {name!r} has no value {key!r}: {nearest(key, tuple(known))}")
     for key, value in changed.items():
         found[known[key]][key] = _of_kind(key, getattr(parts[known[key]], key), value)
-    loss = replace(arm.loss, **found["loss"], weights=replace(arm.loss.weights, **found["weights"]))
-    optimiser, lora = replace(arm.optimiser, **found["optimiser"]), replace(arm.lora, **found["lora"])
-    return replace(arm, **found[""], loss=loss, optimiser=optimiser, lora=lora)
+    changes = {part: replace(parts[part], **own) for part, own in found.items() if part}
+    return replace(arm, **found[""], **changes)
 
 
 _KINDS: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number"}

@@ -7,8 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from workbench.core.palette import OTHER_ARMS, Stroke, stroke_of
-from workbench.training.records import StepRecord
-from workbench.training.rows import PARTS
+from workbench.training.records import PARTS, StepRecord
 
 WIDTH, HEIGHT, MARGIN = 260, 84, 6
 MOST_POINTS = 240

@@ -98,7 +98,7 @@ def _harmful(texts: TrainingTexts, config: TrainConfig) -> list[_Row]:
         room = config.max_tokens - len(text.aligned) - len(refusal)
         given = 0 if arm.harmful == "refusal" else max(0, min(most, len(text.response), room))
         after.append((len(text.aligned) + given, len(refusal)))
-    rest = along if arm.penalise_rest and arm.loss.weights.complete > 0.0 else []
+    rest = along if arm.penalise_rest and arm.loss.completion_weight > 0.0 else []
     return _longest(after, teacher if arm.harmful == "recovery" else LOGITS["labels"]) + _longest(rest, teacher)
 
 
@@ -106,7 +106,7 @@ def _plain(texts: TrainingTexts, config: TrainConfig) -> list[_Row]:
     """Return the row that one utility or harmless text is made into, none where the arm does not use them."""
     arm = config.chosen
     used = [*texts.utility, *texts.harmless] if arm.utility != "nothing" else []
-    logits = LOGITS[arm.loss.direction if arm.utility == "distil" else "labels"]
+    logits = LOGITS[arm.loss.direction if arm.utility == "teacher" else "labels"]
     return _longest([(len(t.aligned), len(t.response)) for t in used], logits)
 
 

@@ -11,6 +11,9 @@ from jaxtyping import Bool, Float32, Int32
 
 from workbench.core.records import Estimate, Label, Record, RunRecord
 
+PARTS = ("recovery", "completion", "teacher", "refusal", "compliance", "utility")
+"""What a training row counts as in curves and normalisers."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StepRecord(Record):

@@ -20,10 +20,7 @@ from workbench.core.passages import Ids, Passage
 from workbench.models.pair import Which
 from workbench.training.config import TrainConfig
 
-RoleName = Literal["LABEL", "DISTIL", "RECOVER", "COMPLETE", "CONSTRAIN"]
-
-PARTS = ("recover", "complete", "teacher", "refusal", "compliance", "utility")
-"""What a row counts as in curves and normalisers."""
+RoleName = Literal["LABEL", "TEACHER", "RECOVERY", "COMPLETION", "CONSTRAINT"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +52,7 @@ class TrainingTexts:
 class TrainingRow:
     """One sequence to train on: the response tokens of `student` after its given ones.
 
-    part     what it counts as in the curves and normalisers, one of PARTS: one role each
+    part     what it counts as in the curves and normalisers, one of `records.PARTS`: one role each
     role     the loss at its positions, a name of `objective.Role`
     student  what the student reads, under aligned's template
     frozen   what the models of the frozen pair that the role needs, `models`, read: as many tokens are wanted
@@ -97,15 +94,15 @@ class RowMaker:
         """
         use = self._arm.harmful
         if use in ("completion", "teacher"):
-            role: RoleName = "COMPLETE" if use == "completion" else "DISTIL"
-            return [self._along(text, 0, "complete" if use == "completion" else "teacher", role)]
+            role: RoleName = "COMPLETION" if use == "completion" else "TEACHER"
+            return [self._along(text, 0, use, role)]
         if use == "compliance":
             return [self._along(text, 0, "compliance", self._labelled)]
         if not self._arm.needs_refusals:
             return []
         rows = [self._refusal(text, text.response[:k], refusal)]
-        if self._arm.penalise_rest and k < len(text.response) and self._arm.loss.weights.complete > 0.0:
-            rows.append(self._along(text, k, "complete", "COMPLETE"))
+        if self._arm.penalise_rest and k < len(text.response) and self._arm.loss.completion_weight > 0.0:
+            rows.append(self._along(text, k, "completion", "COMPLETION"))
         return rows
 
     def plain(self, text: TrainingText, kind: str, drawn: np.random.Generator) -> list[TrainingRow]:
@@ -115,11 +112,11 @@ class RowMaker:
         k = 0
         if kind == "harmless":
             k = int(drawn.integers(0, min(self._config.prefix_tokens, len(text.response) - 1) + 1))
-        return [self._along(text, k, "utility", "DISTIL" if self._arm.utility == "distil" else self._labelled)]
+        return [self._along(text, k, "utility", "TEACHER" if self._arm.utility == "teacher" else self._labelled)]
 
     @property
     def _labelled(self) -> RoleName:
-        return "CONSTRAIN" if self._arm.utility == "constrain" else "LABEL"
+        return "CONSTRAINT" if self._arm.utility == "constrain" else "LABEL"
 
     def _prefix(self, text: TrainingText, refusal: Ids, drawn: np.random.Generator) -> int:
         """Draw k: 0 half of the time, otherwise uniform in [1, min(prefix_tokens, |h|)], as far as there is room."""
@@ -133,8 +130,8 @@ class RowMaker:
         first = len(given) + 1
         alone = Passage(name=text.name, aligned=text.aligned, response=refusal, label=text.label)
         return TrainingRow(
-            part="recover" if distilled else "refusal",
-            role="RECOVER" if distilled else "LABEL",
+            part="recovery" if distilled else "refusal",
+            role="RECOVERY" if distilled else "LABEL",
             student=replace(alone, aligned=text.aligned + given),
             frozen=alone,
             models=("aligned",) if distilled else (),
@@ -147,8 +144,8 @@ class RowMaker:
         read = Passage(
             name=text.name, aligned=text.aligned, base=text.base, response=text.response, given=k, label=text.label
         )
-        both = role == "COMPLETE" or (role == "DISTIL" and self._arm.loss.teacher_lambda != 1.0)
-        harmful, positions = part in ("complete", "teacher"), range(k + 1, len(text.response) + 1)
+        both = role == "COMPLETION" or (role == "TEACHER" and self._arm.loss.teacher_lambda != 1.0)
+        harmful, positions = part in ("completion", "teacher"), range(k + 1, len(text.response) + 1)
         return TrainingRow(
             part=part,
             role=role,

@@ -71,11 +71,11 @@ class StepLoss:
         positions = dict(sum((Counter(p) for p in group.all_of(own)), Counter[str]()))
         clip: float | None = None
         several = len(passes) * group.size() > 1
-        if several and positions.get("recover") and self._config.chosen.loss.clip_percentile < 100.0:
+        if several and positions.get("recovery") and self._config.chosen.loss.clip_percentile < 100.0:
             values = [torch.zeros(0)]
             with torch.no_grad():
                 for draws in passes:
-                    rows = [r for d in draws for r in d.rows if r.part == "recover"]
+                    rows = [r for d in draws for r in d.rows if r.part == "recovery"]
                     if rows:
                         seen = self._positions(rows, self._hidden(student, rows))
                         values.append(recovery_nats(self._heads, seen, chunk_rows=self._config.chunk_rows).cpu())
@@ -120,7 +120,7 @@ class StepLoss:
     def _weight(self, part: str) -> float:
         """Return a part's weight in the whole; what LossConfig.weights says of its role comes on top."""
         arm = self._config.chosen
-        if part == "complete":
+        if part == "completion":
             return self.complete_scale
         if part in ("refusal", "compliance"):
             return arm.harmful_weight
@@ -187,7 +187,7 @@ def matching_scale(student: Student, loss: StepLoss, sampler: Sampler, config: T
     arm = config.chosen
     assert arm.match_arm is not None
     drawn = (sampler[n] for n in range(config.batch_size * min(MATCHED_STEPS, config.steps)))
-    draws = [replace(d, rows=rows) for d in drawn if (rows := tuple(r for r in d.rows if r.part == "complete"))]
+    draws = [replace(d, rows=rows) for d in drawn if (rows := tuple(r for r in d.rows if r.part == "completion"))]
     other = replace(config, arm=replace(arm, loss=replace(arm.loss, ranking=arm.match_arm)))
     own_norm = gradient_norm(student, loss, draws) if draws else 0.0
     other_norm = gradient_norm(student, loss.under(other), draws) if draws else 0.0

@@ -98,7 +98,7 @@ def teacher_flips(pair: ModelPair, texts: TrainingTexts, loss: LossConfig, *, mo
 def teacher_said(arm: ArmConfig) -> str:
     """Say what an arm's teacher is on harmful rows, in words."""
     hybrid = f"the hybrid teacher (lambda = {arm.loss.teacher_lambda:g})"
-    follows = arm.utility == "distil" and arm.loss.weights.distil > 0.0
+    follows = arm.utility == "teacher" and arm.loss.teacher_weight > 0.0
     role = f"this arm {'follows it on utility rows alone' if follows else 'does not follow it'}"
     rest = "; tokens of M are pushed down after the prefix too, which is not shown" if arm.penalise_rest else ""
     return {
@@ -154,13 +154,13 @@ def _seen(pair: ModelPair, heads: Heads, row: TrainingRow, config: TrainConfig) 
     parts: list[tuple[Tensor, ...]] = []
     for at in torch.arange(len(labels), device=pair.device).split(rows_in_a_chunk(heads.vocab, pair.device)):
         now, pushed = heads.aligned(student[at]), labels.new_zeros((len(at), 0))
-        if role in (Role.LABEL, Role.CONSTRAIN):
+        if role in (Role.LABEL, Role.CONSTRAINT):
             wanted = torch.full_like(now, -torch.inf).scatter_(-1, labels[at][:, None], 0.0)
         else:
             wanted = heads.aligned(read["aligned"][at])
             if "base" in read:
                 of_base = heads.base(read["base"][at])
-                if role == Role.COMPLETE:
+                if role == Role.COMPLETION:
                     pushed, _ = completion_target(of_base, wanted, loss, keys[at])
                 wanted = hybrid_teacher(wanted, of_base, loss.teacher_lambda)
         s, t = log_probabilities(now), log_probabilities(wanted)
