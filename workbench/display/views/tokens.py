@@ -24,7 +24,7 @@ from workbench.display.views.responses import (
     treatment,
 )
 from workbench.display.views.scales import NOTABLE_SHIFT_NATS, legend_html, reading, reading_html
-from workbench.display.views.view import Column, View, disclosure, number, plain_table, section, table
+from workbench.display.views.view import Column, View, columns, disclosure, number, plain_table, section, table
 from workbench.tracing.records import Response, TraceSet
 
 
@@ -59,14 +59,13 @@ _FIRST = ("rank_base", "rank_aligned", "logprob_shift_nats")
 _COLUMNS = (
     Column("position", number=True),
     Column("token", token=True),
-    Column("p(base)", "probability_base", number=True),
-    Column("p(aligned)", "probability_aligned", number=True),
-    *(
-        Column(q.column, q.name, number=True)
-        for q in sorted(QUANTITIES.values(), key=lambda q: q.name not in _FIRST)
-        if q.column
+    *columns(
+        ("p(base)", "probability_base"),
+        ("p(aligned)", "probability_aligned"),
+        *((q.column, q.name) for q in sorted(QUANTITIES.values(), key=lambda q: q.name not in _FIRST) if q.column),
+        number=True,
     ),
-    Column(heading="most base-favored, p(base) − p(aligned)", key="base_favors_instead", token=True),
+    Column("most base-favored, p(base) − p(aligned)", "base_favors_instead", token=True),
 )
 
 

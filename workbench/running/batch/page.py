@@ -16,10 +16,9 @@ from workbench.display.views import View
 from workbench.display.views.view import NO_VALUE, number, section
 from workbench.evaluation.metrics import METRICS
 from workbench.running.batch.collate import rows_of
-from workbench.running.batch.drive import State
+from workbench.running.batch.drive import State, read_record
 from workbench.running.batch.grid import Stage
 from workbench.running.batch.plan import Cell, Plan
-from workbench.running.batch.state import read_record
 from workbench.running.batch.status import duration
 
 HEADLINES = 6

@@ -133,9 +133,7 @@ def decide(facts: Facts, answers: Answers, group: Group) -> tuple[Verdict, str]:
     return "undetermined", f"Undetermined: {why}."
 
 
-def _unsettled(
-    facts: Facts, config: DiagnosisConfig, floor_nats: float, moved: bool, falls: bool, least: str
-) -> str:
+def _unsettled(facts: Facts, config: DiagnosisConfig, floor_nats: float, moved: bool, falls: bool, least: str) -> str:
     early, late = facts["early_kl_aligned_base_nats"], facts["late_kl_aligned_base_nats"]
     kept, ratio = facts["late_retention_uncertain"], facts["early_to_late_kl_ratio"]
     if not moved and (late.value or 0.0) < config.moved_nats:
