@@ -18,11 +18,12 @@ from widgets.window import Face, Window, log, source
 from widgets.worker import Turn, Worker
 from workbench.core import legible
 from workbench.core.errors import ParameterError
+from workbench.core.quantities import Quantity, quantity_named
 from workbench.decoding.records import LEDGER, BranchTree, Continuations
 from workbench.display.views import HarmfulText, View, branch_tree, ledger_table
 from workbench.display.views.branches import VERDICTS, said_of
 from workbench.display.views.responses import COVER, treatment_of
-from workbench.display.views.scales import NOTABLE_SHIFT_NATS, Quantity, quantity_named
+from workbench.display.views.scales import NOTABLE_SHIFT_NATS
 from workbench.display.views.view import style_text
 
 if TYPE_CHECKING:

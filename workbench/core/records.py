@@ -51,6 +51,8 @@ def _same(a: Any, b: Any) -> bool:
         return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
     if isinstance(a, tuple) and isinstance(b, tuple):
         return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
     return bool(a == b)
 
 
@@ -146,6 +148,17 @@ class Row(Record):
     def of(cls, name: str, estimate: Estimate, **place: Any) -> Row:
         """Return an estimate as a row, with its interval, n and unit; `place` are the other fields."""
         return cls(name=name, **vars(estimate), **place)
+
+    @classmethod
+    def by_position(
+        cls, name: str, value: np.ndarray, low: np.ndarray, high: np.ndarray, n: np.ndarray, **place: Any
+    ) -> list[Row]:
+        """Return values by position (from 1) as rows, with their bounds and n; what is not finite is None."""
+        numbers = [[float(x) if np.isfinite(x) else None for x in array] for array in (value, low, high)]
+        return [
+            cls(name=name, position=t + 1, value=v, low=lo, high=hi, n=int(count), **place)
+            for t, (v, lo, hi, count) in enumerate(zip(*numbers, n, strict=True))
+        ]
 
     @property
     def estimate(self) -> Estimate:

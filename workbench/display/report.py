@@ -152,7 +152,8 @@ class Report:
         `kept` are records to keep, as `keep` takes them, and paths of more files that the run has written, which are
         listed with the report's own.
         """
-        self.keep(**{name: one for name, one in kept.items() if isinstance(one, Record)})
+        records: dict[str, Any] = {name: one for name, one in kept.items() if isinstance(one, Record)}
+        self.keep(**records)
         files = {name: Path(one) for name, one in kept.items() if not isinstance(one, Record)}
         folder = out if out is not None else self.parameters.get("out")
         if folder is None:

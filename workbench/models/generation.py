@@ -232,13 +232,11 @@ class ModelSteps:
         return logits
 
     def take(self, chosen: Int[Tensor, "batch"]) -> None:
-        """Take each row's chosen token."""
         self._ids, self._position = chosen.unsqueeze(-1), self._position[:, -1:] + 1
         self._mask = torch.cat((self._mask, self._mask.new_ones(self._mask.shape[0], 1)), -1)
         self._token += 1
 
     def keep(self, going: Sequence[int]) -> None:
-        """Let only these of the rows go on."""
         kept = torch.tensor(going, device=self._pair.device)
         self._ids, self._position, self._mask = self._ids[kept], self._position[kept], self._mask[kept]
         self._cache.batch_select_indices(kept)

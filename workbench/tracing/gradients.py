@@ -17,6 +17,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from workbench.core.passages import Passage, check_room
 from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch
 from workbench.core.records import Row
-from workbench.core.statistics import PromptSample, interval, known
+from workbench.core.statistics import PromptSample, interval
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair, Which
 from workbench.models.pieces import padded
@@ -177,22 +178,8 @@ def probe_rows(
         for (name, layer), value in values.items():
             mean = sample.mean(value[mine, :length], probe.mask[mine, :length])
             low, high = interval(mean, confidence)
-            rows += [
-                Row(
-                    name=name,
-                    arm=probe.model,
-                    label=label,
-                    layer=layer,
-                    seed=probe.run.seed,
-                    position=t + 1,
-                    value=known(mean.value[t]),
-                    low=known(low[t]),
-                    high=known(high[t]),
-                    n=int(mean.n[t]),
-                    unit=QUANTITIES[name],
-                )
-                for t in range(length)
-            ]
+            place: dict[str, Any] = dict(arm=probe.model, label=label, layer=layer, seed=probe.run.seed)
+            rows += Row.by_position(name, mean.value, low, high, mean.n, unit=QUANTITIES[name], **place)
     return tuple(rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,8 +10,9 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from workbench.core.errors import RecordError
+from workbench.core.quantities import QUANTITIES
 from workbench.core.records import Estimate, Label, Record, RunRecord
-from workbench.core.shapes import Counts, Mask, Scores, Tokens, TopIds, TopScores
+from workbench.core.shapes import Mask, Scores, Tokens, TopIds, TopScores
 
 Trajectory = Literal["teacher_forced", "free_running"]
 
@@ -37,26 +39,6 @@ class Response(Record):
     system_prompt: str | None
     continued_by: Literal["base", "aligned"] = "aligned"
     temperature: float = 0.0
-
-
-SCALARS: dict[str, str] = {
-    "kl_aligned_base_nats": "KL(aligned || base), nats",
-    "kl_base_aligned_nats": "KL(base || aligned), nats",
-    "js_nats": "Jensen-Shannon divergence, nats (at most ln 2)",
-    "excess_mass": "probability that base puts above aligned = total variation, 0 to 1",
-    "retention": "1 - total variation, 0 to 1: 1 means that aligned still is the base model",
-    "base_favored_count": "base-favored tokens in the count space, tokens",
-    "entropy_base_nats": "entropy of base, nats",
-    "entropy_aligned_nats": "entropy of aligned, nats",
-    "logprob_base_nats": "log-probability of the observed token under base, nats",
-    "logprob_aligned_nats": "log-probability of the observed token under aligned, nats",
-    "logprob_shift_nats": "aligned minus base log-probability of the observed token, nats",
-    "rank_base": "rank of the observed token under base, 1 = most likely",
-    "rank_aligned": "rank of the observed token under aligned, 1 = most likely",
-}
-
-
-"""Name of each exact full-vocabulary scalar of a TraceSet -> what it is, with unit."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,9 +78,12 @@ class TokenRecord(Record):
 class TraceSet(TokenRecord):
     """Two models' token-level comparison along responses. Reloads with no model.
 
-    Row t is the distribution that *predicted* token t. `topk_ids` is the union of both models' top k (base's first, -1
-    where the union is shorter). `detected_*` is a sparse table, one line a response and vocabulary
-    element: at how many positions of that response the element was detected as base-favored, and its summed p_b - p_a.
+    `scalars` holds an array (response, token) for each quantity of `core.quantities`; each is an attribute too, such as
+    `traces.retention`. Row t is the distribution that *predicted* token t. Where the aligned entropy is at most
+    `entropy_floor_nats` both models are nearly certain, and retention says nothing. `topk_ids` is the union of both
+    models' top k (base's first, -1 where the union is shorter). `detected_*` is a sparse table, one line a response and
+    vocabulary element: at how many positions of that response the element was detected as base-favored, and its summed
+    p_b - p_a.
     `noise_kl_nats` is KL between the same model scored in two batch layouts (NaN where not measured).
     """
 
@@ -106,24 +91,25 @@ class TraceSet(TokenRecord):
     ranking: str
     warnings: tuple[str, ...]
     responses: tuple[Response, ...]
-    kl_aligned_base_nats: Scores
-    kl_base_aligned_nats: Scores
-    js_nats: Scores
-    excess_mass: Scores
-    retention: Scores
-    base_favored_count: Counts
-    entropy_base_nats: Scores
-    entropy_aligned_nats: Scores
-    logprob_base_nats: Scores
-    logprob_aligned_nats: Scores
-    logprob_shift_nats: Scores
-    rank_base: Counts
-    rank_aligned: Counts
+    scalars: Mapping[str, np.ndarray]
+    entropy_floor_nats: float
     detected_response: Int32[np.ndarray, "entry"]
     detected_token: Int32[np.ndarray, "entry"]
     detected_count: Int32[np.ndarray, "entry"]
     detected_mass: Float32[np.ndarray, "entry"]
     noise_kl_nats: Float32[np.ndarray, "sample token"]
+
+    def __post_init__(self) -> None:
+        for name, values in self.scalars.items():
+            if values.shape != self.mask.shape:
+                raise RecordError(f"{name} has the shape {values.shape}, and the mask has {self.mask.shape}")
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        if name not in QUANTITIES:
+            raise AttributeError(name)
+        if name not in self.scalars:
+            raise RecordError(f"these traces were saved without {name}: trace again")
+        return self.scalars[name]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -205,7 +191,8 @@ class Divergent(Record):
 class Diagnosis(Record):
     """Hold what the traces say: curves, contrasts, frequencies, heat map, most divergent prompts and the verdict.
 
-    `verdict` is one word for programs; `sentences` say it in words, each computed from the numbers.
+    Retention is not read where the aligned entropy is at most `entropy_floor_nats`. `verdict` is one word for programs,
+    `sentences` say it in words, each computed from the numbers.
     """
 
     run: RunRecord
@@ -215,6 +202,7 @@ class Diagnosis(Record):
     frequencies: tuple[TokenFrequency, ...]
     heat_map: HeatMap | None
     divergent: tuple[Divergent, ...]
+    entropy_floor_nats: float
     verdict: Literal["identical", "shallow", "deep", "undetermined"]
     sentences: tuple[str, ...]
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from workbench.core import legible
 from workbench.core.legible import html_text
+from workbench.core.quantities import QUANTITIES
 from workbench.display.views.responses import COVER, HarmfulText, treatment_of
-from workbench.display.views.scales import QUANTITIES, scale_html
+from workbench.display.views.scales import scale_html
 from workbench.display.views.scorecard import in_full
 from workbench.display.views.view import Column, View, disclosure, number, plain_table, section, table
 from workbench.training.records import TeacherPreview, TeacherText
@@ -21,16 +22,16 @@ LEAST = 0.005
 """A token less likely than this is not named, unless it is the likeliest."""
 
 _COLUMNS = (
-    Column(heading="position", key="position", number=True),
-    Column(heading="token that stands here", key="token", token=True),
-    Column(heading="aligned", key="student", token=True),
-    Column(heading="teacher", key="teacher", token=True),
-    Column(heading="another first choice", key="flip", token=True),
-    Column(heading="KL(teacher ‖ aligned), nats", key="kl_nats", number=True),
+    Column("position", number=True),
+    Column("token that stands here", "token", token=True),
+    Column("aligned", "student", token=True),
+    Column("teacher", token=True),
+    Column("another first choice", "flip", token=True),
+    Column("KL(teacher ‖ aligned), nats", "kl_nats", number=True),
 )
 _PUSHED = (
     Column(heading="pushed down (first of M)", key="pushed", token=True),
-    Column(heading="aligned's probability on M", key="pushed_mass", number=True),
+    Column("aligned's probability on M", "pushed_mass", number=True),
 )
 
 

@@ -14,15 +14,14 @@ IDENTICAL_KL_NATS = 1e-5
 class DiagnosisConfig:
     """Say how to summarise.
 
-    Early positions are 1 to `early`, late ones `late_from` and later (free-running: and after the prefix). A position
-    is uncertain where the aligned entropy exceeds `entropy_floor` nats. `tokens` is the length of the frequency list.
-    Intervals: `resamples` bootstrap draws of prompts at level `confidence`, seeded. The verdict's thresholds are
-    `shallow_ratio` (early KL over late KL), `half_retention` and `moved_nats`; see `diagnosis.verdict`.
+    Early positions are 1 to `early`, late ones `late_from` and later (free-running: and after the prefix).
+    `tokens` is the length of the frequency list. Intervals: `resamples` bootstrap draws of prompts at level
+    `confidence`, seeded. The verdict's thresholds are `shallow_ratio` (early KL over late KL), `half_retention` and
+    `moved_nats`; see `diagnosis.verdict`.
     """
 
     early: int = 3
     late_from: int = 15
-    entropy_floor: float = 0.1
     tokens: int = 30
     shallow_ratio: float = 3.0
     half_retention: float = 0.5
@@ -36,7 +35,6 @@ class DiagnosisConfig:
             self,
             (self.late_from <= self.early, "late_from", f"above early = {self.early}"),
             early=at_least(1),
-            entropy_floor=at_least(0),
             tokens=at_least(0),
             shallow_ratio=above(1),
             half_retention=between(0, 1),

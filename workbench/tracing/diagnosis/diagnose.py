@@ -36,6 +36,7 @@ def diagnose(traces: TraceSet, config: DiagnosisConfig) -> Diagnosis:
         frequencies=tokens,
         heat_map=heat_map(answers),
         divergent=divergent(answers),
+        entropy_floor_nats=traces.entropy_floor_nats,
         verdict=verdict,
         sentences=sentences,
         run=watch.record(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from workbench.core.records import Row
-from workbench.core.statistics import known
 from workbench.tracing.diagnosis.summaries import DIFFERENCE
-from workbench.tracing.records import Curve, Diagnosis
+from workbench.tracing.records import Diagnosis
 
 
 def diagnosis_rows(diagnosis: Diagnosis) -> tuple[Row, ...]:
@@ -21,37 +19,20 @@ def diagnosis_rows(diagnosis: Diagnosis) -> tuple[Row, ...]:
     free = diagnosis.run.resolved.get("trajectory") == "free_running"
     place: dict[str, Any] = dict(attack="prefill" if free else None, seed=diagnosis.run.seed)
     rows: list[Row] = []
-    for curve in diagnosis.curves:
-        rows += _by_position(curve, place)
-    if diagnosis.noise_floor is not None:
-        rows += _by_position(diagnosis.noise_floor, place)
-    for c in diagnosis.contrasts:
-        if c.condition == DIFFERENCE:
-            name, labels = f"{c.name}_difference", dict(label="harmful", against="harmless")
+    floor = diagnosis.noise_floor
+    for c in diagnosis.curves if floor is None else (*diagnosis.curves, floor):
+        label = None if c.condition == "all" else c.condition
+        of_curve: dict[str, Any] = dict(label=label, given=c.prefix_tokens, unit=c.unit, **place)
+        rows += Row.by_position(c.name, c.value, c.low, c.high, c.n, **of_curve)
+    for contrast in diagnosis.contrasts:
+        if contrast.condition == DIFFERENCE:
+            name, labels = f"{contrast.name}_difference", dict(label="harmful", against="harmless")
         else:
-            name, labels = c.name, dict(label=c.condition)
-        rows.append(Row.of(name, c.estimate, given=c.prefix_tokens, **labels, **place))
+            name, labels = contrast.name, dict(label=contrast.condition)
+        rows.append(Row.of(name, contrast.estimate, given=contrast.prefix_tokens, **labels, **place))
     for f in diagnosis.frequencies:
         place["token"] = f.token_id
         rows.append(Row.of("base_favored_rate", f.rate_harmful, label="harmful", **place))
         rows.append(Row.of("base_favored_rate", f.rate_harmless, label="harmless", **place))
         rows.append(Row.of("base_favored_rate_difference", f.difference, label="harmful", against="harmless", **place))
     return tuple(rows)
-
-
-def _by_position(curve: Curve, place: Mapping[str, Any]) -> list[Row]:
-    return [
-        Row(
-            name=curve.name,
-            label=None if curve.condition == "all" else curve.condition,
-            given=curve.prefix_tokens,
-            position=int(position),
-            value=known(curve.value[i]),
-            low=known(curve.low[i]),
-            high=known(curve.high[i]),
-            n=int(curve.n[i]),
-            unit=curve.unit,
-            **place,
-        )
-        for i, position in enumerate(curve.position)
-    ]

@@ -129,10 +129,11 @@ def decide(facts: Facts, answers: Answers, group: Group) -> tuple[Verdict, str]:
             f"start {say(facts['early_peak_kl_nats'])}), as a model does that recovers and refuses; later both may "
             "simply agree on the refusal. Teacher-forced responses, or a judge, tell these apart."
         )
-    return "undetermined", f"Undetermined: {_unsettled(facts, config, moved, falls, least)}."
+    why = _unsettled(facts, config, answers.traces.entropy_floor_nats, moved, falls, least)
+    return "undetermined", f"Undetermined: {why}."
 
 
-def _unsettled(facts: Facts, config: DiagnosisConfig, moved: bool, falls: bool, least: str) -> str:
+def _unsettled(facts: Facts, config: DiagnosisConfig, floor_nats: float, moved: bool, falls: bool, least: str) -> str:
     early, late = facts["early_kl_aligned_base_nats"], facts["late_kl_aligned_base_nats"]
     kept, ratio = facts["late_retention_uncertain"], facts["early_to_late_kl_ratio"]
     if not moved and (late.value or 0.0) < config.moved_nats:
@@ -143,7 +144,7 @@ def _unsettled(facts: Facts, config: DiagnosisConfig, moved: bool, falls: bool, 
     if falls and kept.low is None:
         return (
             f"early KL is {least}{say(ratio)} times the late one, but the aligned model is nearly deterministic late "
-            f"(only {kept.n} prompts have a late position with entropy above {config.entropy_floor:g} nats), so that "
+            f"(only {kept.n} prompts have a late position with entropy above {floor_nats:g} nats), so that "
             "its agreement with base there says nothing about alignment"
         )
     return (
@@ -230,7 +231,7 @@ def _numbers(answers: Answers, facts: Facts, verdict: str, group: Group) -> list
     ]
     if share.value is not None:
         said.append(
-            f"Retention is read where the aligned entropy exceeds {config.entropy_floor:g} nats, "
+            f"Retention is read where the aligned entropy exceeds {answers.traces.entropy_floor_nats:g} nats, "
             f"{say(share, percent=True)} of the late positions: there it is {say(kept)}; over all late "
             f"positions {say(facts['late_retention'])}."
         )
