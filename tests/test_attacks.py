@@ -286,6 +286,11 @@ def test_attacks_come_by_name_with_settings_that_can_be() -> None:
     ]  # fmt: skip
     assert attack_config("prefill", k=[0, "full"], max_tokens=9) == Prefill(k=(0, "full"), max_tokens=9)
     refuses(lambda: attack_config("prefil"), UnknownName, "'prefill'")
+    assert type(attack_config("tests.small_attack:Shouting", max_tokens=3)).family == "shouting"
+    refuses(lambda: attack_config("tests.small_attack:Silent"), ParameterError, "make", "family")
+    refuses(lambda: attack_config("tests.small_attack:Path"), ParameterError, "AttackConfig")
+    refuses(lambda: attack_config("tests.small_attack:Shoutin"), UnknownName, "'Shouting'")
+    refuses(lambda: attack_config("tests.small_attack:Shouting", k=1), ParameterError, "'k'")
     refuses(lambda: attack_config("prefill", ks=[1]), ParameterError, "'ks'")
     for family, settings in [
         ("none", {"max_tokens": 0}), ("none", {"labels": ()}), ("none", {"seed": -1}), ("prefill", {"k": ()}),
