@@ -277,9 +277,9 @@ def test_laws_of_what_survives() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (dict(temperatures=(-1.0,)), "temperature is -1.0"),
-        (dict(top_ps=(0.0,)), "top_p is 0.0"),
-        (dict(top_ks=(-1,)), "top_k is -1"),
+        (dict(temperatures=(-1.0,)), "temperature.*-1.0"),
+        (dict(top_ps=(0.0,)), "top_p.*0.0"),
+        (dict(top_ks=(-1,)), "top_k.*-1"),
         (dict(top_ks=()), "at least one"),
     ],
 )
