@@ -95,6 +95,7 @@ def test_padding_capping_and_heads_are_the_models_own(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(type(base), "forward", doubled)
     refuses(lambda: ModelPair.from_models(base, aligned, tiny_tokenizer()), PairError, "base of in memory")
+    monkeypatch.undo()
     base, aligned = tiny_models("llama")
     with torch.no_grad():
         base.lm_head.weight[7] = float("nan")
