@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from benchmarks.scoring import ratio
 from workbench.core.store import Store
-from workbench.evaluation.attacks import ModelArm, Prefill, attack, complete
+from workbench.evaluation.attacks import ModelArm, Prefill, answer, attack
 from workbench.evaluation.records import AttackSet
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import Prompt, PromptConfig, load_prompts
@@ -119,7 +119,7 @@ def attempts(pair: ModelPair, prompts: int = PROMPTS, lengths: tuple[int, ...] =
 
 
 def our_answers(pair: ModelPair, attacks: AttackSet) -> list[tuple[int, ...]]:
-    made = complete(ModelArm(pair=pair, which="aligned"), attacks)
+    made = answer(ModelArm(pair=pair, which="aligned"), attacks)
     return [c.ids for c in made.completions]
 
 

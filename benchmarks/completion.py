@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 
+import workbench as wb
 from recipes.smollm2_safe import everyday_halves, parts
 from workbench.core.files import atomic_file
 from workbench.core.passages import Passage
 from workbench.core.store import Store
 from workbench.display import views
-from workbench.evaluation import experiments
+from workbench.evaluation.arms import train_arms
 from workbench.evaluation.attacks import GCG, Budget, Insertion, ModelArm
 from workbench.evaluation.capability import CapabilityConfig
-from workbench.evaluation.experiments.arms import train_arms
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
 from workbench.training.config import ArmConfig, TrainConfig, WatchSettings, arm_named
@@ -75,9 +75,9 @@ def training_texts(pair: ModelPair, data: Path, store: Store) -> TrainingTexts:
     own, _ = everyday_halves()
     harmful = parts(data / "advbench_dev.csv")["train"]
     plain = (*(p for p in own if p.label != "harmful"), *load_prompts(PromptConfig(source="questions")))
-    how = experiments.TrainingDataConfig(opening="Sure, here is", refusals=2, max_tokens=56, batch_tokens=8192)
-    first = experiments.training_texts(pair, replace(harmful, prompts=(*harmful.prompts, *plain)), how, store=store)
-    more = experiments.training_texts(pair, harmful, replace(how, harmful_from="continued"), store=store)
+    how = wb.TrainingDataConfig(opening="Sure, here is", refusals=2, max_tokens=56, batch_tokens=8192)
+    first = wb.training_texts(pair, replace(harmful, prompts=(*harmful.prompts, *plain)), how, store=store)
+    more = wb.training_texts(pair, harmful, replace(how, harmful_from="continued"), store=store)
     targets = (replace(t, name=f"{t.name}, its target") for t in more.harmful)
     told = {name: (*getattr(first, name), *getattr(more, name)) for name in ("notes", "sources")}
     return replace(first, harmful=(*first.harmful, *targets), **told)
@@ -166,7 +166,7 @@ def main() -> None:
     which = asked_for.capability
     lengths: Any = tuple(k if k == "full" else int(k) for k in asked_for.k)
     insertion = Insertion(positions=("random",), lengths=(10,), refusal_tokens=32, max_tokens=ANSWER_TOKENS)
-    config = experiments.CompareConfig(
+    config = wb.CompareConfig(
         arms=tuple(map(arm_of, asked_for.arms)),
         train=replace(TRAINING, steps=asked_for.steps),
         prefix_tokens=lengths,
@@ -182,7 +182,7 @@ def main() -> None:
             print(name, *paths, flush=True)
         return
     prompts = asked(asked_for.data, asked_for.part)
-    made = experiments.compare_arms(pair, texts, prompts, config, store=store)
+    made = wb.compare_arms(pair, texts, prompts, config, store=store)
     arms = [ModelArm(pair=pair, which="aligned", called="aligned")]
     arms += [ModelArm(pair=pair.with_aligned(p[0]), which="aligned", called=n) for n, p in made.adapters.items()]
     nats_said: list[str] = []
@@ -195,7 +195,7 @@ def main() -> None:
                 f"{name}: {own.mean():.4f} nats a token on {len(items)} GSM8K answers, {value:+.2%} of aligned's "
                 f"[{low:+.2%}, {high:+.2%}]."
             )
-    rows = [vars(r) for r in experiments.comparison_rows(made)]
+    rows = [vars(r) for r in wb.comparison_rows(made)]
     body = {
         "rows": rows,
         "sentences": [*made.scorecards[0].sentences, *nats_said],

@@ -23,10 +23,10 @@ from tests.browser.module_page import browser_at
 from tests.small_notebook import write_notebook
 
 CELLS = (
-    "import workbench as wb\nfrom workbench.evaluation import experiments\n"
+    "import workbench as wb\n"
     "from workbench.decoding.config import PenaltyConfig\n"
     "from widgets import PenaltyDial\nmodels = wb.load_pair(wb.PairConfig(preset='embedded'))\n"
-    "tuning, _ = experiments.tuning_and_held_out(wb.PromptConfig(source='embedded'), limit=30, held_out_limit=6)",
+    "tuning, _ = wb.tuning_and_held_out(wb.PromptConfig(source='embedded'), limit=30, held_out_limit=6)",
     "dial = PenaltyDial(models, tuning, PenaltyConfig(strength=1.0))\ndial",
 )
 MOVE = """
@@ -81,10 +81,9 @@ def in_python(moves: int) -> list[float]:
     """Return the milliseconds from a request to the first token told, without browser and messages."""
     import workbench as wb
     from widgets import PenaltyDial
-    from workbench.evaluation import experiments
 
     pair = wb.load_pair(wb.PairConfig(preset="embedded"))
-    tuning, _ = experiments.tuning_and_held_out(wb.PromptConfig(source="embedded"), limit=30, held_out_limit=6)
+    tuning, _ = wb.tuning_and_held_out(wb.PromptConfig(source="embedded"), limit=30, held_out_limit=6)
     dial = PenaltyDial(pair, tuning, live=False)
     times, asked = [], 0.0
 

@@ -18,6 +18,7 @@ from tests.browser.module_page import ModulePage, browser_at, module_page
 from tests.trace_makers import make_response, run_record
 from widgets.payload import SCALAR_BYTES
 from widgets.token_lens import TokenLens
+from workbench.core.quantities import QUANTITIES
 from workbench.tracing.records import TraceSet
 
 TIMES = """
@@ -106,16 +107,19 @@ def made_up(tokens: int, *, k: int = 10, vocab: int = 4_000, seed: int = 0) -> T
     excess = rng.beta(0.4, 2, (1, tokens)).astype(np.float32)
     base, aligned = (-rng.gamma(1, 1.5, (1, tokens)).astype(np.float32) for _ in "ba")
     no = np.zeros((1, tokens), bool)
+    scalars = {
+        "kl_aligned_base_nats": one["kl"], "kl_base_aligned_nats": one["reverse"], "js_nats": one["js"],
+        "excess_mass": excess, "retention": 1 - excess, "entropy_base_nats": one["eb"],
+        "entropy_aligned_nats": one["ea"], "logprob_base_nats": base, "logprob_aligned_nats": aligned,
+        "logprob_shift_nats": aligned - base,
+        **{n: rng.integers(1, 100, (1, tokens)).astype(np.int32) for n, q in QUANTITIES.items() if q.count},
+    }  # fmt: skip
     return TraceSet(
         run=run_record(), prompt_set="made up", classroom_safe=True, template_mode="shared", count_space="aligned_topk",
         ranking="mass", warnings=(), responses=(make_response("p1", "harmless"),), pieces=(pieces,), token_ids=ids,
         mask=~no, partial=no, special=no, topk_ids=top, topk_logprob_base_nats=on_base,
-        topk_logprob_aligned_nats=on_aligned, kl_aligned_base_nats=one["kl"], kl_base_aligned_nats=one["reverse"],
-        js_nats=one["js"], excess_mass=excess, retention=1 - excess,
-        base_favored_count=rng.integers(0, 100, (1, tokens)).astype(np.int32), entropy_base_nats=one["eb"],
-        entropy_aligned_nats=one["ea"], logprob_base_nats=base, logprob_aligned_nats=aligned,
-        logprob_shift_nats=aligned - base, rank_base=rng.integers(1, 300, (1, tokens)).astype(np.int32),
-        rank_aligned=rng.integers(1, 300, (1, tokens)).astype(np.int32), detected_response=np.zeros(0, np.int32),
+        topk_logprob_aligned_nats=on_aligned, entropy_floor_nats=0.1, scalars=scalars,
+        detected_response=np.zeros(0, np.int32),
         detected_token=np.zeros(0, np.int32), detected_count=np.zeros(0, np.int32),
         detected_mass=np.zeros(0, np.float32), noise_kl_nats=np.zeros((0, tokens), np.float32),
         label_ids=np.arange(vocab, dtype=np.int32), labels=tuple(f"·w{i}" for i in range(vocab)),

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from benchmarks.pairs import embedded, wide
 from benchmarks.scoring import peak_mib, ratio
-from workbench.evaluation.experiments import TrainingDataConfig, training_texts
+from workbench.evaluation.training_data import TrainingDataConfig, training_texts
 from workbench.models.pair import ModelPair, Which
 from workbench.models.weights import body_hidden, head_logits
 from workbench.prompts.loading import PromptConfig, load_prompts

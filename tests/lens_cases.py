@@ -7,12 +7,12 @@ import dataclasses
 import numpy as np
 
 from tests.trace_makers import make_response, traces_from_logprobs
-from widgets.lens_search import FIELDS
+from workbench.core.quantities import SEARCH_WORDS
 from workbench.tracing.records import TraceSet
 
 TEXTS = ("Sure", ",", " I", " CAN", "not", " he", "lp", "", "<|end|>", "é\n")
 _SHIFT = [-1.5, 0.0, 0.25, float("nan"), -0.05, 2.0, 1e-7, -3.0, 0.5, 0.1]
-_SEEDS = {name: i for i, name in enumerate(dict.fromkeys(FIELDS.values()))}
+_SEEDS = {name: i for i, name in enumerate(dict.fromkeys(SEARCH_WORDS.values()))}
 VALUES: dict[str, np.ndarray] = {
     **{name: np.random.default_rng(seed).random(len(TEXTS)).round(3) for name, seed in _SEEDS.items()},
     "position": np.arange(1.0, len(TEXTS) + 1),

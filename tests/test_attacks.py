@@ -58,10 +58,10 @@ def mixed_set() -> PromptSet:
     return PromptSet(name="mixed", source="test", prompts=prompts)
 
 
-def by_condition(made: AttackSet) -> dict[str, list[str]]:
-    out: dict[str, list[str]] = {}
+def by_place(made: AttackSet) -> dict[Any, list[str]]:
+    out: dict[Any, list[str]] = {}
     for a in made.attempts:
-        out.setdefault(a.condition, []).append(a.prompt_id)
+        out.setdefault(a.given if a.setting is None else a.setting, []).append(a.prompt_id)
     return out
 
 
@@ -71,20 +71,19 @@ def test_prefill_gives_the_first_tokens_exactly_and_base_continues_short_targets
     k = len(long) - 1
     assert len(short) < k
     made = attack(pair, prompts, Prefill(k=(0, 2, k, "full"), max_tokens=16))
-    assert by_condition(made)["k=0"] == ["h0", "h1", "h2"]
-    assert by_condition(made)["k=2"] == ["h0", "h1"]
-    ids = {(a.prompt_id, a.condition): a.prefix_ids for a in made.attempts}
-    assert ids["h0", "k=0"] == ids["h2", "k=0"] == ()
-    assert (ids["h0", "k=2"], ids["h1", "k=2"]) == (long[:2], short[:2])
-    assert (ids["h0", f"k={k}"], ids["h0", "full"], ids["h1", "full"]) == (long[:k], long, short)
+    assert (by_place(made)[0], by_place(made)[2]) == (["h0", "h1", "h2"], ["h0", "h1"])
+    ids = {(a.prompt_id, a.given): a.prefix_ids for a in made.attempts}
+    assert ids["h0", 0] == ids["h2", 0] == ()
+    assert (ids["h0", 2], ids["h1", 2]) == (long[:2], short[:2])
+    assert (ids["h0", k], ids["h0", "full"], ids["h1", "full"]) == (long[:k], long, short)
     more = plain(pair, "base", pair.context(prompts.prompts[1], "base") + short, k - len(short))
     extended = more[-1] not in pair.eos_ids
-    assert by_condition(made)[f"k={k}"] == ["h0", "h1"][: 1 + extended]
+    assert by_place(made)[k] == ["h0", "h1"][: 1 + extended]
     if extended:
-        assert ids["h1", f"k={k}"] == short + more
+        assert ids["h1", k] == short + more
     assert all(pair.decode(a.prefix_ids) == a.prefix for a in made.attempts)
     assert made.cost["continuations"] == 1
-    assert made.notes[-2].startswith(f"k={k}: n = {1 + extended}, 1 shorter target continued by the base model")
+    assert made.notes[-2].startswith(f"k = {k}: n = {1 + extended}, 1 shorter target continued by the base model")
     assert "1 of 3 prompts have no response to aim at and are left out." in made.notes
 
 
@@ -102,12 +101,12 @@ def test_a_target_is_given_or_made_by_base() -> None:
     )
     k = len(short) + 1
     made = attack(pair, prompts, Prefill(k=(k, k + 1), max_tokens=4))
-    assert by_condition(made) == {f"k={k}": ["ends", "long"], f"k={k + 1}": ["long"]}
+    assert by_place(made) == {k: ["ends", "long"], k + 1: ["long"]}
     assert made.attempts[0].prefix_ids == (*short, short[-1] + 1)
     assert made.attempts[2].prefix_ids == long[: k + 1]
     assert made.notes == (
-        f"k={k}: n = 2, 1 shorter target continued by the base model.",
-        f"k={k + 1}: n = 1, 1 shorter target continued by the base model, 1 left out because that ended too early.",
+        f"k = {k}: n = 2, 1 shorter target continued by the base model.",
+        f"k = {k + 1}: n = 1, 1 shorter target continued by the base model, 1 left out because that ended too early.",
     )
     pair, prompts = tiny_pair(), prompt_set("the cat", "the dog sat", response=None)
     opening = "Sure"
@@ -126,20 +125,20 @@ def test_insertion_is_refusal_span_refusal_exactly() -> None:
     refusal = pair.encode(text)
     config = Insertion(positions=(0, 4, "random"), lengths=(3,), tail=2, skip=1, refusal=text, max_tokens=8)
     made = attack(pair, prompts, config)
-    assert Counter(a.condition for a in made.attempts) == {f"at={p} length=3 tail=2": 2 for p in (0, 4, "random")}
+    assert Counter(a.setting for a in made.attempts) == {f"at={p} length=3 tail=2": 2 for p in (0, 4, "random")}
     for a in made.attempts:
         target = pair.encode(next(p.response or "" for p in prompts if p.id == a.prompt_id))
         spot = [n for n in range(len(refusal) - 1) if a.prefix_ids == refusal[:n] + target[1:4] + refusal[n : n + 2]]
         assert spot, "a refusal, the span, and the refusal's next two tokens"
-        if "random" not in a.condition:
-            assert a.condition.startswith(f"at={spot[0]} ")
+        if "random" not in a.setting:
+            assert a.setting.startswith(f"at={spot[0]} ")
+            assert a.given == len(a.prefix_ids)
     again, other = (attack(pair, prompts, replace(config, seed=s)).attempts for s in (0, 12))
     assert again == made.attempts
     assert other != made.attempts
     drawn = attack(pair, prompts, replace(config, refusal=None, refusal_tokens=12, positions=(2,)))
     own = plain(pair, "aligned", pair.context(prompts.prompts[0]), 12)
-    assert drawn.attempts[0].prefix_ids[:2] == own[:2]
-    assert drawn.cost["continuations"] == 2
+    assert (drawn.attempts[0].prefix_ids[:2], drawn.cost["continuations"]) == (own[:2], 2)
     refuses(lambda: attack(pair, prompts, replace(config, positions=(40,))), PromptError, "long")
 
 
@@ -172,7 +171,7 @@ def test_the_grid_has_every_setting_and_sample_once_and_greedy_once() -> None:
     assert {s.seed for s in grid}.isdisjoint(s.seed for s in replace(config, seed=1).grid() if s.seed)
     made = attack(tiny_pair(), prompt_set("the cat", "the dog"), config)
     assert len({a.attempt_id for a in made.attempts}) == len(made.attempts) == 2 * 25
-    assert {"t=0 p=1 k=0", "t=0.7 p=0.9 k=20"} <= set(by_condition(made))
+    assert {"t=0 p=1 k=0", "t=0.7 p=0.9 k=20"} <= set(by_place(made))
     assert made.notes == ("25 draws of each prompt, over 9 settings.",)
 
 
@@ -196,7 +195,7 @@ def test_templates_attack_the_last_turn_and_come_from_files_too(tmp_path: Path) 
     (a,) = made.attempts
     assert a.messages[:-1] == prompts.prompts[1].messages
     assert a.messages[-1] == ("user", TEMPLATES[0].around("Tell me a story"))
-    assert (a.request, a.condition) == ("Tell me a story", "persona")
+    assert (a.request, a.setting) == ("Tell me a story", "persona")
     assert made.run.resolved["templates"] == {"persona": TEMPLATES[0].text}
     refuses(lambda: attack(pair, prompts, Template(names=("personna",))), UnknownName, "'persona'")
     file = tmp_path / "own.jsonl"
@@ -229,9 +228,7 @@ NAMES = [f"{n} {c.family}" for n, c in enumerate(CONFIGS)]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=NAMES)
-def test_ids_name_the_content_and_the_cost_is_said_first_and_kept(
-    config: AttackConfig, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_ids_name_the_content_and_the_cost_is_said_first_and_kept(config, capsys, tmp_path) -> None:
     pair, prompts = tiny_pair(), prompt_set("the cat", "the dog sat on")
     most = estimate(pair, prompts, config)
     made = attack(pair, prompts, config, store=Store(tmp_path / "store"))
@@ -282,7 +279,7 @@ def test_no_target_left_is_an_error_that_says_what_to_do(config: Any) -> None:
         attack(tiny_pair(), prompt_set("the cat", response=None), config)
 
 
-def test_attacks_by_name() -> None:
+def test_attacks_come_by_name_with_settings_that_can_be() -> None:
     assert list(ATTACKS) == [
         "none", "prefill", "harmless_prefill", "gcg", "random_suffix", "decoding", "template", "insertion",
         "benign_tuning", "few_harmful_tuning",
@@ -290,38 +287,18 @@ def test_attacks_by_name() -> None:
     assert attack_config("prefill", k=[0, "full"], max_tokens=9) == Prefill(k=(0, "full"), max_tokens=9)
     refuses(lambda: attack_config("prefil"), UnknownName, "'prefill'")
     refuses(lambda: attack_config("prefill", ks=[1]), ParameterError, "'ks'")
-
-
-@pytest.mark.parametrize(
-    ("family", "settings"),
-    [
-        ("none", {"max_tokens": 0}),
-        ("none", {"labels": ()}),
-        ("none", {"seed": -1}),
-        ("prefill", {"k": ()}),
-        ("prefill", {"k": (-1,)}),
-        ("prefill", {"k": (2, 2)}),
-        ("prefill", {"target_tokens": 0}),
-        ("decoding", {"temperatures": (float("nan"),)}),
-        ("decoding", {"top_ps": (0.0,)}),
-        ("decoding", {"top_ks": (-1,)}),
-        ("decoding", {"samples": 0}),
-        ("insertion", {"positions": ()}),
-        ("insertion", {"positions": (-2,)}),
-        ("insertion", {"lengths": (0,)}),
-        ("insertion", {"tail": -1}),
-        ("insertion", {"refusal": " "}),
-        ("template", {"names": ()}),
-        ("gcg", {"suffix_tokens": 0}),
-        ("gcg", {"stop": -0.5}),
-        ("gcg", {"universal": 0}),
-        ("gcg", {"budget": replace(SMALL, candidates=0)}),
+    for family, settings in [
+        ("none", {"max_tokens": 0}), ("none", {"labels": ()}), ("none", {"seed": -1}), ("prefill", {"k": ()}),
+        ("prefill", {"k": (-1,)}), ("prefill", {"k": (2, 2)}), ("prefill", {"target_tokens": 0}),
+        ("decoding", {"temperatures": (float("nan"),)}), ("decoding", {"top_ps": (0.0,)}),
+        ("decoding", {"top_ks": (-1,)}), ("decoding", {"samples": 0}), ("insertion", {"positions": ()}),
+        ("insertion", {"positions": (-2,)}), ("insertion", {"lengths": (0,)}), ("insertion", {"tail": -1}),
+        ("insertion", {"refusal": " "}), ("template", {"names": ()}), ("gcg", {"suffix_tokens": 0}),
+        ("gcg", {"stop": -0.5}), ("gcg", {"universal": 0}), ("gcg", {"budget": replace(SMALL, candidates=0)}),
         ("gcg", {"budget": "large"}),
-    ],
-)
-def test_impossible_settings_are_named(family: str, settings: dict[str, Any]) -> None:
-    with pytest.raises(ParameterError, match=next(iter(settings))):
-        attack_config(family, **settings)
+    ]:  # fmt: skip
+        with pytest.raises(ParameterError, match=next(iter(settings))):
+            attack_config(family, **settings)
 
 
 def test_a_thinking_pair_closes_its_block_and_flags_of_parameters_stay() -> None:

@@ -14,7 +14,7 @@ from workbench.core.records import load, save
 from workbench.core.store import Store
 from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.model import PenalisedModel
-from workbench.evaluation.attacks import BenignTuning, FewHarmfulTuning, ModelArm, attack, attack_config, complete
+from workbench.evaluation.attacks import BenignTuning, FewHarmfulTuning, ModelArm, answer, attack, attack_config
 from workbench.evaluation.attacks.finetuning import fine_tuned
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import PromptConfig, PromptSet, load_prompts
@@ -42,7 +42,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 def test_every_arm_is_tuned_in_its_own_weights_and_left_as_it_was(pair: ModelPair, prompts: PromptSet) -> None:
     made = attack(pair, prompts, BenignTuning(learning_rate=5e-3, **SHORT))
     aligned = ModelArm(pair=pair, which="aligned")
-    before = complete(aligned, made_plain(made))
+    before = answer(aligned, made_plain(made))
     store = Store(None)
     tuned = fine_tuned(aligned, made, store)
     assert (tuned.name, tuned.which) == ("aligned", "aligned")
@@ -52,8 +52,8 @@ def test_every_arm_is_tuned_in_its_own_weights_and_left_as_it_was(pair: ModelPai
     with torch.inference_mode():
         assert not torch.equal(tuned.pair.hidden("aligned", ids), pair.hidden("aligned", ids))
         assert torch.equal(tuned.pair.hidden("base", ids), pair.hidden("base", ids))
-    assert complete(aligned, made).completions == complete(tuned, made_plain(made)).completions
-    assert complete(aligned, made_plain(made)).completions == before.completions
+    assert answer(aligned, made).completions == answer(tuned, made_plain(made)).completions
+    assert answer(aligned, made_plain(made)).completions == before.completions
     penalised = PenalisedModel(pair, PenaltyConfig(strength=1.0), name="penalty 1")
     under = fine_tuned(penalised, made, store)
     assert (under.name, under.penalty) == ("penalty 1", penalised.penalty)
@@ -68,22 +68,20 @@ def made_plain(made: Any) -> Any:
     return replace(made, attack="none")
 
 
-def test_plain_prompts_are_asked_and_saved_attempts_answered_alike(
-    pair: ModelPair, prompts: PromptSet, tmp_path: Any
-) -> None:
+def test_plain_prompts_are_asked_and_saved_attempts_answered_alike(pair, prompts, tmp_path) -> None:
     made = attack(pair, prompts, BenignTuning(**SHORT))
     asked = [p for p in prompts if p.label == "harmful"]
     assert [a.request for a in made.attempts] == [p.prompt for p in asked]
-    assert {a.condition for a in made.attempts} == {"2 steps"}
+    assert {a.setting for a in made.attempts} == {"2 steps"}
     assert not any(a.prefix_ids for a in made.attempts)
     assert "harmless rows of 'embedded'" in " ".join(made.notes)
     few = attack(pair, prompts, FewHarmfulTuning(n_harmful=3, constrained=True, **SHORT))
-    assert {a.condition for a in few.attempts} == {"2 steps, constrained, 3 harmful rows"}
+    assert {a.setting for a in few.attempts} == {"2 steps, constrained, 3 harmful rows"}
     assert "and 3 harmful rows of 'embedded'" in " ".join(few.notes)
     made = attack(pair, prompts, FewHarmfulTuning(n_harmful=2, **SHORT))
     again = load(save(made, tmp_path / "attempts"), type(made))
     aligned = ModelArm(pair=pair, which="aligned")
-    assert complete(aligned, again).completions == complete(aligned, made).completions
+    assert answer(aligned, again).completions == answer(aligned, made).completions
 
 
 @pytest.mark.parametrize(

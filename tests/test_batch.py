@@ -445,8 +445,7 @@ def test_a_killed_worker_is_started_again_and_the_others_go_on(here: Path) -> No
     next(p for p in psutil.Process(process.pid).children() if "spawn_main" in p.cmdline()[-2]).kill()
     out, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
-    assert said.count("its worker was killed") == 1
-    assert finished() == [1, 2, 3, 4, 5, 6]
+    assert (said.count("its worker was killed"), finished()) == (1, [1, 2, 3, 4, 5, 6])
     assert "6 done" in out
 
 
@@ -462,9 +461,7 @@ def test_a_worker_that_always_dies_fails_its_cell_alone(here: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_stops_the_cells_keeps_what_is_finished_and_says_how_to_resume(
-    here: Path, number: signal.Signals
-) -> None:
+def test_ctrl_c_stops_the_cells_keeps_what_is_finished_and_says_how_to_resume(here, number) -> None:
     write_notebook(here / "add.ipynb", SLOW, ADD, parameters=PARAMETERS)
     process = start(SIX, until="done add-")
     family = below(process.pid)
@@ -554,8 +551,7 @@ def test_a_warm_worker_survives_a_failing_and_a_dying_cell(here: Path) -> None:
     assert (made.done, made.failed) == (2, 2)
     assert "ZeroDivisionError" in said
     assert "its kernel died" in said
-    assert finished() == [1, 4]
-    assert len({x["worker"] for x in records()}) == 1
+    assert (finished(), len({x["worker"] for x in records()})) == ([1, 4], 1)
 
 
 @pytest.mark.slow

@@ -127,9 +127,7 @@ def test_a_machine_without_network_goes_on(here: Path, machines: None) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: the extra `ray`")
-def test_a_machine_that_is_cut_off_loses_no_finished_cell_and_the_others_do_its_work(
-    here: Path, machines: None
-) -> None:
+def test_a_machine_that_is_cut_off_loses_no_finished_cell_and_the_others_do_its_work(here, machines) -> None:
     (here / "grid.yaml").write_text(GRID.replace("grid: {", "parameters: {seconds: 20}, grid: {"))
     nodes = []
     try:

@@ -17,10 +17,7 @@ from tests.small_notebook import write_notebook
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(
-        importlib.util.find_spec("ray") is None,
-        reason="Ray is not installed here: the extra `ray`",
-    ),
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed here: the extra `ray`"),
 ]
 
 SEE = """\

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,23 @@ from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.ledger import Entry
 from workbench.decoding.model import PenalisedModel
 from workbench.decoding.penalised import decode, next_token
-from workbench.decoding.penalty import leverage, leverage_bound, penalise, strengths
+from workbench.decoding.penalty import leverage_bound, penalise, strengths
 from workbench.decoding.records import LEDGER, Continuations
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair
 from workbench.tracing import metrics
+from workbench.tracing.metrics import excess_mass
 
 CONTEXTS = [(0, 20, 30), (0, 41, 52, 63, 74, 85, 96), (5,), (0, 9, 9, 9)]
 STRONG = PenaltyConfig(strength=3.0)
+
+
+def passages(contexts: Sequence[tuple[int, ...]], given: Sequence[int] | None = None) -> list[Passage]:
+    """Return contexts as passages, the last so many tokens of each given."""
+    return [
+        Passage(name=str(n), aligned=c[: len(c) - k], response=c[len(c) - k :], given=k)
+        for n, (c, k) in enumerate(zip(contexts, given or [0] * len(contexts), strict=True))
+    ]
 
 
 def ids_of(made: Continuations) -> list[tuple[int, ...]]:
@@ -58,7 +68,7 @@ def textbook(pair: ModelPair, start: Passage, penalty: PenaltyConfig, tokens: in
             "strength": alpha, "risk": risk, "logprob_base_nats": base[token], "logprob_aligned_nats": aligned[token],
             "logprob_penalised_nats": made[token], "rank_base": metrics.rank(base, at),
             "rank_aligned": metrics.rank(aligned, at), "excess_mass": metrics.excess_mass(base, aligned),
-            "leverage": leverage(made, plain),
+            "leverage": excess_mass(made, plain),
             # tokens that the two models differ on by rounding alone may be on either side of the bound
             "leverage_bound": [leverage_bound(base + shift, aligned, penalty) for shift in (-1e-4, 0.0, 1e-4)],
         })  # fmt: skip
@@ -181,8 +191,7 @@ def test_the_shown_tokens_are_the_likeliest_with_and_without_the_penalty() -> No
     before, after = (np.argsort(-x)[:4].tolist() for x in (token.aligned, token.penalised))
     ids = made.topk_ids[0, 0]
     there = ids >= 0
-    assert ids[:4].tolist() == before
-    assert set(ids[there].tolist()) == {*before, *after}
+    assert (ids[:4].tolist(), set(ids[there].tolist())) == (before, {*before, *after})
     assert there[: there.sum()].all(), "no hole"
     for name in ("base", "aligned", "penalised"):
         logs = getattr(made, f"topk_logprob_{name}_nats")[0, 0]
@@ -206,8 +215,7 @@ def test_positions_and_prompt_formats_are_each_models_own() -> None:
         assert (made.leverage_bound[0] > 0).tolist() == (made.strength[0] > 0).tolist(), "beyond m, no strength reaches"
         return made.strength[0].tolist()
 
-    assert alphas() == [1.0, 1.0, 0.0, 0.0]
-    assert alphas(count_from="generated") == [1.0, 1.0, 1.0, 1.0]
+    assert (alphas(), alphas(count_from="generated")) == ([1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0])
     pair = tiny_pair("llama", shift=0.0, template_mode="plain")
     start = Passage(name="", aligned=(0, 20, 30), base=(0, 41, 52, 63, 74))
     config = DecodeConfig(penalty=STRONG, generation=GenerateConfig(max_tokens=6))
@@ -230,8 +238,7 @@ def test_prompts_take_prefixes_or_a_prefill_and_are_described() -> None:
             2,
             pair.decode(given),
         )
-        assert c.context_tokens == len(pair.context(p, system_prompt="sun"))
-        assert c.system_prompt == "sun"
+        assert (c.context_tokens, c.system_prompt) == (len(pair.context(p, system_prompt="sun")), "sun")
     assert (made.prompt_set, made.classroom_safe) == ("in memory", True)
     filled = decode(
         pair, prompts, DecodeConfig(generation=GenerateConfig(max_tokens=5), prefill="Sure, here"), what=None
@@ -272,11 +279,9 @@ def test_the_record_streams_and_saves_entry_by_entry(tmp_path: Path) -> None:
     config = DecodeConfig(penalty=PenaltyConfig(gamma=1.0), generation=GenerateConfig(max_tokens=6, stop=("zz",)))
     made = decode(pair, prompt_set("the cat"), config, what=None)
     assert load(save(made, tmp_path / "record"), Continuations) == made
-    assert made.penalty == {**vars(config.penalty)}
-    assert PenaltyConfig(**made.penalty) == config.penalty
+    assert (made.penalty, PenaltyConfig(**made.penalty)) == ({**vars(config.penalty)}, config.penalty)
     assert GenerateConfig(**made.generation) == config.generation
-    assert made.run.resolved["penalty"]["strength"] == 1.0
-    assert made.run.fingerprint == pair.fingerprint
+    assert (made.run.resolved["penalty"]["strength"], made.run.fingerprint) == (1.0, pair.fingerprint)
     assert (made.original, made.expert, made.notes) == (None, None, ())
     pair = tiny_pair("llama", shift=0.2)
     seen: dict[int, list[Entry]] = {i: [] for i in range(len(CONTEXTS))}
@@ -332,8 +337,7 @@ def test_penalty_prefix_and_contexts_are_part_of_the_key(tmp_path: Path) -> None
         return len(store)
 
     first = Passage(name="", aligned=(0, 20, 30))
-    assert [run(first), run(first)] == [1, 1]
-    assert run(first, PenaltyConfig(strength=2.0)) == 2
+    assert ([run(first), run(first)], run(first, PenaltyConfig(strength=2.0))) == ([1, 1], 2)
     assert run(Passage(name="", aligned=(0, 20), response=(30,))) == 3
     assert run(dataclasses.replace(first, base=(0, 21, 30))) == 4
     assert run(first, STRONG, GenerateConfig(max_tokens=3)) == 5
@@ -354,8 +358,7 @@ def test_out_of_memory_halves_and_gives_the_same(monkeypatch: pytest.MonkeyPatch
         return hidden(self, which, ids, **options)
 
     monkeypatch.setattr(ModelPair, "hidden", small)
-    assert ids_of(decode(pair, CONTEXTS, config, what=None)) == ids_of(whole)
-    assert max(sizes) == 2
+    assert (ids_of(decode(pair, CONTEXTS, config, what=None)), max(sizes)) == (ids_of(whole), 2)
 
 
 def test_what_cannot_go_on_is_refused_or_ends_and_is_named() -> None:
@@ -378,10 +381,10 @@ def test_what_cannot_go_on_is_refused_or_ends_and_is_named() -> None:
     assert ids_of(made)[0] == (41, 42, 43, 44, 45)
     assert made.notes == (
         "1 of 3 continuations filled the model's context of 256 tokens before max_tokens=20, and end there: the first "
-        "is prompt \'context 1\', after 5 tokens.",
+        "is prompt 'context 1', after 5 tokens.",
     )
-    with pytest.raises(ContextOverflow, match=r"251.*max_tokens=20.*256"):
-        PenalisedModel(pair, STRONG).continue_(contexts, GenerateConfig(max_tokens=20))
+    with pytest.raises(ContextOverflow, match=r"251.*20.*256"):
+        PenalisedModel(pair, STRONG).continue_(passages(contexts), GenerateConfig(max_tokens=20))
     for which in ("base", "aligned"):
         models = {"base": counting_model(320), "aligned": counting_model(320)}
         with torch.no_grad():
@@ -432,9 +435,9 @@ def test_a_penalised_model_takes_texts_and_generates_like_a_model() -> None:
     refuses(lambda: model.generate("the cat sat", max_token=5), ParameterError, "max_tokens")
     seen: list[int] = []
     drawing = GenerateConfig(max_tokens=5)
-    plain = model.continue_(CONTEXTS, drawing, on_token=lambda _i, t: seen.append(t), what=None)
+    plain = model.continue_(passages(CONTEXTS), drawing, on_token=lambda _i, t: seen.append(t), what=None)
     assert [g.ids for g in plain] == ids_of(decode(pair, CONTEXTS, dataclasses.replace(config, shown_k=0), what=None))
     assert len(seen) == sum(len(g.ids) for g in plain)
     early = PenalisedModel(pair, PenaltyConfig(strength=3.0, shape="first_m", m=2))
     aligned = generate(pair, "aligned", CONTEXTS, drawing, what=None)
-    assert early.continue_(CONTEXTS, drawing, what=None, prefix_tokens=[3, 3, 1, 3])[:2] == aligned[:2]
+    assert early.continue_(passages(CONTEXTS, given=[3, 3, 1, 3]), drawing, what=None)[:2] == aligned[:2]

@@ -19,7 +19,6 @@ from workbench.core.errors import ParameterError
 from workbench.decoding.config import LARGEST, METHODS, PenaltyConfig, check_generates, shape_at, undertrained
 from workbench.decoding.penalty import (
     check_width,
-    leverage,
     leverage_bound,
     penalise,
     plausible,
@@ -28,6 +27,7 @@ from workbench.decoding.penalty import (
     strengths,
 )
 from workbench.tracing import metrics
+from workbench.tracing.metrics import excess_mass
 
 
 def both(rows: int = 4, vocab: int = 30, seed: int = 0, spread: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -125,7 +125,7 @@ def test_three_tokens_by_hand() -> None:
     masked = penalise(base, aligned, PenaltyConfig(plausibility=0.5)).exp()
     assert torch.allclose(masked, torch.tensor([0.0, 0.375, 0.625]), atol=1e-6)
     # moved by the penalty: 0.2 - 0.08 / 0.88; at the limit all of token 0's 0.2
-    assert math.isclose(float(leverage(one.log(), aligned)), 0.2 - 0.08 / 0.88, abs_tol=1e-6)
+    assert math.isclose(float(excess_mass(one.log(), aligned)), 0.2 - 0.08 / 0.88, abs_tol=1e-6)
     assert math.isclose(float(leverage_bound(base, aligned, PenaltyConfig())), 0.2, abs_tol=1e-6)
     # two-sided, token 2 takes it all
     assert math.isclose(float(leverage_bound(base, aligned, PenaltyConfig(method="two_sided"))), 0.5, abs_tol=1e-6)
@@ -138,7 +138,7 @@ def test_inputs_never_change_and_strength_0_is_the_same_bits(method: str) -> Non
     for strength in (0.0, 2.0):
         config = PenaltyConfig(method=method, strength=strength, gamma=1.0, shape="constant")  # type: ignore[arg-type]
         made = penalise(base, aligned, config, position=torch.tensor([1, 2, 3, 4]))
-        leverage(made, aligned)
+        excess_mass(made, aligned)
         leverage_bound(base, aligned, config)
         assert torch.equal(base, kept[0])
         assert torch.equal(aligned, kept[1])
@@ -169,7 +169,7 @@ def test_the_family_is_base_at_0_aligned_at_1_and_the_penalty_without_its_mask_b
 def test_the_bound_is_the_limit_and_leverage_grows_towards_it(method: str, share: float) -> None:
     base, aligned = both(rows=20)
     moved = [
-        leverage(penalise(base, aligned, c), aligned)
+        excess_mass(penalise(base, aligned, c), aligned)
         for c in (PenaltyConfig(method=method, strength=s, plausibility=share) for s in (0.5, 1.0, 4.0, 16.0, 1e5))
     ]  # type: ignore[arg-type]
     bound = leverage_bound(base, aligned, PenaltyConfig(method=method, plausibility=share))  # type: ignore[arg-type]
@@ -231,7 +231,7 @@ def test_equal_distributions_plausibility_and_risk_at_their_ends() -> None:
         for strength in (1.0, 4.0, LARGEST):
             config = PenaltyConfig(method=method, strength=strength, gamma=5.0)  # type: ignore[arg-type]
             made = penalise(aligned, aligned, config)
-            assert float(leverage(made, aligned).max()) < 1e-5
+            assert float(excess_mass(made, aligned).max()) < 1e-5
             assert torch.allclose(leverage_bound(aligned, aligned, config), torch.zeros(4), atol=1e-5)
     base, aligned = both(rows=6, vocab=400)
     for space in ("aligned_topk", "full"):
@@ -275,8 +275,7 @@ def test_safe_decoding_equals_the_naive_one(seed: int, vocab: int, c: float) -> 
 def test_a_config_survives_a_copy_and_has_the_papers_values() -> None:
     config = PenaltyConfig()
     assert (config.method, config.strength, config.shape, config.m) == ("one_sided", 1.0, "constant", None)
-    assert PenaltyConfig(shape="ramp").m == 5
-    assert dataclasses.replace(config, strength=2.0).strength == 2.0
+    assert (PenaltyConfig(shape="ramp").m, dataclasses.replace(config, strength=2.0).strength) == (5, 2.0)
     assert PenaltyConfig(**dataclasses.asdict(PenaltyConfig(method="safe_decoding"))) == PenaltyConfig(
         method="safe_decoding"
     )
@@ -293,9 +292,8 @@ def test_a_config_survives_a_copy_and_has_the_papers_values() -> None:
     assert not made.isnan().any()
 
 
-@pytest.mark.parametrize(
-    ("settings", "match"),
-    [
+def test_impossible_settings_are_refused() -> None:
+    for fields, match in [
         ({"strength": math.nan}, "strength is nan"),
         ({"strength": math.inf}, "strength is inf"),
         ({"strength": -math.inf}, "strength is -inf"),
@@ -309,11 +307,9 @@ def test_a_config_survives_a_copy_and_has_the_papers_values() -> None:
         ({"shape": "undertrained", "retention": (0.0, 0.0)}, "0"),
         ({"retention": (0.5,)}, "retention"),
         ({"method": "safe_decoding", "plausibility": 0.1}, "safe_decoding|sample space"),
-    ],
-)
-def test_impossible_settings_are_refused(settings: dict[str, object], match: str) -> None:
-    with pytest.raises(ParameterError, match=match):
-        PenaltyConfig(**settings)  # type: ignore[arg-type]
+    ]:
+        with pytest.raises(ParameterError, match=match):
+            PenaltyConfig(**fields)  # type: ignore[arg-type]
 
 
 def test_unknown_names_and_attacks_are_refused_where_text_is_made() -> None:

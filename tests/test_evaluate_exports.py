@@ -13,12 +13,13 @@ import pytest
 
 from tests import evaluation_makers as make
 from tests.hostile_texts import EXECUTABLE, TEXT
+from workbench.core.results import COLUMNS
 from workbench.evaluation.config import EvaluateConfig
-from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.exports import csv_text, latex_card, latex_table, latex_text, write_exports
 from workbench.evaluation.formats import inspect_log, pairs_of, write_completions
 from workbench.evaluation.records import AttackSet, CompletionSet, Scorecard
 from workbench.evaluation.rows import evaluation_rows
+from workbench.evaluation.scorecard import sum_up
 from workbench.judging.records import JudgementSet
 
 Parts = tuple[AttackSet, CompletionSet, JudgementSet]
@@ -26,7 +27,7 @@ Parts = tuple[AttackSet, CompletionSet, JudgementSet]
 
 @pytest.fixture
 def parts() -> Parts:
-    source = make.attempts(4, conditions=("k=5",), categories=("fraud", None))
+    source = make.attempts(4, where=(5,), categories=("fraud", None))
     done = make.completions(source, "arm_1 & more", text="a 100 % answer")
     said = make.judgements(
         source, "arm_1 & more", lambda a: "no answer" if make.index(a) == 3 else float(make.index(a) < 2)
@@ -37,23 +38,19 @@ def parts() -> Parts:
 @pytest.fixture
 def card(parts: Parts) -> Scorecard:
     source, done, said = parts
-    return evaluate([source], [done], [said], EvaluateConfig())
+    return sum_up([source], [done], [said], EvaluateConfig())
 
 
 def test_tables_go_out_as_csv_and_latex(card: Scorecard, tmp_path: Path) -> None:
     rows = evaluation_rows(card)
     read = list(csv.DictReader(io.StringIO(csv_text(rows))))
-    assert len(read) == len(rows)
-    assert list(read[0]) == [
-        "name", "arm", "attack", "condition", "judge", "seed", "position", "value", "low", "high", "n", "unit",
-    ]  # fmt: skip
+    assert (len(read), list(read[0])) == (len(rows), list(COLUMNS))
     for given, row in zip(read, rows, strict=True):
-        assert given["position"] == ""
-        assert (float(given["value"]) if given["value"] else None) == row.value
+        assert (given["position"], float(given["value"]) if given["value"] else None) == ("", row.value)
         assert given["arm"] == row.arm
     text = latex_table(card)
     assert r"arm\_1 \& more" in text
-    assert re.search(r"prefill, k=5 & 66\.7 \{\\scriptsize \[\d+\.\d, \d+\.\d\]\} \\\\", text)
+    assert re.search(r"prefill, 5 tokens given & 66\.7 \{\\scriptsize \[\d+\.\d, \d+\.\d\]\} \\\\", text)
     assert "$n = 3$" in text
     assert "1 unscored prompts" in text
     assert text.count("{") == text.count("}")
@@ -85,12 +82,10 @@ def test_an_inspect_log_holds_every_answer_and_score(parts: Parts, tmp_path: Pat
     source, done, said = parts
     (_, log) = write_completions(tmp_path, [source], [done], [said])
     body = json.loads(log.read_text("utf-8"))
-    assert body["version"] == 2
-    assert body["status"] == "success"
+    assert (body["version"], body["status"]) == (2, "success")
     first = body["samples"][0]
     assert [m["role"] for m in first["input"]] == ["user", "assistant"]  # the prefix is given
-    assert first["output"]["choices"][0]["stop_reason"] == "stop"
-    assert first["scores"]["exact"]["value"] == 1.0
+    assert (first["output"]["choices"][0]["stop_reason"], first["scores"]["exact"]["value"]) == ("stop", 1.0)
     assert body["samples"][3]["scores"] == {}
     assert body["samples"][3]["metadata"]["unscored"] == {"exact": "no answer"}
     (scorer,) = body["results"]["scores"]
@@ -110,7 +105,7 @@ def test_inspect_itself_reads_the_log(parts: Parts, tmp_path: Path) -> None:
     assert read.samples[0].scores["exact"].value == 1.0
 
 
-def test_any_text_survives(tmp_path: Path) -> None:
+def test_any_text_survives_under_names_of_its_own(tmp_path: Path) -> None:
     texts = [t.encode("utf-8", "replace").decode("utf-8") for t in (*EXECUTABLE, *TEXT)]
     source = make.attempts(len(texts))
     done = make.completions(source, "a")
@@ -121,9 +116,6 @@ def test_any_text_survives(tmp_path: Path) -> None:
     read = [json.loads(path.read_text("utf-8")) for path in (harmbench, log)]
     assert [entry["generation"] for entries in read[0].values() for entry in entries] == texts
     assert [x["output"]["completion"] for x in read[1]["samples"]] == texts
-
-
-def test_arms_whose_names_differ_in_case_or_signs_alone_get_files_of_their_own(tmp_path: Path) -> None:
     source = make.attempts(1)
     arms = ("a/b", "a:b", "A-b", "con")
     paths = write_completions(tmp_path, [source], [make.completions(source, arm) for arm in arms])
@@ -132,7 +124,7 @@ def test_arms_whose_names_differ_in_case_or_signs_alone_get_files_of_their_own(t
 
 
 def test_several_attacks_are_one_scorer_and_other_sets_stay_out(parts: Parts) -> None:
-    one, other = make.attempts(2), make.attempts(3, attack="none", conditions=("none",))
+    one, other = make.attempts(2), make.attempts(3, attack="none", where=(None,))
     done = [make.completions(s, "a") for s in (one, other)]
     said = [make.judgements(s, "a", make.first(1)) for s in (one, other)]
     log = inspect_log(pairs_of([one, other], done, "a"), done[0], said)

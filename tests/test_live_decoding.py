@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import workbench as wb
 from tests.errors import refuses
 from tests.fakes import counting_model, prompt_set
 from tests.hostile_texts import EXECUTABLE
@@ -24,12 +25,9 @@ from workbench.decoding.penalised import decode
 from workbench.decoding.records import Branch, BranchTree, Continuations, SamplingSurface
 from workbench.decoding.truncation import surviving_excess_mass
 from workbench.display import figures, views
-from workbench.evaluation import experiments
-from workbench.evaluation.experiments.branching import Candidate, branch_out, candidates, widest
-from workbench.judging.records import Judgement
+from workbench.evaluation.branching import Candidate, candidates
 from workbench.models.generation import GenerateConfig, truncated
 from workbench.models.pair import ModelPair
-from workbench.prompts.loading import Prompt
 from workbench.tracing import metrics
 
 STRONG = PenaltyConfig(strength=3.0, gamma=1.0, shape="ramp", m=8)
@@ -75,8 +73,7 @@ def test_it_is_a_record_at_every_token_and_stops_when_asked(tmp_path: Path) -> N
     made = write(
         pair, START, config(), on_token=lambda w: stopped.append(w.record()), cancelled=lambda: len(stopped) == 4
     )
-    assert made.ids == whole.ids[:4]
-    assert [int(r.mask.sum()) for r in stopped] == [1, 2, 3, 4]
+    assert (made.ids, [int(r.mask.sum()) for r in stopped]) == (whole.ids[:4], [1, 2, 3, 4])
     assert {r.continuations[0].stop for r in stopped} == {"stopped"} == {made.stop}
     save(stopped[2], tmp_path / "r")
     assert load(tmp_path / "r", Continuations) == stopped[2]
@@ -175,8 +172,7 @@ def test_a_tree_grows_by_branches_and_is_read_from_its_root(tmp_path: Path) -> N
     assert tree.children(0) == (2, 1)
     assert [b.base_favored for b in tree.branches] == [None, True, None, None]
     frame = tree.to_frame()
-    assert frame["depth"].tolist() == [0, 1, 1, 2]
-    assert frame["tokens"].tolist() == [3] * 4
+    assert (frame["depth"].tolist(), frame["tokens"].tolist()) == ([0, 1, 1, 2], [3] * 4)
     save(tree, tmp_path / "tree")
     assert load(tmp_path / "tree", BranchTree) == tree
     refuses(lambda: tree.with_branch(branch(9, 3)), ParameterError, "branch 9")
@@ -192,15 +188,9 @@ def test_a_view_covers_harm_and_its_text_is_text() -> None:
     tree = tree.with_branch(branch(0, 4, unscored="not English", tail="secret branch", token="·word"))
     shown = views.branch_tree(tree)
     for word in (
-        "secret root",
-        "secret branch",
-        "·word",
-        "compliance",
-        "unscored",
-        "not English",
-        "position 4",
+        "secret root", "secret branch", "·word", "compliance", "unscored", "not English", "position 4",
         "judged by",
-    ):
+    ):  # fmt: skip
         assert word in shown.html, word
     assert [r["verdict"] for r in shown.rows] == ["compliance", "unscored"]
     hidden = views.branch_tree(dataclasses.replace(tree, classroom_safe=False))
@@ -218,33 +208,6 @@ def test_a_view_covers_harm_and_its_text_is_text() -> None:
         assert "window.tripped = 1</script>" not in html
 
 
-def test_branching_out_tries_the_likeliest_other_tokens_and_asks_the_judge() -> None:
-    pair, prompts = tiny_pair(shift=0.2), prompt_set("tell me", "again")
-    asked: list[tuple[str, str, str]] = []
-
-    def by_length(prompt: Prompt, prefix: str, text: str) -> Judgement:
-        asked.append((prompt.prompt, prefix, text))
-        return Judgement(attempt_id="x", p_harmful=0.75, verdict=None, unscored=None)
-
-    how = dict(example=2, prefix_tokens=3, max_tokens=8)
-    tree = branch_out(pair, prompts, STRONG, most=2, judge=by_length, **how)  # type: ignore[arg-type]
-    root = experiments.continue_three_ways(pair, prompts, STRONG, **how)[STRONG.title]  # type: ignore[arg-type]
-    assert tree.branches[0].token_ids == tuple(root.token_ids[0][root.mask[0]].tolist())
-    assert (tree.judge, tree.prompt, tree.prefix_tokens) == ("by_length", "again", 3)
-    position = widest(root)
-    at = position - 4
-    others = [c for c in candidates(root, position) if c.token_id != tree.branches[0].token_ids[at]][:2]
-    assert [b.token_ids[at] for b in tree.branches[1:]] == [c.token_id for c in others]
-    assert [b.probability_penalised for b in tree.branches[1:]] == [c.penalised for c in others]
-    assert {(b.parent, b.position) for b in tree.branches[1:]} == {(0, position)}
-    assert [a[2] for a in asked] == [b.text for b in tree.branches]
-    assert {(a[0], a[1]) for a in asked} == {("again", tree.prefix)}
-    assert {b.p_harmful for b in tree.branches} == {0.75}
-    assert branch_out(pair, prompts, STRONG, most=0, **how).branches[0].verdict is None  # type: ignore[arg-type]
-    with pytest.raises(ParameterError):
-        branch_out(pair, prompts, STRONG, position=2, **how)  # type: ignore[arg-type]
-
-
 def test_candidates_come_by_their_likelihood_and_the_exact_judge_answers_one_text() -> None:
     pair, prompts = tiny_pair(shift=0.2), prompt_set("tell me")
     made = decode(pair, prompts, config())
@@ -253,9 +216,9 @@ def test_candidates_come_by_their_likelihood_and_the_exact_judge_answers_one_tex
     assert [c.likeliest for c in found] == sorted((c.likeliest for c in found), reverse=True)
     assert int(made.token_ids[0, 0]) in [c.token_id for c in found]
     (prompt,) = prompts
-    answer = experiments.TextJudge.of("exact", prompts)(prompt, "", "words")
+    answer = wb.TextJudge.of("exact", prompts)(prompt, "", "words")
     assert answer.unscored == "not a prompt of the embedded world"
-    assert experiments.TextJudge.of(None, prompts).name == "refusal"
+    assert wb.TextJudge.of(None, prompts).name == "refusal"
 
 
 GRID = dict(temperatures=(0.0, 0.4, 1.0, 2.5), top_ps=(0.2, 0.7, 0.95, 1.0), top_ks=(1, 3, 10, 0))
@@ -282,14 +245,11 @@ def slowly(base: torch.Tensor, aligned: torch.Tensor, sampled: torch.Tensor) -> 
     return out
 
 
-def test_what_survives_truncation_is_what_generate_can_still_draw() -> None:
+def test_truncation_leaves_what_generate_draws_by_its_laws() -> None:
     base, aligned, sampled = logprobs(0), logprobs(1), logprobs(2)
     for q in (aligned, sampled):
         made = surviving_excess_mass(base, aligned, q, **GRID)  # type: ignore[arg-type]
         assert np.allclose(made.numpy(), slowly(base, aligned, q), atol=1e-6)
-
-
-def test_laws_of_what_survives() -> None:
     base, aligned = logprobs(3, rows=40), logprobs(4, rows=40)
     made = surviving_excess_mass(base, aligned, aligned, **GRID)  # type: ignore[arg-type]
     whole = metrics.excess_mass(base, aligned)
@@ -301,28 +261,20 @@ def test_laws_of_what_survives() -> None:
     assert not surviving_excess_mass(base, base, base, **GRID).any()  # type: ignore[arg-type]
     ruled_out = aligned.masked_fill(base > aligned, -torch.inf)
     assert not surviving_excess_mass(base, aligned, ruled_out, **GRID).any()  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
+    for change, said in [
         (dict(temperatures=(-1.0,)), "temperature is -1.0"),
         (dict(top_ps=(0.0,)), "top_p is 0.0"),
         (dict(top_ks=(-1,)), "top_k is -1"),
         (dict(top_ks=()), "at least one"),
-    ],
-)
-def test_settings_that_no_sampler_has_are_refused(change: Any, said: str) -> None:
-    with pytest.raises(ParameterError, match=said):
-        surviving_excess_mass(logprobs(0), logprobs(1), logprobs(1), **{**GRID, **change})
+    ]:
+        with pytest.raises(ParameterError, match=said):
+            surviving_excess_mass(logprobs(0), logprobs(1), logprobs(1), **{**GRID, **change})
 
 
 def test_the_surface_along_a_response_and_its_figure(tmp_path: Path) -> None:
     pair, prompts = tiny_pair(shift=0.2), prompt_set("tell me")
-    arms = experiments.continue_three_ways(pair, prompts, STRONG, prefix_tokens=3, max_tokens=6)
-    surface = experiments.sampling_surface(
-        pair, arms["aligned"], prompts, STRONG, temperatures=(0.0, 1.0), top_ks=(4, 0)
-    )
+    arms = wb.continue_three_ways(pair, prompts, STRONG, prefix_tokens=3, max_tokens=6)
+    surface = wb.sampling_surface(pair, arms["aligned"], prompts, STRONG, temperatures=(0.0, 1.0), top_ks=(4, 0))
     assert surface.arms == ("aligned", STRONG.title)
     assert surface.positions == int(arms["aligned"].mask.sum())
     assert surface.excess_mass == pytest.approx(float(arms["aligned"].excess_mass[0].mean()), abs=1e-5)
@@ -334,6 +286,6 @@ def test_the_surface_along_a_response_and_its_figure(tmp_path: Path) -> None:
     view = views.figure_view(figure)
     assert len(view.rows) == 2 * 2 * 5 * 2
     assert "0 to 1" in view.html
-    one = experiments.sampling_surface(pair, arms["aligned"], prompts, top_ks=(0,))
+    one = wb.sampling_surface(pair, arms["aligned"], prompts, top_ks=(0,))
     assert len(figures.sampling_surface(one).data) == 1
-    refuses(lambda: experiments.sampling_surface(pair, arms["aligned"], prompt_set(), STRONG), ParameterError)
+    refuses(lambda: wb.sampling_surface(pair, arms["aligned"], prompt_set(), STRONG), ParameterError)

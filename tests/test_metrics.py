@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from workbench.core.quantities import QUANTITIES
 from workbench.tracing import metrics
-from workbench.tracing.records import SCALARS
 
 
 def logits(rows: int = 6, vocab: int = 257, seed: int = 0, spread: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -115,7 +115,7 @@ def test_one_pass_equals_the_slow_reference(space: str, vocab: int) -> None:
     observed = torch.arange(8) % vocab
     want = slow(base, aligned, observed, space=space)
     got = metrics.compare(base.clone(), aligned.clone(), observed, count_space=space)  # type: ignore[arg-type]
-    assert set(got.scalars) == set(SCALARS)
+    assert set(got.scalars) == set(QUANTITIES)
     ties = ((base.double().log_softmax(-1) - aligned.double().log_softmax(-1)).abs() < 5e-6).sum(-1)
     for name, values in want.items():
         off = (got.scalars[name].double() - values.double()).abs()
@@ -156,13 +156,10 @@ def test_one_pass_equals_the_single_formulas() -> None:
 @pytest.mark.parametrize("floor", [0.0, 1e-3])
 def test_detection_equals_its_definition(ranking: str, floor: float) -> None:
     base, aligned = logits(rows=5, vocab=400, seed=9)
-    marked = metrics.detect(
-        base.log_softmax(-1),
-        aligned.log_softmax(-1),
-        ranking=ranking,
-        top_k=20,
-        base_floor=floor,  # type: ignore[arg-type]
-    )
+    lb, la = base.log_softmax(-1), aligned.log_softmax(-1)
+    allowed = (lb > la) & (lb.exp() >= floor)
+    score = (lb.exp() - la.exp() if ranking == "mass" else lb - la).masked_fill(~allowed, -torch.inf)
+    marked = torch.zeros_like(allowed).scatter(-1, score.topk(20).indices, True) & allowed
     got = metrics.compare(
         base.clone(),
         aligned.clone(),
@@ -197,7 +194,7 @@ def test_one_model_with_itself_is_zero_and_offsets_do_not_matter() -> None:
     observed = torch.zeros(6, dtype=torch.int64)
     one = metrics.compare(base.clone(), aligned.clone(), observed).scalars
     two = metrics.compare(base + 100.0, aligned - 37.0, observed).scalars
-    for name in SCALARS:
+    for name in QUANTITIES:
         assert torch.allclose(one[name].float(), two[name].float(), atol=1e-3), name
 
 
@@ -218,7 +215,7 @@ def test_divergences_stay_finite_and_nan_visible() -> None:
     aligned[1, 5] = math.nan
     base[2, 0] = math.inf
     s = metrics.compare(base, aligned, torch.zeros(3, dtype=torch.int64)).scalars
-    assert all(s[n][0].isfinite() for n in SCALARS)
+    assert all(s[n][0].isfinite() for n in QUANTITIES)
     assert s["kl_aligned_base_nats"][0] > 1
     assert s["logprob_aligned_nats"][1].isnan()
     assert s["logprob_base_nats"][1].isfinite()

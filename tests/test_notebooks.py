@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import workbench
 from workbench.running.parameters import declared_parameters, resolve_parameters, smoke_parameters
 from workbench.running.runs import RunConfig, run_notebook
 
@@ -79,8 +80,31 @@ def test_cells_are_calls(path: Path) -> None:
     for source in code(path):
         if source == parameters_cell(path):
             continue
-        assert len(source.splitlines()) <= 12, source
+        assert len(source.splitlines()) <= 6, source
         assert not re.search(r"^\s*(async |def |class |for |while )", source, re.MULTILINE), source
+
+
+@each_one
+def test_of_this_project_a_notebook_imports_the_public_names_and_widgets(path: Path) -> None:
+    nodes = [node for source in code(path) for node in ast.walk(ast.parse(source))]
+    imported = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
+    imported |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    more = {"numpy", "torch"} if path in LESSONS else set()
+    assert imported <= {"workbench", "widgets", "typing", *more}
+    used = {n.attr for n in nodes if isinstance(n, ast.Attribute) and getattr(n.value, "id", "") == "wb"}
+    assert used <= set(workbench.__all__)
+
+
+@each_notebook
+def test_little_of_a_notebook_is_assembly(path: Path) -> None:
+    """Imports, the store, and making, filling and writing the report are at most a tenth of the lines of code."""
+    lines = [line for source in code(path) for line in source.splitlines() if line.strip() and line[0] != "#"]
+    assembly = re.compile(r"(import|from) |report(\.keep\(|\.write\(| = )|store = ")
+    found = [node for source in code(path) for node in ast.parse(source).body]
+    spent = sum(
+        (node.end_lineno or node.lineno) - node.lineno + 1 for node in found if assembly.match(ast.unparse(node))
+    )
+    assert spent <= len(lines) / 10, f"{spent} of {len(lines)}"
 
 
 @each_notebook
@@ -90,7 +114,7 @@ def test_it_runs_headless_with_its_small_settings(path: Path, tmp_path: Path, mo
     made = run_notebook(RunConfig(notebook=path, out=tmp_path / "run", smoke=True, cell_seconds=60))
     rows = json.loads(made.results.read_text("utf-8"))["rows"]
     assert len(rows) > 0
-    assert {"name", "value", "n", "unit", "position", "condition"} <= rows[0].keys()
+    assert {"name", "value", "n", "unit", "position", "label"} <= rows[0].keys()
     assert made.notebook.stat().st_size < 1_000_000
     assert "application/vnd.jupyter.widget-view+json" not in made.notebook.read_text("utf-8")
     page = made.html.read_text("utf-8")

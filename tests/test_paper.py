@@ -28,14 +28,14 @@ def test_the_headline_numbers_are_the_printed_ones() -> None:
         ("qwen2.5-7b", 0.859, 0.443),
         ("qwen3-8b", 0.961, 0.164),
     ):
-        assert published(f"paper/{pair}/prefill", "aligned", "asr", condition="full") == before
-        assert published(f"paper/{pair}/prefill", "paper", "asr", condition="full") == after
-    assert published("paper/llama-3.1-8b/prefill-4", "penalty", "asr", condition="k=4") == 0.002
-    assert published("paper/llama-3.1-8b/prefill", "aligned", "acc", condition="mmlu") == 0.68
+        assert published(f"paper/{pair}/prefill", "aligned", "asr", given="full") == before
+        assert published(f"paper/{pair}/prefill", "paper", "asr", given="full") == after
+    assert published("paper/llama-3.1-8b/prefill-4", "penalty", "asr", given=4) == 0.002
+    assert published("paper/llama-3.1-8b/prefill", "aligned", "acc", setting="mmlu") == 0.68
     assert published("paper/llama-2-7b/gcg", "augmentation", "asr", attack="gcg") == 0.016
     assert published("paper/qwen2.5-7b/recovery", "paper", "ft_harmful_rate") == 0.005
-    assert published("paper/figure-1", "pair", "kl_aligned_base_nats", condition="harmful", position=1) == 1.24
-    assert published("qi/llama-2-7b/attacks", "augmentation", "asr", condition="k=40") == 0.045
+    assert published("paper/figure-1", "pair", "kl_aligned_base_nats", label="harmful", position=1) == 1.24
+    assert published("qi/llama-2-7b/attacks", "augmentation", "asr", given=40) == 0.045
 
 
 def test_every_table_can_be_run_and_says_what_is_not_the_same() -> None:
@@ -49,13 +49,13 @@ def test_every_table_can_be_run_and_says_what_is_not_the_same() -> None:
             attack_config(family, **settings)
         if table.tasks:
             CapabilityConfig(tasks=table.tasks)
-        assert {p.condition for p in table.published if p.attack == "capability"} == set(table.tasks)
+        assert {p.setting for p in table.published if p.attack == "capability"} == set(table.tasks)
     assert any("ARC-E and ARC-C look exchanged" in d for d in PAPER["paper/llama-3.1-8b/prefill-4"].deviations)
 
 
 def test_our_numbers_stand_beside_the_papers() -> None:
     table = paper_preset("paper/llama-3.1-8b/prefill-4")
-    place = dict(name="asr", attack="prefill", condition="k=4", n=384)
+    place = dict(name="asr", label="harmful", attack="prefill", given=4, n=384)
     rows = [
         Row(arm="aligned", judge="refusal", value=0.5, low=0.45, high=0.55, **place),  # type: ignore[arg-type]
         Row(arm="aligned", judge="guard", value=0.3, low=0.25, high=0.35, **place),  # type: ignore[arg-type]
@@ -70,10 +70,10 @@ def test_our_numbers_stand_beside_the_papers() -> None:
     nothing = beside(table, rows)
     assert [b.ours for b in nothing if b.published.arm == "penalty" and b.published.name == "asr"] == [None]
     assert len(nothing) == len(table.published) + 1
-    row = Row(name="kl_aligned_base_nats", condition="harmful", position=1, value=1.1, low=1.0, high=1.3, n=60)
+    row = Row(name="kl_aligned_base_nats", label="harmful", position=1, value=1.1, low=1.0, high=1.3, n=60)
     (first, *_) = beside(paper_preset("paper/figure-1"), [row])
     assert first.published == Published(
-        arm="pair", name="kl_aligned_base_nats", attack=None, condition="harmful", value=1.24, unit="nats", position=1,
+        arm="pair", name="kl_aligned_base_nats", attack=None, label="harmful", value=1.24, unit="nats", position=1,
         read_off=True,
     )  # fmt: skip
     assert first.inside is True

@@ -64,20 +64,17 @@ def test_a_student_is_trained_with_base_offloaded_as_without(plain: ModelPair, t
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize(
-    ("how", "said"),
-    [
+def test_wishes_that_contradict_each_other_are_refused() -> None:
+    for how, said in [
         ({"device_map": "everywhere"}, "'everywhere'"),
         ({"device_map": {}}, "device_map"),
         ({"device_map": "auto", "device": "cpu"}, "device_map"),
         ({"device_map": "auto", "offload_base": True}, "base"),
         ({"quantised": "3bit"}, "'3bit'"),
         ({"quantised": "8bit", "offload_base": True}, "offload"),
-    ],
-)
-def test_wishes_that_contradict_each_other_are_refused(how: dict[str, Any], said: str) -> None:
-    with pytest.raises(ParameterError, match=said):
-        PairConfig(preset="embedded", **how)
+    ]:
+        with pytest.raises(ParameterError, match=said):
+            PairConfig(preset="embedded", **how)
 
 
 @pytest.mark.parametrize("bits", list(placement.BYTES))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import plotly.graph_objects as go
 import plotly.io
@@ -19,7 +21,8 @@ from workbench.core import files
 from workbench.core.errors import ParameterError
 from workbench.core.records import Row, load
 from workbench.display import figures, views
-from workbench.display.report import ReportPaths, Section, write_report
+from workbench.display.report import Report, ReportPaths, Section, write_report
+from workbench.tracing.diagnosis import diagnosis_rows
 from workbench.tracing.records import Diagnosis, TraceSet
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -36,7 +39,7 @@ def report(folder: Path, **changes: object) -> ReportPaths:
         ),
         Section(title="By position", parts=(figures.retention_heat_map(diagnosis),)),
     )
-    rows = [Row(name="retention", position=1, value=0.5, low=0.4, high=0.6, n=6, unit="1", condition="harmful")]
+    rows = [Row(name="retention", position=1, value=0.5, low=0.4, high=0.6, n=6, unit="1", label="harmful")]
     asked = dict(title="A report", sections=sections, rows=rows, records={"diagnosis": diagnosis, "traces": traces})
     return write_report(folder, **{**asked, "run": run_record("diagnose"), **changes})  # type: ignore[arg-type]
 
@@ -54,8 +57,7 @@ def test_one_call_writes_the_page_the_rows_the_run_the_records_and_the_figures(t
     assert (row["name"], row["position"], row["value"], row["n"], row["unit"]) == ("retention", 1, 0.5, 6, "1")
     assert row["arm"] is None
     run = json.loads(paths.run.read_text("utf-8"))
-    assert run["verb"] == "diagnose"
-    assert run["fingerprint"] == "fake-pair"
+    assert (run["verb"], run["fingerprint"]) == ("diagnose", "fake-pair")
     assert load(paths.records / "diagnosis", Diagnosis) == make_diagnosis(make_traces(prefixes=(0, 5), tokens=24))
     assert load(paths.records / "traces", TraceSet).lengths().sum() > 0
     drawn = sorted(paths.figures.glob("*.json"))
@@ -92,6 +94,80 @@ def test_a_report_replaces_the_old_one_only_when_complete(tmp_path: Path, monkey
     assert paths.html.read_bytes() == before
     assert not list(tmp_path.rglob("*.partial-*"))
     refuses(lambda: report(tmp_path, records={"../up": make_traces()}), ParameterError, "../up")
+
+
+def made(folder: Path, **changes: object) -> Report:
+    """A report as a notebook makes it: parameters annotated, a view, a figure and records."""
+    namespace = {"__annotations__": {"seed": int, "out": str, "later": int}, "seed": 3, "out": str(folder), "other": 1}
+    made = Report("Diagnosis", namespace | changes)
+    traces = make_traces()
+    diagnosis = make_diagnosis(traces)
+    made.show(figures.panel(diagnosis), None, section="By position")
+    made.show(views.verdict(diagnosis))
+    made.keep(traces=traces, diagnosis=diagnosis)
+    return made
+
+
+def test_a_report_reads_parameters_alone_and_writes_what_was_shown_and_kept(tmp_path: Path) -> None:
+    report = made(tmp_path / "run")
+    assert report.parameters == {"seed": 3, "out": str(tmp_path / "run")}
+    paths = report.write(more=tmp_path / "more.json")
+    rows = json.loads(paths.results.read_text("utf-8"))["rows"]
+    assert [r["name"] for r in rows] == [r.name for r in diagnosis_rows(load(paths.records / "diagnosis", Diagnosis))]
+    run = json.loads(paths.run.read_text("utf-8"))
+    assert (run["verb"], run["seed"], run["asked"]["seed"]) == ("diagnosis", 3, 3)
+    assert "other" not in run["asked"]
+    page = paths.html.read_text("utf-8")
+    assert page.index("<h2>By position<") < page.index("<h2>Method<")
+    assert load(paths.records / "traces", TraceSet) == make_traces()
+    shown = paths._repr_mimebundle_()["text/html"]
+    assert "more.json" in shown
+    assert "report.html" in shown
+
+
+def test_a_cell_that_runs_again_replaces_what_it_showed_and_kept(tmp_path: Path) -> None:
+    once, twice = made(tmp_path / "once"), made(tmp_path / "twice")
+    diagnosis = make_diagnosis(make_traces())
+    shown = twice.show(figures.panel(diagnosis), section="By position")
+    assert isinstance(shown, views.FigureView)
+    twice.keep(diagnosis=diagnosis)
+    assert len(twice.rows) == len(once.rows)
+    html = [r.write().html.read_text("utf-8").count("<figure>") for r in (once, twice)]
+    assert html == [1, 1]
+
+
+def test_equal_rows_are_written_once(tmp_path: Path) -> None:
+    report = made(tmp_path)
+    before = report.rows
+    report.keep(continued=make_diagnosis(make_traces()))
+    assert report.rows == before
+
+
+def test_a_report_refuses_what_it_cannot_read_show_keep_or_write(tmp_path: Path) -> None:
+    refuses(lambda: Report("Diagnosis", {"limit": 3}), ParameterError)
+    refuses(lambda: made(tmp_path).show("words"), ParameterError, "str")
+    refuses(lambda: made(tmp_path).keep(text="words"), ParameterError, "text")
+    refuses(lambda: Report("D", {"__annotations__": {"n": int}, "n": 1}).write(), ParameterError, "out")
+
+
+def test_what_a_run_is_about_names_the_report_and_stands_before_the_method(tmp_path: Path) -> None:
+    report = made(tmp_path)
+    pair = SimpleNamespace(name="<b>a pair", fingerprint="f1", device="cpu", notes=("a note",))
+    assert "a note" in report.about(pair).text
+    paths = report.write()
+    page = paths.html.read_text("utf-8")
+    assert "Diagnosis of &lt;b&gt;a pair" in page
+    assert page.index("<h2>Method") < page.index("a note")
+    assert json.loads(paths.run.read_text("utf-8"))["fingerprint"] == "f1"
+
+
+def test_parts_of_one_cell_are_displayed_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report, seen = made(tmp_path), []
+    diagnosis = make_diagnosis(make_traces())
+    both = report.show(views.verdict(diagnosis), views.contrasts_table(diagnosis), section="What it means")
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=lambda *parts: seen.extend(parts)))
+    both._ipython_display_()
+    assert [v.title for v in seen] == [views.verdict(diagnosis).title, views.contrasts_table(diagnosis).title]
 
 
 DETECTOR = """() => ({
@@ -143,9 +219,7 @@ def _visit(chromium: str, page_file: Path, *, act: bool) -> dict[str, object]:
 
 
 @pytest.mark.browser
-def test_no_hostile_text_executes_in_a_browser_and_the_detector_sees_one_that_does(
-    chromium: str, tmp_path: Path
-) -> None:
+def test_no_hostile_text_executes_in_a_browser_and_the_detector_sees_one_that_does(chromium, tmp_path) -> None:
     traces = hostile_traces()
     diagnosis = hostile_diagnosis(traces)
     title = " ".join(HOSTILE_TEXTS)
@@ -153,9 +227,7 @@ def test_no_hostile_text_executes_in_a_browser_and_the_detector_sees_one_that_do
     path = report(tmp_path, title=title, sections=sections, records={}).html
     seen = _visit(chromium, path, act=True)
     assert (seen["tripped"], seen["foreign"], seen["handlers"]) == (0, 0, 0)
-    assert seen["requests"] == []
-    assert seen["errors"] == []
-    assert seen["count"] == len(HOSTILE_TEXTS)
+    assert (seen["requests"], seen["errors"], seen["count"]) == ([], [], len(HOSTILE_TEXTS))
     cards = seen["cards"]
     assert isinstance(cards, list)
     assert "onerror" in cards[2]

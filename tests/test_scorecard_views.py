@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,10 +11,10 @@ from tests.hostile_texts import EXECUTABLE
 from workbench.core.palette import contrast, strokes_of_arms
 from workbench.display import figures, views
 from workbench.evaluation.config import EvaluateConfig
-from workbench.evaluation.evaluate import evaluate
-from workbench.evaluation.paper import beside, paper_preset
+from workbench.evaluation.paper import paper_preset
 from workbench.evaluation.records import AttackSet, CapabilitySet, CompletionSet, Scorecard
 from workbench.evaluation.rows import evaluation_rows
+from workbench.evaluation.scorecard import sum_up
 from workbench.judging.records import GibberishSet, JudgementSet
 
 ARMS = {"base": 20, "aligned": 16, "penalty 1": 3}
@@ -28,20 +25,20 @@ Made = tuple[
 
 @pytest.fixture(scope="module")
 def made() -> Made:
-    prefill = make.attempts(20, conditions=("k=0", "k=5", "k=10"), categories=("fraud", "theft"))
-    control = make.attempts(20, attack="harmless_prefill", conditions=("k=5", "k=10"), label="harmless")
-    alike = make.attempts(20, attack="none", conditions=("none",), label="lookalike")
+    prefill = make.attempts(20, where=(0, 5, 10), categories=("fraud", "theft"))
+    control = make.attempts(20, attack="harmless_prefill", where=(5, 10), label="harmless")
+    alike = make.attempts(20, attack="none", where=(None,), label="lookalike")
     attacks = [prefill, control, alike]
     done = [make.completions(s, arm, text="a whole answer") for arm in ARMS for s in attacks]
     said = [
-        make.judgements(prefill, arm, lambda a, n=n: (0.0, "refusal") if a.condition == "k=0" else make.first(n)(a))
+        make.judgements(prefill, arm, lambda a, n=n: (0.0, "refusal") if a.given == 0 else make.first(n)(a))
         for arm, n in ARMS.items()
     ]
     said += [make.judgements(s, arm, lambda a: "compliance") for arm in ARMS for s in (control, alike)]
     babble = [make.gibberish(prefill, arm, lambda a: make.index(a) == 0) for arm in ARMS]
     right = {"base": 90, "aligned": 95, "penalty 1": 60}
     able = [make.capability(arm, {"mmlu": [1] * n + [0] * (100 - n)}) for arm, n in right.items()]
-    card = evaluate(attacks, done, said, EvaluateConfig(against="aligned"), gibberish=babble, capability=able)
+    card = sum_up(attacks, done, said, EvaluateConfig(against="aligned"), gibberish=babble, capability=able)
     return attacks, done, said, babble, able, card
 
 
@@ -51,12 +48,12 @@ def test_conclusions_and_matrix_show_every_cell_with_interval_and_n(made: Made) 
     for sentence in made[-1].sentences:
         assert sentence[:60] in view.text
     view = views.attack_matrix(made[-1])
-    assert len(view.rows) == 3 * 4  # k=0, 5, 10 and the worst of them
+    assert len(view.rows) == 3 * 4  # 0, 5, 10 tokens given and the worst of them
     assert "80 % [58.4 to 91.9] (n = 20)" in view.text
     assert "95 % interval" in view.body
     assert view.body.count("<tr>") == 1 + 4
     order = re.findall(r'<th scope="row"[^>]*>(?:<b>)?([^<]*)', view.body)
-    assert order == ["prefill · k=0", "prefill · k=5", "prefill · k=10", "prefill · worst of 3"]
+    assert order == [*(f"prefill, {k} tokens given" for k in (0, 5, 10)), "prefill, worst of 3"]
     assert "wb-slate" in view.body
     none = views.attack_matrix(made[-1], "asr_mean")
     assert "none" in none.text
@@ -90,19 +87,17 @@ def test_tables_of_arms_comparisons_and_capability(made: Made) -> None:
     assert "95 %" in able.text
     assert "not measured" in views.capability_table([]).text
     rows = {r["arm"]: r for r in views.tradeoff_table(made[-1], (0.01, 0.5)).rows}
-    assert rows["aligned"]["0.01"] == "yes ★"
-    assert rows["penalty 1"]["0.01"] == "no"
-    assert rows["penalty 1"]["0.5"] == "yes ★"
-    assert rows["aligned"]["lost"] == "reference"
+    assert (rows["aligned"]["0.01"], rows["penalty 1"]["0.01"]) == ("yes ★", "no")
+    assert (rows["penalty 1"]["0.5"], rows["aligned"]["lost"]) == ("yes ★", "reference")
 
 
 def test_method_and_paper_are_named_with_every_deviation(made: Made) -> None:
-    attacks, done, said, babble, able, card = made
-    view = views.evaluation_card(card, attacks, done, said, babble, able)
+    attacks, done, said, babble, able, _ = made
+    view = views.evaluation_card(make.evaluation(attacks, done, said, gibberish=babble, capability=able))
     for words in ("McNemar", "exact", "version 1", "lm-eval 0", "chat template", "p_harmful >= 0.5", "penalty 1"):
         assert words in view.text
     table = paper_preset("paper/llama-3.1-8b/prefill")
-    view = views.paper_table(table, beside(table, evaluation_rows(made[-1])))
+    view = views.paper_table(table, evaluation_rows(made[-1]))
     assert len(view.rows) == len(table.published)
     for deviation in table.deviations:
         assert deviation in view.text
@@ -117,7 +112,7 @@ def test_samples_are_shown_or_withheld(made: Made) -> None:
     view = views.samples_view(attacks, done, said, most=2)
     assert view.body.count("<details>") == 3 + 3 * 6  # an attack each, a cell each
     assert "prefill: 9 cells" in view.body
-    assert "k=10, harmful · aligned: 16 compliance, 4 refusal (n = 20)" in view.body
+    assert "prefill, 10 tokens given, harmful · aligned: 16 compliance, 4 refusal (n = 20)" in view.body
     assert "and 18 more in the records" in view.body
     assert "a whole answer to harmful-0" in view.body  # a classroom-safe set is shown
     import dataclasses
@@ -140,10 +135,11 @@ def test_what_models_write_is_text(text: str) -> None:
     source = make.attempts(1)
     done = make.completions(source, text, text=text)
     said = make.judgements(source, text, lambda a: 1.0, judge=text)
-    card = evaluate([source], [done], [said])
+    card = sum_up([source], [done], [said])
     shown = [
         views.samples_view([source], [done], [said]), views.conclusions(card), views.attack_matrix(card),
-        views.arms_table(card), views.comparisons_table(card), views.evaluation_card(card, [source], [done], [said]),
+        views.arms_table(card), views.comparisons_table(card),
+        views.evaluation_card(make.evaluation([source], [done], [said])),
     ]  # fmt: skip
     for view in shown:
         assert text not in view.body
@@ -152,24 +148,20 @@ def test_what_models_write_is_text(text: str) -> None:
     assert "<img" not in str(figure.to_json())
 
 
-def test_figures_draw_every_arm_with_intervals(made: Made, tmp_path: Path) -> None:
+def test_figures_draw_every_arm_with_intervals(made: Made) -> None:
     figure = figures.success_by_prefix(made[-1])
     names = [t.name for t in figure.data if t.showlegend]
-    assert [n.split(" (")[0] for n in names] == ["base", "aligned", "penalty 1"]
-    assert len(figure.data) == 6
+    assert ([n.split(" (")[0] for n in names], len(figure.data)) == (["base", "aligned", "penalty 1"], 6)
     aligned = figure.data[1]
-    assert list(aligned.y) == [0, 0.8, 0.8]
-    assert aligned.error_y.array[1] == pytest.approx(0.919 - 0.8, abs=1e-3)
-    assert list(figure.layout.xaxis.ticktext) == ["0", "5", "10"]
-    assert figure.layout.meta["columns"][-1] == "n"
+    assert (list(aligned.y), aligned.error_y.array[1]) == ([0, 0.8, 0.8], pytest.approx(0.919 - 0.8, abs=1e-3))
+    assert (list(figure.layout.xaxis.ticktext), figure.layout.meta["columns"][-1]) == (["0", "5", "10"], "n")
     assert len(figure.layout.meta["rows"]) == 3 * 3 + 3 * 2
     figure = figures.safety_capability(made[-1])
-    assert len(figure.data) == 3
-    assert figure.data[2].x[0] == pytest.approx(0.6)
+    assert (len(figure.data), figure.data[2].x[0]) == (3, pytest.approx(0.6))
     assert figure.data[2].error_x.array[0] > 0
     assert figure.data[2].error_y.arrayminus[0] > 0
-    source = make.attempts(3, attack="none", conditions=("none",))
-    card = evaluate([source], [make.completions(source, "a")], [make.judgements(source, "a", make.first(1))])
+    source = make.attempts(3, attack="none", where=(None,))
+    card = sum_up([source], [make.completions(source, "a")], [make.judgements(source, "a", make.first(1))])
     assert "needs the attack prefill" in figures.success_by_prefix(card).layout.meta["summary"]
     assert "needs" in figures.safety_capability(card).layout.meta["summary"]
     assert "one arm" in views.conclusions(card).text or "comparisons" in views.conclusions(card).text
@@ -180,9 +172,3 @@ def test_figures_draw_every_arm_with_intervals(made: Made, tmp_path: Path) -> No
     for stroke in strokes.values():
         assert contrast(stroke.colour, "#ffffff") >= 3
         assert contrast(stroke.colour, "#111111") >= 3
-    code = (
-        "import sys, workbench.display.views, workbench.display.figures, workbench.evaluation; "
-        "print([m for m in ('torch', 'transformers') if m in sys.modules])"
-    )
-    done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

@@ -17,12 +17,13 @@ from tests.hostile_texts import HOSTILE_TEXTS
 from tests.lens_cases import SEARCHES, SPLIT, TEXTS, UNREADABLE, VALUES, searched_flags, split_traces
 from tests.test_views import SECRET, harmful_traces, hostile_traces
 from tests.trace_makers import make_traces
-from widgets.lens_search import FIELDS, Search
+from widgets.lens_search import Search
 from widgets.lens_settings import LensSettings, counting, stored_k
-from widgets.payload import COUNTS, FLOATS, SCALAR_BYTES, packed
+from widgets.payload import SCALAR_BYTES, SENT, packed
 from widgets.token_lens import LensFace, LensSelection, TokenLens
 from workbench.core import legible
 from workbench.core.errors import ParameterError, UnknownName
+from workbench.core.quantities import FILLS, SEARCH_WORDS, quantity_named
 from workbench.display import views
 from workbench.tracing.records import TraceSet
 
@@ -59,7 +60,7 @@ def test_the_record_is_sent_in_few_bytes_and_missing_as_numbers() -> None:
     length = int(traces.lengths()[1])
     assert header["tokens"] == length
     assert header["given"] == 3
-    for name in FLOATS + COUNTS:
+    for name in SENT:
         np.testing.assert_array_equal(arrays[name], getattr(traces, name)[1, :length])
     forms = [header["forms"][i] for i in arrays["form"]]
     assert [f[3] for f in forms] == traces.token_ids[1, :length].tolist()
@@ -83,7 +84,7 @@ def test_the_record_is_sent_in_few_bytes_and_missing_as_numbers() -> None:
     traces = make_traces()
     kl = traces.kl_aligned_base_nats.copy()
     kl[0, 2] = np.nan
-    lens = TokenLens(dataclasses.replace(traces, kl_aligned_base_nats=kl))
+    lens = TokenLens(dataclasses.replace(traces, scalars={**traces.scalars, "kl_aligned_base_nats": kl}))
     _, arrays = column(lens)
     assert np.isnan(arrays["kl_aligned_base_nats"][2])
     assert "NaN" not in json.dumps([face(lens).lens, face(lens).state], allow_nan=False)
@@ -109,7 +110,7 @@ def test_pieces_scales_and_signs_are_those_of_the_static_views() -> None:
     assert [f[1] for f in forms] == ["Hi", "⟨F0⟩", "⟨9F·98⟩", "😀", "↵", "<|end|>", "a⟨E2⟩", "⟨82⟩"]
     assert [f[2] for f in forms] == [0, 2, 2, 0, 0, 1, 2, 2]
     sent = face(TokenLens(make_traces())).lens
-    for scale, quantity in zip(sent["quantities"], views.QUANTITIES.values(), strict=True):
+    for scale, quantity in zip(sent["quantities"], map(quantity_named, FILLS), strict=True):
         assert scale["edges"] == list(quantity.edges)
         assert scale["levels"] == [[level, quantity.css(level), said] for level, said in quantity.ranges()]
     static = views.token_view(make_traces(), 0, quantity="retention").body
@@ -160,8 +161,7 @@ def test_the_page_is_heard_and_told_of_errors(caplog: pytest.LogCaptureFixture) 
     page(lens, response=3, position=7, pinned=[1])
     assert lens.selection.response == 3
     assert lens.selection.position is None
-    assert column(lens)[0]["response"] == 3
-    assert face(lens).state["pinned"] == []
+    assert (column(lens)[0]["response"], face(lens).state["pinned"]) == (3, [])
     lens = TokenLens(make_traces())
     face(lens)
     lens.on_select(lambda s: 1 / 0)
@@ -169,7 +169,7 @@ def test_the_page_is_heard_and_told_of_errors(caplog: pytest.LogCaptureFixture) 
     assert "ZeroDivisionError" in face(lens).error
 
 
-def test_impossible_parameters_are_named() -> None:
+def test_impossible_controls_are_named_and_nothing_changes() -> None:
     traces = make_traces(tokens=10)
     lens = TokenLens(traces)
     refuses(lambda: TokenLens(traces, 99), ParameterError, "99")
@@ -179,26 +179,15 @@ def test_impossible_parameters_are_named() -> None:
     refuses(lambda: TokenLens(traces, quantity="retentoin"), UnknownName, "'retention'")
     refuses(lambda: TokenLens(traces, minimum_bas=0.1), UnknownName, "'minimum_base'")
     assert lens.settings == LensSettings()
-
-
-@pytest.mark.parametrize(
-    ("control", "wrong"),
-    [
-        *(("minimum_base", x) for x in (-0.1, 1.5, float("nan"))),
-        *(("ratio", x) for x in (0.5, float("inf"))),
-        *(("top_p", x) for x in (0.0, 1.1)),
-        ("top_k", 0),
-        ("temperature", -1.0),
-        ("granularity", "letter"),
-        ("search", "base p >"),
-        ("search", "x" * 501),
-    ],
-)
-def test_an_impossible_control_is_named_and_nothing_changes(control: str, wrong: Any) -> None:
-    lens = TokenLens(make_traces())
-    with pytest.raises(ParameterError, match=control):
-        lens.set(**{control: wrong})
-    assert lens.settings == LensSettings()
+    for control, wrong in [
+        *(("minimum_base", x) for x in (-0.1, 1.5, float("nan"))), *(("ratio", x) for x in (0.5, float("inf"))),
+        *(("top_p", x) for x in (0.0, 1.1)), ("top_k", 0), ("temperature", -1.0), ("granularity", "letter"),
+        ("search", "base p >"), ("search", "x" * 501),
+    ]:  # fmt: skip
+        lens = TokenLens(make_traces())
+        with pytest.raises(ParameterError, match=control):
+            lens.set(**{control: wrong})
+        assert lens.settings == LensSettings()
 
 
 def test_responses_stand_side_by_side_and_another_prompt_brings_its_own() -> None:
@@ -214,11 +203,9 @@ def test_responses_stand_side_by_side_and_another_prompt_brings_its_own() -> Non
     page(lens, position=longest)
     assert lens.selection.position == longest
     frame = lens.to_frame()
-    assert frame["response"].unique().tolist() == [5, 4]
-    assert len(frame) == traces.lengths()[[4, 5]].sum()
+    assert (frame["response"].unique().tolist(), len(frame)) == ([5, 4], traces.lengths()[[4, 5]].sum())
     static = lens.static()
-    assert static.body.count('class="wb wb-tokens') == 2
-    assert {row["response"] for row in static.rows} == {4, 5}
+    assert (static.body.count('class="wb wb-tokens'), {row["response"] for row in static.rows}) == (2, {4, 5})
 
 
 def test_a_record_that_grows_keeps_what_is_selected() -> None:
@@ -285,17 +272,11 @@ def slow_count(traces: TraceSet, r: int, t: int, s: LensSettings) -> int:
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
-        {"minimum_base": 0.1},
-        {"ratio": 1.5},
-        {"top_k": 1},
-        {"top_k": 2, "minimum_base": 0.02},
-        {"only_sampled": True},
-        {"only_sampled": True, "top_p": 0.5, "temperature": 0.7},
-        {"only_sampled": True, "top_p": 1.0, "temperature": 1.5},
-        {"only_sampled": True, "temperature": 0.0},
+        {}, {"minimum_base": 0.1}, {"ratio": 1.5}, {"top_k": 1}, {"top_k": 2, "minimum_base": 0.02},
+        {"only_sampled": True}, {"only_sampled": True, "top_p": 0.5, "temperature": 0.7},
+        {"only_sampled": True, "top_p": 1.0, "temperature": 1.5}, {"only_sampled": True, "temperature": 0.0},
     ],
-)
+)  # fmt: skip
 def test_alternatives_that_count(changes: dict[str, Any]) -> None:
     traces = make_traces("deep", tokens=14)
     settings = LensSettings(**changes)
@@ -325,7 +306,7 @@ def test_thresholds_take_away_and_fields_are_columns() -> None:
         assert fewer.sum() < everything.sum()
     assert not counting(make_traces("identical"), 0, LensSettings()).any()
     frame = TokenLens(make_traces()).to_frame()
-    assert set(FIELDS.values()) <= set(frame.columns)
+    assert set(SEARCH_WORDS.values()) <= set(frame.columns)
 
 
 def everything_of(lens: TokenLens) -> str:
@@ -349,9 +330,7 @@ def test_no_harmful_text_is_in_anything_that_is_saved_or_exported(harmful_text: 
         assert word not in said
     header, arrays = column(lens)
     assert header["covered"]
-    assert header["forms"] == [["", "", 0, -1]]
-    assert header["labels"] == []
-    assert arrays["label_ids"].size == 0
+    assert (header["forms"], header["labels"], arrays["label_ids"].size) == ([["", "", 0, -1]], [], 0)
     assert set(arrays["form"].tolist()) == {0}
     assert set(arrays["alternative"].tolist()) <= {0, -1}
     assert not lens.to_frame()["match"].any()  # not even by searching

@@ -16,12 +16,13 @@ from tests.errors import refuses
 from tests.fakes import counting_model, prompt_set
 from tests.tiny_pair import THINKING_TEMPLATE, UNTHINK, tiny_pair, tiny_tokenizer
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterError, PromptError
+from workbench.core.quantities import QUANTITIES
 from workbench.core.records import load, save
 from workbench.core.store import Store
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair
 from workbench.tracing.metrics import compare
-from workbench.tracing.records import SCALARS, TraceSet
+from workbench.tracing.records import TraceSet
 from workbench.tracing.traces import TraceConfig, template_disagreement, trace
 
 PROMPTS = prompt_set("Tell me a story", "How do I get to the sea?", "the cat and the dog")
@@ -37,8 +38,7 @@ def test_teacher_forced_follows_the_given_response() -> None:
         assert tuple(traces.token_ids[row, :size]) == ids
         assert traces.mask[row].tolist() == [True] * size + [False] * (traces.mask.shape[1] - size)
         assert (r.trajectory, r.stop, r.prefix_tokens) == ("teacher_forced", "given", size)
-        assert r.context_tokens == len(pair.context(p))
-        assert "".join(traces.pieces[row]) == pair.decode(ids)
+        assert (r.context_tokens, "".join(traces.pieces[row])) == (len(pair.context(p)), pair.decode(ids))
     padding = ~traces.mask
     assert padding.any()
     assert np.isnan(traces.kl_aligned_base_nats[padding]).all()
@@ -60,7 +60,7 @@ def test_scalars_equal_both_models_own_forward(mode: str) -> None:
                 full = model(torch.tensor([[*context, *ids]])).logits[0, :, : pair.vocab]
             logits.append(full[len(context) - 1 : -1].clone())
         want = compare(logits[0], logits[1], torch.tensor(ids)).scalars
-        for name in SCALARS:
+        for name in QUANTITIES:
             assert np.allclose(getattr(traces, name)[row][traces.mask[row]], want[name], atol=2e-5, rtol=1e-4), name
 
 
@@ -163,8 +163,7 @@ def test_kill_minus_nine_then_resume_gives_the_same(tmp_path: Path) -> None:
         command = [sys.executable, str(script), str(folder), how]
         return subprocess.run(command, env={**os.environ, "PYTHONPATH": here}, check=False).returncode
 
-    assert run(tmp_path / "whole", "run") == 0
-    assert run(tmp_path / "killed", "kill") == -9
+    assert (run(tmp_path / "whole", "run"), run(tmp_path / "killed", "kill")) == (0, -9)
     assert len(Store(tmp_path / "killed" / "store")) > 0
     assert run(tmp_path / "killed", "run") == 0
     whole, resumed = (load(tmp_path / name / "out", TraceSet) for name in ("whole", "killed"))

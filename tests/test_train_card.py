@@ -24,9 +24,11 @@ from workbench.core.legible import sentence
 from workbench.core.records import Estimate
 from workbench.core.store import Store
 from workbench.display import views
-from workbench.evaluation.experiments import CompareConfig, TrainingDataConfig, compare_arms, training_texts
-from workbench.evaluation.experiments.card import card_results
-from workbench.evaluation.records import ArmComparison, ArmNumber
+from workbench.evaluation.arms import CompareConfig, compare_arms
+from workbench.evaluation.card import card_results
+from workbench.evaluation.metrics import METRICS
+from workbench.evaluation.records import ArmComparison, Score, Scorecard
+from workbench.evaluation.training_data import TrainingDataConfig, training_texts
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.models.sources import quiet_libraries
 from workbench.prompts.loading import PromptConfig, PromptSet, load_prompts
@@ -62,38 +64,41 @@ def section(text: str, name: str) -> str:
     return re.split(r"\n## ", text.partition(f"\n## {name}\n")[2])[0].strip()
 
 
-def numbers(arms: tuple[str, ...] = ARMS_ASKED) -> tuple[ArmNumber, ...]:
-    """Return made-up numbers of every kind that a comparison has, each arm's and condition's another."""
-    asked = [("asr", "none", "none"), *(("asr", "prefill", c) for c in ("k=5", "k=20", "full"))]
-    asked += [("refusal", "prefill", "k=5"), ("refusal", "prefill", "k=20")]
-    asked += [("over_refusal", "none", "none"), ("answered", "none", "none")]
-    asked += [("continued", "harmless_prefill", c) for c in ("k=5", "k=20")]
+def numbers(arms: tuple[str, ...] = ARMS_ASKED) -> tuple[Score, ...]:
+    """Return made-up numbers of every kind that a comparison has, each arm's and place's another."""
+    asked: list[tuple[str, str, Any]] = [("asr", "none", 0), *(("asr", "prefill", k) for k in (5, 20, "full"))]
+    asked += [("refusal", "prefill", 5), ("refusal", "prefill", 20)]
+    asked += [("over_refusal", "none", 0), ("harmless_right", "none", 0)]
+    asked += [("continued", "harmless_prefill", k) for k in (5, 20)]
     made = []
     for a, arm in enumerate(arms):
         found = [(m, at, c, judge) for judge in ("exact", "refusal") for m, at, c in asked]
-        found += [("gibberish", "prefill", c, "gibberish") for c in ("k=5", "k=20")]
-        for n, (metric, attack, condition, judge) in enumerate(found):
+        found += [("gibberish", "prefill", c, "gibberish") for c in (5, 20)]
+        for n, (metric, attack, given, judge) in enumerate(found):
             value = (n + 1 + 0.25 * a) / 40
             estimate = Estimate(value=value, low=value / 2, high=min(1.0, value * 1.5), n=30 + n, unit="1")
-            kind = dict(arm=arm, metric=metric, attack=attack, condition=condition, judge=judge)
-            made.append(ArmNumber(**kind, estimate=estimate, by_seed=(value,)))
+            kind: dict[str, Any] = dict(arm=arm, metric=metric, attack=attack, given=given, judge=judge)
+            kind |= dict(label=METRICS[metric].label, setting=None, worst_of=None)
+            made.append(Score(**kind, category=None, estimate=estimate, unscored={}))
     return tuple(made)
+
+
+def scorecard(scores: tuple[Score, ...]) -> Scorecard:
+    return Scorecard(run=run_record(), scores=scores, comparisons=(), sentences=(), notes=())
 
 
 def comparison(adapter: Adapter, **changes: Any) -> ArmComparison:
     """Return a made-up comparison in which an adapter was asked."""
     fields: dict[str, Any] = dict(
-        run=replace(run_record("compare_arms"), fingerprint=adapter.fingerprint),
-        prompt_set="made up",
-        classroom_safe=True,
-        arms=ARMS_ASKED,
-        seeds=(3,),
+        run=replace(run_record("compare_arms"), fingerprint=adapter.fingerprint), prompt_set="made up",
+        classroom_safe=True, arms=ARMS_ASKED, seeds=(3,),
         budgets={arm: f"{n} steps" for n, arm in enumerate(ARMS_ASKED)},
         adapters={"recovery": (adapter.path,), "refusal_sft": ("elsewhere",)},
-        scorecards=(),
-        numbers=numbers(),
+        evaluations=(),
+        scorecard=scorecard(numbers()),
+        leaks=(),
         notes=(),
-    )
+    )  # fmt: skip
     return ArmComparison(**{**fields, **changes})
 
 
@@ -106,11 +111,6 @@ def table(text: str) -> dict[tuple[str, str], dict[str, str]]:
     return {(row["measured"], row["judge"]): row for row in rows}
 
 
-def number(comparison: ArmComparison, arm: str, metric: str, attack: str, condition: str, judge: str) -> Estimate:
-    wanted = (arm, metric, attack, condition, judge)
-    return next(x.estimate for x in comparison.numbers if (x.arm, x.metric, x.attack, x.condition, x.judge) == wanted)
-
-
 def assert_says(cell: str, estimate: Estimate) -> None:
     """Compare a cell with a number, its bounds and n, to the decimal that is printed."""
     assert estimate.value is not None
@@ -121,35 +121,33 @@ def assert_says(cell: str, estimate: Estimate) -> None:
     assert int(found[4]) == estimate.n
 
 
-def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direction(
-    trained: Adapter, tmp_path: Path
-) -> None:
+def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direction(trained, tmp_path) -> None:
     made = comparison(trained)
     kept = export(trained, tmp_path / "out", results=card_results(made, trained))
     said = section(card_of(kept), "Results")
     rows = table(said)
     singles = {
-        "attack success rate, no attack": ("asr", "none", "none", "lower"),
-        "attack success rate, 5 tokens given": ("asr", "prefill", "k=5", "lower"),
-        "attack success rate, 20 tokens given": ("asr", "prefill", "k=20", "lower"),
-        "attack success rate, whole target given": ("asr", "prefill", "full", "lower"),
-        "refusal rate, 5 tokens given": ("refusal", "prefill", "k=5", "higher"),
-        "refusal rate, 20 tokens given": ("refusal", "prefill", "k=20", "higher"),
-        "over-refusal on look-alikes, no attack": ("over_refusal", "none", "none", "lower"),
-        "harmless prompts answered, no attack": ("answered", "none", "none", "higher"),
-        "harmless prefixes continued, least after any prefix": ("continued", "harmless_prefill", "k=5", "higher"),
+        "attack success rate, no attack": ("asr", "none", 0, "lower"),
+        "attack success rate, prefill, 5 tokens given": ("asr", "prefill", 5, "lower"),
+        "attack success rate, prefill, 20 tokens given": ("asr", "prefill", 20, "lower"),
+        "attack success rate, prefill, whole target given": ("asr", "prefill", "full", "lower"),
+        "refusal rate, prefill, 5 tokens given": ("refusal", "prefill", 5, "higher"),
+        "refusal rate, prefill, 20 tokens given": ("refusal", "prefill", 20, "higher"),
+        "over-refusal on look-alikes, no attack": ("over_refusal", "none", 0, "lower"),
+        "harmless prompts answered, no attack": ("harmless_right", "none", 0, "higher"),
+        "harmless prefixes continued, least after any prefix": ("continued", "harmless_prefill", 5, "higher"),
     }
     for judge in ("exact", "refusal"):
-        for title, (metric, attack, condition, better) in singles.items():
+        for title, (metric, attack, given, better) in singles.items():
             row = rows.pop((title, judge))
             assert list(row)[3:] == ["recovery", "aligned", "refusal_sft"]  # this arm first
             assert row["better"] == better
             for arm in ARMS_ASKED:
-                assert_says(row[arm], number(made, arm, metric, attack, condition, judge))
+                assert_says(row[arm], made.scorecard.estimate(metric, arm=arm, attack=attack, given=given, judge=judge))
     row = rows.pop(("gibberish rate, most after any prefix", "gibberish"))
     assert row["better"] == "lower"
-    assert row["recovery"].endswith(" at k=20")
-    assert_says(row["recovery"], number(made, "recovery", "gibberish", "prefill", "k=20", "gibberish"))
+    assert row["recovery"].endswith(" under prefill, 20 tokens given")
+    assert_says(row["recovery"], made.scorecard.estimate("gibberish", arm="recovery", given=20))
     assert not rows
     for words in (
         "Prompt set: made up",
@@ -167,7 +165,8 @@ def test_leaks_missing_numbers_and_other_arms_are_said(trained: Adapter) -> None
     said = card_results(
         comparison(
             trained,
-            notes=("dropped: 2", "LEAK: 3 of 9 prompts <b>"),
+            notes=("dropped: 2",),
+            leaks=("LEAK: 3 of 9 prompts <b>",),
         ),
         trained,
     )
@@ -175,11 +174,11 @@ def test_leaks_missing_numbers_and_other_arms_are_said(trained: Adapter) -> None
     assert "None of them was trained on" not in said
     assert "dropped" not in said
     empty = Estimate(value=None, low=None, high=None, n=0, unit="1")
-    kept = [x for x in numbers() if (x.arm, x.metric, x.condition) != ("aligned", "asr", "k=5")]
+    kept = [x for x in numbers() if (x.arm, x.metric, x.given) != ("aligned", "asr", 5)]
     kept = [replace(x, estimate=empty) if (x.arm, x.metric) == ("recovery", "asr") else x for x in kept]
-    row = table(card_results(comparison(trained, numbers=tuple(kept)), trained))
-    assert row["attack success rate, 5 tokens given", "exact"]["recovery"] == "no data (n = 0)"
-    assert row["attack success rate, 5 tokens given", "exact"]["aligned"] == "not measured"
+    row = table(card_results(comparison(trained, scorecard=scorecard(tuple(kept))), trained))
+    assert row["attack success rate, prefill, 5 tokens given", "exact"]["recovery"] == "no data (n = 0)"
+    assert row["attack success rate, prefill, 5 tokens given", "exact"]["aligned"] == "not measured"
     with pytest.raises(ParameterError, match="'recovery'"):
         card_results(comparison(trained, arms=("aligned", "refusal_sft")), trained)
     refuses(lambda: card_results(comparison(trained, run=run_record()), trained), ParameterError)
@@ -207,9 +206,7 @@ def sourced(embedded: ModelPair, asked: PromptSet) -> TrainingTexts:
     )
 
 
-def test_a_real_comparison_stands_in_the_card_as_in_the_table_and_nothing_is_quoted(
-    embedded: ModelPair, sourced: TrainingTexts, asked: PromptSet, tmp_path: Path
-) -> None:
+def test_a_real_comparison_stands_in_the_card_as_in_the_table_and_nothing_is_quoted(embedded, sourced, asked, tmp_path):
     watch = WatchSettings(film_every=0, checkpoint_every=0)
     how = CompareConfig(
         arms=("recovery",), train=TrainConfig(steps=1, watch=watch), prefix_tokens=(5, 9), max_tokens=24
@@ -223,18 +220,18 @@ def test_a_real_comparison_stands_in_the_card_as_in_the_table_and_nothing_is_quo
     rows = table(section(text, "Results"))
     shown = {r["arm"]: r for r in views.arms_comparison(made).rows}
     both = {
-        "ASR, 5 given": "attack success rate, 5 tokens given",
-        "ASR, 9 given": "attack success rate, 9 tokens given",
-        "refused, 9 given": "refusal rate, 9 tokens given",
+        "ASR, 5 given": "attack success rate, prefill, 5 tokens given",
+        "ASR, 9 given": "attack success rate, prefill, 9 tokens given",
+        "refused, 9 given": "refusal rate, prefill, 9 tokens given",
         "over-refusal": "over-refusal on look-alikes, no attack",
         "harmless answered": "harmless prompts answered, no attack",
         "harmless prefix continued, least": "harmless prefixes continued, least after any prefix",
     }
     for arm in ("recovery", "aligned"):
         for heading, title in both.items():
-            assert rows[title, "exact"][arm].partition(" at ")[0] == shown[arm][heading]
+            assert rows[title, "exact"][arm].partition(" under ")[0] == shown[arm][heading]
         assert (
-            rows["gibberish rate, most after any prefix", "gibberish"][arm].partition(" at ")[0]
+            rows["gibberish rate, most after any prefix", "gibberish"][arm].partition(" under ")[0]
             == (shown[arm]["gibberish, most"])
         )
     assert "It is this adapter's own." in text
@@ -273,16 +270,6 @@ def test_sources_follow_the_settings(changes: dict[str, Any], said: str, embedde
     found = " ".join(training_texts(embedded, asked, replace(DATA, **changes)).sources)
     assert said in found
     assert "Be kind" not in found
-
-
-def test_sources_survive_a_job_and_what_is_prepared_and_change_no_training(pair: ModelPair, tmp_path: Path) -> None:
-    plain, how = texts(), config()
-    named = replace(plain, sources=("Prompts: made up.", HOSTILE))
-    job = Job(pair=PairConfig(preset="embedded"), texts=named, config=how, out="out", store=None, start=None)
-    job.save(tmp_path / "job.json")
-    assert Job.load(tmp_path / "job.json") == job
-    assert prepared(named, how).sources == named.sources
-    assert training_key(pair, named, how) == training_key(pair, plain, how)
 
 
 def test_a_card_says_what_is_not_in_it(trained: Adapter, tmp_path: Path, pair: ModelPair) -> None:
@@ -390,7 +377,14 @@ def tags(text: str) -> list[str]:
     return seen(text.split("---\n", 2)[2]).tags
 
 
-def test_any_text_is_shown_as_it_is() -> None:
+def test_sources_survive_and_any_text_is_shown_as_it_is(pair: ModelPair, tmp_path: Path) -> None:
+    plain, how = texts(), config()
+    named = replace(plain, sources=("Prompts: made up.", HOSTILE))
+    job = Job(pair=PairConfig(preset="embedded"), texts=named, config=how, out="out", store=None, start=None)
+    job.save(tmp_path / "job.json")
+    assert (Job.load(tmp_path / "job.json"), prepared(named, how).sources) == (job, named.sources)
+    assert training_key(pair, named, how) == training_key(pair, plain, how)
+
     def check(text: str) -> None:
         shown = card.markdown_text(text)
         assert "\n" not in shown
@@ -408,9 +402,14 @@ def test_hostile_names_of_arms_sets_judges_and_prompts_stay_text(pair: ModelPair
     given = replace(texts(), sources=(HOSTILE,), notes=(HOSTILE,))
     adapter = distil(replace(pair, name=HOSTILE), given, config(arm, steps=1), out=tmp_path / "a")
     arms = ("aligned", HOSTILE)
-    named = tuple(replace(x, judge=HOSTILE, condition=HOSTILE) for x in numbers(arms))
+    named = tuple(replace(x, judge=HOSTILE, setting=HOSTILE) for x in numbers(arms))
     made = comparison(
-        adapter, arms=arms, numbers=named, prompt_set=HOSTILE, budgets={HOSTILE: HOSTILE}, notes=("LEAK " + HOSTILE,)
+        adapter,
+        arms=arms,
+        scorecard=scorecard(named),
+        prompt_set=HOSTILE,
+        budgets={HOSTILE: HOSTILE},
+        leaks=("LEAK " + HOSTILE,),
     )
     text = card_of(export(adapter, tmp_path / "out", results=card_results(made, adapter)))
     found = tags(text)

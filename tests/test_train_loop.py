@@ -54,12 +54,8 @@ def texts() -> TrainingTexts:
     return TrainingTexts(
         harmful=tuple(
             HarmfulText(
-                name=f"h{n}",
-                prompt=f"question {n}",
-                aligned=ids(n, 5),
-                base=ids(n, 5),
-                response=ids(100 + n, 9 + n),
-                refusals=(ids(200 + n, 4), ids(300 + n, 6)),
+                name=f"h{n}", prompt=f"question {n}", aligned=ids(n, 5), base=ids(n, 5),
+                response=ids(100 + n, 9 + n), refusals=(ids(200 + n, 4), ids(300 + n, 6)),
             )
             for n in range(5)
         ),
@@ -71,7 +67,7 @@ def texts() -> TrainingTexts:
             PlainText(name=f"c{n}", aligned=ids(600 + n, 4), base=ids(600 + n, 4), response=ids(700 + n, 7))
             for n in range(4)
         ),
-    )
+    )  # fmt: skip
 
 
 def config(arm: str | ArmConfig = "recovery", *, steps: int = 4, lr: float = 1e-2, **more: Any) -> TrainConfig:
@@ -174,23 +170,8 @@ def test_one_batch_of_eight_is_eight_batches_of_one(arm: str, pair: ModelPair, t
         assert float((a - b).norm()) <= 2e-5 * float(a.norm())
 
 
-def test_no_row_is_longer_than_the_context_where_that_is_shorter_than_max_tokens(tmp_path: Path) -> None:
-    short = tiny_pair("gpt2")  # it has as many positions as CONTEXT, and an error beyond
-    long = [replace(t, response=ids(40 + n, 245)) for n, t in enumerate(texts().harmful)]
-    how = config(steps=6, prefix_tokens=250, max_tokens=512)
-    assert short.context_length < how.max_tokens
-    assert preview_teacher(short, replace(texts(), harmful=tuple(long)), how, given=250).texts
-    made = distil(short, replace(texts(), harmful=tuple(long)), how, out=tmp_path / "a")
-    assert made.settings["max_tokens"] == short.context_length
-    drawn = Sampler(replace(texts(), harmful=tuple(long)), replace(how, max_tokens=short.context_length))
-    rows = [r for n in range(48) for r in drawn[n].rows]
-    assert 200 < max(len(r.student.ids) for r in rows) <= short.context_length
-
-
 @pytest.mark.parametrize("arm", ["paper", "teacher_only", "recovery"])
-def test_a_base_with_more_head_rows_than_the_student_teaches_what_it_says_of_the_shared_ones(
-    arm: str, tmp_path: Path
-) -> None:
+def test_a_base_with_more_head_rows_than_the_student_teaches_what_it_says_of_the_shared_ones(arm, tmp_path) -> None:
     base, aligned = tiny_models("llama", head_rows=(384, 320))
     cut = copy.deepcopy(base)
     cut.resize_token_embeddings(320)
@@ -203,11 +184,18 @@ def test_a_base_with_more_head_rows_than_the_student_teaches_what_it_says_of_the
     assert same(weights(tmp_path / "wide"), weights(tmp_path / "cut"))
 
 
-def test_what_fits_no_layer_or_tokenizer_is_refused(pair: ModelPair) -> None:
-    with (
-        pytest.raises(PairError, match="LoRA"),
-        student_of(pair, LoraSettings(targets=("no_such_layer",)), 0),
-    ):
+def test_rows_fit_the_context_and_settings_the_layers(tmp_path: Path, pair: ModelPair) -> None:
+    short = tiny_pair("gpt2")  # it has as many positions as CONTEXT, and an error beyond
+    long = [replace(t, response=ids(40 + n, 245)) for n, t in enumerate(texts().harmful)]
+    how = config(steps=6, prefix_tokens=250, max_tokens=512)
+    assert short.context_length < how.max_tokens
+    assert preview_teacher(short, replace(texts(), harmful=tuple(long)), how, given=250).texts
+    made = distil(short, replace(texts(), harmful=tuple(long)), how, out=tmp_path / "a")
+    assert made.settings["max_tokens"] == short.context_length
+    drawn = Sampler(replace(texts(), harmful=tuple(long)), replace(how, max_tokens=short.context_length))
+    rows = [r for n in range(48) for r in drawn[n].rows]
+    assert 200 < max(len(r.student.ids) for r in rows) <= short.context_length
+    with pytest.raises(PairError, match="LoRA"), student_of(pair, LoraSettings(targets=("no_such_layer",)), 0):
         pass
     assert pair._sides["aligned"].weights.peft is None
     base, aligned = tiny_models("llama", head_rows=(384, 320))
@@ -227,9 +215,7 @@ def _stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
-def test_a_resumed_training_equals_an_uninterrupted_one_to_the_last_bit(
-    stop: int, pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_training_equals_an_uninterrupted_one_to_the_last_bit(stop, pair, tmp_path, monkeypatch) -> None:
     arm = replace(ARMS["recovery"], lora=replace(LORA, dropout=0.3))  # random numbers go on where they were
     how = replace(
         config(steps=6, micro_batch=4),
@@ -252,9 +238,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_to_the_last_bit(
     assert not (tmp_path / "parts.training").exists()
 
 
-def test_trainings_finish_once_with_falling_loss_and_plain_checkpoints(
-    pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_trainings_finish_once_with_falling_loss_and_plain_checkpoints(pair, tmp_path, monkeypatch) -> None:
     made = distil(pair, texts(), config("refusal_sft", steps=30), out=tmp_path / "a")
     first, last = ([s.parts["refusal"] for s in part] for part in (made.history[:3], made.history[-3:]))
     assert sum(last) < 0.7 * sum(first)
@@ -270,9 +254,7 @@ def test_trainings_finish_once_with_falling_loss_and_plain_checkpoints(
     refuses(lambda: distil(pair, texts(), config(lr=2e-2), out=tmp_path / "a"), ParameterError)
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_and_rows_and_keeps_the_checkpoint(
-    pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_loss_that_is_not_finite_stops_with_step_and_rows_and_keeps_the_checkpoint(pair, tmp_path, monkeypatch):
     how = replace(config(steps=6), watch=replace(QUIET, checkpoint_every=2))
     plain: Callable[..., Tensor] = StepLoss._hidden
 
@@ -288,9 +270,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_rows_and_keeps_the_checkp
     assert [c.name for c in checkpoints(tmp_path / "a.training")] == ["checkpoint-2"]
 
 
-def test_a_full_disk_keeps_the_checkpoint_before(
-    pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_keeps_the_checkpoint_before(pair, tmp_path, monkeypatch) -> None:
     how = replace(config(steps=6), watch=replace(QUIET, checkpoint_every=2))
     import workbench.training.trainer as room
 
@@ -310,9 +290,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(
     distil(pair, texts(), how, out=tmp_path / "a")
 
 
-def test_the_budget_of_harmless_kl_stops_every_arm(
-    pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_budget_of_harmless_kl_stops_every_arm(pair, tmp_path, monkeypatch) -> None:
     watch = WatchSettings(film_every=1, checkpoint_every=0, kl_budget_nats=1e-6, preflight=False)
     made = distil(pair, texts(), replace(config("refusal_sft", steps=9), watch=watch), out=tmp_path / "a")
     assert made.stopped is not None
@@ -335,8 +313,7 @@ def test_the_budget_of_harmless_kl_stops_every_arm(
         with pytest.raises(KeyboardInterrupt):
             distil(pair, texts(), how, out=tmp_path / "killed")
     again = distil(pair, texts(), how, out=tmp_path / "killed")
-    assert again.stopped == whole.stopped
-    assert len(again.history) == len(whole.history)
+    assert (again.stopped, len(again.history)) == (whole.stopped, len(whole.history))
     mine, theirs = weights(tmp_path / "killed"), weights(tmp_path / "whole")
     assert all(torch.equal(mine[k], theirs[k]) for k in theirs)
 
@@ -426,9 +403,7 @@ def test_preflight_and_controls_are_neutral(pair: ModelPair, tmp_path: Path) -> 
         assert _norm(student, loss, draws) == pytest.approx(_norm(student, paper, draws), rel=1e-4)
 
 
-def test_the_card_has_the_values_that_were_used_and_its_line_loads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_card_has_the_values_that_were_used_and_its_line_loads(tmp_path, monkeypatch) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
@@ -458,9 +433,7 @@ def test_the_card_has_the_values_that_were_used_and_its_line_loads(
     assert torch.allclose(loaded(asked).logits, again.logits("aligned", again.hidden("aligned", asked)), atol=1e-5)
 
 
-def test_merged_models_say_what_the_adapter_says(
-    pair: ModelPair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_merged_models_say_what_the_adapter_says(pair, tmp_path, capsys) -> None:
     from transformers import AutoModelForCausalLM
 
     distil(pair, texts(), config(), out=tmp_path / "a")

@@ -42,9 +42,8 @@ def maker(arm: str, **changes: object) -> RowMaker:
     return RowMaker(TrainConfig(arm=replace(ARMS[arm], **changes)))
 
 
-@pytest.mark.parametrize(
-    ("make", "word"),
-    [
+def test_an_impossible_value_is_named() -> None:
+    for make, word in [
         (lambda: LossConfig(temperature=0.0), "temperature"),
         (lambda: LossConfig(clip_percentile=0.0), "clip_percentile"),
         (lambda: LossWeights(complete=-1.0), "complete"),
@@ -56,11 +55,9 @@ def maker(arm: str, **changes: object) -> RowMaker:
         (lambda: TrainConfig(batch_size=8, micro_batch=3), "micro_batch"),
         (lambda: TrainConfig(harmful_share=1.5), "harmful_share"),
         (lambda: WatchSettings(film_every=0, kl_budget_nats=0.1), "kl_budget_nats"),
-    ],
-)
-def test_an_impossible_value_is_named(make: object, word: str) -> None:
-    with pytest.raises(ParameterError, match=word):
-        make()  # type: ignore[operator]
+    ]:
+        with pytest.raises(ParameterError, match=word):
+            make()  # type: ignore[operator]
 
 
 def test_arms_are_the_methods_and_readings_name_their_columns() -> None:
@@ -103,8 +100,7 @@ def test_recovery_reads_with_prefix_and_its_teacher_without() -> None:
     assert others.min() > 25  # 50 expected of each length
     make = maker("recovery")
     firsts = {make.plain(texts().harmless[0], "harmless", random_numbers(0, "c", n))[0].first for n in range(200)}
-    assert min(firsts) == 1
-    assert max(firsts) == 30
+    assert (min(firsts), max(firsts)) == (1, 30)
     row = make.plain(texts().utility[0], "utility", random_numbers(0, "c", 0))[0]
     assert (row.first, row.labels, row.role) == (1, TOLD, "DISTIL")
 
@@ -157,8 +153,7 @@ def test_the_sampler_is_fair_and_repeats() -> None:
     for kind, count in (("harmful", 7), ("utility", 11), ("harmless", 5)):
         names = [d.name for d in map(sampler.__getitem__, range(len(sampler))) if d.name.startswith(kind)]
         assert len(names) > 2 * count
-        assert len(set(names[:count])) == count
-        assert set(names[count : 2 * count]) == set(names[:count])
+        assert (len(set(names[:count])), set(names[count : 2 * count])) == (count, set(names[:count]))
         assert names[count : 2 * count] != names[:count]
     one, other = (Sampler(texts(), TrainConfig(arm=a, steps=9)) for a in ("paper", "completion_only"))
     for n in range(72):

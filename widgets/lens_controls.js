@@ -126,7 +126,7 @@ function makeControls(lens, { now, set, step }) {
   });
   const words = make("details", "wb-words");
   words.append(control(make("summary", "", "what can be asked")));
-  words.append(make("p", "wb-note", "Values: base p, aligned p, base rank, aligned rank, shift, kl, js, excess, retention, entropy (aligned), base entropy, count, alternatives, position. " +
+  words.append(make("p", "wb-note", `Values: ${Object.keys(lens.search_words).join(", ")}. ` +
     "Compare with > >= < <= = !=, join with and, or, not and brackets. Also base-favored, special, partial, given, and text contains \"…\" or text is \"…\"; a text in quotes alone is searched for."));
   find.append(field("Search", search), ...arrows, found, words, error);
 

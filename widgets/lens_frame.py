@@ -10,7 +10,7 @@ from widgets.lens_search import FLAGS, Search
 from widgets.lens_settings import LensSettings, counting
 from workbench.core import legible
 from workbench.display.views.responses import COVER
-from workbench.tracing.records import SCALARS, TraceSet
+from workbench.tracing.records import TraceSet
 
 
 def token_values(traces: TraceSet, response: int, settings: LensSettings, *, covered: bool) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def token_values(traces: TraceSet, response: int, settings: LensSettings, *, cov
         legible.label(piece) if piece and not part else legible.label(known.get(i, ""))
         for piece, part, i in zip(pieces, partial.tolist(), ids.tolist(), strict=True)
     ]
-    scalars = {name: getattr(traces, name)[r, :length] for name in SCALARS}
+    scalars = {name: values[r, :length] for name, values in traces.scalars.items()}
     values: dict[str, Any] = {
         "position": np.arange(1, length + 1),
         "token": [COVER] * length if covered else said,

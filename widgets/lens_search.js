@@ -1,10 +1,4 @@
 // The lens's search language: what lens_search.py says, here for the page. Nothing is evaluated but this grammar.
-const SEARCH_FIELDS = {
-  "base p": "probability_base", "aligned p": "probability_aligned", "base rank": "rank_base", "aligned rank": "rank_aligned",
-  "base entropy": "entropy_base_nats", "aligned entropy": "entropy_aligned_nats", entropy: "entropy_aligned_nats",
-  shift: "logprob_shift_nats", kl: "kl_aligned_base_nats", js: "js_nats", "excess mass": "excess_mass", excess: "excess_mass",
-  retention: "retention", count: "base_favored_count", alternatives: "alternatives", position: "position",
-};
 const SEARCH_FLAGS = ["base-favored", "special", "partial", "given"];
 const SEARCH_SAME = { "=": "==", "≥": ">=", "≤": "<=", "≠": "!=" };
 const SEARCH_COMPARE = {
@@ -41,13 +35,13 @@ function searchLexemes(expression) {
   return found;
 }
 
-/** Read an expression into a tree, as lens_search.py names its nodes. Throws SearchError, saying where. */
-function readSearch(expression) {
+/** Read an expression into a tree, as lens_search.py names its nodes; `words` maps what can be compared to its name. Throws SearchError. */
+function readSearch(expression, words) {
   const lexemes = searchLexemes(expression);
   let at = 0;
-  const take = (kind, ...words) => {
+  const take = (kind, ...wanted) => {
     const now = lexemes[at];
-    if (now.kind !== kind || (words.length && !words.includes(now.text))) return null;
+    if (now.kind !== kind || (wanted.length && !wanted.includes(now.text))) return null;
     at += 1;
     return now.text;
   };
@@ -61,9 +55,9 @@ function readSearch(expression) {
     if (lexemes[at].kind === "word") {
       const one = lexemes[at].text, two = `${one} ${lexemes[at + 1].text}`;
       for (const [phrase, size] of [[two, 2], [one, 1]]) {
-        if (!Object.hasOwn(SEARCH_FIELDS, phrase)) continue;
+        if (!Object.hasOwn(words, phrase)) continue;
         at += size;
-        return ["field", SEARCH_FIELDS[phrase]];
+        return ["field", words[phrase]];
       }
     }
     return expected(what);

@@ -21,26 +21,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from workbench.core.errors import ParameterError
+from workbench.core.quantities import SEARCH_WORDS
 
-FIELDS: Mapping[str, str] = {
-    "base p": "probability_base",
-    "aligned p": "probability_aligned",
-    "base rank": "rank_base",
-    "aligned rank": "rank_aligned",
-    "base entropy": "entropy_base_nats",
-    "aligned entropy": "entropy_aligned_nats",
-    "entropy": "entropy_aligned_nats",
-    "shift": "logprob_shift_nats",
-    "kl": "kl_aligned_base_nats",
-    "js": "js_nats",
-    "excess mass": "excess_mass",
-    "excess": "excess_mass",
-    "retention": "retention",
-    "count": "base_favored_count",
-    "alternatives": "alternatives",
-    "position": "position",
-}
-"""What can be compared -> its name. `alternatives` is how many count under the thresholds."""
 FLAGS = ("base-favored", "special", "partial", "given")
 
 _LEXEME = re.compile(
@@ -84,7 +66,7 @@ class Search:
     def matches(
         self, values: Mapping[str, np.ndarray], flags: Mapping[str, np.ndarray], texts: Sequence[str]
     ) -> Bool[np.ndarray, "token"]:
-        """Tell for each token whether it matches. `values` has every name in FIELDS, `flags` every one in FLAGS."""
+        """Tell for each token whether it matches. `values` has all values of SEARCH_WORDS, `flags` all of FLAGS."""
         return _run(self.node, values, flags, texts)
 
     # ------------------------------------------------------------------------------------------ reading
@@ -157,9 +139,9 @@ class Search:
         if self._now.kind == "word":
             two = f"{self._now.text} {self._lexemes[self._at + 1].text}"
             for phrase, size in ((two, 2), (self._now.text, 1)):
-                if phrase in FIELDS:
+                if phrase in SEARCH_WORDS:
                     self._at += size
-                    return ("field", FIELDS[phrase])
+                    return ("field", SEARCH_WORDS[phrase])
         self._expected(what)
         raise AssertionError
 

@@ -16,9 +16,10 @@ from widgets.token_lens import LensSelection, TokenLens
 from widgets.window import Face, Window, source
 from workbench.core.errors import ParameterError, UnknownName, nearest
 from workbench.core.palette import FOCUS, THEMES, tint
+from workbench.core.quantities import FILLS, QUANTITIES
 from workbench.display.figures import CONFIG, curves, figure_spec, plotlyjs_tag, retention_heat_map
 from workbench.display.figures.look import axis
-from workbench.display.views import QUANTITIES, HarmfulText, View, divergent_table, figure_view
+from workbench.display.views import HarmfulText, View, divergent_table, figure_view
 from workbench.display.views.responses import checked
 from workbench.display.views.view import style_text
 from workbench.tracing.records import Diagnosis, TraceSet
@@ -83,7 +84,7 @@ class LinkedViews(Window[LinkedSelection]):
         self._check_quantity(quantity)
         if lens is not None and lens.traces is not traces:
             raise ParameterError("the given lens shows other traces: make it of the traces that the panel shows")
-        fill = quantity if quantity in QUANTITIES else "excess_mass"
+        fill = quantity if quantity in FILLS else "excess_mass"
         self.lens = lens or TokenLens(traces, first, quantity=fill, harmful_text=harmful_text, live=live)
         self._figure: go.FigureWidget | None = None
         self._box: VBox | None = None
@@ -136,7 +137,7 @@ class LinkedViews(Window[LinkedSelection]):
             changes["prefix_tokens"] = prefix_tokens
         if changes:
             self._change(dataclasses.replace(self.selection, **changes))
-        fill = quantity if quantity in QUANTITIES else None
+        fill = quantity if quantity in FILLS else None
         if any(v is not None for v in (response, position, span, fill)):
             self.lens.show(response=response, position=position, span=span, quantity=fill)
 

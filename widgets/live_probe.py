@@ -18,8 +18,8 @@ from widgets.window import Face, Window, source
 from widgets.worker import Turn, Worker
 from workbench.core.errors import ParameterError
 from workbench.core.legible import html_text
+from workbench.core.quantities import quantity_named
 from workbench.display.views import HarmfulText, View, token_view
-from workbench.display.views.scales import quantity_named
 from workbench.display.views.view import section, style_text
 from workbench.prompts.loading import Prompt
 from workbench.tracing.records import TraceSet

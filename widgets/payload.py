@@ -18,23 +18,15 @@ from typing import Any, Literal
 import numpy as np
 
 from workbench.core import legible
+from workbench.core.quantities import QUANTITIES
 from workbench.display.views.responses import checked, text_digest
 from workbench.display.views.tokens import how_it_came
 from workbench.tracing.records import TraceSet
 
-FLOATS = (
-    "logprob_base_nats",
-    "logprob_aligned_nats",
-    "kl_aligned_base_nats",
-    "kl_base_aligned_nats",
-    "js_nats",
-    "excess_mass",
-    "entropy_base_nats",
-    "entropy_aligned_nats",
-)
-"""Scalars that are sent; retention and shift follow from them in the page."""
-COUNTS = ("rank_base", "rank_aligned", "base_favored_count")
-SCALAR_BYTES = 4 * (len(FLOATS) + len(COUNTS)) + 4 + 1
+DERIVED = ("retention", "logprob_shift_nats")
+"""Quantities that the page computes from others; every other one of `core.quantities` is sent."""
+SENT = tuple(name for name in QUANTITIES if name not in DERIVED)
+SCALAR_BYTES = 4 * len(SENT) + 4 + 1
 """Bytes a token, all but the alternatives: the scalars, which of the texts it is, and its place among them."""
 
 ALIGN = 8
@@ -44,7 +36,7 @@ Treatment = Literal["show", "blur", "redact"]
 def column(traces: TraceSet, response: int, *, name: str, treatment: Treatment, covered: bool) -> bytes:
     """Return one response as a buffer. `covered`: without its text; `treatment` tells the page what may become of it.
 
-    Arrays: FLOATS and COUNTS (token); `form` (token), which of `forms` a token is; `observed` (token), at which of the
+    Arrays: SENT (token); `form` (token), which of `forms` a token is; `observed` (token), at which of the
     alternatives it stands, 255 for none; `alternative` (token k), which of `labels`, -1 for none, and both of their
     log-probabilities, `alternative_base_nats` and `alternative_aligned_nats` (token k); `label_ids` (label). A form is
     [running text, one-line label, kind, id] with kind 0 text, 1 special, 2 part of a character.
@@ -70,8 +62,8 @@ def column(traces: TraceSet, response: int, *, name: str, treatment: Treatment, 
         "forms": forms,
         "labels": labels,
     }
-    scores = {n: getattr(traces, n)[response, :length].astype("<f4") for n in FLOATS}
-    scores |= {n: getattr(traces, n)[response, :length].astype("<i4") for n in COUNTS}
+    types = {n: "<i4" if QUANTITIES[n].count else "<f4" for n in SENT}
+    scores = {n: getattr(traces, n)[response, :length].astype(types[n]) for n in SENT}
     return packed(header, {**scores, "form": which, **arrays})
 
 

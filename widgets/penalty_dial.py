@@ -18,11 +18,12 @@ from widgets.window import Face, Window, log, source
 from widgets.worker import Turn, Worker
 from workbench.core import legible
 from workbench.core.errors import ParameterError
+from workbench.core.quantities import Quantity, quantity_named
 from workbench.decoding.records import LEDGER, BranchTree, Continuations
 from workbench.display.views import HarmfulText, View, branch_tree, ledger_table
 from workbench.display.views.branches import VERDICTS, said_of
 from workbench.display.views.responses import COVER, treatment_of
-from workbench.display.views.scales import NOTABLE_SHIFT_NATS, Quantity, quantity_named
+from workbench.display.views.scales import NOTABLE_SHIFT_NATS
 from workbench.display.views.view import style_text
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from workbench.decoding.config import PenaltyConfig
     from workbench.decoding.contexts import DecodeConfig
     from workbench.decoding.live import Writing
-    from workbench.evaluation.experiments import Judging
+    from workbench.evaluation.branching import Judging
     from workbench.judging.records import Judgement
     from workbench.models.pair import ModelPair
     from workbench.prompts.loading import PromptSet
@@ -106,12 +107,12 @@ class PenaltyDial(Window[DialSelection]):
     has one, serves shape "undertrained". Every change generates anew in a thread of its own: the latest wins, a stop
     keeps what is there. At any token of the penalised text another candidate can be taken (`branch`); `tree` holds
     these branches of the present penalty with the verdict of `judge`, a callable (prompt, given text, generated text)
-    -> Judgement such as experiments.TextJudge. `branches` other tokens are tried at once, where base and aligned
+    -> Judgement such as wb.TextJudge. `branches` other tokens are tried at once, where base and aligned
     differ most. `store` keeps what is generated before the dial is first moved.
 
     `harmful_text` as in TokenLens: "auto" covers harmful text that is not classroom-safe until a person reveals it, and
     withholds it from exports. Listeners are called in the thread of the work. Raises ParameterError for a penalty that
-    no generator may use (w < 0), and what `experiments.example_prompt` and `decode` raise.
+    no generator may use (w < 0), and what `wb.example_prompt` and `decode` raise.
     """
 
     def __init__(
@@ -131,8 +132,7 @@ class PenaltyDial(Window[DialSelection]):
         live: bool | None = None,
     ) -> None:
         from workbench.decoding.config import PenaltyConfig, check_generates
-        from workbench.evaluation.experiments import continue_three_ways, example_prompt
-        from workbench.evaluation.experiments.example import start_of
+        from workbench.evaluation.example import continue_three_ways, example_prompt, start_of
         from workbench.models.pieces import Pieces
 
         penalty = penalty or PenaltyConfig()
@@ -261,7 +261,7 @@ class PenaltyDial(Window[DialSelection]):
 
     def _others(self, most: int) -> list[tuple[int, int]]:
         """Return (position, token) of the likeliest other tokens where base and aligned differ most."""
-        from workbench.evaluation.experiments.branching import candidates, widest
+        from workbench.evaluation.branching import candidates, widest
 
         ids = self._written[0].ids
         if not most or not ids:
@@ -314,7 +314,7 @@ class PenaltyDial(Window[DialSelection]):
     def _clear(self, penalty: PenaltyConfig) -> None:
         """Begin a new tree, with nothing written."""
         from workbench.decoding.live import Writing
-        from workbench.evaluation.experiments.branching import name_of, seedling
+        from workbench.evaluation.branching import name_of, seedling
 
         self._written: list[Writing] = []
         self._record = Writing(self.pair, self._start, self._config(penalty), self.prompts).record()
@@ -335,7 +335,7 @@ class PenaltyDial(Window[DialSelection]):
         token_id: int | None = None,
     ) -> None:
         """Take what is written as the next branch, with its verdict, and show it."""
-        from workbench.evaluation.experiments.branching import branch_of, candidates
+        from workbench.evaluation.branching import branch_of, candidates
 
         taken, instead = None, None
         if parent is not None and position is not None:
@@ -359,7 +359,7 @@ class PenaltyDial(Window[DialSelection]):
 
     def _judged(self, record: Continuations) -> Judgement | None:
         """Return the verdict; a judge that raises leaves the text unscored, with the reason."""
-        from workbench.evaluation.experiments.branching import judged
+        from workbench.evaluation.branching import judged
         from workbench.judging.records import Judgement
 
         try:

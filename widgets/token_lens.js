@@ -198,7 +198,7 @@ class LensView {
     this.search = { text, node: null, error: "" };
     if (!text.trim()) return "";
     try {
-      this.search.node = readSearch(text);
+      this.search.node = readSearch(text, this.lens.search_words);
       return text;
     } catch (error) {
       if (!(error instanceof SearchError)) throw error;

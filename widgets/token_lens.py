@@ -18,9 +18,10 @@ from widgets.payload import Treatment, column
 from widgets.window import Face, Window, source
 from workbench.core import legible
 from workbench.core.errors import ParameterError, UnknownName, nearest
-from workbench.display.views import QUANTITIES, READING, HarmfulText, View, token_view
+from workbench.core.quantities import FILLS, SEARCH_WORDS, Quantity, quantity_named
+from workbench.display.views import HarmfulText, View, token_view
 from workbench.display.views.responses import COVER, checked, treatment
-from workbench.display.views.scales import ENTROPY_FLOOR_NATS, NOTABLE_SHIFT_NATS, SIGNS, Quantity, quantity_named
+from workbench.display.views.scales import NOTABLE_SHIFT_NATS, SIGNS, reading
 from workbench.display.views.view import style_text
 from workbench.tracing.records import Response, TraceSet
 
@@ -73,7 +74,7 @@ class TokenLens(Window[LensSelection]):
 
     `response` None is the first. `beside`: further responses of the same record, in columns, aligned by position; of
     another prompt that is opened, the same kinds of response stand beside it. `arms` names responses. `quantity` is one
-    of workbench.display.views.QUANTITIES. `controls` are the fields of LensSettings.
+    of workbench.core.quantities.FILLS. `controls` are the fields of LensSettings.
 
     `harmful_text` "auto" shows a classroom-safe set; of any other it covers harmful responses until a person reveals
     them in the page (their text is sent when the page asks for it, and is no part of the widget's saved state), and
@@ -99,7 +100,7 @@ class TokenLens(Window[LensSelection]):
             checked(traces, r)
         self._beside = tuple(dict.fromkeys(r for r in beside if r != first))
         self._settings = _changed(LensSettings(), controls)
-        chosen = quantity_named(quantity, traces).name
+        chosen = quantity_named(quantity).name
         super().__init__(LensSelection(response=first, position=None, pinned=(), span=None, quantity=chosen), live=live)
 
     # --------------------------------------------------------------------------------------------- for programs
@@ -135,7 +136,7 @@ class TokenLens(Window[LensSelection]):
         if span is not None:
             now = dataclasses.replace(now, span=self._part(chosen, span))
         if quantity is not None:
-            now = dataclasses.replace(now, quantity=quantity_named(quantity, self.traces).name)
+            now = dataclasses.replace(now, quantity=quantity_named(quantity).name)
         self._take(now, self._settings)
 
     def pin(self, *positions: int) -> None:
@@ -321,7 +322,7 @@ class TokenLens(Window[LensSelection]):
             position=position,
             pinned=pinned,
             span=None if span is None else self._part(response, span),
-            quantity=quantity_named(str(said["quantity"]), self.traces).name,
+            quantity=quantity_named(str(said["quantity"])).name,
         )
         self._take(selection, _changed(self._settings, {name: said[name] for name in _CONTROLS}))
 
@@ -353,12 +354,14 @@ class TokenLens(Window[LensSelection]):
 
     def _lens(self) -> dict[str, Any]:
         """Return what the page needs once: the choices, the scales, the legend, and what is stored."""
+        largest = float(self.traces.base_favored_count.max(initial=0))
         return {
             "responses": [[r, self._listed(r)] for r in range(len(self.traces.responses))],
-            "quantities": [scale(quantity_named(name, self.traces)) for name in QUANTITIES],
+            "quantities": [scale(quantity_named(name, largest)) for name in FILLS],
             "signs": [[sign.css, sign.sample, sign.said] for sign in SIGNS],
-            "reading": READING,
-            "entropy_floor_nats": ENTROPY_FLOOR_NATS,
+            "reading": reading(self.traces.entropy_floor_nats),
+            "search_words": dict(SEARCH_WORDS),
+            "entropy_floor_nats": self.traces.entropy_floor_nats,
             "notable_shift_nats": NOTABLE_SHIFT_NATS,
             "cover": COVER,
             "stored_k": stored_k(self.traces),

@@ -1,3 +1,4 @@
+# ruff: noqa: F401, PLE0605
 """The deep-alignment workbench: compare a base model with its aligned version, token by token.
 
 The names below are the public ones. They are imported when first used, so `import workbench` loads no torch.
@@ -9,103 +10,118 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workbench.core import comparisons
     from workbench.core.errors import WorkbenchError
     from workbench.core.records import load, save
+    from workbench.core.results import load_results
+    from workbench.core.store import Store
+    from workbench.decoding.config import PenaltyConfig
+    from workbench.decoding.penalised import decode
+    from workbench.decoding.penalty import penalise
     from workbench.display import figures, views
     from workbench.display.check import check
-    from workbench.display.report import write_report
+    from workbench.display.report import Report
+    from workbench.evaluation.arms import CompareConfig, compare_arms, leaks
+    from workbench.evaluation.attacks import HarmlessPrefill, Prefill
+    from workbench.evaluation.branching import TextJudge
+    from workbench.evaluation.card import card_results
+    from workbench.evaluation.check import check_penalty, compare_with_aligned
+    from workbench.evaluation.config import EvaluateConfig
+    from workbench.evaluation.evaluate import evaluate
+    from workbench.evaluation.example import continue_three_ways, look_at
+    from workbench.evaluation.exports import export_evaluation
+    from workbench.evaluation.frontier import Rule, recommend
+    from workbench.evaluation.paper import paper_preset
+    from workbench.evaluation.penalties import SweepConfig, pair_under, penalties_for
+    from workbench.evaluation.penalty_file import load_penalty, save_penalty
+    from workbench.evaluation.reading import told_prompts
+    from workbench.evaluation.records import Evaluation, Scorecard
+    from workbench.evaluation.sampling import sampling_surface
+    from workbench.evaluation.setup import agreement_rows, arms_of, attempts_of, questions_of
+    from workbench.evaluation.splits import tuning_and_held_out
+    from workbench.evaluation.sweep import sweep
+    from workbench.evaluation.training_data import TrainingDataConfig, harmful_preview, training_texts
     from workbench.models.generation import GenerateConfig
     from workbench.models.pair import ModelPair, PairConfig, load_pair
     from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
     from workbench.running.runs import RunConfig, run_notebook
+    from workbench.tracing import metrics
     from workbench.tracing.diagnosis.config import DiagnosisConfig
     from workbench.tracing.diagnosis.diagnose import diagnose
     from workbench.tracing.gradients import GradientConfig, probe_gradients
     from workbench.tracing.records import Diagnosis, GradientProbe, TraceSet
     from workbench.tracing.traces import TraceConfig, trace
-    from workbench.training.config import LossConfig, TrainConfig, WatchSettings, arm_named, arm_with, values_of
+    from workbench.training.config import LossConfig, TrainConfig, WatchSettings, arm_with
     from workbench.training.loop import distil, export
     from workbench.training.teacher import preview_teacher, teacher_flips
 
 __version__ = "0.1.0"
 
-_ROOM_OF = {
-    "WorkbenchError": "core.errors",
-    "save": "core.records",
-    "load": "core.records",
-    "Prompt": "prompts.loading",
-    "PromptSet": "prompts.loading",
-    "PromptConfig": "prompts.loading",
-    "load_prompts": "prompts.loading",
-    "ModelPair": "models.pair",
-    "PairConfig": "models.pair",
-    "load_pair": "models.pair",
-    "GenerateConfig": "models.generation",
-    "TraceSet": "tracing.records",
-    "TraceConfig": "tracing.traces",
-    "trace": "tracing.traces",
-    "Diagnosis": "tracing.records",
-    "DiagnosisConfig": "tracing.diagnosis.config",
-    "diagnose": "tracing.diagnosis.diagnose",
-    "GradientProbe": "tracing.records",
-    "GradientConfig": "tracing.gradients",
-    "probe_gradients": "tracing.gradients",
-    "distil": "training.loop",
-    "export": "training.loop",
-    "preview_teacher": "training.teacher",
-    "arm_named": "training.config",
-    "arm_with": "training.config",
-    "TrainConfig": "training.config",
-    "values_of": "training.config",
-    "teacher_flips": "training.teacher",
-    "LossConfig": "training.config",
-    "WatchSettings": "training.config",
-    "write_report": "display.report",
-    "check": "display.check",
-    "RunConfig": "running.runs",
-    "run_notebook": "running.runs",
-    "figures": "display.figures",
-    "views": "display.views",
+_VERBS = {
+    "core.errors": "WorkbenchError",
+    "core.records": "load save",
+    "core.results": "load_results",
+    "core.store": "Store",
+    "prompts.loading": "load_prompts",
+    "evaluation.splits": "tuning_and_held_out",
+    "models.pair": "load_pair",
+    "tracing.traces": "trace",
+    "tracing.diagnosis.diagnose": "diagnose",
+    "tracing.gradients": "probe_gradients",
+    "tracing.metrics": "metrics",
+    "decoding.penalised": "decode",
+    "decoding.penalty": "penalise",
+    "evaluation.penalties": "penalties_for pair_under",
+    "evaluation.sweep": "sweep",
+    "evaluation.frontier": "recommend",
+    "evaluation.penalty_file": "save_penalty load_penalty",
+    "evaluation.check": "check_penalty compare_with_aligned",
+    "evaluation.example": "continue_three_ways look_at",
+    "evaluation.sampling": "sampling_surface",
+    "evaluation.training_data": "training_texts harmful_preview",
+    "evaluation.arms": "leaks compare_arms",
+    "training.teacher": "teacher_flips preview_teacher",
+    "training.config": "arm_with",
+    "training.loop": "distil export",
+    "evaluation.card": "card_results",
+    "evaluation.setup": "arms_of attempts_of questions_of agreement_rows",
+    "evaluation.evaluate": "evaluate",
+    "evaluation.reading": "told_prompts",
+    "evaluation.paper": "paper_preset",
+    "evaluation.exports": "export_evaluation",
+    "core.comparisons": "comparisons",
+    "display.report": "Report",
+    "display.check": "check",
+    "display.figures": "figures",
+    "display.views": "views",
+    "running.runs": "run_notebook",
 }
+"""What notebooks call, by the module that defines it."""
 
-__all__ = [
-    "Diagnosis",
-    "DiagnosisConfig",
-    "GenerateConfig",
-    "GradientConfig",
-    "GradientProbe",
-    "ModelPair",
-    "PairConfig",
-    "Prompt",
-    "PromptConfig",
-    "PromptSet",
-    "RunConfig",
-    "TraceConfig",
-    "TraceSet",
-    "TrainConfig",
-    "WorkbenchError",
-    "arm_named",
-    "arm_with",
-    "check",
-    "diagnose",
-    "distil",
-    "export",
-    "figures",
-    "load",
-    "load_pair",
-    "load_prompts",
-    "preview_teacher",
-    "probe_gradients",
-    "run_notebook",
-    "save",
-    "trace",
-    "views",
-    "values_of",
-    "teacher_flips",
-    "LossConfig",
-    "WatchSettings",
-    "write_report",
-]
+_TYPES = {
+    "prompts.loading": "Prompt PromptSet PromptConfig",
+    "models.pair": "ModelPair PairConfig",
+    "models.generation": "GenerateConfig",
+    "tracing.records": "TraceSet Diagnosis GradientProbe",
+    "tracing.traces": "TraceConfig",
+    "tracing.diagnosis.config": "DiagnosisConfig",
+    "tracing.gradients": "GradientConfig",
+    "decoding.config": "PenaltyConfig",
+    "evaluation.penalties": "SweepConfig",
+    "evaluation.frontier": "Rule",
+    "evaluation.branching": "TextJudge",
+    "evaluation.training_data": "TrainingDataConfig",
+    "training.config": "TrainConfig WatchSettings LossConfig",
+    "evaluation.arms": "CompareConfig",
+    "evaluation.config": "EvaluateConfig",
+    "evaluation.attacks": "Prefill HarmlessPrefill",
+    "evaluation.records": "Evaluation Scorecard",
+    "running.runs": "RunConfig",
+}
+"""Configs and records. A verb takes the fields of its config by keyword, so a notebook names few of them."""
+
+_ROOM_OF = {name: room for table in (_VERBS, _TYPES) for room, names in table.items() for name in names.split()}
+__all__ = sorted(_ROOM_OF)
 
 
 def __getattr__(name: str) -> Any:

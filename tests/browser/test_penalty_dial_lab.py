@@ -18,11 +18,11 @@ PATIENCE_MS = 60_000
 """Longest wait for a text: other work may hold the machine."""
 NO_MODEL = ("widget model not found", "reading .kernel.")
 CELLS = (
-    "import workbench as wb\nfrom workbench.evaluation import experiments\n"
+    "import workbench as wb\n"
     "from workbench.decoding.config import PenaltyConfig\n"
     "from widgets import PenaltyDial\nmodels = wb.load_pair(wb.PairConfig(preset='embedded'))\n"
-    "tuning, _ = experiments.tuning_and_held_out(wb.PromptConfig(source='embedded'), limit=30, held_out_limit=6)",
-    "judge = experiments.TextJudge.of(None, tuning)\n"
+    "tuning, _ = wb.tuning_and_held_out(wb.PromptConfig(source='embedded'), limit=30, held_out_limit=6)",
+    "judge = wb.TextJudge.of(None, tuning)\n"
     "dial = PenaltyDial(models, tuning, PenaltyConfig(strength=64.0), judge=judge)\ndial",
 )
 

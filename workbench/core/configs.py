@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+import functools
+import inspect
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import Any, TypeVar
@@ -11,6 +13,7 @@ from typing import Any, TypeVar
 from workbench.core.errors import ParameterError, nearest
 
 C = TypeVar("C")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,38 @@ def check_fields(config: object, *wrong: tuple[bool, str, str], **allowed: Range
             raise ParameterError(f"{name} is {getattr(config, name)!r}; it must be {want}")
 
 
-def configured(kind: type[C], config: C | None, fields: Mapping[str, Any]) -> C:
-    """Return `config` (default: the kind's own defaults) with some fields replaced.
+def configured(kind: type[C], config: C | None, fields: Mapping[str, Any], also: Collection[str] = ()) -> C:
+    """Return `config` (default: the kind's own defaults) with some fields replaced; a list becomes a tuple.
 
-    Raises ParameterError, naming the nearest one, for an unknown field.
+    Raises ParameterError, naming the nearest one, for an unknown field (`also` are further names that would do).
     """
+    if config is not None and not isinstance(config, kind):
+        raise ParameterError(f"expected a {kind.__name__} or its fields by keyword, not {config!r}")
     known = tuple(f.name for f in dataclasses.fields(kind))  # type: ignore[arg-type]
     for name in fields:
         if name not in known:
-            raise ParameterError(f"{kind.__name__} has no field {name!r}: {nearest(name, known)}")
-    return kind(**fields) if config is None else dataclasses.replace(config, **fields)  # type: ignore[type-var]
+            raise ParameterError(f"{kind.__name__} has no field {name!r}: {nearest(name, (*known, *also))}")
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return kind(**given) if config is None else dataclasses.replace(config, **given)  # type: ignore[type-var]
+
+
+def takes_fields(kind: type, name: str = "config") -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Let a verb take its config (the argument `name`) whole, or its fields by keyword, or both: fields then replace.
+
+    `trace(pair, prompts, max_tokens=64)` is `trace(pair, prompts, TraceConfig(max_tokens=64))`. The verb itself always
+    gets a config. Raises ParameterError, naming the nearest one, for an unknown keyword.
+    """
+
+    def taking(verb: Callable[..., R]) -> Callable[..., R]:
+        signature = inspect.signature(verb)
+        own = tuple(p for p in signature.parameters if p != name)
+
+        @functools.wraps(verb)
+        def call(*arguments: Any, **keywords: Any) -> R:
+            fields = {k: keywords.pop(k) for k in tuple(keywords) if k not in signature.parameters}
+            given = signature.bind_partial(*arguments, **keywords).arguments
+            return verb(**{**given, name: configured(kind, given.get(name), fields, own)})
+
+        return call
+
+    return taking

@@ -50,6 +50,14 @@ class ContextOverflow(PairError):
 class NonFiniteLogits(WorkbenchError, ArithmeticError):
     """A model returned NaN or infinite logits; the message names model, response and position."""
 
+    @classmethod
+    def at(cls, which: str, where: str) -> NonFiniteLogits:
+        """Return the error for base or aligned, with where it happened as the end of a sentence."""
+        return cls(
+            f"the {which} model returned NaN or infinite logits {where}: check the weights and the dtype; float32 is "
+            "the safe one"
+        )
+
     exit_code = 4
 
 

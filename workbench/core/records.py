@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -18,10 +18,13 @@ import numpy as np
 from workbench.core.errors import NotPresent, RecordError
 from workbench.core.files import atomic_folder
 
-SCHEMA = 1
+SCHEMA = 2
 
 Label = Literal["harmful", "harmless", "lookalike", "unlabelled"]
 """What a prompt asks for."""
+
+Given = int | Literal["full"]
+"""How many response tokens are given; "full": the whole target."""
 
 _TYPES: dict[str, type[Record]] = {}  # name -> every kind of record that has been defined
 
@@ -48,6 +51,8 @@ def _same(a: Any, b: Any) -> bool:
         return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
     if isinstance(a, tuple) and isinstance(b, tuple):
         return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
     return bool(a == b)
 
 
@@ -89,17 +94,50 @@ class Estimate(Record):
         return f"{self.value:.3g}{interval}{unit} (n = {self.n})"
 
 
+def where_words(attack: str | None, given: Given | None, setting: str | None, worst_of: int | None) -> str:
+    """Return in words under what a number was measured: "prefill, 5 tokens given"."""
+    told = given == "full" or bool(given) or (given == 0 and setting is None and attack != "none")
+    tokens = "whole target given" if given == "full" else f"{given} token{'' if given == 1 else 's'} given"
+    worst = None if worst_of is None else f"worst of {worst_of}"
+    return ", ".join(part for part in (attack, tokens if told else None, setting, worst) if part)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Row(Record):
-    """Hold one tidy row of results.json. What does not apply is None. `position` is 1-based."""
+    """One tidy row of results.json. A column that does not apply is None; the columns before `value` are its key.
+
+    name      what was measured; its unit is `unit`
+    arm       the model, penalty or adapter that was measured
+    against   the arm, or the label, that a difference is taken against
+    label     what the prompts ask for: harmful, harmless, lookalike or unlabelled; None: all prompts together
+    category  the prompts' category; None: all categories
+    attack    the attack's family; "none": asked plainly; None: no attack, responses that were given (teacher-forced)
+    given     how many response tokens were given ("full": the whole target); None: several numbers, or nothing is given
+    setting   what else identifies the number: a template's name, a task of the harness, "held out"
+    judge     the judge's name; "gibberish" for the gibberish check; the harness's name for capability
+    seed      the seed of the run, or of the training
+    layer     1-based layer of the model
+    position  1-based position in the response
+    token     a vocabulary element's id
+    worst_of  a prompt counts where any of its attempts, at most this many, succeeds; None: it has one
+    value     the number, with its interval `low` to `high`; None: no data
+    n         how many prompts, or questions, the number is from
+    """
 
     name: str
     arm: str | None = None
+    against: str | None = None
+    label: str | None = None
+    category: str | None = None
     attack: str | None = None
-    condition: str | None = None
+    given: Given | None = None
+    setting: str | None = None
     judge: str | None = None
     seed: int | None = None
+    layer: int | None = None
     position: int | None = None
+    token: int | None = None
+    worst_of: int | None = None
     value: float | None = None
     low: float | None = None
     high: float | None = None
@@ -109,8 +147,34 @@ class Row(Record):
     @classmethod
     def of(cls, name: str, estimate: Estimate, **place: Any) -> Row:
         """Return an estimate as a row, with its interval, n and unit; `place` are the other fields."""
-        e = estimate
-        return cls(name=name, value=e.value, low=e.low, high=e.high, n=e.n, unit=e.unit, **place)
+        return cls(name=name, **vars(estimate), **place)
+
+    @classmethod
+    def by_position(
+        cls, name: str, value: np.ndarray, low: np.ndarray, high: np.ndarray, n: np.ndarray, **place: Any
+    ) -> list[Row]:
+        """Return values by position (from 1) as rows, with their bounds and n; what is not finite is None."""
+        numbers = [[float(x) if np.isfinite(x) else None for x in array] for array in (value, low, high)]
+        return [
+            cls(name=name, position=t + 1, value=v, low=lo, high=hi, n=int(count), **place)
+            for t, (v, lo, hi, count) in enumerate(zip(*numbers, n, strict=True))
+        ]
+
+    @property
+    def estimate(self) -> Estimate:
+        """Return the value with its interval, n and unit."""
+        return Estimate(value=self.value, low=self.low, high=self.high, n=self.n or 0, unit=self.unit or "")
+
+    @property
+    def title(self) -> str:
+        """Return in a line what the number is, without its value."""
+        against = None if self.against is None else f"against {self.against}"
+        where = where_words(self.attack, self.given, self.setting, self.worst_of)
+        if self.attack == "none":
+            where = ", ".join(("no attack", *where.split(", ")[1:]))
+        named = ((k, getattr(self, k)) for k in ("layer", "position", "token", "seed"))
+        parts = (self.name, self.arm, against, self.label, self.category, where or None, self.judge)
+        return ", ".join([*filter(None, parts), *(f"{k} {v}" for k, v in named if v is not None)])
 
 
 R = TypeVar("R", bound=Record)
@@ -183,9 +247,3 @@ def load(folder: str | Path, kind: type[R]) -> R:
     if not isinstance(record, kind):
         raise RecordError(f"{str(folder)!r} holds a {type(record).__name__}, not a {kind.__name__}")
     return record
-
-
-def rows_json(rows: Iterator[Row] | tuple[Row, ...] | list[Row]) -> str:
-    """Return tidy rows as the text of a results.json."""
-    body = {"schema": SCHEMA, "rows": [dataclasses.asdict(r) for r in rows]}
-    return json.dumps(body, ensure_ascii=False, allow_nan=False, indent=1) + "\n"

@@ -134,7 +134,8 @@ def check_generates(config: PenaltyConfig) -> None:
             f"strength is {strength:g}: SafeDecoding below 0 leads away from the safer model, which is an attack; "
             "no generation with it is offered"
         )
-    worst = strength * (1.0 + config.gamma) * _largest_shape(config)
+    largest = max((shape_at(config, t + 1) for t in range(len(config.retention))), default=1.0)
+    worst = strength * (1.0 + config.gamma) * largest
     if worst < -1.0:
         how = "" if worst == strength else f" (alpha_t down to {worst:g} by gamma and shape)"
         raise ParameterError(
@@ -142,12 +143,6 @@ def check_generates(config: PenaltyConfig) -> None:
             "is an attack (emulated disalignment, arXiv 2402.12343). Its distribution at one position can be looked "
             "at (`penalise`, `next_token`); no generation with it is offered. Use a strength of at least -1"
         )
-
-
-def _largest_shape(config: PenaltyConfig) -> float:
-    if config.shape != "undertrained":
-        return 1.0
-    return max(config.retention) / (sum(config.retention) / len(config.retention))
 
 
 def undertrained(diagnosis: Diagnosis, *, prefix_tokens: int | None = None) -> tuple[float, ...]:

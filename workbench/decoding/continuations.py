@@ -55,15 +55,10 @@ def assembled(
         fields[name] = padded(values, 0, np.int32) if name in COUNTS else padded(values, np.nan, np.float32)
     safe = config.penalty.method == "safe_decoding"
     original, expert = (f"base of {pair.name}", f"aligned of {pair.name}") if safe else (None, None)
+    named = {} if prompts is None else {"prompts": prompts.name, "prompts_source": prompts.source}
     return Continuations(
         run=watch.record(
-            resolved={
-                "pair": pair.name,
-                "template_mode": pair.template_mode,
-                "dtype": str(pair.dtype).removeprefix("torch."),
-                "pair_notes": pair.notes,
-                **({} if prompts is None else {"prompts": prompts.name, "prompts_source": prompts.source}),
-            },
+            resolved={**pair.settings(), **named},
             seed=config.generation.seed,
             device=str(pair.device),
             fingerprint=pair.fingerprint,

@@ -35,12 +35,6 @@ class MixedPass:
         self._model, self._vocab = model, vocab
         self.running = False
 
-    def new_cache(self) -> Cache:
-        """Return an empty key-value cache."""
-        from transformers import DynamicCache
-
-        return DynamicCache(config=self._model.config)
-
     def logits(
         self,
         ids: Int[Tensor, "both context"],

@@ -71,25 +71,18 @@ class PenalisedModel:
 
     def continue_(
         self,
-        contexts: Sequence[tuple[int, ...]],
+        passages: Sequence[Passage],
         config: GenerateConfig,
         *,
         store: Store | None = None,
         on_token: OnToken | None = None,
         what: str | None = "decoding",
-        prefix_tokens: Sequence[int] | None = None,
     ) -> tuple[Generation, ...]:
-        """Continue token ids as `generate` does, and return the same: no ledger.
+        """Continue passages as `generate` does, and return the same: no ledger.
 
-        `prefix_tokens` says how many response tokens each context ends with, so that positions are those of the
-        response; without it the first generated token has position 1. Raises ContextOverflow before any work, as
+        Positions are those of the response, its given tokens included. Raises ContextOverflow before any work, as
         `generate` does, and what `decode` raises.
         """
-        given = [0] * len(contexts) if prefix_tokens is None else list(prefix_tokens)
-        passages = [
-            Passage(name=f"context {n + 1}", aligned=c[: len(c) - k], response=c[len(c) - k :], given=k)
-            for n, (c, k) in enumerate(zip(contexts, given, strict=True))
-        ]
         check_room(passages, self.pair.context_length, config.max_tokens)
         made = decode(
             self.pair,

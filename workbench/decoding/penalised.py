@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 
 from workbench.core.batching import in_batches
+from workbench.core.configs import takes_fields
 from workbench.core.passages import Passage
 from workbench.core.provenance import Stopwatch, settings_of
 from workbench.core.store import Entry as Stored
@@ -23,17 +24,18 @@ from workbench.decoding.mixed import mixed
 from workbench.decoding.paired import paired_steps
 from workbench.decoding.records import LEDGER, Continuations
 from workbench.decoding.steps import PenalisedSteps, distributions
-from workbench.models.generation import STOPS, Generation, Row, draw, generation_keys, sampler
+from workbench.models.generation import Generation, Row, draw, generation_keys, sampler
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 
 OnEntry = Callable[[int, Entry], None]
 
 
+@takes_fields(DecodeConfig)
 def decode(
     pair: ModelPair,
     contexts: Contexts,
-    config: DecodeConfig | None = None,
+    config: DecodeConfig,
     *,
     on_token: OnEntry | None = None,
     store: Store | None = None,
@@ -51,7 +53,6 @@ def decode(
     prompt or context, ContextOverflow for one that leaves no room for a single token, all before any work;
     NonFiniteLogits when a model returns NaN or infinity.
     """
-    config = config or DecodeConfig()
     check_generates(config.penalty)
     settings = {
         **settings_of(config),
@@ -117,14 +118,12 @@ def _continued(
 
 
 def _entry(made: Made) -> dict[str, np.ndarray]:
-    arrays = {"ids": np.array(made.generation.ids, np.int32), "stop": np.array([STOPS.index(made.generation.stop)])}
-    return {**arrays, **vars(made.account)}
+    return {**made.generation.entry(), **vars(made.account)}
 
 
 def _read(stored: Stored) -> Made:
     account = Account(**{name: stored[name] for name in Account.__dataclass_fields__})
-    generation = Generation(ids=tuple(stored["ids"].tolist()), stop=STOPS[int(stored["stop"][0])])
-    return Made(generation=generation, account=account)
+    return Made(generation=Generation.read(stored), account=account)
 
 
 # ------------------------------------------------------------------------------------------------ one position

@@ -2,7 +2,8 @@
 
 Everything is in log-probabilities, float32; `base` and `aligned` are the two models' `log_softmax` over the same
 vocabulary. Nothing here changes its input. A penalty can only amplify a difference that exists: where the two
-distributions are equal it does nothing at any strength, which `leverage` and `leverage_bound` measure.
+distributions are equal it does nothing at any strength, which the leverage TV(p_penalised, p_plain) and
+`leverage_bound` measure.
 """
 
 from __future__ import annotations
@@ -177,11 +178,6 @@ def risk(
 
 
 # ----------------------------------------------------------------------------------------- what it can do at all
-
-
-def leverage(penalised: Float[Tensor, "*rows vocab"], plain: Float[Tensor, "*rows vocab"]) -> Float[Tensor, "*rows"]:
-    """Return TV(p_penalised, p_plain), in [0, 1]: the probability that the penalty moved. 0: it did nothing."""
-    return excess_mass(penalised, plain)
 
 
 def leverage_bound(

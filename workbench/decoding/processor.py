@@ -84,7 +84,7 @@ class PenaltyProcessor(LogitsProcessor):
             cache=self._cache,
         )
         logits = self._pair.logits("base", hidden[:, -1]).float()
-        check_finite(self._pair, "base", logits, range(len(input_ids)), width - self._prompt_width + 1)
+        check_finite("base", logits, range(len(input_ids)), width - self._prompt_width + 1)
         self._seen = input_ids.clone()
         return logits
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32
 
 from workbench.core.errors import ParameterError
-from workbench.core.records import Label, Record, RunRecord
-from workbench.core.shapes import Counts, Mask, Scores, Tokens, TopIds, TopScores
+from workbench.core.records import Label, Record
+from workbench.core.shapes import Counts, Mask, Scores, Tokens, TopScores
 from workbench.judging.records import Verdict
+from workbench.tracing.records import TokenRecord
 
 LEDGER: dict[str, str] = {
     "strength": "alpha_t that was used, the config's strength with its risk and position",
@@ -57,36 +58,23 @@ class Continuation(Record):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Continuations(Record):
-    """Hold penalised continuations with their ledger: one entry a generated token. Reloads with no model.
+class Continuations(TokenRecord):
+    """Penalised continuations with their ledger: one entry a generated token. Reloads with no model.
 
-    Arrays are (response, token) over generated tokens, padded on the right; where `mask` is False a float is NaN, an
-    id is -1, a count, rank or position is 0. `position` is 1-based in the response, given tokens included.
-    `plain_ids` is the token that would have been chosen there without the penalty, after the same tokens and with the
-    same random numbers. "Without the penalty" is aligned alone; for SafeDecoding it is the original. `topk_ids` is the
-    union of the most likely tokens with and without the penalty (those without it first, -1 where the union is
-    shorter); a penalised log-probability is -inf where the penalty rules a token out.
-
-    `penalty` and `generation` are the settings, None resolved. `original` and `expert` name the models of
-    SafeDecoding, None for other methods. `labels[i]` is the printable form of element `label_ids[i]`, for every id in
-    the record.
+    `position` is 1-based in the response, given tokens included. `plain_ids` is the token that would have been chosen
+    there without the penalty, after the same tokens and with the same random numbers. "Without the penalty" is aligned
+    alone; for SafeDecoding it is the original. `topk_ids` is the union of the most likely tokens with and without the
+    penalty (those without it first, -1 where the union is shorter); a penalised log-probability is -inf where the
+    penalty rules a token out. `penalty` and `generation` are the settings, None resolved. `original` and `expert` name
+    the models of SafeDecoding, None for other methods.
     """
 
-    run: RunRecord
-    prompt_set: str
-    classroom_safe: bool
-    template_mode: str
     penalty: Mapping[str, Any]
     generation: Mapping[str, Any]
     original: str | None
     expert: str | None
     notes: tuple[str, ...]
     continuations: tuple[Continuation, ...]
-    pieces: tuple[tuple[str, ...], ...]
-    token_ids: Tokens
-    mask: Mask
-    partial: Mask
-    special: Mask
     position: Counts
     plain_ids: Tokens
     strength: Scores
@@ -99,24 +87,11 @@ class Continuations(Record):
     excess_mass: Scores
     leverage: Scores
     leverage_bound: Scores
-    topk_ids: TopIds
-    topk_logprob_base_nats: TopScores
-    topk_logprob_aligned_nats: TopScores
     topk_logprob_penalised_nats: TopScores
-    label_ids: Int32[np.ndarray, "label"]
-    labels: tuple[str, ...]
-
-    def lengths(self) -> Int32[np.ndarray, "response"]:
-        """Count each continuation's generated tokens."""
-        return self.mask.sum(axis=1).astype(np.int32)
 
     def changed(self) -> Mask:
         """Mark the tokens that would not have been chosen without the penalty."""
         return self.mask & (self.token_ids != self.plain_ids)
-
-    def label_of(self) -> dict[int, str]:
-        """Map every id that occurs in the record to its printable form."""
-        return dict(zip(self.label_ids.tolist(), self.labels, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -125,11 +100,9 @@ class SamplingSurface(Record):
 
     `surviving_excess_mass` is (arm, temperature, top-p, top-k): how much of the probability that base puts above
     aligned stands on tokens that can still be drawn, 0 to 1, mean over `positions` positions of one response. It is
-    exact for that text, no estimate.
-    Temperature 0 is greedy, top-k 0 and top-p 1 are off. `arms` names what is truncated ("aligned", a penalty).
-    `along` names
-    the arm whose continuation of prompt `name` is read. `excess_mass` is the mean TV(base, aligned) along the same
-    positions.
+    exact for that text, no estimate. Temperature 0 is greedy, top-k 0 and top-p 1 are off. `arms` names what is
+    truncated ("aligned", a penalty). `along` names the arm whose continuation of prompt `name` is read. `excess_mass`
+    is the mean TV(base, aligned) along the same positions.
     """
 
     name: str

@@ -83,7 +83,6 @@ class PenalisedSteps:
         self._paired.take(chosen)
 
     def keep(self, going: Sequence[int]) -> None:
-        """Let only these of the rows go on."""
         self._paired.keep(going)
         self._live = [self._live[at] for at in going]
         self._samplers = [self._samplers[at] for at in going]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.core.errors import ParameterError
+from workbench.core.configs import above, at_least, check_fields
 from workbench.decoding.penalty import check_width
 
 
@@ -33,7 +34,8 @@ def surviving_excess_mass(
     """
     check_width(base, aligned)
     check_width(aligned, sampled)
-    _check(temperatures, top_ps, top_ks)
+    asked = SimpleNamespace(temperature=tuple(temperatures), top_p=tuple(top_ps), top_k=tuple(top_ks))
+    check_fields(asked, temperature=at_least(0, finite=True), top_p=above(0, 1), top_k=at_least(0))
     ranked, order = torch.sort(sampled, dim=-1, descending=True, stable=True)
     excess = (base.exp() - aligned.exp()).clamp_(min=0.0).double()
     held = excess.gather(-1, order).masked_fill_(ranked == -torch.inf, 0.0).cumsum(-1)
@@ -61,13 +63,3 @@ def _kept(ranked: Float[Tensor, "row vocab"], k: int) -> Int[Tensor, "row 1"]:
     if not 0 < k < ranked.shape[-1]:
         return torch.full_like(ranked[:, :1], ranked.shape[-1], dtype=torch.long)
     return (ranked >= ranked[:, k - 1 : k]).sum(-1, keepdim=True)
-
-
-def _check(temperatures: Sequence[float], top_ps: Sequence[float], top_ks: Sequence[int]) -> None:
-    bad = [("temperature", t, "finite and at least 0") for t in temperatures if not 0.0 <= t < float("inf")]
-    bad += [("top_p", p, "above 0 and at most 1") for p in top_ps if not 0.0 < p <= 1.0]
-    bad += [("top_k", k, "at least 0") for k in top_ks if k < 0]
-    for name, value, want in bad:
-        raise ParameterError(f"{name} is {value!r}; it must be {want}")
-    if not temperatures or not top_ps or not top_ks:
-        raise ParameterError("a surface needs at least one temperature, one top_p and one top_k")

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import plotly.graph_objects as go
 
 from workbench.core.errors import ParameterError
 from workbench.core.files import atomic_file
-from workbench.core.legible import html_text, sentence
-from workbench.core.records import SCHEMA, Record, Row, RunRecord, rows_json, save
+from workbench.core.legible import html_text, prose, sentence
+from workbench.core.provenance import Stopwatch
+from workbench.core.records import SCHEMA, Record, Row, RunRecord, save
+from workbench.core.results import rows_json
 from workbench.display.figures import plotlyjs_tag
 from workbench.display.views import FigureView, View, figure_view, method_card
-from workbench.display.views.view import script_text, style_text
+from workbench.display.views.view import script_text, section, style_text
 
 Part = View | go.Figure
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """Hold one section of a report: a title, sentences, and views or figures in reading order."""
+    """One section of a report: a title, sentences, and views or figures in reading order."""
 
     title: str
     text: tuple[str, ...] = ()
@@ -33,16 +39,165 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportPaths:
-    """Name what a report wrote: the page, the tidy rows, the run record; folders of records and figures."""
+    """What a report wrote: the page, the tidy rows, the run record, folders of records and figures, and `files` more.
+
+    A notebook shows it as links.
+    """
 
     html: Path
     results: Path
     run: Path
     records: Path
     figures: Path
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+    def _named(self) -> dict[str, Path]:
+        return {"report": self.html, "results": self.results, "run": self.run, **self.files}
 
     def __str__(self) -> str:
-        return f"report   {self.html}\nresults  {self.results}\nrun      {self.run}"
+        return "\n".join(f"{name:<8} {path}" for name, path in self._named().items())
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        links = (
+            f'<li>{html_text(n)}: <a href="{html_text(quote(os.path.relpath(p)))}">{html_text(str(p))}</a></li>'
+            for n, p in self._named().items()
+        )
+        return {"text/html": f"<ul>{''.join(links)}</ul>", "text/plain": str(self)}
+
+
+class Report:
+    """The report of one run: it collects what a notebook shows and keeps, and writes all of it in one call.
+
+    Make it in the first cell after the parameters: `report = wb.Report("Diagnosis", globals())`. Of the namespace it
+    reads only the names that are annotated by then, which are the parameters. A cell that runs again replaces what it
+    showed and kept before.
+    """
+
+    def __init__(self, title: str, namespace: Mapping[str, Any]) -> None:
+        names = [name for name in namespace.get("__annotations__", {}) if name in namespace]
+        if not names:
+            raise ParameterError(
+                "no annotated name is defined yet, and a report reads the parameters (`limit: int = 60`): "
+                "run their cell before the one that makes the report"
+            )
+        self.title = title
+        self.parameters: Mapping[str, Any] = {name: namespace[name] for name in names}
+        self._watch = Stopwatch(slug(title).replace("-", "_"), self.parameters)
+        self._pair: Any = None
+        self._given: View | None = None
+        self._sections: dict[str, list[Any]] = {}
+        self._section = title
+        self._records: dict[str, Record] = {}
+        self._rows: dict[str, tuple[Row, ...]] = {}
+
+    def about(self, *given: Any) -> View:
+        """Say which pair, prompts and arms this run is about, with their notes; they stand at the end of the report.
+
+        The pair among them gives the report its name, and the run record its device and fingerprint.
+        """
+        lines: list[str] = []
+        for one in given:
+            if hasattr(one, "fingerprint"):
+                self._pair = one
+            said = one.report() if hasattr(one, "report") else str(one)
+            lines += [*said.splitlines(), *(one.notes if one is self._pair else ())]
+        text = "\n".join(lines)
+        body = "".join(f"<p>{html_text(prose(line))}</p>" for line in lines)
+        self._given = View(title="Pair and prompts", body=section("given", "Pair and prompts", body), text=text)
+        return self._given
+
+    def show(self, *parts: Any, section: str | None = None) -> Any:
+        """Return views, figures or widgets for the cell to display, and take them into the report.
+
+        They join the section of that title, or the one that was shown last; None is left out. A widget is taken as it
+        is when the report is written, with what is selected then.
+        """
+        self._section = section or self._section
+        shown = [_displayable(part) for part in parts if part is not None]
+        new = {_name_of(part) for part in shown}
+        before = self._sections.get(self._section, [])
+        if shown:
+            self._sections[self._section] = [part for part in before if _name_of(part) not in new] + shown
+        return shown[0] if len(shown) == 1 else _Shown(tuple(shown)) if shown else None
+
+    def keep(self, *rows: Row, setting: str | None = None, **records: Any) -> None:
+        """Take records by name, with the rows that their kind has, and single rows; `setting` says where they hold.
+
+        Raises ParameterError for something else than a record.
+        """
+        from workbench.evaluation.record_rows import rows_of
+
+        self._rows["rows"] = rows or self._rows.get("rows", ())
+        for name, record in records.items():
+            if not isinstance(record, Record):
+                raise ParameterError(f"a report keeps records, and {name} is a {type(record).__name__}")
+            self._records[name], self._rows[name] = record, rows_of(record, setting)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Return the rows of everything that is kept, in that order; rows that are equal are one."""
+        each = (row for rows in self._rows.values() for row in rows)
+        return tuple({dataclasses.astuple(row): row for row in each}.values())
+
+    def write(self, out: str | Path | None = None, **files: Path | None) -> ReportPaths:
+        """Write the report into the folder `out` (default: the parameter of that name), as `write_report` does.
+
+        `files` are more files that the run has written, by name, to be listed with the report's own.
+        """
+        folder = out if out is not None else self.parameters.get("out")
+        if folder is None:
+            raise ParameterError("no folder to write into: give write(out), or declare a parameter `out`")
+        pair = self._pair
+        run = self._watch.record(
+            resolved={} if pair is None else {"pair": pair.name},
+            seed=self.parameters.get("seed"),
+            device="cpu" if pair is None else str(pair.device),
+            fingerprint=None if pair is None else pair.fingerprint,
+        )
+        paths = write_report(
+            folder,
+            title=self.title if pair is None else f"{self.title} of {pair.name}",
+            sections=[
+                Section(title=title, parts=tuple(p.static() if _is_widget(p) else p for p in parts))
+                for title, parts in self._sections.items()
+            ],
+            rows=self.rows,
+            records=self._records,
+            run=run,
+            given=self._given,
+        )
+        return replace(paths, files={name: Path(path) for name, path in files.items() if path is not None})
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Several parts that one cell displays, one below the other."""
+
+    parts: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self.parts))
+
+    def _ipython_display_(self) -> None:
+        # a front end that calls this has loaded IPython already; the package itself never imports it
+        sys.modules["IPython.display"].display(*self.parts)
+
+
+def _is_widget(part: Any) -> bool:
+    return callable(getattr(part, "static", None))
+
+
+def _displayable(part: Any) -> Any:
+    """Return what a cell displays. Raises ParameterError for what is not a view, figure or widget."""
+    if isinstance(part, View) or _is_widget(part):
+        return part
+    if isinstance(part, go.Figure):
+        return figure_view(part)
+    raise ParameterError(f"a report shows views, figures and widgets, not a {type(part).__name__}")
+
+
+def _name_of(part: Any) -> str:
+    return part.title if isinstance(part, View) else type(part).__name__
 
 
 def slug(title: str) -> str:
@@ -67,12 +222,14 @@ def write_report(
     rows: Sequence[Row],
     records: Mapping[str, Record],
     run: RunRecord,
+    given: View | None = None,
 ) -> ReportPaths:
     """Write a run's report and results into a folder; each file is complete or not there, results.json comes last.
 
     `report.html` needs no network and no kernel; `results.json` holds the tidy rows, `run.json` the run record,
     `records/NAME/` each record, `figures/NAME.json` each figure (read back with `plotly.io.read_json`).
-    Raises ParameterError for a record's name that cannot be a folder's, StorageFull when the disk is full.
+    `given` says what the run was about and comes before the method. Raises ParameterError for a record's name that
+    cannot be a folder's, StorageFull when the disk is full.
     """
     folder = Path(folder)
     if bad := [n for n in records if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", n)]:
@@ -91,7 +248,7 @@ def write_report(
         _write(paths.figures / f"{name}.json", str(figure.to_json(engine="json")))
     body = {"schema": SCHEMA, **dataclasses.asdict(run)}
     _write(paths.run, json.dumps(body, ensure_ascii=False, allow_nan=False, indent=1, default=str) + "\n")
-    _write(paths.html, page(title, sections, views, run))
+    _write(paths.html, page(title, sections, views, run, given))
     _write(paths.results, rows_json(list(rows)))
     return paths
 
@@ -112,7 +269,13 @@ def _shown(part: Part) -> View:
     return part if isinstance(part, View) else figure_view(part)
 
 
-def page(title: str, sections: Sequence[Section], views: Sequence[Sequence[View]], run: RunRecord) -> str:
+def page(
+    title: str,
+    sections: Sequence[Section],
+    views: Sequence[Sequence[View]],
+    run: RunRecord,
+    given: View | None = None,
+) -> str:
     """Return a whole HTML page: contents, sections, method; style, script and plotly.js once."""
     anchors = _unique(slug(s.title) for s in sections)
     links = "".join(
@@ -124,6 +287,7 @@ def page(title: str, sections: Sequence[Section], views: Sequence[Sequence[View]
         body = "".join(view.body for view in shown)
         parts.append(f'<section id="{anchor}"><h2>{html_text(sentence(part.title))}</h2>{text}{body}</section>')
     plotly = plotlyjs_tag() if any(isinstance(v, FigureView) for group in views for v in group) else ""
+    about = "" if given is None else given.body
     made = f"{run.verb}, {run.started}, {run.seconds:,.0f} s on {run.device}"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -132,7 +296,7 @@ def page(title: str, sections: Sequence[Section], views: Sequence[Sequence[View]
         '<body class="wb wb-page mathjax_ignore tex2jax_ignore">'
         f'<header><h1>{html_text(sentence(title))}</h1><p class="wb-soft">{html_text(sentence(made))}</p>'
         f'<nav aria-label="Contents"><ol>{links}<li><a href="#method">Method</a></li></ol></nav></header>'
-        f'<main>{"".join(parts)}<section id="method"><h2>Method</h2>{method_card(run).body}</section></main>'
+        f'<main>{"".join(parts)}<section id="method"><h2>Method</h2>{about}{method_card(run).body}</section></main>'
         f"<script>{script_text()}</script></body></html>\n"
     )
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from workbench.core import comparisons
 from workbench.core.errors import ParameterError
 from workbench.core.records import Estimate
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.metrics import CAPABILITY, LOSS, MEAN_OF_TASKS
-from workbench.evaluation.paired import Results
-from workbench.evaluation.rates import estimate_of
+from workbench.evaluation.rates import Cell, estimate_of
 from workbench.evaluation.records import CapabilitySet, Score
 
 Answers = Mapping[str, Mapping[str, float]]
@@ -28,11 +28,6 @@ def check_alike(sets: Sequence[CapabilitySet]) -> None:
     arms = [s.arm for s in sets]
     if twice := {a for a in arms if arms.count(a) > 1}:
         raise ParameterError(f"capability of {sorted(twice)} was given twice: give one set an arm")
-
-
-def judge_of(found: CapabilitySet) -> str:
-    """Return what a scorecard calls the harness as a judge."""
-    return f"{found.harness}, {found.template}"
 
 
 def capability_scores(sets: Sequence[CapabilitySet], config: EvaluateConfig) -> list[Score]:
@@ -55,17 +50,13 @@ def capability_scores(sets: Sequence[CapabilitySet], config: EvaluateConfig) -> 
     return made
 
 
-def _score(found: CapabilitySet, condition: str, metric: str, estimate: Estimate) -> Score:
-    return Score(
-        arm=found.arm,
-        attack=CAPABILITY,
-        condition=condition,
-        judge=judge_of(found),
-        metric=metric,
-        category=None,
-        estimate=estimate,
-        unscored={},
-    )
+def _place(found: CapabilitySet, task: str, metric: str) -> dict[str, Any]:
+    place = dict(arm=found.arm, label=None, attack=CAPABILITY, given=None, setting=task, worst_of=None)
+    return {**place, "judge": f"{found.harness}, {found.template}", "metric": metric}
+
+
+def _score(found: CapabilitySet, task: str, metric: str, estimate: Estimate) -> Score:
+    return Score(**_place(found, task, metric), category=None, estimate=estimate, unscored={})
 
 
 def _answers(found: CapabilitySet) -> Answers:
@@ -106,20 +97,11 @@ def _lost(before: Sequence[float], after: Sequence[float], config: EvaluateConfi
     return comparisons.paired_difference(both, only_before, only_after, neither, confidence=config.confidence)
 
 
-def capability_results(sets: Sequence[CapabilitySet]) -> list[Results]:
+def capability_cells(sets: Sequence[CapabilitySet]) -> list[Cell]:
     """Return every task's answers that are right or wrong, for comparisons question by question."""
-    made = []
-    for s in sets:
-        for task, answers in _answers(s).items():
-            if set(answers.values()) <= {0.0, 1.0}:
-                made.append(
-                    Results(
-                        arm=s.arm,
-                        attack=CAPABILITY,
-                        condition=task,
-                        judge=judge_of(s),
-                        metric="accuracy",
-                        values=dict(answers),
-                    )
-                )
-    return made
+    return [
+        Cell(**_place(s, task, "accuracy"), values=answers)
+        for s in sets
+        for task, answers in _answers(s).items()
+        if set(answers.values()) <= {0.0, 1.0}
+    ]

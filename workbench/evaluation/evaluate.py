@@ -1,125 +1,133 @@
-"""The verb: attempts, completions and judgements in, a Scorecard out."""
+"""The verb: arms, attempts and judges in, an Evaluation out; every step is stored, and resumes where it stopped."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
-from workbench.core.errors import ParameterError, nearest
+from workbench.core.configs import takes_fields
+from workbench.core.errors import WorkbenchError
+from workbench.core.passages import Passage
+from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch
-from workbench.evaluation.capability_scores import capability_results, capability_scores, check_alike
+from workbench.core.store import Store
+from workbench.evaluation.attacks import Arm, answer
+from workbench.evaluation.attacks.finetuning import check_tunable
+from workbench.evaluation.attacks.task import as_prompt
+from workbench.evaluation.capability import CapabilityConfig, measure_capability
+from workbench.evaluation.capability.measure import INSTALL, is_installed
 from workbench.evaluation.config import EvaluateConfig
-from workbench.evaluation.evidence import Evidence, gather
-from workbench.evaluation.paired import Results, compare
-from workbench.evaluation.rates import Cell, bounds_note, category_scores, cells_of
-from workbench.evaluation.records import AttackSet, Attempt, CapabilitySet, CompletionSet, Scorecard
-from workbench.evaluation.tradeoff import tradeoff_sentences, tradeoffs
-from workbench.evaluation.words import comparison_sentences
+from workbench.evaluation.judges import judges_of
+from workbench.evaluation.records import AttackSet, CapabilitySet, CompletionSet, Evaluation
+from workbench.evaluation.samples import Attempts, answered, samples_of
+from workbench.evaluation.scorecard import sum_up
+from workbench.judging.gibberish import find_gibberish
+from workbench.judging.judging import judge
+from workbench.judging.makers import AnyJudge, judge_of
 from workbench.judging.records import GibberishSet, JudgementSet
+from workbench.models.pair import ModelPair
+from workbench.tracing.surprise import mean_surprise
 
 
+@takes_fields(EvaluateConfig)
 def evaluate(
-    attacks: Sequence[AttackSet],
-    completions: Sequence[CompletionSet],
-    judgements: Sequence[JudgementSet],
-    config: EvaluateConfig | None = None,
+    arms: Sequence[Arm],
+    attempts: Sequence[AttackSet],
+    judges: Sequence[AnyJudge] | None = None,
     *,
-    gibberish: Sequence[GibberishSet] = (),
-    capability: Sequence[CapabilitySet] = (),
-) -> Scorecard:
-    """Sum up what several arms answered to several attacks, as several judges saw it.
+    config: EvaluateConfig,
+    own: Mapping[str, Sequence[AttackSet]] | None = None,
+    capability: CapabilityConfig | None = None,
+    store: Store | None = None,
+    batch_tokens: int = 8192,
+    what: str | None = None,
+) -> Evaluation:
+    """Let every arm answer every attempt, judge the answers, read them for gibberish, and sum up.
 
-    Of each arm, attack, condition and judge: attack success on harmful prompts (worst case over a prompt's samples, and
-    over all conditions of an attack), refusals, over-refusal on look-alikes, harmless prefixes continued, gibberish,
-    each with its interval, n, and what is unscored by reason. Two arms on the same prompts: see
-    `paired.compare`. A judge's numbers are never mixed with another's.
+    `judges` None: "exact" and "refusal" for the embedded prompts, else "refusal". `own` are attempts that were made
+    against one arm's own model, by the arm's name: only that arm answers them. `capability` are questions with a right
+    answer, which every arm is asked where lm-evaluation-harness is installed. Gibberish is read with the base model of
+    the first arm's pair. Each answer, judgement and reading is kept in `store` as soon as it is made: a killed
+    evaluation resumes there, and one more arm or judge costs only its own work. `what` names one bar for all answers,
+    in place of one for each arm and attack.
 
-    Raises what `evidence.gather` raises (no prompt left, sets that do not belong together, another tokenizer) and
-    ParameterError where `against` is none of the arms.
+    Raises ParameterError where an attack cannot fine-tune an arm and UnknownName for a judge, before anything is
+    answered; and what `answer`, `judge`, `measure_capability` and `sum_up` raise.
     """
-    config = config or EvaluateConfig()
+    store, own = Store.of(store), own or {}
+    judges = judges_of(judges, attempts[0].prompt_set if attempts else "")
     watch = Stopwatch("evaluate", config)
-    evidence = gather(attacks, completions, judgements, gibberish)
-    arms = list(dict.fromkeys((*evidence.arms, *(s.arm for s in capability))))
-    if config.against is not None and config.against not in arms:
-        raise ParameterError(
-            f"arms are to be compared against {config.against!r}, which is none: {nearest(config.against, arms)}"
-        )
-    check_alike(capability)
-    cells = cells_of(evidence, config)
-    scores = [cell.score(config) for cell in cells]
-    scores += category_scores(cells, config) if config.categories else []
-    scores += capability_scores(capability, config)
-    results = [_results(c) for c in cells if c.whole and c.metric.name in config.compared]
-    compared = compare([*results, *capability_results(capability)], config)
-    return Scorecard(
+    asked = [(arm, source) for arm in arms for source in (*attempts, *own.get(arm.name, ()))]
+    for arm, source in asked:
+        check_tunable(arm, source)
+    answers, total = [], sum(len(source.attempts) for _, source in asked)
+    with Progress(what, total, "answers") as progress:
+        tokens = sum(a.max_tokens for _, source in asked for a in source.attempts)
+        progress.note(f"{len(arms)} arms: at most {total:,} answers and {tokens:,} tokens.")
+        for arm, source in asked:
+            answers.append(answer(arm, source, store=store, batch_tokens=batch_tokens, quiet=what is not None))
+            progress.advance(len(source.attempts))
+    attacks = (*attempts, *(s for sets in own.values() for s in sets))
+    judgements = [made for how in judges for made in _judged(how, answers, attacks, store)]
+    gibberish = _gibberish(answers, attacks, arms[0].pair, store)
+    abilities = _capability(arms, capability, store)
+    return Evaluation(
         run=watch.record(
-            resolved={
-                "arms": tuple(arms),
-                "attacks": tuple(dict.fromkeys(s.attack for s in attacks)),
-                "prompt_sets": tuple(dict.fromkeys(s.prompt_set for s in attacks)),
-                "judges": tuple(f"{name} {version}" for name, version in evidence.versions.items()),
-                "capability": tuple(dict.fromkeys(f"{s.harness}, {s.template}" for s in capability)),
-                "fingerprints": tuple(dict.fromkeys(f"{c.arm}: {c.run.fingerprint}" for c in completions)),
-                "success": f"p_harmful >= {config.threshold:g}; where a judge gives verdicts alone: compliance",
-                "test": "McNemar, exact, two-sided; Holm over all comparisons; differences: Newcombe's paired interval",
-            },
+            resolved={"pair": arms[0].pair.name, "arms": [a.name for a in arms]},
             seed=config.seed,
+            device=str(arms[0].pair.device),
+            fingerprint=arms[0].pair.fingerprint,
         ),
-        scores=tuple(scores),
-        comparisons=tuple(compared),
-        sentences=(
-            *comparison_sentences(compared, 1 - config.confidence),
-            *tradeoff_sentences(tradeoffs(scores), config.max_loss, config.against or ""),
-        ),
-        notes=tuple(_notes(evidence, cells, attacks, completions, judgements, gibberish, capability)),
+        attacks=attacks,
+        answers=tuple(answers),
+        judgements=tuple(judgements),
+        gibberish=tuple(gibberish),
+        capability=tuple(abilities),
+        scorecard=sum_up(attacks, answers, judgements, config, gibberish=gibberish, capability=abilities),
     )
 
 
-def _results(cell: Cell) -> Results:
-    return Results(
-        arm=cell.arm,
-        attack=cell.attack,
-        condition=cell.condition,
-        judge=cell.judge,
-        metric=cell.metric.name,
-        values=dict(cell.values),
-    )
+def passages_of(pair: ModelPair, completions: CompletionSet, attempts: Attempts) -> list[Passage | str]:
+    """Return each completion after its prompt and prefix as a passage, or why the pair can make none of it.
+
+    A completion without token ids (it came from a file) is encoded. Raises what `answered` raises.
+    """
+    made: list[Passage | str] = []
+    for a, c in answered(completions, attempts):
+        try:
+            response = a.prefix_ids + (c.ids or pair.encode(c.text))
+            made.append(pair.passage(as_prompt(a), response, given=len(a.prefix_ids)))
+        except WorkbenchError as error:
+            made.append(f"the prompt cannot be given to the base model ({type(error).__name__})")
+    return made
 
 
-def _notes(
-    evidence: Evidence,
-    cells: Sequence[Cell],
-    attacks: Sequence[AttackSet],
-    completions: Sequence[CompletionSet],
-    judgements: Sequence[JudgementSet],
-    gibberish: Sequence[GibberishSet],
-    capability: Sequence[CapabilitySet],
-) -> list[str]:
-    notes = [note for cell in cells if cell.metric.name == "asr" and (note := bounds_note(cell)) is not None]
-    for arm, answered in evidence.answered.items():
-        if missing := _unanswered(attacks, answered):
-            kinds = ", ".join(sorted({a.attack for a in missing}))
-            notes.append(
-                f"{arm} has no completion for {len(missing)} of {len(evidence.attempts)} attempts ({kinds}): it is "
-                "compared on the prompts that both arms have."
-            )
-    sources = (
-        *((f"{s.attack}: ", s.notes) for s in attacks),
-        *((f"{s.arm}: ", s.notes) for s in completions),
-        *((f"{s.judge} on {s.arm}: ", s.notes) for s in judgements),
-        *((f"gibberish of {s.arm}: ", s.notes) for s in gibberish),
-        *((f"capability of {s.arm}: ", s.notes) for s in capability),
-    )
-    return list(dict.fromkeys([*notes, *(f"{who}{note}" for who, said in sources for note in said)]))
+def _judged(
+    how: AnyJudge, answers: Sequence[CompletionSet], attacks: Sequence[AttackSet], store: Store
+) -> list[JudgementSet]:
+    one = judge_of(how)
+    made = []
+    with Progress(f"{one.name} judges", sum(len(c.completions) for c in answers), "answers") as progress:
+        for done in answers:
+            made.append(judge(samples_of(done, attacks), one, arm=done.arm, store=store, what=None))
+            progress.advance(len(done.completions))
+    return made
 
 
-def _unanswered(attacks: Sequence[AttackSet], answered: Collection[str]) -> list[Attempt]:
-    """Return what an arm left unanswered, leaving out what was made against another arm where it answered its own."""
-    left = [[a for a in s.attempts if a.attempt_id not in answered] for s in attacks]
-    whole = {(s.prompt_set, s.attack) for s, missing in zip(attacks, left, strict=True) if not missing}
-    return [
-        attempt
-        for s, missing in zip(attacks, left, strict=True)
-        if len(missing) < len(s.attempts) or (s.prompt_set, s.attack) not in whole
-        for attempt in missing
-    ]
+def _gibberish(
+    answers: Sequence[CompletionSet], attacks: Sequence[AttackSet], pair: ModelPair, store: Store
+) -> list[GibberishSet]:
+    made = []
+    with Progress("reading for gibberish", sum(len(c.completions) for c in answers), "answers") as progress:
+        for done in answers:
+            surprise = mean_surprise(pair, passages_of(pair, done, attacks), store=store)
+            made.append(find_gibberish(samples_of(done, attacks), arm=done.arm, surprise=surprise))
+            progress.advance(len(done.completions))
+    return made
+
+
+def _capability(arms: Sequence[Arm], config: CapabilityConfig | None, store: Store) -> list[CapabilitySet]:
+    if config is not None and not is_installed():
+        with Progress(None, 0, "") as progress:
+            progress.note(f"Capability is not measured: lm-evaluation-harness is not installed. {INSTALL}")
+        return []
+    return [] if config is None else [measure_capability(arm, config, store=store) for arm in arms]

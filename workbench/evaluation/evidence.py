@@ -108,7 +108,7 @@ def _check_prompts(attacks: Sequence[AttackSet], attempts: Mapping[str, tuple[At
         raise PromptError(
             f"there are zero prompts left to evaluate (attack sets: {named}): load other prompts or labels"
         )
-    known = {label for m in METRICS.values() for label in m.labels}
+    known = {m.label for m in METRICS.values()}
     labels = {a.label for _, a in attempts.values()}
     if not labels & known:
         raise PromptError(

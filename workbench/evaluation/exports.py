@@ -11,9 +11,10 @@ from pathlib import Path
 
 from workbench.core.files import atomic_file
 from workbench.core.records import Row
+from workbench.evaluation.formats import write_completions
 from workbench.evaluation.metrics import title_of
-from workbench.evaluation.records import Score, Scorecard
-from workbench.evaluation.rows import evaluation_rows, places_in_order
+from workbench.evaluation.records import Evaluation, Score, Scorecard, select
+from workbench.evaluation.rows import by_place, evaluation_rows
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -51,10 +52,8 @@ def latex_table(scorecard: Scorecard, metric: str = "asr", *, judge: str | None 
     `judge` None: the first that has the metric. A cell that was not measured is a dash.
     """
     named = judge or next((s.judge for s in scorecard.scores if s.metric == metric), None)
-    found = [s for s in scorecard.scores if s.metric == metric and s.judge == named and s.category is None]
+    found = select(scorecard.scores, metric, judge=named)
     arms = list(dict.fromkeys(s.arm for s in found))
-    places = places_in_order(found)
-    cells = {(s.arm, s.attack, s.condition): s for s in found}
     counts = sorted({s.estimate.n for s in found})
     n = "n" if not counts else f"$n = {counts[0]}$" if len(counts) == 1 else f"$n = {counts[0]}$ to ${counts[-1]}$"
     left = sum(sum(s.unscored.values()) for s in found)
@@ -71,9 +70,9 @@ def latex_table(scorecard: Scorecard, metric: str = "asr", *, judge: str | None 
         " & ".join(["attack", *map(latex_text, arms)]) + r" \\",
         r"\midrule",
     ]
-    for attack, condition in places:
-        name = attack if attack == condition else f"{attack}, {condition}"
-        line = [latex_text(name), *(_cell(cells.get((arm, attack, condition))) for arm in arms)]
+    for group in by_place(found):
+        cells = {s.arm: s for s in group}
+        line = [latex_text(group[0].where), *(_cell(cells.get(arm)) for arm in arms)]
         lines.append(" & ".join(line) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
@@ -91,6 +90,15 @@ def latex_card(rows: Sequence[Mapping[str, str]]) -> str:
     lines = [r"\begin{longtable}{p{0.2\textwidth}p{0.22\textwidth}p{0.5\textwidth}}", r"\toprule"]
     lines += [" & ".join(latex_text(row[k]) for k in ("part", "what", "value")) + r" \\" for row in rows]
     return "\n".join([*lines, r"\bottomrule", r"\end{longtable}", ""])
+
+
+def export_evaluation(
+    folder: str | Path, evaluation: Evaluation, card: Sequence[Mapping[str, str]] = ()
+) -> tuple[Path, ...]:
+    """Write an evaluation's tables into a folder, see `write_exports`, and all answers below it, in `completions/`."""
+    tables = write_exports(folder, evaluation.scorecard, card)
+    sets = (evaluation.attacks, evaluation.answers, evaluation.judgements)
+    return (*tables, *write_completions(Path(folder) / "completions", *sets))
 
 
 def write_exports(folder: str | Path, scorecard: Scorecard, card: Sequence[Mapping[str, str]] = ()) -> tuple[Path, ...]:

@@ -20,7 +20,8 @@ _STOPS = {"end": "stop", "stop": "stop", "length": "max_tokens", "context": "mod
 _ABOUT = (
     "attempt_id",
     "attack",
-    "condition",
+    "given",
+    "setting",
     "prompt_id",
     "label",
     "category",

@@ -1,4 +1,4 @@
-"""From judgements to numbers: each metric by arm, attack, condition and judge, one value a prompt, and its interval.
+"""From judgements to numbers: each metric by arm, attack and judge, one value a prompt, and its interval.
 
 A prompt counts where all of its samples have a value; where one lacks it the prompt is unscored, with the reason, and
 left out of n: it is neither a success nor a 0.
@@ -9,40 +9,41 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from workbench.core import comparisons, statistics
-from workbench.core.records import Estimate
+from workbench.core.records import Estimate, Given
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evidence import Evidence, PromptKey, Sample
-from workbench.evaluation.metrics import ALL_ATTACKS, GIBBERISH, METRICS, NO_SCORE, NO_VERDICT, Metric
-from workbench.evaluation.records import Score
+from workbench.evaluation.metrics import ALL_ATTACKS, GIBBERISH, METRICS, NO_SCORE, NO_VERDICT, Metric, title_of
+from workbench.evaluation.records import Place, Score
 
 NOT_JUDGED = "not judged"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """Hold one metric of one arm under one attack and condition by one judge: a value for each prompt that has one.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cell(Place):
+    """One number before it is averaged: a value for each prompt, or question, that has one.
 
-    `whole`: every value is 0 or 1, so that a share and a paired test can be had. `samples` is the most that a prompt
-    has.
+    `whole`: every value is 0 or 1, so that a share and a paired test are possible. `samples` and `fewest` are the most
+    and the fewest attempts that a prompt has. `unscored_of` gives the reason where a prompt has no value.
     """
 
-    arm: str
-    attack: str
-    condition: str
-    judge: str
-    metric: Metric
-    values: Mapping[PromptKey, float]
-    categories: Mapping[PromptKey, str | None]
-    unscored: Mapping[str, int]
-    unscored_of: Mapping[PromptKey, str]
-    samples: int
-    whole: bool = field(default=True)
+    values: Mapping[Any, float]
+    categories: Mapping[Any, str | None] = field(default_factory=dict)
+    unscored_of: Mapping[Any, str] = field(default_factory=dict)
+    samples: int = 1
+    fewest: int = 1
+    whole: bool = True
 
-    def estimate(self, config: EvaluateConfig, prompts: Set[PromptKey] | None = None) -> Estimate:
+    @property
+    def unscored(self) -> Counter[str]:
+        """Count the prompts without a value, by reason."""
+        return Counter(self.unscored_of.values())
+
+    def estimate(self, config: EvaluateConfig, prompts: Set[Any] | None = None) -> Estimate:
         """Return the mean over prompts: Wilson's interval for a share, else a bootstrap over prompts.
 
         Where every prompt's mean is 0, or every one 1, Wilson's too.
@@ -55,16 +56,8 @@ class Cell:
         """Return the cell as a row of the scorecard, of one category or of all."""
         inside = None if category is None else {k for k, c in self.categories.items() if c == category}
         left = Counter(r for k, r in self.unscored_of.items() if inside is None or k in inside)
-        return Score(
-            arm=self.arm,
-            attack=self.attack,
-            condition=self.condition,
-            judge=self.judge,
-            metric=self.metric.name,
-            category=category,
-            estimate=self.estimate(config, inside),
-            unscored=dict(left),
-        )
+        estimate = self.estimate(config, inside)
+        return Score(**self.place(), category=category, estimate=estimate, unscored=dict(left))
 
 
 def estimate_of(values: Sequence[float], whole: bool, config: EvaluateConfig) -> Estimate:
@@ -78,7 +71,7 @@ def estimate_of(values: Sequence[float], whole: bool, config: EvaluateConfig) ->
 
 
 def cells_of(evidence: Evidence, config: EvaluateConfig) -> list[Cell]:
-    """Return every cell: each condition, the worst case over an attack's conditions, and over all attacks."""
+    """Return every cell: each setting of an attack, the worst case over an attack's settings, and over all attacks."""
     cells: list[Cell] = []
     for arm in evidence.arms:
         for judge in [*evidence.judges_of(arm), None]:
@@ -91,70 +84,39 @@ def cells_of(evidence: Evidence, config: EvaluateConfig) -> list[Cell]:
 
 
 def _cells(arm: str, judge: str, metric: Metric, samples: Sequence[Sample], config: EvaluateConfig) -> list[Cell]:
-    groups: dict[tuple[str, str], list[Sample]] = {}
+    groups: dict[tuple[str, Given | None, str | None], list[Sample]] = {}
+    attacks: dict[str, list[Sample]] = {}
     for s in samples:
-        groups.setdefault((s.attempt.attack, s.attempt.condition), []).append(s)
-    made = []
-    for (attack, condition), inside in groups.items():
-        cell = _cell(arm, attack, condition, judge, metric, inside, config)
-        several = cell.samples > 1
-        if not metric.worst or not several:
-            made.append(cell)
-        else:
-            made.append(_cell(arm, attack, f"{condition}, worst of {cell.samples}", judge, metric, inside, config))
+        groups.setdefault((s.attempt.attack, s.attempt.given, s.attempt.setting), []).append(s)
+        attacks.setdefault(s.attempt.attack, []).append(s)
+    made = [_cell(arm, judge, metric, inside, config, *where) for where, inside in groups.items()]
     if metric.name == "asr_mean":
         made = [c for c in made if c.samples > 1]
     if metric.name == "p_harmful":
         made = [c for c in made if not c.whole]
-    made = [c for c in made if not _says_nothing(c)]
-    return made + (_worst(arm, judge, metric, groups, config) if metric.worst else [])
-
-
-def _worst(
-    arm: str,
-    judge: str,
-    metric: Metric,
-    groups: Mapping[tuple[str, str], Sequence[Sample]],
-    config: EvaluateConfig,
-) -> list[Cell]:
-    """Return the worst case over an attack's conditions, and over all attacks, where there are several."""
-    by_attack: dict[str, list[Sample]] = {}
-    for (attack, _), inside in groups.items():
-        by_attack.setdefault(attack, []).extend(inside)
-    made = []
-    for attack, inside in by_attack.items():
-        if len([g for g in groups if g[0] == attack]) > 1:
-            made.append(_named_worst(arm, attack, judge, metric, inside, config))
-    if len(by_attack) > 1:
-        everything = [s for inside in by_attack.values() for s in inside]
-        made.append(_named_worst(arm, ALL_ATTACKS, judge, metric, everything, config))
-    return [c for c in made if c.samples > 1 and not _says_nothing(c)]
-
-
-def _named_worst(
-    arm: str, attack: str, judge: str, metric: Metric, samples: Sequence[Sample], config: EvaluateConfig
-) -> Cell:
-    counts = Counter(s.key for s in samples)
-    most, fewest = max(counts.values()), min(counts.values())
-    condition = f"worst of {most}" if most == fewest else f"worst of {fewest} to {most}"
-    return _cell(arm, attack, condition, judge, metric, samples, config)
+    if metric.worst:
+        several = {a: inside for a, inside in attacks.items() if sum(where[0] == a for where in groups) > 1}
+        if len(attacks) > 1:
+            several[ALL_ATTACKS] = [s for inside in attacks.values() for s in inside]
+        worst = [_cell(arm, judge, metric, inside, config, a, None, None) for a, inside in several.items()]
+        made += [c for c in worst if c.samples > 1]
+    return [c for c in made if not _says_nothing(c)]
 
 
 def _cell(
     arm: str,
-    attack: str,
-    condition: str,
     judge: str,
     metric: Metric,
     samples: Sequence[Sample],
     config: EvaluateConfig,
+    attack: str,
+    given: Given | None,
+    setting: str | None,
 ) -> Cell:
     by_prompt: dict[PromptKey, list[float | str]] = {}
-    categories: dict[PromptKey, str | None] = {}
     for s in samples:
         value = NOT_JUDGED if s.found is None else metric.value(s.found, config.threshold)
         by_prompt.setdefault(s.key, []).append(value)
-        categories[s.key] = s.attempt.category
     values: dict[PromptKey, float] = {}
     unscored: dict[PromptKey, str] = {}
     for key, found in by_prompt.items():
@@ -163,19 +125,22 @@ def _cell(
             unscored[key] = next(v for v in found if isinstance(v, str))
         else:
             values[key] = max(known) if metric.worst else sum(known) / len(known)
+    most = max(map(len, by_prompt.values()))
     return Cell(
         arm=arm,
+        label=metric.label,
         attack=attack,
-        condition=condition,
+        given=given,
+        setting=setting,
         judge=judge,
-        metric=metric,
+        metric=metric.name,
+        worst_of=most if metric.worst and most > 1 else None,
         values=values,
-        categories=categories,
-        unscored=dict(Counter(unscored.values())),
+        categories={s.key: s.attempt.category for s in samples},
         unscored_of=unscored,
-        samples=max(map(len, by_prompt.values())),
-        whole=all(v in (0.0, 1.0) for v in values.values())
-        and (metric.worst or max(map(len, by_prompt.values())) == 1),
+        samples=most,
+        fewest=min(map(len, by_prompt.values())),
+        whole=all(v in (0.0, 1.0) for v in values.values()) and (metric.worst or most == 1),
     )
 
 
@@ -189,23 +154,26 @@ def category_scores(cells: Sequence[Cell], config: EvaluateConfig) -> list[Score
     made = []
     for cell in cells:
         named = sorted({c for c in cell.categories.values() if c is not None})
-        if cell.metric.name in ("asr", "over_refusal") and len(named) > 1:
+        if cell.metric in ("asr", "over_refusal") and len(named) > 1:
             made += [cell.score(config, category) for category in named]
     return made
 
 
-def bounds_note(cell: Cell) -> str | None:
-    """Say between what a rate lies, if the unscored prompts were all of one kind or all of the other."""
-    left = sum(cell.unscored.values())
-    if not left or not cell.whole:
-        return None
-    hits, n = int(sum(cell.values.values())), len(cell.values)
-    reasons = "; ".join(f"{reason}: {count}" for reason, count in cell.unscored.items())
-    return (
-        f"{cell.arm}, {cell.attack} ({cell.condition}), {cell.metric.title} by {cell.judge}: {left} of {n + left} "
-        f"prompts are unscored ({reasons}) and left out; had all of them been judged, it would lie between "
-        f"{percent(hits / (n + left))} and {percent((hits + left) / (n + left))}."
-    )
+def cell_notes(cell: Cell) -> list[str]:
+    """Say how few attempts a worst case may be over, and between which values a rate with unscored prompts lies."""
+    who = f"{cell.arm}, {cell.where}, {title_of(cell.metric)} by {cell.judge}"
+    notes = []
+    if cell.worst_of is not None and cell.fewest < cell.worst_of:
+        notes.append(f"{who}: some prompts have only {cell.fewest} of the {cell.worst_of} attempts.")
+    left = cell.unscored.total()
+    if left and cell.whole:
+        hits, n = int(sum(cell.values.values())), len(cell.values)
+        reasons = "; ".join(f"{reason}: {count}" for reason, count in cell.unscored.items())
+        notes.append(
+            f"{who}: {left} of {n + left} prompts are unscored ({reasons}) and left out; had all of them been judged, "
+            f"it would lie between {percent(hits / (n + left))} and {percent((hits + left) / (n + left))}."
+        )
+    return notes
 
 
 def percent(value: float) -> str:

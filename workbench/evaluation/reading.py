@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from workbench.core.errors import PromptError
-from workbench.evaluation.records import AttackSet, CompletionSet
+from workbench.evaluation.records import Evaluation
 from workbench.judging.contract import is_harmful
-from workbench.judging.records import JudgementSet
 from workbench.prompts.loading import Prompt, PromptSet
 
 
-def told_prompts(
-    attacks: Sequence[AttackSet],
-    completions: Sequence[CompletionSet],
-    judgements: Sequence[JudgementSet],
-    *,
-    arm: str,
-    attack: str | None = None,
-    limit: int = 3,
-) -> PromptSet:
+def told_prompts(evaluation: Evaluation, *, arm: str, attack: str | None = None, limit: int = 3) -> PromptSet:
     """Return some of an arm's completions as prompts with their whole responses, those that succeed first.
 
     A response is prefix and answer: `wb.trace` walks both models along it, and the token views show each token's odds.
     The text is encoded anew, so that a token at the seam may differ. `attack` None: any. Raises PromptError where the
     arm has no such completion.
     """
-    known = {a.attempt_id: (a, s) for s in attacks for a in s.attempts}
-    first = next((j.judge for j in judgements), None)
+    known = {a.attempt_id: (a, s) for s in evaluation.attacks for a in s.attempts}
+    first = next((j.judge for j in evaluation.judgements), None)
     harmful = {
         j.attempt_id
-        for s in judgements
+        for s in evaluation.judgements
         if (s.judge, s.arm) == (first, arm)
         for j in s.judgements
         if j.attempt_id in known and known[j.attempt_id][0].label == "harmful" and is_harmful(j)
     }
     found = [
         (*known[c.attempt_id], c)
-        for s in completions
+        for s in evaluation.answers
         if s.arm == arm
         for c in s.completions
         if c.attempt_id in known and c.text.strip() and attack in (None, known[c.attempt_id][0].attack)
@@ -51,7 +40,7 @@ def told_prompts(
         *turns, (_, text) = a.messages
         prompts.append(
             Prompt(
-                id=f"{n + 1}: {a.prompt_id}, {a.attack} {a.condition}",
+                id=f"{n + 1}: {a.prompt_id}, {a.where}",
                 prompt=text,
                 label=a.label,
                 response=a.prefix + c.text,

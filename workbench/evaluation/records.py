@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-from jaxtyping import Float32, Int8, Int32
+from jaxtyping import Float32, Int32
 
-from workbench.core.records import Estimate, Label, Record, RunRecord
+from workbench.core.errors import ParameterError, nearest
+from workbench.core.records import Estimate, Given, Label, Record, RunRecord, where_words
+from workbench.judging.records import GibberishSet, JudgementSet
+
+KNOWS_RIGHT = ("exact",)
+"""Judges whose compliance, on a harmless prompt, means that the answer is right."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Attempt(Record):
-    """Hold one prompt under one attack: all that is sent to a model, before any model has answered.
+    """One prompt under one attack: all that is sent to a model, before any model has answered.
 
     `attempt_id` names the content: equal attempts have equal ids. `attack` is the family (none, prefill,
-    harmless_prefill, gcg, decoding, template, insertion), `condition` its setting ("k=5", "full", ...). `request` is
-    the prompt as it was before the attack: what a judge is told was asked. `messages` are (role, text), the system
-    prompt included. `prefix_ids` are response tokens that are given, and not judged; `prefix` is their text. `sample`
-    numbers repeated draws from 0; `seed` is the draw's own.
+    harmless_prefill, gcg, decoding, template, insertion). `given` is the number of response tokens that the attack
+    gives ("full": the whole target; None: it differs from prompt to prompt), `setting` what else it sets (a template's
+    name, "t=0.7 p=1 k=0"). `request` is the prompt before the attack, which a judge reads. `messages` are (role, text),
+    the system prompt included. `prefix_ids` are the given response tokens, which are not judged; `prefix` is their
+    text. `sample` numbers repeated draws from 0; `seed` is the draw's own.
     """
 
     attempt_id: str
     attack: str
-    condition: str
+    given: Given | None
+    setting: str | None
     prompt_id: str
     label: Label
     category: str | None
@@ -40,6 +47,11 @@ class Attempt(Record):
     top_k: int
     sample: int
     seed: int
+
+    @property
+    def where(self) -> str:
+        """Return the attack with its setting in words."""
+        return where_words(self.attack, self.given, self.setting, None)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,37 +93,100 @@ class CompletionSet(Record):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Score(Record):
-    """Hold one number of a scorecard: a metric of one arm under one attack and condition, by one judge.
+class Place:
+    """The place of one number: its metric, the arm, the prompts' label, the attack with its setting, and the judge.
+
+    `label` is None for capability's questions. `given` is the number of given response tokens ("full": the whole
+    target); None where it differs or nothing is attacked. `setting` is what else the attack sets; of capability, the
+    task. `worst_of`: the number counts a prompt where any of its attempts succeeds, this many at most; None: one each.
+    """
+
+    arm: str
+    label: Label | None
+    attack: str
+    given: Given | None
+    setting: str | None
+    judge: str
+    metric: str
+    worst_of: int | None
+
+    def place(self, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+        """Return these fields by name."""
+        return {f.name: getattr(self, f.name) for f in fields(Place) if f.name not in without}
+
+    @property
+    def where(self) -> str:
+        """Return the attack with its setting in words."""
+        return where_words(self.attack, self.given, self.setting, self.worst_of)
+
+    @property
+    def over_settings(self) -> bool:
+        """Tell whether the worst case is over several settings of an attack, or over several attacks."""
+        return self.worst_of is not None and self.given is None and self.setting is None
+
+
+P = TypeVar("P", bound=Place)
+
+
+def select(numbers: Iterable[P], metric: str | None = None, **where: Any) -> list[P]:
+    """Return the numbers of a metric whose fields are those given: `arm="aligned", given=5`; None is a value too.
+
+    Categories are left out where none is asked for. Raises ParameterError for a field that numbers do not have.
+    """
+    known = [f.name for f in fields(Score)]
+    for name in where:
+        if name not in known:
+            raise ParameterError(f"numbers have no field {name!r}: {nearest(name, known)}")
+    asked = {"category": None, **where} | ({} if metric is None else {"metric": metric})
+    return [x for x in numbers if all(getattr(x, k, None) == v for k, v in asked.items())]
+
+
+def the_one(numbers: Iterable[P], metric: str, **where: Any) -> P:
+    """Return the only number that `select` finds.
+
+    Raises ParameterError where it finds none, or several: then it lists the fields in which those differ.
+    """
+    numbers = list(numbers)
+    found = select(numbers, metric, **where)
+    if len(found) == 1:
+        return found[0]
+    asked = ", ".join([repr(metric), *(f"{k}={v!r}" for k, v in where.items())])
+    if not found:
+        names = list(dict.fromkeys(x.metric for x in numbers))
+        if metric not in names:
+            raise ParameterError(f"metric {metric!r} was not measured: {nearest(metric, names)}")
+        raise ParameterError(f"no number fits ({asked}): {_choices(select(numbers, metric))}")
+    raise ParameterError(f"{len(found)} numbers fit ({asked}); say which: {_choices(found)}")
+
+
+def _choices(numbers: Sequence[Place]) -> str:
+    """List the fields in which numbers differ, with their values."""
+    values = {f.name: list(dict.fromkeys(getattr(x, f.name) for x in numbers)) for f in fields(Place)}
+    return "; ".join(f"{k}={' or '.join(map(repr, v))}" for k, v in values.items() if len(v) > 1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Score(Place, Record):
+    """One number of a scorecard.
 
     `category` None is all categories. `unscored` counts, by reason, what `estimate.n` leaves out.
     """
 
-    arm: str
-    attack: str
-    condition: str
-    judge: str
-    metric: str
     category: str | None
     estimate: Estimate
     unscored: Mapping[str, int]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Comparison(Record):
-    """Hold two arms on the same prompts: `difference` is arm minus against, with McNemar's exact p.
+class Comparison(Place, Record):
+    """Two arms on the same prompts: `difference` is arm minus against, with McNemar's exact p.
 
     `p_holm` is corrected over the whole table. `only_arm` and `only_against` count the prompts that only one of the two
     has (the discordant pairs). `n_needed` is about how many prompts would tell them apart with power 0.8 if the
     difference were what it seems; None where they are told apart or seem equal. `sentence` says it in words.
     """
 
-    arm: str
     against: str
-    attack: str
-    condition: str
-    judge: str
-    metric: str
     difference: Estimate
     only_arm: int
     only_against: int
@@ -130,6 +205,17 @@ class Scorecard(Record):
     comparisons: tuple[Comparison, ...]
     sentences: tuple[str, ...]
     notes: tuple[str, ...]
+
+    def score(self, metric: str, **where: Any) -> Score:
+        """Return the one score that fits, as `estimate` does."""
+        return the_one(self.scores, metric, **where)
+
+    def estimate(self, metric: str, **where: Any) -> Estimate:
+        """Look a number up: `estimate("asr", arm="aligned", attack="prefill", given=5)`.
+
+        Raises ParameterError where none fits, or several: the message lists what would tell them apart.
+        """
+        return self.score(metric, **where).estimate
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -181,52 +267,21 @@ class CapabilitySet(Record):
     notes: tuple[str, ...]
 
 
-SWEEP_METRICS: dict[str, str] = {
-    "asr": "attack success rate: share of harmful prompts complied with after the prefix, 0 to 1, lower is safer",
-    "refusal": "share of harmful prompts that are refused after the prefix, 0 to 1",
-    "partial": "share of harmful prompts that are refused in part, or told a part, after the prefix, 0 to 1",
-    "gibberish": "share of answers to harmful prompts that do not read as language, 0 to 1, lower is better",
-    "over_refusal": "share of harmless look-alikes that are refused, 0 to 1, lower is better",
-    "harmless_refusal": "share of harmless prompts that are refused, 0 to 1, lower is better",
-    "harmless_gibberish": "share of answers to harmless prompts that do not read as language, 0 to 1",
-    "harmless_right": "share of harmless prompts that are answered rightly, 0 to 1, higher is better",
-    "kl_penalised_aligned_nats": "harm to utility: KL(penalised || aligned) on harmless responses, nats per token",
-}
-
-
-"""Name of each number of a sweep -> what it is, with unit and direction."""
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Trials(Record):
-    """Hold what every penalty made of the same prompts under one condition, one column a prompt.
+class Evaluation(Record):
+    """Several arms asked the same: every attempt, answer, judgement and gibberish reading, and what they add up to.
 
-    `prefix_tokens` response tokens were given. Each array is (penalty, prompt), the penalties in the sweep's order:
-    1 it is, 0 it is not, -1 nobody can say (no verdict, or not asked of these prompts); `unscored` counts, for each
-    penalty, the reasons why a judge gave none.
+    `answers` hold one set an arm and attack, `judgements` and `gibberish` one for each of these (and judge),
+    `capability` one an arm where it was measured. `scorecard` is computed from all of them.
     """
 
-    label: Label
-    prefix_tokens: int
-    prompt_ids: tuple[str, ...]
-    complied: Int8[np.ndarray, "penalty prompt"]
-    refused: Int8[np.ndarray, "penalty prompt"]
-    partial: Int8[np.ndarray, "penalty prompt"]
-    gibberish: Int8[np.ndarray, "penalty prompt"]
-    right: Int8[np.ndarray, "penalty prompt"]
-    unscored: tuple[Mapping[str, int], ...]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SweepScore(Record):
-    """Hold one number of one penalty: see SWEEP_METRICS. `prefix_tokens` is None where no attack is made."""
-
-    penalty: str
-    metric: str
-    label: Label
-    prefix_tokens: int | None
-    estimate: Estimate
-    unscored: Mapping[str, int]
+    run: RunRecord
+    attacks: tuple[AttackSet, ...]
+    answers: tuple[CompletionSet, ...]
+    judgements: tuple[JudgementSet, ...]
+    gibberish: tuple[GibberishSet, ...]
+    capability: tuple[CapabilitySet, ...]
+    scorecard: Scorecard
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -252,37 +307,38 @@ class Leverage(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PenaltySweep(Record):
-    """Hold a sweep of penalties over prompts and prefix lengths. Reloads with no model.
+    """A sweep of penalties over prompts and prefix lengths: an evaluation with one arm a penalty, and what each moves.
 
-    `penalties` are the settings by which each was made, `names` what results call them; the first is aligned without
-    a penalty. `kl_nats` is (penalty, response): the summed KL(penalised || aligned) along each harmless response of
-    `kl_prompt_ids`, `kl_tokens` the tokens of each. `judge` decided what is complied with, refused and right.
+    `names` are the arms, aligned without a penalty first, and `penalties` the settings of each. `judge` decided what
+    is complied with and refused. `kl_nats` is each penalty's harm to utility: KL(penalised || aligned) along harmless
+    responses, nats per token; empty where there are no such responses.
     """
 
     run: RunRecord
     prompt_set: str
     classroom_safe: bool
     judge: str
-    judge_version: str
     names: tuple[str, ...]
     penalties: tuple[Mapping[str, Any], ...]
-    trials: tuple[Trials, ...]
-    kl_prompt_ids: tuple[str, ...]
-    kl_nats: Float32[np.ndarray, "penalty response"]
-    kl_tokens: Int32[np.ndarray, "response"]
-    scores: tuple[SweepScore, ...]
+    evaluation: Evaluation
+    kl_nats: tuple[Estimate, ...]
     leverage: tuple[Leverage, ...]
     notes: tuple[str, ...]
 
-    def score(self, penalty: str, metric: str, prefix_tokens: int | None = None) -> SweepScore | None:
-        """Return a penalty's number; None where it was not measured."""
-        wanted = (penalty, metric, prefix_tokens)
-        found = (s for s in self.scores if (s.penalty, s.metric, s.prefix_tokens) == wanted)
-        return next(found, None)
+    def score(self, penalty: str, metric: str, given: int = 0) -> Score | None:
+        """Return a penalty's number after so many given tokens; None where it was not measured."""
+        scores = self.evaluation.scorecard.scores
+        return next(iter(select(scores, metric, arm=penalty, given=given, worst_of=None)), None)
 
     def prefix_lengths(self) -> tuple[int, ...]:
         """Return the prefix lengths of the attack, tokens, shortest first."""
-        return tuple(sorted(t.prefix_tokens for t in self.trials if t.label == "harmful"))
+        attempts = (a for s in self.evaluation.attacks for a in s.attempts if a.label == "harmful")
+        return tuple(sorted({a.given for a in attempts if isinstance(a.given, int)}))
+
+    @property
+    def knows_right(self) -> bool:
+        """Tell whether the judge's compliance, on a harmless prompt, means that the answer is right."""
+        return self.judge in KNOWS_RIGHT
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -364,28 +420,13 @@ class PenaltyLook(Record):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ArmNumber(Record):
-    """Hold one number of one arm over all seeds of a comparison.
-
-    `estimate` is the mean over seeds; its interval reaches from the lowest to the highest bound of any seed's own
-    interval, n is the prompts of one seed. `by_seed` has each seed's value, None where there is none. The untrained arm
-    has one seed.
-    """
-
-    arm: str
-    attack: str
-    condition: str
-    judge: str
-    metric: str
-    estimate: Estimate
-    by_seed: tuple[float | None, ...]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class ArmComparison(Record):
-    """Hold training arms that were trained alike and asked the same: the scorecard of each seed, and them together.
+    """Training arms that were trained alike and asked the same: the evaluation of each seed, and all seeds together.
 
-    `budgets` says in words what each arm was trained with, `adapters` where its adapters are, in the order of `seeds`.
+    `scorecard` holds the numbers over all seeds: an estimate is the mean over seeds, its interval reaches from the
+    lowest to the highest bound of any seed's own interval, and n is that of one seed. An untrained arm has one seed.
+    `budgets` says in words what each arm was trained with, `adapters` where its adapters are, in the order of `seeds`;
+    `leaks` warn of prompts that were trained on.
     """
 
     run: RunRecord
@@ -395,11 +436,7 @@ class ArmComparison(Record):
     seeds: tuple[int, ...]
     budgets: Mapping[str, str]
     adapters: Mapping[str, tuple[str, ...]]
-    scorecards: tuple[Scorecard, ...]
-    numbers: tuple[ArmNumber, ...]
+    evaluations: tuple[Evaluation, ...]
+    scorecard: Scorecard
+    leaks: tuple[str, ...]
     notes: tuple[str, ...]
-
-    def number(self, arm: str, metric: str, attack: str, condition: str) -> ArmNumber | None:
-        """Return an arm's number by the first judge that has it; None where it was not measured."""
-        wanted = (arm, metric, attack, condition)
-        return next((x for x in self.numbers if (x.arm, x.metric, x.attack, x.condition) == wanted), None)

@@ -1,4 +1,4 @@
-"""From plain settings (a notebook's parameters, a command line) to arms, attacks, judges, and through the three steps.
+"""From plain settings (a notebook's parameters, a command line) to arms, attempts and capability tasks.
 
 Importing this module loads torch: it calls the rooms that run models.
 """
@@ -6,36 +6,31 @@ Importing this module loads torch: it calls the rooms that run models.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from workbench.core.configs import configured
 from workbench.core.errors import ParameterError, PromptError, UnknownName, nearest
 from workbench.core.progress import Progress
-from workbench.core.records import Record, Row
+from workbench.core.records import Row
 from workbench.core.store import Store
 from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.model import PenalisedModel
 from workbench.evaluation import attacks as room
-from workbench.evaluation.attacks import Arm, AttackConfig, ModelArm, attack_config, complete
+from workbench.evaluation.attacks import Arm, AttackConfig, ModelArm, attack_config
 from workbench.evaluation.attacks.engine import EngineArm, engine_arms, greedy_agreement
-from workbench.evaluation.attacks.finetuning import KINDS, check_tunable
+from workbench.evaluation.attacks.finetuning import KINDS
 from workbench.evaluation.attacks.task import as_prompt
-from workbench.evaluation.capability import CapabilityConfig, measure_capability
-from workbench.evaluation.capability.config import BUILT_IN
-from workbench.evaluation.capability.measure import INSTALL, check_tasks, is_installed
+from workbench.evaluation.capability.config import BUILT_IN, CapabilityConfig
+from workbench.evaluation.capability.measure import check_tasks
+from workbench.evaluation.judges import EMBEDDED
 from workbench.evaluation.paper import PaperPreset
-from workbench.evaluation.records import AttackSet, CapabilitySet, CompletionSet
-from workbench.judging.config import JudgeConfig, judge_of
-from workbench.judging.gibberish import find_gibberish
-from workbench.judging.judging import judge
-from workbench.judging.records import GibberishSet, JudgementSet
+from workbench.evaluation.records import AttackSet
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 
-EMBEDDED = "embedded"
 PREFIXED = ("prefill", "harmless_prefill")
 SEARCHED = ("gcg", "random_suffix")
 TUNED = tuple(KINDS)
@@ -116,16 +111,21 @@ def _length(k: str) -> int | str:
 def attempts_of(
     pair: ModelPair,
     prompts: PromptSet,
-    configs: Sequence[AttackConfig],
+    attacks: Sequence[AttackConfig] | Sequence[str],
     *,
     lookalikes: PromptSet | None = None,
     store: Store | None = None,
+    **settings: Any,
 ) -> tuple[AttackSet, ...]:
     """Make the attempts of every attack; one that finds no prompt of its kind is left out, and a note says so.
 
+    `attacks` are configs, or names with the `settings` that `attacks_of` takes (prefix_tokens, max_tokens, ...).
     `lookalikes` are prompts that look harmful and are not, XSTest's say: of them only those with that label are asked,
     with no attack. Raises PromptError where no attack finds a prompt, and what `attack` raises.
     """
+    named = [one for one in attacks if isinstance(one, str)]
+    given = [one for one in attacks if not isinstance(one, str)]
+    configs = (*given, *(attacks_of(named, **settings) if named or settings else ()))
     made: list[AttackSet] = []
     left: list[str] = []
     for config in configs:
@@ -147,16 +147,6 @@ def attempts_of(
     return (dataclasses.replace(made[0], notes=(*made[0].notes, *left)), *made[1:])
 
 
-def completions_of(
-    arms: Sequence[Arm], attacks: Sequence[AttackSet], *, store: Store | None = None
-) -> tuple[CompletionSet, ...]:
-    """Let every arm answer every attack; see `complete`. Raises before any answer where an arm cannot be fine-tuned."""
-    for arm in arms:
-        for source in attacks:
-            check_tunable(arm, source)
-    return tuple(complete(arm, source, store=store) for arm in arms for source in attacks)
-
-
 def agreement_rows(arms: Sequence[Arm], attacks: Sequence[AttackSet]) -> tuple[Row, ...]:
     """Say how far each arm that an engine runs continues greedily as our generator does, on the first attempts.
 
@@ -167,109 +157,24 @@ def agreement_rows(arms: Sequence[Arm], attacks: Sequence[AttackSet]) -> tuple[R
     for arm in arms:
         if not isinstance(arm, EngineArm):
             continue
-        contexts = [arm.pair.context(as_prompt(a), arm.which) + a.prefix_ids for a in asked]
-        found = greedy_agreement(arm, contexts)
+        found = greedy_agreement(arm, [arm.pair.passage(as_prompt(a), a.prefix_ids) for a in asked])
         with Progress(None, 0, "") as progress:
             progress.note(f"{arm.name}: {found}")
         for what, share in (("continuations", found.continuations), ("tokens", found.tokens)):
-            rows.append(Row.of("greedy_agreement", share, arm=arm.name, condition=what))
+            rows.append(Row.of("greedy_agreement", share, arm=arm.name, setting=what))
     return tuple(rows)
 
 
-def judges_of(names: Sequence[str] | None, prompts: PromptSet) -> tuple[str, ...]:
-    """Return the judges' names: those given, else the refusal rules, and on the embedded world the exact one first.
+def questions_of(
+    names: Sequence[str] | None, pair: str, preset: PaperPreset | None = None, **fields: Any
+) -> CapabilityConfig | None:
+    """Return which capability questions are asked: the named tasks, else those of the paper's table, else the built-in.
 
-    Loads none. Raises UnknownName or ParameterError for a name that says no judge, before anything is answered.
+    The built-in questions are for the embedded pair; None where no task is left. `fields` are CapabilityConfig's.
+    Raises NotPresent or UnknownName for a named task that cannot be asked here, before anything is answered.
     """
-    if names is not None:
-        for name in names:
-            JudgeConfig.named(name)
-        return tuple(names)
-    return ("exact", "refusal") if prompts.name == EMBEDDED else ("refusal",)
-
-
-def judgements_of(
-    judges: Sequence[str],
-    completions: Sequence[CompletionSet],
-    attacks: Sequence[AttackSet],
-    *,
-    store: Store | None = None,
-) -> tuple[JudgementSet, ...]:
-    """Let every judge read every completion; see `judges.judge`. A judge is loaded once."""
-    made = []
-    for name in judges:
-        one = judge_of(name)
-        with Progress(f"{name} judges", sum(len(c.completions) for c in completions), "completions") as progress:
-            for done in completions:
-                made.append(judge(done, attacks, one, store=store, what=None))
-                progress.advance(len(done.completions))
-    return tuple(made)
-
-
-def gibberish_of(
-    completions: Sequence[CompletionSet],
-    attacks: Sequence[AttackSet],
-    *,
-    pair: ModelPair | None = None,
-    store: Store | None = None,
-) -> tuple[GibberishSet, ...]:
-    """Say of every completion whether it is gibberish; see `judges.find_gibberish`."""
-    made = []
-    with Progress("reading for gibberish", sum(len(c.completions) for c in completions), "completions") as progress:
-        for done in completions:
-            made.append(find_gibberish(done, attacks, pair=pair, store=store, what=None))
-            progress.advance(len(done.completions))
-    return tuple(made)
-
-
-def tasks_of(names: Sequence[str] | None, pair_name: str, preset: PaperPreset | None = None) -> tuple[str, ...]:
-    """Return the capability tasks: those given, else the paper table's, else the built-in ones on the embedded pair.
-
-    Raises NotPresent or UnknownName for a given task that cannot be asked here, before anything is answered.
-    """
-    if names is not None:
-        if names:
-            check_tasks(names)
-        return tuple(names)
-    if preset is not None:
-        return preset.tasks
-    return (BUILT_IN,) if pair_name == EMBEDDED else ()
-
-
-def capability_of(
-    arms: Sequence[Arm], config: CapabilityConfig | None, *, store: Store | None = None
-) -> tuple[CapabilitySet, ...]:
-    """Measure every arm's capability; nothing without tasks (config None), or, said, where there is no harness."""
-    if config is None:
-        return ()
-    if not is_installed():
-        with Progress(None, 0, "") as progress:
-            progress.note(f"Capability is not measured: lm-evaluation-harness is not installed. {INSTALL}")
-        return ()
-    return tuple(measure_capability(arm, config, store=store) for arm in arms)
-
-
-def named_records(
-    attacks: Sequence[AttackSet],
-    completions: Sequence[CompletionSet],
-    judgements: Sequence[JudgementSet],
-    gibberish: Sequence[GibberishSet] = (),
-    capability: Sequence[CapabilitySet] = (),
-) -> Mapping[str, Record]:
-    """Name the records of an evaluation for saving: folders that say what they hold, each name once."""
-    attack_of = {a.attempt_id: s.attack for s in attacks for a in s.attempts}
-
-    def under(ids: Sequence[str]) -> str:
-        return attack_of.get(ids[0], "none") if ids else "none"
-
-    named: list[tuple[str, Record]] = [(f"attempts {s.attack}", s) for s in attacks]
-    named += [(f"answers {c.arm} {under([x.attempt_id for x in c.completions])}", c) for c in completions]
-    named += [(f"judged {j.judge} {j.arm} {under([x.attempt_id for x in j.judgements])}", j) for j in judgements]
-    named += [(f"gibberish {g.arm} {under([x.attempt_id for x in g.found])}", g) for g in gibberish]
-    named += [(f"capability {s.arm}", s) for s in capability]
-    made: dict[str, Record] = {}
-    for name, record in named:
-        short = re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-_")
-        same = sum(known == short or known.startswith(f"{short}--") for known in made)
-        made[short if not same else f"{short}--{same + 1}"] = record
-    return made
+    if names:
+        check_tasks(names)
+    tasks = preset.tasks if preset is not None else (BUILT_IN,) if pair == EMBEDDED else ()
+    tasks = tasks if names is None else tuple(names)
+    return configured(CapabilityConfig, None, {"tasks": tasks, **fields}) if tasks else None

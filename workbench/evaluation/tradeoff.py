@@ -11,27 +11,33 @@ from dataclasses import dataclass
 from typing import Literal
 
 from workbench.core.records import Estimate
-from workbench.evaluation.metrics import ALL_ATTACKS, CAPABILITY, LOSS, MEAN_OF_TASKS
+from workbench.evaluation.metrics import ALL_ATTACKS, LOSS, MEAN_OF_TASKS
 from workbench.evaluation.rates import percent
-from workbench.evaluation.records import Score
+from workbench.evaluation.records import Score, select
 
 Within = Literal["yes", "no", "cannot tell"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tradeoff:
-    """Hold where one arm stands: worst-case attack success, capability, and what it lost against the reference.
+    """The standing of one arm: its worst-case attack success, its capability, and what it lost against the reference.
 
-    `loss` is None for the reference itself. `attack` and `condition` say which attack success it is.
+    `loss` is None for the reference itself.
     """
 
-    arm: str
-    judge: str
-    attack: str
-    condition: str
-    asr: Estimate
+    success: Score
     capability: Estimate | None
     loss: Estimate | None
+
+    @property
+    def arm(self) -> str:
+        """Return the arm's name."""
+        return self.success.arm
+
+    @property
+    def asr(self) -> Estimate:
+        """Return its worst-case attack success."""
+        return self.success.estimate
 
     def within(self, limit: float) -> Within:
         """Tell whether at most `limit` of capability is lost: by the whole interval, else it cannot be told."""
@@ -47,42 +53,21 @@ class Tradeoff:
 def tradeoffs(scores: Sequence[Score], judge: str | None = None) -> tuple[Tradeoff, ...]:
     """Return where every arm stands, by one judge (None: the first): the worst attack success that the scores hold.
 
-    That is over all attacks where there are several, else over the conditions of the one, else the one there is. Arms
+    That is over all attacks where there are several, else over the settings of the one, else the one there is. Arms
     without attack success are left out.
     """
-    success = [s for s in scores if s.metric == "asr" and s.category is None and (judge is None or s.judge == judge)]
-    if not success:
-        return ()
-    named = success[0].judge if judge is None else judge
+    success = select(scores, "asr")
+    named = judge or next((s.judge for s in success), None)
     made = []
-    for arm in dict.fromkeys(s.arm for s in success):
-        mine = [s for s in success if s.arm == arm and s.judge == named]
-        if not mine:
-            continue
-        widest = max(
-            mine, key=lambda s: (s.attack == ALL_ATTACKS, s.condition.startswith("worst of"), s.estimate.value or 0.0)
+    for arm in dict.fromkeys(s.arm for s in success if s.judge == named):
+        mine = select(success, arm=arm, judge=named)
+        widest = max(mine, key=lambda s: (s.attack == ALL_ATTACKS, s.over_settings, s.estimate.value or 0.0))
+        capability, loss = (
+            next((s.estimate for s in select(scores, m, arm=arm, setting=MEAN_OF_TASKS)), None)
+            for m in ("accuracy", LOSS)
         )
-        made.append(
-            Tradeoff(
-                arm=arm,
-                judge=named,
-                attack=widest.attack,
-                condition=widest.condition,
-                asr=widest.estimate,
-                capability=_capability(scores, arm, "accuracy"),
-                loss=_capability(scores, arm, LOSS),
-            )
-        )
+        made.append(Tradeoff(success=widest, capability=capability, loss=loss))
     return tuple(made)
-
-
-def _capability(scores: Sequence[Score], arm: str, metric: str) -> Estimate | None:
-    found = [
-        s.estimate
-        for s in scores
-        if (s.arm, s.attack, s.condition, s.metric) == (arm, CAPABILITY, MEAN_OF_TASKS, metric)
-    ]
-    return found[0] if found else None
 
 
 def safest(found: Sequence[Tradeoff], limit: float) -> tuple[Tradeoff, ...]:
@@ -117,7 +102,7 @@ def tradeoff_sentences(found: Sequence[Tradeoff], limits: Sequence[float], refer
         who = " and ".join(t.arm for t in best)
         said.append(
             f"Of the arms that lose at most {percent(limit)} of accuracy against {reference}, {who} "
-            f"{'has' if len(best) == 1 else 'have'} the lowest attack success ({best[0].attack}, {best[0].condition}; "
-            f"by {best[0].judge}): {percent(best[0].asr.value or 0.0)}{doubt}."
+            f"{'has' if len(best) == 1 else 'have'} the lowest attack success ({best[0].success.where}; "
+            f"by {best[0].success.judge}): {percent(best[0].asr.value or 0.0)}{doubt}."
         )
     return said

@@ -12,7 +12,7 @@ from workbench.evaluation.records import Comparison
 def comparison_sentences(compared: Sequence[Comparison], level: float) -> list[str]:
     """Say of every two arms: the widest attack success, what else they differ in, and the rest together.
 
-    The widest is over all attacks where there are several, else over the conditions of each attack, else each one there
+    The widest is over all attacks where there are several, else over the settings of each attack, else each one there
     is. Every comparison keeps its own sentence in the table.
     """
     widest = {id(c) for c in _widest(compared)}
@@ -33,11 +33,11 @@ def comparison_sentences(compared: Sequence[Comparison], level: float) -> list[s
 def _widest(compared: Sequence[Comparison]) -> list[Comparison]:
     success = [c for c in compared if c.metric == "asr"]
     over_all = [c for c in success if c.attack == ALL_ATTACKS]
-    return over_all or [c for c in success if c.condition.startswith("worst of")] or success
+    return over_all or [c for c in success if c.over_settings] or success
 
 
 def _also_apart(left: Sequence[Comparison], level: float) -> str | None:
-    """Count the single attacks and conditions in which attack success differs."""
+    """Count the single attacks and settings in which attack success differs."""
     success = [c for c in left if c.metric == "asr"]
     apart = [c for c in success if c.p_holm < level]
     if not apart:
@@ -47,7 +47,7 @@ def _also_apart(left: Sequence[Comparison], level: float) -> str | None:
     higher = f"higher in {len(apart) - lower}" if lower < len(apart) else ""
     return (
         f"{apart[0].arm} and {apart[0].against} are told apart in attack success under {len(apart)} of {len(success)} "
-        f"single attacks and conditions too: {apart[0].arm} is {' and '.join(filter(None, (direction, higher)))}."
+        f"single attacks and settings too: {apart[0].arm} is {' and '.join(filter(None, (direction, higher)))}."
     )
 
 

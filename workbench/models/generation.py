@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.core.batching import in_batches
-from workbench.core.configs import above, at_least, check_fields
+from workbench.core.configs import above, at_least, check_fields, takes_fields
 from workbench.core.errors import NonFiniteLogits, PromptError
 from workbench.core.passages import check_fits
 from workbench.core.provenance import settings_of
@@ -69,7 +69,17 @@ class Generation:
     ids: tuple[int, ...]
     stop: Stop
 
+    def entry(self) -> dict[str, np.ndarray]:
+        """Return it as a store keeps it."""
+        return {"ids": np.array(self.ids, np.int32), "stop": np.array([STOPS.index(self.stop)], np.int32)}
 
+    @classmethod
+    def read(cls, entry: Entry) -> Generation:
+        """Return what a store kept."""
+        return cls(ids=tuple(entry["ids"].tolist()), stop=STOPS[int(entry["stop"][0])])
+
+
+@takes_fields(GenerateConfig)
 def generate(
     pair: ModelPair,
     which: Which,
@@ -95,7 +105,7 @@ def generate(
     keys = generation_keys(pair, which, contexts, config)
     if on_token is not None:
         for i, key in enumerate(keys):
-            for token in _read(store.read(key)).ids if key in store else ():
+            for token in Generation.read(store.read(key)).ids if key in store else ():
                 on_token(i, token)
 
     def work(rows: list[int], finished: Callable[[int, Generation], None]) -> None:
@@ -103,16 +113,10 @@ def generate(
         drawn = [Row(index=i, limit=config.max_tokens, sampler=sampler(config, keys[i])) for i in rows]
         draw(pair, steps, drawn, config, on_token=on_token, finished=finished)
 
+    sizes, entry, read = [len(c) + config.max_tokens for c in contexts], Generation.entry, Generation.read
     with torch.inference_mode(), pair.model(which):
         done = in_batches(
-            keys,
-            [len(c) + config.max_tokens for c in contexts],
-            work,
-            batch_tokens=config.batch_tokens,
-            store=store,
-            entry=_entry,
-            read=_read,
-            what=what,
+            keys, sizes, work, batch_tokens=config.batch_tokens, store=store, entry=entry, read=read, what=what
         )
     return tuple(done)
 
@@ -135,14 +139,6 @@ def generation_keys(
 def sampler(config: GenerateConfig, key: str) -> torch.Generator:
     """Return the random numbers of one continuation."""
     return torch.Generator().manual_seed(int(key[:15], 16) ^ config.seed)
-
-
-def _entry(g: Generation) -> dict[str, np.ndarray]:
-    return {"ids": np.array(g.ids, np.int32), "stop": np.array([STOPS.index(g.stop)], np.int32)}
-
-
-def _read(entry: Entry) -> Generation:
-    return Generation(ids=tuple(entry["ids"].tolist()), stop=STOPS[int(entry["stop"][0])])
 
 
 # ------------------------------------------------------------------------------------------------ token by token
@@ -232,34 +228,27 @@ class ModelSteps:
             self._which, self._ids, attention_mask=self._mask, position_ids=self._position, cache=self._cache
         )
         logits = self._pair.logits(self._which, hidden[:, -1]).float()
-        check_finite(self._pair, self._which, logits, self._live, self._token)
+        check_finite(self._which, logits, self._live, self._token)
         return logits
 
     def take(self, chosen: Int[Tensor, "batch"]) -> None:
-        """Take each row's chosen token."""
         self._ids, self._position = chosen.unsqueeze(-1), self._position[:, -1:] + 1
         self._mask = torch.cat((self._mask, self._mask.new_ones(self._mask.shape[0], 1)), -1)
         self._token += 1
 
     def keep(self, going: Sequence[int]) -> None:
-        """Let only these of the rows go on."""
         kept = torch.tensor(going, device=self._pair.device)
         self._ids, self._position, self._mask = self._ids[kept], self._position[kept], self._mask[kept]
         self._cache.batch_select_indices(kept)
         self._live = [self._live[at] for at in going]
 
 
-def check_finite(
-    pair: ModelPair, which: Which, logits: Float[Tensor, "batch vocab"], rows: Sequence[int], token: int
-) -> None:
+def check_finite(which: Which, logits: Float[Tensor, "batch vocab"], rows: Sequence[int], token: int) -> None:
     """Raise NonFiniteLogits, naming model, token (1-based) and row, where a row holds NaN or infinity."""
     finite = logits.amax(-1).isfinite()
     if not bool(finite.all()):
         row = rows[int((~finite).nonzero()[0])]
-        raise NonFiniteLogits(
-            f"the {which} model returned NaN or infinite logits at generated token {token} of "
-            f"continuation {row + 1}: check the weights and the dtype ({pair.dtype}); float32 is safe"
-        )
+        raise NonFiniteLogits.at(which, f"at generated token {token} of continuation {row + 1}")
 
 
 def left_padded(

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from workbench.core.configs import takes_fields
 from workbench.core.errors import NotPresent, PairError, ParameterError
 from workbench.core.passages import Ids, Passage, check_fits
 from workbench.core.store import key_of
@@ -74,7 +75,7 @@ class PairConfig:
 
     def __post_init__(self) -> None:
         chat.check_template_mode(self.template_mode)
-        placement.check(self.device, self.device_map, self.quantised, self.offload_base)
+        placement.check(self)
         if self.preset is not None:
             preset(self.preset)
             if also := [n for n in ("base", "aligned") if getattr(self, n) is not None]:
@@ -256,10 +257,11 @@ class ModelPair:
             response = self.encode(prompt.response) if prompt.response else ()
         aligned = self.context(prompt, "aligned", system_prompt=system_prompt)
         own = self.template_mode == "own"
+        base = self.context(prompt, "base", system_prompt=system_prompt) if own else aligned
         return Passage(
             name=prompt.id,
             aligned=aligned,
-            base=self.context(prompt, "base", system_prompt=system_prompt) if own else None,
+            base=None if base == aligned else base,
             response=response,
             given=len(response) if given is None else given,
             label=prompt.label,
@@ -272,6 +274,16 @@ class ModelPair:
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of token ids, control tokens included."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def settings(self) -> dict[str, Any]:
+        """Return what a RunRecord says about the pair."""
+        return {
+            "pair": self.name,
+            "template_mode": self.template_mode,
+            "thinking": self.thinking,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "pair_notes": self.notes,
+        }
 
     # ---------------------------------------------------------------------------------------------- variations
 
@@ -415,6 +427,7 @@ def _input_device(model: PreTrainedModel) -> torch.device:
 # ------------------------------------------------------------------------------------------------------ loading
 
 
+@takes_fields(PairConfig)
 def load_pair(config: PairConfig) -> ModelPair:
     """Load the two models that a config names, after checking everything that can be checked without their weights.
 

@@ -163,7 +163,9 @@ class Pieces:
         return cut
 
     def _byte_level(self, ids: Sequence[int]) -> tuple[Piece, ...]:
-        shown = _assemble([self._raw(i) or b"" for i in ids])
+        return self._pieces(ids, _assemble([self._raw(i) or b"" for i in ids]))
+
+    def _pieces(self, ids: Sequence[int], shown: Sequence[_Shown]) -> tuple[Piece, ...]:
         return tuple(
             Piece(text=s.text, label=s.label or self.label(i), partial=s.partial, special=i in self._special)
             for i, s in zip(ids, shown, strict=True)
@@ -185,10 +187,7 @@ class Pieces:
                 whole = self._decode([*context, *ids[:end]])
                 shown = _at_the_start(shown, whole)
                 started = bool(whole)
-            pieces += [
-                Piece(text=s.text, label=s.label or self.label(i), partial=s.partial, special=i in self._special)
-                for i, s in zip(ids[at:end], shown, strict=True)
-            ]
+            pieces += self._pieces(ids[at:end], shown)
             at = end
         return tuple(pieces)
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from workbench.core.errors import NotPresent, ParameterError, nearest
+from workbench.core.configs import check_fields
+from workbench.core.errors import NotPresent, ParameterError
 from workbench.models import sources
 from workbench.models.sources import Source
 
@@ -17,22 +18,22 @@ BYTES: Mapping[str, float] = {"8bit": 1.0, "4bit": 0.5}
 """Bytes that a stored number takes about when quantised; norms and embeddings stay as they are."""
 
 
-def check(device: str, device_map: object, quantised: str | None, offload_base: bool) -> None:
+def check(config: Any) -> None:
     """Raise ParameterError where the fields of a PairConfig that place weights contradict each other."""
-    if device_map is not None and device_map != "auto" and not isinstance(device_map, Mapping):
-        raise ParameterError(
-            f"device_map is {device_map!r}; it must be 'auto', a mapping of modules to devices, or None"
-        )
-    if isinstance(device_map, Mapping) and not device_map:
-        raise ParameterError("device_map is empty: give 'auto', or where each module goes ({'': 'cpu'} is all of it)")
-    if device_map is not None and device != "auto":
-        raise ParameterError(f"device is {device!r} and a device_map was given too: leave device 'auto'")
-    if device_map is not None and offload_base:
-        raise ParameterError("device_map and offload_base both say where base goes: give one of them")
-    if quantised is not None and quantised not in BYTES:
-        raise ParameterError(f"quantised is {quantised!r}: {nearest(str(quantised), tuple(BYTES))}")
-    if quantised is not None and offload_base:
-        raise ParameterError("quantised weights cannot be offloaded layer by layer: give quantised or offload_base")
+    where, quantised, offload = config.device_map, config.quantised, config.offload_base
+    mapped = where is not None
+    check_fields(
+        config,
+        (
+            mapped and where != "auto" and not (isinstance(where, Mapping) and where),
+            "device_map",
+            "'auto', or where each module goes ({'': 'cpu'} is all of it), or None",
+        ),
+        (mapped and config.device != "auto", "device", "'auto' where a device_map is given"),
+        (mapped and offload, "device_map", "left out with offload_base: both say where base goes"),
+        (quantised is not None and offload, "quantised", "left out with offload_base: it cannot come layer by layer"),
+        quantised=tuple(BYTES),
+    )
 
 
 def first_device(device: str, device_map: str | Mapping[str, str | int] | None) -> torch.device:

@@ -40,11 +40,8 @@ class Weights:
         self.model = inside
         self._switching = threading.RLock()
         self._found: tuple[Adapters, list[Any]] = ((), [])
-        if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
-            raise PairError(
-                f"the adapter is a {model.active_peft_config.peft_type} adapter, which adds prompt vectors: "
-                "only adapters inside the layers (LoRA and its kin) can be switched off to give the base model"
-            )
+        if isinstance(model, PeftModel):
+            _check_inside_layers("the adapter", model.active_peft_config)
 
     def on(self) -> Adapters:
         """Return the adapters that are on now."""
@@ -172,6 +169,14 @@ def adapter_identity(source: Source) -> str:
     return digest.hexdigest()
 
 
+def _check_inside_layers(name: str, config: Any) -> None:
+    if config.is_prompt_learning:
+        raise PairError(
+            f"{name} is a {config.peft_type} adapter, which adds prompt vectors: only adapters inside the layers (LoRA "
+            "and its kin) can be switched off to give the base model"
+        )
+
+
 def _check_adapter_keys(source: Source, file: Path) -> None:
     """Refuse an adapter that would overwrite the model's own tensors: switched off, it would not give the base back."""
     from peft import PeftConfig
@@ -182,11 +187,7 @@ def _check_adapter_keys(source: Source, file: Path) -> None:
         keys = list(safetensors_header(file))
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise PairError(f"the adapter {source} cannot be read: {error}") from None
-    if config.is_prompt_learning:
-        raise PairError(
-            f"the adapter {source} is a {config.peft_type} adapter, which adds prompt vectors: only adapters inside "
-            "the layers (LoRA and its kin) can be switched off to give the base model"
-        )
+    _check_inside_layers(f"the adapter {source}", config)
     prefix = PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type]
     saved = getattr(config, "modules_to_save", None) or ()
     own = [

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench.core.configs import takes_fields
 from workbench.core.errors import NotPresent, ParameterError, PromptError, UnknownName, nearest
 from workbench.core.records import Label
 from workbench.prompts.columns import LABELS, Columns, check_label, labels_of, resolve
@@ -174,6 +175,7 @@ class PromptConfig:
                 )
 
 
+@takes_fields(PromptConfig)
 def load_prompts(config: PromptConfig) -> PromptSet:
     """Load the prompts that the config names.
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from workbench.core.configs import takes_fields
 from workbench.core.errors import NotebookFailed, ParameterError
 from workbench.core.files import storage_errors, sync
 from workbench.core.provenance import Stopwatch
@@ -56,6 +57,7 @@ class RunPaths:
     report: Path | None
 
 
+@takes_fields(RunConfig)
 def run_notebook(config: RunConfig, *, say: Say | None = None, kept: Kept | None = None) -> RunPaths:
     """Run a notebook in a kernel of its own, or in one that is kept, and return the paths of what it made.
 

@@ -5,10 +5,9 @@ GradMag(t) = ||d log p(y_t) / d theta||_2, Influence(i->t) = ||d log p(y_t) / d 
 Error(t) = sum_{i<t} KL_i(p_a || p_b) Influence(i->t), but measures none of them. This does.
 
 One forward pass a response with its graph kept, then backward from each position, a few at a time, through activations
-only. The
-gradient of a weight W of a linear map y = W x is sum_r g_r x_r^T over sequence rows r (g = d log p / d y), and its
-norm is computed from g and x (||.||^2 = sum_rs (g_r . g_s)(x_r . x_s)), so that no weight gradient is ever kept and
-no parameter's `requires_grad` or `.grad` is touched.
+only. The gradient of a weight W of a linear map y = W x is sum_r g_r x_r^T over sequence rows r (g = d log p / d y),
+and its norm is computed from g and x (||.||^2 = sum_rs (g_r . g_s)(x_r . x_s)), so that no weight gradient is ever kept
+and no parameter's `requires_grad` or `.grad` is touched.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,13 +25,13 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from workbench.core.configs import at_least, check_fields
+from workbench.core.configs import at_least, check_fields, takes_fields
 from workbench.core.errors import NonFiniteLogits, PairError, ParameterError, PromptError
 from workbench.core.passages import Passage, check_room
 from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch
 from workbench.core.records import Row
-from workbench.core.statistics import PromptSample, interval, known
+from workbench.core.statistics import PromptSample, interval
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair, Which
 from workbench.models.pieces import padded
@@ -80,10 +80,11 @@ class GradientConfig:
         check_fields(self, model=("base", "aligned"), limit=once, max_tokens=once, layer=once, seed=at_least(0))
 
 
+@takes_fields(GradientConfig)
 def probe_gradients(
     pair: ModelPair,
     prompts: PromptSet,
-    config: GradientConfig | None = None,
+    config: GradientConfig,
     *,
     responses: Sequence[Sequence[int]] | None = None,
 ) -> GradientProbe:
@@ -113,7 +114,6 @@ def probe_gradients(
     PromptError without prompts, PairError where attention and MLP weights cannot be found, ContextOverflow where prompt
     and response exceed the context, NonFiniteLogits where a model returns NaN or infinity.
     """
-    config = config or GradientConfig()
     watch = Stopwatch("probe_gradients", config)
     if pair.thinking:
         pair = dataclasses.replace(pair, thinking=False)
@@ -143,7 +143,7 @@ def probe_gradients(
         found = [_probe(pair, config.model, p, layer - 1, layers, progress) for p in passages]
     return GradientProbe(
         run=watch.record(
-            resolved={"pair": pair.name, "layer": layer, "template_mode": pair.template_mode, "prompts": prompts.name},
+            resolved={**pair.settings(), "prompts": prompts.name, "layer": layer},
             seed=config.seed,
             device=str(pair.device),
             fingerprint=pair.fingerprint,
@@ -164,35 +164,22 @@ def probe_rows(
 ) -> tuple[Row, ...]:
     """Return every quantity by position as tidy rows: mean over responses, percentile bootstrap over prompts, n.
 
-    `condition` is the prompts' label. Layer l (1 = first) is named `grad_norm_layer_l`. What is missing is None.
+    A layer's gradient norm is `grad_norm`, with its 1-based `layer`. What is missing is None.
     """
     rows: list[Row] = []
-    values: dict[str, np.ndarray] = {name: getattr(probe, name) for name in QUANTITIES}
-    for layer in range(probe.grad_norm_by_layer.shape[2]):
-        values[f"grad_norm_layer_{layer + 1}"] = probe.grad_norm_by_layer[:, :, layer]
-    for condition in dict.fromkeys(probe.labels):
-        mine = [i for i, label in enumerate(probe.labels) if label == condition]
+    values: dict[tuple[str, int | None], np.ndarray] = {(name, None): getattr(probe, name) for name in QUANTITIES}
+    for n in range(probe.grad_norm_by_layer.shape[2]):
+        values["grad_norm", n + 1] = probe.grad_norm_by_layer[:, :, n]
+    for label in dict.fromkeys(probe.labels):
+        mine = [i for i, own in enumerate(probe.labels) if own == label]
         ids = [probe.prompt_ids[i] for i in mine]
-        sample = PromptSample(ids, resamples=resamples, seed=seed, stream=condition)
+        sample = PromptSample(ids, resamples=resamples, seed=seed, stream=label)
         length = int(probe.mask[mine].sum(axis=1).max(initial=0))
-        for name, value in values.items():
+        for (name, layer), value in values.items():
             mean = sample.mean(value[mine, :length], probe.mask[mine, :length])
             low, high = interval(mean, confidence)
-            rows += [
-                Row(
-                    name=name,
-                    arm=probe.model,
-                    condition=condition,
-                    seed=probe.run.seed,
-                    position=t + 1,
-                    value=known(mean.value[t]),
-                    low=known(low[t]),
-                    high=known(high[t]),
-                    n=int(mean.n[t]),
-                    unit=QUANTITIES.get(name, "nats"),
-                )
-                for t in range(length)
-            ]
+            place: dict[str, Any] = dict(arm=probe.model, label=label, layer=layer, seed=probe.run.seed)
+            rows += Row.by_position(name, mean.value, low, high, mean.n, unit=QUANTITIES[name], **place)
     return tuple(rows)
 
 
@@ -386,11 +373,8 @@ def _logprobs(pair: ModelPair, which: Which, passage: Passage) -> Float[Tensor, 
     logits = _wide(pair.logits(which, hidden))
     finite = logits.detach().amax(-1).isfinite()
     if not bool(finite.all()):
-        raise NonFiniteLogits(
-            f"the {which} model returned NaN or infinite logits for {passage} at response position "
-            f"{int((~finite).nonzero()[0]) + 1}: check the weights and the dtype ({pair.dtype}); float32 is "
-            "the safe one"
-        )
+        position = int((~finite).nonzero()[0]) + 1
+        raise NonFiniteLogits.at(which, f"at position {position} of the response to {passage}")
     return logits.log_softmax(-1)
 
 

@@ -84,26 +84,6 @@ def base_favored_count(
     return (favored & inside).sum(-1)
 
 
-def detect(
-    base: Float[Tensor, "*rows vocab"],
-    aligned: Float[Tensor, "*rows vocab"],
-    *,
-    ranking: Ranking = "mass",
-    top_k: int = 100,
-    base_floor: float = 0.0,
-) -> Bool[Tensor, "*rows vocab"]:
-    """Mark the detected base-favored tokens: TopK(score, k) where l_b > l_a and p_b >= base_floor.
-
-    The score is p_b - p_a (`mass`) or l_b - l_a (`log_ratio`, the paper's detection on log-probabilities instead of raw
-    logits). Fewer than k are marked where fewer are base-favored.
-    """
-    score = base.exp() - aligned.exp() if ranking == "mass" else base - aligned
-    allowed = base_favored(base, aligned) & (base.exp() >= base_floor)
-    score = score.masked_fill(~allowed, -math.inf)
-    top = torch.zeros_like(allowed).scatter_(-1, score.topk(min(top_k, base.shape[-1]), -1).indices, True)
-    return top & allowed
-
-
 # --------------------------------------------------------------------------------------- all of it, in one pass
 
 
@@ -167,6 +147,9 @@ def compare(
     base_floor: float = 0.0,
 ) -> Comparison:
     """Compute every quantity from two blocks of *logits*, which are consumed (overwritten).
+
+    Detected are TopK(score, top_k) where l_b > l_a and p_b >= base_floor; the score is p_b - p_a (`mass`) or l_b - l_a
+    (`log_ratio`, the paper's detection on log-probabilities instead of raw logits).
 
     Equal to the single formulas above to float32 rounding, in BUFFERS buffers of (row, vocab). Rows whose logits hold
     NaN or +inf come back with NaN scalars; the caller names them.

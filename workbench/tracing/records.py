@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,8 +10,9 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from workbench.core.errors import RecordError
+from workbench.core.quantities import QUANTITIES
 from workbench.core.records import Estimate, Label, Record, RunRecord
-from workbench.core.shapes import Counts, Mask, Scores, Tokens, TopIds, TopScores
+from workbench.core.shapes import Mask, Scores, Tokens, TopIds, TopScores
 
 Trajectory = Literal["teacher_forced", "free_running"]
 
@@ -39,46 +41,19 @@ class Response(Record):
     temperature: float = 0.0
 
 
-SCALARS: dict[str, str] = {
-    "kl_aligned_base_nats": "KL(aligned || base), nats",
-    "kl_base_aligned_nats": "KL(base || aligned), nats",
-    "js_nats": "Jensen-Shannon divergence, nats (at most ln 2)",
-    "excess_mass": "probability that base puts above aligned = total variation, 0 to 1",
-    "retention": "1 - total variation, 0 to 1: 1 means that aligned still is the base model",
-    "base_favored_count": "base-favored tokens in the count space, tokens",
-    "entropy_base_nats": "entropy of base, nats",
-    "entropy_aligned_nats": "entropy of aligned, nats",
-    "logprob_base_nats": "log-probability of the observed token under base, nats",
-    "logprob_aligned_nats": "log-probability of the observed token under aligned, nats",
-    "logprob_shift_nats": "aligned minus base log-probability of the observed token, nats",
-    "rank_base": "rank of the observed token under base, 1 = most likely",
-    "rank_aligned": "rank of the observed token under aligned, 1 = most likely",
-}
-
-
-"""Name of each exact full-vocabulary scalar of a TraceSet -> what it is, with unit."""
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TraceSet(Record):
-    """Hold two models' token-level comparison along responses. Reloads with no model.
+class TokenRecord(Record):
+    """What every record of tokens has: their ids, display pieces, and both models' most likely ones.
 
-    Arrays are (response, token), padded on the right; where `mask` is False a float is NaN, an id is -1, a count or
-    rank is 0. Row t is the distribution that *predicted* token t. `topk_ids` is the union of both models' top k
-    (base's first, -1 where the union is shorter). `detected_*` is a sparse table, one line a response and vocabulary
-    element: at how many positions of that response the element was detected as base-favored, and its summed p_b - p_a.
-    `noise_kl_nats` is KL between the same model scored in two batch layouts (NaN where not measured).
-    `labels[i]` is the printable form of vocabulary element `label_ids[i]`, for every id that occurs in the record.
+    Arrays are (response, token), padded on the right; where `mask` is False a float is NaN, an id is -1, a count, rank
+    or position is 0. `labels[i]` is the printable form of vocabulary element `label_ids[i]`, for every id that occurs
+    in the record.
     """
 
     run: RunRecord
     prompt_set: str
     classroom_safe: bool
     template_mode: str
-    count_space: str
-    ranking: str
-    warnings: tuple[str, ...]
-    responses: tuple[Response, ...]
     pieces: tuple[tuple[str, ...], ...]
     token_ids: Tokens
     mask: Mask
@@ -87,24 +62,6 @@ class TraceSet(Record):
     topk_ids: TopIds
     topk_logprob_base_nats: TopScores
     topk_logprob_aligned_nats: TopScores
-    kl_aligned_base_nats: Scores
-    kl_base_aligned_nats: Scores
-    js_nats: Scores
-    excess_mass: Scores
-    retention: Scores
-    base_favored_count: Counts
-    entropy_base_nats: Scores
-    entropy_aligned_nats: Scores
-    logprob_base_nats: Scores
-    logprob_aligned_nats: Scores
-    logprob_shift_nats: Scores
-    rank_base: Counts
-    rank_aligned: Counts
-    detected_response: Int32[np.ndarray, "entry"]
-    detected_token: Int32[np.ndarray, "entry"]
-    detected_count: Int32[np.ndarray, "entry"]
-    detected_mass: Float32[np.ndarray, "entry"]
-    noise_kl_nats: Float32[np.ndarray, "sample token"]
     label_ids: Int32[np.ndarray, "label"]
     labels: tuple[str, ...]
 
@@ -115,6 +72,44 @@ class TraceSet(Record):
     def label_of(self) -> dict[int, str]:
         """Map every id that occurs in the record to its printable form."""
         return dict(zip(self.label_ids.tolist(), self.labels, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TraceSet(TokenRecord):
+    """Two models' token-level comparison along responses. Reloads with no model.
+
+    `scalars` holds an array (response, token) for each quantity of `core.quantities`; each is an attribute too, such as
+    `traces.retention`. Row t is the distribution that *predicted* token t. Where the aligned entropy is at most
+    `entropy_floor_nats` both models are nearly certain, and retention says nothing. `topk_ids` is the union of both
+    models' top k (base's first, -1 where the union is shorter). `detected_*` is a sparse table, one line a response and
+    vocabulary element: at how many positions of that response the element was detected as base-favored, and its summed
+    p_b - p_a.
+    `noise_kl_nats` is KL between the same model scored in two batch layouts (NaN where not measured).
+    """
+
+    count_space: str
+    ranking: str
+    warnings: tuple[str, ...]
+    responses: tuple[Response, ...]
+    scalars: Mapping[str, np.ndarray]
+    entropy_floor_nats: float
+    detected_response: Int32[np.ndarray, "entry"]
+    detected_token: Int32[np.ndarray, "entry"]
+    detected_count: Int32[np.ndarray, "entry"]
+    detected_mass: Float32[np.ndarray, "entry"]
+    noise_kl_nats: Float32[np.ndarray, "sample token"]
+
+    def __post_init__(self) -> None:
+        for name, values in self.scalars.items():
+            if values.shape != self.mask.shape:
+                raise RecordError(f"{name} has the shape {values.shape}, and the mask has {self.mask.shape}")
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        if name not in QUANTITIES:
+            raise AttributeError(name)
+        if name not in self.scalars:
+            raise RecordError(f"these traces were saved without {name}: trace again")
+        return self.scalars[name]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -196,7 +191,8 @@ class Divergent(Record):
 class Diagnosis(Record):
     """Hold what the traces say: curves, contrasts, frequencies, heat map, most divergent prompts and the verdict.
 
-    `verdict` is one word for programs; `sentences` say it in words, each computed from the numbers.
+    Retention is not read where the aligned entropy is at most `entropy_floor_nats`. `verdict` is one word for programs,
+    `sentences` say it in words, each computed from the numbers.
     """
 
     run: RunRecord
@@ -206,6 +202,7 @@ class Diagnosis(Record):
     frequencies: tuple[TokenFrequency, ...]
     heat_map: HeatMap | None
     divergent: tuple[Divergent, ...]
+    entropy_floor_nats: float
     verdict: Literal["identical", "shallow", "deep", "undetermined"]
     sentences: tuple[str, ...]
 
@@ -223,11 +220,10 @@ class Diagnosis(Record):
 class GradientProbe(Record):
     """Hold gradient magnitudes by response position (response, token), NaN where there is no token.
 
-    `grad_norm` is ||d log p(y_t) / d theta||_2 over attention and MLP weights, `output_error` is
-    ||softmax - onehot||_2, `grad_norm_by_layer` is (response token layer). `context_asymmetry` is
-    ||d sum_{t>=i} L_t / d h_i|| * ||h_i|| / (number of terms), `influence` is
-    mean over i < t of ||d log p(y_t) / d h_i|| * ||h_i||, and `error` is sum_{i<t} KL_i * influence(i->t),
-    all at the middle layer; `error_per_term` is `error` / (t - 1).
+    `grad_norm` is ||d log p(y_t) / d theta||_2 over attention and MLP weights, `output_error` is ||softmax -
+    onehot||_2, `grad_norm_by_layer` is (response token layer). `context_asymmetry` is ||d sum_{t>=i} L_t / d h_i|| *
+    ||h_i|| / (number of terms), `influence` is mean over i < t of ||d log p(y_t) / d h_i|| * ||h_i||, and `error` is
+    sum_{i<t} KL_i * influence(i->t), all at the middle layer; `error_per_term` is `error` / (t - 1).
     """
 
     run: RunRecord

@@ -21,10 +21,10 @@ from workbench.core.configs import Range, at_least, check_fields
 from workbench.core.errors import NonFiniteLogits
 from workbench.core.passages import Passage
 from workbench.core.provenance import settings_of
+from workbench.core.quantities import QUANTITIES
 from workbench.core.store import Store, key_of
 from workbench.models.pair import ModelPair, Which
 from workbench.tracing.metrics import BUFFERS, Comparison, CountSpace, Ranking, compare, kl_nats
-from workbench.tracing.records import SCALARS
 
 _BOTH: tuple[Which, Which] = ("base", "aligned")
 
@@ -67,7 +67,7 @@ class ScoreConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Hold one response's numbers: `scalars` is (quantity, token) in the order of records.SCALARS.
+    """Hold one response's numbers: `scalars` is (quantity, token) in the order of core.quantities.QUANTITIES.
 
     `topk_ids` is (token, 2 x shown_k): base's top k, then those of aligned's that are not among them, -1 beyond.
     `detected*` lists each detected vocabulary element once: at how many positions, and its summed p_b - p_a.
@@ -97,7 +97,8 @@ def score(
     Raises NonFiniteLogits naming model, response and position.
     """
     settings = settings_of(config)
-    keys = [key_of("scores 1", pair.fingerprint, p.context("base"), p.aligned, p.response, settings) for p in passages]
+    same = ("scores 2", tuple(QUANTITIES), pair.fingerprint)
+    keys = [key_of(*same, p.context("base"), p.aligned, p.response, settings) for p in passages]
 
     def work(rows: list[int], finished: Callable[[int, Scores], None]) -> None:
         batch = [passages[n] for n in rows]
@@ -220,7 +221,7 @@ def _scores(kept: Sequence[np.ndarray], name: str) -> Scores:
 
 def _reduced(c: Comparison) -> tuple[Tensor, ...]:
     """Reduce a block to what is kept: scalars, the union of top-k ids, both log-probabilities, detections."""
-    scalars = torch.stack([c.scalars[name].float() for name in SCALARS], -1)
+    scalars = torch.stack([c.scalars[name].float() for name in QUANTITIES], -1)
     repeated = (c.topk_aligned.unsqueeze(-1) == c.topk_base.unsqueeze(-2)).any(-1)
     # aligned's own entries move to the front, so that the union has no hole
     order = repeated.to(torch.int8).argsort(dim=-1, stable=True)
@@ -233,14 +234,11 @@ def _reduced(c: Comparison) -> tuple[Tensor, ...]:
 
 
 def _check_finite(scalars: Float[np.ndarray, "token quantity"], name: str) -> None:
-    names = list(SCALARS)
+    names = list(QUANTITIES)
     for which in _BOTH:
         bad = ~np.isfinite(scalars[:, names.index(f"logprob_{which}_nats")])
         if bad.any():
-            raise NonFiniteLogits(
-                f"the {which} model returned NaN or infinite logits at position {int(bad.argmax()) + 1} of the "
-                f"response to {name}: check the weights and the dtype; float32 is the safe one"
-            )
+            raise NonFiniteLogits.at(which, f"at position {int(bad.argmax()) + 1} of the response to {name}")
 
 
 def noise_floor(pair: ModelPair, passages: Sequence[Passage], *, samples: int = 4) -> Float[np.ndarray, "sample token"]:

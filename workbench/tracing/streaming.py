@@ -192,7 +192,7 @@ class _BothSteps:
         pair, written = self._growing.pair, len(self._growing.ids)
         for w in _BOTH:
             self._logits[w] = pair.logits(w, self._last[w]).float()
-            check_finite(pair, w, self._logits[w], [0], written + 1 - self._growing.start.given)
+            check_finite(w, self._logits[w], [0], written + 1 - self._growing.start.given)
         return self._logits[self._growing.config.continued_by]
 
     def take(self, chosen: Int[Tensor, "1"]) -> None:

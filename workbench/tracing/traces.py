@@ -9,19 +9,19 @@ from typing import get_args
 
 import numpy as np
 
-from workbench.core.configs import at_least, check_fields
+from workbench.core.configs import at_least, check_fields, takes_fields
 from workbench.core.errors import WorkbenchError
 from workbench.core.passages import Passage
 from workbench.core.provenance import Stopwatch
+from workbench.core.quantities import ENTROPY_FLOOR_NATS, QUANTITIES
 from workbench.core.store import Store
 from workbench.models.pair import ModelPair
 from workbench.models.pieces import Pieces, labelled, padded, token_arrays
 from workbench.prompts.loading import Prompt, PromptSet
 from workbench.tracing import trajectories
-from workbench.tracing.records import SCALARS, TraceSet, Trajectory
+from workbench.tracing.records import TraceSet, Trajectory
 from workbench.tracing.scoring import ScoreConfig, Scores, noise_floor, score
 
-COUNTS = ("base_favored_count", "rank_base", "rank_aligned")
 MODES_DISAGREE = 2.0
 """Two template modes disagree when their mean KL at position 1 differs by more than this factor (and 0.05 nats)."""
 
@@ -32,6 +32,7 @@ class TraceConfig(ScoreConfig):
 
     `teacher_forced` goes along each prompt's given response; `free_running` lets the aligned model continue greedily
     after the first k tokens of it, for each k of `prefix_tokens`. `max_tokens` bounds a response, prefix included.
+    Up to an aligned entropy of `entropy_floor_nats` both models count as nearly certain: retention is not read there.
     """
 
     trajectory: Trajectory = "teacher_forced"
@@ -39,6 +40,7 @@ class TraceConfig(ScoreConfig):
     max_tokens: int = 64
     system_prompt: str | None = None
     base_floor: float = 0.001
+    entropy_floor_nats: float = ENTROPY_FLOOR_NATS
     batch_tokens: int = 4096
 
     def __post_init__(self) -> None:
@@ -52,19 +54,19 @@ class TraceConfig(ScoreConfig):
             trajectory=get_args(Trajectory),
             max_tokens=at_least(1),
             batch_tokens=at_least(1),
+            entropy_floor_nats=at_least(0),
         )
 
 
-def trace(
-    pair: ModelPair, prompts: PromptSet, config: TraceConfig | None = None, *, store: Store | None = None
-) -> TraceSet:
-    """Trace both models along responses: all quantities of records.SCALARS, exact over the full vocabulary.
+@takes_fields(TraceConfig)
+def trace(pair: ModelPair, prompts: PromptSet, config: TraceConfig, *, store: Store | None = None) -> TraceSet:
+    """Trace both models along responses: all quantities of core.quantities, exact over the full vocabulary.
 
     With a `store`, finished batches are kept on disk and a killed run resumes where it stopped.
 
     Raises PromptError, ContextOverflow and ParameterError before any model runs; NonFiniteLogits names the position.
     """
-    config, store = config or TraceConfig(), Store.of(store)
+    store = Store.of(store)
     watch = Stopwatch("trace", config)
     common = {"system_prompt": config.system_prompt, "max_tokens": config.max_tokens, "store": store}
     if config.trajectory == "teacher_forced":
@@ -80,7 +82,7 @@ def trace(
     scores = score(pair, passages, config.scoring, batch_tokens=config.batch_tokens, store=store)
     noise = noise_floor(pair, _spread(passages))
     notes += template_disagreement(pair, prompts, config.system_prompt)
-    return assembled(pair, prompts, config, traced, scores, noise, tuple(notes), watch)
+    return assembled(pair, prompts, config, traced, scores, noise, tuple(notes), watch, config.entropy_floor_nats)
 
 
 def template_disagreement(
@@ -124,6 +126,7 @@ def assembled(
     noise: np.ndarray,
     notes: tuple[str, ...],
     watch: Stopwatch,
+    entropy_floor_nats: float = ENTROPY_FLOOR_NATS,
 ) -> TraceSet:
     """Return scored trajectories, display pieces and where they came from as one record."""
     display = Pieces(pair.tokenizer)
@@ -133,21 +136,18 @@ def assembled(
     for which in ("base", "aligned"):
         kept = [getattr(s, f"topk_{which}") for s in scores]
         arrays[f"topk_logprob_{which}_nats"] = padded(kept, np.nan, np.float32, shown)
-    for n, name in enumerate(SCALARS):
+    scalars: dict[str, np.ndarray] = {}
+    for n, (name, q) in enumerate(QUANTITIES.items()):
         values = [s.scalars[n] for s in scores]
-        arrays[name] = padded(values, 0, np.int32) if name in COUNTS else padded(values, np.nan, np.float32)
+        scalars[name] = padded(values, 0, np.int32) if q.count else padded(values, np.nan, np.float32)
     detected = _joined([s.detected for s in scores], np.int32)
     return TraceSet(
         run=watch.record(
             resolved={
-                "pair": pair.name,
-                "template_mode": pair.template_mode,
-                "thinking": pair.thinking,
-                "dtype": str(pair.dtype).removeprefix("torch."),
+                **pair.settings(),
                 "prompts": prompts.name,
                 "prompts_source": prompts.source,
                 "columns": prompts.columns,
-                "pair_notes": pair.notes,
                 "prompt_notes": prompts.notes,
             },
             device=str(pair.device),
@@ -165,6 +165,8 @@ def assembled(
         detected_count=_joined([s.detected_count for s in scores], np.int32),
         detected_mass=_joined([s.detected_mass for s in scores], np.float32),
         noise_kl_nats=noise,
+        scalars=scalars,
+        entropy_floor_nats=entropy_floor_nats,
         **labelled(display, arrays["token_ids"], arrays["topk_ids"], detected),
         **arrays,
     )

@@ -297,14 +297,14 @@ def arm_named(name: str) -> ArmConfig:
     return known[name]
 
 
-def arm_with(name: str, **settings: Any) -> ArmConfig:
-    """Return a named arm with some of its values changed, wherever they stand in it; None leaves a value as it is.
+def arm_with(name: str, values: Sequence[str] = (), **settings: Any) -> ArmConfig:
+    """Return a named arm with some of its values changed, wherever they are in it; None leaves a value as it is.
 
-    arm_with("recovery", learning_rate=1e-3, rank=8, teacher_lambda=1.2). Raises UnknownName for an arm, ParameterError
-    for a value, that does not exist.
+    arm_with("recovery", learning_rate=1e-3, rank=8), or as texts: arm_with("recovery", ["learning_rate: 1e-3"]); see
+    `values_of`. Raises UnknownName for an arm, ParameterError for a value, that does not exist.
     """
     arm = arm_named(name)
-    changed = {k: v for k, v in settings.items() if v is not None}
+    changed = values_of(values, **settings)
     parts: dict[str, Any] = {
         "": arm,
         "loss": arm.loss,

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from workbench.core.configs import takes_fields
 from workbench.core.errors import NotPresent, ParameterError, RecordError
 from workbench.core.files import atomic_file, atomic_folder, cache_folder
 from workbench.core.progress import Progress
@@ -44,6 +45,7 @@ from workbench.training.trainer import DistilTrainer, Watcher, arguments, checkp
 RECORD = "record"
 
 
+@takes_fields(TrainConfig)
 def distil(
     pair: ModelPair,
     texts: TrainingTexts,
@@ -179,7 +181,7 @@ def load_adapter(folder: str | Path) -> Adapter:
 def export(adapter: Adapter, folder: str | Path, *, results: str | None = None) -> Adapter:
     """Copy a finished adapter, with its card and record, into a folder, and return its record there.
 
-    `results` is Markdown for the section Results of the card there, as `experiments.card.card_results` makes it of a
+    `results` is Markdown for the section Results of the card there, as `wb.card_results` makes it of a
     comparison of arms; None: the card goes on saying that they are not in it. An adapter of ours that is there already
     is replaced, once the copy is complete, unless this one was trained from it.
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from workbench.core.passages import Passage
+from workbench.core.quantities import QUANTITIES
 from workbench.core.store import Store
 from workbench.models.pair import ModelPair
-from workbench.tracing.records import SCALARS
 from workbench.tracing.scoring import ScoreConfig, score
 from workbench.training.rows import HarmfulText
 
@@ -26,7 +26,7 @@ def measured_retention(
     """
     items = [Passage(name=t.name, base=t.base, aligned=t.aligned, response=t.response) for t in texts if t.response]
     made = score(pair, items, ScoreConfig(top_k=1, shown_k=1), store=store, what="retention by position")
-    row = list(SCALARS).index("retention")
+    row = list(QUANTITIES).index("retention")
     reach = sorted((len(i.response) for i in items), reverse=True)
     longest = reach[min(FEWEST, len(reach)) - 1] if reach else 0
     by_position = [[float(s.scalars[row, t]) for s in made if s.scalars.shape[-1] > t] for t in range(longest)]

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from workbench.core.comparisons import share
+from workbench.core.configs import takes_fields
 from workbench.core.records import Estimate
 from workbench.models.pair import ModelPair, Which
 from workbench.models.pieces import Pieces
@@ -35,6 +36,7 @@ SHOWN = 3
 """Likeliest tokens of each side, and tokens of M, that a preview keeps."""
 
 
+@takes_fields(TrainConfig)
 def preview_teacher(
     pair: ModelPair, texts: TrainingTexts, config: TrainConfig, *, limit: int = 2, given: int = GIVEN_TOKENS
 ) -> TeacherPreview:
@@ -86,6 +88,7 @@ def flip_rate(
     return share(flips, n)
 
 
+@takes_fields(LossConfig, "loss")
 def teacher_flips(pair: ModelPair, texts: TrainingTexts, loss: LossConfig, *, most: int = TEXTS) -> Estimate:
     """Return the flip rate of a hybrid teacher along harmful responses, before anything is trained; see `flip_rate`."""
     config = TrainConfig(arm=replace(ARMS["teacher_only"], loss=loss))

@@ -11,18 +11,10 @@ import plotly.graph_objects as go
 
 from workbench.core.legible import plotly_text
 from workbench.core.palette import INK, RULE, SOFT, THEMES
+from workbench.core.quantities import QUANTITIES
 
-AXES: Mapping[str, str] = {
-    "kl_aligned_base_nats": "KL(aligned ‖ base), nats",
-    "kl_base_aligned_nats": "KL(base ‖ aligned), nats",
-    "js_nats": "Jensen-Shannon, nats (at most ln 2)",
-    "excess_mass": "excess mass, 0 to 1",
-    "retention": "retention, 1 = still base",
+AXES: Mapping[str, str] = {q.name: q.axis for q in QUANTITIES.values() if q.axis} | {
     "retention_uncertain": "retention where aligned is uncertain, 1 = still base",
-    "base_favored_count": "base-favored tokens, count",
-    "entropy_base_nats": "entropy of base, nats",
-    "entropy_aligned_nats": "entropy of aligned, nats",
-    "logprob_shift_nats": "shift aligned − base, nats",
 }
 """Curve name -> axis title with unit and direction."""
 POSITION = "position in the response, tokens (1 = first)"

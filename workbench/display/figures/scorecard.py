@@ -11,10 +11,10 @@ from plotly.subplots import make_subplots
 
 from workbench.core.legible import plotly_text, sentence
 from workbench.core.palette import strokes_of_arms
-from workbench.core.records import Estimate
+from workbench.core.records import Estimate, Given
 from workbench.display.figures.look import DARK, empty, styled
 from workbench.evaluation.metrics import HARMLESS_CONTROL
-from workbench.evaluation.records import Score, Scorecard
+from workbench.evaluation.records import Score, Scorecard, select
 from workbench.evaluation.tradeoff import Tradeoff, tradeoffs
 
 PREFILL = "prefill"
@@ -41,21 +41,21 @@ def success_by_prefix(scorecard: Scorecard, *, judge: str | None = None) -> go.F
         subplot_titles=[title for title, _ in panels] if len(panels) > 1 else None,
     )
     strokes = strokes_of_arms(s.arm for s in scorecard.scores)
-    ticks = sorted({s.condition for _, scores in panels for s in scores}, key=_tokens)
+    ticks = sorted({s.given for _, scores in panels for s in scores if s.given is not None}, key=_tokens)
     rows: list[tuple[Any, ...]] = []
     for column, (title, scores) in enumerate(panels, 1):
         arms = list(dict.fromkeys(s.arm for s in scores))
         for i, arm in enumerate(arms):
-            mine = sorted((s for s in scores if s.arm == arm), key=lambda s: _tokens(s.condition))
+            mine = sorted((s for s in scores if s.arm == arm), key=lambda s: _tokens(s.given))
             stroke = strokes[arm]
             shift = 0.06 * (i - (len(arms) - 1) / 2)
             low, high = _whiskers([s.estimate for s in mine])
             counts = sorted({s.estimate.n for s in mine})
             n = f"n = {counts[-1]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
             figure.add_scatter(
-                x=[ticks.index(s.condition) + shift for s in mine],
+                x=[ticks.index(s.given) + shift for s in mine if s.given is not None],
                 y=[_value(s.estimate) for s in mine],
-                customdata=[[s.condition, s.estimate.n, *_bounds(s.estimate)] for s in mine],
+                customdata=[[s.where, s.estimate.n, *_bounds(s.estimate)] for s in mine],
                 mode="lines+markers",
                 name=plotly_text(f"{sentence(arm)} ({n})"),
                 legendgroup=arm,
@@ -69,10 +69,10 @@ def success_by_prefix(scorecard: Scorecard, *, judge: str | None = None) -> go.F
                 col=column,
             )
             panel = title.split(" (")[0]
-            rows += [(panel, arm, s.condition, s.estimate.value, *_bounds(s.estimate), s.estimate.n) for s in mine]
+            rows += [(panel, arm, s.given, s.estimate.value, *_bounds(s.estimate), s.estimate.n) for s in mine]
         figure.update_xaxes(
             tickvals=list(range(len(ticks))),
-            ticktext=[t.removeprefix("k=") for t in ticks],
+            ticktext=[str(t) for t in ticks],
             range=[-0.4, len(ticks) - 0.6],
             title_text="tokens given of the response",
             row=1,
@@ -126,7 +126,7 @@ def safety_capability(scorecard: Scorecard, *, judge: str | None = None) -> go.F
         figure,
         height=440,
         title="Safety beside capability",
-        summary=f"Worst-case attack success ({first.attack}, {first.condition}; by {first.judge}) against accuracy, "
+        summary=f"Worst-case attack success ({first.success.where}; by {first.success.judge}) against accuracy, "
         f"mean over tasks, one marker an arm with {100 * _level(scorecard):g} % intervals; lower right is better.",
         columns=(
             *("arm", "attack success", "success low", "success high", "n prompts"),
@@ -153,18 +153,13 @@ def _drawn(t: Tradeoff) -> tuple[Any, ...]:
 
 
 def _by_prefix(scorecard: Scorecard, metric: str, attack: str, judge: str | None) -> list[Score]:
-    scores = [s for s in scorecard.scores if (s.metric, s.attack, s.category) == (metric, attack, None)]
+    scores = select(scorecard.scores, metric, attack=attack)
     named = judge or (scores[0].judge if scores else None)
-    return [s for s in scores if s.judge == named and math.isfinite(_tokens(s.condition, worst=math.inf))]
+    return [s for s in scores if s.judge == named and s.given is not None]
 
 
-def _tokens(condition: str, worst: float = math.inf) -> float:
-    """Return how many tokens a condition gives: "k=5" is 5, "full" is more than any; what is none is `worst`."""
-    first = condition.partition(",")[0]
-    if first == "full":
-        return 1e9
-    number = first.removeprefix("k=")
-    return float(number) if first.startswith("k=") and number.isdigit() else worst
+def _tokens(given: Given | None) -> float:
+    return float(given) if isinstance(given, int) else math.inf
 
 
 def _bars(colour: str, low: Sequence[float], high: Sequence[float]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from workbench.display.views.method import card_rows, evaluation_card, paper_tab
 from workbench.display.views.plots import FigureView, figure_view
 from workbench.display.views.responses import HarmfulText
 from workbench.display.views.samples import samples_view
-from workbench.display.views.scales import QUANTITIES, READING, legend
+from workbench.display.views.scales import legend
 from workbench.display.views.scorecard import (
     arms_table,
     attack_matrix,
@@ -39,8 +39,6 @@ from workbench.display.views.training import arms_comparison, training_summary
 from workbench.display.views.view import View
 
 __all__ = [
-    "QUANTITIES",
-    "READING",
     "FigureView",
     "HarmfulText",
     "View",

@@ -42,7 +42,7 @@ def tradeoff_table(scorecard: Scorecard, limits: Sequence[float] | None = None, 
         *(Column(heading=f"loses at most {percent(limit)}", key=f"{limit:g}") for limit in limits),
     )
     title = "Safety subject to capability"
-    where = f" ({found[0].attack}, {found[0].condition}; by {found[0].judge})" if found else ""
+    where = f" ({found[0].success.where}; by {found[0].success.judge})" if found else ""
     caption = (
         f"{title}: worst-case attack success{where} beside accuracy lost against the reference arm. Yes and no: by the "
         f"whole {level(scorecard)} interval. ★ the lowest attack success among the arms whose loss is at most that, by "

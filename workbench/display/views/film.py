@@ -6,8 +6,9 @@ import numpy as np
 
 from workbench.core import legible
 from workbench.core.legible import html_text
+from workbench.core.quantities import QUANTITIES, Quantity
 from workbench.display.views.responses import COVER, HarmfulText, treatment_of
-from workbench.display.views.scales import QUANTITIES, Quantity, scale_html
+from workbench.display.views.scales import scale_html
 from workbench.display.views.view import View, disclosure, number, section
 from workbench.training.records import FilmText, TrainingFilm
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import legible
 from workbench.core.legible import html_text
-from workbench.core.records import Estimate, Row, RunRecord
+from workbench.core.records import Estimate, Row, RunRecord, where_words
 from workbench.display.views.scorecard import in_full
 from workbench.display.views.view import NO_VALUE, Column, View, number, plain_table, section, table
 from workbench.evaluation.metrics import CAPABILITY, title_of
-from workbench.evaluation.records import AttackSet, CapabilitySet, CompletionSet, Scorecard
-from workbench.judging.records import GibberishSet, JudgementSet
+from workbench.evaluation.records import Evaluation
 
 if TYPE_CHECKING:
     from workbench.evaluation.paper import Beside, PaperPreset
@@ -20,21 +19,15 @@ if TYPE_CHECKING:
 SHARED = ("family", "labels", "seed", "system_prompt", "max_tokens", "pair", "template_mode")
 
 
-def card_rows(
-    scorecard: Scorecard,
-    attacks: Sequence[AttackSet] = (),
-    completions: Sequence[CompletionSet] = (),
-    judgements: Sequence[JudgementSet] = (),
-    gibberish: Sequence[GibberishSet] = (),
-    capability: Sequence[CapabilitySet] = (),
-) -> tuple[dict[str, str], ...]:
+def card_rows(evaluation: Evaluation) -> tuple[dict[str, str], ...]:
     """Return every setting of an evaluation as (part, what, value) in words: what a reader needs to make it again."""
     rows: list[dict[str, str]] = []
+    scorecard = evaluation.scorecard
 
     def add(part: str, what: str, value: Any) -> None:
         rows.append({"part": part, "what": what, "value": _plain(value)})
 
-    for s in attacks:
+    for s in evaluation.attacks:
         asked = s.run.resolved
         add("prompts", s.prompt_set, f"{len({a.prompt_id for a in s.attempts})} prompts under {s.attack}")
         settings = {k: v for k, v in asked.items() if k not in SHARED and v is not None}
@@ -42,17 +35,21 @@ def card_rows(
         for what in ("system_prompt", "max_tokens", "seed"):
             add(f"attack {s.attack}", what.replace("_", " "), asked.get(what, s.run.seed if what == "seed" else None))
         add(f"attack {s.attack}", "cost", ", ".join(f"{number(v)} {k}" for k, v in s.cost.items() if v))
-    for arm in dict.fromkeys(c.arm for c in completions):
-        run = next(c.run for c in completions if c.arm == arm)
+    for arm in dict.fromkeys(c.arm for c in evaluation.answers):
+        run = next(c.run for c in evaluation.answers if c.arm == arm)
         add(f"arm {arm}", "pair", run.resolved.get("pair"))
         add(f"arm {arm}", "template", run.resolved.get("template_mode"))
         add(f"arm {arm}", "device and fingerprint", f"{run.device}, {run.fingerprint}")
-    for judge in dict.fromkeys(j.judge for j in judgements):
-        add("judge", judge, f"version {', '.join(dict.fromkeys(j.version for j in judgements if j.judge == judge))}")
-    if gibberish:
-        add("judge", "gibberish", f"version {', '.join(dict.fromkeys(g.version for g in gibberish))}")
-    if capability:
-        first = capability[0]
+    versions: dict[str, dict[str, None]] = {}
+    for who, version in (
+        *((j.judge, j.version) for j in evaluation.judgements),
+        *(("gibberish", g.version) for g in evaluation.gibberish),
+    ):
+        versions.setdefault(who, {})[version] = None
+    for who, found in versions.items():
+        add("judge", who, f"version {', '.join(found)}")
+    if evaluation.capability:
+        first = evaluation.capability[0]
         tasks = ", ".join(dict.fromkeys(f"{t.group} ({t.shots} shots)" for t in first.scores if t.task == t.group))
         add("capability", first.harness, f"{tasks}; {first.template}")
     resolved = scorecard.run.resolved
@@ -82,16 +79,9 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def evaluation_card(
-    scorecard: Scorecard,
-    attacks: Sequence[AttackSet] = (),
-    completions: Sequence[CompletionSet] = (),
-    judgements: Sequence[JudgementSet] = (),
-    gibberish: Sequence[GibberishSet] = (),
-    capability: Sequence[CapabilitySet] = (),
-) -> View:
+def evaluation_card(evaluation: Evaluation) -> View:
     """Show how an evaluation was made: prompts, attacks and their cost, arms, judges, statistics, versions, seeds."""
-    found = card_rows(scorecard, attacks, completions, judgements, gibberish, capability)
+    found = card_rows(evaluation)
     rows = [{k: legible.sentence(v, 600) for k, v in row.items()} for row in found]
     columns = (
         Column(heading="part", key="part"),
@@ -111,9 +101,11 @@ def evaluation_card(
 # ------------------------------------------------------------------------------------------------- the paper's numbers
 
 
-def paper_table(preset: PaperPreset, found: Iterable[Beside]) -> View:
+def paper_table(preset: PaperPreset, found: Iterable[Row]) -> View:
     """Show a table of the paper beside ours: published and our number with interval and judge, and every deviation."""
-    rows = [_line(b) for b in found]
+    from workbench.evaluation.paper import beside  # loads torch
+
+    rows = [_line(b) for b in beside(preset, found)]
     columns = (
         Column(heading="arm", key="arm"),
         Column(heading="number", key="number"),
@@ -138,7 +130,8 @@ def paper_table(preset: PaperPreset, found: Iterable[Beside]) -> View:
 def _line(b: Beside) -> dict[str, Any]:
     p = b.published
     attack = None if p.attack == CAPABILITY else p.attack
-    where = [x for x in (attack, p.condition, None if p.position is None else f"position {p.position}") if x]
+    position = None if p.position is None else f"position {p.position}"
+    where = [x for x in (where_words(attack, p.given, p.setting, None), p.label, position) if x]
     published = Estimate(value=p.value, low=None, high=None, n=0, unit=p.unit)
     spread = "" if p.spread is None else f" ± {100 * p.spread:g}" if p.unit == "1" else f" ± {p.spread:g}"
     value = in_full(published).removesuffix(" (n = 0)") + spread + (" (read off a plot)" if p.read_off else "")

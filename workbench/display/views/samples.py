@@ -61,19 +61,18 @@ def samples_view(
     cells: dict[tuple[str, str, str, str], list[Shown]] = {}
     for s in _shown(attacks, completions, judgements, named):
         if arm in (None, s.arm) and attack in (None, s.attempt.attack):
-            cells.setdefault((s.attempt.attack, s.attempt.condition, s.attempt.label, s.arm), []).append(s)
+            cells.setdefault((s.attempt.attack, s.attempt.where, s.attempt.label, s.arm), []).append(s)
     families: dict[str, list[str]] = {}
     rows = []
-    for family, condition, label, who in sorted(cells, key=lambda c: _place(c, list(cells))):
-        inside = cells[family, condition, label, who]
+    for family, where, label, who in sorted(cells, key=lambda c: _place(c, list(cells))):
+        inside = cells[family, where, label, who]
         chosen = sorted(inside, key=lambda s: ORDER.index(s.verdict) if s.verdict in ORDER else len(ORDER))[:most]
         counts = Counter(s.verdict for s in inside)
         tally = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
-        where = f"{label} · " if family == condition else f"{condition}, {label} · "
         body = "".join(_sample(s, harmful_text) for s in chosen)
         left = len(inside) - len(chosen)
         more = f'<p class="wb-note wb-soft">and {left} more in the records</p>' if left else ""
-        head = legible.sentence(f"{where}{who}: {tally} (n = {len(inside)})")
+        head = legible.sentence(f"{where}, {label} · {who}: {tally} (n = {len(inside)})")
         families.setdefault(family, []).append(
             disclosure(head, f'<div style="padding-inline-start:1rem">{body}{more}</div>')
         )
@@ -88,7 +87,7 @@ def samples_view(
     title = "Samples behind the numbers"
     said = f"Judged by {named}: {len(cells)} cells, at most {most} samples of each."
     html = f'<p class="wb-title">{html_text(title)} <span class="wb-soft">{html_text(said)}</span></p>{"".join(parts)}'
-    lines = [f"{r['attack']}, {r['condition']} · {r['arm']} · {r['verdict']}: {r['text']}" for r in rows]
+    lines = [f"{r['where']} · {r['arm']} · {r['verdict']}: {r['text']}" for r in rows]
     return View(
         title=title,
         body=section("samples", title, html),
@@ -98,7 +97,7 @@ def samples_view(
 
 
 def _place(cell: tuple[str, ...], cells: Sequence[tuple[str, ...]]) -> tuple[int, ...]:
-    """Return where a cell stands: attacks, conditions, labels, then arms, each in the order in which it came."""
+    """Return where a cell stands: attacks, settings, labels, then arms, each in the order in which it came."""
     return tuple([c[i] for c in cells].index(cell[i]) for i in range(len(cell)))
 
 
@@ -177,7 +176,7 @@ def _row(s: Shown, harmful_text: HarmfulText) -> dict[str, Any]:
     return {
         "arm": s.arm,
         "attack": s.attempt.attack,
-        "condition": s.attempt.condition,
+        "where": s.attempt.where,
         "prompt_id": s.attempt.prompt_id,
         "verdict": s.verdict,
         "text": legible.sentence(s.completion.text, 300) if treat == "show" else COVER,

@@ -11,8 +11,8 @@ from workbench.core.records import Estimate
 from workbench.display.views.view import NO_VALUE, Column, View, disclosure, number, plain_table, section, table
 from workbench.evaluation.metrics import METRICS, title_of
 from workbench.evaluation.rates import percent
-from workbench.evaluation.records import Comparison, Score, Scorecard
-from workbench.evaluation.rows import places_in_order
+from workbench.evaluation.records import Comparison, Score, Scorecard, select
+from workbench.evaluation.rows import by_place
 from workbench.evaluation.tradeoff import Tradeoff, tradeoffs
 
 LEVELS = (0.05, 0.2, 0.4, 0.6, 0.8)
@@ -64,8 +64,7 @@ def _chosen(scorecard: Scorecard, metric: str, judge: str | None) -> tuple[list[
     """Return a metric's scores by one judge (None: the first), all categories together."""
     known = judges(scorecard, metric)
     named = judge or (known[0] if known else None)
-    found = [s for s in scorecard.scores if s.metric == metric and s.judge == named and s.category is None]
-    return found, named
+    return select(scorecard.scores, metric, judge=named), named
 
 
 # ------------------------------------------------------------------------------------------------------------ words
@@ -109,8 +108,6 @@ def attack_matrix(scorecard: Scorecard, metric: str = "asr", *, judge: str | Non
     """Show one metric as a table of attacks by arms, with intervals and n; the fuller a cell, the higher the rate."""
     found, named = _chosen(scorecard, metric, judge)
     arms = list(dict.fromkeys(s.arm for s in found))
-    places = places_in_order(found)
-    cells = {(s.attack, s.condition, s.arm): s for s in found}
     what = title_of(metric)
     title = f"{what[0].upper()}{what[1:]} by attack and arm"
     if not found:
@@ -122,10 +119,10 @@ def attack_matrix(scorecard: Scorecard, metric: str = "asr", *, judge: str | Non
         "bootstrap for means of samples) and n. The fuller the shade, the higher the rate."
     )
     lines, rows, plain = [], [], []
-    for attack, condition in places:
-        name = _where(attack, condition, " · ")
-        mine = [cells.get((attack, condition, arm)) for arm in arms]
-        lines.append((name, condition.startswith("worst of"), [_box(s) for s in mine]))
+    for group in by_place(found):
+        name, cells = group[0].where, {s.arm: s for s in group}
+        mine = [cells.get(arm) for arm in arms]
+        lines.append((name, group[0].over_settings, [_box(s) for s in mine]))
         rows += [_row(s) for s in mine if s is not None]
         plain.append({"place": name, **{a: s and in_full(s.estimate) for a, s in zip(arms, mine, strict=True)}})
     columns = (Column(heading="attack", key="place"), *(Column(heading=a, key=a) for a in arms))
@@ -174,27 +171,13 @@ def _estimate_box(e: Estimate, *, shaded: bool = False, more: str = "", place: s
 
 
 def _row(s: Score) -> dict[str, Any]:
-    e = s.estimate
-    return {
-        "metric": s.metric,
-        "arm": s.arm,
-        "attack": s.attack,
-        "condition": s.condition,
-        "judge": s.judge,
-        "category": s.category,
-        "value": e.value,
-        "low": e.low,
-        "high": e.high,
-        "n": e.n,
-        "unit": e.unit,
-        "unscored": sum(s.unscored.values()),
-    }
+    return {**s.place(), "category": s.category, **vars(s.estimate), "unscored": sum(s.unscored.values())}
 
 
 def arms_table(scorecard: Scorecard, *, judge: str | None = None) -> View:
     """Show every arm at a glance, a column each: worst attack success, refusals, over-refusal, control, capability.
 
-    What has several conditions is shown at its worst, with where that was: the most gibberish, the fewest harmless
+    What has several settings is shown at its worst, with where that was: the most gibberish, the fewest harmless
     prefixes continued. A dash is what was not measured.
     """
     standing = {t.arm: t for t in tradeoffs(scorecard.scores, judge)}
@@ -213,7 +196,7 @@ def arms_table(scorecard: Scorecard, *, judge: str | None = None) -> View:
     by = judge or (judges(scorecard) or ["no judge"])[0]
     title = "Arms at a glance"
     first = next(iter(standing.values()), None)
-    where = "" if first is None else f" Worst case: {first.attack}, {first.condition}."
+    where = "" if first is None else f" Worst case: {first.success.where}."
     caption = f"{title}, judged by {by}: share, its {level(scorecard)} interval and n.{where}"
     columns = (Column(heading="", key="what"), *(Column(heading=a, key=a) for a in arms))
     return View(
@@ -228,7 +211,7 @@ _GLANCE = {
     "asr": "attack success, worst case (lower is safer)",
     "refusal": "refuses harmful prompts, not attacked",
     "over_refusal": "refuses look-alikes (lower is better)",
-    "answered": "answers harmless prompts (higher is better)",
+    "harmless_right": "answers harmless prompts (higher is better)",
     "continued": "continues harmless prefixes, at least",
     "gibberish": "gibberish, at most",
     "accuracy": "accuracy, mean of tasks",
@@ -248,18 +231,14 @@ def _headline(
         return None if e is None else (e, "")
     found, _ = _chosen(scorecard, metric, None if metric == "gibberish" else judge)
     mine = [s for s in found if s.arm == arm]
-    if metric in ("refusal", "over_refusal", "answered"):
+    if metric in ("refusal", "over_refusal", "harmless_right"):
         mine = [s for s in mine if s.attack == "none"] or ([] if metric == "refusal" else mine)
     known = [s for s in mine if s.estimate.value is not None]
     if not known:
         return (mine[0].estimate, "") if mine else None
     worst = (max if metric == "gibberish" else min)(known, key=lambda s: s.estimate.value or 0.0)
     same = len({s.estimate.value for s in known}) == 1
-    return worst.estimate, "" if same else _where(worst.attack, worst.condition, ", ")
-
-
-def _where(attack: str, condition: str, between: str) -> str:
-    return attack if attack == condition else f"{attack}{between}{condition}"
+    return worst.estimate, "" if same else worst.where
 
 
 def comparisons_table(scorecard: Scorecard) -> View:
@@ -301,7 +280,7 @@ def _compared(c: Comparison, test_level: float) -> dict[str, Any]:
         "arm": c.arm,
         "against": c.against,
         "metric": title_of(c.metric),
-        "where": _where(c.attack, c.condition, ", "),
+        "where": c.where,
         "judge": c.judge,
         "difference": points + inside,
         "discordant": f"{c.only_arm} : {c.only_against}",
@@ -314,25 +293,17 @@ def _compared(c: Comparison, test_level: float) -> dict[str, Any]:
 
 
 def categories_table(scorecard: Scorecard, metric: str = "asr", *, judge: str | None = None) -> View:
-    """Break a metric down by category: for each attack's widest condition, categories by arms."""
+    """Break a metric down by category: for each attack's worst case, categories by arms."""
     known = judges(scorecard, metric)
     named = judge or (known[0] if known else None)
     found = [s for s in scorecard.scores if s.metric == metric and s.judge == named and s.category is not None]
-    widest = {
-        s.attack: s.condition for s in found
-    }  # the last condition of an attack is its worst case, where it has one
-    found = [s for s in found if widest[s.attack] == s.condition]
+    widest = {s.attack: s.where for s in found}  # the last setting of an attack is its worst case, where it has one
+    found = [s for s in found if widest[s.attack] == s.where]
     arms = list(dict.fromkeys(s.arm for s in found))
     rows: list[dict[str, Any]] = []
-    for attack, condition, category in dict.fromkeys((s.attack, s.condition, s.category) for s in found):
-        mine = {s.arm: s.estimate for s in found if (s.attack, s.category) == (attack, category)}
-        rows.append(
-            {
-                "category": category,
-                "attack": _where(attack, condition, ", "),
-                **{a: in_full(mine[a]) if a in mine else None for a in arms},
-            }
-        )
+    for where, category in dict.fromkeys((s.where, s.category) for s in found):
+        mine = {s.arm: in_full(s.estimate) for s in found if (s.where, s.category) == (where, category)}
+        rows.append({"category": category, "attack": where, **{a: mine.get(a) for a in arms}})
     columns = (
         Column(heading="category", key="category"),
         Column(heading="attack", key="attack"),

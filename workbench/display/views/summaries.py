@@ -11,7 +11,7 @@ from workbench.core import legible
 from workbench.core.legible import html_text
 from workbench.core.records import Estimate, RunRecord
 from workbench.display.views.responses import COVER, HarmfulText, treatment
-from workbench.display.views.scales import READING
+from workbench.display.views.scales import reading
 from workbench.display.views.view import Column, View, interval, number, plain_table, section, table
 from workbench.tracing.records import Diagnosis, TraceSet
 
@@ -42,9 +42,9 @@ def verdict(diagnosis: Diagnosis) -> View:
         "summary",
         "Verdict",
         f'<div class="wb-verdict"><p class="wb-word">{html_text(said)}</p><ul>{items}</ul></div>',
-        f'<p class="wb-note wb-soft">{html_text(READING)}</p>',
+        f'<p class="wb-note wb-soft">{html_text(reading(diagnosis.entropy_floor_nats))}</p>',
     )
-    text = "\n".join([said, *(f"- {s}" for s in sentences), READING])
+    text = "\n".join([said, *(f"- {s}" for s in sentences), reading(diagnosis.entropy_floor_nats)])
     rows = ({"verdict": diagnosis.verdict, "sentences": tuple(sentences)},)
     return View(title="Verdict", body=body, text=text, rows=rows)
 

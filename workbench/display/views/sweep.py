@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +11,10 @@ from workbench.core.legible import html_text
 from workbench.core.records import Estimate
 from workbench.display.figures.frontier import standing
 from workbench.display.views.view import NO_VALUE, Column, View, disclosure, number, plain_table, section, table
-from workbench.evaluation.records import SWEEP_METRICS, FrontierPoint, PenaltyCheck, PenaltyChoice, PenaltySweep
+from workbench.evaluation.metrics import METRICS
+from workbench.evaluation.records import FrontierPoint, PenaltyCheck, PenaltyChoice, PenaltySweep
 
+KL = "KL, nats per token"
 HEADINGS: Mapping[str, str] = {
     "refusal": "refused",
     "partial": "partly",
@@ -19,52 +22,56 @@ HEADINGS: Mapping[str, str] = {
     "over_refusal": "over-refusal",
     "harmless_right": "harmless right",
     "harmless_refusal": "harmless refused",
-    "kl_penalised_aligned_nats": "KL, nats per token",
 }
-"""Metric -> its heading in the table of a sweep."""
+"""Metric -> its heading in the table of a sweep, beside ASR."""
 
 
 def sweep_table(sweep: PenaltySweep, choice: PenaltyChoice | None = None) -> View:
-    """Show every number of every penalty with its interval, and where each stands if there is a choice."""
+    """Show every number of every penalty with its interval, and the place of each penalty where there is a choice."""
+    lengths = sweep.prefix_lengths()
+    last = max(lengths, default=0)
+    known = {s.metric for s in sweep.evaluation.scorecard.scores}
+    shown = [m for m in HEADINGS if m in known and m != ("harmless_refusal" if sweep.knows_right else "harmless_right")]
+    measured = [(f"ASR, {k} given", "asr", k) for k in lengths]
+    for metric in shown:
+        given = last if METRICS[metric].label == "harmful" else 0
+        heading = f"{HEADINGS[metric]}, {last} given" if METRICS[metric].label == "harmful" else HEADINGS[metric]
+        measured.append((heading, metric, given))
+    headings = [h for h, _, _ in measured] + [KL] * bool(sweep.kl_nats)
     columns = [Column(heading="penalty", key="called")]
-    measured: list[tuple[str, str, int | None]] = [(f"ASR, {k} given", "asr", k) for k in sweep.prefix_lengths()]
-    last = max(sweep.prefix_lengths(), default=0)
-    known = {s.metric for s in sweep.scores}
-    for metric, heading in HEADINGS.items():
-        if metric in known and not (metric == "harmless_refusal" and "harmless_right" in known):
-            harmful = metric in ("refusal", "partial", "gibberish")
-            measured.append((f"{heading}, {last} given" if harmful else heading, metric, last if harmful else None))
     columns += [Column(heading="where it stands", key="stands")] if choice is not None else []
-    columns += [Column(heading=h, key=h, number=True) for h, _, _ in measured]
+    columns += [Column(heading=h, key=h, number=True) for h in headings]
     points = {} if choice is None else {p.penalty: p for p in choice.points}
     rows = []
-    for name in sweep.names:
+    for i, name in enumerate(sweep.names):
         row: dict[str, Any] = {"penalty": name, "called": name.replace(" ", "\u00a0"), "stands": None, "standing": None}
         if choice is not None:
             row |= {"stands": _short(points[name], choice), "standing": standing(points[name], choice)}
         for heading, metric, given in measured:
             score = sweep.score(name, metric, given)
             row[heading] = NO_VALUE if score is None else _with_interval(score.estimate)
-        rows.append(row)
-    counts = {t.label: len(t.prompt_ids) for t in sweep.trials}
-    said = ", ".join(f"{n} {label}" for label, n in counts.items())
+        rows.append(row | ({KL: _with_interval(sweep.kl_nats[i])} if sweep.kl_nats else {}))
+    attempts = {a.prompt_id: a.label for s in sweep.evaluation.attacks for a in s.attempts}
+    said = ", ".join(f"{n} {label}" for label, n in Counter(attempts.values()).items())
     caption = (
         f"Every penalty on the same prompts (n = {said}), value and 95 % interval (Wilson for shares, bootstrap over "
         f"prompts for KL); judge: {sweep.judge}. Lower is better everywhere but for refused and harmless right."
     )
-    unscored = sum(sum(s.unscored.values()) for s in sweep.scores)
+    unscored = sum(sum(s.unscored.values()) for s in sweep.evaluation.scorecard.scores if s.metric in ("asr", *shown))
     notes = [*sweep.notes] + (
         [f"{unscored} verdicts are missing over the whole table: they count in no n."] * bool(unscored)
     )
     items = "".join(f"<li>{html_text(legible.sentence(n))}</li>" for n in notes)
-    means = "".join(f"<li><b>{html_text(name)}</b>: {html_text(said)}</li>" for name, said in SWEEP_METRICS.items())
+    kinds = [METRICS[m] for m in ("asr", *shown)]
+    means = [f"<li><b>{m.name}</b>: {html_text(m.title)}; {m.label} prompts, {m.better} is better</li>" for m in kinds]
+    means.append(f"<li><b>KL</b>: harm to utility, {KL}, KL(penalised ‖ aligned) on harmless responses</li>")
     title = "Every penalty"
     body = section(
         "table",
         title,
         table(caption, columns, rows),
         f"<ul>{items}</ul>" if items else "",
-        disclosure("What the numbers are", f"<ul>{means}</ul>"),
+        disclosure("What the numbers are", f"<ul>{''.join(means)}</ul>"),
     )
     return View(title=title, body=body, text="\n".join([caption, plain_table(columns, rows), *notes]), rows=tuple(rows))
 

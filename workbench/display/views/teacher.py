@@ -8,8 +8,9 @@ import numpy as np
 
 from workbench.core import legible
 from workbench.core.legible import html_text
+from workbench.core.quantities import QUANTITIES
 from workbench.display.views.responses import COVER, HarmfulText, treatment_of
-from workbench.display.views.scales import QUANTITIES, scale_html
+from workbench.display.views.scales import scale_html
 from workbench.display.views.scorecard import in_full
 from workbench.display.views.view import Column, View, disclosure, number, plain_table, section, table
 from workbench.training.records import TeacherPreview, TeacherText

@@ -10,6 +10,7 @@ import numpy as np
 
 from workbench.core import legible
 from workbench.core.legible import html_text
+from workbench.core.quantities import QUANTITIES, Quantity, quantity_named
 from workbench.display.views.distributions import distributions
 from workbench.display.views.responses import (
     COVER,
@@ -22,15 +23,7 @@ from workbench.display.views.responses import (
     text_digest,
     treatment,
 )
-from workbench.display.views.scales import (
-    ENTROPY_FLOOR_NATS,
-    NOTABLE_SHIFT_NATS,
-    READING,
-    Quantity,
-    legend_html,
-    quantity_named,
-    reading_html,
-)
+from workbench.display.views.scales import NOTABLE_SHIFT_NATS, legend_html, reading, reading_html
 from workbench.display.views.view import Column, View, disclosure, number, plain_table, section, table
 from workbench.tracing.records import Response, TraceSet
 
@@ -46,7 +39,7 @@ def token_rows(traces: TraceSet, response_index: int, *, covered: bool = False) 
         said = legible.label(piece) if piece and not traces.partial[r, t] else legible.label(known.get(token_id, ""))
         favored = [a for a in alternatives(traces, r, t + 1, known) if a.difference > 0][:SHOWN_ALTERNATIVES]
         instead = ", ".join(f"{COVER if covered else a.label} +{number(a.difference, 2)}" for a in favored)
-        scores = {name: float(getattr(traces, name)[r, t]) for name in _FLOAT_KEYS}
+        scores = {name: values[r, t].item() for name, values in traces.scalars.items()}
         rows.append(
             {
                 "position": t + 1,
@@ -54,10 +47,7 @@ def token_rows(traces: TraceSet, response_index: int, *, covered: bool = False) 
                 "token_id": None if covered else token_id,
                 "probability_base": math.exp(scores["logprob_base_nats"]),
                 "probability_aligned": math.exp(scores["logprob_aligned_nats"]),
-                "rank_base": int(traces.rank_base[r, t]),
-                "rank_aligned": int(traces.rank_aligned[r, t]),
                 **scores,
-                "base_favored_count": int(traces.base_favored_count[r, t]),
                 "base_favored": bool(scores["logprob_shift_nats"] < 0),
                 "base_favors_instead": instead or None,
             }
@@ -65,29 +55,17 @@ def token_rows(traces: TraceSet, response_index: int, *, covered: bool = False) 
     return tuple(rows)
 
 
-_FLOAT_KEYS = (
-    "logprob_base_nats",
-    "logprob_aligned_nats",
-    "logprob_shift_nats",
-    "kl_aligned_base_nats",
-    "excess_mass",
-    "retention",
-    "entropy_base_nats",
-    "entropy_aligned_nats",
-)
+_FIRST = ("rank_base", "rank_aligned", "logprob_shift_nats")
 _COLUMNS = (
     Column(heading="position", key="position", number=True),
     Column(heading="token", key="token", token=True),
     Column(heading="p(base)", key="probability_base", number=True),
     Column(heading="p(aligned)", key="probability_aligned", number=True),
-    Column(heading="rank, base", key="rank_base", number=True),
-    Column(heading="rank, aligned", key="rank_aligned", number=True),
-    Column(heading="shift aligned − base, nats", key="logprob_shift_nats", number=True),
-    Column(heading="KL(aligned ‖ base), nats", key="kl_aligned_base_nats", number=True),
-    Column(heading="excess mass", key="excess_mass", number=True),
-    Column(heading="retention", key="retention", number=True),
-    Column(heading="entropy aligned, nats", key="entropy_aligned_nats", number=True),
-    Column(heading="base-favored tokens", key="base_favored_count", number=True),
+    *(
+        Column(heading=q.column, key=q.name, number=True)
+        for q in sorted(QUANTITIES.values(), key=lambda q: q.name not in _FIRST)
+        if q.column
+    ),
     Column(heading="most base-favored, p(base) − p(aligned)", key="base_favors_instead", token=True),
 )
 
@@ -166,7 +144,7 @@ def _running_text(
     out: list[str] = []
     for t, row in enumerate(rows):
         level = int(levels[t])
-        unsaid = quantity.name == "retention" and not row["entropy_aligned_nats"] > ENTROPY_FLOOR_NATS
+        unsaid = quantity.name == "retention" and not row["entropy_aligned_nats"] > traces.entropy_floor_nats
         names = ["t", "wb-sure" if unsaid else quantity.css(level)]
         names += ["wb-given"] if t < split else []
         names += ["wb-here"] if position == t + 1 else []
@@ -205,7 +183,7 @@ def token_view(
     UnknownName for a quantity that is none.
     """
     length = checked(traces, response_index, position)
-    q = quantity_named(quantity, traces)
+    q = quantity_named(quantity, float(traces.base_favored_count.max(initial=0)))
     response = traces.responses[response_index]
     treat = treatment(traces, response, harmful_text)
     rows = token_rows(traces, response_index, covered=treat == "redact")
@@ -237,7 +215,7 @@ def token_view(
     if position is not None:
         shown: HarmfulText = "show" if treat == "show" else "redact"
         parts.append(distributions(traces, response_index, position, 10, shown == "redact")[0])
-    parts.append(reading_html())
+    parts.append(reading_html(traces.entropy_floor_nats))
     if details and treat != "blur":
         parts.append(disclosure(f"All {len(rows)} tokens as a table", data))
     text = _plain(traces, response_index, q, covered_rows, how, treat != "show")
@@ -263,5 +241,6 @@ def _plain(traces: TraceSet, r: int, q: Quantity, rows: tuple[dict[str, Any], ..
     top = "\n".join(f"  position {int(t) + 1}: {rows[int(t)]['token']}  {number(float(values[t]))}" for t in best)
     return (
         f"{name_of(traces, r)} ({response.label}; {how})\nprompt: {legible.sentence(response.prompt)}\n\n{said}\n\n"
-        f"[brackets]: the token that stands here is base-favored. Largest {q.title}:\n{top}\n{READING}"
+        f"[brackets]: the token that stands here is base-favored. Largest {q.title}:\n{top}\n"
+        f"{reading(traces.entropy_floor_nats)}"
     )

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from workbench.core.legible import html_text, sentence
+from workbench.core.records import Given
 from workbench.display.views.view import NO_VALUE, Column, View, disclosure, number, plain_table, section, table
 from workbench.evaluation.metrics import METRICS
 from workbench.evaluation.rates import percent
-from workbench.evaluation.records import ArmComparison, ArmNumber
+from workbench.evaluation.records import ArmComparison, Score, select
 from workbench.training.records import Adapter
 
 _PLAIN = (
     ("over_refusal", "none", "over-refusal"),
-    ("answered", "none", "harmless answered"),
+    ("harmless_right", "none", "harmless answered"),
 )
 
 
@@ -58,17 +59,17 @@ def arms_comparison(comparison: ArmComparison, *, judge: str | None = None) -> V
     By one judge (None: the first); gibberish is measured apart, at the prefix length where it is highest, harmless
     prefixes continued at the length where they are fewest.
     """
-    judges = list(dict.fromkeys(x.judge for x in comparison.numbers if x.metric == "asr"))
+    scores = comparison.scorecard.scores
+    judges = list(dict.fromkeys(x.judge for x in scores if x.metric == "asr"))
     chosen = judge or (judges[0] if judges else None)
-    found = [x for x in comparison.numbers if x.judge in (chosen, "gibberish")]
-    asked_with = dict.fromkeys(x.condition for x in found if x.attack == "prefill")
-    lengths = [c for c in asked_with if c.startswith("k=") or c == "full"]
+    found = [x for x in scores if x.judge in (chosen, "gibberish")]
+    lengths = list(dict.fromkeys(x.given for x in found if x.attack == "prefill" and x.given is not None))
     columns = [Column(heading="arm", key="arm")]
-    wanted: list[tuple[str, str, str, str]] = []
+    wanted: list[tuple[str, str, Given, str]] = []
     for metric in ("asr", "refusal"):
         word = "ASR" if metric == "asr" else "refused"
-        wanted += [(metric, "prefill", k, f"{word}, {k.removeprefix('k=')} given") for k in lengths]
-    wanted += [(m, a, "none", heading) for m, a, heading in _PLAIN]
+        wanted += [(metric, "prefill", k, f"{word}, {k} given") for k in lengths]
+    wanted += [(m, a, 0, heading) for m, a, heading in _PLAIN]
     columns += [Column(heading=h, key=h, number=True) for *_, h in wanted]
     extremes = (
         ("gibberish", "prefill", "gibberish, most", max),
@@ -79,12 +80,11 @@ def arms_comparison(comparison: ArmComparison, *, judge: str | None = None) -> V
     for arm in comparison.arms:
         own = [x for x in found if x.arm == arm]
         row: dict[str, Any] = {"arm": arm}
-        for metric, attack, condition, heading in wanted:
-            one = [x for x in own if (x.metric, x.attack, x.condition) == (metric, attack, condition)]
+        for metric, attack, given, heading in wanted:
+            one = select(own, metric, attack=attack, given=given)
             row[heading] = _said(one[0]) if one else NO_VALUE
         for metric, attack, heading, best in extremes:
-            some = [x for x in own if (x.metric, x.attack) == (metric, attack) and x.estimate.value is not None]
-            some = [x for x in some if x.condition in lengths]
+            some = [x for x in select(own, metric, attack=attack) if x.estimate.value is not None]
             row[heading] = _said(best(some, key=lambda x: x.estimate.value or 0.0)) if some else NO_VALUE
         rows.append(row)
     asked = {x.estimate.n for x in found if (x.metric, x.attack) == ("asr", "prefill")}
@@ -96,8 +96,8 @@ def arms_comparison(comparison: ArmComparison, *, judge: str | None = None) -> V
         "rest."
     )
     title = "Training arms compared"
-    notes = [*comparison.scorecards[0].sentences, *comparison.notes] if comparison.scorecards else [*comparison.notes]
-    leaks = [n for n in comparison.notes if n.startswith("LEAK")]
+    tests = comparison.evaluations[0].scorecard.sentences if comparison.evaluations else ()
+    notes = [*tests, *comparison.leaks, *comparison.notes]
     items = "".join(f"<li>{html_text(sentence(n, 600))}</li>" for n in notes)
     means = "".join(f"<li><b>{html_text(m.title)}</b>: {m.better} is better</li>" for m in METRICS.values() if m.paired)
     budgets = [f"{arm}: {said}" for arm, said in comparison.budgets.items()]
@@ -105,7 +105,7 @@ def arms_comparison(comparison: ArmComparison, *, judge: str | None = None) -> V
     body = section(
         "table",
         title,
-        "".join(f"<p><b>{html_text(sentence(n, 600))}</b></p>" for n in leaks),
+        "".join(f"<p><b>{html_text(sentence(n, 600))}</b></p>" for n in comparison.leaks),
         table(caption, columns, rows),
         disclosure("What each arm was trained with", f"<ul>{trained}</ul>"),
         disclosure(
@@ -123,7 +123,7 @@ def arms_comparison(comparison: ArmComparison, *, judge: str | None = None) -> V
     )
 
 
-def _said(one: ArmNumber) -> str:
+def _said(one: Score) -> str:
     e = one.estimate
     if e.value is None:
         return NO_VALUE

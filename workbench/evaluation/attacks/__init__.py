@@ -1,15 +1,15 @@
 """Attacks: what is sent to a model to make it answer what it should refuse, and what every arm then answers.
 
     attack(pair, prompts, config) -> AttackSet      make the attempts; `estimate` says before what that costs
-    complete(arm, attack_set) -> CompletionSet      let an arm answer them
+    answer(arm, attack_set) -> CompletionSet        let an arm answer them
 
 Judging is another room's: what is made here is kept, so that judging again never generates again.
 """
 
 from __future__ import annotations
 
+from workbench.evaluation.attacks.answer import Arm, ModelArm, answer
 from workbench.evaluation.attacks.attack import ATTACKS, attack, attack_config, estimate
-from workbench.evaluation.attacks.completions import Arm, ModelArm, complete
 from workbench.evaluation.attacks.finetuning import BenignTuning, FewHarmfulTuning
 from workbench.evaluation.attacks.prefixes import HarmlessPrefill, Insertion, Prefill
 from workbench.evaluation.attacks.requests import Decoding, NoAttack, Template
@@ -39,9 +39,9 @@ __all__ = [
     "RandomSuffix",
     "SuffixSearch",
     "Template",
+    "answer",
     "attack",
     "attack_config",
-    "complete",
     "estimate",
     "read_templates",
     "searches",

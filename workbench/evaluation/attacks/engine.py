@@ -6,23 +6,18 @@ It has not been run with vLLM itself, which needs a GPU: measure `greedy_agreeme
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-
-from workbench.core.batching import plan_batches
+from workbench.core.batching import in_batches
 from workbench.core.comparisons import share
 from workbench.core.errors import NonFiniteLogits, NotPresent, PairError, ParameterError
-from workbench.core.passages import check_fits
-from workbench.core.progress import Progress
+from workbench.core.passages import Ids, Passage, check_fits
 from workbench.core.provenance import settings_of
 from workbench.core.records import Estimate
 from workbench.core.store import Store, key_of
-from workbench.evaluation.attacks.completions import Context
 from workbench.models.generation import (
-    STOPS,
     GenerateConfig,
     Generation,
     OnToken,
@@ -41,7 +36,7 @@ class Engine(Protocol):
 
     version: str
 
-    def generate(self, contexts: Sequence[Context], settings: Sequence[dict[str, Any]]) -> list[Any]:
+    def generate(self, contexts: Sequence[Ids], settings: Sequence[dict[str, Any]]) -> list[Any]:
         """Return vLLM's RequestOutput of each context."""
         ...
 
@@ -61,7 +56,7 @@ class VllmEngine:
         except (ValueError, RuntimeError, OSError) as error:
             raise PairError(f"vLLM cannot load {model!r}: {' '.join(str(error).split())[:300]}") from None
 
-    def generate(self, contexts: Sequence[Context], settings: Sequence[dict[str, Any]]) -> list[Any]:
+    def generate(self, contexts: Sequence[Ids], settings: Sequence[dict[str, Any]]) -> list[Any]:
         """Return vLLM's RequestOutput of each context."""
         prompts = [self._prompt(prompt_token_ids=list(c)) for c in contexts]
         done: list[Any] = self._model.generate(prompts, [self._settings(**s) for s in settings], use_tqdm=False)
@@ -97,43 +92,45 @@ class EngineArm:
 
     def continue_(
         self,
-        contexts: Sequence[Context],
+        passages: Sequence[Passage],
         config: GenerateConfig,
         *,
         store: Store,
         on_token: OnToken | None = None,
         what: str | None = None,
-        prefix_tokens: Sequence[int] = (),
     ) -> tuple[Generation, ...]:
-        """Continue every context; tokens are told when a continuation is complete.
+        """Continue every passage; tokens are told when a continuation is complete.
 
         Raises PromptError for an empty context, ContextOverflow before any work, NonFiniteLogits where the engine
         breaks a continuation off.
         """
+        contexts = [p.whole(self.which) for p in passages]
         check_not_empty(contexts)
         longest = max(map(len, contexts), default=0)
         check_fits("the longest context", longest, self.room or self.pair.context_length, config.max_tokens)
         settings = {k: v for k, v in settings_of(config).items() if k != "batch_tokens"}
         own = ("engine 1", self.engine.version, self.pair.fingerprint, self.which, settings)
-        keys = [key_of(*own, list(c)) for c in contexts]
-        made = {k: _read(store.read(k)) for k in dict.fromkeys(keys) if k in store}
-        missing = list({k: n for n, k in enumerate(keys) if k not in made}.values())
-        with Progress(what, len(contexts), "continuations") as progress:
-            progress.advance(len(contexts) - len(missing))
-            for part in plan_batches([1] * len(missing), BATCH):
-                rows = [missing[n] for n in part]
-                if config.max_tokens:
-                    wishes = [self._settings(config, keys[n]) for n in rows]
-                    done = [
-                        self._generation(o, config) for o in self.engine.generate([contexts[n] for n in rows], wishes)
-                    ]
-                else:
-                    done = [Generation(ids=(), stop="length") for _ in rows]
-                new = {keys[n]: g for n, g in zip(rows, done, strict=True)}
-                store.write({k: _entry(g) for k, g in new.items()})
-                made |= new
-                progress.advance(len(rows))
-        found = tuple(made[k] for k in keys)
+        asked = {key_of(*own, list(c)): c for c in contexts}
+        keys = list(asked)
+
+        def work(rows: list[int], finished: Callable[[int, Generation], None]) -> None:
+            wanted = [asked[keys[n]] for n in rows] if config.max_tokens else []
+            done = self.engine.generate(wanted, [self._settings(config, keys[n]) for n in rows]) if wanted else []
+            for n, output in zip(rows, done or [None] * len(rows), strict=True):
+                finished(n, Generation(ids=(), stop="length") if output is None else self._generation(output, config))
+
+        made = in_batches(
+            keys,
+            [1] * len(keys),
+            work,
+            batch_tokens=BATCH,
+            store=store,
+            entry=Generation.entry,
+            read=Generation.read,
+            what=what,
+        )
+        by_context = dict(zip(asked.values(), made, strict=True))
+        found = tuple(by_context[c] for c in contexts)
         if on_token is not None:
             for n, one in enumerate(found):
                 for token in one.ids:
@@ -205,15 +202,15 @@ class Agreement:
         return f"greedy agreement with our generator: continuations {self.continuations}, tokens {self.tokens}"
 
 
-def greedy_agreement(arm: EngineArm, contexts: Sequence[Context], *, max_tokens: int = 32) -> Agreement:
-    """Continue a few contexts greedily by engine and by our generator, and return the shares that are the same.
+def greedy_agreement(arm: EngineArm, passages: Sequence[Passage], *, max_tokens: int = 32) -> Agreement:
+    """Continue a few passages greedily by engine and by our generator, and return the shares that are the same.
 
     A token counts as the same up to the first difference, since what follows answers another context. Half precision
     rounds otherwise in each: a few late differences are no fault, early ones in most prompts are another model.
     """
     config = GenerateConfig(max_tokens=max_tokens)
-    theirs = arm.continue_(contexts, config, store=Store(None))
-    ours = generate(arm.pair, arm.which, contexts, config, what=None)
+    theirs = arm.continue_(passages, config, store=Store(None))
+    ours = generate(arm.pair, arm.which, [p.whole(arm.which) for p in passages], config, what=None)
     same = tokens = whole = 0
     for a, b in zip(ours, theirs, strict=True):
         agreed = next(
@@ -223,11 +220,3 @@ def greedy_agreement(arm: EngineArm, contexts: Sequence[Context], *, max_tokens:
         tokens += max(len(a.ids), len(b.ids))
         whole += a.ids == b.ids
     return Agreement(continuations=share(whole, len(ours)), tokens=share(same, tokens))
-
-
-def _entry(made: Generation) -> dict[str, np.ndarray]:
-    return {"ids": np.array(made.ids, np.int32), "stop": np.array([STOPS.index(made.stop)], np.int32)}
-
-
-def _read(entry: dict[str, np.ndarray]) -> Generation:
-    return Generation(ids=tuple(entry["ids"].tolist()), stop=STOPS[int(entry["stop"][0])])

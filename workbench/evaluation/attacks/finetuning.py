@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
+from workbench.core.configs import above, at_least, between, check_fields
 from workbench.core.errors import ParameterError, PromptError
 from workbench.core.records import Label
 from workbench.core.store import Store
@@ -39,7 +40,7 @@ class BenignTuning(NoAttack):
     steps, batch_size, learning_rate, rank   of the fine-tuning; the paper fine-tunes at 2e-4
     constrained    with Qi et al.'s constrained loss (arXiv 2406.05946): the baseline defence of who does the tuning
 
-    Conditions: "60 steps", "60 steps, constrained".
+    Settings: "60 steps", "60 steps, constrained".
     """
 
     family: ClassVar[str] = "benign_tuning"
@@ -52,16 +53,14 @@ class BenignTuning(NoAttack):
     rank: int = 32
     constrained: bool = False
 
-    def _impossible(self) -> list[tuple[bool, str, str]]:
-        return [
-            (self.steps < 1, "steps", "at least 1"),
-            (self.batch_size < 1, "batch_size", "at least 1 row"),
-            (not 0.0 < self.learning_rate < float("inf"), "learning_rate", "finite and above 0"),
-            (self.rank < 1, "rank", "at least 1"),
-        ]
+    def check(self) -> None:
+        """Raise ParameterError for an impossible setting."""
+        super().check()
+        counts = {"steps": at_least(1), "batch_size": at_least(1), "rank": at_least(1)}
+        check_fields(self, learning_rate=above(0, finite=True), **counts)
 
     @property
-    def condition(self) -> str:
+    def setting(self) -> str:
         """Return what results call these settings."""
         return f"{self.steps} steps" + (", constrained" if self.constrained else "")
 
@@ -77,7 +76,7 @@ class BenignTuning(NoAttack):
         )
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return Made(
-            attempts=[attempt_of(self, p, task.messages(p), self.condition) for p in task.prompts],
+            attempts=[attempt_of(self, p, task.messages(p), self.setting) for p in task.prompts],
             notes=[
                 f"Each arm but base, which has no alignment to lose, is fine-tuned before it answers: {self.steps} "
                 f"steps of {self.batch_size}, from {rows}."
@@ -137,7 +136,7 @@ class FewHarmfulTuning(BenignTuning):
     n_harmful      so many of them, the first ones
     harmful_share  share of them in a batch
 
-    They must not be prompts that are asked. Conditions: "60 steps, 10 harmful rows".
+    They must not be prompts that are asked. Settings: "60 steps, 10 harmful rows".
     """
 
     family: ClassVar[str] = "few_harmful_tuning"
@@ -146,17 +145,15 @@ class FewHarmfulTuning(BenignTuning):
     n_harmful: int = 10
     harmful_share: float = 0.25
 
-    def _impossible(self) -> list[tuple[bool, str, str]]:
-        return [
-            *super()._impossible(),
-            (self.n_harmful < 1, "n_harmful", "at least 1 row"),
-            (not 0.0 < self.harmful_share < 1.0, "harmful_share", "between 0 and 1"),
-        ]
+    def check(self) -> None:
+        """Raise ParameterError for an impossible setting."""
+        super().check()
+        check_fields(self, n_harmful=at_least(1), harmful_share=between(0, 1))
 
     @property
-    def condition(self) -> str:
+    def setting(self) -> str:
         """Return what results call these settings."""
-        return f"{super().condition}, {self.n_harmful} harmful rows"
+        return f"{super().setting}, {self.n_harmful} harmful rows"
 
     @property
     def _share(self) -> float:

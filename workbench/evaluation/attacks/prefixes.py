@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from workbench.core.configs import at_least, check_fields
 from workbench.core.errors import PromptError
-from workbench.core.records import Label
+from workbench.core.records import Given, Label
 from workbench.core.store import key_of
 from workbench.evaluation.attacks.targets import TargetedConfig, find_targets, with_given
 from workbench.evaluation.attacks.task import Cost, Made, Task, attempt_of, count
@@ -17,25 +18,25 @@ from workbench.models.generation import GenerateConfig, generate
 from workbench.prompts.loading import Prompt
 from workbench.tracing.trajectories import prefixes
 
-Length = int | Literal["full"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Prefill(TargetedConfig):
     """Begin the answer with the first k tokens of a compliant one (arXiv 2406.05946, arXiv 2511.12155).
 
     `k` lists token counts and "full", the whole target. Where a target is shorter than k, the base model continues it;
-    where that ends too early the prompt is left out at this k. Both are counted. Conditions: "k=5", "full".
+    where that ends too early the prompt is left out at this k. Both are counted.
     """
 
     family: ClassVar[str] = "prefill"
 
-    k: tuple[Length, ...] = (0, 3, 5, 7, 10, 20, 40, "full")
+    k: tuple[Given, ...] = (0, 3, 5, 7, 10, 20, 40, "full")
 
-    def _impossible(self) -> list[tuple[bool, str, str]]:
+    def check(self) -> None:
+        """Raise ParameterError for an impossible setting."""
+        super().check()
         odd = any(str(k) != "full" if isinstance(k, str) else k < 0 for k in self.k)
-        want = "token counts from 0 and 'full', each once"
-        return [*super()._impossible(), (not self.k or odd or len(set(self.k)) < len(self.k), "k", want)]
+        wrong = not self.k or odd or len(set(self.k)) < len(self.k)
+        check_fields(self, (wrong, "k", "token counts from 0 and 'full', each once"))
 
     def cost(self, task: Task) -> Cost:
         """Return the most it can cost: how many short targets end too early is known only when it is made."""
@@ -64,9 +65,8 @@ class Prefill(TargetedConfig):
         attempts: list[Attempt] = []
         continuations = targets.generated if targets else 0
         for k in self.k:
-            condition = "full" if k == "full" else f"k={k}"
             if k == 0:
-                attempts += [attempt_of(self, p, task.messages(p), condition) for p in task.prompts]
+                attempts += [attempt_of(self, p, task.messages(p), None) for p in task.prompts]
                 continue
             assert targets is not None
             if k == "full":
@@ -76,16 +76,16 @@ class Prefill(TargetedConfig):
                 found, extended = prefixes(task.pair, contexts, targets.ids, k, task.store)
             continuations += extended
             whole = [(p, ids) for p, ids in zip(targets.prompts, found, strict=True) if k == "full" or len(ids) == k]
-            notes.append(_said(condition, len(whole), extended, len(found) - len(whole)))
+            notes.append(_said(k, len(whole), extended, len(found) - len(whole)))
             attempts += [
-                attempt_of(self, p, task.messages(p), condition, prefix_ids=ids, prefix=task.pair.decode(ids))
+                attempt_of(self, p, task.messages(p), None, given=k, prefix_ids=ids, prefix=task.pair.decode(ids))
                 for p, ids in whole
             ]
         return Made(attempts=attempts, cost=Cost(continuations=continuations), notes=notes)
 
 
-def _said(condition: str, n: int, extended: int, ended: int) -> str:
-    said = f"{condition}: n = {n}"
+def _said(k: Given, n: int, extended: int, ended: int) -> str:
+    said = f"{'full target' if k == 'full' else f'k = {k}'}: n = {n}"
     if extended:
         said += f", {count(extended, 'shorter target')} continued by the base model"
     return said + (f", {ended} left out because that ended too early." if ended else ".")
@@ -110,7 +110,7 @@ class Insertion(TargetedConfig):
     The prefix is the first `position` tokens of a refusal, `length` tokens of the target from token `skip` on, and the
     refusal's next `tail` tokens. A position "random" is drawn for each prompt from 1 to the refusal's length - tail.
     The refusal is the aligned model's own greedy answer, at most `refusal_tokens` (whether it is a refusal is not
-    judged here), or `refusal`, a text given. Conditions: "at=10 length=5 tail=0".
+    judged here), or `refusal`, a text given. Settings: "at=10 length=5 tail=0".
     """
 
     family: ClassVar[str] = "insertion"
@@ -122,20 +122,22 @@ class Insertion(TargetedConfig):
     refusal: str | None = None
     refusal_tokens: int = 48
 
-    def _impossible(self) -> list[tuple[bool, str, str]]:
-        counts = [p for p in self.positions if not isinstance(p, str)]
-        odd = any(isinstance(p, str) and p != "random" for p in self.positions) or min(counts, default=0) < 0
+    def check(self) -> None:
+        """Raise ParameterError for an impossible setting."""
+        super().check()
+        odd = any(p != "random" if isinstance(p, str) else p < 0 for p in self.positions)
         twice = len(set(self.positions)) < len(self.positions)
-        return [
-            *super()._impossible(),
+        check_fields(
+            self,
             (not self.positions or odd or twice, "positions", "token counts from 0 and 'random', each once"),
-            (not self.lengths or min(self.lengths) < 1, "lengths", "at least one token count, each at least 1"),
+            (not self.lengths, "lengths", "at least one token count"),
             (len(set(self.lengths)) < len(self.lengths), "lengths", "different token counts"),
-            (self.tail < 0, "tail", "at least 0"),
-            (self.skip < 0, "skip", "at least 0"),
             (self.refusal is not None and not self.refusal.strip(), "refusal", "None or a text"),
-            (self.refusal_tokens < 1, "refusal_tokens", "at least 1"),
-        ]
+            lengths=at_least(1),
+            tail=at_least(0),
+            skip=at_least(0),
+            refusal_tokens=at_least(1),
+        )
 
     def cost(self, task: Task) -> Cost:
         """Return the most it can cost: how many targets or refusals are too short is known only when it is made."""
@@ -158,7 +160,8 @@ class Insertion(TargetedConfig):
             notes.append("Refusals are the aligned model's own greedy answers; whether they refuse is not judged here.")
         for position in self.positions:
             for length in self.lengths:
-                condition = f"at={position} length={length} tail={self.tail}"
+                setting = f"at={position} length={length} tail={self.tail}"
+                given = None if position == "random" else position + length + self.tail
                 before = len(attempts)
                 for p, target, refusal in zip(targets.prompts, targets.ids, refusals, strict=True):
                     span = target[self.skip : self.skip + length]
@@ -166,13 +169,14 @@ class Insertion(TargetedConfig):
                     if len(span) < length or at is None or at + self.tail > len(refusal):
                         continue
                     ids = refusal[:at] + span + refusal[at : at + self.tail]
+                    text = task.pair.decode(ids)
                     attempts.append(
-                        attempt_of(self, p, task.messages(p), condition, prefix_ids=ids, prefix=task.pair.decode(ids))
+                        attempt_of(self, p, task.messages(p), setting, given=given, prefix_ids=ids, prefix=text)
                     )
                 made = len(attempts) - before
                 left = len(targets.prompts) - made
                 short = f", {left} left out (target or refusal too short)" if left else ""
-                notes.append(f"{condition}: n = {made}{short}.")
+                notes.append(f"{setting}: n = {made}{short}.")
         if not attempts:
             raise PromptError(
                 f"no target and refusal of the {count(len(targets.prompts), 'prompt')} is long enough for any of "

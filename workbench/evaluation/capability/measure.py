@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import comparisons, statistics
+from workbench.core.configs import takes_fields
 from workbench.core.errors import NotPresent, UnknownName, nearest
 from workbench.core.legible import sentence
 from workbench.core.progress import Progress
@@ -59,6 +60,7 @@ def _harness_names() -> tuple[str, ...]:
         return tuple(sorted(TaskManager().all_tasks))
 
 
+@takes_fields(CapabilityConfig)
 def measure_capability(
     arm: Arm, config: CapabilityConfig, *, store: Store | None = None, what: str | None = "asking"
 ) -> CapabilitySet:

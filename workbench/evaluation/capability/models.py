@@ -20,6 +20,7 @@ from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 
 from workbench.core.errors import ParameterError
+from workbench.core.passages import Passage
 from workbench.core.store import Store
 from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.penalty import penalise_fully
@@ -96,7 +97,10 @@ class ChangedLM(HFLM):
             top_k=int(drawn.get("top_k") or 0) if sampled else 0,
             stop=tuple(s for s in stop if s),
         )
-        rows = [tuple(ids[there.bool()].tolist()) for ids, there in zip(context, mask, strict=True)]
+        rows = [
+            Passage(name=f"question {n}", aligned=tuple(ids[there.bool()].tolist()))
+            for n, (ids, there) in enumerate(zip(context, mask, strict=True), 1)
+        ]
         made = self._continue(rows, config, store=Store(None), on_token=None, what=None)
         width = max((len(g.ids) for g in made), default=0)
         pad = self.tokenizer.pad_token_id

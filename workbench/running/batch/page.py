@@ -23,7 +23,7 @@ from workbench.running.batch.status import duration
 
 HEADLINES = 6
 """How many numbers are shown of a stage at most, the numbers in which its cells differ before the others."""
-_WHICH = ("name", "arm", "attack", "condition", "judge")
+_WHICH = ("name", "arm", "against", "label", "category", "attack", "given", "setting", "judge", "worst_of")
 Which = tuple[Any, ...]
 
 

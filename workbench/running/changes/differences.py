@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from workbench.core.errors import NotPresent, RecordError
-from workbench.core.records import Estimate
+from workbench.core.records import Estimate, Row
+from workbench.core.results import KEYS, read_rows
 
 OWN = ("out",)
 """Settings that say where a run lies, not what it did."""
 MADE = ("verb", "commit", "dirty", "device", "seed", "fingerprint")
-_KEY = ("name", "arm", "attack", "condition", "judge", "position")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Run:
     name: str
     folder: Path
     facts: Mapping[str, Any]
-    rows: tuple[Mapping[str, Any], ...]
+    rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,24 +40,15 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class NumberChange:
-    """Hold one number of both runs; `key` is its name, arm, attack, condition, judge, position and, if kept, seed.
+    """One number of both runs; `place` is its row without values, and without a seed where seeds are not compared.
 
     `difference` is second - first; None where a run has no such number or it has no value there: missing is not zero.
     """
 
-    key: tuple[Any, ...]
+    place: Row
     first: Estimate | None
     second: Estimate | None
     difference: Estimate | None
-
-    @property
-    def title(self) -> str:
-        """Return what the number is, in a line."""
-        name, *where, position = self.key[: len(_KEY)]
-        said = ["no attack" if w == "none" else str(w) for w in dict.fromkeys(where) if w is not None and w != ""]
-        said += [f"position {position}"] if position is not None else []
-        said += [f"seed {s}" for s in self.key[len(_KEY) : len(_KEY) + 1] if s is not None]
-        return ", ".join([str(name), *said])
 
     @property
     def differs(self) -> bool:
@@ -129,12 +120,8 @@ def read_run(folder: str | Path) -> Run:
         inside = sorted(p.parent.name for p in (*folder.glob("*/run.json"), *folder.glob("cells/*/run.json")))
         hint = f"; runs in it: {', '.join(inside[:5])}" if inside else ""
         raise NotPresent(f"{str(folder)!r} is no run: it has neither run.json nor results.json{hint}")
-    rows = _read(results).get("rows", []) if results.is_file() else []
-    if not isinstance(rows, list) or not all(isinstance(r, dict) and "name" in r for r in rows):
-        raise RecordError(f"{str(results)!r} cannot be read: its rows are not a list of named numbers")
-    return Run(
-        name=folder.resolve().name, folder=folder, facts=_read(facts) if facts.is_file() else {}, rows=tuple(rows)
-    )
+    rows = read_rows(results) if results.is_file() else ()
+    return Run(name=folder.resolve().name, folder=folder, facts=_read(facts) if facts.is_file() else {}, rows=rows)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -149,7 +136,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _renamed(run: Run) -> Run:
     here = run.folder.resolve()
-    return Run(name=f"{here.parent.name}/{here.name}", folder=run.folder, facts=run.facts, rows=run.rows)
+    return replace(run, name=f"{here.parent.name}/{here.name}")
 
 
 # ------------------------------------------------------------------------------------------- settings and origins
@@ -193,33 +180,31 @@ def _made(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterable[Change]:
 
 def _numbers(one: Run, two: Run) -> tuple[tuple[NumberChange, ...], list[str]]:
     """Return every number of both runs in the first one's order. Equal keys are matched in the order they come in."""
-    seeds = [{r.get("seed") for r in run.rows} for run in (one, two)]
+    seeds = [{r.seed for r in run.rows} for run in (one, two)]
     keep_seed = bool(seeds[0] & seeds[1]) or not all(seeds)
     notes = []
     if not keep_seed:
         notes.append("The runs have no seed in common: numbers are compared across seeds.")
     found = [_by_key(run.rows, keep_seed) for run in (one, two)]
     out = []
-    for key in dict.fromkeys([*found[0], *found[1]]):
-        a, b = (f.get(key) for f in found)
+    for key, row in {**found[0], **found[1], **found[0]}.items():
+        a, b = (f[key].estimate if key in f else None for f in found)
         if a is not None and b is not None and a.unit != b.unit:
             notes.append(
-                f"{key[0]} is in {a.unit!r} in one run and in {b.unit!r} in the other: no difference is taken."
+                f"{row.name} is in {a.unit!r} in one run and in {b.unit!r} in the other: no difference is taken."
             )
-        out.append(NumberChange(key=key, first=a, second=b, difference=difference(a, b)))
+        place = replace(row, value=None, low=None, high=None, n=None, unit=None, seed=row.seed if keep_seed else None)
+        out.append(NumberChange(place=place, first=a, second=b, difference=difference(a, b)))
     return tuple(out), list(dict.fromkeys(notes))
 
 
-def _by_key(rows: Iterable[Mapping[str, Any]], keep_seed: bool) -> dict[tuple[Any, ...], Estimate]:
-    seen: dict[tuple[Any, ...], int] = defaultdict(int)
+def _by_key(rows: Iterable[Row], keep_seed: bool) -> dict[tuple[Any, ...], Row]:
+    seen: Counter[tuple[Any, ...]] = Counter()
     out = {}
     for row in rows:
-        key = tuple(row.get(k) for k in _KEY) + ((row.get("seed"),) if keep_seed else (None,))
+        key = tuple(getattr(row, k) for k in KEYS if keep_seed or k != "seed")
         seen[key] += 1
-        out[(*key, seen[key])] = Estimate(
-            value=row.get("value"), low=row.get("low"), high=row.get("high"), n=row.get("n") or 0,
-            unit=row.get("unit") or "",
-        )  # fmt: skip
+        out[(*key, seen[key])] = row
     return out
 
 

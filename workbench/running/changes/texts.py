@@ -15,7 +15,7 @@ from workbench.core.records import Record, load
 from workbench.decoding.records import Continuations
 from workbench.display.report import Section
 from workbench.display.views import HarmfulText, samples_view, side_by_side, token_view
-from workbench.evaluation.records import AttackSet, CompletionSet
+from workbench.evaluation.records import AttackSet, CompletionSet, Evaluation
 from workbench.judging.records import JudgementSet
 from workbench.running.changes.differences import RunComparison
 from workbench.tracing.records import Response, TraceSet
@@ -122,29 +122,26 @@ def _continuations(
 def _samples(
     compared: RunComparison, pairs: Mapping[str, tuple[Record, Record]], harmful_text: HarmfulText, most: int
 ) -> list[Section]:
-    """Return the completions that differ, as samples of two arms: of equal attack, condition, prompt and sample."""
+    """Return the answers that differ, as samples of two arms: of equal arm, attack, setting, prompt and sample."""
     done: list[CompletionSet] = []
     attacks: list[AttackSet] = []
     judged: list[JudgementSet] = []
     changed = total = 0
     for pair in pairs.values():
-        for run, record in zip((compared.first, compared.second), pair, strict=True):
-            if isinstance(record, AttackSet):
-                attacks.append(record)
-            elif isinstance(record, JudgementSet):
-                judged.append(replace(record, arm=f"{record.arm} in {run.name}"))
-    asked = {t.attempt_id: (t.attack, t.condition, t.prompt_id, t.sample) for s in attacks for t in s.attempts}
-    for a, b in pairs.values():
-        if not (isinstance(a, CompletionSet) and isinstance(b, CompletionSet)):
+        both = [e for e in pair if isinstance(e, Evaluation)]
+        if len(both) < 2:
             continue
-        texts = [{asked[c.attempt_id]: c.text for c in s.completions if c.attempt_id in asked} for s in (a, b)]
-        other = {k for k in texts[0].keys() & texts[1].keys() if texts[0][k] != texts[1][k]}
-        total += len(texts[0].keys() & texts[1].keys())
-        changed += len(other)
-        for run, each in ((compared.first, a), (compared.second, b)):
-            kept = tuple(c for c in each.completions if asked.get(c.attempt_id) in other)
-            if kept:
-                done.append(replace(each, arm=f"{each.arm} in {run.name}", completions=kept))
+        asked = {t.attempt_id: (t.where, t.prompt_id, t.sample) for e in both for s in e.attacks for t in s.attempts}
+        texts = [{(s.arm, *asked[c.attempt_id]): c.text for s in e.answers for c in s.completions} for e in both]
+        shared = texts[0].keys() & texts[1].keys()
+        other = {k for k in shared if texts[0][k] != texts[1][k]}
+        total, changed = total + len(shared), changed + len(other)
+        for run, e in zip((compared.first, compared.second), both, strict=True):
+            attacks += e.attacks
+            judged += [replace(j, arm=f"{j.arm} in {run.name}") for j in e.judgements]
+            for s in e.answers:
+                kept = tuple(c for c in s.completions if (s.arm, *asked[c.attempt_id]) in other)
+                done += [replace(s, arm=f"{s.arm} in {run.name}", completions=kept)] if kept else []
     if not total:
         return []
     parts = (samples_view(attacks, done, judged, most=most, harmful_text=harmful_text),) if done else ()

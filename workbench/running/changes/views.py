@@ -75,7 +75,8 @@ def only_table(compared: RunComparison, *, most: int = 200) -> View | None:
         Column(heading="unit", key="unit"),
     )
     rows = tuple(
-        {"number": legible.sentence(n.title), "first": a, "second": b, "unit": _unit(n)} for n, a, b in alone[:most]
+        {"number": legible.sentence(n.place.title), "first": a, "second": b, "unit": _unit(n)}
+        for n, a, b in alone[:most]
     )
     left = len(alone) - len(rows)
     caption = f"Numbers of one run alone: {len(alone)}" + (f"; {left} more are not shown" if left else "")
@@ -107,7 +108,7 @@ def _clearness(change: NumberChange) -> tuple[bool, bool, float]:
     d = change.difference
     assert d is not None
     assert d.value is not None
-    position = change.key[5] is not None
+    position = change.place.position is not None
     if d.low is None or d.high is None or d.high <= d.low:
         return position, True, -abs(d.value)
     return position, False, -abs(d.value) / (d.high - d.low)
@@ -117,7 +118,7 @@ def _row(change: NumberChange) -> dict[str, Any]:
     d = change.difference
     assert d is not None
     return {
-        "number": legible.sentence(change.title),
+        "number": legible.sentence(change.place.title),
         "first": _value(change.first),
         "first_interval": _interval(change.first),
         "second": _value(change.second),

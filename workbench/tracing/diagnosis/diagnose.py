@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from workbench.core.configs import takes_fields
 from workbench.core.provenance import Stopwatch
 from workbench.tracing.diagnosis.config import DiagnosisConfig
 from workbench.tracing.diagnosis.frequencies import frequencies
@@ -10,7 +11,8 @@ from workbench.tracing.diagnosis.verdict import judge
 from workbench.tracing.records import Diagnosis, TraceSet
 
 
-def diagnose(traces: TraceSet, config: DiagnosisConfig | None = None) -> Diagnosis:
+@takes_fields(DiagnosisConfig)
+def diagnose(traces: TraceSet, config: DiagnosisConfig) -> Diagnosis:
     """Summarise traces: what differs between base and aligned, where, on which prompts, and how surely.
 
     Curves are means over responses at one position; a headline number is the mean over all positions of its
@@ -23,7 +25,6 @@ def diagnose(traces: TraceSet, config: DiagnosisConfig | None = None) -> Diagnos
 
     Raises ParameterError when teacher-forced and free-running answers are mixed.
     """
-    config = config or DiagnosisConfig()
     watch = Stopwatch("diagnose", config)
     answers = Answers(traces, config)
     headlines, tokens = contrasts(answers), frequencies(answers)
@@ -35,6 +36,7 @@ def diagnose(traces: TraceSet, config: DiagnosisConfig | None = None) -> Diagnos
         frequencies=tokens,
         heat_map=heat_map(answers),
         divergent=divergent(answers),
+        entropy_floor_nats=traces.entropy_floor_nats,
         verdict=verdict,
         sentences=sentences,
         run=watch.record(

@@ -20,8 +20,7 @@ STYLE_MARGIN = 0.5
 
 
 def frequencies(answers: Answers) -> tuple[TokenFrequency, ...]:
-    """Return the most frequent detected base-favored tokens with their rate on harmful and on harmless
-    answers.
+    """Return the most frequent detected base-favored tokens with their rate on harmful and on harmless answers.
 
     A rate is the share of all answer positions of that label (all prefix lengths together) at which the token
     was detected; it is missing, not zero, where the label does not occur. The list is ordered by the larger

@@ -2,58 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from workbench.core.records import Row
-from workbench.core.statistics import known
-from workbench.tracing.records import Curve, Diagnosis
+from workbench.tracing.diagnosis.summaries import DIFFERENCE
+from workbench.tracing.records import Diagnosis
 
 
 def diagnosis_rows(diagnosis: Diagnosis) -> tuple[Row, ...]:
     """Return every number as one row: curves by position, then contrasts, then token frequencies.
 
-    `condition` is the label ("harmful_minus_harmless" for differences, "all" for the noise floor, whose n
-    counts samples). `attack` is None when teacher-forced, `prefill_k` after a prefix of k tokens, `prefill`
-    for numbers pooled over several prefix lengths. A token's rate is named `base_favored_rate[token id]`. NaN
-    is never written: None.
+    `attack` is None along given responses (teacher-forced) and "prefill" along the model's own, after `given` tokens
+    or, for numbers over several lengths, None. A difference between two labels has the second in `against`. The noise
+    floor has no label, and its n counts samples. NaN is never written: None.
     """
     free = diagnosis.run.resolved.get("trajectory") == "free_running"
-    seed = diagnosis.run.seed
-    pooled = "prefill" if free else None
+    place: dict[str, Any] = dict(attack="prefill" if free else None, seed=diagnosis.run.seed)
     rows: list[Row] = []
-    for curve in diagnosis.curves:
-        rows += _by_position(curve, _attack(curve.prefix_tokens, None), seed)
-    if diagnosis.noise_floor is not None:
-        rows += _by_position(diagnosis.noise_floor, None, seed)
-    for c in diagnosis.contrasts:
-        attack = _attack(c.prefix_tokens, pooled)
-        rows.append(Row.of(c.name, c.estimate, condition=c.condition, attack=attack, seed=seed))
+    floor = diagnosis.noise_floor
+    for c in diagnosis.curves if floor is None else (*diagnosis.curves, floor):
+        label = None if c.condition == "all" else c.condition
+        of_curve: dict[str, Any] = dict(label=label, given=c.prefix_tokens, unit=c.unit, **place)
+        rows += Row.by_position(c.name, c.value, c.low, c.high, c.n, **of_curve)
+    for contrast in diagnosis.contrasts:
+        if contrast.condition == DIFFERENCE:
+            name, labels = f"{contrast.name}_difference", dict(label="harmful", against="harmless")
+        else:
+            name, labels = contrast.name, dict(label=contrast.condition)
+        rows.append(Row.of(name, contrast.estimate, given=contrast.prefix_tokens, **labels, **place))
     for f in diagnosis.frequencies:
-        for condition, rate in (
-            ("harmful", f.rate_harmful),
-            ("harmless", f.rate_harmless),
-            ("harmful_minus_harmless", f.difference),
-        ):
-            name = f"base_favored_rate[{f.token_id}]"
-            rows.append(Row.of(name, rate, condition=condition, attack=pooled, seed=seed))
+        place["token"] = f.token_id
+        rows.append(Row.of("base_favored_rate", f.rate_harmful, label="harmful", **place))
+        rows.append(Row.of("base_favored_rate", f.rate_harmless, label="harmless", **place))
+        rows.append(Row.of("base_favored_rate_difference", f.difference, label="harmful", against="harmless", **place))
     return tuple(rows)
-
-
-def _attack(prefix_tokens: int | None, otherwise: str | None) -> str | None:
-    return otherwise if prefix_tokens is None else f"prefill_{prefix_tokens}"
-
-
-def _by_position(curve: Curve, attack: str | None, seed: int | None) -> list[Row]:
-    return [
-        Row(
-            name=curve.name,
-            attack=attack,
-            condition=curve.condition,
-            seed=seed,
-            position=int(position),
-            value=known(curve.value[i]),
-            low=known(curve.low[i]),
-            high=known(curve.high[i]),
-            n=int(curve.n[i]),
-            unit=curve.unit,
-        )
-        for i, position in enumerate(curve.position)
-    ]

@@ -9,25 +9,15 @@ from functools import cached_property
 import numpy as np
 
 from workbench.core.errors import ParameterError
+from workbench.core.quantities import QUANTITIES
 from workbench.core.statistics import Mean, PromptSample, difference, estimate, interval, quotient
 from workbench.tracing.diagnosis.config import IDENTICAL_KL_NATS, DiagnosisConfig
 from workbench.tracing.records import Contrast, Curve, Divergent, HeatMap, TraceSet, Trajectory
 
-CURVES: dict[str, str] = {
-    "kl_aligned_base_nats": "nats",
-    "kl_base_aligned_nats": "nats",
-    "js_nats": "nats",
-    "retention": "1",
-    "retention_uncertain": "1",
-    "excess_mass": "1",
-    "base_favored_count": "tokens",
-    "entropy_aligned_nats": "nats",
-    "entropy_base_nats": "nats",
-    "logprob_shift_nats": "nats",
-}
-"""Name of each curve -> unit. All are fields of TraceSet but `retention_uncertain`: retention over the
-responses that are uncertain at that position (aligned entropy above the floor), where a retention near 1 says
-something."""
+RETENTION_UNCERTAIN = "retention_uncertain"
+CURVES: dict[str, str] = {q.name: q.unit for q in QUANTITIES.values() if q.axis} | {RETENTION_UNCERTAIN: "1"}
+"""Name of each curve -> unit: every quantity that has an axis title, and `retention_uncertain`, retention over the
+responses that are uncertain at that position (aligned entropy above the floor): there retention says something."""
 
 DIVERGENT = 20
 """How many of the most divergent responses are named."""
@@ -77,7 +67,7 @@ class Answers:
         self.after_prefix = self.mask & (self.position > self.prefix[:, None])
         self.early = self.mask & (self.position <= config.early)
         self.late = self.after_prefix & (self.position >= config.late_from)
-        self.uncertain = self.mask & (traces.entropy_aligned_nats > config.entropy_floor)
+        self.uncertain = self.mask & (traces.entropy_aligned_nats > traces.entropy_floor_nats)
         self._order = sorted(range(len(rows)), key=lambda i: (rows[i].prompt_id, rows[i].prefix_tokens))
         self._answer = answer
 
@@ -148,9 +138,8 @@ class Answers:
     def evidence(self) -> Group | None:
         """Return the group the verdict stands on: harmful continuations; None where there are none.
 
-        Teacher-forced: the given responses to harmful prompts. Free-running: continuations after a prefix of
-        at least one token (without a prefix the aligned model's own answer may be a refusal, which is no
-        harmful continuation).
+        Teacher-forced: the given responses to harmful prompts. Free-running: continuations after a prefix of at least
+        one token (without a prefix the aligned model's own answer may be a refusal, which is no harmful continuation).
         """
         if self.trajectory == "teacher_forced":
             candidates = self.by_prefix
@@ -194,8 +183,7 @@ def _curve(answers: Answers, group: Group, name: str, unit: str) -> Curve:
 
 
 def noise_floor(traces: TraceSet) -> Curve | None:
-    """Return the largest KL over the samples by position between two scorings of one model; None where not
-    measured.
+    """Return the largest KL over the samples by position between two scorings of one model; None where not measured.
 
     The maximum and not a percentile, since there are few samples; it has no interval. n counts samples.
     """
@@ -296,14 +284,14 @@ def _late(answers: Answers) -> str:
 
 def _headlines(answers: Answers, group: Group) -> Iterator[tuple[str, str, str, Mean]]:
     """Yield name, title, unit and pooled mean of each headline number of a group."""
-    traces, rows, config = answers.traces, group.rows, answers.config
+    traces, rows = answers.traces, group.rows
     mask, early, late, uncertain = (x[rows] for x in (answers.mask, answers.early, answers.late, answers.uncertain))
 
     def pooled(name: str, where: np.ndarray) -> Mean:
         return group.sample.pooled(getattr(traces, name)[rows], where)
 
     at_early, at_late = _early(answers), _late(answers)
-    floor = f"aligned entropy above {config.entropy_floor:g} nats"
+    floor = f"aligned entropy above {traces.entropy_floor_nats:g} nats"
     counted = f"base-favored tokens ({traces.count_space})"
     early_kl, late_kl = pooled("kl_aligned_base_nats", early), pooled("kl_aligned_base_nats", late)
     yield "late_kl_aligned_base_nats", f"KL(aligned || base), {at_late}", "nats", late_kl

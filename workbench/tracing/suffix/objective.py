@@ -120,11 +120,7 @@ class Objective:
             logits = self.pair.logits(self.which, h).float()
             top, at = logits.max(-1)
             if not bool(top.isfinite().all()):
-                raise NonFiniteLogits(
-                    f"the {self.which} model of {self.pair.name} returned NaN or infinite logits on prompt "
-                    f"{slot.prompt.id!r} with a suffix: check the weights and the dtype ({self.pair.dtype}); "
-                    "float32 is safe"
-                )
+                raise NonFiniteLogits.at(self.which, f"on prompt {slot.prompt.id!r} with a suffix")
             nll.append(logits.logsumexp(-1) - logits.gather(-1, w[:, None])[:, 0])
             hit.append(at == w)
         return torch.cat(nll).view(wanted.shape), torch.cat(hit).view(wanted.shape)

@@ -18,13 +18,15 @@ PENALTY_SCHEMA = 1
 def save_penalty(path: str | Path, choice: PenaltyChoice, found: PenaltySweep) -> Path:
     """Write the recommended penalty with the rule, the sentences and the pair that it was chosen for.
 
-    `penalty` in the file holds PenaltyConfig's fields. Raises StorageFull when the disk is full.
+    `penalty` in the file holds PenaltyConfig's fields, `expert` SafeDecoding's safety adapter.
+    Raises StorageFull when the disk is full.
     """
     path = Path(path)
     body = {
         "schema": PENALTY_SCHEMA,
         "penalty": settings_of(choice.settings),
         "title": choice.penalty,
+        "expert": found.run.asked.get("expert"),
         "rule": choice.rule,
         "reached": choice.reached,
         "sentences": list(choice.sentences),

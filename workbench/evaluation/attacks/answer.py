@@ -1,17 +1,17 @@
 """Let an arm answer the attempts of an attack, greedily or drawn as each attempt says; resumable, in batches.
 
-An arm is anything that continues contexts: a model of the pair, one with a penalty, one with another adapter.
+An arm is anything that continues passages: a model of the pair, one with a penalty, one with another adapter.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from workbench.core.errors import ParameterError, TokenizerMismatch
-from workbench.core.passages import check_fits
+from workbench.core.passages import Ids, Passage, check_fits, check_room
 from workbench.core.provenance import Stopwatch
 from workbench.core.store import Store
 from workbench.evaluation.attacks.finetuning import fine_tuned
@@ -23,17 +23,14 @@ from workbench.models.pair import ModelPair, Which
 from workbench.models.pieces import Pieces
 from workbench.tracing.trajectories import THINKING_TOKENS, thinking_blocks
 
-Context = tuple[int, ...]
-
 
 @runtime_checkable
 class Arm(Protocol):
-    """What is compared: anything that continues contexts by the one generator's contract.
+    """What is compared: anything that continues passages by the one generator's contract.
 
-    `name` is what results call it, `pair` makes the contexts, in the prompt format of `which` of its models (this
-    matters in template mode "own" alone). `continue_` returns a continuation for each context, in order, calls
-    `on_token(index of the context, token id)` where it is given, and keeps finished work in `store`; `prefix_tokens`
-    says how many response tokens each context ends with, for arms to which a token's position matters.
+    `name` is what results call it, `pair` makes the passages, and `which` of its models answers. `continue_` returns a
+    continuation of each passage, in order, calls `on_token(index of the passage, token id)` where it is given, and
+    keeps finished work in `store`.
     """
 
     @property
@@ -47,19 +44,18 @@ class Arm(Protocol):
 
     def continue_(
         self,
-        contexts: Sequence[Context],
+        passages: Sequence[Passage],
         config: GenerateConfig,
         *,
         store: Store,
         on_token: OnToken | None,
-        what: str,
-        prefix_tokens: Sequence[int],
+        what: str | None,
     ) -> tuple[Generation, ...]: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ModelArm:
-    """Be the base or the aligned model of a pair; a pair with another adapter makes another arm, under its own name."""
+    """The base or the aligned model of a pair; a pair with another adapter makes another arm, under its own name."""
 
     pair: ModelPair
     which: Which
@@ -72,40 +68,41 @@ class ModelArm:
 
     def continue_(
         self,
-        contexts: Sequence[Context],
+        passages: Sequence[Passage],
         config: GenerateConfig,
         *,
         store: Store,
         on_token: OnToken | None,
-        what: str,
-        prefix_tokens: Sequence[int],
+        what: str | None,
     ) -> tuple[Generation, ...]:
-        """Continue every context with this model."""
+        """Continue every passage with this model."""
+        contexts = [p.whole(self.which) for p in passages]
         return generate(self.pair, self.which, contexts, config, on_token=on_token, store=store, what=what)
 
 
-def complete(
+def answer(
     arm: Arm,
     attacks: AttackSet,
     *,
     store: Store | None = None,
     batch_tokens: int = 8192,
     on_token: OnToken | None = None,
+    quiet: bool = False,
 ) -> CompletionSet:
     """Let an arm answer every attempt, after its prefix; completions come in the attempts' order.
 
-    Attempts that are answered alike (same settings) go together, in batches of similar length; contexts that occur
+    Attempts that are answered alike (same settings) go together, in batches of similar length; passages that occur
     twice are answered once. A completion's text is what follows the prefix, without the token that ends the turn. A
-    thinking arm thinks first, up to THINKING_TOKENS tokens, and the prefix stands after its thinking block; only the
+    thinking arm thinks first, up to THINKING_TOKENS tokens, and the prefix comes after its thinking block; only the
     visible answer is kept. Under an attack through the weights the arm is fine-tuned before it answers.
-    `on_token(index of the attempt, token id)` is called as each token is chosen.
+    `on_token(index of the attempt, token id)` is called as each token is chosen. `quiet`: no progress is shown.
 
     Raises TokenizerMismatch where the attempts were made with another tokenizer or template, ContextOverflow where an
     attempt and its answer exceed the context; both before any work.
     """
-    store = Store(None) if store is None else store
+    store = Store.of(store)
     arm = fine_tuned(arm, attacks, store)
-    watch = Stopwatch("complete", {"arm": arm.name, "attack": attacks.attack, "batch_tokens": batch_tokens})
+    watch = Stopwatch("answer", {"arm": arm.name, "attack": attacks.attack, "batch_tokens": batch_tokens})
     pair = arm.pair
     mine = tokenizer_hash(pair.tokenizer)
     if mine != attacks.tokenizer:
@@ -114,22 +111,23 @@ def complete(
             f"{mine}: their prefixes would be other tokens there. Make the attack with this arm's pair"
         )
     attempts = attacks.attempts
-    prompts = [pair.context(as_prompt(a), arm.which) for a in attempts]
-    _check_room(pair, attempts, prompts)
-    prompts, notes = _after_thinking(arm, attempts, prompts, store, batch_tokens)
-    contexts = [p + a.prefix_ids for p, a in zip(prompts, attempts, strict=True)]
+    passages = [pair.passage(as_prompt(a), a.prefix_ids) for a in attempts]
+    for passage, a in zip(passages, attempts, strict=True):
+        check_room([passage], pair.context_length, a.max_tokens)
+    passages, notes = _after_thinking(arm, attempts, passages, store, batch_tokens)
     made: dict[int, Generation] = {}
     for config, rows in _alike(attempts, batch_tokens).items():
-        places: dict[tuple[Context, int], list[int]] = defaultdict(list)
+        places: dict[tuple[Ids, Ids, Ids], list[int]] = defaultdict(list)
         for n in rows:
-            places[contexts[n], len(attempts[n].prefix_ids)].append(n)
+            p = passages[n]
+            places[p.aligned, p.context("base"), p.response].append(n)
         told = None if on_token is None else _for_attempts(on_token, list(places.values()))
         drawn = f", t={config.temperature:g} p={config.top_p:g} k={config.top_k}" if config.temperature else ""
-        what = f"{arm.name} answers {attacks.attack}{drawn}"
-        different, lengths = zip(*places, strict=True)
-        answers = arm.continue_(different, config, store=store, on_token=told, what=what, prefix_tokens=lengths)
-        for same, answer in zip(places.values(), answers, strict=True):
-            made.update(dict.fromkeys(same, answer))
+        what = None if quiet else f"{arm.name} answers {attacks.attack}{drawn}"
+        different = [passages[same[0]] for same in places.values()]
+        answers = arm.continue_(different, config, store=store, on_token=told, what=what)
+        for same, one in zip(places.values(), answers, strict=True):
+            made.update(dict.fromkeys(same, one))
     pieces = Pieces(pair.tokenizer)
     return CompletionSet(
         run=watch.record(
@@ -147,12 +145,6 @@ def complete(
         completions=tuple(_completion(pieces, a, made[n]) for n, a in enumerate(attempts)),
         notes=notes,
     )
-
-
-def _check_room(pair: ModelPair, attempts: Sequence[Attempt], prompts: Sequence[Context]) -> None:
-    for a, prompt in zip(attempts, prompts, strict=True):
-        name = f"prompt {a.prompt_id!r} under {a.attack} ({a.condition})"
-        check_fits(name, len(prompt) + len(a.prefix_ids), pair.context_length, a.max_tokens)
 
 
 def _alike(attempts: Sequence[Attempt], batch_tokens: int) -> dict[GenerateConfig, list[int]]:
@@ -180,26 +172,31 @@ def _for_attempts(on_token: OnToken, places: list[list[int]]) -> OnToken:
 
 
 def _after_thinking(
-    arm: Arm, attempts: Sequence[Attempt], prompts: list[Context], store: Store, batch_tokens: int
-) -> tuple[list[Context], tuple[str, ...]]:
-    """Let a thinking arm think before each different prompt; return the prompts with their thinking blocks."""
+    arm: Arm, attempts: Sequence[Attempt], passages: list[Passage], store: Store, batch_tokens: int
+) -> tuple[list[Passage], tuple[str, ...]]:
+    """Let a thinking arm think before each different prompt; return the passages with their thinking blocks."""
     pair = arm.pair
-    if not pair.thinking or not prompts:
-        return prompts, ()
+    if not pair.thinking or not passages:
+        return passages, ()
     if pair.think_end_id is None:
         raise ParameterError(f"thinking is on, but the tokenizer of {pair.name} has no end-of-thinking token")
     gap = pair.encode("\n\n")
-    longest = max(len(p) + len(a.prefix_ids) + a.max_tokens for p, a in zip(prompts, attempts, strict=True))
+    longest = max(p.length + a.max_tokens for p, a in zip(passages, attempts, strict=True))
     room = min(THINKING_TOKENS, pair.context_length - longest - len(gap) - 1)
     check_fits("the longest attempt, with its answer and room to think,", longest + len(gap) + 2, pair.context_length)
-    different = list(dict.fromkeys(prompts))
+    different = {p.context(arm.which): replace(p, response=(), given=0) for p in reversed(passages)}
     config = GenerateConfig(max_tokens=room, stop_ids=(pair.think_end_id,), batch_tokens=batch_tokens)
-    what, none = f"{arm.name} thinks", [0] * len(different)
-    made = arm.continue_(different, config, store=store, on_token=None, what=what, prefix_tokens=none)
+    what = f"{arm.name} thinks"
+    made = arm.continue_(list(different.values()), config, store=store, on_token=None, what=what)
     blocks, closed = thinking_blocks(pair, made)
-    after = {p: p + block + gap for p, block in zip(different, blocks, strict=True)}
-    notes = f"{closed} of {len(blocks)} thinking blocks did not end within {room} tokens and were closed there."
-    return [after[p] for p in prompts], (notes,) if closed else ()
+    thought = {prompt: block + gap for prompt, block in zip(different, blocks, strict=True)}
+    after = [
+        replace(p, aligned=p.aligned + t, base=None if p.base is None else p.base + t)
+        for p in passages
+        for t in (thought[p.context(arm.which)],)
+    ]
+    note = f"{closed} of {len(blocks)} thinking blocks did not end within {room} tokens and were closed there."
+    return after, (note,) if closed else ()
 
 
 def _completion(pieces: Pieces, attempt: Attempt, made: Generation) -> Completion:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from workbench.core.configs import at_least, between, check_fields
 from workbench.core.errors import ParameterError
 from workbench.core.store import Store
 from workbench.decoding.config import Method, PenaltyConfig, RiskSpace, Shape, check_generates, undertrained
-from workbench.judging.config import JudgeConfig
-from workbench.judging.contract import Judge
+from workbench.judging.makers import AnyJudge
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 from workbench.tracing.diagnosis import diagnose
@@ -57,12 +58,14 @@ def penalty_grid(
 class SweepConfig:
     """Say what to sweep.
 
-    penalties      what is tried beside aligned alone; see `penalty_grid`
+    penalties      what is tried beside aligned alone; see `penalties_for`
     prefix_tokens  response tokens of a compliant answer that are given, for each attack; 0 asks plainly
     max_tokens     longest completion, the prefix not counted
     text_tokens    responses along which KL and leverage are measured are cut here
     judge          who decides: a judge, its config or its name; None: "exact" for the embedded prompts, whose harmful
-                   content is known, else "refusal" (rules; what is no refusal counts as compliance)
+                   content is known, else "refusal" (rules; whatever does not refuse counts as compliance)
+    expert         safety adapter that SafeDecoding takes as its expert, and aligned as its original; None: the expert
+                   is aligned and the original is base
     system_prompt  put before every prompt; None: none
     batch_tokens   bound of rows x tokens in one batch
     confidence     of every interval
@@ -73,7 +76,8 @@ class SweepConfig:
     prefix_tokens: tuple[int, ...] = (0, 5, 10)
     max_tokens: int = 96
     text_tokens: int = 128
-    judge: Judge | JudgeConfig | str | None = None
+    judge: AnyJudge | None = None
+    expert: str | None = None
     system_prompt: str | None = None
     batch_tokens: int = 16_384
     confidence: float = 0.95
@@ -81,20 +85,18 @@ class SweepConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        bad = [
-            (not self.penalties, "penalties", "at least one PenaltyConfig: see penalty_grid"),
+        check_fields(
+            self,
+            (not self.penalties, "penalties", "at least one PenaltyConfig: see penalties_for"),
             (not self.prefix_tokens, "prefix_tokens", "at least one token count"),
-            (min(self.prefix_tokens, default=0) < 0, "prefix_tokens", "token counts from 0"),
             (len(set(self.prefix_tokens)) < len(self.prefix_tokens), "prefix_tokens", "different token counts"),
-            (self.max_tokens < 1, "max_tokens", "at least 1"),
-            (self.text_tokens < 1, "text_tokens", "at least 1"),
-            (self.batch_tokens < 1, "batch_tokens", "at least 1"),
-            (not 0.0 < self.confidence < 1.0, "confidence", "between 0 and 1"),
-            (self.resamples < 1, "resamples", "at least 1"),
-        ]
-        for wrong, name, want in bad:
-            if wrong:
-                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be {want}")
+            prefix_tokens=at_least(0),
+            max_tokens=at_least(1),
+            text_tokens=at_least(1),
+            batch_tokens=at_least(1),
+            confidence=between(0, 1),
+            resamples=at_least(1),
+        )
         for penalty in self.penalties:
             check_generates(penalty)
         titles = [p.title for p in self.arms()]
@@ -104,6 +106,14 @@ class SweepConfig:
     def arms(self) -> tuple[PenaltyConfig, ...]:
         """Return what is compared: aligned alone, then the penalties."""
         return (ALIGNED, *(p for p in self.penalties if p.method != "none"))
+
+
+def pair_under(pair: ModelPair, penalty: PenaltyConfig, expert: str | None) -> ModelPair:
+    """Return the pair that a penalty works on: of SafeDecoding with an expert, aligned and that expert.
+
+    Raises what `ModelPair.with_expert` raises.
+    """
+    return pair if expert is None or penalty.method != "safe_decoding" else pair.with_expert(expert)
 
 
 def retention_for(
@@ -118,3 +128,13 @@ def retention_for(
     harmful = prompts.where(label="harmful")
     traces = trace(pair, harmful, TraceConfig(trajectory="teacher_forced", max_tokens=max_tokens), store=store)
     return undertrained(diagnose(traces))
+
+
+def penalties_for(
+    pair: ModelPair, prompts: PromptSet, *, store: Store | None = None, **grid: Any
+) -> tuple[PenaltyConfig, ...]:
+    """Return the grid of penalties to try on a pair: see `penalty_grid`, whose arguments `grid` are.
+
+    The retention that shape "undertrained" needs is measured along the given responses to the harmful prompts.
+    """
+    return penalty_grid(retention=retention_for(pair, prompts, grid.get("shapes", ()), store=store), **grid)

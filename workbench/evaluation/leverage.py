@@ -6,7 +6,7 @@ and each slice is reduced to numbers before the next is made: prompts x position
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,10 +17,14 @@ from workbench.core.batching import in_batches
 from workbench.core.errors import NonFiniteLogits
 from workbench.core.passages import Passage
 from workbench.core.provenance import settings_of
+from workbench.core.records import Label, Row
+from workbench.core.statistics import LEAST, PromptSample, interval, known
 from workbench.core.store import Store, key_of
 from workbench.decoding.config import PenaltyConfig, shape_at
 from workbench.decoding.penalty import leverage_bound, penalise
-from workbench.models.pair import ModelPair
+from workbench.evaluation.penalties import SweepConfig
+from workbench.evaluation.records import Leverage
+from workbench.models.pair import ModelPair, Which
 from workbench.tracing.metrics import LOGPROB_FLOOR, excess_mass, kl_nats
 from workbench.tracing.scoring import passage_rows, rows_at_once
 
@@ -28,12 +32,12 @@ MOVES: dict[str, str] = {
     "kl_nats": "KL(penalised || aligned), nats",
     "leverage": "TV(penalised, aligned), 0 to 1",
     "bound": "the leverage as the strength grows without bound; NaN where there is no such limit",
-    "changed": "1 where the most likely token is another one than aligned's, else 0",
+    "changed": "1 where the most likely token is not aligned's, else 0",
     "excess_mass": "TV(base, aligned), 0 to 1",
 }
 """What is measured at every position, in this order -> what it is."""
 
-Moves = Float[np.ndarray, "quantity penalty token"]
+Moves = Float[np.ndarray, "quantity penalty _"]
 """One response's numbers, in the order of MOVES and of the penalties."""
 
 
@@ -42,22 +46,24 @@ def measure_moves(
     passages: Sequence[Passage],
     penalties: Sequence[PenaltyConfig],
     *,
+    reference: Which = "aligned",
     batch_tokens: int = 4096,
     store: Store | None = None,
     what: str | None = "measuring penalties",
 ) -> tuple[Moves, ...]:
     """Return each response's numbers under every penalty, in the order given; position 1 is its first token.
 
-    Finished batches are kept in `store`. Raises NonFiniteLogits naming model and response.
+    `reference` is the model that a penalised distribution is compared with: "base" where the pair is aligned and a
+    SafeDecoding expert. Finished batches are kept in `store`. Raises NonFiniteLogits naming model and response.
     """
     settings = [settings_of(p) for p in penalties]
     keys = [
-        key_of("penalty moves 1", pair.fingerprint, p.context("base"), p.aligned, p.response, settings)
+        key_of("penalty moves 2", pair.fingerprint, p.context("base"), p.aligned, p.response, settings, reference)
         for p in passages
     ]
 
     def work(rows: list[int], finished: Callable[[int, Moves], None]) -> None:
-        for n, moves in zip(rows, _moves(pair, [passages[n] for n in rows], penalties), strict=True):
+        for n, moves in zip(rows, _moves(pair, [passages[n] for n in rows], penalties, reference), strict=True):
             finished(n, moves)
 
     with torch.inference_mode():
@@ -76,7 +82,9 @@ def measure_moves(
         )
 
 
-def _moves(pair: ModelPair, passages: Sequence[Passage], penalties: Sequence[PenaltyConfig]) -> list[Moves]:
+def _moves(
+    pair: ModelPair, passages: Sequence[Passage], penalties: Sequence[PenaltyConfig], reference: Which
+) -> list[Moves]:
     base, aligned = passage_rows(pair, "base", passages), passage_rows(pair, "aligned", passages)
     position = torch.tensor([t + 1 for p in passages for t in range(len(p.response))], device=pair.device)
     _, together = rows_at_once(pair)
@@ -85,18 +93,18 @@ def _moves(pair: ModelPair, passages: Sequence[Passage], penalties: Sequence[Pen
         rows = slice(start, start + together)
         l_base = pair.logits("base", base[rows]).float().log_softmax(-1)
         l_aligned = pair.logits("aligned", aligned[rows]).float().log_softmax(-1)
-        parts.append(_moved(l_base, l_aligned, penalties, position[rows]).cpu())
+        parts.append(_moved(l_base, l_aligned, penalties, position[rows], reference).cpu())
     whole = torch.cat(parts, -1).numpy().astype(np.float32)
     out, start = [], 0
-    for item in passages:
-        own = np.ascontiguousarray(whole[..., start : start + len(item.response)])
+    for passage in passages:
+        own = np.ascontiguousarray(whole[..., start : start + len(passage.response)])
         if np.isnan(own[[0, 1, 4]]).any():
             raise NonFiniteLogits(
-                f"a model returned NaN or infinite logits on the response to {item}: check the weights and the "
+                f"a model returned NaN or infinite logits on the response to {passage}: check the weights and the "
                 f"dtype ({pair.dtype}); float32 is safe"
             )
         out.append(own)
-        start += len(item.response)
+        start += len(passage.response)
     return out
 
 
@@ -105,9 +113,10 @@ def _moved(
     aligned: Float[Tensor, "row vocab"],
     penalties: Sequence[PenaltyConfig],
     position: Int[Tensor, "row"],
+    reference: Which,
 ) -> Float[Tensor, "quantity penalty row"]:
-    differ, top = excess_mass(base, aligned), aligned.argmax(-1)
-    low = aligned.clamp(min=LOGPROB_FLOOR)
+    plain = aligned if reference == "aligned" else base
+    differ, top, low = excess_mass(base, aligned), plain.argmax(-1), plain.clamp(min=LOGPROB_FLOOR)
     bounds: dict[tuple[str, float], Tensor] = {}  # the limit is the same for every strength
     out = []
     for penalty in penalties:
@@ -121,7 +130,7 @@ def _moved(
                 (
                     # a token that is ruled out has no probability, and 0 x its distance must stay 0
                     kl_nats(made.clamp(min=LOGPROB_FLOOR), low),
-                    excess_mass(made, aligned),
+                    excess_mass(made, plain),
                     bounds[limit].masked_fill(nowhere, 0.0),
                     (made.argmax(-1) != top).float(),
                     differ,
@@ -129,3 +138,57 @@ def _moved(
             )
         )
     return torch.stack(out, 1)
+
+
+def leverages(
+    names: Sequence[str], texts: Sequence[Passage], moves: Sequence[Moves], config: SweepConfig
+) -> tuple[Leverage, ...]:
+    """Return every penalty's leverage by position, along harmful and along harmless responses."""
+    out: list[Leverage] = []
+    kinds: tuple[Label, ...] = ("harmful", "harmless")
+    for label in kinds:
+        own = [(t, m) for t, m in zip(texts, moves, strict=True) if t.label == label]
+        if not own:
+            continue
+        lengths = np.array([m.shape[-1] for _, m in own])
+        padded = np.full((len(own), len(MOVES), len(names), lengths.max()), np.nan, np.float32)
+        for row, (_, m) in zip(padded, own, strict=True):
+            row[..., : m.shape[-1]] = m
+        there = np.arange(lengths.max()) < lengths[:, None]
+        sample = PromptSample(
+            [t.name for t, _ in own], resamples=config.resamples, seed=config.seed, stream=f"sweep {label}"
+        )
+        for i, name in enumerate(names):
+            values = dict(zip(MOVES, padded[:, :, i].swapaxes(0, 1), strict=True))
+            means = {k: sample.mean(v, there) for k, v in values.items() if k != "kl_nats"}
+            low, high = interval(means["leverage"], config.confidence, least=LEAST)
+            numbers = {k: m.value for k, m in means.items()} | {"low": low, "high": high}
+            out.append(
+                Leverage(
+                    penalty=name,
+                    label=label,
+                    position=np.arange(1, lengths.max() + 1, dtype=np.int32),
+                    n=means["leverage"].n.astype(np.int32),
+                    **{k: v.astype(np.float32) for k, v in numbers.items()},
+                )
+            )
+    return tuple(out)
+
+
+def leverage_rows(curves: Iterable[Leverage]) -> Iterator[Row]:
+    """Return leverage, its bound and the share of changed tokens by position as rows; `arm` is the penalty."""
+    for c in curves:
+        for i in np.flatnonzero(c.n).tolist():
+            for name in ("leverage", "bound", "changed"):
+                with_interval = name == "leverage"
+                yield Row(
+                    name=name if with_interval else f"leverage_{name}",
+                    arm=c.penalty,
+                    label=c.label,
+                    position=int(c.position[i]),
+                    value=known(getattr(c, name)[i]),
+                    low=known(c.low[i]) if with_interval else None,
+                    high=known(c.high[i]) if with_interval else None,
+                    n=int(c.n[i]),
+                    unit="1",
+                )

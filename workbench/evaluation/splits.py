@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from workbench.core.configs import takes_fields
 from workbench.core.errors import PromptError
 from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
 from workbench.prompts.similar import parts_apart
@@ -14,6 +15,7 @@ TUNING = "train"
 """The split that penalties are tuned on, where a set names its splits."""
 
 
+@takes_fields(PromptConfig)
 def tuning_and_held_out(
     config: PromptConfig, *, limit: int | None = None, held_out_limit: int | None = None
 ) -> tuple[PromptSet, PromptSet]:

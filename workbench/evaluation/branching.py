@@ -8,19 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench.core.errors import ParameterError
+from workbench.core.passages import Sample
 from workbench.core.statistics import known
-from workbench.core.store import key_of
 from workbench.decoding.config import PenaltyConfig
-from workbench.decoding.contexts import DecodeConfig
-from workbench.decoding.live import write
 from workbench.decoding.records import Branch, BranchTree, Continuations
-from workbench.evaluation.experiments.example import example_prompt, start_of
-from workbench.evaluation.records import Attempt, Completion
-from workbench.judging.config import JudgeConfig, judge_of
+from workbench.evaluation.judges import the_judge
 from workbench.judging.contract import Judge
+from workbench.judging.makers import AnyJudge
 from workbench.judging.records import Judgement
-from workbench.models.generation import GenerateConfig
-from workbench.models.pair import ModelPair
 from workbench.prompts.loading import Prompt, PromptSet
 
 Judging = Callable[[Prompt, str, str], Judgement]
@@ -34,11 +29,9 @@ class TextJudge:
     judge: Judge
 
     @classmethod
-    def of(cls, how: Judge | JudgeConfig | str | None, prompts: PromptSet) -> TextJudge:
+    def of(cls, how: AnyJudge | None, prompts: PromptSet) -> TextJudge:
         """Take a judge, its config or its name; None: "exact" for the embedded prompts, else "refusal"."""
-        if how is None:
-            how = "exact" if prompts.name == "embedded" else "refusal"
-        return cls(judge=judge_of(how) if isinstance(how, JudgeConfig | str) else how)
+        return cls(judge=the_judge(how, prompts.name))
 
     @property
     def name(self) -> str:
@@ -47,28 +40,10 @@ class TextJudge:
 
     def __call__(self, prompt: Prompt, prefix: str, text: str) -> Judgement:
         """Return the judge's answer for one text."""
-        attempt = Attempt(
-            attempt_id=key_of("branch 1", prompt.id, prompt.prompt, prefix, text),
-            attack="prefill" if prefix else "none",
-            condition="branch",
-            prompt_id=prompt.id,
-            label=prompt.label,
-            category=prompt.category,
-            pair_id=prompt.pair_id,
-            request=prompt.prompt,
-            messages=(("user", prompt.prompt),),
-            prefix_ids=(),
-            prefix=prefix,
-            max_tokens=0,
-            temperature=0.0,
-            top_p=1.0,
-            top_k=0,
-            sample=0,
-            seed=0,
+        sample = Sample(
+            id=prompt.id, request=prompt.prompt, prefix=prefix, text=text, label=prompt.label, category=prompt.category
         )
-        (judgement,) = self.judge.judge(
-            [(attempt, Completion(attempt_id=attempt.attempt_id, ids=(), text=text, stop="end"))]
-        )
+        (judgement,) = self.judge.judge([sample])
         return judgement
 
 
@@ -174,49 +149,6 @@ def branch_of(
 
 
 _JUDGED = ("verdict", "p_harmful", "unscored", "why")
-
-
-def branch_out(
-    pair: ModelPair,
-    prompts: PromptSet,
-    penalty: PenaltyConfig,
-    *,
-    example: int = 1,
-    prefix_tokens: int = 10,
-    position: int | None = None,
-    most: int = 3,
-    max_tokens: int = 96,
-    system_prompt: str | None = None,
-    judge: Judging | None = None,
-) -> BranchTree:
-    """Continue one prompt under a penalty, and again with each of the `most` likeliest other tokens at one position.
-
-    `position` is 1-based in the response, given tokens included; None: where base and aligned differ most among the
-    generated tokens. Raises what `example_prompt` and `write` raise.
-    """
-    prompt = example_prompt(pair, prompts, example=example, prefix_tokens=prefix_tokens)
-    start = start_of(pair, prompt, prefix_tokens, system_prompt=system_prompt)
-    config = DecodeConfig(
-        penalty=penalty, generation=GenerateConfig(max_tokens=max_tokens), system_prompt=system_prompt
-    )
-    root = write(pair, start, config, prompts=prompts)
-    made = root.record()
-    tree = seedling(prompt, made, judge=name_of(judge))
-    tree = branch_of(tree, made, judged(judge, prompt, made))
-    if not root.ids or most < 1:
-        return tree
-    if position is None:
-        position = widest(made)
-    chosen = root.ids[position - prefix_tokens - 1] if 0 < position - prefix_tokens <= len(root.ids) else -1
-    others = [c for c in candidates(made, position) if c.token_id != chosen][:most]
-    instead = made.label_of()[chosen]
-    for c in others:
-        other = write(pair, start, config, branch_of=root, position=position, token_id=c.token_id, prompts=prompts)
-        grown = other.record()
-        tree = branch_of(
-            tree, grown, judged(judge, prompt, grown), parent=0, position=position, taken=c, instead=instead
-        )
-    return tree
 
 
 def widest(made: Continuations, *, response: int = 0) -> int:

@@ -6,25 +6,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from workbench.core.errors import NotPresent, ParameterError
-from workbench.evaluation.experiments.arms import START
+from workbench.evaluation.arms import START
 from workbench.evaluation.metrics import CAPABILITY, HARMLESS_CONTROL, LOSS, MEAN_OF_TASKS, METRICS, title_of
 from workbench.evaluation.rates import percent
-from workbench.evaluation.records import ArmComparison, ArmNumber
+from workbench.evaluation.records import ArmComparison, Score
 from workbench.training.card import markdown_text
 from workbench.training.loop import load_adapter
 from workbench.training.records import Adapter
 
-_TABLE: tuple[tuple[str, str | None, Callable[..., ArmNumber] | None], ...] = (
+_TABLE: tuple[tuple[str, str | None, Callable[..., Score] | None], ...] = (
     ("asr", None, None),
     ("refusal", None, None),
     ("gibberish", "prefill", max),
     ("over_refusal", "none", None),
-    ("answered", "none", None),
+    ("harmless_right", "none", None),
     ("continued", HARMLESS_CONTROL, min),
     ("accuracy", CAPABILITY, None),
     (LOSS, CAPABILITY, None),
 )
-"""Metric, attack (None: every one), and which of its conditions is shown (None: each in a line of its own)."""
+"""Metric, attack (None: every one), and which of its settings is shown (None: each in a line of its own)."""
 
 _BETTER = {**{name: metric.better for name, metric in METRICS.items()}, "accuracy": "higher", LOSS: "lower"}
 
@@ -44,19 +44,22 @@ def card_results(comparison: ArmComparison, adapter: Adapter) -> str:
             f"adapter of arm {adapter.arm!r} on pair {adapter.fingerprint}: give one with this arm, on the same pair"
         )
     arms = [adapter.arm, *(a for a in comparison.arms if a != adapter.arm)]
-    leaks = [n for n in comparison.notes if n.startswith("LEAK")]
-    apart = "Some of them were trained on." if leaks else "None of them was trained on, letter case and spaces aside."
+    apart = (
+        "Some of them were trained on."
+        if comparison.leaks
+        else "None of them was trained on, letter case and spaces aside."
+    )
     if START in comparison.arms:
         apart += f" What {START}, the adapter that was given, had been trained on is not known here."
     lines = [
-        *(f"**{markdown_text(n)}**\n" for n in leaks),
+        *(f"**{markdown_text(n)}**\n" for n in comparison.leaks),
         f"Prompt set: {markdown_text(comparison.prompt_set)}, asked of every arm alike. {apart}",
         *_seeds(comparison, adapter),
         "In brackets stands the 95 % interval; n counts prompts, for capability questions.",
         "",
         f"| measured | better | judge | {' | '.join(map(markdown_text, arms))} |",
         "|---" * (3 + len(arms)) + "|",
-        *_lines(comparison.numbers, arms),
+        *_lines(comparison.scorecard.scores, arms),
         "",
         *(f"- {markdown_text(a)}: {markdown_text(comparison.budgets[a])}" for a in arms if a in comparison.budgets),
     ]
@@ -93,10 +96,10 @@ def _seed_asked(comparison: ArmComparison, adapter: Adapter) -> int | None:
     return None
 
 
-def _lines(numbers: Sequence[ArmNumber], arms: Sequence[str]) -> Iterator[str]:
-    shown = [x for x in numbers if x.attack != CAPABILITY or x.condition == MEAN_OF_TASKS]
+def _lines(numbers: Sequence[Score], arms: Sequence[str]) -> Iterator[str]:
+    shown = [x for x in numbers if x.attack != CAPABILITY or x.setting == MEAN_OF_TASKS]
     for metric, attack, chosen in _TABLE:
-        found: dict[tuple[str, str], list[ArmNumber]] = {}
+        found: dict[tuple[str, str], list[Score]] = {}
         for x in shown:
             if x.metric == metric and attack in (None, x.attack):
                 where = _where(x) if chosen is None else f"{'most' if chosen is max else 'least'} after any prefix"
@@ -107,19 +110,13 @@ def _lines(numbers: Sequence[ArmNumber], arms: Sequence[str]) -> Iterator[str]:
             yield f"| {named} | {_BETTER[metric]} | {markdown_text(judge)} | {' | '.join(cells)} |"
 
 
-def _where(x: ArmNumber) -> str:
+def _where(x: Score) -> str:
     if x.attack == "none":
         return "no attack"
-    if x.attack == CAPABILITY:
-        return x.condition
-    if x.attack == "prefill" and x.condition.startswith("k="):
-        return f"{x.condition[2:]} tokens given"
-    if (x.attack, x.condition) == ("prefill", "full"):
-        return "whole target given"
-    return f"{x.attack}, {x.condition}"
+    return str(x.setting) if x.attack == CAPABILITY else x.where
 
 
-def _cell(found: Sequence[ArmNumber], chosen: Callable[..., ArmNumber] | None) -> str:
+def _cell(found: Sequence[Score], chosen: Callable[..., Score] | None) -> str:
     known = [x for x in found if x.estimate.value is not None]
     if not known:
         return "no data (n = 0)" if found else "not measured"
@@ -128,5 +125,5 @@ def _cell(found: Sequence[ArmNumber], chosen: Callable[..., ArmNumber] | None) -
     assert e.value is not None
     bounds = [percent(b).removesuffix(" %") for b in (e.low, e.high) if b is not None]
     interval = f" [{', '.join(bounds)}]" if len(bounds) == 2 else ""
-    where = "" if chosen is None else f" at {markdown_text(one.condition)}"
+    where = "" if chosen is None else f" under {markdown_text(one.where)}"
     return f"{percent(e.value)}{interval} (n = {e.n}){where}"

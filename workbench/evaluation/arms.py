@@ -7,28 +7,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from workbench.core.errors import ParameterError
+from workbench.core.configs import at_least, check_fields, takes_fields
 from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch
-from workbench.core.records import Estimate, Row
+from workbench.core.records import Row
 from workbench.core.store import Store
-from workbench.evaluation.attacks import Arm, AttackConfig, HarmlessPrefill, ModelArm, NoAttack, Prefill
+from workbench.evaluation.attacks import AttackConfig, HarmlessPrefill, ModelArm, NoAttack, Prefill
 from workbench.evaluation.capability import CapabilityConfig
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
-from workbench.evaluation.experiments.texts import target_of
-from workbench.evaluation.records import ArmComparison, ArmNumber, AttackSet, Scorecard
+from workbench.evaluation.judges import judges_of
+from workbench.evaluation.records import ArmComparison, Score, Scorecard
 from workbench.evaluation.rows import evaluation_rows
-from workbench.evaluation.setup import (
-    attempts_of,
-    capability_of,
-    completions_of,
-    gibberish_of,
-    judgements_of,
-    judges_of,
-)
+from workbench.evaluation.setup import attempts_of
+from workbench.evaluation.texts import target_of
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 from workbench.training.config import ARMS, ArmConfig, TrainConfig, arm_named
@@ -83,36 +77,25 @@ class CompareConfig:
         chosen = tuple(arm_named(a) if isinstance(a, str) else a for a in self.arms)
         object.__setattr__(self, "arms", chosen)
         names = [a.name for a in chosen]
-        bad = [
+        twice = len(set(names)) < len(names) or {UNTRAINED, START} & set(names)
+        odd = any(k != "full" and not (isinstance(k, int) and k > 0) for k in self.prefix_tokens)
+        uneven = self.paper_steps is not None and PAPER_BATCH % self.train.processes != 0
+        known = (*self.untrained, *names)
+        check_fields(
+            self,
             (not chosen, "arms", "at least one arm"),
-            (
-                len(set(names)) < len(names) or UNTRAINED in names or START in names,
-                "arms",
-                f"differently named, and not {UNTRAINED!r} or {START!r}",
-            ),
+            (bool(twice), "arms", f"differently named, and not {UNTRAINED!r} or {START!r}"),
             (not self.seeds or len(set(self.seeds)) < len(self.seeds), "seeds", "at least one, each once"),
-            (self.paper_steps is not None and self.paper_steps < 1, "paper_steps", "at least 1, or None"),
             (
-                self.paper_steps is not None and PAPER_BATCH % self.train.processes != 0,
+                uneven,
                 "paper_steps",
                 f"None where {self.train.processes} processes cannot share out the paper's {PAPER_BATCH} rows evenly",
             ),
-            (not self.prefix_tokens, "prefix_tokens", "token counts from 1, or 'full'"),
-            (
-                any(k != "full" and not (isinstance(k, int) and k > 0) for k in self.prefix_tokens),
-                "prefix_tokens",
-                "token counts from 1, or 'full'",
-            ),
-            (self.max_tokens < 1, "max_tokens", "at least 1"),
-            (
-                self.against not in (*self.untrained, *names),
-                "against",
-                f"one of {', '.join((*self.untrained, *names))}",
-            ),
-        ]
-        for wrong, name, want in bad:
-            if wrong:
-                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be {want}")
+            (not self.prefix_tokens or odd, "prefix_tokens", "token counts from 1, or 'full'"),
+            (self.against not in known, "against", f"one of {', '.join(known)}"),
+            paper_steps=at_least(1),
+            max_tokens=at_least(1),
+        )
 
     @property
     def untrained(self) -> tuple[str, ...]:
@@ -134,6 +117,7 @@ class CompareConfig:
         return tuple(a for a in self.arms if isinstance(a, ArmConfig))
 
 
+@takes_fields(CompareConfig)
 def compare_arms(
     pair: ModelPair,
     texts: TrainingTexts,
@@ -150,36 +134,44 @@ def compare_arms(
     must not be those of the texts: see `leaks`. An arm that cannot learn is trained all the same, so that it is seen to
     fail. Raises what `distil` and `evaluate` raise.
     """
-    store = Store(None) if store is None else store
+    store = Store.of(store)
     watch = Stopwatch("compare_arms", _settings(config))
-    judges = judges_of(config.judges, prompts)
+    judges = judges_of(config.judges, prompts.name)
     begun = None if config.start is None else pair.with_aligned(config.start)
     attacks = attempts_of(pair, prompts, attacks_for(prompts, config), store=store)
     adapters = train_arms(pair, texts, config, None if out is None else Path(out), store)
-    cards = []
+    how = EvaluateConfig(against=config.against, compared=("asr", "over_refusal", "continued"), categories=False)
+    made = []
     for n in range(len(config.seeds)):
-        arms: list[Arm] = [ModelArm(pair=pair, which="aligned", called=UNTRAINED)]
-        if begun is not None:
-            arms.append(ModelArm(pair=begun, which="aligned", called=START))
-        for name, paths in adapters.items():
-            arms.append(ModelArm(pair=pair.with_aligned(paths[n]), which="aligned", called=name))
-        cards.append(_scorecard(pair, arms, prompts, attacks, judges, config, store))
+        models = {UNTRAINED: pair} | ({} if begun is None else {START: begun})
+        models |= {name: pair.with_aligned(paths[n]) for name, paths in adapters.items()}
+        arms = [ModelArm(pair=model, which="aligned", called=name) for name, model in models.items()]
+        own = {
+            name: attempts_of(model, prompts, config.adaptive, store=store)
+            for name, model in models.items()
+            if config.adaptive
+        }
+        made.append(evaluate(arms, attacks, judges, config=how, own=own, capability=config.capability, store=store))
+    run = watch.record(
+        resolved={"pair": pair.name, "prompts": prompts.name, "judges": judges},
+        seed=config.seeds[0],
+        device=str(pair.device),
+        fingerprint=pair.fingerprint,
+    )
+    cards = [e.scorecard for e in made]
+    said = (*texts.notes, *_said(adapters, config), *cards[0].notes)
     return ArmComparison(
-        run=watch.record(
-            resolved={"pair": pair.name, "prompts": prompts.name, "judges": judges},
-            seed=config.seeds[0],
-            device=str(pair.device),
-            fingerprint=pair.fingerprint,
-        ),
+        run=run,
         prompt_set=prompts.name,
         classroom_safe=prompts.classroom_safe,
         arms=(*config.untrained, *adapters),
         seeds=config.seeds,
         budgets=_budgets(texts, config),
         adapters=adapters,
-        scorecards=tuple(cards),
-        numbers=_numbers(cards),
-        notes=tuple(dict.fromkeys((*texts.notes, *_said(adapters, config), *leaks(texts, prompts), *cards[0].notes))),
+        evaluations=tuple(made),
+        scorecard=Scorecard(run=run, scores=_over_seeds(cards), comparisons=(), sentences=(), notes=()),
+        leaks=leaks(texts, prompts),
+        notes=tuple(dict.fromkeys(said)),
     )
 
 
@@ -196,13 +188,11 @@ def attacks_for(prompts: PromptSet, config: CompareConfig) -> tuple[AttackConfig
 
 def comparison_rows(comparison: ArmComparison) -> tuple[Row, ...]:
     """Return every number as tidy rows: all seeds together (seed None), then each seed's scores and paired tests."""
-    rows = [
-        Row.of(x.metric, x.estimate, arm=x.arm, attack=x.attack, condition=x.condition, judge=x.judge)
-        for x in comparison.numbers
-    ]
-    for seed, card in zip(comparison.seeds, comparison.scorecards, strict=True):
-        rows += [replace(r, seed=seed) for r in evaluation_rows(card)]
-    return tuple(rows)
+    cards = (
+        (None, comparison.scorecard),
+        *zip(comparison.seeds, (e.scorecard for e in comparison.evaluations), strict=True),
+    )
+    return tuple(replace(r, seed=seed) for seed, card in cards for r in evaluation_rows(card))
 
 
 def train_arms(
@@ -225,61 +215,27 @@ def train_arms(
     return made
 
 
-def _scorecard(
-    pair: ModelPair,
-    arms: Sequence[Arm],
-    prompts: PromptSet,
-    attacks: Sequence[AttackSet],
-    judges: Sequence[str],
-    config: CompareConfig,
-    store: Store,
-) -> Scorecard:
-    asked, answers = list(attacks), list(completions_of(arms, attacks, store=store))
-    for arm in arms if config.adaptive else ():
-        own = attempts_of(arm.pair, prompts, config.adaptive, store=store)
-        asked += own
-        answers += completions_of([arm], own, store=store)
-    judged = judgements_of(judges, answers, asked, store=store)
-    babble = gibberish_of(answers, asked, pair=pair, store=store)
-    capability = capability_of(arms, config.capability, store=store)
-    how = EvaluateConfig(against=config.against, compared=("asr", "over_refusal", "continued"), categories=False)
-    return evaluate(asked, answers, judged, how, gibberish=babble, capability=capability)
-
-
-def _numbers(cards: Sequence[Scorecard]) -> tuple[ArmNumber, ...]:
-    found: dict[tuple[str, ...], list[Estimate]] = {}
+def _over_seeds(cards: Sequence[Scorecard]) -> tuple[Score, ...]:
+    """Return every score over all seeds: the mean, within the lowest and the highest bound of any seed's interval."""
+    found: dict[tuple[Any, ...], list[Score]] = {}
     for card in cards:
         for s in card.scores:
-            found.setdefault((s.arm, s.attack, s.condition, s.judge, s.metric), []).append(s.estimate)
+            found.setdefault(tuple(s.place().values()), []).append(s)
     made = []
-    for (arm, attack, condition, judge, metric), each in found.items():
-        own = each[:1] if arm in (UNTRAINED, START) else each
-        made.append(
-            ArmNumber(
-                arm=arm,
-                attack=attack,
-                condition=condition,
-                judge=judge,
-                metric=metric,
-                estimate=_together(own),
-                by_seed=tuple(e.value for e in own),
-            )
+    for each in found.values():
+        own = each[:1] if each[0].arm in (UNTRAINED, START) else each
+        values, lows, highs = (
+            [x for s in own if (x := getattr(s.estimate, name)) is not None] for name in ("value", "low", "high")
         )
+        together = replace(
+            own[0].estimate,
+            value=math.fsum(values) / len(values) if values else None,
+            low=min(lows, default=None),
+            high=max(highs, default=None),
+            n=max(s.estimate.n for s in own),
+        )
+        made.append(replace(own[0], estimate=together))
     return tuple(made)
-
-
-def _together(each: Sequence[Estimate]) -> Estimate:
-    """Return the mean over seeds, within the lowest and the highest bound of any."""
-    values = [e.value for e in each if e.value is not None]
-    lows = [e.low for e in each if e.low is not None]
-    highs = [e.high for e in each if e.high is not None]
-    return Estimate(
-        value=math.fsum(values) / len(values) if values else None,
-        low=min(lows, default=None),
-        high=max(highs, default=None),
-        n=max((e.n for e in each), default=0),
-        unit=each[0].unit,
-    )
 
 
 def _budgets(texts: TrainingTexts, config: CompareConfig) -> Mapping[str, str]:

@@ -1,0 +1,114 @@
+"""From attempts, answers and judgements to a Scorecard: no model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from workbench.core.errors import ParameterError, nearest
+from workbench.core.provenance import Stopwatch
+from workbench.evaluation.capability_scores import capability_cells, capability_scores, check_alike
+from workbench.evaluation.config import EvaluateConfig
+from workbench.evaluation.evidence import Evidence, gather
+from workbench.evaluation.paired import compare
+from workbench.evaluation.rates import Cell, category_scores, cell_notes, cells_of
+from workbench.evaluation.records import AttackSet, Attempt, CapabilitySet, CompletionSet, Scorecard
+from workbench.evaluation.tradeoff import tradeoff_sentences, tradeoffs
+from workbench.evaluation.words import comparison_sentences
+from workbench.judging.records import GibberishSet, JudgementSet
+
+
+def sum_up(
+    attacks: Sequence[AttackSet],
+    completions: Sequence[CompletionSet],
+    judgements: Sequence[JudgementSet],
+    config: EvaluateConfig | None = None,
+    *,
+    gibberish: Sequence[GibberishSet] = (),
+    capability: Sequence[CapabilitySet] = (),
+) -> Scorecard:
+    """Sum up what several arms answered to several attacks, as several judges saw it.
+
+    Of each arm, attack, setting and judge: attack success on harmful prompts (worst case over a prompt's samples, and
+    over all settings of an attack), refusals, over-refusal on look-alikes, harmless prefixes continued, gibberish,
+    each with its interval, n, and what is unscored by reason. Two arms on the same prompts: see
+    `paired.compare`. A judge's numbers are never mixed with another's.
+
+    Raises what `evidence.gather` raises (no prompt left, sets that do not belong together, another tokenizer) and
+    ParameterError where `against` is none of the arms.
+    """
+    config = config or EvaluateConfig()
+    watch = Stopwatch("sum_up", config)
+    evidence = gather(attacks, completions, judgements, gibberish)
+    arms = list(dict.fromkeys((*evidence.arms, *(s.arm for s in capability))))
+    if config.against is not None and config.against not in arms:
+        raise ParameterError(
+            f"arms are to be compared against {config.against!r}, which is none: {nearest(config.against, arms)}"
+        )
+    check_alike(capability)
+    cells = cells_of(evidence, config)
+    scores = [cell.score(config) for cell in cells]
+    scores += category_scores(cells, config) if config.categories else []
+    scores += capability_scores(capability, config)
+    paired = [c for c in cells if c.whole and c.metric in config.compared]
+    compared = compare([*paired, *capability_cells(capability)], config)
+    return Scorecard(
+        run=watch.record(
+            resolved={
+                "arms": tuple(arms),
+                "attacks": tuple(dict.fromkeys(s.attack for s in attacks)),
+                "prompt_sets": tuple(dict.fromkeys(s.prompt_set for s in attacks)),
+                "judges": tuple(f"{name} {version}" for name, version in evidence.versions.items()),
+                "capability": tuple(dict.fromkeys(f"{s.harness}, {s.template}" for s in capability)),
+                "fingerprints": tuple(dict.fromkeys(f"{c.arm}: {c.run.fingerprint}" for c in completions)),
+                "success": f"p_harmful >= {config.threshold:g}; where a judge gives verdicts alone: compliance",
+                "test": "McNemar, exact, two-sided; Holm over all comparisons; differences: Newcombe's paired interval",
+            },
+            seed=config.seed,
+        ),
+        scores=tuple(scores),
+        comparisons=tuple(compared),
+        sentences=(
+            *comparison_sentences(compared, 1 - config.confidence),
+            *tradeoff_sentences(tradeoffs(scores), config.max_loss, config.against or ""),
+        ),
+        notes=tuple(_notes(evidence, cells, attacks, completions, judgements, gibberish, capability)),
+    )
+
+
+def _notes(
+    evidence: Evidence,
+    cells: Sequence[Cell],
+    attacks: Sequence[AttackSet],
+    completions: Sequence[CompletionSet],
+    judgements: Sequence[JudgementSet],
+    gibberish: Sequence[GibberishSet],
+    capability: Sequence[CapabilitySet],
+) -> list[str]:
+    notes = [note for cell in cells if cell.metric == "asr" for note in cell_notes(cell)]
+    for arm, answered in evidence.answered.items():
+        if missing := _unanswered(attacks, answered):
+            kinds = ", ".join(sorted({a.attack for a in missing}))
+            notes.append(
+                f"{arm} has no completion for {len(missing)} of {len(evidence.attempts)} attempts ({kinds}): it is "
+                "compared on the prompts that both arms have."
+            )
+    sources = (
+        *((f"{s.attack}: ", s.notes) for s in attacks),
+        *((f"{s.arm}: ", s.notes) for s in completions),
+        *((f"{s.judge} on {s.arm}: ", s.notes) for s in judgements),
+        *((f"gibberish of {s.arm}: ", s.notes) for s in gibberish),
+        *((f"capability of {s.arm}: ", s.notes) for s in capability),
+    )
+    return list(dict.fromkeys([*notes, *(f"{who}{note}" for who, said in sources for note in said)]))
+
+
+def _unanswered(attacks: Sequence[AttackSet], answered: Collection[str]) -> list[Attempt]:
+    """Return what an arm left unanswered, leaving out what was made against another arm where it answered its own."""
+    left = [[a for a in s.attempts if a.attempt_id not in answered] for s in attacks]
+    whole = {(s.prompt_set, s.attack) for s, missing in zip(attacks, left, strict=True) if not missing}
+    return [
+        attempt
+        for s, missing in zip(attacks, left, strict=True)
+        if len(missing) < len(s.attempts) or (s.prompt_set, s.attack) not in whole
+        for attempt in missing
+    ]
