@@ -90,8 +90,7 @@ def test_prompts_are_told_apart_by_set_and_label() -> None:
     sides = ((one, 1.0), (other, 0.0))
     judged = [make.judgements(s, "aligned", lambda _, p=p: p) for s, p in sides]
     card = sum_up([one, other], [make.completions(s, "aligned") for s in (one, other)], judged)
-    assert card.score("asr").estimate.n == 6
-    assert card.score("asr").estimate.value == 0.5
+    assert (card.score("asr").estimate.n, card.score("asr").estimate.value) == (6, 0.5)
     alike = make.attempts(4, attack="none", where=(None,), label="lookalike")
     plain = make.attempts(4, attack="none", where=(None,), label="harmless")
     control = make.attempts(4, attack="harmless_prefill", label="harmless")

@@ -62,13 +62,9 @@ def test_a_judge_reads_texts_alone_and_knows_no_attack() -> None:
     made = samples_of(completions, [attack_set(asked[:4]), attack_set(asked[4:])])
     assert [s.id for s in made] == [a.attempt_id for a in asked]
     assert vars(made[0]) == {
-        "id": asked[0].attempt_id,
-        "request": REQUESTS[0],
-        "prefix": "Sure,",
-        "text": "question 0?",
-        "label": "harmful",
-        "category": "locks",
-    }
+        "id": asked[0].attempt_id, "request": REQUESTS[0], "prefix": "Sure,", "text": "question 0?",
+        "label": "harmful", "category": "locks",
+    }  # fmt: skip
     assert made == samples_of(completions, asked) == samples_of(completions, attack_set(asked))
     refuses(lambda: samples_of(completions, attack_set(asked[:4])), ParameterError, "3", "7", "'aligned'", "4")
 
@@ -91,8 +87,7 @@ def test_samples_are_judged_once_in_order_and_again_only_if_unscored(tmp_path: P
     assert sum(map(len, other.asked)) == 7
     a, b = sample("Question?", "same"), sample("Question?", "same", id="another")
     one = Counting()
-    assert [j.attempt_id for j in judge([a, b], one).judgements] == [a.id, "another"]
-    assert one.asked == [["same"]]
+    assert ([j.attempt_id for j in judge([a, b], one).judgements], one.asked) == ([a.id, "another"], [["same"]])
     made = judge([], "refusal")
     assert (made.judgements, made.notes) == ((), ())
 

@@ -163,14 +163,7 @@ def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direc
 
 
 def test_leaks_missing_numbers_and_other_arms_are_said(trained: Adapter) -> None:
-    said = card_results(
-        comparison(
-            trained,
-            notes=("dropped: 2",),
-            leaks=("LEAK: 3 of 9 prompts <b>",),
-        ),
-        trained,
-    )
+    said = card_results(comparison(trained, notes=("dropped: 2",), leaks=("LEAK: 3 of 9 prompts <b>",)), trained)
     assert said.startswith("**LEAK: 3 of 9 prompts &lt;b&gt;**")
     assert "None of them was trained on" not in said
     assert "dropped" not in said
@@ -405,13 +398,9 @@ def test_hostile_names_of_arms_sets_judges_and_prompts_stay_text(pair: ModelPair
     arms = ("aligned", HOSTILE)
     named = tuple(replace(x, judge=HOSTILE, setting=HOSTILE) for x in numbers(arms))
     made = comparison(
-        adapter,
-        arms=arms,
-        scorecard=scorecard(named),
-        prompt_set=HOSTILE,
-        budgets={HOSTILE: HOSTILE},
+        adapter, arms=arms, scorecard=scorecard(named), prompt_set=HOSTILE, budgets={HOSTILE: HOSTILE},
         leaks=("LEAK " + HOSTILE,),
-    )
+    )  # fmt: skip
     text = card_of(export(adapter, tmp_path / "out", results=card_results(made, adapter)))
     found = tags(text)
     assert not {"script", "img", "a"} & set(found)

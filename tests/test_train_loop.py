@@ -54,12 +54,8 @@ def texts() -> TrainingTexts:
     return TrainingTexts(
         harmful=tuple(
             TrainingText(
-                name=f"h{n}",
-                prompt=f"question {n}",
-                aligned=ids(n, 5),
-                base=ids(n, 5),
-                response=ids(100 + n, 9 + n),
-                refusals=(ids(200 + n, 4), ids(300 + n, 6)),
+                name=f"h{n}", prompt=f"question {n}", aligned=ids(n, 5), base=ids(n, 5),
+                response=ids(100 + n, 9 + n), refusals=(ids(200 + n, 4), ids(300 + n, 6)),
             )
             for n in range(5)
         ),
