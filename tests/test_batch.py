@@ -87,8 +87,7 @@ def test_a_stage_has_a_cell_for_each_combination() -> None:
         {"word": "b", "number": 2, "numbers": [1]},
         {"word": "b", "number": 2, "numbers": []},
     ]
-    assert plan.out == Path("runs/grid")
-    assert [dict(c.axes) for c in plan.cells][1] == {"number": 1, "numbers": []}
+    assert (plan.out, [dict(c.axes) for c in plan.cells][1]) == (Path("runs/grid"), {"number": 1, "numbers": []})
 
 
 CHAIN = """

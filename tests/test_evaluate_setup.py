@@ -135,8 +135,7 @@ def test_an_arm_with_another_tokenizer_cannot_answer_nor_be_evaluated(pair: Mode
     attempts = setup.attempts_of(pair, harmful(), setup.attacks_of(["prefill"], prefix_tokens=["2"], max_tokens=4))
     other = tiny_pair(tokenizer=tiny_tokenizer(corpus=("a completely different corpus of words and things",)))
     arm = setup.arms_of(other)[0]
-    with pytest.raises(TokenizerMismatch):
-        evaluate([arm], attempts, ["refusal"])
+    refuses(lambda: evaluate([arm], attempts, ["refusal"]), TokenizerMismatch)
     made = evaluate(setup.arms_of(pair)[:1], attempts, ["refusal"])
     strange = [dataclasses.replace(s, tokenizer="0123") for s in attempts]
     refuses(lambda: sum_up(strange, made.answers, made.judgements), TokenizerMismatch, "0123")

@@ -299,8 +299,7 @@ def test_repetition_and_loops_are_gibberish_and_our_answers_are_not(root: Path) 
 def test_gibberish_of_an_arm_is_counted_by_rule_and_silence_is_none(tmp_path: Path) -> None:
     samples = [sample("Question?", text) for text in ("how " * 30, "A plain answer.", "  ")]
     made = find_gibberish(samples)
-    assert [f.gibberish for f in made.found] == [True, False, None]
-    assert made.found[2].unscored == "there is no text"
+    assert ([f.gibberish for f in made.found], made.found[2].unscored) == ([True, False, None], "there is no text")
     assert made.notes == ("1 of 3: loop",)
     save(made, tmp_path / "gibberish")
     assert load(tmp_path / "gibberish", GibberishSet) == made
@@ -324,8 +323,7 @@ def test_surprise_is_the_mean_negative_log_likelihood_after_prompt_and_prefix(tm
         at = range(passage.given, len(passage.response))
         steps = [float(logp[len(context) + t - 1, passage.response[t]]) for t in at]
         assert nats == pytest.approx(-np.mean(steps), abs=1e-4)
-    assert len(Store(tmp_path)) == 2
-    assert mean_surprise(pair, [*passages, "no passage"], store=Store(tmp_path)) == made
+    assert (len(Store(tmp_path)), mean_surprise(pair, [*passages, "no passage"], store=Store(tmp_path))) == (2, made)
     refuses(lambda: find_gibberish([sample("Q?", "text")], surprise=made), ParameterError, "1", "4")
 
 

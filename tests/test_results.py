@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.errors import refuses
 from workbench.core.errors import NotPresent, ParameterError, RecordError
 from workbench.core.records import SCHEMA, Row
 from workbench.core.results import COLUMNS, KEYS, load_results, read_rows, rows_json
@@ -43,8 +44,7 @@ def test_equal_keys_other_schemas_and_other_files_are_refused(tmp_path: Path) ->
     with pytest.raises(ParameterError, match=r"1 rows .*asr, base, harmful, prefill, 5 tokens given, exact"):
         rows_json([*ROWS, ROWS[2]])
     file = tmp_path / "results.json"
-    with pytest.raises(NotPresent):
-        load_results(file)
+    refuses(lambda: load_results(file), NotPresent)
     one = {"name": "asr", "value": 0.5}
     for body, says in (
         ({"schema": SCHEMA - 1, "rows": [{**one, "condition": "k=5"}]}, f"schema {SCHEMA - 1}"),

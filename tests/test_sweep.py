@@ -459,8 +459,7 @@ def test_halves_share_no_pair_and_splits_share_no_topic() -> None:
     assert not {p.pair_id for p in tuning if p.pair_id} & {p.pair_id for p in held_out}
     train, rest = wb.tuning_and_held_out(PromptConfig(source="embedded"), held_out_limit=30)
     assert ({p.split for p in train}, {p.split for p in rest}, len(rest)) == ({"train"}, {"heldout"}, 30)
-    with pytest.raises(PromptError, match="harmful"):
-        wb.tuning_and_held_out(PromptConfig(source="everyday", label="harmless"))
+    refuses(lambda: wb.tuning_and_held_out(PromptConfig(source="everyday", label="harmless")), PromptError, "harmful")
 
 
 def test_records_come_back_equal(pair: ModelPair, swept: PenaltySweep, choice: PenaltyChoice, tmp_path: Path) -> None:

@@ -87,8 +87,7 @@ def test_the_record_is_sent_in_few_bytes_and_missing_as_numbers() -> None:
     _, arrays = column(lens)
     assert np.isnan(arrays["kl_aligned_base_nats"][2])
     assert "NaN" not in json.dumps([face(lens).lens, face(lens).state], allow_nan=False)
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        packed({"x": float("nan")}, {})
+    refuses(lambda: packed({"x": float("nan")}, {}), ValueError, "not JSON compliant")
 
 
 def test_hostile_texts_arrive_legible_and_whole() -> None:

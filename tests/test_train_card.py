@@ -118,8 +118,7 @@ def assert_says(cell: str, estimate: Estimate) -> None:
     found = re.match(r"([\d.]+) % \[([\d.]+), ([\d.]+)\] \(n = (\d+)\)", cell)
     assert found, cell
     expected = [100 * x for x in (estimate.value, estimate.low or 0.0, estimate.high or 0.0)]
-    assert [float(x) for x in found.groups()[:3]] == pytest.approx(expected, abs=0.051)
-    assert int(found[4]) == estimate.n
+    assert ([float(x) for x in found.groups()[:3]], int(found[4])) == (pytest.approx(expected, abs=0.051), estimate.n)
 
 
 def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direction(trained, tmp_path) -> None:
@@ -271,8 +270,7 @@ def test_a_card_says_what_is_not_in_it(trained: Adapter, tmp_path: Path, pair: M
     assert section(card_of(plain), "Results") == card.NO_RESULTS
     first = export(plain, tmp_path / "first", results="first | time")
     second = export(first, tmp_path / "second", results="second time")
-    assert section(card_of(first), "Results") == "first | time"
-    assert section(card_of(second), "Results") == "second time"
+    assert (section(card_of(first), "Results"), section(card_of(second), "Results")) == ("first | time", "second time")
     assert "first" not in card_of(second)
     before = "Loss parts: none. " + card.NO_RESULTS + "\n"  # where cards of earlier versions said it
     assert card.with_results(before, "new") == "Loss parts: none.\n\n## Results\n\nnew\n"
