@@ -14,7 +14,7 @@ from workbench.evaluation.attacks.finetuning import BenignTuning, FewHarmfulTuni
 from workbench.evaluation.attacks.prefixes import HarmlessPrefill, Insertion, Prefill
 from workbench.evaluation.attacks.requests import Decoding, NoAttack, Template
 from workbench.evaluation.attacks.suffixes import GCG, RandomSuffix
-from workbench.evaluation.attacks.task import AttackConfig, Cost, Task
+from workbench.evaluation.attacks.task import AttackConfig, Task
 from workbench.evaluation.records import AttackSet
 from workbench.models.chat import tokenizer_hash
 from workbench.models.pair import ModelPair
@@ -51,14 +51,6 @@ def attack_config(family: str, **settings: Any) -> AttackConfig:
         if name not in known:
             raise ParameterError(f"attack {family!r} has no setting {name!r}: {nearest(name, known)}")
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
-
-
-def estimate(pair: ModelPair, prompts: PromptSet, config: AttackConfig) -> Cost:
-    """Return the most that an attack can cost, without running a model; as text it is one sentence.
-
-    Raises what `attack` raises before it works.
-    """
-    return config.cost(Task.of(pair, prompts, config, Store(None)))
 
 
 def attack(pair: ModelPair, prompts: PromptSet, config: AttackConfig, *, store: Store | None = None) -> AttackSet:
