@@ -1,6 +1,6 @@
 """Attacks: what is sent to a model to make it answer what it should refuse, and what every arm then answers.
 
-    attack(pair, prompts, config) -> AttackSet      make the attempts; what that costs is said first
+    attack(pair, prompts, config) -> AttackSet      make the attempts; it reports their cost first
     answer(arm, attack_set) -> CompletionSet        let an arm answer them
 
 Judging is another room's: what is made here is kept, so that judging again never generates again.

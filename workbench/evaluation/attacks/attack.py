@@ -54,7 +54,7 @@ def attack_config(family: str, **settings: Any) -> AttackConfig:
 
 
 def attack(pair: ModelPair, prompts: PromptSet, config: AttackConfig, *, store: Store | None = None) -> AttackSet:
-    """Make the attempts of an attack; what it will cost at most is said before it starts.
+    """Make the attempts of an attack; before it starts it reports what it will cost at most.
 
     Targets, refusals and suffixes are made with a thinking block closed. With a `store`, a killed attack goes on where
     it was: generated texts by batch, suffix searches by step.
