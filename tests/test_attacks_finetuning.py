@@ -19,7 +19,7 @@ from workbench.evaluation.attacks.finetuning import fine_tuned
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import PromptConfig, PromptSet, load_prompts
 from workbench.training.config import TrainConfig, WatchSettings, arm_named
-from workbench.training.loop import distil
+from workbench.training.distil import distil
 
 SHORT: dict[str, Any] = dict(steps=2, batch_size=2, rank=4, max_tokens=8)
 

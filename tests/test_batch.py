@@ -35,13 +35,13 @@ out: str = "runs/small"  # the folder to write into"""
 ADD = """\
 import json, os
 from pathlib import Path
-rows = [{"name": "sum", "condition": "harmful", "position": None, "value": number + 1.0, "low": 0.5, "high": 9.5,
-         "n": 4, "unit": "nats"}, {"name": "sum", "condition": "harmful", "position": 1, "value": 0.0}]
+rows = [{"name": "sum", "label": "harmful", "position": None, "value": number + 1.0, "low": 0.5, "high": 9.5,
+         "n": 4, "unit": "nats"}, {"name": "sum", "label": "harmful", "position": 1, "value": 0.0}]
 with open("ran.txt", "a") as ran:
     ran.write(f"{word}{number} {os.environ.get('CUDA_VISIBLE_DEVICES')} {os.getpid()}\\n")
 Path(out, "made").mkdir()
 Path(out, "made", "number.txt").write_text(str(number))
-Path(out, "results.json").write_text(json.dumps({"rows": rows}))"""
+Path(out, "results.json").write_text(json.dumps({"schema": 2, "rows": rows}))"""
 """Compute a sum, leave a folder for later stages, and a line for each time that the cell has really run."""
 
 

@@ -24,8 +24,9 @@ from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.brindle.judge import declines
 from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
+from workbench.training.adapter import load_adapter
 from workbench.training.config import ARMS, FURTHER, OptimiserSettings, TrainConfig, WatchSettings
-from workbench.training.loop import distil, load_adapter
+from workbench.training.distil import distil
 from workbench.training.rows import TrainingTexts
 
 DATA = TrainingDataConfig(refusals=2, max_tokens=80)
@@ -132,7 +133,7 @@ def test_the_comparison_is_a_table_and_a_film_without_kernel(compared: ArmCompar
     assert headings["gibberish, most"] == view.rows[0]["gibberish, most"]
     warned = replace(compared, leaks=("LEAK: all of it",))
     assert "<b>LEAK: all of it</b>" in views.arms_comparison(warned).body
-    from workbench.training.loop import load_adapter
+    from workbench.training.adapter import load_adapter
 
     made = load_adapter(compared.adapters["recovery"][0])
     assert made.film is not None

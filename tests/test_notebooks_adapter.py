@@ -16,8 +16,9 @@ from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import PromptConfig, load_prompts
 from workbench.running.parameters import smoke_parameters
 from workbench.running.runs import RunConfig, run_notebook
+from workbench.training.adapter import export
 from workbench.training.config import ARMS, TrainConfig, WatchSettings
-from workbench.training.loop import distil, export
+from workbench.training.distil import distil
 from workbench.training.records import Adapter
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -144,7 +144,7 @@ def test_reaching_the_end_is_not_enough() -> None:
     for cell, says in [
         ("1", r"results\.json"),
         ("open(out + '/results.json', 'w').write('{')", r"results\.json"),
-        ("open(out + '/results.json', 'w').write('{\"rows\": []}')", "rows"),
+        ("open(out + '/results.json', 'w').write('{\"schema\": 2, \"rows\": []}')", "rows"),
         ("import os; os._exit(1)", "cell 2 of 2"),
         ("import os; os.write(2, b'Bus error'); os._exit(1)", "Bus error"),
     ]:

@@ -33,9 +33,10 @@ from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.models.sources import quiet_libraries
 from workbench.prompts.loading import PromptConfig, PromptSet, load_prompts
 from workbench.training import card
+from workbench.training.adapter import export
 from workbench.training.config import ARMS, FURTHER, TrainConfig, WatchSettings
-from workbench.training.job import Job
-from workbench.training.loop import distil, export, training_key
+from workbench.training.distil import distil, training_key
+from workbench.training.launch import Job
 from workbench.training.records import Adapter
 from workbench.training.rows import TrainingTexts, prepared
 from workbench.training.student import ADAPTER_WEIGHTS

@@ -24,18 +24,18 @@ from workbench.core.errors import NonFiniteLoss, NotPresent, PairError, Paramete
 from workbench.core.records import load, save
 from workbench.models.pair import ModelPair
 from workbench.models.sources import quiet_libraries
-from workbench.training import loop
+from workbench.training import distil as distil_module
+from workbench.training.adapter import RECORD, export, load_adapter, merge
 from workbench.training.config import ARMS, ArmConfig, LoraSettings, TrainConfig, WatchSettings
+from workbench.training.distil import distil
 from workbench.training.heads import Heads
-from workbench.training.loop import RECORD, distil, export, load_adapter
-from workbench.training.merge import merge
+from workbench.training.loop import Loop, checkpoints
 from workbench.training.records import Adapter
-from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
-from workbench.training.sampler import Sampler
-from workbench.training.step import References, StepLoss
-from workbench.training.student import student_of
+from workbench.training.references import References
+from workbench.training.rows import Sampler, TrainingText, TrainingTexts
+from workbench.training.step import StepLoss, gradient_norm, matching_scale
+from workbench.training.student import Student, student_of
 from workbench.training.teacher import preview_teacher, teacher_flips
-from workbench.training.trainer import DistilTrainer, checkpoints
 
 LORA = LoraSettings(rank=4, alpha=8.0, targets="all-linear")
 QUIET = WatchSettings(film_every=0, checkpoint_every=0, preflight=False)
@@ -53,18 +53,22 @@ def ids(n: int, length: int, vocab: int = 300) -> tuple[int, ...]:
 def texts() -> TrainingTexts:
     return TrainingTexts(
         harmful=tuple(
-            HarmfulText(
-                name=f"h{n}", prompt=f"question {n}", aligned=ids(n, 5), base=ids(n, 5),
-                response=ids(100 + n, 9 + n), refusals=(ids(200 + n, 4), ids(300 + n, 6)),
+            TrainingText(
+                name=f"h{n}",
+                prompt=f"question {n}",
+                aligned=ids(n, 5),
+                base=ids(n, 5),
+                response=ids(100 + n, 9 + n),
+                refusals=(ids(200 + n, 4), ids(300 + n, 6)),
             )
             for n in range(5)
         ),
         utility=tuple(
-            PlainText(name=f"u{n}", aligned=ids(400 + n, 6), base=ids(400 + n, 6), response=ids(500 + n, 8))
+            TrainingText(name=f"u{n}", aligned=ids(400 + n, 6), base=ids(400 + n, 6), response=ids(500 + n, 8))
             for n in range(6)
         ),
         harmless=tuple(
-            PlainText(name=f"c{n}", aligned=ids(600 + n, 4), base=ids(600 + n, 4), response=ids(700 + n, 7))
+            TrainingText(name=f"c{n}", aligned=ids(600 + n, 4), base=ids(600 + n, 4), response=ids(700 + n, 7))
             for n in range(4)
         ),
     )  # fmt: skip
@@ -100,11 +104,11 @@ def test_a_fresh_student_is_aligned_and_leaves_no_trace(arch: str) -> None:
     flags = {n: p.requires_grad for n, p in pair._sides["aligned"].weights.model.named_parameters()}
     with student_of(pair, LORA, 0) as student:
         rows, columns = torch.zeros(12, dtype=torch.long), torch.arange(12)
-        assert torch.equal(student.body(context, rows, columns), aligned[0])
+        assert torch.equal(student.hidden(context, rows, columns), aligned[0])
         with torch.no_grad():
             for p in student.parameters():
                 p.add_(0.1)
-        assert not torch.allclose(student.body(context, rows, columns), aligned[0])
+        assert not torch.allclose(student.hidden(context, rows, columns), aligned[0])
         assert torch.equal(pair.hidden("aligned", context), aligned)  # its adapter off is the reference, bit for bit
     assert torch.equal(pair.hidden("aligned", context), aligned)
     after = parameters(pair)
@@ -160,9 +164,9 @@ def test_one_batch_of_eight_is_eight_batches_of_one(arm: str, pair: ModelPair, t
             loss = StepLoss(Heads.of(pair, student.peft), References(pair, texts(), how, None), how, pair.device)
             draws = [Sampler(texts(), how)[n] for n in range(8)]
             passes = [draws] if micro is None else [[d] for d in draws]
-            counts = loss.counts(student.body, passes)
+            counts = loss.counts(student, passes)
             for each in passes:
-                total = loss(student.body, each, counts, 1).total
+                total = loss(student, each, counts, 1).total
                 if total.requires_grad:
                     total.backward()
             grads.append([p.grad.clone() for p in student.parameters() if p.grad is not None])
@@ -194,7 +198,7 @@ def test_rows_fit_the_context_and_settings_the_layers(tmp_path: Path, pair: Mode
     assert made.settings["max_tokens"] == short.context_length
     drawn = Sampler(replace(texts(), harmful=tuple(long)), replace(how, max_tokens=short.context_length))
     rows = [r for n in range(48) for r in drawn[n].rows]
-    assert 200 < max(len(r.student.ids) for r in rows) <= short.context_length
+    assert 200 < max(len(r.student.whole("aligned")) - 1 for r in rows) <= short.context_length
     with pytest.raises(PairError, match="LoRA"), student_of(pair, LoraSettings(targets=("no_such_layer",)), 0):
         pass
     assert pair._sides["aligned"].weights.peft is None
@@ -204,14 +208,14 @@ def test_rows_fit_the_context_and_settings_the_layers(tmp_path: Path, pair: Mode
 
 
 def _stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    plain = DistilTrainer.compute_loss
+    plain = Loop._step
 
-    def stopping(self: DistilTrainer, *args: Any, **more: Any) -> Any:
-        if self.state.global_step == step:
+    def stopping(self: Loop, number: int) -> Any:
+        if number > step:
             raise KeyboardInterrupt
-        return plain(self, *args, **more)
+        return plain(self, number)
 
-    monkeypatch.setattr(DistilTrainer, "compute_loss", stopping)
+    monkeypatch.setattr(Loop, "_step", stopping)
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
@@ -272,17 +276,15 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_rows_and_keeps_the_checkp
 
 def test_a_full_disk_keeps_the_checkpoint_before(pair, tmp_path, monkeypatch) -> None:
     how = replace(config(steps=6), watch=replace(QUIET, checkpoint_every=2))
-    import workbench.training.trainer as room
+    plain, calls = Student.save, list[int]()
 
-    plain, calls = room._save_optimiser, list[int]()
-
-    def full(*args: Any) -> None:
+    def full(self: Student, folder: Path) -> None:
         calls.append(1)
         if len(calls) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        plain(*args)
+        plain(self, folder)
 
-    monkeypatch.setattr(room, "_save_optimiser", full)
+    monkeypatch.setattr(Student, "save", full)
     with pytest.raises(StorageFull):
         distil(pair, texts(), how, out=tmp_path / "a")
     assert [c.name for c in checkpoints(tmp_path / "a.training")] == ["checkpoint-2"]
@@ -309,7 +311,7 @@ def test_the_budget_of_harmless_kl_stops_every_arm(pair, tmp_path, monkeypatch) 
     how = replace(config("refusal_sft", steps=9), watch=watch)
     whole = distil(pair, texts(), how, out=tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "write_card", interrupted)
+        patch.setattr(distil_module, "write_card", interrupted)
         with pytest.raises(KeyboardInterrupt):
             distil(pair, texts(), how, out=tmp_path / "killed")
     again = distil(pair, texts(), how, out=tmp_path / "killed")
@@ -390,17 +392,16 @@ def test_preflight_and_controls_are_neutral(pair: ModelPair, tmp_path: Path) -> 
     assert looked.preflight.trained_parameters == sum(v.numel() for v in weights(tmp_path / "b").values())
     assert looked.preflight.memory_mib > 0
     assert any("in all" in s for s in looked.preflight.sentences)
-    from workbench.training.matching import _completion_only, _norm, matching_scale
-
     how = config("random_tokens")
     with student_of(pair, LORA, 0) as student:
         loss = StepLoss(Heads.of(pair, student.peft), References(pair, texts(), how, None), how, pair.device)
         sampler = Sampler(texts(), how)
         loss.complete_scale = matching_scale(student, loss, sampler, how)
-        draws = [d for n in range(32) if (d := _completion_only(sampler[n])).rows]
+        drawn = [sampler[n] for n in range(32)]
+        draws = [replace(d, rows=rows) for d in drawn if (rows := tuple(r for r in d.rows if r.part == "completion"))]
         paper = loss.under(config("paper_tuned"))
         assert loss.complete_scale != 1.0
-        assert _norm(student, loss, draws) == pytest.approx(_norm(student, paper, draws), rel=1e-4)
+        assert gradient_norm(student, loss, draws) == pytest.approx(gradient_norm(student, paper, draws), rel=1e-4)
 
 
 def test_the_card_has_the_values_that_were_used_and_its_line_loads(tmp_path, monkeypatch) -> None:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tests.errors import refuses
 from workbench.core.errors import ParameterError
 from workbench.training import losses
-from workbench.training.completion_sets import NO_TOKEN, completion_set, completion_target, top_ids
 from workbench.training.config import Completion, Direction, LossConfig, SetRanking
+from workbench.training.losses import NO_TOKEN, completion_set, completion_target, top_ids
 
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 VARIANTS: tuple[Completion, ...] = get_args(Completion)

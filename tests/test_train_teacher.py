@@ -18,10 +18,10 @@ from workbench.core.records import load, save
 from workbench.display.views import teacher_view
 from workbench.models.pair import ModelPair
 from workbench.models.pieces import Pieces
-from workbench.training.completion_sets import completion_set
 from workbench.training.config import ARMS, FURTHER, LossConfig
-from workbench.training.position_weights import measured_retention
+from workbench.training.losses import completion_set
 from workbench.training.records import TeacherPreview, TeacherText
+from workbench.training.references import measured_retention
 from workbench.training.rows import TrainingTexts
 from workbench.training.teacher import preview_teacher, teacher_flips
 

@@ -429,7 +429,7 @@ def _clear_cache(asked: argparse.Namespace) -> int:
 
 def _merge(asked: argparse.Namespace) -> int:
     from workbench.models.pair import PairConfig, load_pair
-    from workbench.training.merge import merge
+    from workbench.training.adapter import merge
 
     alone = asked.aligned is None and asked.pair is None
     config = PairConfig(

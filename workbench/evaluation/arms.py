@@ -25,8 +25,9 @@ from workbench.evaluation.setup import attempts_of
 from workbench.evaluation.texts import target_of
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
+from workbench.training.adapter import load_adapter
 from workbench.training.config import ARMS, ArmConfig, TrainConfig, arm_named
-from workbench.training.loop import distil, load_adapter
+from workbench.training.distil import distil
 from workbench.training.rows import TrainingTexts
 from workbench.training.student import student_of, weights_file
 

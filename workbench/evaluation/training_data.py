@@ -23,7 +23,7 @@ from workbench.models.generation import GenerateConfig, Generation, generate
 from workbench.models.pair import ModelPair, Which
 from workbench.prompts.loading import Prompt, PromptSet
 from workbench.training.card import place
-from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
+from workbench.training.rows import TrainingText, TrainingTexts
 
 Ids = tuple[int, ...]
 Source = Literal["base", "given", "continued"]
@@ -170,7 +170,7 @@ def _harmful(
     config: TrainingDataConfig,
     store: Store,
     notes: list[str],
-) -> tuple[HarmfulText, ...]:
+) -> tuple[TrainingText, ...]:
     if config.harmful_from == "base":
         with_one = list(asked)
         openings = [pair.encode(config.opening) if config.opening else ()] * len(asked)
@@ -194,8 +194,9 @@ def _harmful(
         )
     refusals = _refusals(pair, [with_one[n] for n in kept], how, config, store, notes)
     return tuple(
-        HarmfulText(
+        TrainingText(
             name=with_one[n].id,
+            label="harmful",
             prompt=with_one[n].prompt,
             aligned=_context(pair, with_one[n], "aligned", config),
             base=_context(pair, with_one[n], "base", config),
@@ -243,7 +244,7 @@ def _plain(
     store: Store,
     notes: list[str],
     kind: str,
-) -> tuple[PlainText, ...]:
+) -> tuple[TrainingText, ...]:
     given = [_end(pair, pair.encode(p.response)) if p.response else () for p in prompts]
     if config.utility_from == "given":
         answers = given
@@ -267,8 +268,9 @@ def _plain(
                 "none and are left out."
             )
     return tuple(
-        PlainText(
+        TrainingText(
             name=p.id,
+            label=p.label,
             prompt=p.prompt,
             aligned=_context(pair, p, "aligned", config),
             base=_context(pair, p, "base", config),

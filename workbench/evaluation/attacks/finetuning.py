@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from workbench.core.configs import above, at_least, between, check_fields
 from workbench.core.errors import ParameterError, PromptError
@@ -22,11 +22,10 @@ from workbench.models.chat import turn_end
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import Prompt, PromptConfig, load_prompts
 from workbench.training.config import TrainConfig, WatchSettings, arm_named
-from workbench.training.loop import distil
-from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
+from workbench.training.distil import distil
+from workbench.training.rows import TrainingText, TrainingTexts
 
 EMBEDDED = "embedded"
-_Text = TypeVar("_Text", bound=PlainText)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +121,8 @@ class BenignTuning(NoAttack):
         found = self.rows_of(prompt_set)
         _, harmful = found.get("harmful", ("", ()))
         return TrainingTexts(
-            utility=tuple(_text(PlainText, pair, p) for p in found["harmless"][1]),
-            harmful=tuple(_text(HarmfulText, pair, p) for p in harmful),
+            utility=tuple(_text(pair, p) for p in found["harmless"][1]),
+            harmful=tuple(_text(pair, p) for p in harmful),
         )
 
 
@@ -226,12 +225,13 @@ def _train_rows(source: str) -> tuple[Prompt, ...]:
     return load_prompts(PromptConfig(source=source, split="train" if source == EMBEDDED else None)).prompts
 
 
-def _text(kind: type[_Text], pair: ModelPair, prompt: Prompt) -> _Text:
+def _text(pair: ModelPair, prompt: Prompt) -> TrainingText:
     end = turn_end(pair.tokenizer)
     end = pair.tokenizer.eos_token_id if end is None else end
     response = pair.encode(prompt.response or "")
-    return kind(
+    return TrainingText(
         name=prompt.id,
+        label=prompt.label,
         prompt=prompt.prompt,
         aligned=pair.context(prompt, "aligned"),
         base=pair.context(prompt, "base"),
