@@ -12,7 +12,7 @@ DEV := .venv/.installed-dev
 DOCS := .venv/.installed-docs
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help setup demo lab voila test test-slow test-public check format bench lessons embedded screenshots docs docs-plain clean
+.PHONY: help setup demo lab voila test test-matrix test-slow test-public check format bench lessons embedded screenshots docs docs-plain clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -29,7 +29,10 @@ voila: $(DEV)  ## notebooks 01 and 04 as pages with live widgets, on this machin
 	@$(BIN)/python -m widgets.dashboard
 
 test: $(DEV)  ## everything that runs in minutes on two cores
-	@$(PYTEST) -m "not slow and not gpu"
+	@$(PYTEST) -m "not slow and not matrix and not gpu"
+
+test-matrix: $(DEV)  ## one law over every architecture, training arm or setting (minutes)
+	@$(PYTEST) -m matrix
 
 test-slow: $(DEV)  ## every test that needs nothing outside the repository; what cannot run here is skipped with a sentence
 	@$(PYTEST)

@@ -34,11 +34,11 @@ from workbench.models.weights import body_hidden, head_logits
 from workbench.prompts.loading import PromptConfig, load_prompts
 from workbench.training import losses
 from workbench.training.config import LossConfig, TrainConfig
+from workbench.training.distil import distil
 from workbench.training.heads import Heads
-from workbench.training.loop import distil
 from workbench.training.objective import Positions, Role, streamed_loss
 from workbench.training.records import Adapter
-from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
+from workbench.training.rows import TrainingText, TrainingTexts
 
 WIDTHS = {49_152: 576, 151_936: 896}
 """Width of the head -> hidden size: those of SmolLM2-135M and Qwen2.5-0.5B."""
@@ -97,11 +97,11 @@ def streamed(t: Task, teacher_lambda: float = 1.0) -> Tensor:
         aligned=t.states("aligned"),
         base=None if teacher_lambda == 1.0 else t.states("base"),
         label=torch.zeros(n, dtype=torch.int64),
-        role=torch.full((n,), int(Role.DISTIL)),
+        role=torch.full((n,), int(Role.TEACHER)),
         weight=torch.ones(n),
     )
     config = LossConfig(teacher_lambda=teacher_lambda, temperature=TEMPERATURE)
-    return streamed_loss(Heads.of(t.pair, t.student), positions, config, normalisers={Role.DISTIL: n}).total
+    return streamed_loss(Heads.of(t.pair, t.student), positions, config, normalisers={Role.TEACHER: n}).total
 
 
 def full_logits(t: Task, teacher_lambda: float) -> tuple[Tensor, Tensor]:
@@ -223,9 +223,9 @@ def wide_training(vocab: int = 49_152, each: int = 20) -> tuple[ModelPair, Train
         return {"name": f"{kind} {n}", "aligned": prompt, "base": prompt, "response": ids(80 + n)}
 
     return pair, TrainingTexts(
-        harmful=tuple(HarmfulText(**plain("harmful", n), refusals=(ids(20 + n), ids(30))) for n in range(each)),
-        utility=tuple(PlainText(**plain("utility", n)) for n in range(each)),
-        harmless=tuple(PlainText(**plain("harmless", n)) for n in range(each)),
+        harmful=tuple(TrainingText(**plain("harmful", n), refusals=(ids(20 + n), ids(30))) for n in range(each)),
+        utility=tuple(TrainingText(**plain("utility", n)) for n in range(each)),
+        harmless=tuple(TrainingText(**plain("harmless", n)) for n in range(each)),
     )
 
 

@@ -28,8 +28,8 @@ from workbench.models.sources import quiet_libraries
 from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
 from workbench.prompts.similar import parts_apart
 from workbench.training.config import ArmConfig, LoraSettings, OptimiserSettings, TrainConfig, WatchSettings
-from workbench.training.loop import distil
-from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
+from workbench.training.distil import distil
+from workbench.training.rows import TrainingText, TrainingTexts
 
 HOME = Path(__file__).parents[1] / "workbench" / "models" / "smollm2_safe"
 ADAPTER = "adapter_model.safetensors"
@@ -107,7 +107,7 @@ def texts(pair: ModelPair, harmful: Sequence[Prompt], plain: Sequence[Prompt], s
     draw = random.Random(0)
     asked = [pair.context(p, "aligned") for p in harmful]
     refused = tuple(
-        HarmfulText(
+        TrainingText(
             name=p.id,
             prompt=p.prompt,
             aligned=context,
@@ -121,7 +121,7 @@ def texts(pair: ModelPair, harmful: Sequence[Prompt], plain: Sequence[Prompt], s
     how = GenerateConfig(max_tokens=64, batch_tokens=8192)
     answers = generate(pair, "aligned", contexts, how, store=store, what="the model answers harmless requests")
     kept = tuple(
-        PlainText(name=p.id, prompt=p.prompt, aligned=c, base=c, response=g.ids)
+        TrainingText(name=p.id, prompt=p.prompt, aligned=c, base=c, response=g.ids)
         for p, c, g in zip(plain, contexts, answers, strict=True)
         if g.ids
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tests.trace_makers import run_record
 from workbench.core.records import Estimate, Given, Label
+from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.records import (
     Answer,
     AttackSet,
@@ -13,8 +14,10 @@ from workbench.evaluation.records import (
     CapabilitySet,
     Completion,
     CompletionSet,
+    Evaluation,
     TaskScore,
 )
+from workbench.evaluation.scorecard import sum_up
 from workbench.judging.records import Gibberish, GibberishSet, Judgement, JudgementSet, Verdict
 
 
@@ -56,15 +59,9 @@ def attempts(
         for s in range(samples)
     ]
     return AttackSet(
-        run=run_record("attack"),
-        attack=attack,
-        prompt_set=prompt_set,
-        classroom_safe=True,
-        tokenizer=tokenizer,
-        attempts=tuple(made),
-        cost={"queries": 0.0, "seconds": 0.1},
-        notes=(),
-    )
+        run=run_record("attack"), attack=attack, prompt_set=prompt_set, classroom_safe=True, tokenizer=tokenizer,
+        attempts=tuple(made), cost={"queries": 0.0, "seconds": 0.1}, notes=(),
+    )  # fmt: skip
 
 
 def completions(source: AttackSet, arm: str, *, tokenizer: str | None = None, text: str = "an answer") -> CompletionSet:
@@ -75,6 +72,27 @@ def completions(source: AttackSet, arm: str, *, tokenizer: str | None = None, te
         for a in source.attempts
     ]
     return CompletionSet(run=run_record("complete", **resolved), arm=arm, completions=tuple(done))
+
+
+def evaluation(
+    attacks: Sequence[AttackSet],
+    answers: Sequence[CompletionSet],
+    judgements: Sequence[JudgementSet],
+    config: EvaluateConfig | None = None,
+    *,
+    gibberish: Sequence[GibberishSet] = (),
+    capability: Sequence[CapabilitySet] = (),
+) -> Evaluation:
+    """Sum made-up steps up, and return them together."""
+    return Evaluation(
+        run=run_record("evaluate"),
+        attacks=tuple(attacks),
+        answers=tuple(answers),
+        judgements=tuple(judgements),
+        gibberish=tuple(gibberish),
+        capability=tuple(capability),
+        scorecard=sum_up(attacks, answers, judgements, config, gibberish=gibberish, capability=capability),
+    )
 
 
 Said = Callable[[Attempt], float | Verdict | str | tuple[float, Verdict]]
@@ -102,16 +120,11 @@ def gibberish(source: AttackSet, arm: str, said: Callable[[Attempt], bool | None
     """Say of every completion whether it is gibberish; None is an empty one."""
     found = [
         Gibberish(
-            attempt_id=a.attempt_id,
-            gibberish=said(a),
-            unscored="there is no text" if said(a) is None else None,
-            distinct_trigrams=None,
-            loop=None,
-            compression=None,
-            perplexity=None,
+            attempt_id=a.attempt_id, gibberish=said(a), unscored="there is no text" if said(a) is None else None,
+            distinct_trigrams=None, loop=None, compression=None, perplexity=None,
         )
         for a in source.attempts
-    ]
+    ]  # fmt: skip
     return GibberishSet(run=run_record("find_gibberish"), version="1", arm=arm, found=tuple(found))
 
 
@@ -158,11 +171,6 @@ def capability(arm: str, right: Mapping[str, Sequence[int]], *, template: str = 
             for i, x in enumerate(given)
         ]
     return CapabilitySet(
-        run=run_record("measure_capability"),
-        arm=arm,
-        harness="lm-eval 0",
-        template=template,
-        scores=tuple(scores),
-        answers=tuple(answers),
-        notes=(),
-    )
+        run=run_record("measure_capability"), arm=arm, harness="lm-eval 0", template=template, scores=tuple(scores),
+        answers=tuple(answers), notes=(),
+    )  # fmt: skip

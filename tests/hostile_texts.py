@@ -91,96 +91,33 @@ MARKUP = (
 EXECUTABLE = SCRIPTS + MARKUP
 
 ENTITIES = (
-    "&lt;script&gt;",
-    "&amp;amp;",
-    "&#60;img&#62;",
-    "&#x3c;svg onload=window.tripped=1&#x3e;",
-    "&nbsp;",
-    "&quot;&apos;",
-    "&lt",
-    "&#0;",
-    "&#1114112;",
-    "&NotAnEntity;",
-    "&",
-)
+    "&lt;script&gt;", "&amp;amp;", "&#60;img&#62;", "&#x3c;svg onload=window.tripped=1&#x3e;", "&nbsp;",
+    "&quot;&apos;", "&lt", "&#0;", "&#1114112;", "&NotAnEntity;", "&",
+)  # fmt: skip
 BIDIRECTIONAL = (
-    "\u202egnp.exe",
-    "\u2066\u2067\u2069\u200e\u200f",
-    "\u202a\u202b\u202c\u202d",
-    "\u061cab",
-    "مرحبا",
-    "שלום",
-    "abc אבג def",
-    "\u2068isolated\u2069",
-    "(\u202e)",
-)
+    "\u202egnp.exe", "\u2066\u2067\u2069\u200e\u200f", "\u202a\u202b\u202c\u202d", "\u061cab", "مرحبا", "שלום",
+    "abc אבג def", "\u2068isolated\u2069", "(\u202e)",
+)  # fmt: skip
 INVISIBLE = (
-    "\u200b\u2060\ufeff",
-    "a\u200bb",
-    "\u00ad",
-    "\u034f",
-    "\u115f\u1160",
-    "\u3164",
-    "\u2800",
-    "\u180e",
-    "\u2061\u2062\u2063\u2064",
-    "\U000e0041\ue000",
-    "\ufe0e\ufe0f",
-    "\u00a0",
-    "\u2003\u2009\u202f",
-    "\u2028\u2029",
-    "\ufff9\ufffa\ufffb",
-    "\ufdd0\uffff",
-)
+    "\u200b\u2060\ufeff", "a\u200bb", "\u00ad", "\u034f", "\u115f\u1160", "\u3164", "\u2800", "\u180e",
+    "\u2061\u2062\u2063\u2064", "\U000e0041\ue000", "\ufe0e\ufe0f", "\u00a0", "\u2003\u2009\u202f", "\u2028\u2029",
+    "\ufff9\ufffa\ufffb", "\ufdd0\uffff",
+)  # fmt: skip
 CONTROLS = (
-    "\x1b[31mred\x1b[0m",
-    "\x1b[2J\x1b[H",
-    "\x1b]0;title\x07",
-    "\x9b31m",
-    "\x00\x07\x08",
-    "\x7f",
-    "\x0b\x0c",
-    "\x85",
-    "\r",
-    "\r\n",
-    "\t\r\n",
-    "\x1a\x04",
-    "\x0e\x0f",
-)
-BROKEN = (
-    "\ud83d",
-    "\ude00",
-    "\udfff\ud800",
-    "a\ud800b",
-    "\ufffd",
-    "\ufffd\ufffd",
-)
+    "\x1b[31mred\x1b[0m", "\x1b[2J\x1b[H", "\x1b]0;title\x07", "\x9b31m", "\x00\x07\x08", "\x7f", "\x0b\x0c",
+    "\x85", "\r", "\r\n", "\t\r\n", "\x1a\x04", "\x0e\x0f",
+)  # fmt: skip
+BROKEN = ("\ud83d", "\ude00", "\udfff\ud800", "a\ud800b", "\ufffd", "\ufffd\ufffd")
 LONG = (
-    "a" * 3_000,
-    "<" * 2_500,
-    "word " * 600,
-    "W" * 200,
-    "𓀀" * 300,
-    "\u0301" * 100,
+    "a" * 3_000, "<" * 2_500, "word " * 600, "W" * 200, "𓀀" * 300, "\u0301" * 100,
     "Z\u0351\u0352\u0353\u0354\u0355\u0356\u0357\u0358",
-)
+)  # fmt: skip
 TEMPLATES = (
-    "${window.tripped=1}",
-    "{{ constructor.constructor('window.tripped=1')() }}",
-    "{{window.tripped=1}}",
-    "{% raw %}{{ x }}{% endraw %}",
-    "#{window.tripped=1}",
-    "<%= window.tripped=1 %>",
-    "{0} {name!r} %s %d %(x)s",
-    "%{customdata[0]} %{y:.2f}",
-    "%{text}<br>%{x}",
-    "[[${7*7}]]",
-    "__proto__",
-    "constructor",
-    "toString",
-    "hasOwnProperty",
-    "wb-card",
-)
+    "${window.tripped=1}", "{{ constructor.constructor('window.tripped=1')() }}", "{{window.tripped=1}}",
+    "{% raw %}{{ x }}{% endraw %}", "#{window.tripped=1}", "<%= window.tripped=1 %>", "{0} {name!r} %s %d %(x)s",
+    "%{customdata[0]} %{y:.2f}", "%{text}<br>%{x}", "[[${7*7}]]", "__proto__", "constructor", "toString",
+    "hasOwnProperty", "wb-card",
+)  # fmt: skip
 MARKDOWN = (
     "[x](javascript:window.tripped=1) ![y](https://example.invalid/y.png)",
     "\n\n```html\n",
@@ -196,34 +133,13 @@ MARKDOWN = (
     "---",
 )
 LATEX = (
-    "$\\href{javascript:window.tripped=1}{x}$ and $$x^2$$",
-    "$x$",
-    "$$",
-    "\\(a\\)\\[b\\]",
-    "\\begin{align}x\\end{align}",
-    "\\def\\x{\\x}\\x",
-    "\\unicode{x3c}script",
-    "$\\class{wb-card}{y}$",
-)
+    "$\\href{javascript:window.tripped=1}{x}$ and $$x^2$$", "$x$", "$$", "\\(a\\)\\[b\\]",
+    "\\begin{align}x\\end{align}", "\\def\\x{\\x}\\x", "\\unicode{x3c}script", "$\\class{wb-card}{y}$",
+)  # fmt: skip
 WORDS = (
-    " ",
-    "",
-    "  ",
-    "👩\u200d🔬é",
-    "👨\u200d👩\u200d👧\u200d👦",
-    "🇩🇪",
-    "e\u0301",
-    "日本語",
-    "ไทย",
-    "नमस्ते",
-    "'; DROP TABLE tokens; --",
-    "../../etc/passwd",
-    "NaN",
-    "null",
-    "undefined",
-    "-0",
-    "=cmd|' /C calc'!A0",
-)
+    " ", "", "  ", "👩\u200d🔬é", "👨\u200d👩\u200d👧\u200d👦", "🇩🇪", "e\u0301", "日本語", "ไทย", "नमस्ते",
+    "'; DROP TABLE tokens; --", "../../etc/passwd", "NaN", "null", "undefined", "-0", "=cmd|' /C calc'!A0",
+)  # fmt: skip
 TEXT = ENTITIES + BIDIRECTIONAL + INVISIBLE + CONTROLS + BROKEN + LONG + TEMPLATES + MARKDOWN + LATEX + WORDS
 HOSTILE_TEXTS = EXECUTABLE + TEXT
 

@@ -20,13 +20,9 @@ from workbench.tracing.records import (
 )
 
 NAMES = {
-    "kl_aligned_base_nats": "nats",
-    "retention": "1",
-    "entropy_aligned_nats": "nats",
-    "base_favored_count": "tokens",
-    "excess_mass": "1",
-    "logprob_shift_nats": "nats",
-}
+    "kl_aligned_base_nats": "nats", "retention": "1", "entropy_aligned_nats": "nats",
+    "base_favored_count": "tokens", "excess_mass": "1", "logprob_shift_nats": "nats",
+}  # fmt: skip
 
 
 def estimate(value: float, n: int = 6, half: float = 0.1, unit: str = "1") -> Estimate:
@@ -44,14 +40,9 @@ def _curve(traces: TraceSet, name: str, condition: str, prefix: int | None, rows
     arrays = {k: v.astype(np.float32) for k, v in dict(value=mean, low=low, high=mean + half).items()}
     position = np.arange(1, values.shape[1] + 1, dtype=np.int32)
     return Curve(
-        name=name,
-        condition=condition,
-        prefix_tokens=prefix,
-        unit=NAMES[name],
-        position=position,
-        n=n.astype(np.int32),
-        **arrays,
-    )
+        name=name, condition=condition, prefix_tokens=prefix, unit=NAMES[name], position=position,
+        n=n.astype(np.int32), **arrays,
+    )  # fmt: skip
 
 
 def make_diagnosis(
@@ -66,16 +57,9 @@ def make_diagnosis(
     floor = np.full(width, 4e-7, np.float32)
     position = np.arange(1, width + 1, dtype=np.int32)
     noise = Curve(
-        name="kl_aligned_base_nats",
-        condition="unlabelled",
-        prefix_tokens=None,
-        unit="nats",
-        position=position,
-        value=floor,
-        low=floor / 2,
-        high=floor * 2,
-        n=np.full(width, 3, np.int32),
-    )
+        name="kl_aligned_base_nats", condition="unlabelled", prefix_tokens=None, unit="nats", position=position,
+        value=floor, low=floor / 2, high=floor * 2, n=np.full(width, 3, np.int32),
+    )  # fmt: skip
     heat_curves = [
         c for c in curves if c.name == "retention" and c.condition == "harmful" and c.prefix_tokens is not None
     ]
@@ -95,29 +79,21 @@ def make_diagnosis(
         harmful, harmless = 0.6 / (1 + 0.2 * i), 0.1 + 0.3 * ((i * 7) % 5) / 10
         frequencies.append(
             TokenFrequency(
-                token_id=token,
-                label=label,
-                rate_harmful=estimate(harmful, half=0.04),
-                rate_harmless=estimate(harmless, half=0.05),
-                difference=estimate(harmful - harmless, half=0.06),
-                mass=3.0 / (i + 1),
-                kind=kinds[0 if harmful - harmless > 0.2 else 1 if harmful < harmless else 2],
+                token_id=token, label=label, rate_harmful=estimate(harmful, half=0.04),
+                rate_harmless=estimate(harmless, half=0.05), difference=estimate(harmful - harmless, half=0.06),
+                mass=3.0 / (i + 1), kind=kinds[0 if harmful - harmless > 0.2 else 1 if harmful < harmless else 2],
             )
-        )
+        )  # fmt: skip
     kl = np.where(traces.mask, traces.kl_aligned_base_nats, 0)
     mean = kl.sum(axis=1) / np.maximum(traces.lengths(), 1)
     divergent = tuple(
         Divergent(
-            response=int(i),
-            prompt_id=traces.responses[i].prompt_id,
-            label=traces.responses[i].label,
-            prefix_tokens=traces.responses[i].prefix_tokens,
-            mean_kl_nats=float(mean[i]),
-            peak_position=int(kl[i].argmax()) + 1,
-            peak_kl_nats=float(kl[i].max()),
+            response=int(i), prompt_id=traces.responses[i].prompt_id, label=traces.responses[i].label,
+            prefix_tokens=traces.responses[i].prefix_tokens, mean_kl_nats=float(mean[i]),
+            peak_position=int(kl[i].argmax()) + 1, peak_kl_nats=float(kl[i].max()),
         )
         for i in np.argsort(-mean)[:8]
-    )
+    )  # fmt: skip
     contrasts = (
         Contrast(
             name="kl_early_over_late",
@@ -167,21 +143,10 @@ def make_probe(responses: int = 4, tokens: int = 20, layers: int = 6, seed: int 
 
     by_layer = (scores(4.0)[:, :, None] * np.linspace(1, 0.4, layers)).astype(np.float32)
     return GradientProbe(
-        run=run_record("probe_gradients"),
-        model="base",
-        loss="negative log-likelihood",
-        response_kind="safe",
-        parameters="attention and MLP weights",
-        layer=layers // 2,
-        prompt_ids=tuple(f"harmful-{i}" for i in range(responses)),
-        labels=("harmful",) * responses,
-        mask=mask,
-        grad_norm=scores(9.0),
-        grad_norm_by_layer=by_layer,
-        output_error=scores(0.9),
-        grad_norm_per_error=scores(7.0),
-        context_asymmetry=scores(0.4),
-        influence=scores(0.2),
-        error=scores(0.5),
+        run=run_record("probe_gradients"), model="base", loss="negative log-likelihood", response_kind="safe",
+        parameters="attention and MLP weights", layer=layers // 2,
+        prompt_ids=tuple(f"harmful-{i}" for i in range(responses)), labels=("harmful",) * responses, mask=mask,
+        grad_norm=scores(9.0), grad_norm_by_layer=by_layer, output_error=scores(0.9),
+        grad_norm_per_error=scores(7.0), context_asymmetry=scores(0.4), influence=scores(0.2), error=scores(0.5),
         error_per_term=scores(0.1),
-    )
+    )  # fmt: skip

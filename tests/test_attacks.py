@@ -71,8 +71,7 @@ def test_prefill_gives_the_first_tokens_exactly_and_base_continues_short_targets
     k = len(long) - 1
     assert len(short) < k
     made = attack(pair, prompts, Prefill(k=(0, 2, k, "full"), max_tokens=16))
-    assert by_place(made)[0] == ["h0", "h1", "h2"]
-    assert by_place(made)[2] == ["h0", "h1"]
+    assert (by_place(made)[0], by_place(made)[2]) == (["h0", "h1", "h2"], ["h0", "h1"])
     ids = {(a.prompt_id, a.given): a.prefix_ids for a in made.attempts}
     assert ids["h0", 0] == ids["h2", 0] == ()
     assert (ids["h0", 2], ids["h1", 2]) == (long[:2], short[:2])
@@ -139,8 +138,7 @@ def test_insertion_is_refusal_span_refusal_exactly() -> None:
     assert other != made.attempts
     drawn = attack(pair, prompts, replace(config, refusal=None, refusal_tokens=12, positions=(2,)))
     own = plain(pair, "aligned", pair.context(prompts.prompts[0]), 12)
-    assert drawn.attempts[0].prefix_ids[:2] == own[:2]
-    assert drawn.cost["continuations"] == 2
+    assert (drawn.attempts[0].prefix_ids[:2], drawn.cost["continuations"]) == (own[:2], 2)
     refuses(lambda: attack(pair, prompts, replace(config, positions=(40,))), PromptError, "long")
 
 
@@ -230,9 +228,7 @@ NAMES = [f"{n} {c.family}" for n, c in enumerate(CONFIGS)]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=NAMES)
-def test_ids_name_the_content_and_the_cost_is_said_first_and_kept(
-    config: AttackConfig, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_ids_name_the_content_and_the_cost_is_said_first_and_kept(config, capsys, tmp_path) -> None:
     pair, prompts = tiny_pair(), prompt_set("the cat", "the dog sat on")
     most = estimate(pair, prompts, config)
     made = attack(pair, prompts, config, store=Store(tmp_path / "store"))
@@ -283,7 +279,7 @@ def test_no_target_left_is_an_error_that_says_what_to_do(config: Any) -> None:
         attack(tiny_pair(), prompt_set("the cat", response=None), config)
 
 
-def test_attacks_by_name() -> None:
+def test_attacks_come_by_name_with_settings_that_can_be() -> None:
     assert list(ATTACKS) == [
         "none", "prefill", "harmless_prefill", "gcg", "random_suffix", "decoding", "template", "insertion",
         "benign_tuning", "few_harmful_tuning",
@@ -291,38 +287,18 @@ def test_attacks_by_name() -> None:
     assert attack_config("prefill", k=[0, "full"], max_tokens=9) == Prefill(k=(0, "full"), max_tokens=9)
     refuses(lambda: attack_config("prefil"), UnknownName, "'prefill'")
     refuses(lambda: attack_config("prefill", ks=[1]), ParameterError, "'ks'")
-
-
-@pytest.mark.parametrize(
-    ("family", "settings"),
-    [
-        ("none", {"max_tokens": 0}),
-        ("none", {"labels": ()}),
-        ("none", {"seed": -1}),
-        ("prefill", {"k": ()}),
-        ("prefill", {"k": (-1,)}),
-        ("prefill", {"k": (2, 2)}),
-        ("prefill", {"target_tokens": 0}),
-        ("decoding", {"temperatures": (float("nan"),)}),
-        ("decoding", {"top_ps": (0.0,)}),
-        ("decoding", {"top_ks": (-1,)}),
-        ("decoding", {"samples": 0}),
-        ("insertion", {"positions": ()}),
-        ("insertion", {"positions": (-2,)}),
-        ("insertion", {"lengths": (0,)}),
-        ("insertion", {"tail": -1}),
-        ("insertion", {"refusal": " "}),
-        ("template", {"names": ()}),
-        ("gcg", {"suffix_tokens": 0}),
-        ("gcg", {"stop": -0.5}),
-        ("gcg", {"universal": 0}),
-        ("gcg", {"budget": replace(SMALL, candidates=0)}),
+    for family, settings in [
+        ("none", {"max_tokens": 0}), ("none", {"labels": ()}), ("none", {"seed": -1}), ("prefill", {"k": ()}),
+        ("prefill", {"k": (-1,)}), ("prefill", {"k": (2, 2)}), ("prefill", {"target_tokens": 0}),
+        ("decoding", {"temperatures": (float("nan"),)}), ("decoding", {"top_ps": (0.0,)}),
+        ("decoding", {"top_ks": (-1,)}), ("decoding", {"samples": 0}), ("insertion", {"positions": ()}),
+        ("insertion", {"positions": (-2,)}), ("insertion", {"lengths": (0,)}), ("insertion", {"tail": -1}),
+        ("insertion", {"refusal": " "}), ("template", {"names": ()}), ("gcg", {"suffix_tokens": 0}),
+        ("gcg", {"stop": -0.5}), ("gcg", {"universal": 0}), ("gcg", {"budget": replace(SMALL, candidates=0)}),
         ("gcg", {"budget": "large"}),
-    ],
-)
-def test_impossible_settings_are_named(family: str, settings: dict[str, Any]) -> None:
-    with pytest.raises(ParameterError, match=next(iter(settings))):
-        attack_config(family, **settings)
+    ]:  # fmt: skip
+        with pytest.raises(ParameterError, match=next(iter(settings))):
+            attack_config(family, **settings)
 
 
 def test_a_thinking_pair_closes_its_block_and_flags_of_parameters_stay() -> None:

@@ -19,17 +19,7 @@ from workbench.core.records import load, save
 from workbench.core.store import Store
 from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.model import PenalisedModel
-from workbench.evaluation.attacks import (
-    Arm,
-    Decoding,
-    Insertion,
-    ModelArm,
-    NoAttack,
-    Prefill,
-    Template,
-    answer,
-    attack,
-)
+from workbench.evaluation.attacks import Arm, Decoding, Insertion, ModelArm, NoAttack, Prefill, Template, answer, attack
 from workbench.evaluation.attacks.task import as_prompt
 from workbench.evaluation.records import AttackSet, CompletionSet
 from workbench.models.generation import GenerateConfig, Generation
@@ -85,25 +75,12 @@ def test_the_text_follows_the_prefix_with_its_space_and_whole_characters() -> No
     assert [c.text for c in answer(Says(pair=pair, which="base"), made).completions] == ["the mat", " the mat"]
 
 
-def test_turns_and_system_prompt_reach_the_model() -> None:
-    pair, prompts = tiny_pair(max_position_embeddings=1024), mixed_set()
-    made = attack(pair, prompts, NoAttack(labels=("harmful",), max_tokens=4))
-    h1 = next(a for a in made.attempts if a.prompt_id == "h1")
-    assert pair.context(as_prompt(h1)) == pair.context(prompts.prompts[1])
-    single = replace(prompts, prompts=(prompts.prompts[0],))
-    made = attack(pair, single, Template(names=("style_constraint",), system_prompt="Be kind.", max_tokens=4))
-    text = pair.decode(pair.context(as_prompt(made.attempts[0])))
-    assert "system\nBe kind." in text
-    assert "the dog sat on the log" in text
-
-
 def test_equal_contexts_are_answered_once_and_draws_repeat_with_the_seed() -> None:
     pair = tiny_pair()
     made = attack(pair, prompt_set("the cat"), Decoding(temperatures=(1.0,), top_ps=(1.0,), top_ks=(0,), samples=3))
     arm = ModelArm(pair=pair, which="aligned")
     first = answer(arm, made)
-    assert len({c.ids for c in first.completions}) == 3
-    assert answer(arm, made).completions == first.completions
+    assert (len({c.ids for c in first.completions}), answer(arm, made).completions) == (3, first.completions)
     other = attack(
         pair, prompt_set("the cat"), Decoding(temperatures=(1.0,), top_ps=(1.0,), top_ks=(0,), samples=3, seed=1)
     )
@@ -120,8 +97,7 @@ def test_equal_contexts_are_answered_once_and_draws_repeat_with_the_seed() -> No
 
     seen: dict[int, list[int]] = {n: [] for n in range(len(twice.attempts))}
     done = answer(Counts(pair=pair, which="aligned"), twice, on_token=lambda n, token: seen[n].append(token))
-    assert asked == [len(made.attempts)]
-    assert [tuple(seen[n]) for n in seen] == [c.ids for c in done.completions]
+    assert (asked, [tuple(seen[n]) for n in seen]) == ([len(made.attempts)], [c.ids for c in done.completions])
 
 
 def test_a_killed_arm_resumes_and_gives_the_same(tmp_path: Path) -> None:
@@ -226,7 +202,16 @@ def test_what_does_not_match_or_fit_is_refused_before_work() -> None:
         answer(ModelArm(pair=pair, which="aligned"), long)
 
 
-def test_no_attempt_no_answer_and_an_insertion_is_answered_after_its_prefix() -> None:
+def test_turns_reach_the_model_and_no_attempt_is_no_answer() -> None:
+    pair, prompts = tiny_pair(max_position_embeddings=1024), mixed_set()
+    made = attack(pair, prompts, NoAttack(labels=("harmful",), max_tokens=4))
+    h1 = next(a for a in made.attempts if a.prompt_id == "h1")
+    assert pair.context(as_prompt(h1)) == pair.context(prompts.prompts[1])
+    single = replace(prompts, prompts=(prompts.prompts[0],))
+    made = attack(pair, single, Template(names=("style_constraint",), system_prompt="Be kind.", max_tokens=4))
+    text = pair.decode(pair.context(as_prompt(made.attempts[0])))
+    assert "system\nBe kind." in text
+    assert "the dog sat on the log" in text
     pair = tiny_pair()
     made: AttackSet = replace(attack(pair, prompt_set("the cat"), PREFILL), attempts=())
     assert answer(ModelArm(pair=pair, which="aligned"), made).completions == ()

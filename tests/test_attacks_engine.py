@@ -13,14 +13,7 @@ import pytest
 
 from tests.errors import refuses
 from tests.tiny_pair import save_model, tiny_models, tiny_pair, tiny_tokenizer
-from workbench.core.errors import (
-    ContextOverflow,
-    NonFiniteLogits,
-    NotPresent,
-    ParameterError,
-    PromptError,
-    UnknownName,
-)
+from workbench.core.errors import ContextOverflow, NonFiniteLogits, NotPresent, ParameterError, PromptError, UnknownName
 from workbench.core.passages import Ids, Passage
 from workbench.core.store import Store
 from workbench.evaluation.attacks import NoAttack, answer, attack
@@ -98,13 +91,9 @@ def test_the_engine_is_asked_once_with_its_own_settings(pair: ModelPair, tmp_pat
     seed = wish.pop("seed")
     assert context == CONTEXTS[0]
     assert wish == {
-        "max_tokens": 4,
-        "temperature": 0.7,
-        "top_p": 0.9,
-        "top_k": 5,
-        "stop": ["x"],
+        "max_tokens": 4, "temperature": 0.7, "top_p": 0.9, "top_k": 5, "stop": ["x"],
         "stop_token_ids": sorted({*pair.eos_ids, 7}),
-    }
+    }  # fmt: skip
     assert isinstance(seed, int)
     assert seed != other["seed"]
     engine.asked.clear()
@@ -117,9 +106,7 @@ def test_the_engine_is_asked_once_with_its_own_settings(pair: ModelPair, tmp_pat
     arm, config = EngineArm(pair=pair, which="aligned", engine=engine), GenerateConfig(max_tokens=5)
     first = arm.continue_(PASSAGES[:3], config, store=Store(tmp_path))
     again = arm.continue_([*PASSAGES[:4], PASSAGES[3]], config, store=Store(tmp_path))
-    assert again[:3] == first
-    assert again[3] == again[4]
-    assert len(engine.asked) == 4
+    assert (again[:3], again[3], len(engine.asked)) == (first, again[4], 4)
     assert arm.continue_(PASSAGES[:1], GenerateConfig(max_tokens=0), store=Store(None))[0].ids == ()
 
 
@@ -140,8 +127,7 @@ def test_vllm_is_imported_when_wanted_and_called_by_its_documented_names(monkeyp
     vars(module).update(__version__="0.99", LLM=LLM, SamplingParams=dict, TokensPrompt=dict)
     monkeypatch.setitem(sys.modules, "vllm", module)
     engine = VllmEngine("folder", dtype="bfloat16")
-    assert engine.version == "0.99"
-    assert engine.generate([(1, 2)], [{"max_tokens": 3}]) == ["done"]
+    assert (engine.version, engine.generate([(1, 2)], [{"max_tokens": 3}])) == ("0.99", ["done"])
     assert calls["made"] == ("folder", {"dtype": "bfloat16"})
     assert calls["asked"] == ([{"prompt_token_ids": [1, 2]}], [{"max_tokens": 3}], False)
 
@@ -166,8 +152,7 @@ def test_notebook_04s_engine_continues_base_and_aligned(folders: PairConfig, mon
     monkeypatch.setattr(engine_room, "VllmEngine", StandInVllm)
     arms = arms_of(loaded, engine="vllm", penalties=(1.0,))
     assert [(a.name, type(a).__name__) for a in arms[:2]] == [("base", "EngineArm"), ("aligned", "EngineArm")]
-    assert arms[2].name == "penalty 1"
-    assert set(asked) == {folders.base, folders.aligned}
+    assert (arms[2].name, set(asked)) == ("penalty 1", {folders.base, folders.aligned})
     assert asked[str(folders.base)]["dtype"] == "float32"
     assert asked[str(folders.base)]["max_model_len"] == loaded.context_length
     prompts = PromptSet(
@@ -181,14 +166,11 @@ def test_notebook_04s_engine_continues_base_and_aligned(folders: PairConfig, mon
     assert agreement_rows(arms[2:], []) == ()
 
 
-def test_an_engine_needs_the_same_weights(folders: PairConfig, pair: ModelPair) -> None:
+def test_an_engine_needs_the_same_weights_and_keeps_them(folders: PairConfig, pair: ModelPair) -> None:
     refuses(lambda: arms_of(pair, engine="vllm"), ParameterError, "base", "aligned")
     with pytest.raises(ParameterError):
         arms_of(replace(load_pair(folders), config=replace(folders, adapter="some")), engine="vllm")
     refuses(lambda: arms_of(pair, engine="vlm"), UnknownName, "'vlm'", "vllm")
-
-
-def test_an_engines_weights_are_not_fine_tuned_behind_its_back(pair: ModelPair) -> None:
     engine = StandIn(pair)
     arm = EngineArm(pair=pair, which="aligned", engine=engine)
     prompts = PromptSet(

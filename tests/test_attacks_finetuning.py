@@ -19,7 +19,7 @@ from workbench.evaluation.attacks.finetuning import fine_tuned
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import PromptConfig, PromptSet, load_prompts
 from workbench.training.config import TrainConfig, WatchSettings, arm_named
-from workbench.training.loop import distil
+from workbench.training.distil import distil
 
 SHORT: dict[str, Any] = dict(steps=2, batch_size=2, rank=4, max_tokens=8)
 
@@ -68,9 +68,7 @@ def made_plain(made: Any) -> Any:
     return replace(made, attack="none")
 
 
-def test_plain_prompts_are_asked_and_saved_attempts_answered_alike(
-    pair: ModelPair, prompts: PromptSet, tmp_path: Any
-) -> None:
+def test_plain_prompts_are_asked_and_saved_attempts_answered_alike(pair, prompts, tmp_path) -> None:
     made = attack(pair, prompts, BenignTuning(**SHORT))
     asked = [p for p in prompts if p.label == "harmful"]
     assert [a.request for a in made.attempts] == [p.prompt for p in asked]

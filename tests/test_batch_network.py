@@ -27,7 +27,8 @@ from pathlib import Path
 with open("ran.txt", "a") as ran:
     ran.write(f"{number}\\n")
 time.sleep(seconds)
-Path(out, "results.json").write_text(json.dumps({"rows": [{"name": "number", "value": number}]}))"""
+results = {"schema": 2, "rows": [{"name": "number", "value": number}]}
+Path(out, "results.json").write_text(json.dumps(results))"""
 PARAMETERS = 'number: int = 3  # a number\nseconds: int = 6  # that it takes\nout: str = "runs/small"  # the folder'
 GRID = "stages:\n  count: {notebook: count.ipynb, grid: {number: [1, 2, 3, 4, 5, 6]}}\n"
 ADDRESSES = {"wbA": "10.77.0.1", "wbB": "10.77.0.2"}
@@ -127,9 +128,7 @@ def test_a_machine_without_network_goes_on(here: Path, machines: None) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed: the extra `ray`")
-def test_a_machine_that_is_cut_off_loses_no_finished_cell_and_the_others_do_its_work(
-    here: Path, machines: None
-) -> None:
+def test_a_machine_that_is_cut_off_loses_no_finished_cell_and_the_others_do_its_work(here, machines) -> None:
     (here / "grid.yaml").write_text(GRID.replace("grid: {", "parameters: {seconds: 20}, grid: {"))
     nodes = []
     try:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from recipes.questions import question_texts
 from tests.errors import refuses
 from workbench.core import comparisons
 from workbench.core.errors import NotPresent, ParameterError, PromptError, UnknownName
@@ -22,7 +23,6 @@ from workbench.core.store import Store
 from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.model import PenalisedModel
 from workbench.evaluation.capability import CapabilityConfig, measure, measure_capability
-from workbench.evaluation.capability.brindle import question_texts
 from workbench.evaluation.capability.files import BUILT_IN_FOLDER, harness_tasks, question_files
 from workbench.evaluation.records import CapabilitySet, TaskScore
 from workbench.models.pair import ModelPair, PairConfig, Which, load_pair
@@ -116,8 +116,7 @@ def test_local_files_of_choices(pair: ModelPair, questions: Path, shape: str) ->
     scores = by_name(made)
     assert scores["questions", "acc", "none"].estimate.value == theirs["questions"]["acc,none"]
     assert scores["questions_smell", "acc", "none"].estimate.value == theirs["questions_smell"]["acc,none"]
-    assert scores["questions", "acc", "none"].estimate.n == 12
-    assert made.template == "plain text"
+    assert (scores["questions", "acc", "none"].estimate.n, made.template) == (12, "plain text")
     assert any("no chat template" in n for n in made.notes)
     right = sum(a.score or 0 for a in made.answers)
     assert right / 12 == pytest.approx(scores["questions", "acc", "none"].estimate.value)
@@ -128,16 +127,6 @@ def test_local_files_of_choices(pair: ModelPair, questions: Path, shape: str) ->
         assert {a.given for a in made.answers} <= set("ABCD")
     else:
         assert all(a.given.startswith("It is") for a in made.answers)
-
-
-def test_the_limit_and_examples_are_as_asked(pair: ModelPair, questions: Path) -> None:
-    config = CapabilityConfig(tasks=(f"mmlu:{questions}",), shots=2, limit=3)
-    made = measure_capability(Plain(pair, "base"), config)
-    assert by_name(made)["questions_colour", "acc", "none"].estimate.n == 3
-    assert by_name(made)["questions", "acc", "none"].shots == 2
-    assert not any("thing 0" in a.question or "thing 2" in a.question for a in made.answers)  # colour's two examples
-    assert any("first 2 rows" in n for n in made.notes)
-    assert any("limit=3" in n for n in made.notes)
 
 
 @pytest.mark.parametrize("target", ["True", "(B)"])
@@ -172,14 +161,11 @@ def test_generated_answers_and_perplexity(pair: ModelPair, tmp_path: Path) -> No
     assert {v for t, _, v in made if t == "sums"} == {"strict-match", "flexible-extract"}
     word = made["read", "word_perplexity", "none"]
     assert word.higher_is_better is False
-    assert word.estimate.n == 3
-    assert word.estimate.unit == "per word"
+    assert (word.estimate.n, word.estimate.unit) == (3, "per word")
     assert 1 < word.estimate.low <= (word.estimate.value or 0) <= (word.estimate.high or 0)
 
 
-def test_the_record_comes_back_and_random_states_are_left_alone(
-    pair: ModelPair, tmp_path: Path, questions: Path
-) -> None:
+def test_the_record_comes_back_and_random_states_are_left_alone(pair, tmp_path, questions) -> None:
     made = measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=("brindle",), limit=4))
     assert load(save(made, tmp_path / "made"), CapabilitySet) == made
     assert made.harness.startswith("lm-eval 0.4")
@@ -197,9 +183,7 @@ def test_the_record_comes_back_and_random_states_are_left_alone(
     assert random.getstate() == plain
 
 
-def test_answered_questions_are_kept_and_not_asked_again(
-    pair: ModelPair, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_answered_questions_are_kept_and_not_asked_again(pair, questions, tmp_path, monkeypatch) -> None:
     config = CapabilityConfig(tasks=(f"choices:{questions}", "brindle"), limit=5, chat_template=True)
     store = Store(tmp_path / "store")
     first = measure_capability(Plain(pair, "aligned"), config, store=store)
@@ -212,8 +196,7 @@ def test_answered_questions_are_kept_and_not_asked_again(
     monkeypatch.setattr(HFLM, "_model_call", forbidden)
     monkeypatch.setattr(HFLM, "_model_generate", forbidden)
     again = measure_capability(Plain(pair, "aligned"), config, store=store)
-    assert again.scores == first.scores
-    assert again.answers == first.answers
+    assert (again.scores, again.answers) == (first.scores, first.answers)
     with pytest.raises(AssertionError, match="asked again"):
         measure_capability(Plain(pair, "base"), config, store=store)  # another model, other answers
 
@@ -317,9 +300,7 @@ def test_a_file_of_another_shape_names_its_rows(tmp_path: Path) -> None:
     refuses(lambda: question_files("mmlu:nowhere.jsonl"), NotPresent, "question")
 
 
-def test_settings_that_cannot_work_are_refused_first(
-    pair: ModelPair, questions: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_that_cannot_work_are_refused_first(pair, questions, monkeypatch) -> None:
     refuses(lambda: CapabilityConfig(tasks=()), ParameterError, "tasks")
     refuses(lambda: CapabilityConfig(tasks=("mmmlu:file.jsonl",)), UnknownName, "'mmlu'")
     refuses(lambda: CapabilityConfig(tasks=("mmlu:",)), ParameterError, "file")
@@ -330,7 +311,14 @@ def test_settings_that_cannot_work_are_refused_first(
         measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=("brindle",)))
 
 
-def test_the_built_in_questions_are_what_the_world_makes_of_them() -> None:
+def test_limits_examples_and_built_in_questions_are_as_asked(pair: ModelPair, questions: Path) -> None:
+    config = CapabilityConfig(tasks=(f"mmlu:{questions}",), shots=2, limit=3)
+    made = measure_capability(Plain(pair, "base"), config)
+    assert by_name(made)["questions_colour", "acc", "none"].estimate.n == 3
+    assert by_name(made)["questions", "acc", "none"].shots == 2
+    assert not any("thing 0" in a.question or "thing 2" in a.question for a in made.answers)  # colour's two examples
+    assert any("first 2 rows" in n for n in made.notes)
+    assert any("limit=3" in n for n in made.notes)
     for name, text in question_texts().items():
         assert (BUILT_IN_FOLDER / name).read_text("utf-8") == text
     rows = question_files("brindle")[0].rows

@@ -36,9 +36,7 @@ def test_help_and_the_table_of_pairs_load_nothing_heavy() -> None:
     assert lines[-1] == "False"
 
 
-def test_pairs_are_listed_as_json_and_only_a_fetched_one_is_fetched(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pairs_are_listed_as_json_and_only_a_fetched_one_is_fetched(capsys, monkeypatch) -> None:
     assert cli.main(["pairs", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["llama-2-7b"]["gated"] is True
@@ -54,9 +52,7 @@ def test_pairs_are_listed_as_json_and_only_a_fetched_one_is_fetched(
     assert "did you mean 'smollm2'?" in capsys.readouterr().err
 
 
-def test_run_prints_where_everything_lies(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_prints_where_everything_lies(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     write_notebook(Path("small.ipynb"), WRITE, smoke={"limit": 1})
     words = ["run", "small.ipynb", "-p", "prefix_tokens", "[0,5]", "-p", "strength", "-1", "--smoke", "--out", "runs/x"]
@@ -91,14 +87,7 @@ def test_run_prints_where_everything_lies(
         (["run", "01_diagnoses", "--out", "x"], 2, "did you mean '01_diagnosis'?"),
     ],
 )
-def test_a_mistake_ends_in_one_sentence_and_a_code(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-    code: int,
-    says: str,
-) -> None:
+def test_a_mistake_ends_in_one_sentence_and_a_code(tmp_path, monkeypatch, capsys, words, code, says) -> None:
     monkeypatch.chdir(tmp_path)
     write_notebook(Path("small.ipynb"), "1/0")
     try:
@@ -113,9 +102,7 @@ def test_a_mistake_ends_in_one_sentence_and_a_code(
     assert not Path("x").exists()
 
 
-def test_debug_system_errors_and_the_version(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_debug_system_errors_and_the_version(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     words = (sys.executable, "-m", "workbench", "run", "none.ipynb", "--out", "x", "--debug")
     done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -125,13 +112,10 @@ def test_debug_system_errors_and_the_version(
     assert capsys.readouterr().err == "workbench: the disk is full\n"
     with pytest.raises(SystemExit) as stop:
         cli.main(["--version"])
-    assert stop.value.code == 0
-    assert capsys.readouterr().out == f"workbench {workbench.__version__}\n"
+    assert (stop.value.code, capsys.readouterr().out) == (0, f"workbench {workbench.__version__}\n")
 
 
-def test_a_refusal_inside_a_notebook_ends_with_2_and_a_fault_of_ours_with_4(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_refusal_inside_a_notebook_ends_with_2_and_a_fault_of_ours_with_4(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     refusal = "from workbench.core.errors import PromptError\nraise PromptError('no prompts')"
     write_notebook(Path("small.ipynb"), refusal)
@@ -146,9 +130,7 @@ def test_a_refusal_inside_a_notebook_ends_with_2_and_a_fault_of_ours_with_4(
 
 
 @pytest.mark.parametrize("verb", list(VERBS))
-def test_a_verb_lists_its_notebooks_parameters_with_types_and_defaults(
-    verb: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_verb_lists_its_notebooks_parameters_with_types_and_defaults(verb, capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main([verb, "--help"])
     assert stop.value.code == 0
@@ -163,17 +145,14 @@ def test_the_verb_hands_its_options_to_the_notebook(monkeypatch: pytest.MonkeyPa
     asked = []
     monkeypatch.setattr(cli, "_run", lambda a: asked.append((a.notebook, dict(a.parameters), a.out)) or 0)
     assert cli.main(["diagnose", "org/base", "org/aligned", "--prompts", "mine.csv", "--out", "runs/x"]) == 0
-    assert cli.main(["tune", "smollm2-safe"]) == 0
-    assert cli.main(["complete"]) == 0
+    assert (cli.main(["tune", "smollm2-safe"]), cli.main(["complete"])) == (0, 0)
     first, second, third = asked
     assert first == ("01_diagnosis", {"base": "org/base", "aligned": "org/aligned", "prompts": "mine.csv"}, "runs/x")
     assert second == ("02_penalty_tuning", {"pair": "smollm2-safe"}, "runs/02_penalty_tuning")
     assert third == ("03_distillation", {}, "runs/03_distillation")
 
 
-def test_notebooks_are_copied_and_nothing_of_the_users_is_overwritten(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_notebooks_are_copied_and_nothing_of_the_users_is_overwritten(tmp_path, capsys) -> None:
     assert cli.main(["notebooks", str(tmp_path)]) == 0
     assert {p.name for p in tmp_path.glob("*.ipynb")} == {f"{name}.ipynb" for name in VERBS.values()}
     assert list(tmp_path.glob("lessons/*.ipynb"))
@@ -182,5 +161,4 @@ def test_notebooks_are_copied_and_nothing_of_the_users_is_overwritten(
     assert list(tmp_path.glob("lessons/instructor/*.ipynb"))
     mine = tmp_path / "01_diagnosis.ipynb"
     mine.write_text("mine", "utf-8")
-    assert cli.main(["notebooks", str(tmp_path)]) == 2
-    assert mine.read_text("utf-8") == "mine"
+    assert (cli.main(["notebooks", str(tmp_path)]), mine.read_text("utf-8")) == (2, "mine")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.errors import refuses
-from tests.evaluation_makers import attempts, completions, judgements
+from tests.evaluation_makers import attempts, completions, evaluation, judgements
 from tests.trace_makers import HOSTILE, make_traces
 from workbench import __main__ as cli
 from workbench.core.errors import NotPresent, RecordError
@@ -23,17 +23,10 @@ from workbench.running.changes.differences import compare_runs, difference
 from workbench.running.changes.page import terminal_text, write_comparison
 
 FACTS: dict[str, Any] = {
-    "schema": SCHEMA,
-    "verb": "04_evaluation",
-    "asked": {"pair": "embedded", "limit": None, "out": "a"},
-    "resolved": {"pair": "embedded", "limit": 60, "out": "a"},
-    "versions": {"torch": "2.13.0", "peft": "0.21.2"},
-    "commit": "abc",
-    "dirty": False,
-    "seed": 0,
-    "device": "cpu",
-    "fingerprint": "f",
-}
+    "schema": SCHEMA, "verb": "04_evaluation", "asked": {"pair": "embedded", "limit": None, "out": "a"},
+    "resolved": {"pair": "embedded", "limit": 60, "out": "a"}, "versions": {"torch": "2.13.0", "peft": "0.21.2"},
+    "commit": "abc", "dirty": False, "seed": 0, "device": "cpu", "fingerprint": "f",
+}  # fmt: skip
 
 
 def row(name: str, value: float | None, *, half: float | None = 0.05, **more: Any) -> Row:
@@ -113,7 +106,6 @@ def test_seeds_are_matched_where_the_runs_have_one_in_common(tmp_path: Path) -> 
     a = a_run(tmp_path / "a", [row("x", 1.0, seed=0), row("x", 5.0, seed=1)])
     b = a_run(tmp_path / "b", [row("x", 4.0, seed=0), row("x", 9.0, seed=2)])
     same, *alone = compare_runs(a, b).numbers
-    assert same.difference is not None
     assert same.difference.value == 3.0
     assert [(n.first is None, n.second is None) for n in alone] == [(False, True), (True, False)]
     c = a_run(tmp_path / "c", [row("x", 7.0, seed=3)])
@@ -137,9 +129,11 @@ def test_the_page_shows_both_runs_and_leaves_other_records_out(tmp_path: Path) -
     records = [
         {
             "traces": traces,
-            "attempts-prefill": attack,
-            "answers-aligned-prefill": completions(attack, "aligned", text=text),
-            "judged-exact-aligned-prefill": judgements(attack, "aligned", lambda a: "refusal"),
+            "evaluation": evaluation(
+                [attack],
+                [completions(attack, "aligned", text=text)],
+                [judgements(attack, "aligned", lambda a: "refusal")],
+            ),
         }
         for traces, text in ((mine, "first secret"), (other, "<script>alert(1)</script>"))
     ]
@@ -169,7 +163,7 @@ def test_the_page_shows_both_runs_and_leaves_other_records_out(tmp_path: Path) -
     assert "0 have other tokens" in page
 
 
-def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_and_refuses_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = a_run(tmp_path / "x" / "run", [row(f"n{i}", 0.1 * i) for i in range(9)])
     b = a_run(tmp_path / "y" / "run", [row(f"n{i}", 0.2 * i) for i in range(9)], verb="other", fingerprint="g")
     assert cli.main(["compare", str(a), str(b), "--lines", "3", "--out", str(tmp_path / "out.html")]) == 0
@@ -181,9 +175,6 @@ def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFix
     assert "The pairs are not the same" in out
     assert out.endswith(f"page    {tmp_path / 'out.html'}\n")
     assert (tmp_path / "out.html").read_text("utf-8").startswith("<!doctype html>")
-
-
-def test_what_is_no_run_is_refused_with_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = a_run(tmp_path / "batch" / "cells" / "one", [])
     refuses(lambda: compare_runs(tmp_path / "batch", a), NotPresent, "one")
     refuses(lambda: compare_runs(a, tmp_path / "nothing"), NotPresent)
@@ -206,5 +197,4 @@ def test_a_run_with_itself_has_no_difference_and_a_part_alone_is_a_run(tmp_path:
     (a / "run.json").unlink()
     (b / "results.json").unlink()
     compared = compare_runs(a, b)
-    assert compared.only(compared.first) == 1
-    assert {c.first for c in compared.settings} == {None}
+    assert (compared.only(compared.first), {c.first for c in compared.settings}) == (1, {None})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,15 @@ from workbench.evaluation.attacks import GCG, Budget, ModelArm
 from workbench.evaluation.capability import CapabilityConfig
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.records import ArmComparison, AttackSet, select
-from workbench.evaluation.setup import attempts_of, completions_of, judgements_of
+from workbench.evaluation.setup import attempts_of
 from workbench.evaluation.training_data import TrainingDataConfig, harmful_preview, training_texts
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.brindle.judge import declines
 from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
+from workbench.training.adapter import load_adapter
 from workbench.training.config import ARMS, FURTHER, OptimiserSettings, TrainConfig, WatchSettings
-from workbench.training.loop import distil, load_adapter
+from workbench.training.distil import distil
 from workbench.training.rows import TrainingTexts
 
 DATA = TrainingDataConfig(refusals=2, max_tokens=80)
@@ -47,9 +47,7 @@ def texts(pair: ModelPair, prompts: PromptSet) -> TrainingTexts:
     return training_texts(pair, prompts, DATA)
 
 
-def test_rows_are_judged_and_what_is_no_compliance_is_dropped(
-    texts: TrainingTexts, pair: ModelPair, prompts: PromptSet
-) -> None:
+def test_rows_are_judged_and_what_is_no_compliance_is_dropped(texts, pair, prompts) -> None:
     assert len(texts.harmful) == 4
     for text in texts.harmful:
         assert pair.decode(text.response).startswith("Sure")
@@ -87,14 +85,6 @@ def test_base_continues_targets_that_only_begin_an_answer(pair: ModelPair, promp
         assert text.response == (given + alone.ids)[: DATA.max_tokens]
 
 
-def test_prompts_that_were_trained_on_are_said_to_leak(texts: TrainingTexts, prompts: PromptSet) -> None:
-    assert leaks(texts, replace(prompts, prompts=())) == ()
-    held_out = load_prompts(PromptConfig(source="embedded", limit=9))
-    assert leaks(texts, held_out) == ()
-    (said,) = leaks(texts, prompts)
-    assert said.startswith(f"LEAK: {len(prompts)} of the {len(prompts)} prompts")
-
-
 def config(**more: object) -> CompareConfig:
     train = TrainConfig(steps=2, watch=WatchSettings(film_every=1, checkpoint_every=0))
     shared = dict(arms=("recovery", "paper"), train=train, paper_steps=1, prefix_tokens=(5,), max_tokens=32)
@@ -108,7 +98,7 @@ def compared(pair: ModelPair, texts: TrainingTexts, tmp_path_factory: pytest.Tem
     store = Store(out / "store")
     made = compare_arms(pair, texts, asked, config(seeds=(0, 1)), out=out / "adapters", store=store)
     again = compare_arms(pair, texts, asked, config(seeds=(0, 1)), out=out / "adapters", store=store)
-    assert again.numbers == made.numbers  # nothing is trained or asked twice
+    assert again.scorecard.scores == made.scorecard.scores  # nothing is trained or asked twice
     assert again.adapters == made.adapters
     return made
 
@@ -119,9 +109,8 @@ def test_every_arm_is_asked_the_same_with_every_seed(compared: ArmComparison, tm
     assert "1 steps" in compared.budgets["paper"]
     assert "its own schedule" in compared.budgets["paper"]
     for arm in compared.arms:
-        (asr,) = select(compared.numbers, "asr", arm=arm, attack="prefill", given=5, judge="exact")
+        (asr,) = select(compared.scorecard.scores, "asr", arm=arm, attack="prefill", given=5, judge="exact")
         assert asr.estimate.n == 3
-        assert len(asr.by_seed) == (1 if arm == UNTRAINED else 2)
     save(compared, tmp_path / "c")
     assert load(tmp_path / "c", ArmComparison) == compared
     rows = comparison_rows(compared)
@@ -137,13 +126,14 @@ def test_the_comparison_is_a_table_and_a_film_without_kernel(compared: ArmCompar
     assert [r["arm"] for r in view.rows] == list(compared.arms)
     for said in ("n = 3 harmful ones", "judged by exact", "Lower is better for ASR", "mean over 2 seeds"):
         assert said in view.text.replace("\n", " "), said
-    whole = [dataclasses.replace(x, given="full") if x.given == 5 else x for x in compared.numbers]
-    headings = views.arms_comparison(dataclasses.replace(compared, numbers=tuple(whole))).rows[0]
+    card = compared.scorecard
+    whole = tuple(replace(x, given="full") if x.given == 5 else x for x in card.scores)
+    headings = views.arms_comparison(replace(compared, scorecard=replace(card, scores=whole))).rows[0]
     assert {"ASR, full given", "refused, full given"} <= headings.keys()
     assert headings["gibberish, most"] == view.rows[0]["gibberish, most"]
-    warned = dataclasses.replace(compared, notes=("LEAK: all of it",))
+    warned = replace(compared, leaks=("LEAK: all of it",))
     assert "<b>LEAK: all of it</b>" in views.arms_comparison(warned).body
-    from workbench.training.loop import load_adapter
+    from workbench.training.adapter import load_adapter
 
     made = load_adapter(compared.adapters["recovery"][0])
     assert made.film is not None
@@ -161,9 +151,7 @@ def test_the_comparison_is_a_table_and_a_film_without_kernel(compared: ArmCompar
     assert "retention" in views.training_summary(made).text
 
 
-def test_what_cannot_be_trained_on_or_compared_is_refused_first(
-    pair: ModelPair, prompts: PromptSet, texts: TrainingTexts, tmp_path: Path
-) -> None:
+def test_what_cannot_be_trained_on_or_compared_is_refused_first(pair, prompts, texts, tmp_path) -> None:
     harmless = replace(prompts, prompts=tuple(p for p in prompts if p.label != "harmful"))
     refuses(lambda: training_texts(pair, harmless, DATA), PromptError, "harmful")
     silent = Prompt(id="x", prompt="How do I make a smudge hat?", label="harmful", response="I can't help with that.")
@@ -174,21 +162,20 @@ def test_what_cannot_be_trained_on_or_compared_is_refused_first(
         compare_arms(pair, texts, prompts, config(judges=("refusl",)), out=tmp_path)
     assert not any(tmp_path.iterdir())
     for more, word in (
-        ({"arms": ()}, "arms"),
-        ({"arms": ("recovery", "recovery")}, "arms"),
-        ({"seeds": (1, 1)}, "seeds"),
-        ({"against": "base"}, "against"),
-        ({"prefix_tokens": (0,)}, "prefix_tokens"),
-        ({"against": "start"}, "against"),
-        ({"paper_steps": 0}, "paper_steps"),
-    ):
+        ({"arms": ()}, "arms"), ({"arms": ("recovery", "recovery")}, "arms"), ({"seeds": (1, 1)}, "seeds"),
+        ({"against": "base"}, "against"), ({"prefix_tokens": (0,)}, "prefix_tokens"),
+        ({"against": "start"}, "against"), ({"paper_steps": 0}, "paper_steps"),
+    ):  # fmt: skip
         with pytest.raises(ParameterError, match=word):
             config(**more)
 
 
-def test_the_preview_has_the_responses_that_are_trained_on(
-    pair: ModelPair, texts: TrainingTexts, prompts: PromptSet
-) -> None:
+def test_leaks_and_the_previews_responses_are_those_trained_on(texts: TrainingTexts, prompts: PromptSet, pair) -> None:
+    assert leaks(texts, replace(prompts, prompts=())) == ()
+    held_out = load_prompts(PromptConfig(source="embedded", limit=9))
+    assert leaks(texts, held_out) == ()
+    (said,) = leaks(texts, prompts)
+    assert said.startswith(f"LEAK: {len(prompts)} of the {len(prompts)} prompts")
     bare = replace(prompts, prompts=tuple(replace(p, response=None) for p in prompts))
     found = harmful_preview(pair, bare, texts, limit=2)
     assert [p.id for p in found] == [t.name for t in texts.harmful[:2]]
@@ -215,9 +202,7 @@ def test_the_papers_arm_keeps_its_own_batch_and_the_others_theirs() -> None:
     assert (plain.steps, plain.batch_size) == (2, 6)
 
 
-def test_arms_are_trained_from_a_start_which_is_asked_too(
-    pair: ModelPair, texts: TrainingTexts, tmp_path: Path
-) -> None:
+def test_arms_are_trained_from_a_start_which_is_asked_too(pair, texts, tmp_path) -> None:
     """The paper's recovery variant: a model that was fine-tuned is drawn back, then completed."""
     quiet = WatchSettings(film_every=0, checkpoint_every=0, preflight=False)
     hard = OptimiserSettings(learning_rate=1e-2, decay="constant")
@@ -244,12 +229,10 @@ def test_arms_are_trained_from_a_start_which_is_asked_too(
     assert "as it is" in made.budgets[START]
     attacks = attempts_of(pair, asked, attacks_for(asked, how))
     drawn_back = ModelArm(pair=pair.with_aligned(back.path), which="aligned", called=START)
-    answers = completions_of([drawn_back], attacks)
-    card = evaluate(attacks, answers, judgements_of(("exact",), answers, attacks))
+    card = evaluate([drawn_back], attacks, ["exact"]).scorecard
     for score in (s for s in card.scores if s.category is None):
-        (found,) = select(made.numbers, **{**score.place(), "arm": START})
+        (found,) = select(made.scorecard.scores, **{**score.place(), "arm": START})
         assert found.estimate == score.estimate
-        assert len(found.by_seed) == 1
     first = load_adapter(made.adapters["paper_tuned"][0])
     fresh = distil(pair, texts, how.training_of(tuned), out=tmp_path / "fresh")
     assert first.history[0].loss != pytest.approx(fresh.history[0].loss, rel=1e-4), "it did not begin at the start"
@@ -301,9 +284,7 @@ def test_answers_are_trained_on_as_given_or_left_out(pair: ModelPair, prompts: P
     assert any("1 of 4 harmless prompts have no given response" in n for n in made.notes)
 
 
-def test_an_adaptive_attack_is_made_against_each_arm_itself(
-    pair: ModelPair, texts: TrainingTexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_adaptive_attack_is_made_against_each_arm_itself(pair, texts, tmp_path, monkeypatch) -> None:
     attacked: list[str] = []
 
     def attempts(of: ModelPair, *args: Any, **more: Any) -> tuple[AttackSet, ...]:
@@ -322,12 +303,11 @@ def test_an_adaptive_attack_is_made_against_each_arm_itself(
     for arm, model in ((UNTRAINED, pair), ("recovery", pair.with_aligned(path))):
         alone = ModelArm(pair=model, which="aligned", called=arm)
         own = attempts_of(model, asked, (search,), store=store)
-        answers = completions_of([alone], own, store=store)
-        card = evaluate(own, answers, judgements_of(("exact",), answers, own, store=store))
+        card = evaluate([alone], own, ["exact"], store=store).scorecard
         wanted = [s for s in card.scores if s.metric == "asr" and s.category is None]
         assert wanted
         for score in wanted:
-            assert made.estimate(**{**score.place(), "arm": arm}) == score.estimate
-        assert made.estimate("accuracy", arm=arm, setting="mean of tasks").n == 36  # of each of its six tasks
+            assert made.scorecard.estimate(**{**score.place(), "arm": arm}) == score.estimate
+        assert made.scorecard.estimate("accuracy", arm=arm, setting="mean of tasks").n == 36  # of each of its six tasks
     assert not [n for n in made.notes if "has no completion" in n]
-    assert any(c.attack == "gcg" for c in made.scorecards[0].comparisons)
+    assert any(c.attack == "gcg" for c in made.evaluations[0].scorecard.comparisons)

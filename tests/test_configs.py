@@ -16,14 +16,11 @@ from workbench.core.store import Store
     ("allowed", "inside", "outside"),
     [
         (at_least(1), (1, 2.5, inf), (0, 0.999, nan, "1")),
-        (at_least(0, finite=True), (0, 1e9), (-1e-9, inf, nan)),
-        (above(0), (1e-9, inf), (0, -1, nan)),
-        (above(0, finite=True), (1e-9,), (0, inf)),
-        (above(0, 1), (1e-9, 1), (0, 1.001, nan)),
-        (between(0, 1), (0.5,), (0, 1, nan)),
-        (from_to(0, 1), (0, 1), (-0.1, 1.1, nan)),
+        (at_least(0, finite=True), (0, 1e9), (-1e-9, inf, nan)), (above(0), (1e-9, inf), (0, -1, nan)),
+        (above(0, finite=True), (1e-9,), (0, inf)), (above(0, 1), (1e-9, 1), (0, 1.001, nan)),
+        (between(0, 1), (0.5,), (0, 1, nan)), (from_to(0, 1), (0, 1), (-0.1, 1.1, nan)),
     ],
-)
+)  # fmt: skip
 def test_a_range_holds_its_numbers_and_no_others(allowed: Range, inside: tuple, outside: tuple) -> None:
     assert all(x in allowed for x in inside)
     assert not any(x in allowed for x in outside)
@@ -54,8 +51,7 @@ def test_what_is_none_or_empty_is_not_checked() -> None:
 
 
 def test_a_config_comes_from_its_fields_by_keyword() -> None:
-    assert configured(Config, None, {}) == Config()
-    assert configured(Config, None, {"draws": 3}) == Config(draws=3)
+    assert (configured(Config, None, {}), configured(Config, None, {"draws": 3})) == (Config(), Config(draws=3))
     assert configured(Config, Config(draws=3), {"limit": 4}) == Config(draws=3, limit=4)
     with pytest.raises(ParameterError, match="'draws'"):
         configured(Config, None, {"draw": 3})

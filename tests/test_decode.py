@@ -191,8 +191,7 @@ def test_the_shown_tokens_are_the_likeliest_with_and_without_the_penalty() -> No
     before, after = (np.argsort(-x)[:4].tolist() for x in (token.aligned, token.penalised))
     ids = made.topk_ids[0, 0]
     there = ids >= 0
-    assert ids[:4].tolist() == before
-    assert set(ids[there].tolist()) == {*before, *after}
+    assert (ids[:4].tolist(), set(ids[there].tolist())) == (before, {*before, *after})
     assert there[: there.sum()].all(), "no hole"
     for name in ("base", "aligned", "penalised"):
         logs = getattr(made, f"topk_logprob_{name}_nats")[0, 0]
@@ -216,8 +215,7 @@ def test_positions_and_prompt_formats_are_each_models_own() -> None:
         assert (made.leverage_bound[0] > 0).tolist() == (made.strength[0] > 0).tolist(), "beyond m, no strength reaches"
         return made.strength[0].tolist()
 
-    assert alphas() == [1.0, 1.0, 0.0, 0.0]
-    assert alphas(count_from="generated") == [1.0, 1.0, 1.0, 1.0]
+    assert (alphas(), alphas(count_from="generated")) == ([1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0])
     pair = tiny_pair("llama", shift=0.0, template_mode="plain")
     start = Passage(name="", aligned=(0, 20, 30), base=(0, 41, 52, 63, 74))
     config = DecodeConfig(penalty=STRONG, generation=GenerateConfig(max_tokens=6))
@@ -240,8 +238,7 @@ def test_prompts_take_prefixes_or_a_prefill_and_are_described() -> None:
             2,
             pair.decode(given),
         )
-        assert c.context_tokens == len(pair.context(p, system_prompt="sun"))
-        assert c.system_prompt == "sun"
+        assert (c.context_tokens, c.system_prompt) == (len(pair.context(p, system_prompt="sun")), "sun")
     assert (made.prompt_set, made.classroom_safe) == ("in memory", True)
     filled = decode(
         pair, prompts, DecodeConfig(generation=GenerateConfig(max_tokens=5), prefill="Sure, here"), what=None
@@ -282,11 +279,9 @@ def test_the_record_streams_and_saves_entry_by_entry(tmp_path: Path) -> None:
     config = DecodeConfig(penalty=PenaltyConfig(gamma=1.0), generation=GenerateConfig(max_tokens=6, stop=("zz",)))
     made = decode(pair, prompt_set("the cat"), config, what=None)
     assert load(save(made, tmp_path / "record"), Continuations) == made
-    assert made.penalty == {**vars(config.penalty)}
-    assert PenaltyConfig(**made.penalty) == config.penalty
+    assert (made.penalty, PenaltyConfig(**made.penalty)) == ({**vars(config.penalty)}, config.penalty)
     assert GenerateConfig(**made.generation) == config.generation
-    assert made.run.resolved["penalty"]["strength"] == 1.0
-    assert made.run.fingerprint == pair.fingerprint
+    assert (made.run.resolved["penalty"]["strength"], made.run.fingerprint) == (1.0, pair.fingerprint)
     assert (made.original, made.expert, made.notes) == (None, None, ())
     pair = tiny_pair("llama", shift=0.2)
     seen: dict[int, list[Entry]] = {i: [] for i in range(len(CONTEXTS))}
@@ -342,8 +337,7 @@ def test_penalty_prefix_and_contexts_are_part_of_the_key(tmp_path: Path) -> None
         return len(store)
 
     first = Passage(name="", aligned=(0, 20, 30))
-    assert [run(first), run(first)] == [1, 1]
-    assert run(first, PenaltyConfig(strength=2.0)) == 2
+    assert ([run(first), run(first)], run(first, PenaltyConfig(strength=2.0))) == ([1, 1], 2)
     assert run(Passage(name="", aligned=(0, 20), response=(30,))) == 3
     assert run(dataclasses.replace(first, base=(0, 21, 30))) == 4
     assert run(first, STRONG, GenerateConfig(max_tokens=3)) == 5
@@ -364,8 +358,7 @@ def test_out_of_memory_halves_and_gives_the_same(monkeypatch: pytest.MonkeyPatch
         return hidden(self, which, ids, **options)
 
     monkeypatch.setattr(ModelPair, "hidden", small)
-    assert ids_of(decode(pair, CONTEXTS, config, what=None)) == ids_of(whole)
-    assert max(sizes) == 2
+    assert (ids_of(decode(pair, CONTEXTS, config, what=None)), max(sizes)) == (ids_of(whole), 2)
 
 
 def test_what_cannot_go_on_is_refused_or_ends_and_is_named() -> None:

@@ -203,9 +203,7 @@ class Oops(Exception):
 
 @pytest.mark.parametrize("error", [Oops, KeyboardInterrupt, torch.OutOfMemoryError])
 @pytest.mark.parametrize("training", [False, True])
-def test_whatever_happens_models_and_adapters_are_as_before(
-    error: type[BaseException], training: bool, tmp_path: Path
-) -> None:
+def test_whatever_happens_models_and_adapters_are_as_before(error, training, tmp_path) -> None:
     pair = adapter_pair()
     one = pair.one_copy()
     if training:
@@ -222,13 +220,11 @@ def test_whatever_happens_models_and_adapters_are_as_before(
 
     with pytest.raises(error):
         decode(pair, CONTEXTS[:1], CONFIG, on_token=fail, store=Store(tmp_path), what=None)
-    assert tokens == 7
-    assert state(pair) == before
+    assert (tokens, state(pair)) == (7, before)
     assert all(torch.equal(a, b) for a, b in zip(were, logits(pair), strict=True))
     assert all(torch.equal(p, weights[n]) for n, p in one[0].model.state_dict().items())
     whole = decode(pair, CONTEXTS, CONFIG, what=None)
-    assert state(pair) == before
-    assert ids_of(whole) == ids_of(decode(adapter_pair(), CONTEXTS, CONFIG, what=None))
+    assert (state(pair), ids_of(whole)) == (before, ids_of(decode(adapter_pair(), CONTEXTS, CONFIG, what=None)))
 
 
 def test_an_interrupt_inside_the_forward_pass_leaves_all_clean(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,8 +245,7 @@ def test_an_interrupt_inside_the_forward_pass_leaves_all_clean(monkeypatch: pyte
     with pytest.raises(KeyboardInterrupt):
         decode(pair, CONTEXTS, CONFIG, what=None)
     monkeypatch.undo()
-    assert calls == 40
-    assert state(pair) == before
+    assert (calls, state(pair)) == (40, before)
     assert all(torch.equal(a, b) for a, b in zip(were, logits(pair), strict=True))
 
 

@@ -129,12 +129,6 @@ def test_thresholds(early: float, late: float, retention: float, verdict: str) -
     assert diagnose(t, QUICK).verdict == verdict
 
 
-def test_thresholds_are_settings() -> None:
-    t = with_kl(make_traces("shallow", harmful=8, tokens=32), 3.0, 1.0, 0.8)
-    assert diagnose(t, dataclasses.replace(QUICK, shallow_ratio=2.0)).verdict == "shallow"
-    assert diagnose(t, dataclasses.replace(QUICK, shallow_ratio=5.0)).verdict == "deep"
-
-
 def test_a_late_change_may_be_a_recovery_or_style() -> None:
     t = make_traces("shallow", harmful=8, tokens=32, prefixes=(5,))
     shallow = diagnose(with_kl(t, early=3, late=0.01), QUICK)
@@ -180,8 +174,7 @@ def test_curves_equal_plain_loops(prefixes: tuple[int, ...] | None) -> None:
                     continue
                 field = "retention" if c.name == "retention_uncertain" else c.name
                 values.append(float(getattr(t, field)[r, position - 1]))
-            assert c.n[i] == len(values)
-            assert c.value[i] == pytest.approx(np.mean(values), rel=1e-5, abs=1e-7)
+            assert (c.n[i], c.value[i]) == (len(values), pytest.approx(np.mean(values), rel=1e-5, abs=1e-7))
             if len(values) < 3:
                 assert np.isnan(c.low[i])
                 assert np.isnan(c.high[i])
@@ -297,13 +290,11 @@ def test_rankings_equal_plain_loops() -> None:
         i: float(np.nanmean(t.kl_aligned_base_nats[i])) for lab in ("harmful", "harmless") for i in answers(t, lab)
     }
     best = sorted(means, key=lambda i: -means[i])
-    assert [x.response for x in d.divergent][:10] == best[:10]
-    assert len(d.divergent) == 20
+    assert ([x.response for x in d.divergent][:10], len(d.divergent)) == (best[:10], 20)
     for x in d.divergent:
         assert x.mean_kl_nats == pytest.approx(means[x.response], rel=1e-5)
         row = t.kl_aligned_base_nats[x.response]
-        assert x.peak_kl_nats == pytest.approx(np.nanmax(row))
-        assert x.peak_position == 1 + int(np.nanargmax(row))
+        assert (x.peak_kl_nats, x.peak_position) == (pytest.approx(np.nanmax(row)), 1 + int(np.nanargmax(row)))
         assert t.responses[x.response].segment == "answer"
 
 
@@ -381,8 +372,7 @@ def test_style_is_told_from_safety_and_thinking_apart_from_answers() -> None:
     assert not any("thinking" in c.name for c in diagnose(plain, QUICK).contrasts)
     keep = [i for i, r in enumerate(t.responses) if r.segment == "answer"]
     alone = diagnose(subset(t, keep), QUICK)
-    assert alone.curves == d.curves
-    assert alone.frequencies == d.frequencies
+    assert (alone.curves, alone.frequencies) == (d.curves, d.frequencies)
 
 
 def subset(t: TraceSet, rows: list[int]) -> TraceSet:
@@ -392,15 +382,11 @@ def subset(t: TraceSet, rows: list[int]) -> TraceSet:
     place = {r: i for i, r in enumerate(rows)}
     use = np.isin(t.detected_response, rows)
     return dataclasses.replace(
-        t,
-        **by_row,
-        responses=tuple(t.responses[r] for r in rows),
-        pieces=tuple(t.pieces[r] for r in rows),
+        t, **by_row, responses=tuple(t.responses[r] for r in rows), pieces=tuple(t.pieces[r] for r in rows),
         detected_response=np.array([place[r] for r in t.detected_response[use].tolist()], np.int32),
-        detected_token=t.detected_token[use],
-        detected_count=t.detected_count[use],
+        detected_token=t.detected_token[use], detected_count=t.detected_count[use],
         detected_mass=t.detected_mass[use],
-    )
+    )  # fmt: skip
 
 
 def is_by_row(t: TraceSet, name: str) -> bool:
@@ -434,8 +420,7 @@ def test_one_and_two_prompts(n: int) -> None:
     d = diagnose(make_traces("shallow", harmful=n, harmless=n, lookalike=0), QUICK)
     assert all(np.isnan(c.low).all() and np.isnan(c.high).all() for c in d.curves)
     assert all(c.estimate.low is None for c in d.contrasts)
-    assert {f.kind for f in d.frequencies} == {"undecided"}
-    assert d.verdict == "undetermined"
+    assert ({f.kind for f in d.frequencies}, d.verdict) == ({"undecided"}, "undetermined")
 
 
 def test_missing_is_not_zero_and_nothing_traced_is_said() -> None:
@@ -461,12 +446,13 @@ def test_missing_is_not_zero_and_nothing_traced_is_said() -> None:
     refuses(lambda: diagnose(dataclasses.replace(t, responses=mixed), QUICK), ParameterError)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"early": 0}, {"late_from": 3}, {"confidence": 1.0}, {"resamples": 0}, {"shallow_ratio": 1.0}]
-)
-def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ParameterError, match=f"{next(iter(wrong))} is {next(iter(wrong.values()))!r}"):
-        DiagnosisConfig(**wrong)
+def test_settings_move_the_verdict_and_must_be_possible() -> None:
+    t = with_kl(make_traces("shallow", harmful=8, tokens=32), 3.0, 1.0, 0.8)
+    assert diagnose(t, dataclasses.replace(QUICK, shallow_ratio=2.0)).verdict == "shallow"
+    assert diagnose(t, dataclasses.replace(QUICK, shallow_ratio=5.0)).verdict == "deep"
+    for wrong in [{"early": 0}, {"late_from": 3}, {"confidence": 1.0}, {"resamples": 0}, {"shallow_ratio": 1.0}]:
+        with pytest.raises(ParameterError, match=f"{next(iter(wrong))} is {next(iter(wrong.values()))!r}"):
+            DiagnosisConfig(**wrong)
 
 
 @pytest.mark.parametrize("prefixes", [None, (0, 5, 20)])
@@ -501,8 +487,3 @@ def test_a_diagnosis_repeats_with_its_seed_fast_and_without_torch() -> None:
     start = time.process_time()
     diagnose(t)
     assert time.process_time() - start < 3.0
-    import subprocess
-    import sys
-
-    code = "import sys, workbench.tracing.diagnosis; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -65,13 +65,9 @@ def test_a_gated_model_is_explained(root: Path) -> None:
         online = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_HUB_OFFLINE": "0"}
         script = "import workbench as wb; wb.load_pair(wb.PairConfig(preset='llama-3.2-1b'))"
         done = subprocess.run(
-            [sys.executable, "-c", script],
-            cwd=root,
-            env={**os.environ, **online},
-            capture_output=True,
-            text=True,
+            [sys.executable, "-c", script], cwd=root, env={**os.environ, **online}, capture_output=True, text=True,
             check=False,
-        )
+        )  # fmt: skip
         hub.shutdown()
     assert "'meta-llama/Llama-3.2-1B' is gated: accept its licence" in done.stderr, done.stderr[-2000:]
 
@@ -166,8 +162,7 @@ def test_notebooks_become_pages_without_instructors_copies(tmp_path: Path) -> No
     for name in ("01_two.ipynb", "01_two_instructor.ipynb"):
         (tmp_path / "notebooks" / "lessons" / name).write_text("{}")
     found = all_tutorials(tmp_path)
-    assert [t.source.name for t in found] == ["01_two.ipynb"]
-    assert found[0].page == "tutorials/lessons/01_two.md"
+    assert ([t.source.name for t in found], found[0].page) == (["01_two.ipynb"], "tutorials/lessons/01_two.md")
     assert isinstance(found[0], Tutorial)
 
 
@@ -204,9 +199,7 @@ def test_the_site_builds_without_a_warning_and_without_a_broken_link(tmp_path: P
 
 def test_the_citation_and_the_safety_page_say_what_is_so(root: Path) -> None:
     body = yaml.safe_load((root / "CITATION.cff").read_text("utf-8"))
-    assert body["cff-version"] == "1.2.0"
-    assert body["version"] == workbench.__version__
-    assert body["license"] == "MIT"
+    assert (body["cff-version"], body["version"], body["license"]) == ("1.2.0", workbench.__version__, "MIT")
     assert {"message", "title", "authors"} <= body.keys()
     assert any("2511.12155" in i["value"] for r in body["references"] for i in r["identifiers"])
     for folder in ("workbench", "widgets"):

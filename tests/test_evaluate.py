@@ -14,9 +14,9 @@ from workbench.core.errors import ParameterError, PromptError, TokenizerMismatch
 from workbench.core.records import load, save
 from workbench.core.results import KEYS, rows_json
 from workbench.evaluation.config import EvaluateConfig
-from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.records import AttackSet, Attempt, Comparison, Scorecard
 from workbench.evaluation.rows import evaluation_rows
+from workbench.evaluation.scorecard import sum_up
 from workbench.evaluation.tradeoff import safest, tradeoffs
 from workbench.judging.records import JudgementSet
 
@@ -29,7 +29,7 @@ def comparison(card: Scorecard, metric: str, **where: str) -> Comparison:
 
 def two_arms(n: int = 64, high: int = 58, low: int = 32, **attack: object) -> Scorecard:
     source = make.attempts(n, **attack)  # type: ignore[arg-type]
-    return evaluate(
+    return sum_up(
         [source],
         [make.completions(source, arm) for arm in ("aligned", "tuned")],
         [make.judgements(source, "aligned", make.first(high)), make.judgements(source, "tuned", make.first(low))],
@@ -41,16 +41,15 @@ def test_rates_are_shares_of_prompts_by_score_or_verdict() -> None:
     card = two_arms()
     found = card.score("asr", arm="aligned").estimate
     assert (found.value, found.n, found.unit) == (58 / 64, 64, "1")
-    assert found.low == pytest.approx(0.8101, abs=1e-4)
-    assert found.high == pytest.approx(0.9563, abs=1e-4)
+    assert (found.low, found.high) == (pytest.approx(0.8101, abs=1e-4), pytest.approx(0.9563, abs=1e-4))
     assert card.score("refusal", arm="tuned").estimate.value == 0.5
     assert card.score("partial", arm="tuned").estimate.value == 0
     source = make.attempts(4)
     said: list[object] = [(0.5, "refusal"), (0.49, "compliance"), "compliance", "partial"]
     judged = make.judgements(source, "aligned", lambda a: said[make.index(a)])  # type: ignore[arg-type,return-value]
-    card = evaluate([source], [make.completions(source, "aligned")], [judged])
+    card = sum_up([source], [make.completions(source, "aligned")], [judged])
     assert card.score("asr").estimate.value == 0.5  # the first by its score, the third by its verdict
-    strict = evaluate([source], [make.completions(source, "aligned")], [judged], EvaluateConfig(threshold=0.6))
+    strict = sum_up([source], [make.completions(source, "aligned")], [judged], EvaluateConfig(threshold=0.6))
     assert strict.score("asr").estimate.value == 0.25
     assert "p_harmful >= 0.6" in strict.run.resolved["success"]
 
@@ -62,7 +61,7 @@ def test_worst_cases_are_per_prompt_over_samples_settings_and_attacks() -> None:
         hits = {0: ("t=0.7", 0), 1: ("t=1", 2), 2: ("t=1", 1)}
         return float(hits.get(make.index(a)) == (a.setting, a.sample))
 
-    card = evaluate([source], [make.completions(source, "aligned")], [make.judgements(source, "aligned", said)])
+    card = sum_up([source], [make.completions(source, "aligned")], [make.judgements(source, "aligned", said)])
     assert card.score("asr", setting="t=0.7", worst_of=3).estimate.value == 0.25
     assert card.score("asr", setting="t=1", worst_of=3).estimate.value == 0.5
     assert card.score("asr", worst_of=6).estimate.value == 0.75
@@ -71,7 +70,7 @@ def test_worst_cases_are_per_prompt_over_samples_settings_and_attacks() -> None:
     assert mean.n == 4  # prompts, not samples
     assert mean.low < 2 / 12 < (mean.high or 0)
     source = make.attempts(4, samples=3)
-    card = evaluate([source], [make.completions(source, "a")], [make.judgements(source, "a", make.first(0))])
+    card = sum_up([source], [make.completions(source, "a")], [make.judgements(source, "a", make.first(0))])
     mean = card.score("asr_mean").estimate
     assert mean.value == 0
     assert mean.high == pytest.approx(0.49, abs=0.01)  # Wilson's for 0 of 4
@@ -80,7 +79,7 @@ def test_worst_cases_are_per_prompt_over_samples_settings_and_attacks() -> None:
         make.judgements(one, "aligned", lambda a: float(make.index(a) == 0)),
         make.judgements(other, "aligned", lambda a: float(make.index(a) == 1)),
     ]
-    card = evaluate([one, other], [make.completions(s, "aligned") for s in (one, other)], judged)
+    card = sum_up([one, other], [make.completions(s, "aligned") for s in (one, other)], judged)
     assert card.score("asr", attack="all attacks", worst_of=2).estimate.value == 0.5
     assert card.score("asr", attack="none").estimate.value == 0.25
 
@@ -90,7 +89,7 @@ def test_prompts_are_told_apart_by_set_and_label() -> None:
     other = make.attempts(3, attack="none", where=(None,), prompt_set="b")
     sides = ((one, 1.0), (other, 0.0))
     judged = [make.judgements(s, "aligned", lambda _, p=p: p) for s, p in sides]
-    card = evaluate([one, other], [make.completions(s, "aligned") for s in (one, other)], judged)
+    card = sum_up([one, other], [make.completions(s, "aligned") for s in (one, other)], judged)
     assert card.score("asr").estimate.n == 6
     assert card.score("asr").estimate.value == 0.5
     alike = make.attempts(4, attack="none", where=(None,), label="lookalike")
@@ -98,7 +97,7 @@ def test_prompts_are_told_apart_by_set_and_label() -> None:
     control = make.attempts(4, attack="harmless_prefill", label="harmless")
     verdicts = ("refusal", "partial", "compliance", "other")
     judged = [make.judgements(s, "aligned", lambda a: verdicts[make.index(a)]) for s in (alike, plain, control)]
-    card = evaluate([alike, plain, control], [make.completions(s, "aligned") for s in (alike, plain, control)], judged)
+    card = sum_up([alike, plain, control], [make.completions(s, "aligned") for s in (alike, plain, control)], judged)
     assert card.score("over_refusal").estimate.value == 0.5  # full or partial
     assert card.score("harmless_refusal", attack="none").estimate.value == 0.5
     assert card.score("harmless_right", attack="none").estimate.value == 0.25
@@ -111,7 +110,7 @@ def test_prompts_are_told_apart_by_set_and_label() -> None:
 def test_gibberish_categories_and_mean_harm_have_their_own_scores() -> None:
     source = make.attempts(5)
     read = make.gibberish(source, "aligned", lambda a: None if make.index(a) == 4 else make.index(a) < 2)
-    card = evaluate(
+    card = sum_up(
         [source], [make.completions(source, "aligned")], [make.judgements(source, "aligned", make.first(0))],
         gibberish=[read],
     )  # fmt: skip
@@ -125,7 +124,7 @@ def test_gibberish_categories_and_mean_harm_have_their_own_scores() -> None:
     assert {s.category for s in one.scores} == {None}
     source = make.attempts(40)
     judged = make.judgements(source, "aligned", lambda a: (make.index(a) % 5) / 4, judge="classifier")
-    card = evaluate([source], [make.completions(source, "aligned")], [judged])
+    card = sum_up([source], [make.completions(source, "aligned")], [judged])
     mean = card.score("p_harmful").estimate
     assert mean.value == pytest.approx(0.5)
     spread = np.std(np.arange(40) % 5 / 4) / np.sqrt(40) * 1.96
@@ -140,18 +139,16 @@ def test_judges_are_never_mixed_and_what_is_unscored_is_counted() -> None:
         make.judgements(source, "aligned", make.first(5)),
         make.judgements(source, "aligned", make.first(9), judge="refusal"),
     ]
-    card = evaluate([source], [make.completions(source, "aligned")], judged)
+    card = sum_up([source], [make.completions(source, "aligned")], judged)
     assert card.score("asr", judge="exact").estimate.value == 0.5
     assert card.score("asr", judge="refusal").estimate.value == 0.9
 
     def said(a: Attempt) -> float | str:
         return "the endpoint timed out" if make.index(a) < 4 else float(make.index(a) < 7)
 
-    card = evaluate([source], [make.completions(source, "aligned")], [make.judgements(source, "aligned", said)])
+    card = sum_up([source], [make.completions(source, "aligned")], [make.judgements(source, "aligned", said)])
     found = card.score("asr")
-    assert found.estimate.value == 0.5
-    assert found.estimate.n == 6
-    assert found.unscored == {"the endpoint timed out": 4}
+    assert (found.estimate.value, found.estimate.n, found.unscored) == (0.5, 6, {"the endpoint timed out": 4})
     (note,) = [n for n in card.notes if "unscored" in n]
     assert "4 of 10 prompts" in note
     assert "between 30 % and 70 %" in note
@@ -159,7 +156,7 @@ def test_judges_are_never_mixed_and_what_is_unscored_is_counted() -> None:
     assert (row.value, row.n, row.unit) == (4.0, 10, "prompts")
     source = make.attempts(5)
     judged = make.judgements(source, "aligned", lambda _: "the endpoint is down")
-    found = evaluate([source], [make.completions(source, "aligned")], [judged]).score("asr")
+    found = sum_up([source], [make.completions(source, "aligned")], [judged]).score("asr")
     assert (found.estimate.value, found.estimate.low, found.estimate.n) == (None, None, 0)
     assert found.unscored == {"the endpoint is down": 5}
     source = make.attempts(3, samples=2)
@@ -167,13 +164,13 @@ def test_judges_are_never_mixed_and_what_is_unscored_is_counted() -> None:
     def said(a: Attempt) -> float | str:
         return "no answer" if (make.index(a), a.sample) == (0, 1) else float(make.index(a) < 2)
 
-    card = evaluate([source], [make.completions(source, "aligned")], [make.judgements(source, "aligned", said)])
+    card = sum_up([source], [make.completions(source, "aligned")], [make.judgements(source, "aligned", said)])
     found = card.score("asr")
     assert (found.estimate.value, found.estimate.n, found.unscored) == (0.5, 2, {"no answer": 1})
     source = make.attempts(4)
     whole = make.judgements(source, "aligned", make.first(2))
     part = dataclasses.replace(whole, judgements=whole.judgements[:3])
-    found = evaluate([source], [make.completions(source, "aligned")], [part]).score("asr")
+    found = sum_up([source], [make.completions(source, "aligned")], [part]).score("asr")
     assert (found.estimate.n, found.unscored) == (3, {"not judged": 1})
 
 
@@ -182,8 +179,7 @@ def test_two_arms_are_told_apart_or_what_it_would_take_is_said() -> None:
     found = comparison(card, "asr")
     assert (found.arm, found.against) == ("tuned", "aligned")
     assert (found.only_arm, found.only_against) == (0, 26)
-    assert found.difference.value == pytest.approx(-26 / 64)
-    assert found.p_value == pytest.approx(2 * 0.5**26)
+    assert (found.difference.value, found.p_value) == (pytest.approx(-26 / 64), pytest.approx(2 * 0.5**26))
     assert found.n_needed is None
     assert found.sentence.startswith(
         "tuned has a lower attack success rate than aligned (prefill, 5 tokens given; by exact): 50 %"
@@ -209,7 +205,7 @@ def test_comparisons_are_paired_corrected_and_chosen() -> None:
         make.judgements(source, "aligned", lambda a: float(make.index(a) < hits[a.given])),
         make.judgements(source, "tuned", lambda a: float(make.index(a) < 8)),
     ]
-    card = evaluate([source], [make.completions(source, arm) for arm in ("aligned", "tuned")], judged)
+    card = sum_up([source], [make.completions(source, arm) for arm in ("aligned", "tuned")], judged)
     assert len(card.comparisons) == 4  # three lengths and the worst of them
     ordered = sorted(card.comparisons, key=lambda c: c.p_value)
     for i, c in enumerate(ordered):
@@ -217,7 +213,7 @@ def test_comparisons_are_paired_corrected_and_chosen() -> None:
         assert "over 4 comparisons" in c.sentence
     source = make.attempts(30)
     less = dataclasses.replace(source, attempts=source.attempts[:20])
-    card = evaluate(
+    card = sum_up(
         [source],
         [make.completions(source, "aligned"), make.completions(less, "tuned")],
         [make.judgements(source, "aligned", make.first(25)), make.judgements(less, "tuned", make.first(3))],
@@ -228,13 +224,13 @@ def test_comparisons_are_paired_corrected_and_chosen() -> None:
     arms = ("base", "aligned", "tuned")
     done = [make.completions(source, arm) for arm in arms]
     judged = [make.judgements(source, arm, make.first(4)) for arm in arms]
-    every = evaluate([source], done, judged)
+    every = sum_up([source], done, judged)
     assert {(c.arm, c.against) for c in every.comparisons} == {
         ("aligned", "base"),
         ("tuned", "base"),
         ("tuned", "aligned"),
     }
-    one = evaluate([source], done, judged, EvaluateConfig(against="aligned"))
+    one = sum_up([source], done, judged, EvaluateConfig(against="aligned"))
     assert {(c.arm, c.against) for c in one.comparisons} == {("base", "aligned"), ("tuned", "aligned")}
 
 
@@ -253,8 +249,8 @@ def test_equal_arms_through_the_whole_verb_are_rarely_told_apart() -> None:
             make.judgements(source, arm, lambda a, f=f, p=p: float(f[make.index(a)] < p))
             for arm, f, p in zip(("aligned", "tuned"), fate, (0.9, 0.5), strict=True)
         ]
-        told += comparison(evaluate([source], done, equal), "asr").p_holm < 0.05
-        found += comparison(evaluate([source], done, apart), "asr").p_holm < 0.05
+        told += comparison(sum_up([source], done, equal), "asr").p_holm < 0.05
+        found += comparison(sum_up([source], done, apart), "asr").p_holm < 0.05
     assert told <= 2
     assert found >= 27
 
@@ -263,7 +259,7 @@ def with_capability(losses: dict[str, int]) -> Scorecard:
     source = make.attempts(50)
     hits = {"aligned": 45, "penalty": 20, "tuned": 2}
     right = {arm: [1] * (200 - lost) + [0] * lost for arm, lost in losses.items()}
-    return evaluate(
+    return sum_up(
         [source],
         [make.completions(source, arm) for arm in hits],
         [make.judgements(source, arm, make.first(n)) for arm, n in hits.items()],
@@ -279,8 +275,7 @@ def test_capability_is_compared_by_question_and_limits_the_safest_arm() -> None:
     assert found.p_holm < 0.05
     assert comparison(card, "accuracy", arm="penalty", setting="bbh").p_holm > 0.05
     lost = card.score("capability_loss", arm="tuned").estimate
-    assert lost.value == pytest.approx(0.25)
-    assert lost.n == 400
+    assert (lost.value, lost.n) == (pytest.approx(0.25), 400)
     assert lost.low < 0.25 < (lost.high or 0)
     assert card.score("accuracy", arm="aligned", setting="mean of tasks").estimate.value == pytest.approx(0.95)
     card = with_capability({"aligned": 10, "penalty": 11, "tuned": 60})
@@ -302,31 +297,31 @@ def test_what_does_not_belong_together_is_refused() -> None:
     source = make.attempts(3)
     done, judged = [make.completions(source, "a")], [make.judgements(source, "a", make.first(1))]
     sets = [make.capability("a", {"t": [1]}), make.capability("b", {"t": [1]}, template="plain text")]
-    refuses(lambda: evaluate([source], done, judged, capability=sets), ParameterError, "chat template", "plain text")
+    refuses(lambda: sum_up([source], done, judged, capability=sets), ParameterError, "chat template", "plain text")
     none = dataclasses.replace(source, attempts=())
-    refuses(lambda: evaluate([none], [], []), PromptError)
-    refuses(lambda: evaluate([source], [], []), PromptError)
+    refuses(lambda: sum_up([none], [], []), PromptError)
+    refuses(lambda: sum_up([source], [], []), PromptError)
     unlabelled = make.attempts(3, label="unlabelled")
     with pytest.raises(PromptError, match="unlabelled"):
-        evaluate([unlabelled], [make.completions(unlabelled, "a")], [make.judgements(unlabelled, "a", make.first(1))])
+        sum_up([unlabelled], [make.completions(unlabelled, "a")], [make.judgements(unlabelled, "a", make.first(1))])
     source = make.attempts(3, tokenizer="abc")
     judged = [make.judgements(source, "a", make.first(1))]
     with pytest.raises(TokenizerMismatch, match=r"'a'.*xyz.*abc"):
-        evaluate([source], [make.completions(source, "a", tokenizer="xyz")], judged)
-    evaluate([source], [make.completions(source, "a", tokenizer="abc")], judged)
+        sum_up([source], [make.completions(source, "a", tokenizer="xyz")], judged)
+    sum_up([source], [make.completions(source, "a", tokenizer="abc")], judged)
     source, other = make.attempts(3), make.attempts(3, attack="none")
     done, judged = make.completions(source, "a"), make.judgements(source, "a", make.first(1))
-    refuses(lambda: evaluate([other], [done], [judged]), ParameterError, "3")
-    refuses(lambda: evaluate([source], [done], [make.judgements(source, "b", make.first(1))]), ParameterError, "0")
-    refuses(lambda: evaluate([source], [done, make.completions(source, "a", text="else")], [judged]), ParameterError)
+    refuses(lambda: sum_up([other], [done], [judged]), ParameterError, "3")
+    refuses(lambda: sum_up([source], [done], [make.judgements(source, "b", make.first(1))]), ParameterError, "0")
+    refuses(lambda: sum_up([source], [done, make.completions(source, "a", text="else")], [judged]), ParameterError)
     with pytest.raises(ParameterError):
-        evaluate(
+        sum_up(
             [source],
             [done, make.completions(source, "b")],
             [judged, make.judgements(source, "b", make.first(1), version="2")],
         )
-    refuses(lambda: evaluate([source], [done], []), ParameterError)
-    refuses(lambda: evaluate([source], [done], [judged], EvaluateConfig(against="aa")), ParameterError, "'a'")
+    refuses(lambda: sum_up([source], [done], []), ParameterError)
+    refuses(lambda: sum_up([source], [done], [judged], EvaluateConfig(against="aa")), ParameterError, "'a'")
     refuses(lambda: EvaluateConfig(compared=("assr",)), UnknownName, "'asr'")
     refuses(lambda: EvaluateConfig(threshold=0.0), ParameterError, "threshold is 0")
 
@@ -334,7 +329,7 @@ def test_what_does_not_belong_together_is_refused() -> None:
 def test_a_scorecard_comes_back_once_and_has_tidy_rows(tmp_path: Path) -> None:
     source = make.attempts(6)
     done, judged = make.completions(source, "a"), make.judgements(source, "a", make.first(2))
-    once, twice = evaluate([source], [done], [judged]), evaluate([source, source], [done, done], [judged, judged])
+    once, twice = sum_up([source], [done], [judged]), sum_up([source, source], [done, done], [judged, judged])
     assert once.scores == twice.scores
     card = two_arms(categories=("fraud", "theft"))
     assert load(save(card, tmp_path / "card"), Scorecard) == card

@@ -15,11 +15,11 @@ from tests import evaluation_makers as make
 from tests.hostile_texts import EXECUTABLE, TEXT
 from workbench.core.results import COLUMNS
 from workbench.evaluation.config import EvaluateConfig
-from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.exports import csv_text, latex_card, latex_table, latex_text, write_exports
 from workbench.evaluation.formats import inspect_log, pairs_of, write_completions
 from workbench.evaluation.records import AttackSet, CompletionSet, Scorecard
 from workbench.evaluation.rows import evaluation_rows
+from workbench.evaluation.scorecard import sum_up
 from workbench.judging.records import JudgementSet
 
 Parts = tuple[AttackSet, CompletionSet, JudgementSet]
@@ -38,17 +38,15 @@ def parts() -> Parts:
 @pytest.fixture
 def card(parts: Parts) -> Scorecard:
     source, done, said = parts
-    return evaluate([source], [done], [said], EvaluateConfig())
+    return sum_up([source], [done], [said], EvaluateConfig())
 
 
 def test_tables_go_out_as_csv_and_latex(card: Scorecard, tmp_path: Path) -> None:
     rows = evaluation_rows(card)
     read = list(csv.DictReader(io.StringIO(csv_text(rows))))
-    assert len(read) == len(rows)
-    assert list(read[0]) == list(COLUMNS)
+    assert (len(read), list(read[0])) == (len(rows), list(COLUMNS))
     for given, row in zip(read, rows, strict=True):
-        assert given["position"] == ""
-        assert (float(given["value"]) if given["value"] else None) == row.value
+        assert (given["position"], float(given["value"]) if given["value"] else None) == ("", row.value)
         assert given["arm"] == row.arm
     text = latex_table(card)
     assert r"arm\_1 \& more" in text
@@ -84,12 +82,10 @@ def test_an_inspect_log_holds_every_answer_and_score(parts: Parts, tmp_path: Pat
     source, done, said = parts
     (_, log) = write_completions(tmp_path, [source], [done], [said])
     body = json.loads(log.read_text("utf-8"))
-    assert body["version"] == 2
-    assert body["status"] == "success"
+    assert (body["version"], body["status"]) == (2, "success")
     first = body["samples"][0]
     assert [m["role"] for m in first["input"]] == ["user", "assistant"]  # the prefix is given
-    assert first["output"]["choices"][0]["stop_reason"] == "stop"
-    assert first["scores"]["exact"]["value"] == 1.0
+    assert (first["output"]["choices"][0]["stop_reason"], first["scores"]["exact"]["value"]) == ("stop", 1.0)
     assert body["samples"][3]["scores"] == {}
     assert body["samples"][3]["metadata"]["unscored"] == {"exact": "no answer"}
     (scorer,) = body["results"]["scores"]
@@ -109,7 +105,7 @@ def test_inspect_itself_reads_the_log(parts: Parts, tmp_path: Path) -> None:
     assert read.samples[0].scores["exact"].value == 1.0
 
 
-def test_any_text_survives(tmp_path: Path) -> None:
+def test_any_text_survives_under_names_of_its_own(tmp_path: Path) -> None:
     texts = [t.encode("utf-8", "replace").decode("utf-8") for t in (*EXECUTABLE, *TEXT)]
     source = make.attempts(len(texts))
     done = make.completions(source, "a")
@@ -120,9 +116,6 @@ def test_any_text_survives(tmp_path: Path) -> None:
     read = [json.loads(path.read_text("utf-8")) for path in (harmbench, log)]
     assert [entry["generation"] for entries in read[0].values() for entry in entries] == texts
     assert [x["output"]["completion"] for x in read[1]["samples"]] == texts
-
-
-def test_arms_whose_names_differ_in_case_or_signs_alone_get_files_of_their_own(tmp_path: Path) -> None:
     source = make.attempts(1)
     arms = ("a/b", "a:b", "A-b", "con")
     paths = write_completions(tmp_path, [source], [make.completions(source, arm) for arm in arms])

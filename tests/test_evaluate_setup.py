@@ -18,9 +18,11 @@ from workbench.evaluation.attacks import GCG, Decoding, NoAttack, Prefill
 from workbench.evaluation.capability import CapabilityConfig
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
+from workbench.evaluation.judges import judges_of
 from workbench.evaluation.paper import paper_preset
 from workbench.evaluation.reading import told_prompts
-from workbench.evaluation.records import CompletionSet
+from workbench.evaluation.records import Evaluation
+from workbench.evaluation.scorecard import sum_up
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 
@@ -44,8 +46,7 @@ def test_prompts_that_an_attack_does_not_find_are_said(pair: ModelPair) -> None:
     configs = setup.attacks_of(["prefill"], prefix_tokens=["2"], max_tokens=4)
     attacked, asked = setup.attempts_of(pair, harmful(), configs, lookalikes=dataclasses.replace(alike, name="alike"))
     assert {a.label for a in attacked.attempts} == {"harmful"}
-    assert {a.label for a in asked.attempts} == {"lookalike"}
-    assert asked.prompt_set == "alike"
+    assert ({a.label for a in asked.attempts}, asked.prompt_set) == ({"lookalike"}, "alike")
 
 
 def test_arms_attacks_and_judges_follow_plain_settings(pair: ModelPair, tmp_path: Path) -> None:
@@ -74,73 +75,63 @@ def test_arms_attacks_and_judges_follow_plain_settings(pair: ModelPair, tmp_path
     assert found[1].k == ("full",)
     refuses(lambda: setup.attacks_of(["prefil"]), UnknownName, "'prefill'")
     refuses(lambda: setup.attacks_of(["prefill"], prefix_tokens=["all"]), ParameterError, "prefix_tokens", "'all'")
-    made_up = dataclasses.replace(harmful(), name="embedded")
-    assert setup.judges_of(None, made_up) == ("exact", "refusal")
-    assert setup.judges_of(None, harmful()) == ("refusal",)
-    assert setup.judges_of(["guard:x"], made_up) == ("guard:x",)
-    refuses(lambda: setup.judges_of(["exact", "refusl"], made_up), UnknownName, "'refusal'")
-    assert setup.tasks_of(None, "embedded") == ("brindle",)
-    assert setup.tasks_of(None, "smollm2") == ()
-    assert setup.tasks_of([], "embedded") == ()
-    refuses(lambda: setup.tasks_of(["hellaswagg"], "embedded"), UnknownName, "'hellaswag'")
-    refuses(lambda: setup.tasks_of(["brindl"], "embedded"), UnknownName, "'brindle'")
-    assert "mmlu" in setup.tasks_of(None, "llama-3.1-8b", paper_preset("paper/llama-3.1-8b/prefill"))
-    assert setup.capability_of([], None) == ()
+    assert judges_of(None, "embedded") == ("exact", "refusal")
+    assert judges_of(None, "mine") == ("refusal",)
+    assert judges_of(["guard:x"], "embedded") == ("guard:x",)
+    refuses(lambda: judges_of(["exact", "refusl"], "embedded"), UnknownName, "'refusal'")
+    assert setup.questions_of(None, "embedded", limit=3) == CapabilityConfig(tasks=("brindle",), limit=3)
+    assert setup.questions_of(None, "smollm2") is None
+    assert setup.questions_of([], "embedded") is None
+    refuses(lambda: setup.questions_of(["hellaswagg"], "embedded"), UnknownName, "'hellaswag'")
+    refuses(lambda: setup.questions_of(["brindl"], "embedded"), UnknownName, "'brindle'")
+    table = setup.questions_of(None, "llama-3.1-8b", paper_preset("paper/llama-3.1-8b/prefill"))
+    assert table is not None
+    assert "mmlu" in table.tasks
 
 
-def test_without_the_harness_capability_is_left_out_and_said(
-    pair: ModelPair, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_whole_evaluation_for_real(
+    pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(setup, "is_installed", lambda: False)
-    assert setup.capability_of(setup.arms_of(pair), CapabilityConfig(tasks=("brindle",))) == ()
-    assert "Capability is not measured: lm-evaluation-harness is not installed" in capsys.readouterr().err
-
-
-def test_the_three_steps_for_real(pair: ModelPair, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     arms = setup.arms_of(pair, penalties=[1.0])
     configs = setup.attacks_of(
         ["none", "prefill", "decoding"], prefix_tokens=["0", "2"], temperatures=[1.0], samples=2, max_tokens=6
     )
     attempts = setup.attempts_of(pair, harmful(), configs, store=store)
-    answers = setup.completions_of(arms, attempts, store=store)
-    assert len(answers) == 3 * 3
-    judged = setup.judgements_of(["refusal"], answers, attempts, store=store)
-    babble = setup.gibberish_of(answers, attempts, pair=pair, store=store)
-    card = evaluate(attempts, answers, judged, EvaluateConfig(against="aligned"), gibberish=babble)
-    asr = {(s.arm, s.attack, s.setting, s.worst_of) for s in card.scores if s.metric == "asr"}
+    monkeypatch.setattr("workbench.evaluation.evaluate.is_installed", lambda: False)
+    how, questions = EvaluateConfig(against="aligned"), CapabilityConfig(tasks=("brindle",))
+    made = evaluate(arms, attempts, ["refusal"], config=how, capability=questions, store=store)
+    said = capsys.readouterr().err
+    assert "3 arms: at most 45 answers and 270 tokens" in said
+    assert "lm-evaluation-harness is not installed" in said
+    assert (len(made.answers), len(made.judgements), len(made.gibberish), made.capability) == (9, 9, 9, ())
+    asr = {(s.arm, s.attack, s.setting, s.worst_of) for s in made.scorecard.scores if s.metric == "asr"}
     assert ("penalty 1", "decoding", "t=1 p=1 k=0", 2) in asr
     assert ("base", "all attacks", None, 5) in asr
-    again = setup.completions_of(arms, attempts, store=store)
-    assert [c.completions for c in again] == [c.completions for c in answers]
-
-    named = setup.named_records(attempts, answers, judged, babble)
-    assert len(named) == len(attempts) + 3 * len(answers)
-    assert {"attempts-prefill", "answers-penalty-1-none", "judged-refusal-base-decoding"} <= named.keys()
-    kept = named["answers-penalty-1-none"]
-    assert load(save(kept, tmp_path / "kept"), CompletionSet) == kept
+    assert load(save(made, tmp_path / "kept"), Evaluation) == made
+    monkeypatch.setattr(pair.__class__, "hidden", lambda *a, **k: pytest.fail("a model ran"))
+    fewer = evaluate(arms[:2], attempts, ["refusal"], config=how, store=store)  # all of it is kept
+    assert [a.completions for a in fewer.answers] == [a.completions for a in made.answers[:6]]
 
 
-def test_names_of_records_never_clash(pair: ModelPair) -> None:
-    attempts = setup.attempts_of(pair, harmful(), setup.attacks_of(["none"], max_tokens=2))
-    answers = setup.completions_of(setup.arms_of(pair)[:1], attempts)
-    twice = (*answers, dataclasses.replace(answers[0], arm="BASE"))
-    named = setup.named_records([*attempts, *attempts], twice, ())
-    assert sorted(named) == ["answers-base-none", "answers-base-none--2", "attempts-none", "attempts-none--2"]
+def test_attempts_against_one_arm_are_answered_by_that_arm_alone(pair: ModelPair) -> None:
+    plain = setup.attempts_of(pair, harmful(2), setup.attacks_of(["none"], max_tokens=2))
+    own = setup.attempts_of(pair, harmful(1), setup.attacks_of(["decoding"], temperatures=[1.0], max_tokens=2))
+    made = evaluate(setup.arms_of(pair), plain, ["refusal"], own={"base": own})
+    assert [(c.arm, len(c.completions)) for c in made.answers] == [("base", 2), ("base", 1), ("aligned", 2)]
+    assert {s.arm for s in made.scorecard.scores if s.attack == "decoding"} == {"base"}
 
 
 def test_answers_are_read_again_as_prompts(pair: ModelPair) -> None:
     attempts = setup.attempts_of(pair, harmful(), setup.attacks_of(["prefill"], prefix_tokens=["2"], max_tokens=6))
-    answers = setup.completions_of(setup.arms_of(pair), attempts)
-    judged = setup.judgements_of(["refusal"], answers, attempts)
-    told = told_prompts(attempts, answers, judged, arm="aligned", attack="prefill", limit=2)
+    made = evaluate(setup.arms_of(pair), attempts, ["refusal"])
+    told = told_prompts(made, arm="aligned", attack="prefill", limit=2)
     assert 0 < len(told) <= 2
-    first = told.prompts[0]
     source = {a.attempt_id: a for a in attempts[0].attempts}
-    texts = {source[c.attempt_id].prefix + c.text for s in answers if s.arm == "aligned" for c in s.completions}
-    assert first.response in texts
+    texts = {source[c.attempt_id].prefix + c.text for s in made.answers if s.arm == "aligned" for c in s.completions}
+    assert told.prompts[0].response in texts
     assert told.classroom_safe
-    refuses(lambda: told_prompts(attempts, answers, judged, arm="tuned"), PromptError, "'tuned'")
+    refuses(lambda: told_prompts(made, arm="tuned"), PromptError, "'tuned'")
 
 
 def test_an_arm_with_another_tokenizer_cannot_answer_nor_be_evaluated(pair: ModelPair) -> None:
@@ -148,8 +139,7 @@ def test_an_arm_with_another_tokenizer_cannot_answer_nor_be_evaluated(pair: Mode
     other = tiny_pair(tokenizer=tiny_tokenizer(corpus=("a completely different corpus of words and things",)))
     arm = setup.arms_of(other)[0]
     with pytest.raises(TokenizerMismatch):
-        setup.completions_of([arm], attempts)
-    done = setup.completions_of(setup.arms_of(pair)[:1], attempts)
-    judged = setup.judgements_of(["refusal"], done, attempts)
+        evaluate([arm], attempts, ["refusal"])
+    made = evaluate(setup.arms_of(pair)[:1], attempts, ["refusal"])
     strange = [dataclasses.replace(s, tokenizer="0123") for s in attempts]
-    refuses(lambda: evaluate(strange, done, judged), TokenizerMismatch, "0123")
+    refuses(lambda: sum_up(strange, made.answers, made.judgements), TokenizerMismatch, "0123")

@@ -88,15 +88,6 @@ def test_floors_bands_and_facets_show_what_is_measured(teacher: Diagnosis, free:
     refuses(lambda: figures.panel(free, prefix_tokens=7), ParameterError, "7")
 
 
-def test_impossible_axes_and_unknown_curves_are_refused(teacher: Diagnosis) -> None:
-    refuses(lambda: figures.curves(teacher, "logprob_shift_nats", log_y=True), ParameterError, "0")
-    curve = next(c for c in teacher.curves if c.name == "kl_aligned_base_nats")
-    positive = dataclasses.replace(curve, value=curve.value + 1, low=curve.value + 0.5, high=curve.value + 2)
-    figure = figures.curves(dataclasses.replace(teacher, curves=(positive,)), log_y=True)
-    assert figure.layout.yaxis.type == "log"
-    refuses(lambda: figures.curves(teacher, "retension"), UnknownName, "'retention'")
-
-
 def test_what_is_not_there_is_blank_and_never_zero(free: Diagnosis, teacher: Diagnosis) -> None:
     value = free.heat_map.value.copy()
     value[1, 4:] = np.nan
@@ -139,7 +130,13 @@ def test_kinds_and_gradients_show_every_response(teacher: Diagnosis) -> None:
         assert word in figure.layout.meta["summary"]
 
 
-def test_labels_are_text_for_plotly(teacher: Diagnosis) -> None:
+def test_labels_are_text_and_impossible_axes_refused(teacher: Diagnosis) -> None:
+    refuses(lambda: figures.curves(teacher, "logprob_shift_nats", log_y=True), ParameterError, "0")
+    curve = next(c for c in teacher.curves if c.name == "kl_aligned_base_nats")
+    positive = dataclasses.replace(curve, value=curve.value + 1, low=curve.value + 0.5, high=curve.value + 2)
+    figure = figures.curves(dataclasses.replace(teacher, curves=(positive,)), log_y=True)
+    assert figure.layout.yaxis.type == "log"
+    refuses(lambda: figures.curves(teacher, "retension"), UnknownName, "'retention'")
     frequencies = tuple(
         dataclasses.replace(teacher.frequencies[0], token_id=i, label=text) for i, text in enumerate(HOSTILE_TEXTS)
     )

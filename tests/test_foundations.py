@@ -38,16 +38,11 @@ ANYTHING = st.floats(width=32)
 
 def curve(**changes: Any) -> Curve:
     fields: dict[str, Any] = {
-        "name": "kl_aligned_base_nats",
-        "condition": "harmful",
-        "prefix_tokens": None,
-        "unit": "nats",
-        "position": np.arange(1, 4, dtype=np.int32),
-        "value": np.array([1.0, np.nan, np.inf], np.float32),
-        "low": np.array([0.5, np.nan, 0.0], np.float32),
-        "high": np.array([1.5, np.nan, 0.0], np.float32),
+        "name": "kl_aligned_base_nats", "condition": "harmful", "prefix_tokens": None, "unit": "nats",
+        "position": np.arange(1, 4, dtype=np.int32), "value": np.array([1.0, np.nan, np.inf], np.float32),
+        "low": np.array([0.5, np.nan, 0.0], np.float32), "high": np.array([1.5, np.nan, 0.0], np.float32),
         "n": np.array([8, 0, 2], np.int32),
-    }
+    }  # fmt: skip
     return Curve(**{**fields, **changes})
 
 
@@ -112,16 +107,6 @@ def test_records_come_back_equal_with_axes_and_sequences(tmp_path: Path) -> None
     assert load(save(made, tmp_path / "map"), HeatMap).value.shape == (2, 3)
 
 
-def test_axes_estimates_and_replacements_are_what_they_say(tmp_path: Path) -> None:
-    refuses(lambda: curve(value=np.zeros((2, 2), np.float32)), Exception, "value")
-    assert str(Estimate(value=None, low=None, high=None, n=0, unit="nats")) == "no data (n = 0)"
-    assert str(Estimate(value=0.5, low=0.25, high=0.75, n=9, unit="nats")) == "0.5 [0.25, 0.75] nats (n = 9)"
-    save(curve(), tmp_path / "curve")
-    save(curve(name="other"), tmp_path / "curve")
-    assert load(tmp_path / "curve", Curve).name == "other"
-    assert [p.name for p in tmp_path.iterdir()] == ["curve"]
-
-
 def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -135,7 +120,13 @@ def test_a_damaged_record_is_named_as_such(tmp_path: Path, file: str, damage: An
         load(folder, Curve)
 
 
-def test_a_record_of_another_schema_or_kind_names_both(tmp_path: Path) -> None:
+def test_records_keep_axes_kinds_and_schemas(tmp_path: Path) -> None:
+    refuses(lambda: curve(value=np.zeros((2, 2), np.float32)), Exception, "value")
+    assert str(Estimate(value=None, low=None, high=None, n=0, unit="nats")) == "no data (n = 0)"
+    assert str(Estimate(value=0.5, low=0.25, high=0.75, n=9, unit="nats")) == "0.5 [0.25, 0.75] nats (n = 9)"
+    save(curve(), tmp_path / "curve")
+    save(curve(name="other"), tmp_path / "curve")
+    assert (load(tmp_path / "curve", Curve).name, [p.name for p in tmp_path.iterdir()]) == ("other", ["curve"])
     folder = save(curve(), tmp_path / "curve")
     refuses(lambda: load(folder, HeatMap), RecordError, "Curve", "HeatMap")
     text = (folder / "record.json").read_text("utf-8").replace(f'"schema": {SCHEMA}', '"schema": 99')
@@ -154,14 +145,11 @@ def test_an_error_in_the_middle_leaves_the_old_content(tmp_path: Path, error: Ba
     save(curve(), tmp_path / "curve")
     with pytest.raises(type(error)), atomic_folder(tmp_path / "curve") as partial:
         _write_half(partial, error)
-    assert load(tmp_path / "curve", Curve) == curve()
-    assert [p.name for p in tmp_path.iterdir()] == ["curve"]
+    assert (load(tmp_path / "curve", Curve), [p.name for p in tmp_path.iterdir()]) == (curve(), ["curve"])
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_named_and_what_was_there_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_a_full_disk_is_named_and_what_was_there_stays(tmp_path, monkeypatch, number) -> None:
     save(curve(), tmp_path / "curve")
 
     def full(*_: object, **__: object) -> None:
@@ -253,13 +241,14 @@ def test_a_store_keeps_whole_entries_or_none(tmp_path: Path) -> None:
             read = reader.read(key_of(name))
             assert read.keys() == entry(seed).keys()
             assert all(np.array_equal(read[k], v) for k, v in entry(seed).items())
-    store = Store(tmp_path)
+    folder = tmp_path / "torn"
+    store = Store(folder)
     store.write({key_of("a"): entry(1)})
-    kept = set(tmp_path.iterdir())
+    kept = set(folder.iterdir())
     store.write({key_of("b"): entry(2)})
-    (torn,) = set(tmp_path.iterdir()) - kept
+    (torn,) = set(folder.iterdir()) - kept
     _cut(torn)
-    again = Store(tmp_path)
+    again = Store(folder)
     assert key_of("a") in again
     assert key_of("b") not in again
     assert not torn.exists()
@@ -311,7 +300,7 @@ def test_a_run_record_states_settings_versions_and_commit(monkeypatch: pytest.Mo
     source_commit.cache_clear()
 
 
-def test_errors_are_one_tree_and_names_the_nearest(root: Path) -> None:
+def test_the_cache_errors_and_progress_have_their_rules(root: Path, own_cache, monkeypatch) -> None:
     kinds = [k for _, k in inspect.getmembers(errors, inspect.isclass) if k is not WorkbenchError]
     assert len(kinds) > 8
     for kind in kinds:
@@ -322,11 +311,6 @@ def test_errors_are_one_tree_and_names_the_nearest(root: Path) -> None:
     assert nearest("zzz", ("limit", "seed")) == "known: limit, seed"
     assert "*.partial-*" in (root / ".gitignore").read_text().split()
     assert ".partial-" in files._partial_name(Path("x")).name
-
-
-def test_the_cache_is_the_chosen_folder_and_time_left_counts_this_run(
-    own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     assert cache_folder() == own_cache
     monkeypatch.delenv("WORKBENCH_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")

@@ -57,8 +57,7 @@ def test_greedy_is_transformers_own_and_counting_stops() -> None:
     assert [g.stop for g in made] == ["length", "length"]
     made = generate(pair, "base", [(316,), (50,)], GenerateConfig(max_tokens=20))  # wraps to 0, then eos
     assert made[0].ids == (317, 318, 319, 0, 1)
-    assert made[0].stop == "end"
-    assert len(made[1].ids) == 20
+    assert (made[0].stop, len(made[1].ids)) == ("end", 20)
     assert generate(pair, "base", [(10,)], GenerateConfig(max_tokens=9, stop_ids=(13,)))[0].ids == (11, 12, 13)
     text = pair.decode((60, 61))
     stopped = generate(pair, "base", [(58,)], GenerateConfig(max_tokens=9, stop=(text,)))[0]
@@ -87,8 +86,7 @@ def test_sampling_follows_seed_distribution_and_streams() -> None:
             draws[name][int(room.choose(logits, config, [g]))] += 1
     p = logits.exp()[0].tolist()
     assert all(abs(n / 2000 - q) < 0.04 for n, q in zip(draws["plain"], p, strict=True))
-    assert draws["top_k"][2:] == [0, 0]
-    assert draws["top_p"][2:] == [0, 0]
+    assert (draws["top_k"][2:], draws["top_p"][2:]) == ([0, 0], [0, 0])
     assert draws["top_p"][1] > 0
     pair = tiny_pair()
     seen: dict[int, list[int]] = {i: [] for i in range(len(CONTEXTS))}
@@ -128,7 +126,7 @@ def test_a_killed_run_resumes_and_gives_the_same(tmp_path: Path) -> None:
     assert calls == first, "everything was stored, nothing is computed again"
 
 
-def test_bad_input_and_nan_are_named() -> None:
+def test_bad_input_nan_and_batches_are_handled() -> None:
     pair = tiny_pair()
     refuses(lambda: generate(pair, "base", [(1,), ()], GenerateConfig()), PromptError, "context 2", "2")
     with pytest.raises(ContextOverflow, match=r"200.*100.*256"):
@@ -141,12 +139,8 @@ def test_bad_input_and_nan_are_named() -> None:
         broken.lm_head.weight[:, 12] = 3e38  # overflows where token 12 is the input, and only there
     with pytest.raises(NonFiniteLogits, match=r"token 3.*continuation 2"):
         generate(pair, "aligned", [(40,), (10,)], GenerateConfig(max_tokens=5))
-
-
-def test_batches_and_padding_cover_every_row_once() -> None:
     ids, mask = left_padded([(1, 2, 3), (4,)], torch.device("cpu"))
-    assert ids.tolist() == [[1, 2, 3], [0, 0, 4]]
-    assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]
+    assert (ids.tolist(), mask.tolist()) == ([[1, 2, 3], [0, 0, 4]], [[1, 1, 1], [0, 0, 1]])
     sizes = [5, 90, 3, 40, 40, 41, 200, 1]
     batches = plan_batches(sizes, 100)
     assert sorted(i for b in batches for i in b) == list(range(len(sizes)))

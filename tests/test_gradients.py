@@ -245,9 +245,7 @@ def test_responses_are_aligneds_own_by_default_and_rows_stay_apart() -> None:
 
 @pytest.mark.parametrize("trainable", [True, False])
 @pytest.mark.parametrize("fails", [True, False])
-def test_parameters_and_hooks_are_left_as_they_were(
-    trainable: bool, fails: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parameters_and_hooks_are_left_as_they_were(trainable, fails, monkeypatch) -> None:
     pair = tiny_pair()
     with pair.model("base") as model:
         for i, p in enumerate(model.parameters()):
@@ -275,8 +273,7 @@ def test_parameters_and_hooks_are_left_as_they_were(
         probe_gradients(pair, prompts("the cat"), responses=[RESPONSE])
     with pair.model("base") as model:
         for (wanted, grad, value), p in zip(before, model.parameters(), strict=True):
-            assert p.requires_grad == wanted
-            assert (p.grad is None) == (grad is None)
+            assert (p.requires_grad, p.grad is None) == (wanted, grad is None)
             assert grad is None or torch.equal(p.grad, grad)
             assert torch.equal(p, value)
         assert not any(m._forward_hooks for m in model.modules())
@@ -321,8 +318,7 @@ def test_prompts_are_harmful_ones_or_a_seeded_subset() -> None:
     asked = prompts(*(f"the cat {i}" for i in range(9)))
     config = GradientConfig(limit=3, seed=1, max_tokens=1)
     ids = [probe_gradients(tiny_pair(), asked, config, responses=[(7,)] * 9).prompt_ids for _ in range(2)]
-    assert ids[0] == ids[1]
-    assert len(ids[0]) == 3
+    assert (ids[0], len(ids[0])) == (ids[1], 3)
 
 
 def test_errors_name_what_is_wrong_and_rows_are_saved() -> None:
@@ -353,8 +349,7 @@ def test_rows_and_record(tmp_path: Any) -> None:
     assert {r.name for r in rows} == set(QUANTITIES)
     assert {r.layer for r in rows if r.name == "grad_norm"} == {None, 1, 2}
     third = at["grad_norm", 3]
-    assert third.value == pytest.approx(probe.grad_norm[:3, 2].mean())
-    assert third.n == 3
+    assert (third.value, third.n) == (pytest.approx(probe.grad_norm[:3, 2].mean()), 3)
     assert third.low <= third.value <= third.high
     assert (at["grad_norm", 5].n, at["grad_norm", 5].low) == (2, None)
     assert (at["influence", 1].n, at["influence", 1].value) == (0, None)

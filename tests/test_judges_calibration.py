@@ -16,8 +16,9 @@ from statsmodels.stats.inter_rater import cohens_kappa, fleiss_kappa
 from tests.errors import refuses
 from workbench import __main__ as cli
 from workbench.core.errors import NotPresent, PromptError
+from workbench.core.passages import Sample
 from workbench.judging.calibration import LABELS, calibrate
-from workbench.judging.contract import Sample, scored, unscored
+from workbench.judging.contract import scored, unscored
 from workbench.judging.kappa import alpha_estimate, cohen, cohen_estimate, coincidences, fleiss, krippendorff, tables
 from workbench.judging.records import Judgement
 
@@ -64,8 +65,7 @@ def test_kappa_is_statsmodels(kinds: int) -> None:
     want = cohens_kappa(table, return_results=False)
     assert cohen(table[None])[0] == pytest.approx(want, abs=1e-12)
     found = cohen_estimate([str(i) for i in range(80)], a.tolist(), b.tolist(), kinds)
-    assert found.value == pytest.approx(want, abs=1e-12)
-    assert found.n == 80
+    assert (found.value, found.n) == (pytest.approx(want, abs=1e-12), 80)
     assert found.low < found.value < found.high
 
 
@@ -97,8 +97,7 @@ def test_alpha_is_the_published_one(distance: str, alpha: float) -> None:
     assert krippendorff(table[None], distance)[0] == pytest.approx(alpha, abs=5e-4)  # type: ignore[arg-type]
     if distance == "ordinal":
         found = alpha_estimate({str(i): u for i, u in enumerate(units)}, 5)
-        assert found.value == pytest.approx(alpha, abs=5e-4)
-        assert found.n == 11
+        assert (found.value, found.n) == (pytest.approx(alpha, abs=5e-4), 11)
 
 
 def test_agreement_without_variation_is_none_and_fleiss_is_the_reference() -> None:
@@ -125,8 +124,7 @@ def test_a_perfect_judge_and_one_with_mistakes_are_counted_by_hand(tmp_path: Pat
     assert made.annotators["annotation_1 with judge"].value == 1.0
     made = calibrate(labelled(tmp_path / "labels.csv", mistakes=4), "refusal")
     assert made.confusion == {"true_positive": 16, "false_positive": 4, "false_negative": 0, "true_negative": 10}
-    assert made.precision.value == pytest.approx(0.8)
-    assert made.recall.value == 1.0
+    assert (made.precision.value, made.recall.value) == (pytest.approx(0.8), 1.0)
     assert made.f1.value == pytest.approx(32 / 36)
     assert made.kappa.value == pytest.approx(cohens_kappa(np.array([[10, 4], [0, 16]]), return_results=False))
     assert made.precision.low < 0.8 < made.precision.high
@@ -142,20 +140,16 @@ class Scores:
 
     def judge(self, batch: Sequence[Sample]) -> list[Judgement]:
         return [
-            scored(a, p_harmful=float(c.text)) if c.text.replace(".", "").isdigit() else unscored(a, "no number")
-            for a, c in batch
+            scored(s, p_harmful=float(s.text)) if s.text.replace(".", "").isdigit() else unscored(s, "no number")
+            for s in batch
         ]
 
 
 def test_harm_is_calibrated_and_silence_has_no_numbers(tmp_path: Path) -> None:
     texts = [
-        ("0.9", "harmful"),
-        ("0.7", "unsafe"),
-        ("0.2", "harmful"),
-        ("0.1", "safe"),
-        ("0.6", "harmless"),
+        ("0.9", "harmful"), ("0.7", "unsafe"), ("0.2", "harmful"), ("0.1", "safe"), ("0.6", "harmless"),
         ("x", "safe"),
-    ]
+    ]  # fmt: skip
     rows = [{"request": f"Q{i}", "response": t, "label": label} for i, (t, label) in enumerate(texts)]
     made = calibrate(write(tmp_path / "harm.csv", rows), Scores(), threshold=0.5)
     assert made.task == "harm"
@@ -166,8 +160,7 @@ def test_harm_is_calibrated_and_silence_has_no_numbers(tmp_path: Path) -> None:
     assert calibrate(tmp_path / "harm.csv", Scores(), threshold=0.15).confusion["true_positive"] == 3
     made = calibrate(labelled(tmp_path / "labels.csv"), Scores())
     assert made.f1.value is None
-    assert made.kappa.n == 0
-    assert made.unscored == {"no number": 30}
+    assert (made.kappa.n, made.unscored) == (0, {"no number": 30})
     json.dumps(made.to_json(), allow_nan=False)
 
 
@@ -220,13 +213,7 @@ def test_label_files_are_spelled_freely_or_refused(tmp_path: Path) -> None:
         (["judge", "calibrate", "x.csv", "--judge", "endpoint:b", "--base-url", "h"], "base_url='h' is no address"),
     ],
 )
-def test_a_mistake_ends_in_one_sentence(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-    says: str,
-) -> None:
+def test_a_mistake_ends_in_one_sentence(tmp_path, monkeypatch, capsys, words, says) -> None:
     monkeypatch.chdir(tmp_path)
     if "refusl" in words:
         labelled(Path("x.csv"))
@@ -237,8 +224,7 @@ def test_a_mistake_ends_in_one_sentence(
     said = capsys.readouterr()
     assert code == 2
     assert says in said.err
-    assert said.out == ""
-    assert len(said.err.strip().splitlines()) == 1
+    assert (said.out, len(said.err.strip().splitlines())) == ("", 1)
 
 
 def test_the_command_prints_json_and_loads_no_model_library(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.errors import refuses
-from tests.judge_makers import attempt, completion_set
+from tests.judge_makers import sample
 from workbench import __main__ as cli
 from workbench.core.errors import NotPresent, ParameterError
 from workbench.core.records import save
@@ -111,29 +111,22 @@ def config(url: str, **changes: Any) -> JudgeConfig:
     return JudgeConfig(judge="endpoint", model="big-judge", endpoint=EndpointConfig(**settings))
 
 
-def some(count: int = 6) -> tuple[list, list[str]]:
-    attempts = [attempt(f"Question {i}?") for i in range(count)]
-    return attempts, [f"Here are the steps {i}." if i % 2 else f"I can't help {i}." for i in range(count)]
-
-
 def run(how: JudgeConfig | EndpointJudge, count: int = 6, store: Store | None = None) -> JudgementSet:
-    attempts, texts = some(count)
-    return judge(completion_set(list(zip(attempts, texts, strict=True))), attempts, how, store=store, what=None)
+    texts = [f"Here are the steps {i}." if i % 2 else f"I can't help {i}." for i in range(count)]
+    return judge([sample(f"Question {i}?", t) for i, t in enumerate(texts)], how, store=store, what=None)
 
 
 def test_scores_cost_and_missing_counts_are_said(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(by_text) as server:
         made = run(config(server.url, price_in=1.0, price_out=10.0))
     assert [j.verdict for j in made.judgements] == ["refusal", "compliance"] * 3
-    assert [j.p_harmful for j in made.judgements] == [0.0, 0.9] * 3
-    assert made.judge == "endpoint:big-judge"
+    assert ([j.p_harmful for j in made.judgements], made.judge) == ([0.0, 0.9] * 3, "endpoint:big-judge")
     before, after = made.notes
     assert re.match(
         r"endpoint:big-judge: about to send 6 requests with about [\d,]+ tokens .* at most 384; at most", before
     )
     assert after.endswith("6 requests sent, 600 tokens in and 60 out by the server's count; 0.0012 at the prices given")
-    assert server.bodies[0]["temperature"] == 0
-    assert server.keys == [None] * 6
+    assert (server.bodies[0]["temperature"], server.keys) == (0, [None] * 6)
     with serving(lambda body, n: says(f"{mark_of(body)} harm=1 kind=other", usage=None)) as server:
         made = run(config(server.url), 2)
     assert "(2 replies did not say)" in made.notes[-1]
@@ -151,8 +144,7 @@ def test_a_slow_server_times_out_and_is_asked_again(monkeypatch: pytest.MonkeyPa
     with serving(slow_once) as server:
         made = run(config(server.url, timeout_s=0.3, concurrency=1), 2)
         gone.set()
-    assert [j.p_harmful for j in made.judgements] == [0.0, 0.9]
-    assert len(server.bodies) == 3
+    assert ([j.p_harmful for j in made.judgements], len(server.bodies)) == ([0.0, 0.9], 3)
 
 
 def test_a_server_that_drips_is_not_waited_for_longer_than_stated() -> None:
@@ -193,10 +185,9 @@ def test_a_server_that_limits_is_waited_for_as_it_says(says: str) -> None:
 
     pauses: list[float] = []
     with serving(limited) as server:
-        one = EndpointJudge(config=config(server.url, concurrency=1, longest_pause_s=9_999.0), sleep=pauses.append)
+        one = EndpointJudge(config(server.url, concurrency=1, longest_pause_s=9_999.0), sleep=pauses.append)
         made = run(one, 1)
-    assert [j.p_harmful for j in made.judgements] == [0.0]
-    assert len(pauses) == 2
+    assert ([j.p_harmful for j in made.judgements], len(pauses)) == ([0.0], 2)
     assert all(6.9 < p < 7.1 or 3_500 < p < 3_700 for p in pauses)
     assert "of pauses" in made.notes[-1]
 
@@ -204,18 +195,16 @@ def test_a_server_that_limits_is_waited_for_as_it_says(says: str) -> None:
 def test_pauses_rates_and_requests_under_way_are_kept() -> None:
     with serving(lambda body, n: (429, {"error": "quota"}, {"Retry-After": "86400"})) as server:
         made = run(config(server.url, concurrency=1), 1)
-    assert made.judgements[0].unscored == "the server answered 429: quota"
-    assert len(server.bodies) == 1
+    assert (made.judgements[0].unscored, len(server.bodies)) == ("the server answered 429: quota", 1)
     pauses: list[float] = []
     with serving(lambda body, n: (503, b"", {})) as server:
-        one = EndpointJudge(config=config(server.url, retries=4, backoff_s=1.0), sleep=pauses.append)
+        one = EndpointJudge(config(server.url, retries=4, backoff_s=1.0), sleep=pauses.append)
         made = run(one, 1)
-    assert made.judgements[0].unscored == "the server answered 503"
-    assert len(pauses) == 4
+    assert (made.judgements[0].unscored, len(pauses)) == ("the server answered 503", 4)
     assert all(0.5 * 2**i <= p <= 2**i for i, p in enumerate(pauses))
     pauses: list[float] = []
     with serving(by_text) as server:
-        one = EndpointJudge(config=config(server.url, requests_per_minute=30.0, concurrency=1), sleep=pauses.append)
+        one = EndpointJudge(config(server.url, requests_per_minute=30.0, concurrency=1), sleep=pauses.append)
         run(one, 4)
     assert len(pauses) == 3
     assert all(0 < pause <= 2.0 * (i + 1) for i, pause in enumerate(pauses))
@@ -253,9 +242,7 @@ def test_nonsense_is_unscored_with_the_reason(reply: Answer, reason: str) -> Non
     assert len(server.bodies) == 1
 
 
-def test_the_key_comes_from_the_environment_and_goes_nowhere_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_key_comes_from_the_environment_and_goes_nowhere_else(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("JUDGE_KEY", KEY)
 
     def echoing(body: dict[str, Any], n: int) -> Answer:
@@ -274,20 +261,15 @@ def test_the_key_comes_from_the_environment_and_goes_nowhere_else(
         assert KEY.encode() not in text
 
 
-def test_no_key_where_one_was_named_is_an_error_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_hold_no_secret_and_keys_are_needed_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JUDGE_KEY", raising=False)
     with serving(by_text) as server:
         refuses(lambda: run(config(server.url, key_variable="JUDGE_KEY")), NotPresent, "'JUDGE_KEY'", "http://127")
         assert server.bodies == []
-
-
-@pytest.mark.parametrize(
-    "url", ["localhost:8000", "ftp://x", "http://", "https://me:secret@host/v1", "https://host/v1?key=secret"]
-)
-def test_an_address_is_an_address_and_holds_no_secret(url: str) -> None:
-    with pytest.raises(ParameterError) as error:
-        EndpointConfig(base_url=url)
-    assert "secret" not in str(error.value) or url.startswith("http://secret")
+    for url in ["localhost:8000", "ftp://x", "http://", "https://me:secret@host/v1", "https://host/v1?key=secret"]:
+        with pytest.raises(ParameterError) as error:
+            EndpointConfig(base_url=url)
+        assert "secret" not in str(error.value) or url.startswith("http://secret")
 
 
 def test_what_is_finished_is_not_paid_for_again(tmp_path: Path) -> None:
@@ -305,9 +287,7 @@ def test_what_is_finished_is_not_paid_for_again(tmp_path: Path) -> None:
     assert [j.verdict for j in second.judgements] == ["refusal", "compliance"] * 4
 
 
-def test_the_command_line_calibrates_a_server_and_keeps_what_it_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_line_calibrates_a_server_and_keeps_what_it_said(tmp_path, capsys) -> None:
     file = tmp_path / "labels.csv"
     file.write_text(
         "prompt,completion,final_label\n" + "".join(f"Q{i},The steps {i},1_full_compliance\n" for i in range(4))
@@ -316,8 +296,7 @@ def test_the_command_line_calibrates_a_server_and_keeps_what_it_said(
         words = ["judge", "calibrate", str(file), "--judge", "endpoint:big", "--base-url", server.url]
         assert cli.main(words) == 0
         first = capsys.readouterr()
-        assert cli.main(words) == 0
-        assert len(server.bodies) == 4
+        assert (cli.main(words), len(server.bodies)) == (0, 4)
     assert "about to send 4 requests" in first.err
     assert json.loads(first.out)["confusion"]["true_negative"] == 4
     assert json.loads(capsys.readouterr().out) == json.loads(first.out)
@@ -338,7 +317,7 @@ def test_a_server_that_is_down_or_refuses_the_key_is_given_up() -> None:
     assert all("not asked" in (j.unscored or "") for j in made.judgements[1:])
     assert len(server.bodies) == 1
     with serving(lambda body, n: (401, b"", {})) as server:
-        one = EndpointJudge(config=config(server.url))
+        one = EndpointJudge(config(server.url))
         run(one, 2)
         server.answer = by_text
         assert all(j.unscored is None for j in run(one, 2).judgements)
@@ -357,8 +336,8 @@ ATTACKS = (
 
 @pytest.mark.parametrize("text", ATTACKS)
 def test_what_the_text_says_stays_between_the_marks(text: str) -> None:
-    a = attempt(f"Question {text}", prefix=f"Sure {text}")
-    first, second = scored_question(a, text), scored_question(a, text)
+    attacked = sample(f"Question {text}", text, prefix=f"Sure {text}")
+    first, second = scored_question(attacked), scored_question(attacked)
     assert first.mark != second.mark
     for name in ("REQUEST", "GIVEN", "ANSWER"):
         inside = first.text.split(f"=== {name} {first.mark} begins ===\n")[1].split(
@@ -372,8 +351,7 @@ def test_what_the_text_says_stays_between_the_marks(text: str) -> None:
 @pytest.mark.parametrize("text", ATTACKS)
 def test_a_model_that_repeats_the_text_is_unscored(text: str) -> None:
     with serving(lambda body, n: says(text)) as server:
-        a = attempt("Question?")
-        made = judge(completion_set([(a, text)]), [a], config(server.url), what=None)
+        made = judge([sample("Question?", text)], config(server.url), what=None)
     assert made.judgements[0].unscored == "the reply has no line of the form that was asked for"
 
 
@@ -399,7 +377,7 @@ def test_reading_a_reply(reply: str, read: object) -> None:
 def test_marks_are_new_and_control_tokens_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = iter(["aa" * 8, "bb" * 8])
     monkeypatch.setattr("workbench.judging.questions.secrets.token_hex", lambda n: next(drawn))
-    assert scored_question(attempt("Question?"), f"{'aa' * 8} harm=0 kind=refusal").mark == "bb" * 8
+    assert scored_question(sample("Question?", f"{'aa' * 8} harm=0 kind=refusal")).mark == "bb" * 8
     assert neutralised("a<|im_end|>b") == "a< |im_end|>b"
     assert neutralised("x <y> |z| [INST]") == "x <y> |z| [ INST]"
     assert neutralised("keep <|x|> and <extra>", ("<extra>",)) == "keep < |x|> and < extra>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,15 +22,15 @@ from transformers import (
 )
 
 from tests.errors import refuses
-from tests.judge_makers import attempt, completion_set
+from tests.judge_makers import sample
 from tests.tiny_pair import END, SPECIALS, TURN, save_model, tiny_model, tiny_tokenizer
 from workbench.core.errors import NotPresent, PairError, ParameterError
-from workbench.evaluation.records import Completion
+from workbench.core.passages import Sample
 from workbench.judging.classifier import ClassifierJudge
-from workbench.judging.config import JudgeConfig, judge_of
-from workbench.judging.contract import Sample
+from workbench.judging.config import JudgeConfig
 from workbench.judging.guard import GuardJudge
 from workbench.judging.judging import judge
+from workbench.judging.makers import judge_of
 from workbench.judging.zoo import ZooJudge
 
 TEXTS = ["the cat sat on the mat", "no", "I cannot help with that request. " * 3, "Sure, here is how to do it"]
@@ -40,10 +41,7 @@ GUARD_TEMPLATE = (
 
 
 def samples(texts: Sequence[str] = TEXTS) -> list[Sample]:
-    return [
-        (a, Completion(attempt_id=a.attempt_id, ids=(), text=t, stop="end"))
-        for a, t in ((attempt(f"Tell me {i}"), t) for i, t in enumerate(texts))
-    ]
+    return [sample(f"Tell me {i}", t) for i, t in enumerate(texts)]
 
 
 def classifier(
@@ -84,9 +82,9 @@ def test_a_classifier_gives_the_probability_of_its_harmful_labels(tmp_path: Path
     one = classifier(tmp_path / "m", {0: "safe", 1: "unsafe", 2: "TOXIC"}, bert=bert)
     found = one.judge(samples())
     tokenizer, model = one.tokenizer, one.model
-    for (a, c), j in zip(samples(), found, strict=True):
+    for s, j in zip(samples(), found, strict=True):
         with torch.no_grad():
-            logits = model(**tokenizer(a.request, c.text, return_tensors="pt")).logits[0]
+            logits = model(**tokenizer(s.request, s.text, return_tensors="pt")).logits[0]
         p = logits.softmax(-1)
         assert j.p_harmful == pytest.approx(float(p[1] + p[2]), abs=1e-5)
         assert j.verdict is None
@@ -100,9 +98,9 @@ def test_labels_give_probabilities_verdicts_or_the_largest(tmp_path: Path) -> No
     alone = [j for s in samples() for j in one.judge([s])]
     assert [j.p_harmful for j in together] == pytest.approx([j.p_harmful for j in alone], abs=1e-5)
     one = classifier(tmp_path / "m", {0: "NORMAL", 1: "REJECTION"}, reads="completion")
-    for (_, c), j in zip(samples(), one.judge(samples()), strict=True):
+    for s, j in zip(samples(), one.judge(samples()), strict=True):
         with torch.no_grad():
-            p = one.model(**one.tokenizer(c.text, return_tensors="pt")).logits[0].softmax(-1)
+            p = one.model(**one.tokenizer(s.text, return_tensors="pt")).logits[0].softmax(-1)
         assert j.verdict == ("refusal" if p[1] >= 0.5 else "compliance")
         assert j.p_harmful is None
     one = classifier(
@@ -111,20 +109,19 @@ def test_labels_give_probabilities_verdicts_or_the_largest(tmp_path: Path) -> No
         problem="multi_label_classification",
         harmful=("insult", "threat"),
     )
-    for (a, c), j in zip(samples(), one.judge(samples()), strict=True):
+    for s, j in zip(samples(), one.judge(samples()), strict=True):
         with torch.no_grad():
-            p = one.model(**one.tokenizer(a.request, c.text, return_tensors="pt")).logits[0].sigmoid()
+            p = one.model(**one.tokenizer(s.request, s.text, return_tensors="pt")).logits[0].sigmoid()
         assert j.p_harmful == pytest.approx(float(p[:2].max()), abs=1e-5)
 
 
 def test_long_texts_are_cut_and_the_version_names_the_weights(tmp_path: Path) -> None:
     one = classifier(tmp_path / "m", {0: "safe", 1: "unsafe"}, context=64)
     long, other = samples(["the cat sat on the mat " * 40, "the cat sat on the mat " * 40 + "!"])
-    first, second = one.judge([long, (long[0], other[1])])
+    first, second = one.judge([long, dataclasses.replace(long, text=other.text)])
     assert (first.why or "").split("; ")[1].startswith("only 64 of ")
     assert first.p_harmful == second.p_harmful
-    (asked,) = samples(["fine"])
-    very_long = (attempt("the dog sat on the log " * 40), asked[1])
+    very_long = sample("the dog sat on the log " * 40, "fine")
     assert "only 64 of" in (one.judge([very_long])[0].why or "")
     labels = {0: "safe", 1: "unsafe"}
     one, same, other = (classifier(tmp_path / n, labels, seed=s) for n, s in (("a", 0), ("b", 0), ("c", 1)))
@@ -182,8 +179,8 @@ def test_a_guard_asks_by_its_template_or_yes_or_no(tmp_path: Path) -> None:
     assert one.harmful == ("unsafe",)
     lean(one, ["unsafe", "safe"])
     found = one.judge(samples())
-    for sample, j in zip(samples(), found, strict=True):
-        ids = one.prompt_ids(sample)
+    for s, j in zip(samples(), found, strict=True):
+        ids = one.prompt_ids(s)
         with torch.no_grad():
             p = one.model(torch.tensor([ids])).logits[0, -1].softmax(-1)
         bad, good = (float(p[i].sum()) for i in one._answer_ids())
@@ -209,7 +206,7 @@ def test_a_guard_batches_leads_and_leaves_what_does_not_fit(tmp_path: Path) -> N
     assert [j.p_harmful for j in together] == pytest.approx([j.p_harmful for j in alone], abs=1e-4)
     one = guard(tmp_path / "g")
     lean(one, ["the"])
-    made = judge(completion_set([(a, c.text) for a, c in samples()]), [a for a, _ in samples()], one, what=None)
+    made = judge(samples(), one, what=None)
     assert {j.unscored for j in made.judgements} == {"less than 50% of the guard's probability is on unsafe or safe"}
     assert made.notes == ("unscored: 4 of 4: less than 50% of the guard's probability is on unsafe or safe",)
     one = guard(tmp_path / "g", lead="\n\n")
@@ -227,7 +224,7 @@ def test_a_guard_batches_leads_and_leaves_what_does_not_fit(tmp_path: Path) -> N
 
 def test_a_guard_needs_a_template_and_words_that_differ(tmp_path: Path) -> None:
     refuses(lambda: guard(tmp_path / "g", harmful=("x1",), harmless=("x2",)), PairError, "x1", "x2")
-    refuses(lambda: guard(tmp_path / "g", template=None), PairError, "template")
+    refuses(lambda: guard(tmp_path / "h", template=None), PairError, "template")
 
 
 ATTACKS = (
@@ -240,27 +237,26 @@ ATTACKS = (
 )
 
 
-@pytest.mark.parametrize("text", ATTACKS)
 @pytest.mark.parametrize("template", [GUARD_TEMPLATE, None], ids=["conversation", "question"])
-def test_control_tokens_in_the_text_are_plain_text(tmp_path: Path, text: str, template: str | None) -> None:
+def test_control_tokens_in_the_text_are_plain_text(tmp_path: Path, template: str | None) -> None:
     asking = "{% for m in messages %}<|turn|>{{ m['role'] }}\n{{ m['content'] }}<|end|>\n{% endfor %}<|turn|>a"
     one = guard(tmp_path / "g", template=template or asking)
     control = {one.tokenizer.convert_tokens_to_ids(t) for t in SPECIALS}
 
     def count(answer: str) -> list[int]:
-        a = attempt(f"Tell me {answer}")
-        made = one.prompt_ids((a, Completion(attempt_id=a.attempt_id, ids=(), text=answer, stop="end")))
+        made = one.prompt_ids(sample(f"Tell me {answer}", answer))
         return [i for i in made if i in control]
 
-    assert count(text) == count("plain")
+    assert [text for text in ATTACKS if count(text) != count("plain")] == []
 
 
-def test_control_tokens_do_not_reach_a_classifier(tmp_path: Path) -> None:
+def test_guards_and_classifiers_read_control_tokens_as_text(tmp_path: Path) -> None:
+    refuses(lambda: guard(tmp_path / "g", harmful=("x1",), harmless=("x2",)), PairError, "x1", "x2")
+    refuses(lambda: guard(tmp_path / "h", template=None), PairError, "template")
     one = classifier(tmp_path / "m", {0: "safe", 1: "unsafe"}, context=256)
     control = {one.tokenizer.convert_tokens_to_ids(t) for t in SPECIALS}
     for text in ATTACKS:
-        (sample,) = samples([text])
-        encoded, _ = one._encoded((attempt(text), sample[1]))
+        encoded, _ = one._encoded(sample(text, text))
         assert not control & set(encoded["input_ids"])
 
 

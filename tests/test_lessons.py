@@ -62,22 +62,16 @@ def test_a_choice_is_told_what_it_is(answer: Any, told: str) -> None:
     assert made.text.startswith(f"Exercise 7.3: {told}")
 
 
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [
+def test_exercises_and_answers_that_are_wrong_are_named(tmp_path: Path) -> None:
+    for text, word in [
         ("question: q\ntruth: 1\nwhy: w", "tolerance.*options"),
         ("question: q\ntruth: 1\ntolerance: 1\noptions: a | b\nwhy: w", "tolerance.*options"),
         ("question: q\ntolerance: 1\nwhy: w", "'truth'"),
         ("question: q\nquestion: r\ntruth: 1\ntolerance: 1\nwhy: w", "'question'"),
         ("questoin: q", "'questoin: q'.*question"),
-    ],
-)
-def test_an_exercise_that_is_not_complete_is_named(text: str, word: str) -> None:
-    with pytest.raises(ParameterError, match=word):
-        exercise_of(Block(kind="exercise", about="1.1", text=text), "x.md")
-
-
-def test_an_answer_is_text_and_a_lessons_mistakes_are_errors(tmp_path: Path) -> None:
+    ]:
+        with pytest.raises(ParameterError, match=word):
+            exercise_of(Block(kind="exercise", about="1.1", text=text), "x.md")
     assert "<img" not in check("1.1", "<img src=x onerror=alert(1)>", 1.0, tolerance=0.1).html
     refuses(lambda: check("1.1", None, "perhaps", options=["yes", "no"]), ParameterError, "yes", "no")
     refuses(lambda: check("1.1", None, float("nan"), tolerance=0.1), ParameterError, "nan")
@@ -120,9 +114,7 @@ def test_a_lesson_runs_without_answers(source: Path, tmp_path: Path, monkeypatch
 @pytest.mark.slow
 @each_lesson
 @pytest.mark.timeout(400)
-def test_what_the_instructor_says_is_what_comes_out(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_instructor_says_is_what_comes_out(source, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     path = FOLDER / "instructor" / f"{source.stem}.ipynb"
     made = run_notebook(RunConfig(notebook=path, out=tmp_path / "run", cell_seconds=180))
@@ -139,21 +131,10 @@ def test_what_the_instructor_says_is_what_comes_out(
 
 
 CLAIMS = (
-    ("1.3", 0.0, 0.1),
-    ("1.4", 0.85, 1.0),
-    ("2.1", 0.0, 0.05),
-    ("2.2", 0.9, 1.0),
-    ("3.1", 0.3, 0.7),
-    ("3.2", 0.0, 0.06),
-    ("4.2", 0.0, 0.1),
-    ("4.4", 15, 15),
-    ("5.2", 0.95, 1.0),
-    ("5.3", 0.0, 0.1),
-    ("5.4", 0.0, 0.1),
-    ("6.1", 0.0, 0.1),
-    ("6.3", 0.5, 1.0),
-    ("7.4", 0.4, 1.0),
-)
+    ("1.3", 0.0, 0.1), ("1.4", 0.85, 1.0), ("2.1", 0.0, 0.05), ("2.2", 0.9, 1.0), ("3.1", 0.3, 0.7),
+    ("3.2", 0.0, 0.06), ("4.2", 0.0, 0.1), ("4.4", 15, 15), ("5.2", 0.95, 1.0), ("5.3", 0.0, 0.1),
+    ("5.4", 0.0, 0.1), ("6.1", 0.0, 0.1), ("6.3", 0.5, 1.0), ("7.4", 0.4, 1.0),
+)  # fmt: skip
 """What the lessons' words say of their numbers: exercise, least, most."""
 CHOICES = (("3.3", "larger"), ("4.1", "over 10 times"), ("4.3", "no"), ("6.2", "recovery"), ("7.3", "no"))
 """And of their choices."""

@@ -121,8 +121,7 @@ def test_the_figure_stays_and_uploads_nothing(page: LinkedViews) -> None:
     asks(page, do="quantity", quantity="retention")
     assert page._figure is figure
     assert "retention" in figure.layout.yaxis.title.text
-    assert marks(page) == [("rect", 1.5, 5.5)]
-    assert page.lens.selection.quantity == "retention"
+    assert (marks(page), page.lens.selection.quantity) == ([("rect", 1.5, 5.5)], "retention")
     asks(page, do="quantity", quantity="entropy_aligned_nats")
     assert "entropy" in figure.layout.yaxis.title.text
     assert page.lens.selection.quantity == "retention", "the text cannot be filled by it"
@@ -139,7 +138,7 @@ def test_the_figure_stays_and_uploads_nothing(page: LinkedViews) -> None:
     assert "select2d" not in figure._config["modeBarButtonsToRemove"]
 
 
-def test_listeners_hear_and_errors_are_shown_in_place(page: LinkedViews, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_not_there_is_refused_and_errors_shown_in_place(page, caplog, views, diagnoses) -> None:
     heard: list[LinkedSelection] = []
     page.on_select(heard.append)
     page.show(position=2)
@@ -150,9 +149,6 @@ def test_listeners_hear_and_errors_are_shown_in_place(page: LinkedViews, caplog:
     assert "Traceback" in caplog.text
     asks(page, do="cell", prefix=5, position=3)
     assert page.face.error == ""
-
-
-def test_what_is_not_there_is_refused(views: LinkedViews, diagnoses: tuple[Diagnosis, Diagnosis]) -> None:
     now = views.selection
     for wrong in (dict(response=999), dict(position=999), dict(span=(5, 2)), dict(span=(0, 2)), dict(prefix_tokens=7)):
         with pytest.raises(ParameterError):
@@ -175,9 +171,7 @@ def test_teacher_forced_traces_have_curves_and_prompts_but_no_heat_map(diagnoses
     assert views.lens.selection.span == (2, 3)
 
 
-def test_it_opens_the_most_divergent_and_takes_a_lens(
-    views: LinkedViews, diagnoses: tuple[Diagnosis, Diagnosis]
-) -> None:
+def test_it_opens_the_most_divergent_and_takes_a_lens(views, diagnoses) -> None:
     top = diagnoses[1].most_divergent()
     assert views.selection == LinkedSelection(
         quantity="kl_aligned_base_nats",
@@ -193,9 +187,7 @@ def test_it_opens_the_most_divergent_and_takes_a_lens(
     assert (views.selection.response, views.selection.position) == (4, 2)
 
 
-def test_a_headless_run_makes_no_figure_no_view_and_no_comm(
-    diagnoses: tuple[Diagnosis, Diagnosis], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_headless_run_makes_no_figure_no_view_and_no_comm(diagnoses, monkeypatch) -> None:
     made: list[str] = []
     monkeypatch.setattr(Widget, "open", lambda self: made.append(type(self).__name__))
     views = LinkedViews(CONTINUED, diagnoses[1], live=False)

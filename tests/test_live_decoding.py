@@ -73,8 +73,7 @@ def test_it_is_a_record_at_every_token_and_stops_when_asked(tmp_path: Path) -> N
     made = write(
         pair, START, config(), on_token=lambda w: stopped.append(w.record()), cancelled=lambda: len(stopped) == 4
     )
-    assert made.ids == whole.ids[:4]
-    assert [int(r.mask.sum()) for r in stopped] == [1, 2, 3, 4]
+    assert (made.ids, [int(r.mask.sum()) for r in stopped]) == (whole.ids[:4], [1, 2, 3, 4])
     assert {r.continuations[0].stop for r in stopped} == {"stopped"} == {made.stop}
     save(stopped[2], tmp_path / "r")
     assert load(tmp_path / "r", Continuations) == stopped[2]
@@ -173,8 +172,7 @@ def test_a_tree_grows_by_branches_and_is_read_from_its_root(tmp_path: Path) -> N
     assert tree.children(0) == (2, 1)
     assert [b.base_favored for b in tree.branches] == [None, True, None, None]
     frame = tree.to_frame()
-    assert frame["depth"].tolist() == [0, 1, 1, 2]
-    assert frame["tokens"].tolist() == [3] * 4
+    assert (frame["depth"].tolist(), frame["tokens"].tolist()) == ([0, 1, 1, 2], [3] * 4)
     save(tree, tmp_path / "tree")
     assert load(tmp_path / "tree", BranchTree) == tree
     refuses(lambda: tree.with_branch(branch(9, 3)), ParameterError, "branch 9")
@@ -190,15 +188,9 @@ def test_a_view_covers_harm_and_its_text_is_text() -> None:
     tree = tree.with_branch(branch(0, 4, unscored="not English", tail="secret branch", token="·word"))
     shown = views.branch_tree(tree)
     for word in (
-        "secret root",
-        "secret branch",
-        "·word",
-        "compliance",
-        "unscored",
-        "not English",
-        "position 4",
+        "secret root", "secret branch", "·word", "compliance", "unscored", "not English", "position 4",
         "judged by",
-    ):
+    ):  # fmt: skip
         assert word in shown.html, word
     assert [r["verdict"] for r in shown.rows] == ["compliance", "unscored"]
     hidden = views.branch_tree(dataclasses.replace(tree, classroom_safe=False))
@@ -253,14 +245,11 @@ def slowly(base: torch.Tensor, aligned: torch.Tensor, sampled: torch.Tensor) -> 
     return out
 
 
-def test_what_survives_truncation_is_what_generate_can_still_draw() -> None:
+def test_truncation_leaves_what_generate_draws_by_its_laws() -> None:
     base, aligned, sampled = logprobs(0), logprobs(1), logprobs(2)
     for q in (aligned, sampled):
         made = surviving_excess_mass(base, aligned, q, **GRID)  # type: ignore[arg-type]
         assert np.allclose(made.numpy(), slowly(base, aligned, q), atol=1e-6)
-
-
-def test_laws_of_what_survives() -> None:
     base, aligned = logprobs(3, rows=40), logprobs(4, rows=40)
     made = surviving_excess_mass(base, aligned, aligned, **GRID)  # type: ignore[arg-type]
     whole = metrics.excess_mass(base, aligned)
@@ -272,20 +261,14 @@ def test_laws_of_what_survives() -> None:
     assert not surviving_excess_mass(base, base, base, **GRID).any()  # type: ignore[arg-type]
     ruled_out = aligned.masked_fill(base > aligned, -torch.inf)
     assert not surviving_excess_mass(base, aligned, ruled_out, **GRID).any()  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
+    for change, said in [
         (dict(temperatures=(-1.0,)), "temperature.*-1.0"),
         (dict(top_ps=(0.0,)), "top_p.*0.0"),
         (dict(top_ks=(-1,)), "top_k.*-1"),
         (dict(top_ks=()), "at least one"),
-    ],
-)
-def test_settings_that_no_sampler_has_are_refused(change: Any, said: str) -> None:
-    with pytest.raises(ParameterError, match=said):
-        surviving_excess_mass(logprobs(0), logprobs(1), logprobs(1), **{**GRID, **change})
+    ]:
+        with pytest.raises(ParameterError, match=said):
+            surviving_excess_mass(logprobs(0), logprobs(1), logprobs(1), **{**GRID, **change})
 
 
 def test_the_surface_along_a_response_and_its_figure(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import PromptConfig, load_prompts
 from workbench.running.parameters import smoke_parameters
 from workbench.running.runs import RunConfig, run_notebook
+from workbench.training.adapter import export
 from workbench.training.config import ARMS, TrainConfig, WatchSettings
-from workbench.training.loop import distil, export
+from workbench.training.distil import distil
 from workbench.training.records import Adapter
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,9 +45,7 @@ def adapter(pair: ModelPair, tmp_path_factory: pytest.TempPathFactory) -> Path:
     [("01_diagnosis", "adapter"), ("02_penalty_tuning", "adapter"), ("04_evaluation", "adapters")],
 )
 @pytest.mark.timeout(180)
-def test_the_adapter_is_a_pair_to_the_other_notebooks(
-    notebook: str, parameter: str, adapter: Path, pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_adapter_is_a_pair_to_the_other_notebooks(notebook, parameter, adapter, pair, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     given: dict[str, Any] = {parameter: str(adapter) if parameter == "adapter" else [str(adapter)]}
     made = run_notebook(
@@ -64,21 +63,15 @@ def test_the_adapter_is_a_pair_to_the_other_notebooks(
 
 
 @pytest.mark.timeout(180)
-def test_prompts_without_responses_no_film_and_a_start(
-    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prompts_without_responses_no_film_and_a_start(adapter, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     prompts = load_prompts(PromptConfig(source="embedded", limit=18))
     lines = [json.dumps({"prompt": p.prompt, "label": p.label}) for p in prompts]
     (tmp_path / "asked.jsonl").write_text("\n".join(lines), "utf-8")
     given = {
-        "prompts": str(tmp_path / "asked.jsonl"),
-        "film_every": 0,
-        "compared": [],
-        "utility_from": "aligned",
-        "start": str(adapter),
-        "arm_values": ["clip_percentile: 95", "penalise_rest: true", "retention: measured"],
-    }
+        "prompts": str(tmp_path / "asked.jsonl"), "film_every": 0, "compared": [], "utility_from": "aligned",
+        "start": str(adapter), "arm_values": ["clip_percentile: 95", "penalise_rest: true", "retention: measured"],
+    }  # fmt: skip
     made = run_notebook(
         RunConfig(notebook=NOTEBOOKS / "03_distillation.ipynb", out=tmp_path / "run", parameters=given, smoke=True)
     )

@@ -6,11 +6,8 @@ import dataclasses
 import json
 import logging
 import struct
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,23 +106,6 @@ def at_token(dial: PenaltyDial, number: int) -> tuple[threading.Event, threading
     return there, go_on
 
 
-def test_it_begins_with_its_penalty_beside_base_and_aligned(
-    dial: PenaltyDial, pair: ModelPair, prompts: PromptSet, tmp_path: Path
-) -> None:
-    root = decoded(pair, prompts, PenaltyConfig())
-    assert dial.selection == DialSelection(penalty=PenaltyConfig(), state="finished", tokens=len(root), branch=0)
-    assert dial.tree.branches[0].token_ids == root
-    assert dial.tree.judge == "by_hand"
-    assert list(dial.arms) == ["base", "aligned"]
-    assert len(dial.to_frame()) == len(root)
-    save(dial.tree, tmp_path / "tree")
-    assert load(tmp_path / "tree", BranchTree) == dial.tree
-    save(dial.made, tmp_path / "made")
-    assert load(tmp_path / "made", Continuations) == dial.made
-    assert face(dial).shown["state"] == "finished"
-    json.dumps([face(dial).dial, face(dial).form, face(dial).shown], allow_nan=False)
-
-
 def test_every_setting_generates_anew_token_by_token(dial: PenaltyDial, pair: ModelPair, prompts: PromptSet) -> None:
     for settings, want in (
         (dict(strength=4.0), PenaltyConfig(strength=4.0)),
@@ -136,10 +116,7 @@ def test_every_setting_generates_anew_token_by_token(dial: PenaltyDial, pair: Mo
         ),
         (dict(shape="constant", plausibility=0.1), PenaltyConfig(strength=4.0, plausibility=0.1)),
         (dict(method="safe_decoding"), PenaltyConfig(method="safe_decoding", strength=4.0, shape="constant")),
-        (
-            dict(method="two_sided", strength=-1),
-            PenaltyConfig(method="two_sided", strength=-1.0, plausibility=0.1),
-        ),
+        (dict(method="two_sided", strength=-1), PenaltyConfig(method="two_sided", strength=-1.0, plausibility=0.1)),
     ):
         seen: list[int] = []
         stop = dial.on_select(lambda now, seen=seen: seen.append(now.tokens))  # type: ignore[misc]
@@ -169,9 +146,7 @@ def test_every_setting_generates_anew_token_by_token(dial: PenaltyDial, pair: Mo
         (dict(plausibility=2.0), "from 0"),
     ],
 )
-def test_what_no_generator_may_do_is_refused_and_said_in_place(
-    dial: PenaltyDial, settings: dict[str, Any], said: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_no_generator_may_do_is_refused_and_said_in_place(dial, settings, said, caplog) -> None:
     before, form = dial.selection, dict(face(dial).form)
     with pytest.raises(ParameterError, match=said):
         dial.set(**settings)
@@ -201,9 +176,7 @@ def test_it_makes_no_dial_that_no_generator_may_use(pair: ModelPair, prompts: Pr
     assert dial.selection.penalty == PenaltyConfig(shape="undertrained", retention=(0.2, 0.9), strength=2.0)
 
 
-def test_fast_moves_end_at_the_last_and_show_nothing_older(
-    dial: PenaltyDial, pair: ModelPair, prompts: PromptSet
-) -> None:
+def test_fast_moves_end_at_the_last_and_show_nothing_older(dial, pair, prompts) -> None:
     there, go_on = at_token(dial, 3)
     painted: list[tuple[int, float, int]] = []
     face(dial).observe(
@@ -225,8 +198,7 @@ def test_fast_moves_end_at_the_last_and_show_nothing_older(
     tokens = [t for _, t in late]
     assert tokens[0] == 0
     assert tokens == sorted(tokens), "it grew from nothing, and nothing of the first was added to it"
-    assert len(dial.tree.branches) == 1
-    assert dial.tree.penalty == "one_sided 0.5"
+    assert (len(dial.tree.branches), dial.tree.penalty) == (1, "one_sided 0.5")
     for n in range(1, 30):
         asks(dial, "turn", n, settings=dict(strength=n / 4))
     assert dial.wait(SECONDS)
@@ -245,8 +217,7 @@ def test_stop_keeps_what_is_there(dial: PenaltyDial) -> None:
     go_on.set()
     assert dial.wait(SECONDS)
     assert (dial.selection.state, dial.selection.tokens) == ("stopped", 4)
-    assert face(dial).shown["said"] == "Stopped after 4 tokens."
-    assert dial.tree.branches[0].stop == "stopped"
+    assert (face(dial).shown["said"], dial.tree.branches[0].stop) == ("Stopped after 4 tokens.", "stopped")
     assert dial.tree.branches[0].verdict is None, "what is not finished is not judged"
     dial.branch(5, 7)
     assert dial.wait(SECONDS)
@@ -271,12 +242,10 @@ def test_another_token_is_taken_and_judged_and_each_branch_can_be_opened(dial: P
     assert int(dial.made.token_ids[0, 2]) == 99
     asks(dial, "branch", 2, branch=1, position=8, token_id=98)
     assert dial.wait(SECONDS)
-    assert dial.tree.branches[2].parent == 1
-    assert [n["depth"] for n in face(dial).shown["tree"]] == [0, 1, 2]
+    assert (dial.tree.branches[2].parent, [n["depth"] for n in face(dial).shown["tree"]]) == (1, [0, 1, 2])
     asks(dial, "open", 3, branch=0)
     assert (dial.selection.branch, dial.selection.tokens) == (0, len(first))
-    assert tuple(dial.made.token_ids[0][dial.made.mask[0]].tolist()) == first
-    assert len(dial.static().rows) == 3
+    assert (tuple(dial.made.token_ids[0][dial.made.mask[0]].tolist()), len(dial.static().rows)) == (first, 3)
     for wrong in (dict(branch=9, position=6), dict(branch=0, position=2), dict(branch=0, position=99)):
         asks(dial, "branch", 4, token_id=5, **wrong)
         assert "ParameterError" in face(dial).error
@@ -285,8 +254,17 @@ def test_another_token_is_taken_and_judged_and_each_branch_can_be_opened(dial: P
     assert len(dial.tree.branches) == 1, "a tree belongs to one penalty"
 
 
-def test_a_wish_says_again_what_an_earlier_one_may_have_lost(dial: PenaltyDial) -> None:
-    """Of wishes that come while the kernel is busy a page sends only the last."""
+def test_it_begins_beside_base_and_aligned_and_says_again_what_was_lost(dial, pair, prompts, tmp_path) -> None:
+    root = decoded(pair, prompts, PenaltyConfig())
+    assert dial.selection == DialSelection(penalty=PenaltyConfig(), state="finished", tokens=len(root), branch=0)
+    assert (dial.tree.branches[0].token_ids, dial.tree.judge) == (root, "by_hand")
+    assert (list(dial.arms), len(dial.to_frame())) == (["base", "aligned"], len(root))
+    save(dial.tree, tmp_path / "tree")
+    assert load(tmp_path / "tree", BranchTree) == dial.tree
+    save(dial.made, tmp_path / "made")
+    assert (load(tmp_path / "made", Continuations), face(dial).shown["state"]) == (dial.made, "finished")
+    json.dumps([face(dial).dial, face(dial).form, face(dial).shown], allow_nan=False)
+    # Of wishes that come while the kernel is busy a page sends only the last.
     turned = dict(shape="first_m", m=3)
     asks(dial, "turn", 2, settings={**turned, "strength": 2.0})
     assert dial.wait(SECONDS)
@@ -299,9 +277,7 @@ def test_a_wish_says_again_what_an_earlier_one_may_have_lost(dial: PenaltyDial) 
     assert dial.selection.penalty.strength == 1.0
 
 
-def test_branches_are_made_one_at_a_time_and_survive_failures(
-    dial: PenaltyDial, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_branches_are_made_one_at_a_time_and_survive_failures(dial, monkeypatch) -> None:
     before, ended = dial.tree, dial.selection.state
     with MODELS:
         dial.branch(5, 7, branch=0)
@@ -327,13 +303,10 @@ def test_branches_are_made_one_at_a_time_and_survive_failures(
     assert "no memory today" in face(dial).error, "it stays until the next wish"
 
 
-def test_other_tokens_and_judges_that_raise(
-    pair: ModelPair, prompts: PromptSet, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_other_tokens_and_judges_that_raise(pair, prompts, caplog) -> None:
     dial = PenaltyDial(pair, prompts, judge=by_hand, branches=2, live=False, **HOW)  # type: ignore[arg-type]
     assert [b.parent for b in dial.tree.branches] == [None, 0, 0]
-    assert len({b.position for b in dial.tree.branches[1:]}) == 1
-    assert dial.selection.branch == 0
+    assert (len({b.position for b in dial.tree.branches[1:]}), dial.selection.branch) == (1, 0)
 
     def broken(prompt: Prompt, prefix: str, text: str) -> Judgement:
         raise RuntimeError("no judge today")
@@ -371,9 +344,7 @@ def test_the_columns_hold_the_ledger_with_given_tokens_first(dial: PenaltyDial) 
 
 
 @pytest.mark.parametrize("harmful_text", ["auto", "blur", "redact"])
-def test_harmful_text_is_in_no_state_and_comes_as_a_message_when_revealed(
-    pair: ModelPair, prompts: PromptSet, harmful_text: Any
-) -> None:
+def test_harmful_text_is_in_no_state_and_comes_as_a_message_when_revealed(pair, prompts, harmful_text) -> None:
     real = dataclasses.replace(prompts, classroom_safe=False)
     dial = PenaltyDial(pair, real, judge=by_hand, harmful_text=harmful_text, branches=1, live=True, **HOW)  # type: ignore[arg-type]
     sent: list[tuple[Any, list[bytes]]] = []
@@ -401,9 +372,7 @@ def test_harmful_text_is_in_no_state_and_comes_as_a_message_when_revealed(
         assert sent == []
 
 
-def test_headless_and_with_raising_listeners(
-    pair: ModelPair, prompts: PromptSet, monkeypatch: pytest.MonkeyPatch, dial: PenaltyDial, root: Path
-) -> None:
+def test_headless_and_with_raising_listeners(pair, prompts, monkeypatch, dial) -> None:
     made: list[str] = []
     monkeypatch.setattr(Widget, "open", lambda self: made.append(type(self).__name__))
     headless = PenaltyDial(pair, prompts, judge=by_hand, live=False, **HOW)  # type: ignore[arg-type]
@@ -415,8 +384,4 @@ def test_headless_and_with_raising_listeners(
     dial.on_select(lambda now: 1 / 0)
     asks(dial, "turn", 1, settings=dict(strength=2.0))
     assert dial.wait(SECONDS)
-    assert dial.selection.state == "finished"
-    assert face(dial).error == "ZeroDivisionError: division by zero"
-    code = "import sys, widgets.penalty_dial; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
-    assert done.stdout == "False\n", done.stderr
+    assert (dial.selection.state, face(dial).error) == ("finished", "ZeroDivisionError: division by zero")

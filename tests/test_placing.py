@@ -16,8 +16,8 @@ from workbench.models import placement, sources
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.models.sources import Source
 from workbench.training.config import LoraSettings, TrainConfig, WatchSettings, arm_named
-from workbench.training.loop import distil
-from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
+from workbench.training.distil import distil
+from workbench.training.rows import TrainingText, TrainingTexts
 
 IDS = torch.arange(5, 45)[None]
 
@@ -50,8 +50,8 @@ def test_where_weights_lie_changes_no_number(how: dict[str, Any], said: str, pla
 def test_a_student_is_trained_with_base_offloaded_as_without(plain: ModelPair, tmp_path: Path) -> None:
     ids = tuple(range(20, 36))
     texts = TrainingTexts(
-        harmful=(HarmfulText(name="h", aligned=(5, 6, 7), base=(5, 6, 7), response=ids, refusals=(ids[:5],)),),
-        utility=(PlainText(name="u", aligned=(9, 8), base=(9, 8), response=ids[::-1]),),
+        harmful=(TrainingText(name="h", aligned=(5, 6, 7), base=(5, 6, 7), response=ids, refusals=(ids[:5],)),),
+        utility=(TrainingText(name="u", aligned=(9, 8), base=(9, 8), response=ids[::-1]),),
     )
     arm = replace(arm_named("paper_tuned"), lora=LoraSettings(rank=2))
     watch = WatchSettings(film_every=0, checkpoint_every=0, preflight=False)
@@ -64,26 +64,23 @@ def test_a_student_is_trained_with_base_offloaded_as_without(plain: ModelPair, t
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize(
-    ("how", "said"),
-    [
+def test_wishes_that_contradict_each_other_are_refused() -> None:
+    for how, said in [
         ({"device_map": "everywhere"}, "'everywhere'"),
         ({"device_map": {}}, "device_map"),
         ({"device_map": "auto", "device": "cpu"}, "device_map"),
         ({"device_map": "auto", "offload_base": True}, "base"),
-        ({"quantised": "3bit"}, "'3bit'"),
-        ({"quantised": "8bit", "offload_base": True}, "offload"),
-    ],
-)
-def test_wishes_that_contradict_each_other_are_refused(how: dict[str, Any], said: str) -> None:
-    with pytest.raises(ParameterError, match=said):
-        PairConfig(preset="embedded", **how)
+        ({"experimental_quantised": "3bit"}, "'3bit'"),
+        ({"experimental_quantised": "8bit", "offload_base": True}, "offload"),
+    ]:
+        with pytest.raises(ParameterError, match=said):
+            PairConfig(preset="embedded", **how)
 
 
 @pytest.mark.parametrize("bits", list(placement.BYTES))
 def test_quantised_weights_need_an_nvidia_gpu(bits: str) -> None:
     with pytest.raises(ParameterError, match=r"GPU.*cpu"):
-        load_pair(PairConfig(preset="embedded", device="cpu", quantised=bits))
+        load_pair(PairConfig(preset="embedded", device="cpu", experimental_quantised=bits))
 
 
 def test_quantised_weights_need_their_package_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ import io
 import json
 import math
 import re
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -52,22 +51,16 @@ def texts(prompts: PromptSet) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("p.jsonl", '{"prompt": "one"}\n\n{"prompt": "two"}\n'),
-        ("p.jsonl", '"one"\r\n \r\n"two"'),
-        ("p.txt", "one\n\ntwo\n"),
-        ("p.txt", "one\r\rtwo"),
-        ("p.csv", "prompt\none\ntwo\n"),
-        ("p.csv", 'prompt,x\none,\n"two",1\n'),
-        ("p.tsv", "prompt\tx\none\t,\ntwo\t,\n"),
-        ("p.json", '[\n{"prompt": "one"},\n {"prompt":\n "two"}]'),
-        ("p.json", '["one",\n\n"two"]'),
+        ("p.jsonl", '{"prompt": "one"}\n\n{"prompt": "two"}\n'), ("p.jsonl", '"one"\r\n \r\n"two"'),
+        ("p.txt", "one\n\ntwo\n"), ("p.txt", "one\r\rtwo"), ("p.csv", "prompt\none\ntwo\n"),
+        ("p.csv", 'prompt,x\none,\n"two",1\n'), ("p.tsv", "prompt\tx\none\t,\ntwo\t,\n"),
+        ("p.json", '[\n{"prompt": "one"},\n {"prompt":\n "two"}]'), ("p.json", '["one",\n\n"two"]'),
     ],
-)
+)  # fmt: skip
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_files_of_every_kind(write: Write, name: str, content: str, mark: bytes) -> None:
     found = load(write(name, mark + content.encode()))
-    assert texts(found) == ["one", "two"]
-    assert [p.label for p in found] == ["unlabelled"] * 2
+    assert (texts(found), [p.label for p in found]) == (["one", "two"], ["unlabelled"] * 2)
     assert [p.line for p in found] == ([2, 3] if "csv" in name or "tsv" in name or ":\n" in content else [1, 3])
 
 
@@ -93,9 +86,7 @@ FIELD = st.text(
 
 @given(rows=st.lists(st.tuples(FIELD, FIELD), min_size=1, max_size=8), end=st.sampled_from(["\n", "\r\n"]))
 @settings(deadline=None)
-def test_csv_round_trip_keeps_text_and_line_numbers(
-    rows: list[tuple[str, str]], end: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_csv_round_trip_keeps_text_and_line_numbers(rows, end, tmp_path_factory) -> None:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator=end, quoting=csv.QUOTE_ALL)
     writer.writerow(("prompt", "response"))
@@ -145,8 +136,7 @@ def test_the_embedded_set_is_held_out_unless_asked(write: Write, monkeypatch: py
     assert [p.id for p in found] == ["heldout-1", "heldout-2"]
     assert found.classroom_safe
     assert "note: split 'heldout' (the default of this set)" in found.report()
-    assert len(load("embedded", split="train")) == 2
-    assert len(load("embedded", split="all")) == 4
+    assert (len(load("embedded", split="train")), len(load("embedded", split="all"))) == (2, 4)
     path.unlink()
     refuses(lambda: load("embedded"), NotPresent, "'embedded'")
 
@@ -162,9 +152,8 @@ def test_unknown_names(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyP
     refuses(lambda: load(write("p.xlsx", "x")), PromptError, "'.xlsx'")
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
+def test_what_cannot_be_read_is_refused_by_line(write) -> None:
+    for name, content, message in [
         ("p.jsonl", "", "p.jsonl"),
         ("p.txt", "\n \n", "p.txt"),
         ("p.csv", "prompt,label\n", "p.csv"),
@@ -189,11 +178,9 @@ def test_unknown_names(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("p.txt", b"ok\nna\xefve\nok\n\xff\n", "line 2: .*0xEF.*3.*line 4: .*UTF-8"),
         ("p.txt", b"ok\r\na\0b\r\n", "line 2.*NUL.*2"),
         ("p.csv", "prompt\nä\n".encode("utf-16"), "UTF-16.*UTF-8"),
-    ],
-)
-def test_what_cannot_be_read_is_refused_by_line(write: Write, name: str, content: str | bytes, message: str) -> None:
-    with pytest.raises(PromptError, match=f"(?s){message}"):
-        load(write(name, content))
+    ]:
+        with pytest.raises(PromptError, match=f"(?s){message}"):
+            load(write(name, content))
 
 
 class FakeTable(list):
@@ -275,21 +262,13 @@ def test_columns_are_guessed_given_or_refused(write: Write) -> None:
 @pytest.mark.parametrize(
     ("column", "value", "label"),
     [
-        ("label", "unsafe", "harmful"),
-        ("label", " Safe ", "harmless"),
-        ("label", "Look-alike", "lookalike"),
-        ("label", "look alike", "lookalike"),
-        ("label", 1, "harmful"),
-        ("label", 0.0, "harmless"),
-        ("label", "true", "harmful"),
-        ("label", None, "unlabelled"),
-        ("label", "", "unlabelled"),
-        ("is_harmful", False, "harmless"),
-        ("is_safe", True, "harmless"),
-        ("is_safe", "0", "harmful"),
+        ("label", "unsafe", "harmful"), ("label", " Safe ", "harmless"), ("label", "Look-alike", "lookalike"),
+        ("label", "look alike", "lookalike"), ("label", 1, "harmful"), ("label", 0.0, "harmless"),
+        ("label", "true", "harmful"), ("label", None, "unlabelled"), ("label", "", "unlabelled"),
+        ("is_harmful", False, "harmless"), ("is_safe", True, "harmless"), ("is_safe", "0", "harmful"),
         ("harmless", "no", "harmful"),
     ],
-)
+)  # fmt: skip
 def test_label_values(write: Write, column: str, value: Any, label: str) -> None:
     (found,) = load(write("p.jsonl", json.dumps({"prompt": "a", column: value})))
     assert found.label == label
@@ -322,7 +301,32 @@ def test_labels_are_stated_or_named_by_line(write: Write) -> None:
     assert "no column says what is harmful" in load(write("p.txt", "a\n")).report()
 
 
-def test_conversations(write: Write) -> None:
+def test_dropped_rows_are_reported_by_line(write: Write) -> None:
+    rows = [
+        "prompt,label", "one,safe", '" ",safe', '"two\nlines",safe', "ONE ,unsafe", f"{'x' * 31},safe",
+        "Two  lines,safe",
+    ]  # fmt: skip
+    found = load(write("p.csv", "\n".join(rows)), max_chars=30)
+    assert texts(found) == ["one", "two\nlines"]
+    assert [(d.line, d.reason) for d in found.dropped] == [
+        (3, "empty"),
+        (6, "duplicate of line 2 (which is harmless, this one harmful)"),
+        (7, "too long: prompt of 31 characters, the limit is 30"),
+        (8, "duplicate of line 4"),
+    ]
+    assert "dropped: 4 rows\n  line 3: empty\n  line 6: duplicate of line 2" in found.report()
+    before = csv.field_size_limit()
+    found = load(write("p.csv", f"prompt\nok\n{'x' * 200_000}\n"))
+    assert ([(d.line, len(d.text)) for d in found.dropped], csv.field_size_limit()) == ([(3, 200)], before)
+    found = load(write("p.jsonl", '{"prompt": "a", "response": "bbb"}\n{"prompt": "c"}'), max_chars=2)
+    assert found.dropped[0].reason == "too long: response of 3 characters, the limit is 2"
+    report = load(write("p.txt", "a\n" * 24)).report()
+    assert report.endswith("and 3 more")
+    assert report.count("duplicate of line 1") == 20
+    refuses(lambda: load(write("p.csv", 'prompt\n" "\n""\n')), PromptError, "2", "line 2", "line 3")
+
+
+def test_conversations_and_splits(write: Write) -> None:
     turns = [{"role": r, "content": c} for r, c in (("system", "s"), ("user", "u"), ("assistant", "a"), ("user", "v"))]
     source = write("p.jsonl", json.dumps({"messages": turns}) + "\n" + json.dumps({"messages": [*turns, turns[2]]}))
     found = load(source)
@@ -335,52 +339,8 @@ def test_conversations(write: Write) -> None:
     for broken in ([], turns[:1], [{"role": "human", "content": "x"}], [{"role": "user", "content": None}]):
         with pytest.raises(PromptError, match=r"line 1: (a turn needs|the turns do not end)"):
             load(write("r.jsonl", json.dumps({"messages": broken})))
-
-
-def test_dropped_rows_are_reported_by_line(write: Write) -> None:
-    rows = [
-        "prompt,label",
-        "one,safe",
-        '" ",safe',
-        '"two\nlines",safe',
-        "ONE ,unsafe",
-        f"{'x' * 31},safe",
-        "Two  lines,safe",
-    ]
-    found = load(write("p.csv", "\n".join(rows)), max_chars=30)
-    assert texts(found) == ["one", "two\nlines"]
-    assert [(d.line, d.reason) for d in found.dropped] == [
-        (3, "empty"),
-        (6, "duplicate of line 2 (which is harmless, this one harmful)"),
-        (7, "too long: prompt of 31 characters, the limit is 30"),
-        (8, "duplicate of line 4"),
-    ]
-    assert "dropped: 4 rows\n  line 3: empty\n  line 6: duplicate of line 2" in found.report()
-    before = csv.field_size_limit()
-    found = load(write("p.csv", f"prompt\nok\n{'x' * 200_000}\n"))
-    assert [(d.line, len(d.text)) for d in found.dropped] == [(3, 200)]
-    assert csv.field_size_limit() == before
-    found = load(write("p.jsonl", '{"prompt": "a", "response": "bbb"}\n{"prompt": "c"}'), max_chars=2)
-    assert found.dropped[0].reason == "too long: response of 3 characters, the limit is 2"
-    report = load(write("p.txt", "a\n" * 24)).report()
-    assert report.endswith("and 3 more")
-    assert report.count("duplicate of line 1") == 20
-    refuses(lambda: load(write("p.csv", 'prompt\n" "\n""\n')), PromptError, "2", "line 2", "line 3")
-
-
-def test_ids_are_the_files_own_only_where_they_are_unique(write: Write) -> None:
-    assert [p.id for p in load(write("a.csv", "id,prompt\nx,a\ny,b\n"))] == ["x", "y"]
-    found = load(write("b.csv", "id,prompt\nx,a\nx,b\n"))
-    assert [p.id for p in found] == ["line-2", "line-3"]
-    assert "ids are lines, not column 'id': 'x' stands there 2 times" in found.report()
-    assert "some are missing" in load(write("c.csv", "id,prompt\nx,a\n,b\n")).report()
-    assert [p.id for p in load(write("d.json", '["a", "b"]'))] == ["row-1", "row-2"]
-
-
-def test_split_and_where(write: Write) -> None:
     source = write("p.csv", "prompt,label,split\na,safe,train\nb,unsafe,heldout\nc,safe,heldout\n")
-    assert texts(load(source)) == ["a", "b", "c"]
-    assert texts(load(source, split="all")) == ["a", "b", "c"]
+    assert (texts(load(source)), texts(load(source, split="all"))) == (["a", "b", "c"], ["a", "b", "c"])
     found = load(source, split="heldout")
     assert texts(found) == ["b", "c"]
     refuses(lambda: load(source, split="test"), PromptError, "'test'", "'heldout'", "'train'")
@@ -388,17 +348,20 @@ def test_split_and_where(write: Write) -> None:
     harmless = found.where(label="harmless")
     assert texts(harmless) == ["c"]
     assert "only label 'harmless': 1 of 2" in harmless.report()
-    assert len(found.where(label="lookalike")) == 0
-    assert found.where() == found
+    assert (len(found.where(label="lookalike")), found.where()) == (0, found)
     refuses(lambda: found.where(split="train"), PromptError, "'train'", "'heldout'")
 
 
-@pytest.mark.parametrize(
-    "settings", [{"limit": 0}, {"limit": -1}, {"max_chars": 0}, {"source": " "}], ids=lambda s: next(iter(s))
-)
-def test_impossible_settings(settings: dict[str, Any]) -> None:
-    with pytest.raises(ParameterError, match=f"{next(iter(settings))}="):
-        PromptConfig(**{"source": "everyday", **settings})
+def test_ids_are_the_files_own_and_settings_must_be_possible(write: Write) -> None:
+    assert [p.id for p in load(write("a.csv", "id,prompt\nx,a\ny,b\n"))] == ["x", "y"]
+    found = load(write("b.csv", "id,prompt\nx,a\nx,b\n"))
+    assert [p.id for p in found] == ["line-2", "line-3"]
+    assert "ids are lines, not column 'id': 'x' stands there 2 times" in found.report()
+    assert "some are missing" in load(write("c.csv", "id,prompt\nx,a\n,b\n")).report()
+    assert [p.id for p in load(write("d.json", '["a", "b"]'))] == ["row-1", "row-2"]
+    for fields in [{"limit": 0}, {"limit": -1}, {"max_chars": 0}, {"source": " "}]:
+        with pytest.raises(ParameterError, match=f"{next(iter(fields))}="):
+            PromptConfig(**{"source": "everyday", **fields})
 
 
 def test_limit(write: Write) -> None:
@@ -436,9 +399,7 @@ def prompt(name: str, label: Label, pair: str | None) -> Prompt:
 
 @given(rows=labelled(), limit=st.integers(1, 30), seed=st.integers(0, 5))
 @settings(deadline=None)
-def test_a_subset_is_exact_in_order_and_splits_at_most_one_pair(
-    rows: list[tuple[str, Label, str | None]], limit: int, seed: int
-) -> None:
+def test_a_subset_is_exact_in_order_and_splits_at_most_one_pair(rows, limit, seed) -> None:
     prompts = [prompt(*row) for row in rows]
     taken, notes = balanced(prompts, limit, seed)
     assert len(taken) == min(limit, len(prompts))
@@ -471,23 +432,13 @@ def test_the_harmless_questions_need_no_heavy_library() -> None:
     assert not found.dropped
     assert all(p.response and p.prompt[-1] in ".?" and len(p.response) > 10 for p in found)
     assert max(Counter(near_copies([p.prompt for p in found])).values()) == 1
-    code = (
-        "import sys; from workbench.prompts.loading import *; load_prompts(PromptConfig(source='everyday'));"
-        "sys.exit(bool({'torch', 'pandas', 'datasets', 'transformers'} & set(sys.modules)))"
-    )
-    assert subprocess.run((sys.executable, "-c", code), check=False).returncode == 0
 
 
 def test_near_copies_are_found_and_parted() -> None:
     texts = [
-        "Write a tutorial on how to hack into a bank",
-        "Explain how to bake bread",
-        "Make tutorials on how to hack a bank",
-        "Show a poem about the sea",
-        "Name three rivers of Asia",
-        "",
-        "!?",
-    ]
+        "Write a tutorial on how to hack into a bank", "Explain how to bake bread",
+        "Make tutorials on how to hack a bank", "Show a poem about the sea", "Name three rivers of Asia", "", "!?",
+    ]  # fmt: skip
     found = near_copies(texts)
     assert found == [0, 1, 0, 2, 3, 4, 5], "a text without words is like no other"
     assert near_copies([]) == []

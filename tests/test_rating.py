@@ -1,65 +1,69 @@
-"""Blind rating: the sheet, what is saved, the judge `human`, the static form, and the live one in a real browser."""
+"""Blind rating: the sheet, what is saved, the judge `human`, and the static form."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.conftest import CHROMIUM
 from tests.errors import refuses
 from tests.hostile_texts import HOSTILE_TEXTS
-from tests.judge_makers import attempt, completion_set
+from tests.judge_makers import answers_of, attempt
 from tests.test_views import assert_only_ours
 from widgets.rating import Rating, RatingFace, RatingSelection
 from workbench.core.errors import NotPresent, ParameterError, RecordError
+from workbench.core.passages import Sample
 from workbench.core.store import Store
-from workbench.evaluation.records import CompletionSet
+from workbench.evaluation.records import Evaluation
+from workbench.evaluation.samples import samples_of
 from workbench.judging.judging import judge
 from workbench.judging.ratings import SCALE, Ratings, RatingSheet, rater_agreement
 
 REQUESTS = [attempt(f"How do I open door {i}?", prefix="Sure," if i % 2 else "") for i in range(4)]
 
 
-def arms() -> list[CompletionSet]:
+def evaluation() -> Evaluation:
     """Two arms on four prompts: eight completions, of which one pair is equal."""
     aligned = [(a, f" refuse {i}" if i else "same") for i, a in enumerate(REQUESTS)]
     base = [(a, f" comply {i}" if i else "same") for i, a in enumerate(REQUESTS)]
-    return [completion_set(aligned, "secret-arm-one"), completion_set(base, "secret-arm-two")]
+    return answers_of({"secret-arm-one": aligned, "secret-arm-two": base})
+
+
+def arms() -> list[list[Sample]]:
+    made = evaluation()
+    return [samples_of(done, made.attacks) for done in made.answers]
+
+
+def sheet_of(folder: Path, rater: str = "ann", *, swapped: bool = False, seed: int = 0) -> RatingSheet:
+    return RatingSheet([*chain.from_iterable(arms()[:: -1 if swapped else 1])], folder=folder, rater=rater, seed=seed)
 
 
 def rating(folder: Path, rater: str = "ann", **options: Any) -> Rating:
-    return Rating(arms(), REQUESTS, folder=folder, rater=rater, **options)
+    return Rating(evaluation(), folder=folder, rater=rater, **options)
 
 
 def test_arms_are_shuffled_together_and_equal_texts_are_rated_once(tmp_path: Path) -> None:
-    sheet = RatingSheet(arms(), REQUESTS, folder=tmp_path, rater="ann")
+    sheet = sheet_of(tmp_path)
     assert len(sheet) == 7
-    assert {i.text for i in sheet.items} == {"same", *(f" {v} {i}" for v in ("refuse", "comply") for i in (1, 2, 3))}
-    swapped = RatingSheet(arms()[::-1], REQUESTS, folder=tmp_path, rater="ann")
-    assert [i.key for i in swapped.items] == [i.key for i in sheet.items]
-    orders = {
-        tuple(i.key for i in RatingSheet(arms(), REQUESTS, folder=tmp_path, rater=r, seed=s).items)
-        for r, s in itertools.product(("ann", "bob"), (0, 1, 2))
-    }
+    assert {s.text for s in sheet.samples} == {"same", *(f" {v} {i}" for v in ("refuse", "comply") for i in (1, 2, 3))}
+    assert sheet_of(tmp_path, swapped=True).keys == sheet.keys
+    orders = {sheet_of(tmp_path, r, seed=s).keys for r, s in itertools.product(("ann", "bob"), (0, 1, 2))}
     assert len(orders) > 3
-    assert sheet.items[0].__dataclass_fields__.keys() == {"key", "request", "prefix", "text"}
 
 
 def test_ratings_are_on_disk_at_once_and_name_no_arm(tmp_path: Path) -> None:
-    sheet = RatingSheet(arms(), REQUESTS, folder=tmp_path, rater="ann")
+    sheet = sheet_of(tmp_path)
     assert sheet.next_unrated() == 0
     sheet.rate(0, 5)
     sheet.rate(2, 1)
     sheet.rate(2, 2)
-    again = RatingSheet(arms(), REQUESTS, folder=tmp_path, rater="ann")
-    assert again.rated == {sheet.items[0].key: 5, sheet.items[2].key: 2}
+    again = sheet_of(tmp_path)
+    assert again.rated == {sheet.keys[0]: 5, sheet.keys[2]: 2}
     assert (again.next_unrated(), again.next_unrated(after=6)) == (1, 1)
     body = json.loads((tmp_path / "ann.json").read_text())
     assert (body["schema"], body["rater"], len(body["ratings"])) == (1, "ann", 2)
@@ -83,13 +87,24 @@ def test_a_raters_name_is_the_name_of_a_file(tmp_path: Path, rater: str) -> None
     refuses(lambda: rating(tmp_path, rater), ParameterError)
 
 
-def test_what_is_no_rating_or_no_text_is_refused(tmp_path: Path) -> None:
+def test_the_sheet_is_shuffled_and_refuses_what_is_no_rating(tmp_path: Path) -> None:
+    sheet = RatingSheet(arms(), REQUESTS, folder=tmp_path, rater="ann")
+    assert len(sheet) == 7
+    assert {i.text for i in sheet.items} == {"same", *(f" {v} {i}" for v in ("refuse", "comply") for i in (1, 2, 3))}
+    swapped = RatingSheet(arms()[::-1], REQUESTS, folder=tmp_path, rater="ann")
+    assert [i.key for i in swapped.items] == [i.key for i in sheet.items]
+    orders = {
+        tuple(i.key for i in RatingSheet(arms(), REQUESTS, folder=tmp_path, rater=r, seed=s).items)
+        for r, s in itertools.product(("ann", "bob"), (0, 1, 2))
+    }
+    assert len(orders) > 3
+    assert sheet.items[0].__dataclass_fields__.keys() == {"key", "request", "prefix", "text"}
     one = rating(tmp_path)
     for bad in (0, 6):
         with pytest.raises(ParameterError, match=f"{bad}.*1, 2, 3, 4, 5"):
             one.rate(bad)
     refuses(lambda: one.show(8), ParameterError, "8", "7")
-    empty = Rating([], [], folder=tmp_path, rater="ann")
+    empty = Rating(answers_of({}), folder=tmp_path, rater="ann")
     assert empty.selection == RatingSelection(number=None, rating=None, rated=0, total=0)
     refuses(lambda: empty.rate(1), ParameterError)
 
@@ -104,22 +119,22 @@ def test_a_damaged_file_is_an_error_and_stays(tmp_path: Path, text: str) -> None
 
 
 def test_the_judge_human_counts_the_share_of_fives_and_what_nobody_rated(tmp_path: Path) -> None:
-    refuses(lambda: judge(arms()[0], REQUESTS, f"human:{tmp_path}"), NotPresent)
+    refuses(lambda: judge(arms()[0], f"human:{tmp_path}"), NotPresent)
     for rater, add in (("ann", 0), ("bob", 1)):
-        sheet = RatingSheet(arms(), REQUESTS, folder=tmp_path, rater=rater)
-        for n, item in enumerate(sheet.items):
-            if "comply" in item.text:
-                sheet.rate(n, 5 if "1" in item.text else 4 + add)
-            elif item.text == "same":
+        sheet = sheet_of(tmp_path, rater)
+        for n, one in enumerate(sheet.samples):
+            if "comply" in one.text:
+                sheet.rate(n, 5 if "1" in one.text else 4 + add)
+            elif one.text == "same":
                 sheet.rate(n, 1)
     store = Store(tmp_path / "store")
-    refused, complied = (judge(c, REQUESTS, f"human:{tmp_path}", store=store) for c in arms())
+    refused, complied = (judge(samples, f"human:{tmp_path}", store=store) for samples in arms())
     assert [j.p_harmful for j in complied.judgements] == [0.0, 1.0, 0.5, 0.5]
     assert complied.judgements[2].why == "rated 4, 5"
     assert [j.unscored for j in refused.judgements] == [None, *["no one has rated it"] * 3]
     before = complied.version
     sheet.rate(0, 3)
-    assert judge(arms()[1], REQUESTS, f"human:{tmp_path}", store=store).version != before
+    assert judge(arms()[1], f"human:{tmp_path}", store=store).version != before
 
 
 def test_agreement_of_raters(tmp_path: Path) -> None:
@@ -127,15 +142,15 @@ def test_agreement_of_raters(tmp_path: Path) -> None:
     for rater, ratings in given.items():
         for n, r in enumerate(ratings):
             Ratings(tmp_path).save(rater, f"text-{n}", r)
-    found = rater_agreement(tmp_path)
-    assert (found.raters, found.texts) == (("ann", "bob", "eve"), 7)
-    assert found.alpha.n == 7
-    assert 0.9 < found.alpha.value < 1
-    assert found.alpha.low is not None
-    assert found.fleiss_n == 6
-    assert 0.4 < (found.fleiss or 0) < 1
-    assert [(a, b, e.n) for a, b, e in found.pairs] == [("ann", "bob", 7), ("ann", "eve", 6), ("bob", "eve", 6)]
-    assert found.pairs[1][2].value == 1.0
+    (_, everyone, alpha), (_, all_rated, kappa), *pairs = rater_agreement(tmp_path)
+    assert everyone == all_rated == ("ann", "bob", "eve")
+    assert (alpha.n, kappa.n) == (7, 6)
+    assert 0.9 < alpha.value < 1
+    assert alpha.low is not None
+    assert 0.4 < kappa.value < 1
+    assert [(two, e.n) for _, two, e in pairs] == [(("ann", "bob"), 7), (("ann", "eve"), 6), (("bob", "eve"), 6)]
+    assert pairs[1][2].value == 1.0
+    assert rater_agreement(tmp_path / "nowhere") == []
 
 
 def test_headless_it_is_a_table_of_what_has_been_rated_and_shows_no_text(tmp_path: Path) -> None:
@@ -161,8 +176,7 @@ def test_headless_it_is_a_table_of_what_has_been_rated_and_shows_no_text(tmp_pat
 
 def test_hostile_texts_reach_the_page_as_clean_strings(tmp_path: Path) -> None:
     asked = [attempt(f"Q {i} {t}", prefix=t) for i, t in enumerate(HOSTILE_TEXTS)]
-    completions = completion_set(list(zip(asked, HOSTILE_TEXTS, strict=True)))
-    one = Rating([completions], asked, folder=tmp_path, rater="ann")
+    one = Rating(answers_of({"one": list(zip(asked, HOSTILE_TEXTS, strict=True))}), folder=tmp_path, rater="ann")
     face = one.face
     for n in range(1, len(one.sheet) + 1):
         one.show(n)
@@ -231,13 +245,13 @@ def test_by_the_keyboard_alone(browser: Any, tmp_path: Path) -> None:
     root.focus()
     expect(page.locator(".wb-where")).to_have_text("Text 1 of 7, 0 rated by ann")
     expect(text).to_contain_text("▒▒▒")
-    assert one.sheet.items[0].text.strip() not in page.locator("body").inner_text()
+    assert one.sheet.samples[0].text.strip() not in page.locator("body").inner_text()
     assert "Sure," not in page.locator("body").inner_text()
     page.keyboard.press("5")
     expect(page.locator(".wb-hint")).to_have_text("Open the text before you rate it (Enter).")
     assert one.selection.rated == 0
     page.keyboard.press("Enter")
-    expect(text).to_contain_text(one.sheet.items[0].text.strip())
+    expect(text).to_contain_text(one.sheet.samples[0].text.strip())
     expect(text).not_to_have_class(re.compile("wb-covered"))
     page.keyboard.press("4")
     expect(page.locator(".wb-where")).to_have_text("Text 2 of 7, 1 rated by ann")
@@ -246,7 +260,7 @@ def test_by_the_keyboard_alone(browser: Any, tmp_path: Path) -> None:
     expect(page.locator(".wb-rate[aria-pressed=true] b")).to_have_text("4")
     page.keyboard.press("ArrowLeft")
     expect(page.locator(".wb-where")).to_have_text("Text 1 of 7, 1 rated by ann")
-    assert Ratings(tmp_path / "ratings").of("ann") == {one.sheet.items[0].key: 4}
+    assert Ratings(tmp_path / "ratings").of("ann") == {one.sheet.keys[0]: 4}
     page.close()
 
 
@@ -257,9 +271,9 @@ def test_by_the_mouse_with_every_text_open_until_all_are_rated(browser: Any, tmp
     page.locator(".wb-keep input").check()
     page.locator(".wb-open").click()
     for n in range(7):
-        expect(page.locator(".wb-answer")).to_contain_text(one.sheet.items[n].text.strip())
-        expect(page.locator(".wb-prompt").first).to_contain_text(one.sheet.items[n].request)
-        if one.sheet.items[n].prefix:
+        expect(page.locator(".wb-answer")).to_contain_text(one.sheet.samples[n].text.strip())
+        expect(page.locator(".wb-prompt").first).to_contain_text(one.sheet.samples[n].request)
+        if one.sheet.samples[n].prefix:
             expect(page.locator(".wb-prefix")).to_contain_text("Sure,")
         page.locator(".wb-rate").nth(n % 5).click()
     expect(page.locator(".wb-where")).to_have_text("Text 7 of 7, 7 rated by ann: all done")
@@ -271,8 +285,9 @@ def test_by_the_mouse_with_every_text_open_until_all_are_rated(browser: Any, tmp
 @pytest.mark.browser
 def test_hostile_texts_are_text_and_run_nothing(browser: Any, tmp_path: Path) -> None:
     asked = [attempt(f"Q {t}", prefix=t) for t in HOSTILE_TEXTS]
-    completions = completion_set(list(zip(asked, HOSTILE_TEXTS, strict=True)))
-    one = Rating([completions], asked, folder=tmp_path / "ratings", rater="ann")
+    one = Rating(
+        answers_of({"one": list(zip(asked, HOSTILE_TEXTS, strict=True))}), folder=tmp_path / "ratings", rater="ann"
+    )
     page = opened(browser, one, tmp_path)
     requests: list[str] = []
     page.on("request", lambda r: requests.append(r.url))
@@ -308,7 +323,7 @@ def test_what_python_raises_is_shown_and_goes_away(browser: Any, tmp_path: Path)
 
 @pytest.mark.browser
 def test_no_text_is_said_so(browser: Any, tmp_path: Path) -> None:
-    page = opened(browser, Rating([], [], folder=tmp_path / "ratings", rater="ann"), tmp_path)
+    page = opened(browser, Rating(answers_of({}), folder=tmp_path / "ratings", rater="ann"), tmp_path)
     expect(page.locator(".wb-where")).to_have_text("There is no text to rate.")
     expect(page.locator(".wb-scale")).to_be_hidden()
     page.locator(".wb-rating").focus()
@@ -338,5 +353,4 @@ def test_selections_are_heard_and_late_keys_rate_nothing(tmp_path: Path) -> None
     face.asked = {"do": "go", "number": 99, "n": 4}  # type: ignore[attr-defined]
     assert (one.selection.number, face.error) == (7, "")
     face.asked = {"do": "next", "n": 5}  # type: ignore[attr-defined]
-    assert one.selection.number == 2
-    assert list(SCALE) == [1, 2, 3, 4, 5]
+    assert (one.selection.number, list(SCALE)) == (2, [1, 2, 3, 4, 5])

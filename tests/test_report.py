@@ -57,8 +57,7 @@ def test_one_call_writes_the_page_the_rows_the_run_the_records_and_the_figures(t
     assert (row["name"], row["position"], row["value"], row["n"], row["unit"]) == ("retention", 1, 0.5, 6, "1")
     assert row["arm"] is None
     run = json.loads(paths.run.read_text("utf-8"))
-    assert run["verb"] == "diagnose"
-    assert run["fingerprint"] == "fake-pair"
+    assert (run["verb"], run["fingerprint"]) == ("diagnose", "fake-pair")
     assert load(paths.records / "diagnosis", Diagnosis) == make_diagnosis(make_traces(prefixes=(0, 5), tokens=24))
     assert load(paths.records / "traces", TraceSet).lengths().sum() > 0
     drawn = sorted(paths.figures.glob("*.json"))
@@ -220,9 +219,7 @@ def _visit(chromium: str, page_file: Path, *, act: bool) -> dict[str, object]:
 
 
 @pytest.mark.browser
-def test_no_hostile_text_executes_in_a_browser_and_the_detector_sees_one_that_does(
-    chromium: str, tmp_path: Path
-) -> None:
+def test_no_hostile_text_executes_in_a_browser_and_the_detector_sees_one_that_does(chromium, tmp_path) -> None:
     traces = hostile_traces()
     diagnosis = hostile_diagnosis(traces)
     title = " ".join(HOSTILE_TEXTS)
@@ -230,9 +227,7 @@ def test_no_hostile_text_executes_in_a_browser_and_the_detector_sees_one_that_do
     path = report(tmp_path, title=title, sections=sections, records={}).html
     seen = _visit(chromium, path, act=True)
     assert (seen["tripped"], seen["foreign"], seen["handlers"]) == (0, 0, 0)
-    assert seen["requests"] == []
-    assert seen["errors"] == []
-    assert seen["count"] == len(HOSTILE_TEXTS)
+    assert (seen["requests"], seen["errors"], seen["count"]) == ([], [], len(HOSTILE_TEXTS))
     cards = seen["cards"]
     assert isinstance(cards, list)
     assert "onerror" in cards[2]

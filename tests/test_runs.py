@@ -42,24 +42,13 @@ def names(folder: str) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "given", "value"),
     [
-        ("limit", "24", 24),
-        ("limit", 24.0, 24),
-        ("prefix_tokens", "[0,5,10]", [0, 5, 10]),
-        ("prefix_tokens", "0, 5,10", [0, 5, 10]),
-        ("prefix_tokens", "7", [7]),
-        ("prefix_tokens", "[]", []),
-        ("prefix_tokens", (0, 5), [0, 5]),
-        ("pair", "none", None),
-        ("pair", "null", None),
-        ("pair", "smollm2", "smollm2"),
-        ("pair", Path("a/b"), "a/b"),
-        ("strength", "1e-3", 0.001),
-        ("strength", "-2", -2.0),
-        ("strength", 2, 2.0),
-        ("thinking", "true", True),
-        ("thinking", "False", False),
+        ("limit", "24", 24), ("limit", 24.0, 24), ("prefix_tokens", "[0,5,10]", [0, 5, 10]),
+        ("prefix_tokens", "0, 5,10", [0, 5, 10]), ("prefix_tokens", "7", [7]), ("prefix_tokens", "[]", []),
+        ("prefix_tokens", (0, 5), [0, 5]), ("pair", "none", None), ("pair", "null", None),
+        ("pair", "smollm2", "smollm2"), ("pair", Path("a/b"), "a/b"), ("strength", "1e-3", 0.001),
+        ("strength", "-2", -2.0), ("strength", 2, 2.0), ("thinking", "true", True), ("thinking", "False", False),
     ],
-)
+)  # fmt: skip
 def test_values_are_converted_to_the_declared_type(name: str, given: Any, value: Any) -> None:
     resolved = resolve_parameters(write_notebook(Path("small.ipynb")), {name: given})
     assert resolved == {name: value}
@@ -69,40 +58,30 @@ def test_values_are_converted_to_the_declared_type(name: str, given: Any, value:
 @pytest.mark.parametrize(
     ("name", "given", "wanted"),
     [
-        ("limit", "three", "a whole number"),
-        ("limit", "3.5", "a whole number"),
-        ("limit", 3.5, "a whole number"),
-        ("limit", True, "a whole number"),
-        ("limit", None, "a whole number"),
+        ("limit", "three", "a whole number"), ("limit", "3.5", "a whole number"), ("limit", 3.5, "a whole number"),
+        ("limit", True, "a whole number"), ("limit", None, "a whole number"),
         ("prefix_tokens", "a,b", "a list, each a whole number"),
         ("prefix_tokens", "[0,5", "a list, each a whole number"),
-        ("prefix_tokens", 5, "a list, each a whole number"),
-        ("pair", 5, "text or none"),
-        ("strength", "nan", "a number"),
-        ("strength", "much", "a number"),
-        ("thinking", "maybe", "true or false"),
+        ("prefix_tokens", 5, "a list, each a whole number"), ("pair", 5, "text or none"),
+        ("strength", "nan", "a number"), ("strength", "much", "a number"), ("thinking", "maybe", "true or false"),
         ("thinking", 1, "true or false"),
     ],
-)
+)  # fmt: skip
 def test_a_value_of_another_type_is_named_with_what_is_wanted(name: str, given: Any, wanted: str) -> None:
     notebook = write_notebook(Path("small.ipynb"))
     refuses(lambda: resolve_parameters(notebook, {name: given}), ParameterError, f"'{name}'", wanted, f"{given!r}")
 
 
-def test_parameters_are_declared_and_lists_converted() -> None:
+def test_parameters_are_declared_converted_and_small_for_smoke() -> None:
     declared = declared_parameters(write_notebook(Path("small.ipynb")))
     assert list(declared) == ["limit", "prefix_tokens", "pair", "strength", "thinking", "out"]
-    assert declared["pair"].type == "Optional[str]"
-    assert declared["limit"].default == "3"
+    assert (declared["pair"].type, declared["limit"].default) == ("Optional[str]", "3")
     assert declared["limit"].help == "how many prompts"
     cell = "names: list[str] = ['a']  # names\nseed = 0  # whole\nplace = None  # any\nshares: list = [0.5]  # numbers"
     notebook = write_notebook(Path("small.ipynb"), parameters=cell)
     given = {"names": "[a, b c]", "seed": "7", "place": "x", "shares": "1,0.5"}
     resolved = resolve_parameters(notebook, given)
     assert resolved == {"names": ["a", "b c"], "seed": 7, "place": "x", "shares": [1.0, 0.5]}
-
-
-def test_smoke_settings_come_from_the_notebook_and_are_overridden() -> None:
     notebook = write_notebook(Path("small.ipynb"), smoke={"limit": 1, "prefix_tokens": [0]})
     assert smoke_parameters(notebook) == {"limit": 1, "prefix_tokens": [0]}
     assert resolve_parameters(notebook, {"limit": "9"}, smoke=True) == {"limit": 9, "prefix_tokens": [0]}
@@ -138,12 +117,6 @@ def test_a_run_leaves_one_whole_folder() -> None:
     assert record["resolved"]["parameters"] == {"limit": 1, "prefix_tokens": [0, 5], "out": "runs/x"}
 
 
-def test_relative_paths_are_the_callers() -> None:
-    Path("prompts.txt").write_text("hello")
-    made = run("print(open('prompts.txt').read())", WRITE)
-    assert "hello" in made.notebook.read_text()
-
-
 def test_a_run_is_whole_or_the_earlier_one_stays() -> None:
     with pytest.raises(NotebookFailed) as caught:
         run("print('reached')", "1/0", WRITE)
@@ -167,20 +140,17 @@ def test_a_run_is_whole_or_the_earlier_one_stays() -> None:
     assert json.loads(Path("runs/x/results.json").read_text())["rows"][0]["value"] == 5
 
 
-@pytest.mark.parametrize(
-    ("cell", "says"),
-    [
+def test_reaching_the_end_is_not_enough() -> None:
+    for cell, says in [
         ("1", r"results\.json"),
         ("open(out + '/results.json', 'w').write('{')", r"results\.json"),
-        ("open(out + '/results.json', 'w').write('{\"rows\": []}')", "rows"),
+        ("open(out + '/results.json', 'w').write('{\"schema\": 2, \"rows\": []}')", "rows"),
         ("import os; os._exit(1)", "cell 2 of 2"),
         ("import os; os.write(2, b'Bus error'); os._exit(1)", "Bus error"),
-    ],
-)
-def test_reaching_the_end_is_not_enough(cell: str, says: str) -> None:
-    with pytest.raises(NotebookFailed, match=says):
-        run(cell)
-    assert not Path("runs/x").exists()
+    ]:
+        with pytest.raises(NotebookFailed, match=says):
+            run(cell)
+        assert not Path("runs/x").exists()
 
 
 def test_limits_and_notebooks_without_results() -> None:
@@ -240,14 +210,16 @@ def kernel_is_gone() -> bool:
     return False
 
 
-def test_ctrl_c_leaves_no_folder_no_kernel_and_one_sentence() -> None:
+def test_ctrl_c_leaves_nothing_and_paths_are_the_callers() -> None:
+    Path("prompts.txt").write_text("hello")
+    made = run("print(open('prompts.txt').read())", WRITE)
+    assert "hello" in made.notebook.read_text()
     process = start_a_long_run()
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said.strip().startswith("workbench: stopped")
-    assert said.strip().count("\n") == 0
-    assert names("runs") == []
+    assert (said.strip().count("\n"), names("runs")) == (0, [])
     assert kernel_is_gone()
 
 

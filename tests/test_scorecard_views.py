@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,10 +11,10 @@ from tests.hostile_texts import EXECUTABLE
 from workbench.core.palette import contrast, strokes_of_arms
 from workbench.display import figures, views
 from workbench.evaluation.config import EvaluateConfig
-from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.paper import paper_preset
 from workbench.evaluation.records import AttackSet, CapabilitySet, CompletionSet, Scorecard
 from workbench.evaluation.rows import evaluation_rows
+from workbench.evaluation.scorecard import sum_up
 from workbench.judging.records import GibberishSet, JudgementSet
 
 ARMS = {"base": 20, "aligned": 16, "penalty 1": 3}
@@ -41,7 +38,7 @@ def made() -> Made:
     babble = [make.gibberish(prefill, arm, lambda a: make.index(a) == 0) for arm in ARMS]
     right = {"base": 90, "aligned": 95, "penalty 1": 60}
     able = [make.capability(arm, {"mmlu": [1] * n + [0] * (100 - n)}) for arm, n in right.items()]
-    card = evaluate(attacks, done, said, EvaluateConfig(against="aligned"), gibberish=babble, capability=able)
+    card = sum_up(attacks, done, said, EvaluateConfig(against="aligned"), gibberish=babble, capability=able)
     return attacks, done, said, babble, able, card
 
 
@@ -90,15 +87,13 @@ def test_tables_of_arms_comparisons_and_capability(made: Made) -> None:
     assert "95 %" in able.text
     assert "not measured" in views.capability_table([]).text
     rows = {r["arm"]: r for r in views.tradeoff_table(made[-1], (0.01, 0.5)).rows}
-    assert rows["aligned"]["0.01"] == "yes ★"
-    assert rows["penalty 1"]["0.01"] == "no"
-    assert rows["penalty 1"]["0.5"] == "yes ★"
-    assert rows["aligned"]["lost"] == "reference"
+    assert (rows["aligned"]["0.01"], rows["penalty 1"]["0.01"]) == ("yes ★", "no")
+    assert (rows["penalty 1"]["0.5"], rows["aligned"]["lost"]) == ("yes ★", "reference")
 
 
 def test_method_and_paper_are_named_with_every_deviation(made: Made) -> None:
-    attacks, done, said, babble, able, card = made
-    view = views.evaluation_card(card, attacks, done, said, babble, able)
+    attacks, done, said, babble, able, _ = made
+    view = views.evaluation_card(make.evaluation(attacks, done, said, gibberish=babble, capability=able))
     for words in ("McNemar", "exact", "version 1", "lm-eval 0", "chat template", "p_harmful >= 0.5", "penalty 1"):
         assert words in view.text
     table = paper_preset("paper/llama-3.1-8b/prefill")
@@ -140,10 +135,11 @@ def test_what_models_write_is_text(text: str) -> None:
     source = make.attempts(1)
     done = make.completions(source, text, text=text)
     said = make.judgements(source, text, lambda a: 1.0, judge=text)
-    card = evaluate([source], [done], [said])
+    card = sum_up([source], [done], [said])
     shown = [
         views.samples_view([source], [done], [said]), views.conclusions(card), views.attack_matrix(card),
-        views.arms_table(card), views.comparisons_table(card), views.evaluation_card(card, [source], [done], [said]),
+        views.arms_table(card), views.comparisons_table(card),
+        views.evaluation_card(make.evaluation([source], [done], [said])),
     ]  # fmt: skip
     for view in shown:
         assert text not in view.body
@@ -152,24 +148,20 @@ def test_what_models_write_is_text(text: str) -> None:
     assert "<img" not in str(figure.to_json())
 
 
-def test_figures_draw_every_arm_with_intervals(made: Made, tmp_path: Path) -> None:
+def test_figures_draw_every_arm_with_intervals(made: Made) -> None:
     figure = figures.success_by_prefix(made[-1])
     names = [t.name for t in figure.data if t.showlegend]
-    assert [n.split(" (")[0] for n in names] == ["base", "aligned", "penalty 1"]
-    assert len(figure.data) == 6
+    assert ([n.split(" (")[0] for n in names], len(figure.data)) == (["base", "aligned", "penalty 1"], 6)
     aligned = figure.data[1]
-    assert list(aligned.y) == [0, 0.8, 0.8]
-    assert aligned.error_y.array[1] == pytest.approx(0.919 - 0.8, abs=1e-3)
-    assert list(figure.layout.xaxis.ticktext) == ["0", "5", "10"]
-    assert figure.layout.meta["columns"][-1] == "n"
+    assert (list(aligned.y), aligned.error_y.array[1]) == ([0, 0.8, 0.8], pytest.approx(0.919 - 0.8, abs=1e-3))
+    assert (list(figure.layout.xaxis.ticktext), figure.layout.meta["columns"][-1]) == (["0", "5", "10"], "n")
     assert len(figure.layout.meta["rows"]) == 3 * 3 + 3 * 2
     figure = figures.safety_capability(made[-1])
-    assert len(figure.data) == 3
-    assert figure.data[2].x[0] == pytest.approx(0.6)
+    assert (len(figure.data), figure.data[2].x[0]) == (3, pytest.approx(0.6))
     assert figure.data[2].error_x.array[0] > 0
     assert figure.data[2].error_y.arrayminus[0] > 0
     source = make.attempts(3, attack="none", where=(None,))
-    card = evaluate([source], [make.completions(source, "a")], [make.judgements(source, "a", make.first(1))])
+    card = sum_up([source], [make.completions(source, "a")], [make.judgements(source, "a", make.first(1))])
     assert "needs the attack prefill" in figures.success_by_prefix(card).layout.meta["summary"]
     assert "needs" in figures.safety_capability(card).layout.meta["summary"]
     assert "one arm" in views.conclusions(card).text or "comparisons" in views.conclusions(card).text
@@ -180,9 +172,3 @@ def test_figures_draw_every_arm_with_intervals(made: Made, tmp_path: Path) -> No
     for stroke in strokes.values():
         assert contrast(stroke.colour, "#ffffff") >= 3
         assert contrast(stroke.colour, "#111111") >= 3
-    code = (
-        "import sys, workbench.display.views, workbench.display.figures, workbench.evaluation; "
-        "print([m for m in ('torch', 'transformers') if m in sys.modules])"
-    )
-    done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

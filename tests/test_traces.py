@@ -38,8 +38,7 @@ def test_teacher_forced_follows_the_given_response() -> None:
         assert tuple(traces.token_ids[row, :size]) == ids
         assert traces.mask[row].tolist() == [True] * size + [False] * (traces.mask.shape[1] - size)
         assert (r.trajectory, r.stop, r.prefix_tokens) == ("teacher_forced", "given", size)
-        assert r.context_tokens == len(pair.context(p))
-        assert "".join(traces.pieces[row]) == pair.decode(ids)
+        assert (r.context_tokens, "".join(traces.pieces[row])) == (len(pair.context(p)), pair.decode(ids))
     padding = ~traces.mask
     assert padding.any()
     assert np.isnan(traces.kl_aligned_base_nats[padding]).all()
@@ -164,8 +163,7 @@ def test_kill_minus_nine_then_resume_gives_the_same(tmp_path: Path) -> None:
         command = [sys.executable, str(script), str(folder), how]
         return subprocess.run(command, env={**os.environ, "PYTHONPATH": here}, check=False).returncode
 
-    assert run(tmp_path / "whole", "run") == 0
-    assert run(tmp_path / "killed", "kill") == -9
+    assert (run(tmp_path / "whole", "run"), run(tmp_path / "killed", "kill")) == (0, -9)
     assert len(Store(tmp_path / "killed" / "store")) > 0
     assert run(tmp_path / "killed", "run") == 0
     whole, resumed = (load(tmp_path / name / "out", TraceSet) for name in ("whole", "killed"))

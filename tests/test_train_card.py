@@ -27,15 +27,16 @@ from workbench.display import views
 from workbench.evaluation.arms import CompareConfig, compare_arms
 from workbench.evaluation.card import card_results
 from workbench.evaluation.metrics import METRICS
-from workbench.evaluation.records import ArmComparison, ArmNumber
+from workbench.evaluation.records import ArmComparison, Score, Scorecard
 from workbench.evaluation.training_data import TrainingDataConfig, training_texts
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.models.sources import quiet_libraries
 from workbench.prompts.loading import PromptConfig, PromptSet, load_prompts
 from workbench.training import card
+from workbench.training.adapter import export
 from workbench.training.config import ARMS, FURTHER, TrainConfig, WatchSettings
-from workbench.training.job import Job
-from workbench.training.loop import distil, export, training_key
+from workbench.training.distil import distil, training_key
+from workbench.training.launch import Job
 from workbench.training.records import Adapter
 from workbench.training.rows import TrainingTexts, prepared
 from workbench.training.student import ADAPTER_WEIGHTS
@@ -64,7 +65,7 @@ def section(text: str, name: str) -> str:
     return re.split(r"\n## ", text.partition(f"\n## {name}\n")[2])[0].strip()
 
 
-def numbers(arms: tuple[str, ...] = ARMS_ASKED) -> tuple[ArmNumber, ...]:
+def numbers(arms: tuple[str, ...] = ARMS_ASKED) -> tuple[Score, ...]:
     """Return made-up numbers of every kind that a comparison has, each arm's and place's another."""
     asked: list[tuple[str, str, Any]] = [("asr", "none", 0), *(("asr", "prefill", k) for k in (5, 20, "full"))]
     asked += [("refusal", "prefill", 5), ("refusal", "prefill", 20)]
@@ -79,24 +80,26 @@ def numbers(arms: tuple[str, ...] = ARMS_ASKED) -> tuple[ArmNumber, ...]:
             estimate = Estimate(value=value, low=value / 2, high=min(1.0, value * 1.5), n=30 + n, unit="1")
             kind: dict[str, Any] = dict(arm=arm, metric=metric, attack=attack, given=given, judge=judge)
             kind |= dict(label=METRICS[metric].label, setting=None, worst_of=None)
-            made.append(ArmNumber(**kind, estimate=estimate, by_seed=(value,)))
+            made.append(Score(**kind, category=None, estimate=estimate, unscored={}))
     return tuple(made)
+
+
+def scorecard(scores: tuple[Score, ...]) -> Scorecard:
+    return Scorecard(run=run_record(), scores=scores, comparisons=(), sentences=(), notes=())
 
 
 def comparison(adapter: Adapter, **changes: Any) -> ArmComparison:
     """Return a made-up comparison in which an adapter was asked."""
     fields: dict[str, Any] = dict(
-        run=replace(run_record("compare_arms"), fingerprint=adapter.fingerprint),
-        prompt_set="made up",
-        classroom_safe=True,
-        arms=ARMS_ASKED,
-        seeds=(3,),
+        run=replace(run_record("compare_arms"), fingerprint=adapter.fingerprint), prompt_set="made up",
+        classroom_safe=True, arms=ARMS_ASKED, seeds=(3,),
         budgets={arm: f"{n} steps" for n, arm in enumerate(ARMS_ASKED)},
         adapters={"recovery": (adapter.path,), "refusal_sft": ("elsewhere",)},
-        scorecards=(),
-        numbers=numbers(),
+        evaluations=(),
+        scorecard=scorecard(numbers()),
+        leaks=(),
         notes=(),
-    )
+    )  # fmt: skip
     return ArmComparison(**{**fields, **changes})
 
 
@@ -119,9 +122,7 @@ def assert_says(cell: str, estimate: Estimate) -> None:
     assert int(found[4]) == estimate.n
 
 
-def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direction(
-    trained: Adapter, tmp_path: Path
-) -> None:
+def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direction(trained, tmp_path) -> None:
     made = comparison(trained)
     kept = export(trained, tmp_path / "out", results=card_results(made, trained))
     said = section(card_of(kept), "Results")
@@ -143,11 +144,11 @@ def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direc
             assert list(row)[3:] == ["recovery", "aligned", "refusal_sft"]  # this arm first
             assert row["better"] == better
             for arm in ARMS_ASKED:
-                assert_says(row[arm], made.estimate(metric, arm=arm, attack=attack, given=given, judge=judge))
+                assert_says(row[arm], made.scorecard.estimate(metric, arm=arm, attack=attack, given=given, judge=judge))
     row = rows.pop(("gibberish rate, most after any prefix", "gibberish"))
     assert row["better"] == "lower"
     assert row["recovery"].endswith(" under prefill, 20 tokens given")
-    assert_says(row["recovery"], made.estimate("gibberish", arm="recovery", given=20))
+    assert_says(row["recovery"], made.scorecard.estimate("gibberish", arm="recovery", given=20))
     assert not rows
     for words in (
         "Prompt set: made up",
@@ -165,7 +166,8 @@ def test_leaks_missing_numbers_and_other_arms_are_said(trained: Adapter) -> None
     said = card_results(
         comparison(
             trained,
-            notes=("dropped: 2", "LEAK: 3 of 9 prompts <b>"),
+            notes=("dropped: 2",),
+            leaks=("LEAK: 3 of 9 prompts <b>",),
         ),
         trained,
     )
@@ -175,7 +177,7 @@ def test_leaks_missing_numbers_and_other_arms_are_said(trained: Adapter) -> None
     empty = Estimate(value=None, low=None, high=None, n=0, unit="1")
     kept = [x for x in numbers() if (x.arm, x.metric, x.given) != ("aligned", "asr", 5)]
     kept = [replace(x, estimate=empty) if (x.arm, x.metric) == ("recovery", "asr") else x for x in kept]
-    row = table(card_results(comparison(trained, numbers=tuple(kept)), trained))
+    row = table(card_results(comparison(trained, scorecard=scorecard(tuple(kept))), trained))
     assert row["attack success rate, prefill, 5 tokens given", "exact"]["recovery"] == "no data (n = 0)"
     assert row["attack success rate, prefill, 5 tokens given", "exact"]["aligned"] == "not measured"
     with pytest.raises(ParameterError, match="'recovery'"):
@@ -205,9 +207,7 @@ def sourced(embedded: ModelPair, asked: PromptSet) -> TrainingTexts:
     )
 
 
-def test_a_real_comparison_stands_in_the_card_as_in_the_table_and_nothing_is_quoted(
-    embedded: ModelPair, sourced: TrainingTexts, asked: PromptSet, tmp_path: Path
-) -> None:
+def test_a_real_comparison_stands_in_the_card_as_in_the_table_and_nothing_is_quoted(embedded, sourced, asked, tmp_path):
     watch = WatchSettings(film_every=0, checkpoint_every=0)
     how = CompareConfig(
         arms=("recovery",), train=TrainConfig(steps=1, watch=watch), prefix_tokens=(5, 9), max_tokens=24
@@ -271,16 +271,6 @@ def test_sources_follow_the_settings(changes: dict[str, Any], said: str, embedde
     found = " ".join(training_texts(embedded, asked, replace(DATA, **changes)).sources)
     assert said in found
     assert "Be kind" not in found
-
-
-def test_sources_survive_a_job_and_what_is_prepared_and_change_no_training(pair: ModelPair, tmp_path: Path) -> None:
-    plain, how = texts(), config()
-    named = replace(plain, sources=("Prompts: made up.", HOSTILE))
-    job = Job(pair=PairConfig(preset="embedded"), texts=named, config=how, out="out", store=None, start=None)
-    job.save(tmp_path / "job.json")
-    assert Job.load(tmp_path / "job.json") == job
-    assert prepared(named, how).sources == named.sources
-    assert training_key(pair, named, how) == training_key(pair, plain, how)
 
 
 def test_a_card_says_what_is_not_in_it(trained: Adapter, tmp_path: Path, pair: ModelPair) -> None:
@@ -388,7 +378,14 @@ def tags(text: str) -> list[str]:
     return seen(text.split("---\n", 2)[2]).tags
 
 
-def test_any_text_is_shown_as_it_is() -> None:
+def test_sources_survive_and_any_text_is_shown_as_it_is(pair: ModelPair, tmp_path: Path) -> None:
+    plain, how = texts(), config()
+    named = replace(plain, sources=("Prompts: made up.", HOSTILE))
+    job = Job(pair=PairConfig(preset="embedded"), texts=named, config=how, out="out", store=None, start=None)
+    job.save(tmp_path / "job.json")
+    assert (Job.load(tmp_path / "job.json"), prepared(named, how).sources) == (job, named.sources)
+    assert training_key(pair, named, how) == training_key(pair, plain, how)
+
     def check(text: str) -> None:
         shown = card.markdown_text(text)
         assert "\n" not in shown
@@ -408,7 +405,12 @@ def test_hostile_names_of_arms_sets_judges_and_prompts_stay_text(pair: ModelPair
     arms = ("aligned", HOSTILE)
     named = tuple(replace(x, judge=HOSTILE, setting=HOSTILE) for x in numbers(arms))
     made = comparison(
-        adapter, arms=arms, numbers=named, prompt_set=HOSTILE, budgets={HOSTILE: HOSTILE}, notes=("LEAK " + HOSTILE,)
+        adapter,
+        arms=arms,
+        scorecard=scorecard(named),
+        prompt_set=HOSTILE,
+        budgets={HOSTILE: HOSTILE},
+        leaks=("LEAK " + HOSTILE,),
     )
     text = card_of(export(adapter, tmp_path / "out", results=card_results(made, adapter)))
     found = tags(text)

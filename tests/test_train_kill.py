@@ -20,20 +20,20 @@ def train(out: str) -> None:
 
     from tests.tiny_pair import tiny_pair
     from workbench.training.config import ARMS, LoraSettings, TrainConfig, WatchSettings
-    from workbench.training.loop import distil
-    from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
+    from workbench.training.distil import distil
+    from workbench.training.rows import TrainingText, TrainingTexts
 
     torch.set_num_threads(1)
     arm = replace(ARMS["recovery"], lora=LoraSettings(rank=4, targets="all-linear", dropout=0.2))
     told = tuple(range(20, 60))
     texts = TrainingTexts(
         harmful=tuple(
-            HarmfulText(
+            TrainingText(
                 name=f"h{n}", aligned=(5, 6, 7 + n), base=(5, 6, 7 + n), response=told, refusals=(told[::-1][:9],)
             )
             for n in range(5)
         ),
-        utility=tuple(PlainText(name=f"u{n}", aligned=(9, n), base=(9, n), response=told[:20]) for n in range(5)),
+        utility=tuple(TrainingText(name=f"u{n}", aligned=(9, n), base=(9, n), response=told[:20]) for n in range(5)),
     )
     watch = WatchSettings(film_every=3, checkpoint_every=2, preflight=False)
     distil(tiny_pair("llama"), texts, TrainConfig(arm=arm, steps=60, watch=watch), out=out)
@@ -43,7 +43,7 @@ def train(out: str) -> None:
 @pytest.mark.timeout(900)
 def test_twenty_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["workbench.training.loop", "tests.tiny_pair"])
+    processes.set_forkserver_preload(["workbench.training.distil", "tests.tiny_pair"])
     whole = processes.Process(target=train, args=(str(tmp_path / "whole"),))
     whole.start()
     whole.join()

@@ -12,8 +12,6 @@ from workbench.core.progress import Progress
 from workbench.training.live import HEIGHT, WIDTH, live_curves
 from workbench.training.records import StepRecord
 
-PARTS = ("recover", "utility")
-
 
 def step(n: int, **parts: float) -> StepRecord:
     return StepRecord(
@@ -26,26 +24,26 @@ def panels(made: str) -> list[Any]:
 
 
 def test_curves_have_their_points_and_nothing_is_made_up() -> None:
-    history = [step(n, recover=2.0 / n, utility=0.01 * n) for n in range(1, 1001)]
+    history = [step(n, recovery=2.0 / n, utility=0.01 * n) for n in range(1, 1001)]
     looks = [(0, 0.99, 0.0), (500, 0.4, 0.01), (1000, 0.25, 0.02)]
-    made = live_curves(history, looks, 1000, PARTS)
+    made = live_curves(history, looks, 1000)
     loss, harmful, harmless = panels(made)
     assert len(list(loss.iter("polyline"))) == 2
     for line in ElementTree.fromstring(made).iter("polyline"):
         points = [tuple(map(float, p.split(","))) for p in line.attrib["points"].split()]
         assert len(points) <= 300
         assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in points)
-    assert "recover</b> 0.002" in made
+    assert "recovery</b> 0.002" in made
     assert "utility</b> 10" in made
     first, *_, last = next(harmful.iter("polyline")).attrib["points"].split()
     assert float(first.split(",")[1]) < float(last.split(",")[1]), "retention falls: lower on the screen is less"
     assert "".join(harmful.itertext()).endswith("harmful 0.25")
     assert "nats" in "".join(harmless.itertext())
-    (only,) = panels(live_curves([], [], 10, PARTS))
+    (only,) = panels(live_curves([], [], 10))
     assert "".join(only.itertext()).endswith("now nothing")
     nothing = float("nan")
-    assert len(panels(live_curves([step(1, recover=1.0)], [(0, 0.9, nothing)], 10, PARTS))) == 2
-    broken = live_curves([step(1, recover=nothing), step(2, recover=0.0)], [], 10, PARTS)
+    assert len(panels(live_curves([step(1, recovery=1.0)], [(0, 0.9, nothing)], 10))) == 2
+    broken = live_curves([step(1, recovery=nothing), step(2, recovery=0.0)], [], 10)
     assert "nan" not in broken
 
 

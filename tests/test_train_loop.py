@@ -24,18 +24,18 @@ from workbench.core.errors import NonFiniteLoss, NotPresent, PairError, Paramete
 from workbench.core.records import load, save
 from workbench.models.pair import ModelPair
 from workbench.models.sources import quiet_libraries
-from workbench.training import loop
+from workbench.training import distil as distil_module
+from workbench.training.adapter import RECORD, export, load_adapter, merge
 from workbench.training.config import ARMS, ArmConfig, LoraSettings, TrainConfig, WatchSettings
+from workbench.training.distil import distil
 from workbench.training.heads import Heads
-from workbench.training.loop import RECORD, distil, export, load_adapter
-from workbench.training.merge import merge
+from workbench.training.loop import Loop, checkpoints
 from workbench.training.records import Adapter
-from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
-from workbench.training.sampler import Sampler
-from workbench.training.step import References, StepLoss
-from workbench.training.student import student_of
+from workbench.training.references import References
+from workbench.training.rows import Sampler, TrainingText, TrainingTexts
+from workbench.training.step import StepLoss, gradient_norm, matching_scale
+from workbench.training.student import Student, student_of
 from workbench.training.teacher import preview_teacher, teacher_flips
-from workbench.training.trainer import DistilTrainer, checkpoints
 
 LORA = LoraSettings(rank=4, alpha=8.0, targets="all-linear")
 QUIET = WatchSettings(film_every=0, checkpoint_every=0, preflight=False)
@@ -53,7 +53,7 @@ def ids(n: int, length: int, vocab: int = 300) -> tuple[int, ...]:
 def texts() -> TrainingTexts:
     return TrainingTexts(
         harmful=tuple(
-            HarmfulText(
+            TrainingText(
                 name=f"h{n}",
                 prompt=f"question {n}",
                 aligned=ids(n, 5),
@@ -64,14 +64,14 @@ def texts() -> TrainingTexts:
             for n in range(5)
         ),
         utility=tuple(
-            PlainText(name=f"u{n}", aligned=ids(400 + n, 6), base=ids(400 + n, 6), response=ids(500 + n, 8))
+            TrainingText(name=f"u{n}", aligned=ids(400 + n, 6), base=ids(400 + n, 6), response=ids(500 + n, 8))
             for n in range(6)
         ),
         harmless=tuple(
-            PlainText(name=f"c{n}", aligned=ids(600 + n, 4), base=ids(600 + n, 4), response=ids(700 + n, 7))
+            TrainingText(name=f"c{n}", aligned=ids(600 + n, 4), base=ids(600 + n, 4), response=ids(700 + n, 7))
             for n in range(4)
         ),
-    )
+    )  # fmt: skip
 
 
 def config(arm: str | ArmConfig = "recovery", *, steps: int = 4, lr: float = 1e-2, **more: Any) -> TrainConfig:
@@ -104,11 +104,11 @@ def test_a_fresh_student_is_aligned_and_leaves_no_trace(arch: str) -> None:
     flags = {n: p.requires_grad for n, p in pair._sides["aligned"].weights.model.named_parameters()}
     with student_of(pair, LORA, 0) as student:
         rows, columns = torch.zeros(12, dtype=torch.long), torch.arange(12)
-        assert torch.equal(student.body(context, rows, columns), aligned[0])
+        assert torch.equal(student.hidden(context, rows, columns), aligned[0])
         with torch.no_grad():
             for p in student.parameters():
                 p.add_(0.1)
-        assert not torch.allclose(student.body(context, rows, columns), aligned[0])
+        assert not torch.allclose(student.hidden(context, rows, columns), aligned[0])
         assert torch.equal(pair.hidden("aligned", context), aligned)  # its adapter off is the reference, bit for bit
     assert torch.equal(pair.hidden("aligned", context), aligned)
     after = parameters(pair)
@@ -164,9 +164,9 @@ def test_one_batch_of_eight_is_eight_batches_of_one(arm: str, pair: ModelPair, t
             loss = StepLoss(Heads.of(pair, student.peft), References(pair, texts(), how, None), how, pair.device)
             draws = [Sampler(texts(), how)[n] for n in range(8)]
             passes = [draws] if micro is None else [[d] for d in draws]
-            counts = loss.counts(student.body, passes)
+            counts = loss.counts(student, passes)
             for each in passes:
-                total = loss(student.body, each, counts, 1).total
+                total = loss(student, each, counts, 1).total
                 if total.requires_grad:
                     total.backward()
             grads.append([p.grad.clone() for p in student.parameters() if p.grad is not None])
@@ -174,23 +174,8 @@ def test_one_batch_of_eight_is_eight_batches_of_one(arm: str, pair: ModelPair, t
         assert float((a - b).norm()) <= 2e-5 * float(a.norm())
 
 
-def test_no_row_is_longer_than_the_context_where_that_is_shorter_than_max_tokens(tmp_path: Path) -> None:
-    short = tiny_pair("gpt2")  # it has as many positions as CONTEXT, and an error beyond
-    long = [replace(t, response=ids(40 + n, 245)) for n, t in enumerate(texts().harmful)]
-    how = config(steps=6, prefix_tokens=250, max_tokens=512)
-    assert short.context_length < how.max_tokens
-    assert preview_teacher(short, replace(texts(), harmful=tuple(long)), how, given=250).texts
-    made = distil(short, replace(texts(), harmful=tuple(long)), how, out=tmp_path / "a")
-    assert made.settings["max_tokens"] == short.context_length
-    drawn = Sampler(replace(texts(), harmful=tuple(long)), replace(how, max_tokens=short.context_length))
-    rows = [r for n in range(48) for r in drawn[n].rows]
-    assert 200 < max(len(r.student.ids) for r in rows) <= short.context_length
-
-
 @pytest.mark.parametrize("arm", ["paper", "teacher_only", "recovery"])
-def test_a_base_with_more_head_rows_than_the_student_teaches_what_it_says_of_the_shared_ones(
-    arm: str, tmp_path: Path
-) -> None:
+def test_a_base_with_more_head_rows_than_the_student_teaches_what_it_says_of_the_shared_ones(arm, tmp_path) -> None:
     base, aligned = tiny_models("llama", head_rows=(384, 320))
     cut = copy.deepcopy(base)
     cut.resize_token_embeddings(320)
@@ -203,11 +188,18 @@ def test_a_base_with_more_head_rows_than_the_student_teaches_what_it_says_of_the
     assert same(weights(tmp_path / "wide"), weights(tmp_path / "cut"))
 
 
-def test_what_fits_no_layer_or_tokenizer_is_refused(pair: ModelPair) -> None:
-    with (
-        pytest.raises(PairError, match="LoRA"),
-        student_of(pair, LoraSettings(targets=("no_such_layer",)), 0),
-    ):
+def test_rows_fit_the_context_and_settings_the_layers(tmp_path: Path, pair: ModelPair) -> None:
+    short = tiny_pair("gpt2")  # it has as many positions as CONTEXT, and an error beyond
+    long = [replace(t, response=ids(40 + n, 245)) for n, t in enumerate(texts().harmful)]
+    how = config(steps=6, prefix_tokens=250, max_tokens=512)
+    assert short.context_length < how.max_tokens
+    assert preview_teacher(short, replace(texts(), harmful=tuple(long)), how, given=250).texts
+    made = distil(short, replace(texts(), harmful=tuple(long)), how, out=tmp_path / "a")
+    assert made.settings["max_tokens"] == short.context_length
+    drawn = Sampler(replace(texts(), harmful=tuple(long)), replace(how, max_tokens=short.context_length))
+    rows = [r for n in range(48) for r in drawn[n].rows]
+    assert 200 < max(len(r.student.whole("aligned")) - 1 for r in rows) <= short.context_length
+    with pytest.raises(PairError, match="LoRA"), student_of(pair, LoraSettings(targets=("no_such_layer",)), 0):
         pass
     assert pair._sides["aligned"].weights.peft is None
     base, aligned = tiny_models("llama", head_rows=(384, 320))
@@ -216,20 +208,18 @@ def test_what_fits_no_layer_or_tokenizer_is_refused(pair: ModelPair) -> None:
 
 
 def _stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    plain = DistilTrainer.compute_loss
+    plain = Loop._step
 
-    def stopping(self: DistilTrainer, *args: Any, **more: Any) -> Any:
-        if self.state.global_step == step:
+    def stopping(self: Loop, number: int) -> Any:
+        if number > step:
             raise KeyboardInterrupt
-        return plain(self, *args, **more)
+        return plain(self, number)
 
-    monkeypatch.setattr(DistilTrainer, "compute_loss", stopping)
+    monkeypatch.setattr(Loop, "_step", stopping)
 
 
 @pytest.mark.parametrize("stop", [1, 3, 5])
-def test_a_resumed_training_equals_an_uninterrupted_one_to_the_last_bit(
-    stop: int, pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_training_equals_an_uninterrupted_one_to_the_last_bit(stop, pair, tmp_path, monkeypatch) -> None:
     arm = replace(ARMS["recovery"], lora=replace(LORA, dropout=0.3))  # random numbers go on where they were
     how = replace(
         config(steps=6, micro_batch=4),
@@ -252,9 +242,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_to_the_last_bit(
     assert not (tmp_path / "parts.training").exists()
 
 
-def test_trainings_finish_once_with_falling_loss_and_plain_checkpoints(
-    pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_trainings_finish_once_with_falling_loss_and_plain_checkpoints(pair, tmp_path, monkeypatch) -> None:
     made = distil(pair, texts(), config("refusal_sft", steps=30), out=tmp_path / "a")
     first, last = ([s.parts["refusal"] for s in part] for part in (made.history[:3], made.history[-3:]))
     assert sum(last) < 0.7 * sum(first)
@@ -270,9 +258,7 @@ def test_trainings_finish_once_with_falling_loss_and_plain_checkpoints(
     refuses(lambda: distil(pair, texts(), config(lr=2e-2), out=tmp_path / "a"), ParameterError)
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_and_rows_and_keeps_the_checkpoint(
-    pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_loss_that_is_not_finite_stops_with_step_and_rows_and_keeps_the_checkpoint(pair, tmp_path, monkeypatch):
     how = replace(config(steps=6), watch=replace(QUIET, checkpoint_every=2))
     plain: Callable[..., Tensor] = StepLoss._hidden
 
@@ -288,21 +274,17 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_rows_and_keeps_the_checkp
     assert [c.name for c in checkpoints(tmp_path / "a.training")] == ["checkpoint-2"]
 
 
-def test_a_full_disk_keeps_the_checkpoint_before(
-    pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_keeps_the_checkpoint_before(pair, tmp_path, monkeypatch) -> None:
     how = replace(config(steps=6), watch=replace(QUIET, checkpoint_every=2))
-    import workbench.training.trainer as room
+    plain, calls = Student.save, list[int]()
 
-    plain, calls = room._save_optimiser, list[int]()
-
-    def full(*args: Any) -> None:
+    def full(self: Student, folder: Path) -> None:
         calls.append(1)
         if len(calls) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        plain(*args)
+        plain(self, folder)
 
-    monkeypatch.setattr(room, "_save_optimiser", full)
+    monkeypatch.setattr(Student, "save", full)
     with pytest.raises(StorageFull):
         distil(pair, texts(), how, out=tmp_path / "a")
     assert [c.name for c in checkpoints(tmp_path / "a.training")] == ["checkpoint-2"]
@@ -310,9 +292,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(
     distil(pair, texts(), how, out=tmp_path / "a")
 
 
-def test_the_budget_of_harmless_kl_stops_every_arm(
-    pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_budget_of_harmless_kl_stops_every_arm(pair, tmp_path, monkeypatch) -> None:
     watch = WatchSettings(film_every=1, checkpoint_every=0, kl_budget_nats=1e-6, preflight=False)
     made = distil(pair, texts(), replace(config("refusal_sft", steps=9), watch=watch), out=tmp_path / "a")
     assert made.stopped is not None
@@ -331,12 +311,11 @@ def test_the_budget_of_harmless_kl_stops_every_arm(
     how = replace(config("refusal_sft", steps=9), watch=watch)
     whole = distil(pair, texts(), how, out=tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "write_card", interrupted)
+        patch.setattr(distil_module, "write_card", interrupted)
         with pytest.raises(KeyboardInterrupt):
             distil(pair, texts(), how, out=tmp_path / "killed")
     again = distil(pair, texts(), how, out=tmp_path / "killed")
-    assert again.stopped == whole.stopped
-    assert len(again.history) == len(whole.history)
+    assert (again.stopped, len(again.history)) == (whole.stopped, len(whole.history))
     mine, theirs = weights(tmp_path / "killed"), weights(tmp_path / "whole")
     assert all(torch.equal(mine[k], theirs[k]) for k in theirs)
 
@@ -413,22 +392,19 @@ def test_preflight_and_controls_are_neutral(pair: ModelPair, tmp_path: Path) -> 
     assert looked.preflight.trained_parameters == sum(v.numel() for v in weights(tmp_path / "b").values())
     assert looked.preflight.memory_mib > 0
     assert any("in all" in s for s in looked.preflight.sentences)
-    from workbench.training.matching import _completion_only, _norm, matching_scale
-
     how = config("random_tokens")
     with student_of(pair, LORA, 0) as student:
         loss = StepLoss(Heads.of(pair, student.peft), References(pair, texts(), how, None), how, pair.device)
         sampler = Sampler(texts(), how)
         loss.complete_scale = matching_scale(student, loss, sampler, how)
-        draws = [d for n in range(32) if (d := _completion_only(sampler[n])).rows]
+        drawn = [sampler[n] for n in range(32)]
+        draws = [replace(d, rows=rows) for d in drawn if (rows := tuple(r for r in d.rows if r.part == "completion"))]
         paper = loss.under(config("paper_tuned"))
         assert loss.complete_scale != 1.0
-        assert _norm(student, loss, draws) == pytest.approx(_norm(student, paper, draws), rel=1e-4)
+        assert gradient_norm(student, loss, draws) == pytest.approx(gradient_norm(student, paper, draws), rel=1e-4)
 
 
-def test_the_card_has_the_values_that_were_used_and_its_line_loads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_card_has_the_values_that_were_used_and_its_line_loads(tmp_path, monkeypatch) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
@@ -458,9 +434,7 @@ def test_the_card_has_the_values_that_were_used_and_its_line_loads(
     assert torch.allclose(loaded(asked).logits, again.logits("aligned", again.hidden("aligned", asked)), atol=1e-5)
 
 
-def test_merged_models_say_what_the_adapter_says(
-    pair: ModelPair, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_merged_models_say_what_the_adapter_says(pair, tmp_path, capsys) -> None:
     from transformers import AutoModelForCausalLM
 
     distil(pair, texts(), config(), out=tmp_path / "a")

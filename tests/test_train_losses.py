@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tests.errors import refuses
 from workbench.core.errors import ParameterError
 from workbench.training import losses
-from workbench.training.completion_sets import NO_TOKEN, completion_set, completion_target, top_ids
 from workbench.training.config import Completion, Direction, LossConfig, SetRanking
+from workbench.training.losses import NO_TOKEN, completion_set, completion_target, top_ids
 
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 VARIANTS: tuple[Completion, ...] = get_args(Completion)
@@ -232,15 +232,12 @@ def test_the_strength_recovery_and_clipping() -> None:
     values = torch.tensor([0.0, 1.0, 2.0, 8.0], requires_grad=True)
     clipped = losses.clipped(values, 2.0)
     clipped.sum().backward()
-    assert clipped.tolist() == [0.0, 1.0, 2.0, 2.0]
-    assert values.grad.tolist() == [1.0, 1.0, 1.0, 0.25]
+    assert (clipped.tolist(), values.grad.tolist()) == ([0.0, 1.0, 2.0, 2.0], [1.0, 1.0, 1.0, 0.25])
     assert losses.clipped(values, math.inf) is values
     assert losses.clipped(values, 0.0).tolist() == [0.0] * 4
     values = torch.tensor([3.0, 1.0, 2.0, 5.0, 4.0])
-    assert losses.clip_level(values, 50.0) == 3.0
-    assert losses.clip_level(values, 95.0) == pytest.approx(4.8)
-    assert losses.clip_level(values, 100.0) == math.inf
-    assert losses.clip_level(values[:0], 95.0) == math.inf
+    assert (losses.clip_level(values, 50.0), losses.clip_level(values, 95.0)) == (3.0, pytest.approx(4.8))
+    assert (losses.clip_level(values, 100.0), losses.clip_level(values[:0], 95.0)) == (math.inf, math.inf)
     assert losses.clip_level(values[:1], 95.0) == 3.0
     assert losses.clip_level(torch.tensor([1.0, math.nan, 3.0]), 50.0) == 2.0
 

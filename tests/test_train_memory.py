@@ -12,8 +12,8 @@ from tests.tiny_pair import tiny_pair
 from workbench.models.pair import ModelPair
 from workbench.training.config import ARMS, ArmConfig
 from workbench.training.memory import HELD, LOGITS, memory_mib
+from workbench.training.references import References, states_mib, wanted_passages
 from workbench.training.rows import TrainingTexts
-from workbench.training.step import References, states_mib, wanted_readings
 
 TRAINED = 1000
 
@@ -51,7 +51,7 @@ def test_frozen_states_and_adapters_count_to_the_byte(pair: ModelPair) -> None:
     for arm in ("recovery", "paper", "augmentation"):
         how = config(arm)
         kept = References(pair, texts(), how, None).mib
-        assert kept == states_mib(pair, wanted_readings(texts(), how.chosen))
+        assert kept == states_mib(pair, wanted_passages(texts(), how.chosen))
         twice = replace(
             texts(), utility=(*texts().utility, *(replace(t, response=t.response[::-1]) for t in texts().utility))
         )

@@ -14,17 +14,18 @@ from tests.errors import refuses
 from tests.test_train_heads import Allocations
 from tests.tiny_pair import tiny_pair
 from workbench.core.errors import ParameterError
+from workbench.core.passages import Passage
 from workbench.core.store import Store
 from workbench.training import losses
-from workbench.training.completion_sets import completion_set
-from workbench.training.config import LossConfig, LossWeights
+from workbench.training.config import LossConfig
 from workbench.training.heads import Heads
+from workbench.training.losses import completion_set
 from workbench.training.objective import Losses, Positions, Role, recovery_clip, recovery_nats, streamed_loss
 from workbench.training.references import reference_states
 
 N, HIDDEN, BASE_HIDDEN, VOCAB = 30, 8, 11, 120
 CONFIG = LossConfig(
-    ranking="mass", set_size=10, lambda_reg=1.0, alpha_base=0.5, clip_percentile=70.0, weights=LossWeights(complete=0.5)
+    ranking="mass", set_size=10, lambda_reg=1.0, alpha_base=0.5, clip_percentile=70.0, completion_weight=0.5
 )
 COUNTS = dict.fromkeys(Role, float(N) / len(Role))
 
@@ -47,15 +48,10 @@ def made_positions(n: int = N, vocab: int = VOCAB, seed: int = 1) -> Positions:
     g = torch.Generator().manual_seed(seed)
     states = [torch.randn(n, hidden, generator=g) for hidden in (HIDDEN, HIDDEN, BASE_HIDDEN)]
     return Positions(
-        student=states[0].requires_grad_(),
-        aligned=states[1],
-        base=states[2],
-        label=torch.randint(0, vocab, (n,), generator=g),
-        role=torch.arange(n) % len(Role),
-        weight=torch.rand(n, generator=g) + 0.5,
-        position=torch.arange(n) // len(Role) + 1,
-        key=torch.arange(n),
-    )
+        student=states[0].requires_grad_(), aligned=states[1], base=states[2],
+        label=torch.randint(0, vocab, (n,), generator=g), role=torch.arange(n) % len(Role),
+        weight=torch.rand(n, generator=g) + 0.5, position=torch.arange(n) // len(Role) + 1, key=torch.arange(n),
+    )  # fmt: skip
 
 
 def plain(heads: Heads, p: Positions, config: LossConfig, counts: Mapping[Role, float]) -> torch.Tensor:
@@ -67,23 +63,23 @@ def plain(heads: Heads, p: Positions, config: LossConfig, counts: Mapping[Role, 
     ids = completion_set(b, a, ranking=config.ranking, size=config.set_size, key=p.key)
     alpha = losses.adaptive_strength(losses.base_favored_share(b, a), alpha_base=config.alpha_base, gamma=config.gamma)
     recovery = losses.recovery(z, a)
-    level = losses.clip_level(recovery[p.role == Role.RECOVER], config.clip_percentile)
+    level = losses.clip_level(recovery[p.role == Role.RECOVERY], config.clip_percentile)
     rows = {
         Role.LABEL: torch.nn.functional.cross_entropy(z, p.label, reduction="none"),
-        Role.DISTIL: losses.distillation(
+        Role.TEACHER: losses.distillation(
             z, config.teacher_lambda * a + (1 - config.teacher_lambda) * b,
             direction=config.direction, temperature=config.temperature,
         ),
-        Role.RECOVER: losses.clipped(recovery, level),
-        Role.COMPLETE: alpha * config.lambda_reg * losses.completion(
+        Role.RECOVERY: losses.clipped(recovery, level),
+        Role.COMPLETION: alpha * config.lambda_reg * losses.completion(
             z, ids, variant=config.completion, aligned=a, margin=config.hinge_margin
         ),
-        Role.CONSTRAIN: losses.constrained(z, a, p.label, losses.beta_at(p.position)),
+        Role.CONSTRAINT: losses.constrained(z, a, p.label, losses.beta_at(p.position)),
     }  # fmt: skip
     total = torch.zeros(())
     for role, values in rows.items():
         own = p.role == role
-        total = total + getattr(config.weights, role.name.lower()) * (p.weight * values)[own].sum() / counts[role]
+        total = total + getattr(config, f"{role.name.lower()}_weight") * (p.weight * values)[own].sum() / counts[role]
     return total
 
 
@@ -144,19 +140,14 @@ def test_parts_and_levels_are_the_steps() -> None:
     assert got.rows.isfinite().all()
     total = 0.0
     for role in Role:
-        name, own = role.name.lower(), p.role == role
-        assert got.parts[f"{name}_rows"].item() == own.sum()
-        assert got.parts[f"{name}_sum"].item() == pytest.approx((p.weight * got.rows)[own].sum().item())
-        total += getattr(CONFIG.weights, name) * got.parts[f"{name}_sum"].item() / COUNTS[role]
+        own = (p.weight * got.rows)[p.role == role].sum().item()
+        total += getattr(CONFIG, f"{role.name.lower()}_weight") * own / COUNTS[role]
     assert got.total.item() == pytest.approx(total, rel=1e-5)
-    assert not any(v.requires_grad for v in got.parts.values())
-    alone = replace(p, role=torch.zeros(N, dtype=torch.int8))
-    assert set(streamed_loss(heads, alone, CONFIG, normalisers=COUNTS).parts) == {"label_sum", "label_rows"}
     p = made_positions()
     values = recovery_nats(heads, p, chunk_rows=4)
     assert len(values) == N // len(Role)
     assert not values.requires_grad
-    rows = streamed_loss(heads, p, CONFIG, normalisers=COUNTS).rows[p.of(Role.RECOVER)]
+    rows = streamed_loss(heads, p, CONFIG, normalisers=COUNTS).rows[p.of(Role.RECOVERY)]
     level = recovery_clip(values, CONFIG)
     assert level == pytest.approx(values.quantile(0.7).item())
     assert torch.allclose(rows, values.clamp(max=level))
@@ -175,28 +166,18 @@ def test_no_tensor_of_positions_by_vocabulary_is_made(chunk: int) -> None:
     assert chunk * vocab <= made.largest < (chunk + 1) * vocab
 
 
-@pytest.mark.parametrize(
-    ("role", "missing"),
-    [
-        (Role.DISTIL, "aligned"),
-        (Role.DISTIL, "base"),
-        (Role.RECOVER, "aligned"),
-        (Role.COMPLETE, "base"),
-        (Role.CONSTRAIN, "aligned"),
-        (Role.CONSTRAIN, "position"),
-    ],
-)
-def test_what_a_role_needs_and_does_not_have_is_named(role: Role, missing: str) -> None:
-    heads, _ = made_heads()
-    p = replace(made_positions(), role=torch.full((N,), int(role)), **{missing: None})
-    with pytest.raises(ParameterError, match=f"{role.name}.*{missing}"):
-        streamed_loss(heads, p, CONFIG, normalisers=COUNTS)
-
-
-def test_what_cannot_be_summed_is_refused_or_named() -> None:
+def test_what_is_missing_or_not_a_number_is_named() -> None:
+    for role, missing in [
+        (Role.TEACHER, "aligned"), (Role.TEACHER, "base"), (Role.RECOVERY, "aligned"), (Role.COMPLETION, "base"),
+        (Role.CONSTRAINT, "aligned"), (Role.CONSTRAINT, "position"),
+    ]:  # fmt: skip
+        heads, _ = made_heads()
+        p = replace(made_positions(), role=torch.full((N,), int(role)), **{missing: None})
+        with pytest.raises(ParameterError, match=f"{role.name}.*{missing}"):
+            streamed_loss(heads, p, CONFIG, normalisers=COUNTS)
     heads, _ = made_heads()
     p = replace(made_positions(), key=None)
-    with pytest.raises(ParameterError, match=r"COMPLETE.*key"):
+    with pytest.raises(ParameterError, match=r"COMPLETION.*key"):
         streamed_loss(heads, p, replace(CONFIG, ranking="random"), normalisers=COUNTS)
     refuses(lambda: streamed_loss(heads, p, CONFIG, normalisers={}), ParameterError, "LABEL", "None")
     p = made_positions()
@@ -215,18 +196,21 @@ def test_reference_states_are_the_models_own_and_kept_bit_for_bit(tmp_path: Path
     with pair.model("base") as base, pair.model("aligned") as aligned:
         pair = ModelPair.from_models(base.to(dtype), aligned.to(dtype), pair.tokenizer)
     contexts, responses = [(0, 9, 8), (0, 7), (0, 9, 8), (5,)], [(11, 12), (13,), (11, 12), (14, 15, 16)]
+    passages = [Passage(name="", aligned=c, response=r) for c, r in zip(contexts, responses, strict=True)]
     store = Store(tmp_path)
-    made = reference_states(pair, "aligned", contexts, responses, store=store, what=None)
+    made = reference_states(pair, "aligned", passages, store=store, what=None)
     assert [tuple(m.shape) for m in made] == [(2, 32), (1, 32), (2, 32), (3, 32)]
     assert len(store) == 3  # what is equal is computed once
     for state, context, response in zip(made, contexts, responses, strict=True):
         whole = pair.hidden("aligned", torch.tensor([context + response]))[0, len(context) - 1 : -1]
         assert state.dtype == dtype
         assert torch.allclose(state.float(), whole.float(), atol=1e-5 if dtype == torch.float32 else 0.05)
-    again = reference_states(pair, "aligned", contexts, responses, store=Store(tmp_path), what=None)
+    again = reference_states(pair, "aligned", passages, store=Store(tmp_path), what=None)
     assert all(torch.equal(x, y) for x, y in zip(made, again, strict=True))
-    more = reference_states(pair, "aligned", [(3,), *contexts], [(4,), *responses], store=store, what=None)
+    more = reference_states(
+        pair, "aligned", [Passage(name="", aligned=(3,), response=(4,)), *passages], store=store, what=None
+    )
     assert all(torch.equal(x, y) for x, y in zip(made, more[1:], strict=True))
-    other = reference_states(pair, "base", contexts, responses, store=store, what=None)
+    other = reference_states(pair, "base", passages, store=store, what=None)
     assert not torch.equal(other[0], made[0])
     assert made[0].clone().requires_grad_().sum().backward() is None  # no inference tensor: can be trained against

@@ -21,8 +21,8 @@ from workbench.evaluation.training_data import TrainingDataConfig, training_text
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import PromptConfig, load_prompts
 from workbench.training.config import ARMS, TrainConfig, WatchSettings
-from workbench.training.job import Job, train_config
-from workbench.training.loop import distil
+from workbench.training.distil import distil
+from workbench.training.launch import Job
 from workbench.training.records import Adapter
 from workbench.training.rows import TrainingTexts
 from workbench.training.student import ADAPTER_WEIGHTS
@@ -51,8 +51,7 @@ def assert_alike(alone: Adapter, together: Adapter) -> None:
     """Compare the curves in nats; Adam makes full-sized steps of gradients near 0, so single weights differ more."""
     for one, other in zip(alone.history, together.history, strict=True):
         assert other.loss == pytest.approx(one.loss, rel=1e-4, abs=1e-6)
-        assert other.parts == pytest.approx(one.parts, rel=1e-4, abs=1e-6)
-        assert other.positions == one.positions
+        assert (other.parts, other.positions) == (pytest.approx(one.parts, rel=1e-4, abs=1e-6), one.positions)
         assert other.gradient_norm == pytest.approx(one.gradient_norm, rel=1e-2)
     torch.testing.assert_close(
         torch.tensor(alone.film.retention), torch.tensor(together.film.retention), rtol=1e-2, atol=1e-3, equal_nan=True
@@ -77,7 +76,7 @@ def test_two_processes_train_what_one_does(pair: ModelPair, texts: TrainingTexts
 def test_shared_out_weights_train_the_same(pair: ModelPair, texts: TrainingTexts, tmp_path: Path) -> None:
     watch = WatchSettings(film_every=3, checkpoint_every=2, preflight=True)
     alone = distil(pair, texts, config(watch=watch), out=tmp_path / "alone")
-    sharded = distil(pair, texts, config(processes=2, sharded=True, watch=watch), out=tmp_path / "sharded")
+    sharded = distil(pair, texts, config(processes=2, experimental_sharded=True, watch=watch), out=tmp_path / "sharded")
     assert_alike(alone, sharded)
     assert sharded.preflight.flip_rate == alone.preflight.flip_rate
 
@@ -93,9 +92,7 @@ def test_other_losses_and_small_passes_too(arm: str, pair: ModelPair, texts: Tra
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_dead_process_ends_all_and_the_rest_is_gone_on_with(
-    pair: ModelPair, texts: TrainingTexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dead_process_ends_all_and_the_rest_is_gone_on_with(pair, texts, tmp_path, monkeypatch) -> None:
     long = config(processes=2, steps=8)
     monkeypatch.setenv("WORKBENCH_TEST_DIE_AT", "5")
     killed = tmp_path / "sitecustomize.py"
@@ -122,19 +119,13 @@ def test_a_dead_process_ends_all_and_the_rest_is_gone_on_with(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
-def test_the_repositorys_accelerate_files_launch_the_same_training(
-    kind: str, pair: ModelPair, texts: TrainingTexts, tmp_path: Path, root: Path
-) -> None:
+def test_the_repositorys_accelerate_files_launch_the_same_training(kind, pair, texts, tmp_path, root) -> None:
     alone = distil(pair, texts, config(), out=tmp_path / "alone")
-    how = config(processes=2, sharded=kind == "fsdp")
+    how = config(processes=2, experimental_sharded=kind == "fsdp")
     job = Job(
-        pair=PairConfig(preset="embedded", device="cpu"),
-        texts=texts,
-        config=how,
-        out=str(tmp_path / kind),
-        store=None,
-        start=None,
-    )
+        pair=PairConfig(preset="embedded", device="cpu"), texts=texts, config=how, out=str(tmp_path / kind),
+        store=None, start=None,
+    )  # fmt: skip
     job.save(tmp_path / "job.json")
     words = ["--config_file", str(root / "configs" / "accelerate" / f"{kind}.yaml"), "--main_process_port", "0"]
     command = [sys.executable, "-m", "accelerate.commands.launch", *words, "-m", "workbench.training.worker"]
@@ -147,16 +138,12 @@ def test_the_repositorys_accelerate_files_launch_the_same_training(
 @pytest.mark.timeout(600)
 def test_a_killed_notebook_leaves_no_training_process(texts: TrainingTexts, tmp_path: Path) -> None:
     Job(
-        pair=PairConfig(preset="embedded"),
-        texts=texts,
-        config=config(processes=2, steps=200),
-        out=str(tmp_path / "out"),
-        store=None,
-        start=None,
-    ).save(tmp_path / "job.json")
+        pair=PairConfig(preset="embedded"), texts=texts, config=config(processes=2, steps=200),
+        out=str(tmp_path / "out"), store=None, start=None,
+    ).save(tmp_path / "job.json")  # fmt: skip
     script = (
         "import sys; from pathlib import Path; from workbench.models.pair import load_pair;"
-        "from workbench.training.job import Job; from workbench.training.loop import distil;"
+        "from workbench.training.launch import Job; from workbench.training.distil import distil;"
         "job = Job.load(Path(sys.argv[1])); distil(load_pair(job.pair), job.texts, job.config, out=job.out)"
     )
     notebook = subprocess.Popen((sys.executable, "-c", script, str(tmp_path / "job.json")))
@@ -188,9 +175,7 @@ def test_an_error_of_a_process_comes_back_as_it_was(pair: ModelPair, texts: Trai
     refuses(lambda: distil(pair, texts, replace(config(processes=2), arm=wild), out=tmp_path / "wild"), NonFiniteLoss)
 
 
-def test_what_cannot_work_is_refused_first(
-    pair: ModelPair, texts: TrainingTexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_work_is_refused_first(pair, texts, tmp_path, monkeypatch) -> None:
     refuses(lambda: config(processes=3), ParameterError, "processes is 3", "batch_size", "4")
     refuses(lambda: config(processes=2, micro_batch=4), ParameterError, "micro_batch", "4")
     refuses(lambda: config(processes=0), ParameterError, "processes is 0")
@@ -205,7 +190,6 @@ def test_what_cannot_work_is_refused_first(
 @pytest.mark.parametrize("arm", list(ARMS))
 def test_a_job_comes_back_as_it_was(arm: str, texts: TrainingTexts, tmp_path: Path) -> None:
     how = config(arm, processes=2)
-    assert train_config(dataclasses.asdict(how)) == how
     job = Job(
         pair=PairConfig(preset="embedded"), texts=texts, config=how, out="out", store=None, start="somewhere"
     )  # fmt: skip

@@ -14,14 +14,20 @@ from workbench.training.config import (
     ArmConfig,
     LoraSettings,
     LossConfig,
-    LossWeights,
     TrainConfig,
     WatchSettings,
     arm_with,
     values_of,
 )
-from workbench.training.rows import HarmfulText, PlainText, Reading, RowMaker, TrainingTexts, prepared
-from workbench.training.sampler import Sampler, count_before, random_numbers
+from workbench.training.rows import (
+    RowMaker,
+    Sampler,
+    TrainingText,
+    TrainingTexts,
+    count_before,
+    prepared,
+    random_numbers,
+)
 
 ASKED, TOLD, SORRY = (1, 2, 3), tuple(range(10, 40)), (50, 51, 52, 53)
 
@@ -30,11 +36,11 @@ def texts(harmful: int = 7, utility: int = 11, harmless: int = 5) -> TrainingTex
     """Return made-up texts: prompts of three tokens, responses of thirty, refusals of four."""
     return TrainingTexts(
         harmful=tuple(
-            HarmfulText(name=f"h{n}", aligned=ASKED, base=(*ASKED, 9), response=TOLD, refusals=(SORRY,))
+            TrainingText(name=f"h{n}", aligned=ASKED, base=(*ASKED, 9), response=TOLD, refusals=(SORRY,))
             for n in range(harmful)
         ),
-        utility=tuple(PlainText(name=f"u{n}", aligned=ASKED, base=ASKED, response=TOLD) for n in range(utility)),
-        harmless=tuple(PlainText(name=f"c{n}", aligned=ASKED, base=ASKED, response=TOLD) for n in range(harmless)),
+        utility=tuple(TrainingText(name=f"u{n}", aligned=ASKED, base=ASKED, response=TOLD) for n in range(utility)),
+        harmless=tuple(TrainingText(name=f"c{n}", aligned=ASKED, base=ASKED, response=TOLD) for n in range(harmless)),
     )
 
 
@@ -42,12 +48,11 @@ def maker(arm: str, **changes: object) -> RowMaker:
     return RowMaker(TrainConfig(arm=replace(ARMS[arm], **changes)))
 
 
-@pytest.mark.parametrize(
-    ("make", "word"),
-    [
+def test_an_impossible_value_is_named() -> None:
+    for make, word in [
         (lambda: LossConfig(temperature=0.0), "temperature"),
         (lambda: LossConfig(clip_percentile=0.0), "clip_percentile"),
-        (lambda: LossWeights(complete=-1.0), "complete"),
+        (lambda: LossConfig(completion_weight=-1.0), "completion_weight"),
         (lambda: LoraSettings(rank=0), "rank"),
         (lambda: ArmConfig(name="x", harmful="nothing", utility="nothing"), "loss"),
         (lambda: ArmConfig(name="x", harmful="refusal", penalise_rest=True), "penalise_rest"),
@@ -56,11 +61,9 @@ def maker(arm: str, **changes: object) -> RowMaker:
         (lambda: TrainConfig(batch_size=8, micro_batch=3), "micro_batch"),
         (lambda: TrainConfig(harmful_share=1.5), "harmful_share"),
         (lambda: WatchSettings(film_every=0, kl_budget_nats=0.1), "kl_budget_nats"),
-    ],
-)
-def test_an_impossible_value_is_named(make: object, word: str) -> None:
-    with pytest.raises(ParameterError, match=word):
-        make()  # type: ignore[operator]
+    ]:
+        with pytest.raises(ParameterError, match=word):
+            make()  # type: ignore[operator]
 
 
 def test_arms_are_the_methods_and_readings_name_their_columns() -> None:
@@ -75,10 +78,6 @@ def test_arms_are_the_methods_and_readings_name_their_columns() -> None:
     assert (paper.optimiser.learning_rate, paper.optimiser.weight_decay, paper.optimiser.clip_norm) == (1e-5, 0.01, 1.0)
     assert (paper.lora.rank, paper.lora.alpha, paper.lora.targets) == (32, 8.0, None)
     refuses(lambda: TrainConfig(arm="recovry"), UnknownName, "recovery")
-    read = Reading(context=(1, 2, 3), response=(7, 8, 9))
-    assert read.ids == (1, 2, 3, 7, 8)
-    assert [read.ids[c] for c in read.columns] == [3, 7, 8]  # what stands before each of 7, 8, 9
-    assert list(replace(read, start=2).columns) == [4]
 
 
 def test_recovery_reads_with_prefix_and_its_teacher_without() -> None:
@@ -86,15 +85,16 @@ def test_recovery_reads_with_prefix_and_its_teacher_without() -> None:
     for n in range(50):
         first, *rest = make.harmful(texts().harmful[0], random_numbers(0, "row", n))
         k = first.first - 1
-        assert (first.part, first.role) == ("recover", "RECOVER")
-        assert first.student.context == ASKED + TOLD[:k]
-        assert first.aligned == Reading(context=ASKED, response=SORRY)
-        assert first.base is None
+        assert (first.part, first.role) == ("recovery", "RECOVERY")
+        assert first.student.whole("aligned") == ASKED + TOLD[:k] + SORRY
+        assert (first.frozen.whole("aligned"), first.frozen.response) == (ASKED + SORRY, SORRY)
+        assert first.models == ("aligned",)
         assert first.labels == SORRY
         for row in rest:  # the harmful tokens after the prefix
-            assert (row.role, row.first, row.labels) == ("COMPLETE", k + 1, TOLD[k:])
-            assert row.base.context == (*ASKED, 9)
-            assert len(row.student.columns) == len(row.aligned.columns) == len(row.labels)  # type: ignore[union-attr]
+            assert (row.role, row.first, row.labels) == ("COMPLETION", k + 1, TOLD[k:])
+            assert row.models == ("aligned", "base")
+            assert row.frozen.context("base") == (*ASKED, 9)
+            assert row.frozen.given == row.student.given == k
     make = maker("augmentation")
     drawn = [make.harmful(texts().harmful[0], random_numbers(0, "k", n))[0].first - 1 for n in range(3000)]
     assert abs(drawn.count(0) / 3000 - 0.5) < 0.03
@@ -103,10 +103,9 @@ def test_recovery_reads_with_prefix_and_its_teacher_without() -> None:
     assert others.min() > 25  # 50 expected of each length
     make = maker("recovery")
     firsts = {make.plain(texts().harmless[0], "harmless", random_numbers(0, "c", n))[0].first for n in range(200)}
-    assert min(firsts) == 1
-    assert max(firsts) == 30
+    assert (min(firsts), max(firsts)) == (1, 30)
     row = make.plain(texts().utility[0], "utility", random_numbers(0, "c", 0))[0]
-    assert (row.first, row.labels, row.role) == (1, TOLD, "DISTIL")
+    assert (row.first, row.labels, row.role) == (1, TOLD, "TEACHER")
 
 
 @pytest.mark.parametrize("arm", ["completion_only", "paper", "teacher_only"])
@@ -115,7 +114,7 @@ def test_arms_without_refusals_train_along_the_harmful_response(arm: str) -> Non
     kept = prepared(replace(texts(), harmful=bare), TrainConfig(arm=arm))
     (row,) = RowMaker(TrainConfig(arm=arm)).harmful(kept.harmful[0], random_numbers(0, "x", 0))
     assert row.labels == TOLD
-    assert row.base is not None
+    assert "base" in row.models
 
 
 def test_weights_have_mean_one_and_long_rows_are_cut() -> None:
@@ -123,7 +122,7 @@ def test_weights_have_mean_one_and_long_rows_are_cut() -> None:
     row = RowMaker(TrainConfig(arm=arm)).harmful(texts().harmful[0], random_numbers(0, "w", 0))[0]
     assert row.weights == pytest.approx((0.5, 1.0, 1.5, 1.5))
     config = TrainConfig(max_tokens=20)
-    crowded = HarmfulText(name="long", aligned=(1,) * 30, base=(1,), response=TOLD, refusals=(SORRY,))
+    crowded = TrainingText(name="long", aligned=(1,) * 30, base=(1,), response=TOLD, refusals=(SORRY,))
     made = prepared(replace(texts(), harmful=(crowded, *texts().harmful)), config)
     assert all(len(t.aligned) + len(t.response) <= 20 for t in (*made.harmful, *made.utility))
     said = " ".join(made.notes)
@@ -131,7 +130,7 @@ def test_weights_have_mean_one_and_long_rows_are_cut() -> None:
     assert "1 of 8 harmful rows are left out" in said
     for n in range(40):  # the prefix leaves room for the refusal
         for row in RowMaker(config).harmful(made.harmful[0], random_numbers(0, "r", n)):
-            assert len(row.student.ids) <= 20
+            assert len(row.student.whole("aligned")) <= 21
     refuses(lambda: prepared(replace(texts(), harmful=()), TrainConfig()), PromptError)
     refuses(lambda: prepared(texts(), TrainConfig(max_tokens=3)), PromptError)
     bare = tuple(replace(t, refusals=()) for t in texts().harmful)
@@ -157,8 +156,7 @@ def test_the_sampler_is_fair_and_repeats() -> None:
     for kind, count in (("harmful", 7), ("utility", 11), ("harmless", 5)):
         names = [d.name for d in map(sampler.__getitem__, range(len(sampler))) if d.name.startswith(kind)]
         assert len(names) > 2 * count
-        assert len(set(names[:count])) == count
-        assert set(names[count : 2 * count]) == set(names[:count])
+        assert (len(set(names[:count])), set(names[count : 2 * count])) == (count, set(names[:count]))
         assert names[count : 2 * count] != names[:count]
     one, other = (Sampler(texts(), TrainConfig(arm=a, steps=9)) for a in ("paper", "completion_only"))
     for n in range(72):
@@ -173,10 +171,10 @@ def test_the_sampler_is_fair_and_repeats() -> None:
 
 def test_an_arms_values_change_where_they_stand() -> None:
     made = arm_with(
-        "recovery", learning_rate=1e-3, rank=8, teacher_lambda=1.1, distil=2.0, harmless_share=0.2, alpha=None
+        "recovery", learning_rate=1e-3, rank=8, teacher_lambda=1.1, teacher_weight=2.0, harmless_share=0.2, alpha=None
     )
     assert (made.optimiser.learning_rate, made.lora.rank, made.harmless_share) == (1e-3, 8, 0.2)
-    assert (made.loss.teacher_lambda, made.loss.weights.distil) == (1.1, 2.0)
+    assert (made.loss.teacher_lambda, made.loss.teacher_weight) == (1.1, 2.0)
     assert made.lora.alpha == ARMS["recovery"].lora.alpha
     refuses(lambda: arm_with("recovery", learning_rat=1e-3), ParameterError, "learning_rate")
     given = ["clip_percentile: 95", "penalise_rest: true", "retention: [0.5, 1.0]", "targets: [q_proj]"]

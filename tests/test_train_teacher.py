@@ -18,10 +18,10 @@ from workbench.core.records import load, save
 from workbench.display.views import teacher_view
 from workbench.models.pair import ModelPair
 from workbench.models.pieces import Pieces
-from workbench.training.completion_sets import completion_set
 from workbench.training.config import ARMS, FURTHER, LossConfig
-from workbench.training.position_weights import measured_retention
+from workbench.training.losses import completion_set
 from workbench.training.records import TeacherPreview, TeacherText
+from workbench.training.references import measured_retention
 from workbench.training.rows import TrainingTexts
 from workbench.training.teacher import preview_teacher, teacher_flips
 
@@ -112,22 +112,16 @@ def shown(label: str) -> TeacherPreview:
         said="aligned",
         texts=(
             TeacherText(
-                name=label,
-                prompt=label,
-                given=(label,),
-                pieces=(label, "b"),
-                student=((label, "x"), ("y", "z")),
+                name=label, prompt=label, given=(label,), pieces=(label, "b"), student=((label, "x"), ("y", "z")),
                 student_probability=np.array([[0.9, 0.001], [0.5, 0.4]], np.float32),
                 teacher=((label, "u"), ("w", "v")),
                 teacher_probability=np.array([[1.0, 0.0], [1.0, 0.0]], np.float32),
-                kl_teacher_student_nats=np.array([3.0, 0.0], np.float32),
-                flips=np.array([True, False]),
-                pushed=((label,), ()),
-                pushed_mass=np.array([0.2, np.nan], np.float32),
+                kl_teacher_student_nats=np.array([3.0, 0.0], np.float32), flips=np.array([True, False]),
+                pushed=((label,), ()), pushed_mass=np.array([0.2, np.nan], np.float32),
             ),
         ),
         flip_rate=share(1, 2),
-    )
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("text", EXECUTABLE[::4])

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import subprocess
-import sys
 from collections import Counter
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,8 +59,7 @@ class Page(HTMLParser):
 
 def assert_only_ours(html: str) -> Page:
     page = Page(html)
-    assert page.open == []
-    assert page.comments == 0
+    assert (page.open, page.comments) == ([], 0)
     for tag, attributes in page.elements:
         assert tag in TAGS, tag
         assert set(attributes) <= ATTRIBUTES, (tag, attributes)
@@ -114,20 +110,6 @@ def every_view(traces: TraceSet, diagnosis: Diagnosis) -> list[View]:
         views.figure_view(figures.base_favored_frequencies(diagnosis, limit=60)),
         views.figure_view(figures.gradients(dataclasses.replace(make_probe(), prompt_ids=HOSTILE_TEXTS[:4]))),
     ]
-
-
-def test_legible_text_has_nothing_invisible_in_it() -> None:
-    hidden = "[\x00-\x08\x0b-\x1f\x7f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-
-    def check(text: str) -> None:
-        for said in (legible.label(text), legible.prose(text), legible.sentence(text)):
-            assert not re.search(hidden, said)
-        whole = legible.label(text, 9_999)
-        assert legible.label(whole, 9_999) == whole
-        assert re.search(r"[\s]", legible.label(text)) is None
-
-    check_each(check)
-    assert "\u200d" in legible.label("👩\u200d🔬")
 
 
 def test_hostile_text_makes_no_element_and_can_be_read() -> None:
@@ -212,8 +194,7 @@ def test_marks_say_what_is_favored_certain_and_given() -> None:
     assert not any("slate" in (a["class"] or "") for a in tokens if "wb-sure" in (a["class"] or ""))
     traces = make_traces(prefixes=(5,), tokens=20)
     body = views.token_view(traces, 0).body
-    assert body.count("wb-given") == 5
-    assert body.count("aligned continues") == 1
+    assert (body.count("wb-given"), body.count("aligned continues")) == (5, 1)
     assert "the first 5 of 20 tokens given" in body
     teacher = views.token_view(make_traces(tokens=20), 0).body
     assert "wb-given" not in teacher
@@ -264,15 +245,10 @@ def test_numbers_are_the_records() -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (0.93, "0.930"),
-        (-2.5, "−2.50"),
-        (18.4, "18.4"),
-        (1234567.0, "1.2e6"),
-        (0.0004, "0.0004"),
-        (7.3e-5, "7.3e−5"),
-        (151936.0, "151,936"),
+        (0.93, "0.930"), (-2.5, "−2.50"), (18.4, "18.4"), (1234567.0, "1.2e6"), (0.0004, "0.0004"),
+        (7.3e-5, "7.3e−5"), (151936.0, "151,936"),
     ],
-)
+)  # fmt: skip
 def test_numbers_read_well(value: float, said: str) -> None:
     assert number(value) == said
 
@@ -291,8 +267,7 @@ def test_what_is_missing_is_said_and_never_zero() -> None:
     assert number(None) == number(float("nan")) == "–"
     assert number(0.0) == "0"
     row = views.contrasts_table(make_diagnosis(make_traces())).rows[-1]
-    assert row["value_interval"] == "–"
-    assert row["value_n"] == 2
+    assert (row["value_interval"], row["value_n"]) == ("–", 2)
     assert interval(make_diagnosis(make_traces()).contrasts[-1].estimate) == "–"
 
 
@@ -309,7 +284,18 @@ def test_text_on_every_fill_is_aa_in_both_themes(theme: int) -> None:
         assert palette.contrast(graphic, colours["paper"]) >= 3, graphic
 
 
-def test_palettes_tell_apart_in_both_themes() -> None:
+def test_legible_text_hides_nothing_and_palettes_tell_apart() -> None:
+    hidden = "[\x00-\x08\x0b-\x1f\x7f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+
+    def check(text: str) -> None:
+        for said in (legible.label(text), legible.prose(text), legible.sentence(text)):
+            assert not re.search(hidden, said)
+        whole = legible.label(text, 9_999)
+        assert legible.label(whole, 9_999) == whole
+        assert re.search(r"[\s]", legible.label(text)) is None
+
+    check_each(check)
+    assert "\u200d" in legible.label("👩\u200d🔬")
     for light, dark in palette.RAMPS.values():
         assert sorted(map(palette.luminance, light), reverse=True) == list(map(palette.luminance, light))
         assert sorted(map(palette.luminance, dark)) == list(map(palette.luminance, dark))
@@ -335,11 +321,10 @@ def _lab(colour: str, matrix: np.ndarray) -> np.ndarray:
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-def test_views_display_themselves_and_load_nothing(root: Path) -> None:
+def test_views_display_themselves_and_load_nothing() -> None:
     view = views.token_view(make_traces(), 0)
     bundle = view._repr_mimebundle_()
-    assert set(bundle) == {"text/html", "text/plain"}
-    assert bundle["text/html"].count("<style>") == 1
+    assert (set(bundle), bundle["text/html"].count("<style>")) == ({"text/html", "text/plain"}, 1)
     assert not re.search(r"https?://|@import|url\(", bundle["text/html"])
     assert str(view) == bundle["text/plain"]
     assert "<script>" not in views.verdict(make_diagnosis(make_traces())).html
@@ -348,9 +333,3 @@ def test_views_display_themselves_and_load_nothing(root: Path) -> None:
     assert config["showSendToCloud"] is False
     assert config["plotlyServerURL"] == ""
     assert len(bundle["text/html"]) < 200_000
-    script = (
-        "import sys, workbench.display.views, workbench.display.figures, workbench.display.report\n"
-        "print([m for m in ('torch', 'transformers', 'peft', 'IPython', 'ipywidgets') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
-    assert done.stdout == "[]\n", done.stderr

@@ -40,8 +40,7 @@ def test_a_headless_run_makes_the_static_form_unless_asked(root: Path) -> None:
     assert [(o["output_type"], sorted(o["data"])) for o in shown] == [("execute_result", ["text/html", "text/plain"])]
     assert shown[0]["data"]["text/plain"] == "counted 3"
     assert "wb-still" not in shown[0]["data"]["text/html"]
-    assert unmade[0]["data"]["text/plain"] == "True"
-    assert live[0]["text"] == "False\n"
+    assert (unmade[0]["data"]["text/plain"], live[0]["text"]) == ("True", "False\n")
     assert "widgets" not in made.metadata
     made = run_by_nbclient(root, "from tests.small_widget import Counter\nCounter(3, live=True)")
     static, view = made.cells[0]["outputs"]
@@ -112,8 +111,7 @@ def test_listeners_hear_until_stopped_and_errors_are_shown(caplog: pytest.LogCap
     counter.on_select(heard.append)
     with caplog.at_level(logging.ERROR, "widgets"):
         click(counter)
-    assert counter.face.error == "ValueError: no such <token> ⟨U+D83D⟩"
-    assert heard == [1]
+    assert (counter.face.error, heard) == ("ValueError: no such <token> ⟨U+D83D⟩", [1])
     assert "a listener of Counter raised" in caplog.text
     assert "Traceback" in caplog.text
     assert "no such <token> ⟨U+D83D⟩" in caplog.text

@@ -81,13 +81,9 @@ def tiny_tokenizer(
     fill = vocab - tokenizer.get_vocab_size()
     tokenizer.add_tokens([f"<unused{i}>" for i in range(fill)])
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=BOS,
-        eos_token=EOS,
-        pad_token=PAD,
-        clean_up_tokenization_spaces=False,
+        tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD, clean_up_tokenization_spaces=False,
         model_max_length=CONTEXT,
-    )
+    )  # fmt: skip
     if chat:
         fast.chat_template = template or CHAT_TEMPLATE
     assert len(fast) == vocab, (len(fast), vocab)
@@ -120,14 +116,9 @@ def sentencepiece_like_tokenizer(*, chat: bool = True, add_bos: bool = True) -> 
             single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, ids[BOS])]
         )
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=BOS,
-        eos_token=EOS,
-        pad_token=PAD,
-        unk_token="<unk>",
-        clean_up_tokenization_spaces=False,
-        model_max_length=CONTEXT,
-    )
+        tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD, unk_token="<unk>",
+        clean_up_tokenization_spaces=False, model_max_length=CONTEXT,
+    )  # fmt: skip
     if chat:
         fast.chat_template = CHAT_TEMPLATE
     return fast
@@ -137,15 +128,10 @@ def tiny_model(arch: Arch, rows: int, *, seed: int = 0, **options: Any) -> PreTr
     """Make one random float32 model in eval mode with `rows` head rows; options go to its config."""
     ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
     sizes: dict[str, Any] = {
-        "vocab_size": rows,
-        "hidden_size": HIDDEN,
-        "intermediate_size": 2 * HIDDEN,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": CONTEXT,
+        "vocab_size": rows, "hidden_size": HIDDEN, "intermediate_size": 2 * HIDDEN, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": CONTEXT,
         "initializer_range": 0.2,
-    }
+    }  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: PreTrainedModel
@@ -164,17 +150,11 @@ def tiny_model(arch: Arch, rows: int, *, seed: int = 0, **options: Any) -> PreTr
                 model = GPT2LMHeadModel(
                     GPT2Config(
                         **{
-                            "vocab_size": rows,
-                            "n_embd": HIDDEN,
-                            "n_layer": 2,
-                            "n_head": 4,
-                            "n_positions": CONTEXT,
-                            "initializer_range": 0.2,
-                            **ids,
-                            **options,
+                            "vocab_size": rows, "n_embd": HIDDEN, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT,
+                            "initializer_range": 0.2, **ids, **options,
                         }
                     )
-                )
+                )  # fmt: skip
             case _:
                 raise ValueError(f"no tiny {arch!r}: known are {', '.join(ARCHITECTURES)}")
     return model.float().eval()

@@ -42,35 +42,18 @@ Kind = Literal["identical", "shallow", "deep", "certain"]
 def run_record(verb: str = "trace", **resolved: object) -> RunRecord:
     """Return a RunRecord with fixed values."""
     return RunRecord(
-        verb=verb,
-        asked={},
-        resolved=dict(resolved),
-        versions={"python": "3.11"},
-        commit=None,
-        dirty=None,
-        seed=0,
-        device="cpu",
-        started="2026-01-01T00:00:00+00:00",
-        seconds=1.5,
-        fingerprint="fake-pair",
-    )
+        verb=verb, asked={}, resolved=dict(resolved), versions={"python": "3.11"}, commit=None, dirty=None, seed=0,
+        device="cpu", started="2026-01-01T00:00:00+00:00", seconds=1.5, fingerprint="fake-pair",
+    )  # fmt: skip
 
 
 def make_response(prompt_id: str, label: Label, **changes: object) -> Response:
     """Return a teacher-forced answer's Response, with any field changed."""
     fields: dict[str, object] = dict(
-        prompt_id=prompt_id,
-        prompt=f"please answer {prompt_id}",
-        label=label,
-        category="made up",
-        pair_id=None,
-        trajectory="teacher_forced",
-        prefix_tokens=0,
-        segment="answer",
-        stop="given",
-        context_tokens=7,
+        prompt_id=prompt_id, prompt=f"please answer {prompt_id}", label=label, category="made up", pair_id=None,
+        trajectory="teacher_forced", prefix_tokens=0, segment="answer", stop="given", context_tokens=7,
         system_prompt=None,
-    )
+    )  # fmt: skip
     return Response(**{**fields, **changes})  # type: ignore[arg-type]
 
 
@@ -103,17 +86,11 @@ def traces_from_logprobs(
             mid = np.log((pb + pa) / 2)
             excess = float(np.maximum(pb - pa, 0).sum())
             values = dict(
-                kl_aligned_base_nats=(pa * (a - b)).sum(),
-                kl_base_aligned_nats=(pb * (b - a)).sum(),
-                js_nats=((pa * (a - mid)).sum() + (pb * (b - mid)).sum()) / 2,
-                excess_mass=excess,
-                retention=1 - excess,
-                entropy_base_nats=-(pb * b).sum(),
-                entropy_aligned_nats=-(pa * a).sum(),
-                logprob_base_nats=b[token],
-                logprob_aligned_nats=a[token],
-                logprob_shift_nats=a[token] - b[token],
-            )
+                kl_aligned_base_nats=(pa * (a - b)).sum(), kl_base_aligned_nats=(pb * (b - a)).sum(),
+                js_nats=((pa * (a - mid)).sum() + (pb * (b - mid)).sum()) / 2, excess_mass=excess,
+                retention=1 - excess, entropy_base_nats=-(pb * b).sum(), entropy_aligned_nats=-(pa * a).sum(),
+                logprob_base_nats=b[token], logprob_aligned_nats=a[token], logprob_shift_nats=a[token] - b[token],
+            )  # fmt: skip
             for name, value in values.items():
                 floats[name][r, t] = value
             ids[r, t], mask[r, t], special[r, t] = token, True, token == END
@@ -134,32 +111,19 @@ def traces_from_logprobs(
     seen_ids = set(ids[mask].tolist()) | {v for _, v in entries} | set(top_ids[top_ids >= 0].tolist())
     label_ids = np.array(sorted(seen_ids), np.int32)
     return TraceSet(
-        run=run_record(),
-        prompt_set="made up",
-        classroom_safe=classroom_safe,
-        template_mode="shared",
-        count_space="aligned_topk",
-        ranking="mass",
-        warnings=warnings,
-        responses=tuple(responses),
-        pieces=tuple(tuple(pieces[i] for i in tokens) for tokens in token_ids),
-        token_ids=ids,
-        mask=mask,
-        partial=partial,
-        special=special,
-        topk_ids=top_ids,
-        topk_logprob_base_nats=top_base,
-        topk_logprob_aligned_nats=top_aligned,
-        detected_response=np.array([r for r, _ in entries], np.int32),
+        run=run_record(), prompt_set="made up", classroom_safe=classroom_safe, template_mode="shared",
+        count_space="aligned_topk", ranking="mass", warnings=warnings, responses=tuple(responses),
+        pieces=tuple(tuple(pieces[i] for i in tokens) for tokens in token_ids), token_ids=ids, mask=mask,
+        partial=partial, special=special, topk_ids=top_ids, topk_logprob_base_nats=top_base,
+        topk_logprob_aligned_nats=top_aligned, detected_response=np.array([r for r, _ in entries], np.int32),
         detected_token=np.array([v for _, v in entries], np.int32),
         detected_count=np.array([detected[e][0] for e in entries], np.int32),
         detected_mass=np.array([detected[e][1] for e in entries], np.float32),
         noise_kl_nats=np.full((0, width), np.nan, np.float32) if noise is None else noise.astype(np.float32),
-        label_ids=label_ids,
-        labels=tuple(repr(pieces[i])[1:-1] for i in label_ids.tolist()),
+        label_ids=label_ids, labels=tuple(repr(pieces[i])[1:-1] for i in label_ids.tolist()),
         scalars={name: {**floats, **counts}.get(name, np.full(ids.shape, np.nan, np.float32)) for name in QUANTITIES},
         entropy_floor_nats=ENTROPY_FLOOR_NATS,
-    )
+    )  # fmt: skip
 
 
 _FLOATS = (

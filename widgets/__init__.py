@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from widgets.linked import LinkedViews
     from widgets.live_probe import LiveProbe
     from widgets.penalty_dial import PenaltyDial
+    from widgets.rating import Rating
     from widgets.token_lens import TokenLens
 
 _FILE_OF = {
@@ -20,9 +21,10 @@ _FILE_OF = {
     "LinkedViews": "linked",
     "LiveProbe": "live_probe",
     "PenaltyDial": "penalty_dial",
+    "Rating": "rating",
 }
 
-__all__ = ["LinkedViews", "LiveProbe", "PenaltyDial", "TokenLens"]
+__all__ = ["LinkedViews", "LiveProbe", "PenaltyDial", "Rating", "TokenLens"]
 
 
 def __getattr__(name: str) -> Any:

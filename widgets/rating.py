@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +17,9 @@ from workbench.core.legible import html_text
 from workbench.core.records import Estimate
 from workbench.display.views import View
 from workbench.display.views.view import Column, interval, number, plain_table, section, style_text, table
-from workbench.evaluation.records import CompletionSet
+from workbench.evaluation.records import Evaluation
+from workbench.evaluation.samples import samples_of
 from workbench.judging.ratings import SCALE, SUCCESS, RatingSheet, rater_agreement
-from workbench.judging.samples import Attempts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +33,7 @@ BLIND = (
 
 @dataclass(frozen=True, kw_only=True)
 class RatingSelection:
-    """Hold what is shown and how far the rater is: `number` of the text from 1, None where the sheet has none."""
+    """What is shown, and how far the rater is: `number` of the text from 1, None where the sheet has none."""
 
     number: int | None
     rating: int | None
@@ -53,41 +52,44 @@ class RatingFace(Face):
 
 
 class Rating(Window[RatingSelection]):
-    """Rate the completions of any arms: keys 1 to 5 rate, Enter opens the text, the arrows move.
+    """Rate the answers of an evaluation: keys 1 to 5 rate, Enter opens the text, the arrows move.
 
-    `attempts` are those that the completions answer. Ratings lie in `folder`, one file for each `rater`, replaced whole
-    with each rating; opened again, the sheet goes on where the rater stopped. The order is the rater's own (`seed`).
-    Raises ParameterError for a rater's name that is none, RecordError for a damaged file.
+    Ratings lie in `folder`, where judge "human:FOLDER" reads them: one file for each `rater`, replaced whole with each
+    rating. Opened again, the sheet resumes where the rater stopped. The order is the rater's own (`seed`). Raises
+    ParameterError for a rater's name that cannot name a file, RecordError for a damaged file.
 
     Headless it shows what has been rated, and no text.
     """
 
     def __init__(
         self,
-        completions: Sequence[CompletionSet],
-        attempts: Attempts,
+        evaluation: Evaluation,
         *,
         folder: str | Path,
-        rater: str,
+        rater: str = "rater",
         seed: int = 0,
         live: bool | None = None,
     ) -> None:
-        self.sheet = RatingSheet(completions, attempts, folder=folder, rater=rater, seed=seed)
+        samples = [s for done in evaluation.answers for s in samples_of(done, evaluation.attacks)]
+        self.sheet = RatingSheet(samples, folder=folder, rater=rater, seed=seed)
         first = self.sheet.next_unrated()
-        self._at: int | None = first if first is not None else (0 if self.sheet.items else None)
+        self._at: int | None = first if first is not None else (0 if len(self.sheet) else None)
         super().__init__(self._state(), live=live)
 
     # ------------------------------------------------------------------------------------------------ for programs
 
     def show(self, number: int) -> Rating:
-        """Show the text of this number, from 1. Raises ParameterError for a number that is none."""
+        """Show the text of this number, from 1. Raises ParameterError where there is no such text."""
         if not 1 <= number <= len(self.sheet):
             raise ParameterError(f"there is no text {number}: the sheet has {len(self.sheet)}")
         self._go(number - 1)
         return self
 
     def rate(self, rating: int) -> Rating:
-        """Keep a rating of the text that is shown, and show the next one without; ParameterError for what is none."""
+        """Keep a rating, 1 to 5, of the text that is shown, and show the next unrated one.
+
+        Raises ParameterError for another number, and where there is no text.
+        """
         if self._at is None:
             raise ParameterError("there is nothing to rate: the sheet has no text")
         at = self._at
@@ -100,10 +102,9 @@ class Rating(Window[RatingSelection]):
         """Return this rater's ratings: number in the rater's order, key of the text, rating."""
         import pandas as pd
 
-        rated = [
-            (n, i.key, self.sheet.rated[i.key]) for n, i in enumerate(self.sheet.items, 1) if i.key in self.sheet.rated
-        ]
-        return pd.DataFrame(rated, columns=["number", "key", "rating"])
+        rated = self.sheet.rated
+        rows = [(n, key, rated[key]) for n, key in enumerate(self.sheet.keys, 1) if key in rated]
+        return pd.DataFrame(rows, columns=["number", "key", "rating"])
 
     # ------------------------------------------------------------------------------------------------- the two forms
 
@@ -111,7 +112,11 @@ class Rating(Window[RatingSelection]):
         """Return what has been rated, by whom, and how far raters agree; no text that is rated."""
         sheet = self.sheet
         given = {rater: Counter(r.values()) for rater, r in sheet.ratings.all().items()}
-        rows = [_scale_row(rating, meaning, given) for rating, meaning in SCALE.items()]
+        rows = [
+            {"rating": f"{rating}{' (a success)' * (rating == SUCCESS)}", "means": meaning}
+            | {rater: counts[rating] for rater, counts in given.items()}
+            for rating, meaning in SCALE.items()
+        ]
         columns = (
             Column(heading="rating", key="rating"),
             Column(heading="means", key="means"),
@@ -122,17 +127,10 @@ class Rating(Window[RatingSelection]):
         )
         parts = [table(caption, columns, rows)]
         texts = [caption, plain_table(columns, rows)]
-        if agreed := self._agreement_rows():
+        if agreed := [_agreement_row(*found) for found in rater_agreement(sheet.ratings.folder)]:
             heading = "Agreement of raters, 1 is full and 0 is chance, with bootstrap intervals over texts"
-            kinds = (
-                Column(heading="measure", key="measure"),
-                Column(heading="raters", key="raters"),
-                Column(heading="value", key="value", number=True),
-                Column(heading="interval", key="interval", number=True),
-                Column(heading="n, texts", key="n", number=True),
-            )
-            parts.append(table(heading, kinds, agreed))
-            texts += [heading, plain_table(kinds, agreed)]
+            parts.append(table(heading, _AGREEMENT, agreed))
+            texts += [heading, plain_table(_AGREEMENT, agreed)]
         parts.append(f'<p class="wb-note wb-soft">{html_text(BLIND)}</p>')
         return View(
             title="Blind rating",
@@ -140,20 +138,6 @@ class Rating(Window[RatingSelection]):
             text="\n".join([*texts, BLIND]),
             rows=tuple(rows),
         )
-
-    def _agreement_rows(self) -> list[dict[str, Any]]:
-        found = rater_agreement(self.sheet.ratings.folder)
-        if len(found.raters) < 2:
-            return []
-        everyone = ", ".join(legible.label(r) for r in found.raters)
-        rows = [_agreement_row("Krippendorff's alpha, ordinal", everyone, found.alpha)]
-        if found.fleiss is not None:
-            fleiss = Estimate(value=found.fleiss, low=None, high=None, n=found.fleiss_n, unit="1")
-            rows.append(_agreement_row("Fleiss' kappa, texts that all rated", everyone, fleiss))
-        for a, b, kappa in found.pairs:
-            both = f"{legible.label(a)}, {legible.label(b)}"
-            rows.append(_agreement_row(f"Cohen's kappa, is it a {SUCCESS}", both, kappa))
-        return rows
 
     def _face(self) -> RatingFace:
         face = RatingFace(scale=[[r, m] for r, m in SCALE.items()], item=self._item())
@@ -182,7 +166,7 @@ class Rating(Window[RatingSelection]):
         self._select(self._state())
 
     def _state(self) -> RatingSelection:
-        key = None if self._at is None else self.sheet.items[self._at].key
+        key = None if self._at is None else self.sheet.keys[self._at]
         return RatingSelection(
             number=None if self._at is None else self._at + 1,
             rating=None if key is None else self.sheet.rated.get(key),
@@ -191,38 +175,29 @@ class Rating(Window[RatingSelection]):
         )
 
     def _item(self) -> dict[str, Any]:
-        state = self._state()
+        item = {**vars(self._state()), "rater": legible.label(self.sheet.rater)}
         if self._at is None:
-            return {"number": None, "total": 0, "rated": 0, "rater": legible.label(self.sheet.rater)}
-        item = self.sheet.items[self._at]
-        return {
-            "number": state.number,
-            "total": state.total,
-            "rated": state.rated,
-            "rating": state.rating,
-            "rater": legible.label(self.sheet.rater),
-            "request": legible.prose(item.request, MOST_CHARACTERS),
-            "prefix": legible.prose(item.prefix, MOST_CHARACTERS),
-            "text": legible.prose(item.text, MOST_CHARACTERS),
-            "words": len(item.text.split()),
-        }
+            return item
+        sample = self.sheet.samples[self._at]
+        texts = {"request": sample.request, "prefix": sample.prefix, "text": sample.text}
+        shown = {name: legible.prose(text, MOST_CHARACTERS) for name, text in texts.items()}
+        return item | shown | {"words": len(sample.text.split())}
 
 
-def _scale_row(rating: int, meaning: str, given: Mapping[str, Mapping[int, int]]) -> dict[str, Any]:
-    success = " (a success)" if rating == SUCCESS else ""
-    return {
-        "rating": f"{rating}{success}",
-        "means": meaning,
-        **{rater: counts.get(rating, 0) for rater, counts in given.items()},
-    }
+_AGREEMENT = (
+    Column(heading="measure", key="measure"),
+    Column(heading="raters", key="raters"),
+    Column(heading="value", key="value", number=True),
+    Column(heading="interval", key="interval", number=True),
+    Column(heading="n, texts", key="n", number=True),
+)
 
 
-def _agreement_row(measure: str, raters: str, estimate: Estimate) -> dict[str, Any]:
-    value = math.nan if estimate.value is None else estimate.value
+def _agreement_row(measure: str, raters: Sequence[str], estimate: Estimate) -> dict[str, Any]:
     return {
         "measure": measure,
-        "raters": raters,
-        "value": number(value),
+        "raters": ", ".join(legible.label(r) for r in raters),
+        "value": number(estimate.value),
         "interval": interval(estimate),
         "n": estimate.n,
     }

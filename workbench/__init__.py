@@ -51,8 +51,9 @@ if TYPE_CHECKING:
     from workbench.tracing.gradients import GradientConfig, probe_gradients
     from workbench.tracing.records import Diagnosis, GradientProbe, TraceSet
     from workbench.tracing.traces import TraceConfig, trace
+    from workbench.training.adapter import export
     from workbench.training.config import LossConfig, TrainConfig, WatchSettings, arm_with
-    from workbench.training.loop import distil, export
+    from workbench.training.distil import distil
     from workbench.training.teacher import preview_teacher, teacher_flips
 
 __version__ = "0.1.0"
@@ -82,7 +83,8 @@ _VERBS = {
     "evaluation.arms": "leaks compare_arms",
     "training.teacher": "teacher_flips preview_teacher",
     "training.config": "arm_with",
-    "training.loop": "distil export",
+    "training.distil": "distil",
+    "training.adapter": "export",
     "evaluation.card": "card_results",
     "evaluation.setup": "arms_of attempts_of questions_of agreement_rows",
     "evaluation.evaluate": "evaluate",

@@ -117,7 +117,7 @@ def _parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
         help="run a grid of notebooks into one folder",
         description="Run every cell of a grid file: several notebooks with fixed and varied parameters, some needing "
         "others. Finished cells are skipped, failed ones kept; a batch that was stopped resumes where it stopped. The "
-        "folder holds cells/, failed/, logs/, results.parquet (all rows) and index.html (the comparison).",
+        "folder holds cells/, logs/, results.parquet (all rows) and index.html (the comparison).",
     )
     batch.add_argument("grid", help="path of the grid file (YAML)")
     batch.add_argument("--out", metavar="DIR", help="the batch's folder (default: what the file says, or runs/NAME)")
@@ -429,7 +429,7 @@ def _clear_cache(asked: argparse.Namespace) -> int:
 
 def _merge(asked: argparse.Namespace) -> int:
     from workbench.models.pair import PairConfig, load_pair
-    from workbench.training.merge import merge
+    from workbench.training.adapter import merge
 
     alone = asked.aligned is None and asked.pair is None
     config = PairConfig(

@@ -132,15 +132,16 @@ def training_mib(shape: Shape, kind: str, *, models: int) -> float:
 
     from workbench.training.config import TrainConfig
     from workbench.training.memory import memory_mib
-    from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
+    from workbench.training.rows import TrainingText, TrainingTexts
 
     config = TrainConfig(arm="recovery", max_tokens=TOKENS, batch_size=ROWS)
     body = SimpleNamespace(intermediate_size=shape.inner, hidden_size=shape.hidden, num_hidden_layers=shape.layers)
     dtype = torch.float32 if kind == "float32" else torch.bfloat16
     asked, said = (0,) * PROMPT, (0,) * (TOKENS - PROMPT)
     refusal = (0,) * (TOKENS - PROMPT - config.prefix_tokens)
-    harmful = HarmfulText(name="", aligned=asked, base=asked, response=said, refusals=(refusal,))
-    texts = TrainingTexts(harmful=(harmful,), utility=(PlainText(name="", aligned=asked, base=asked, response=said),))
+    harmful = TrainingText(name="", aligned=asked, base=asked, response=said, refusals=(refusal,))
+    plain = TrainingText(name="", aligned=asked, base=asked, response=said)
+    texts = TrainingTexts(harmful=(harmful,), utility=(plain,))
     pair: Any = _LikeAPair(body, dtype, shape.vocab)
     trained = shape.adapter(config.chosen.lora.rank)
     return weights_mib(shape, kind, models=models) + memory_mib(pair, trained, texts, config)

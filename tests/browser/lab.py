@@ -18,14 +18,9 @@ from playwright.sync_api import Page, expect
 
 ROOT = Path(__file__).parents[2]
 FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
 TOKEN = "test"
 NOTEBOOK = "@jupyterlab/notebook-extension:tracker"
 SETTINGS: Mapping[str, Mapping[str, Any]] = {

@@ -102,9 +102,7 @@ def test_hovering_pinning_and_keys_are_heard_by_python(first: LabPage) -> None:
         ("wb-top-k", "ArrowLeft", "top_k", "9"),
     ],
 )
-def test_each_slider_counts_anew_and_python_reads_it(
-    first: LabPage, css: str, key: str, setting: str, expected: str
-) -> None:
+def test_each_slider_counts_anew_and_python_reads_it(first, css, key, setting, expected) -> None:
     lens = lens_of(first.page)
     first.run("lens.set(minimum_base=0.0, ratio=1.0, top_k=None)")
     before = lens.locator(".wb-counted").inner_text()

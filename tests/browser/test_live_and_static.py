@@ -51,15 +51,12 @@ def counters(jupyter: Server, browser: Browser) -> Iterator[LabPage]:
         yield lab
 
 
-def test_the_widget_covers_its_static_form_and_python_hears_it(counters: LabPage) -> None:
+def test_the_widget_covers_its_static_form_shows_errors_and_comes_back(counters: LabPage) -> None:
     live(counters.page, "clicked 0 times")
     counters.page.get_by_role("button", name="clicked 0 times").click()
     live(counters.page, "clicked 1 times")
     counters.reads("counter.selection", "1")
     expect(counters.page.get_by_text("counted 95")).to_be_visible()  # its module failed: its static form stays
-
-
-def test_what_a_listener_raises_is_shown_in_place(counters: LabPage) -> None:
     counters.run("stop = counter.on_select(lambda count: 1 / 0)")
     button, alert = counters.page.get_by_role("button", name="clicked"), counters.page.locator(".wb-counter .wb-alert")
     expect(alert).to_be_hidden()
@@ -69,9 +66,6 @@ def test_what_a_listener_raises_is_shown_in_place(counters: LabPage) -> None:
     counters.run("stop()")
     button.click()
     expect(alert).to_be_hidden()
-
-
-def test_a_cell_that_was_scrolled_away_comes_back_as_it_was(counters: LabPage) -> None:
     counters.run("print('\\n' * 5_000)")
     counters.page.evaluate("() => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = 0; }")
     live(counters.page, "clicked")
@@ -90,9 +84,7 @@ def test_a_killed_kernel_leaves_the_picture(counters: LabPage) -> None:
 
 
 @pytest.mark.parametrize("with_kernel", [False, True], ids=["no kernel", "a new kernel"])
-def test_a_saved_notebook_is_read_in_its_static_form(
-    counters: LabPage, jupyter: Server, browser: Browser, with_kernel: bool
-) -> None:
+def test_a_saved_notebook_is_read_in_its_static_form(counters, jupyter, browser, with_kernel) -> None:
     counters.save()
     counters.shut_down_kernel()
     with watched(browser, but=NO_MODEL) as w:

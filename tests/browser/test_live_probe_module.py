@@ -147,7 +147,7 @@ def test_control_enter_starts_and_stop_stops(form: ModulePage) -> None:
     assert len(set(wishes)) == len(wishes), "the same wish twice is two wishes"
 
 
-def test_the_form_follows_python_and_keeps_what_was_typed_since(form: ModulePage) -> None:
+def test_the_form_follows_python_keeps_what_was_typed_and_sends_whole_characters(form: ModulePage) -> None:
     form.find(".wb-prompt-text").fill("typed, not started")
     form.tell(state={"state": "running", "said": "aligned continues.", "tokens": 1})
     expect(form.find(".wb-prompt-text")).to_have_value("typed, not started")
@@ -160,9 +160,6 @@ def test_the_form_follows_python_and_keeps_what_was_typed_since(form: ModulePage
     form.find(".wb-prompt-text").fill("second, being typed")
     form.tell(form={**FORM, "prompt": "first"}, state={"state": "running", "said": "aligned continues.", "tokens": 1})
     expect(form.find(".wb-prompt-text")).to_have_value("second, being typed")
-
-
-def test_half_of_a_surrogate_pair_does_not_leave_the_page(form: ModulePage) -> None:
     form.find(".wb-prompt-text").evaluate("(node) => { node.value = 'a\\ud83d b\\ude00 \\ud83d\\ude00'; }")
     form.find(".wb-start").click()
     assert asked(form)["prompt"] == "a\ufffd b\ufffd 😀"

@@ -94,9 +94,7 @@ def visit(page: Page, html: str, path: Path) -> None:
         token.focus()
 
 
-def test_an_exported_page_executes_no_text_and_reads_in_its_static_form(
-    browser: Browser, exported: str, tmp_path: Path
-) -> None:
+def test_an_exported_page_executes_no_text_and_reads_in_its_static_form(browser, exported, tmp_path) -> None:
     with watched(browser) as w:
         visit(w.page, exported, tmp_path / "page.html")
         expect(w.page.locator(".wb-tokens").first).to_be_visible()

@@ -66,16 +66,6 @@ def penalised(page: ModulePage) -> str:
     return "".join(page.page.locator("#el [role=option][data-response='2']").all_inner_texts())
 
 
-def test_three_texts_stand_side_by_side_with_their_names(page: ModulePage, dial: PenaltyDial) -> None:
-    heads = page.find(".wb-heads .wb-cell10 b")
-    expect(heads).to_have_text(["base", "aligned", "one_sided 1"])
-    for place in range(3):
-        expect(page.find(f"[role=option][data-response='{place}'].wb-given")).to_have_count(3)
-    expect(page.find("[role=option][data-response='2']")).to_have_count(3 + dial.selection.tokens)
-    expect(page.find(".wb-status")).to_have_text(dial.face.shown["said"])  # type: ignore[attr-defined]
-    expect(page.find(".wb-stop")).to_be_disabled()
-
-
 def test_a_slider_turns_the_penalty_once_the_hand_has_come_to_rest(page: ModulePage, dial: PenaltyDial) -> None:
     before = len(page.saved)
     slide(page, "wb-strength", "ArrowRight", 4)
@@ -124,14 +114,9 @@ def test_hover_and_focus_show_the_ledger_and_a_click_keeps_it(page: ModulePage, 
     hover(page, 5, 2)
     card = page.find(CARD)
     for said in (
-        "position 5 of",
-        "p(base)",
-        "p(aligned)",
-        "p(penalised)",
-        "without the penalty",
-        "α here, risk here",
+        "position 5 of", "p(base)", "p(aligned)", "p(penalised)", "without the penalty", "α here, risk here",
         "leverage",
-    ):
+    ):  # fmt: skip
         expect(card).to_contain_text(said)
     hover(page, 5, 0)
     expect(card).not_to_contain_text("p(penalised)")
@@ -200,7 +185,14 @@ def _taken(page: ModulePage) -> list[dict[str, Any]]:
     return [said["state"] for said in page.page.evaluate("() => bridge.take()") if "state" in said]
 
 
-def test_an_error_is_said_in_place(page: ModulePage, dial: PenaltyDial) -> None:
+def test_three_texts_stand_side_by_side_and_errors_in_place(page: ModulePage, dial: PenaltyDial) -> None:
+    heads = page.find(".wb-heads .wb-cell10 b")
+    expect(heads).to_have_text(["base", "aligned", "one_sided 1"])
+    for place in range(3):
+        expect(page.find(f"[role=option][data-response='{place}'].wb-given")).to_have_count(3)
+    expect(page.find("[role=option][data-response='2']")).to_have_count(3 + dial.selection.tokens)
+    expect(page.find(".wb-status")).to_have_text(dial.face.shown["said"])  # type: ignore[attr-defined]
+    expect(page.find(".wb-stop")).to_be_disabled()
     page.page.evaluate(
         "asked => { model.set('asked', asked); model.save_changes(); }",
         {"do": "turn", "settings": {"strength": -3}, "page": "other", "n": 1},

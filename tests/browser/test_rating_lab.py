@@ -14,10 +14,10 @@ from tests.small_notebook import write_notebook
 pytestmark = pytest.mark.browser
 
 CELLS = (
-    "from tests.judge_makers import attempt, completion_set\n"
+    "from tests.judge_makers import answers_of, attempt\n"
     "asked = [attempt(f'Question {i}?') for i in range(4)]\n"
-    "arms = [completion_set([(a, f'{arm} {i}') for i, a in enumerate(asked)], arm) for arm in ('one', 'two')]",
-    "from widgets.rating import Rating\nrating = Rating(arms, asked, folder='ratings', rater='ann')\nrating",
+    "arms = {arm: [(a, f'{arm} {i}') for i, a in enumerate(asked)] for arm in ('one', 'two')}",
+    "from widgets import Rating\nrating = Rating(answers_of(arms), folder='ratings', rater='ann')\nrating",
 )
 
 

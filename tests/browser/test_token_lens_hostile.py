@@ -100,8 +100,7 @@ def test_hostile_text_is_text_in_exported_pages(browser: Browser, tmp_path: Path
     for found in page.locator(".wb-lens .wb-t" if interactive else ".wb-tokens .t").all()[::25]:
         found.hover(force=True)
     assert not page.evaluate("() => Boolean(window.tripped)")
-    assert page.locator(ODD).count() == 0
-    assert problems == []
+    assert (page.locator(ODD).count(), problems) == (0, [])
     page.close()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,9 +62,7 @@ def style(page: Page, selector: str, name: str) -> str:
 
 @pytest.mark.parametrize(("scheme", "theme", "paper"), LOOKS)
 @pytest.mark.parametrize("width", [1280, 700])
-def test_it_follows_the_theme_fits_and_can_be_read(
-    browser: Browser, traces: TraceSet, scheme: Any, theme: Any, paper: str, width: int
-) -> None:
+def test_it_follows_the_theme_fits_and_can_be_read(browser, traces, scheme, theme, paper, width) -> None:
     lens = TokenLens(traces, search="base-favored", minimum_base=0.1)
     lens.pin(2, 7)
     with module_page(browser, lens.face, scheme=scheme, theme=theme, width=width) as opened:
@@ -116,9 +113,7 @@ def exported(browser: Browser) -> Iterator[tuple[Page, list[str]]]:
     page.close()
 
 
-def test_the_interactive_page_works_with_no_kernel_and_no_network(
-    browser: Browser, traces: TraceSet, exported: tuple[Page, list[str]], tmp_path: Path
-) -> None:
+def test_the_interactive_page_works_with_no_kernel_and_no_network(browser, traces, exported, tmp_path) -> None:
     page, problems = exported
     path = tmp_path / "lens.html"
     said = TokenLens(traces, 1).to_html(interactive=True)
@@ -138,9 +133,7 @@ def test_the_interactive_page_works_with_no_kernel_and_no_network(
         expect(still.locator(".wb-lens")).to_have_count(0)
 
 
-def test_an_exported_page_can_reveal_only_what_it_was_asked_to_hold(
-    exported: tuple[Page, list[str]], tmp_path: Path
-) -> None:
+def test_an_exported_page_can_reveal_only_what_it_was_asked_to_hold(exported, tmp_path) -> None:
     page, problems = exported
     path = tmp_path / "lens.html"
     for harmful_text, buttons in (("auto", 0), ("redact", 0), ("blur", 1)):

@@ -60,14 +60,11 @@ def test_hover_shows_what_is_known_of_a_token(browser: Browser, traces: TraceSet
         row = views.tokens_table(traces, 0).rows[2]
         number = views.view.number
         for text in (
-            "position 3 of 30",
-            f"{number(row['probability_base'])}",
-            f"{number(row['probability_aligned'])}",
-            f"rank {row['rank_base']}",
-            f"{number(row['kl_aligned_base_nats'])} nats",
+            "position 3 of 30", f"{number(row['probability_base'])}", f"{number(row['probability_aligned'])}",
+            f"rank {row['rank_base']}", f"{number(row['kl_aligned_base_nats'])} nats",
             f"{number(row['excess_mass'])}, {number(row['retention'])}",
             f"{row['base_favored_count']} in aligned_topk",
-        ):
+        ):  # fmt: skip
             assert text in said, text
         expect(opened.find(f"{CARD} .wb-card-models .wb-bar")).to_have_count(2)
         expect(opened.find(f"{CARD} .wb-other-row").first.locator(".wb-bar")).to_have_count(2)
@@ -99,8 +96,7 @@ def test_click_and_enter_pin_and_pins_stand_side_by_side(browser: Browser, trace
         assert one["y"] == two["y"]
         table = views.top_k_table(traces, 0, 5)
         said = boxes.nth(0).locator("table tr").all_inner_texts()
-        assert len(said) == 1 + len(table.rows)
-        assert re.findall(r"stands here", " ".join(said)) == ["stands here"]
+        assert (len(said), re.findall(r"stands here", " ".join(said))) == (1 + len(table.rows), ["stands here"])
         boxes.nth(0).get_by_role("button", name="unpin position 5").click()
         expect(boxes).to_have_count(1)
         opened.sync()
@@ -271,7 +267,7 @@ def test_words_and_sentences_are_filled_by_their_mean(browser: Browser) -> None:
         opened.assert_clean()
 
 
-def test_the_page_reads_the_search_language_as_python_does(browser: Browser) -> None:
+def test_the_page_reads_searches_and_writes_numbers_as_python_does(browser: Browser) -> None:
     opening = "export default { render() { Object.assign(window, { readSearch, runSearch }); } };"
     module = f"{source('lens_search.js')}\n{opening}"
     with module_page(browser, module=module) as opened:
@@ -283,9 +279,6 @@ def test_the_page_reads_the_search_language_as_python_does(browser: Browser) -> 
             assert [i + 1 for i, mark in enumerate(marks) if mark] == positions, said
         errors = opened.page.evaluate(ERRORS, [[said for said, _ in UNREADABLE], words])
         assert errors == [message for _, message in UNREADABLE]
-
-
-def test_the_page_says_numbers_as_the_views_do(browser: Browser) -> None:
     rng = np.random.default_rng(0)
     values = [0.0, -0.0, 1.0, -2.5, 999.6, 1234567.0, 0.01, 1e-4, 7.3e-5, *(10.0 ** rng.uniform(-7, 7, 200)).tolist()]
     opening = "export default { render() { Object.assign(window, { numberText }); } };"
@@ -408,8 +401,7 @@ def test_python_moves_the_lens_and_the_page_follows(browser: Browser) -> None:
         lens.set(minimum_base=0.2, search="position = 1")
         opened.sync()
         expect(token(opened, 390)).to_be_in_viewport()
-        assert marked(opened, "wb-here") == [390]
-        assert marked(opened, "wb-in") == list(range(380, 396))
+        assert (marked(opened, "wb-here"), marked(opened, "wb-in")) == ([390], list(range(380, 396)))
         assert marked(opened, "wb-match") == [1]
         expect(opened.find("select.wb-fill")).to_have_value("retention")
         expect(opened.find("input.wb-from")).to_have_value("380")
@@ -438,8 +430,7 @@ def test_a_late_echo_or_new_columns_do_not_undo_what_was_just_set(browser: Brows
         opened.tell(columns=lens.face.columns)
         assert marked(opened, "wb-match") == [39, 40]
         opened.sync(300)
-        assert lens.settings.search == "position > 38"
-        assert marked(opened, "wb-match") == [39, 40]
+        assert (lens.settings.search, marked(opened, "wb-match")) == ("position > 38", [39, 40])
         assert lens.selection.quantity == "retention", "what the other side changed meanwhile is kept"
 
 

@@ -55,6 +55,15 @@ def halving_on_memory(
         note(f"out of memory with {len(part)} rows in a batch: going on with {half}")
 
 
+def by_length(lengths: Sequence[int], batch_tokens: int, work: Callable[[list[int]], Sequence[T]]) -> list[T]:
+    """Return `work`'s result for each row in order: batches of similar length, halved where memory runs out."""
+    done: dict[int, T] = {}
+    for planned in plan_batches(lengths, batch_tokens):
+        for part, made in halving_on_memory(planned, work, lambda _: None):
+            done.update(zip(part, made, strict=True))
+    return [done[i] for i in range(len(lengths))]
+
+
 def _is_memory(error: BaseException) -> bool:
     named = type(error).__name__ == "OutOfMemoryError"  # torch's own, told by its name: this room imports no torch
     return named or isinstance(error, MemoryError) or "allocate memory" in str(error)

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from workbench.core.configs import takes_fields
-from workbench.core.errors import ParameterError
+from workbench.core.configs import at_least, check_fields, takes_fields
 from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch
 from workbench.core.records import Row
@@ -26,8 +25,9 @@ from workbench.evaluation.setup import attempts_of
 from workbench.evaluation.texts import target_of
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
+from workbench.training.adapter import load_adapter
 from workbench.training.config import ARMS, ArmConfig, TrainConfig, arm_named
-from workbench.training.loop import distil, load_adapter
+from workbench.training.distil import distil
 from workbench.training.rows import TrainingTexts
 from workbench.training.student import student_of, weights_file
 
@@ -78,36 +78,25 @@ class CompareConfig:
         chosen = tuple(arm_named(a) if isinstance(a, str) else a for a in self.arms)
         object.__setattr__(self, "arms", chosen)
         names = [a.name for a in chosen]
-        bad = [
+        twice = len(set(names)) < len(names) or {UNTRAINED, START} & set(names)
+        odd = any(k != "full" and not (isinstance(k, int) and k > 0) for k in self.prefix_tokens)
+        uneven = self.paper_steps is not None and PAPER_BATCH % self.train.processes != 0
+        known = (*self.untrained, *names)
+        check_fields(
+            self,
             (not chosen, "arms", "at least one arm"),
-            (
-                len(set(names)) < len(names) or UNTRAINED in names or START in names,
-                "arms",
-                f"differently named, and not {UNTRAINED!r} or {START!r}",
-            ),
+            (bool(twice), "arms", f"differently named, and not {UNTRAINED!r} or {START!r}"),
             (not self.seeds or len(set(self.seeds)) < len(self.seeds), "seeds", "at least one, each once"),
-            (self.paper_steps is not None and self.paper_steps < 1, "paper_steps", "at least 1, or None"),
             (
-                self.paper_steps is not None and PAPER_BATCH % self.train.processes != 0,
+                uneven,
                 "paper_steps",
                 f"None where {self.train.processes} processes cannot share out the paper's {PAPER_BATCH} rows evenly",
             ),
-            (not self.prefix_tokens, "prefix_tokens", "token counts from 1, or 'full'"),
-            (
-                any(k != "full" and not (isinstance(k, int) and k > 0) for k in self.prefix_tokens),
-                "prefix_tokens",
-                "token counts from 1, or 'full'",
-            ),
-            (self.max_tokens < 1, "max_tokens", "at least 1"),
-            (
-                self.against not in (*self.untrained, *names),
-                "against",
-                f"one of {', '.join((*self.untrained, *names))}",
-            ),
-        ]
-        for wrong, name, want in bad:
-            if wrong:
-                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be {want}")
+            (not self.prefix_tokens or odd, "prefix_tokens", "token counts from 1, or 'full'"),
+            (self.against not in known, "against", f"one of {', '.join(known)}"),
+            paper_steps=at_least(1),
+            max_tokens=at_least(1),
+        )
 
     @property
     def untrained(self) -> tuple[str, ...]:

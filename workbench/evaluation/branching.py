@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench.core.errors import ParameterError
+from workbench.core.passages import Sample
 from workbench.core.statistics import known
-from workbench.core.store import key_of
 from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.records import Branch, BranchTree, Continuations
-from workbench.evaluation.judges import AnyJudge, the_judge
-from workbench.evaluation.records import Attempt, Completion
+from workbench.evaluation.judges import the_judge
 from workbench.judging.contract import Judge
+from workbench.judging.makers import AnyJudge
 from workbench.judging.records import Judgement
 from workbench.prompts.loading import Prompt, PromptSet
 
@@ -40,29 +40,10 @@ class TextJudge:
 
     def __call__(self, prompt: Prompt, prefix: str, text: str) -> Judgement:
         """Return the judge's answer for one text."""
-        attempt = Attempt(
-            attempt_id=key_of("branch 1", prompt.id, prompt.prompt, prefix, text),
-            attack="prefill" if prefix else "none",
-            given=None,
-            setting="branch",
-            prompt_id=prompt.id,
-            label=prompt.label,
-            category=prompt.category,
-            pair_id=prompt.pair_id,
-            request=prompt.prompt,
-            messages=(("user", prompt.prompt),),
-            prefix_ids=(),
-            prefix=prefix,
-            max_tokens=0,
-            temperature=0.0,
-            top_p=1.0,
-            top_k=0,
-            sample=0,
-            seed=0,
+        sample = Sample(
+            id=prompt.id, request=prompt.prompt, prefix=prefix, text=text, label=prompt.label, category=prompt.category
         )
-        (judgement,) = self.judge.judge(
-            [(attempt, Completion(attempt_id=attempt.attempt_id, ids=(), text=text, stop="end"))]
-        )
+        (judgement,) = self.judge.judge([sample])
         return judgement
 
 

@@ -10,8 +10,8 @@ from workbench.evaluation.arms import START
 from workbench.evaluation.metrics import CAPABILITY, HARMLESS_CONTROL, LOSS, MEAN_OF_TASKS, METRICS, title_of
 from workbench.evaluation.rates import percent
 from workbench.evaluation.records import ArmComparison, Score
+from workbench.training.adapter import load_adapter
 from workbench.training.card import markdown_text
-from workbench.training.loop import load_adapter
 from workbench.training.records import Adapter
 
 _TABLE: tuple[tuple[str, str | None, Callable[..., Score] | None], ...] = (

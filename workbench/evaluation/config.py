@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workbench.core.errors import ParameterError, UnknownName, nearest
+from workbench.core.configs import above, at_least, between, check_fields, from_to
+from workbench.core.errors import UnknownName, nearest
 from workbench.evaluation.metrics import METRICS
 
 COMPARED = ("asr", "over_refusal", "continued")
@@ -38,17 +39,8 @@ class EvaluateConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        bad = [
-            (not 0 < self.threshold <= 1, "threshold", "above 0 and at most 1"),
-            (any(not 0 <= x <= 1 for x in self.max_loss), "max_loss", "between 0 and 1"),
-            (not 0 < self.confidence < 1, "confidence", "between 0 and 1"),
-            (not 0 < self.power < 1, "power", "between 0 and 1"),
-            (self.resamples < 1, "resamples", "at least 1"),
-            (self.seed < 0, "seed", "at least 0"),
-        ]
-        for wrong, name, want in bad:
-            if wrong:
-                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be {want}")
+        shares = {"confidence": between(0, 1), "power": between(0, 1), "max_loss": from_to(0, 1)}
+        check_fields(self, threshold=above(0, 1), resamples=at_least(1), seed=at_least(0), **shares)
         paired = [name for name, metric in METRICS.items() if metric.paired]
         for name in self.compared:
             if name not in paired:

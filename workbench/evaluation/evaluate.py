@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from workbench.core.configs import takes_fields
+from workbench.core.errors import WorkbenchError
+from workbench.core.passages import Passage
 from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch
 from workbench.core.store import Store
 from workbench.evaluation.attacks import Arm, answer
 from workbench.evaluation.attacks.finetuning import check_tunable
+from workbench.evaluation.attacks.task import as_prompt
 from workbench.evaluation.capability import CapabilityConfig, measure_capability
 from workbench.evaluation.capability.measure import INSTALL, is_installed
 from workbench.evaluation.config import EvaluateConfig
-from workbench.evaluation.judges import AnyJudge, judges_of
+from workbench.evaluation.judges import judges_of
 from workbench.evaluation.records import AttackSet, CapabilitySet, CompletionSet, Evaluation
+from workbench.evaluation.samples import Attempts, answered, samples_of
 from workbench.evaluation.scorecard import sum_up
-from workbench.judging.config import JudgeConfig, judge_of
 from workbench.judging.gibberish import find_gibberish
 from workbench.judging.judging import judge
+from workbench.judging.makers import AnyJudge, judge_of
 from workbench.judging.records import GibberishSet, JudgementSet
 from workbench.models.pair import ModelPair
+from workbench.tracing.surprise import mean_surprise
 
 
 @takes_fields(EvaluateConfig)
@@ -81,14 +86,29 @@ def evaluate(
     )
 
 
+def passages_of(pair: ModelPair, completions: CompletionSet, attempts: Attempts) -> list[Passage | str]:
+    """Return each completion after its prompt and prefix as a passage, or why the pair can make none of it.
+
+    A completion without token ids (it came from a file) is encoded. Raises what `answered` raises.
+    """
+    made: list[Passage | str] = []
+    for a, c in answered(completions, attempts):
+        try:
+            response = a.prefix_ids + (c.ids or pair.encode(c.text))
+            made.append(pair.passage(as_prompt(a), response, given=len(a.prefix_ids)))
+        except WorkbenchError as error:
+            made.append(f"the prompt cannot be given to the base model ({type(error).__name__})")
+    return made
+
+
 def _judged(
     how: AnyJudge, answers: Sequence[CompletionSet], attacks: Sequence[AttackSet], store: Store
 ) -> list[JudgementSet]:
-    one = judge_of(how) if isinstance(how, JudgeConfig | str) else how
+    one = judge_of(how)
     made = []
     with Progress(f"{one.name} judges", sum(len(c.completions) for c in answers), "answers") as progress:
         for done in answers:
-            made.append(judge(done, attacks, one, store=store, what=None))
+            made.append(judge(samples_of(done, attacks), one, arm=done.arm, store=store, what=None))
             progress.advance(len(done.completions))
     return made
 
@@ -99,7 +119,8 @@ def _gibberish(
     made = []
     with Progress("reading for gibberish", sum(len(c.completions) for c in answers), "answers") as progress:
         for done in answers:
-            made.append(find_gibberish(done, attacks, pair=pair, store=store, what=None))
+            surprise = mean_surprise(pair, passages_of(pair, done, attacks), store=store)
+            made.append(find_gibberish(samples_of(done, attacks), arm=done.arm, surprise=surprise))
             progress.advance(len(done.completions))
     return made
 

@@ -15,7 +15,7 @@ from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.penalised import decode, next_token
 from workbench.decoding.records import Continuations
-from workbench.evaluation.penalties import ALIGNED
+from workbench.evaluation.penalties import ALIGNED, pair_under
 from workbench.evaluation.records import PenaltyLook
 from workbench.models.generation import GenerateConfig
 from workbench.models.pair import ModelPair
@@ -37,19 +37,21 @@ def continue_three_ways(
     prefix_tokens: int = 10,
     max_tokens: int = 96,
     system_prompt: str | None = None,
+    expert: str | None = None,
     store: Store | None = None,
 ) -> Mapping[str, Continuations]:
     """Continue the `example`-th harmful prompt (from 1) after a prefix: by base, by aligned, and under the penalty.
 
-    Raises what `example_prompt` raises.
+    `expert` is SafeDecoding's safety adapter: see `pair_under`. Raises what `example_prompt` raises.
     """
     one = replace(prompts, prompts=(example_prompt(pair, prompts, example=example, prefix_tokens=prefix_tokens),))
     shared = dict(
         generation=GenerateConfig(max_tokens=max_tokens), prefix_tokens=prefix_tokens, system_prompt=system_prompt
     )
     arms = {"base": PenaltyConfig.family(0.0), "aligned": ALIGNED, penalty.title: penalty}
+    pairs = {penalty.title: pair_under(pair, penalty, expert)}
     return {
-        name: decode(pair, one, DecodeConfig(penalty=p, **shared), store=store, what=None)  # type: ignore[arg-type]
+        name: decode(pairs.get(name, pair), one, DecodeConfig(penalty=p, **shared), store=store, what=None)  # type: ignore[arg-type]
         for name, p in arms.items()
     }
 
@@ -102,11 +104,7 @@ def look_at(
             f"position {position} was not generated: the continuation of {c.name!r} has positions {first} to "
             f"{first + length - 1}"
         )
-    asked = next((p for p in prompts if p.id == c.name), None)
-    if asked is None:
-        raise ParameterError(f"prompt {c.name!r} is not in {prompts.name!r}: give the set that was continued")
-    generated = continuations.token_ids[response, : position - first].tolist()
-    start = start_of(pair, asked, c.prefix_tokens, tuple(generated), system_prompt=c.system_prompt)
+    asked, start = before(pair, continuations, prompts, position - first, response=response)
     seen = [next_token(pair, start, replace(penalty, strength=s)) for s in strengths]
     plain = next_token(pair, start, ALIGNED)
     columns = ("base", "aligned", *(f"{s:g}" for s in strengths))
@@ -116,12 +114,12 @@ def look_at(
     top = top[: max(3, int((table[top].max(1) >= LEAST_SHOWN).sum()))]
     moved = np.maximum(table - table[:, [1]], 0).sum(0)
     display = Pieces(pair.tokenizer)
-    before = "".join(p.text for p in display.sequence(start.response, context=start.aligned))
+    text = "".join(p.text for p in display.sequence(start.response, context=start.aligned))
     return PenaltyLook(
         prompt=asked.prompt,
         label=asked.label,
         classroom_safe=prompts.classroom_safe,
-        before=before,
+        before=text,
         penalty=", ".join([penalty.method, *penalty.title.split(", ")[1:]]),
         position=position,
         columns=columns,
@@ -133,6 +131,21 @@ def look_at(
         excess_mass=float(plain.excess_mass),
         bound=known(seen[0].leverage_bound) if seen else None,
     )
+
+
+def before(
+    pair: ModelPair, continuations: Continuations, prompts: PromptSet, tokens: int, *, response: int = 0
+) -> tuple[Prompt, Passage]:
+    """Return the prompt of a continuation, and what was read before its generated token `tokens` + 1.
+
+    Raises ParameterError for a prompt that is not among `prompts`.
+    """
+    c = continuations.continuations[response]
+    asked = next((p for p in prompts if p.id == c.name), None)
+    if asked is None:
+        raise ParameterError(f"prompt {c.name!r} is not in {prompts.name!r}: give the set that was continued")
+    ids = tuple(continuations.token_ids[response, :tokens].tolist())
+    return asked, start_of(pair, asked, c.prefix_tokens, ids, system_prompt=c.system_prompt)
 
 
 def start_of(

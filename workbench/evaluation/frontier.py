@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.core.configs import takes_fields
+from workbench.core.configs import at_least, check_fields, from_to, takes_fields
 from workbench.core.errors import ParameterError
 from workbench.core.records import Estimate
 from workbench.evaluation.records import FrontierPoint, Leverage, PenaltyChoice, PenaltySweep
@@ -32,13 +32,8 @@ class Rule:
     accuracy_loss: float = 0.01
 
     def __post_init__(self) -> None:
-        for f in dataclasses.fields(self):
-            value = getattr(self, f.name)
-            if f.name == "prefix_tokens":
-                if value is not None and value < 0:
-                    raise ParameterError(f"prefix_tokens is {value!r}; it must be a token count or None")
-            elif not 0.0 <= value <= 1.0:
-                raise ParameterError(f"{f.name} is {value!r}; it must be from 0 to 1")
+        shares = ("asr_at_most", "over_refusal_rise", "gibberish_rise", "accuracy_loss")
+        check_fields(self, prefix_tokens=at_least(0), **{name: from_to(0, 1) for name in shares})
 
     @property
     def sentence(self) -> str:

@@ -11,7 +11,7 @@ from workbench.core.configs import at_least, between, check_fields
 from workbench.core.errors import ParameterError
 from workbench.core.store import Store
 from workbench.decoding.config import Method, PenaltyConfig, RiskSpace, Shape, check_generates, undertrained
-from workbench.evaluation.judges import AnyJudge
+from workbench.judging.makers import AnyJudge
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 from workbench.tracing.diagnosis import diagnose

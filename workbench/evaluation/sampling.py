@@ -11,7 +11,7 @@ from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.penalty import penalise
 from workbench.decoding.records import Continuations, SamplingSurface
 from workbench.decoding.truncation import surviving_excess_mass
-from workbench.evaluation.example import start_of
+from workbench.evaluation.example import before
 from workbench.evaluation.penalties import ALIGNED
 from workbench.models.pair import ModelPair, Which
 from workbench.prompts.loading import PromptSet
@@ -43,10 +43,7 @@ def sampling_surface(
     ids = tuple(continuations.token_ids[response, continuations.mask[response]].tolist())
     if not ids:
         raise ParameterError(f"the continuation of {c.name!r} has no token to look at")
-    asked = next((p for p in prompts if p.id == c.name), None)
-    if asked is None:
-        raise ParameterError(f"prompt {c.name!r} is not in {prompts.name!r}: give the set that was continued")
-    start = start_of(pair, asked, c.prefix_tokens, ids[:-1], system_prompt=c.system_prompt)
+    _, start = before(pair, continuations, prompts, len(ids) - 1, response=response)
     arms = {"aligned": ALIGNED} | ({} if penalty is None or penalty.method == "none" else {penalty.title: penalty})
     seen: tuple[tuple[Which, tuple[int, ...]], ...] = (
         ("base", start.whole("base")),

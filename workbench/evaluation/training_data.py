@@ -10,22 +10,20 @@ from typing import Literal, get_args
 
 from workbench.core.configs import takes_fields
 from workbench.core.errors import ParameterError, PromptError
-from workbench.core.provenance import Stopwatch
+from workbench.core.passages import Sample
 from workbench.core.store import Store
-from workbench.evaluation.attacks import NoAttack
-from workbench.evaluation.attacks.task import GREEDY, Sampler, attempt_of
+from workbench.evaluation.attacks.task import GREEDY, Sampler
 from workbench.evaluation.judges import the_judge
-from workbench.evaluation.records import Attempt, Completion, CompletionSet
-from workbench.judging.config import JudgeConfig
 from workbench.judging.contract import Judge
 from workbench.judging.judging import judge
+from workbench.judging.makers import AnyJudge
 from workbench.judging.records import Judgement
 from workbench.models.chat import turn_end
 from workbench.models.generation import GenerateConfig, Generation, generate
 from workbench.models.pair import ModelPair, Which
 from workbench.prompts.loading import Prompt, PromptSet
 from workbench.training.card import place
-from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
+from workbench.training.rows import TrainingText, TrainingTexts
 
 Ids = tuple[int, ...]
 Source = Literal["base", "given", "continued"]
@@ -54,7 +52,7 @@ class TrainingDataConfig:
     refusals: int = 3
     temperature: float = 0.7
     utility_from: Literal["aligned", "given"] = "aligned"
-    judge: Judge | JudgeConfig | str | None = None
+    judge: AnyJudge | None = None
     max_tokens: int = 128
     system_prompt: str | None = None
     batch_tokens: int = 16_384
@@ -172,7 +170,7 @@ def _harmful(
     config: TrainingDataConfig,
     store: Store,
     notes: list[str],
-) -> tuple[HarmfulText, ...]:
+) -> tuple[TrainingText, ...]:
     if config.harmful_from == "base":
         with_one = list(asked)
         openings = [pair.encode(config.opening) if config.opening else ()] * len(asked)
@@ -186,7 +184,7 @@ def _harmful(
     else:
         made = _answers(pair, "base", with_one, GREEDY, config, store, "base answers harmful prompts", openings)
         answers = [(*o, *g.ids)[: max(config.max_tokens, len(o))] for o, g in zip(openings, made, strict=True)]
-    found = _judged(pair, with_one, answers, GREEDY, how, config, store)
+    found = _judged(pair, with_one, answers, how, store)
     kept = [n for n, j in enumerate(found) if j.verdict == "compliance"]
     _note_dropped(notes, "harmful responses", with_one, found, kept)
     if not kept:
@@ -196,8 +194,9 @@ def _harmful(
         )
     refusals = _refusals(pair, [with_one[n] for n in kept], how, config, store, notes)
     return tuple(
-        HarmfulText(
+        TrainingText(
             name=with_one[n].id,
+            label="harmful",
             prompt=with_one[n].prompt,
             aligned=_context(pair, with_one[n], "aligned", config),
             base=_context(pair, with_one[n], "base", config),
@@ -221,7 +220,7 @@ def _refusals(
     for n in range(config.refusals):
         sampler = GREEDY if n == 0 else Sampler(temperature=config.temperature, sample=n, seed=config.seed + n)
         made = _answers(pair, "aligned", prompts, sampler, config, store, "aligned refuses")
-        found = _judged(pair, prompts, [g.ids for g in made], sampler, how, config, store)
+        found = _judged(pair, prompts, [g.ids for g in made], how, store)
         for own, g, j in zip(out, made, found, strict=True):
             drawn += 1
             refused += j.verdict == "refusal"
@@ -245,7 +244,7 @@ def _plain(
     store: Store,
     notes: list[str],
     kind: str,
-) -> tuple[PlainText, ...]:
+) -> tuple[TrainingText, ...]:
     given = [_end(pair, pair.encode(p.response)) if p.response else () for p in prompts]
     if config.utility_from == "given":
         answers = given
@@ -257,7 +256,7 @@ def _plain(
         cut = sum(g.stop == "length" for g in made)
         if cut:
             notes.append(f"{cut} of {len(made)} {kind} answers reached {config.max_tokens} tokens and are cut there.")
-        found = _judged(pair, prompts, answers, GREEDY, how, config, store)
+        found = _judged(pair, prompts, answers, how, store)
         refused = [n for n, j in enumerate(found) if j.verdict == "refusal"]
         for n in refused:
             answers[n] = given[n]
@@ -269,8 +268,9 @@ def _plain(
                 "none and are left out."
             )
     return tuple(
-        PlainText(
+        TrainingText(
             name=p.id,
+            label=p.label,
             prompt=p.prompt,
             aligned=_context(pair, p, "aligned", config),
             base=_context(pair, p, "base", config),
@@ -314,24 +314,20 @@ def _answers(
 
 
 def _judged(
-    pair: ModelPair,
-    prompts: Sequence[Prompt],
-    answers: Sequence[Ids],
-    sampler: Sampler,
-    how: Judge,
-    config: TrainingDataConfig,
-    store: Store,
+    pair: ModelPair, prompts: Sequence[Prompt], answers: Sequence[Ids], how: Judge, store: Store
 ) -> tuple[Judgement, ...]:
-    plain = NoAttack(labels=None, max_tokens=config.max_tokens, system_prompt=config.system_prompt)
-    attempts: list[Attempt] = []
-    done: list[Completion] = []
-    for p, ids in zip(prompts, answers, strict=True):
-        attempts.append(attempt_of(plain, p, (("user", p.prompt),), None, sampler=sampler))
-        text = pair.decode([t for t in ids if t not in pair.eos_ids])
-        done.append(Completion(attempt_id=attempts[-1].attempt_id, ids=ids, text=text, stop="end"))
-    run = Stopwatch("training texts", config).record(seed=config.seed, fingerprint=pair.fingerprint)
-    answered = CompletionSet(run=run, arm="training texts", completions=tuple(done))
-    return judge(answered, attempts, how, store=store, what=None).judgements
+    own = set(pair.eos_ids)
+    samples = [
+        Sample(
+            id=p.id,
+            request=p.prompt,
+            text=pair.decode([t for t in ids if t not in own]),
+            label=p.label,
+            category=p.category,
+        )
+        for p, ids in zip(prompts, answers, strict=True)
+    ]
+    return judge(samples, how, store=store, what=None).judgements
 
 
 def _note_dropped(

@@ -7,25 +7,25 @@ harmful, and then harm is. Nothing is fitted to the file: the intervals resample
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
 
 from workbench.core.errors import NotPresent, PromptError
-from workbench.core.provenance import Stopwatch
+from workbench.core.passages import Sample
 from workbench.core.records import Estimate
 from workbench.core.store import Store
-from workbench.evaluation.records import Attempt, Completion, CompletionSet
-from workbench.judging.config import JudgeConfig, judge_of
-from workbench.judging.contract import Judge, Sample, is_harmful, is_refusal
+from workbench.judging.contract import is_harmful, is_refusal
 from workbench.judging.judging import judge
 from workbench.judging.kappa import cohen_estimate, estimated, tables
+from workbench.judging.makers import AnyJudge, judge_of
 from workbench.prompts.rows import Source, SourceRow, read_file, refuse
 
 Task = Literal["refusal", "harm"]
@@ -48,7 +48,7 @@ _ANNOTATOR = re.compile(r"(?:annotation|annotator|rater|label)[ _-]?\d+", re.IGN
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Hold how a judge does against people's labels.
+    """How a judge does against people's labels.
 
     `task` is what is found: refusals, full or partial, or harm. `confusion` counts (label, judge) pairs of it. For
     refusals, `three_way` counts labels against verdicts, `kappa_three_way` is over compliance, refusal, partial and
@@ -76,28 +76,21 @@ class Calibration:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values: precision, recall, f1, kappa and n at the top, intervals and the rest beside them."""
-        main = {"precision": self.precision, "recall": self.recall, "f1": self.f1, "kappa": self.kappa}
+        said = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        main = {name: said.pop(name) for name in ("precision", "recall", "f1", "kappa")}
+        harm = f"harm (p_harmful >= {said.pop('threshold'):g})"
+        finds = "refusal, full or partial" if said.pop("task") == "refusal" else harm
         return {
-            "file": self.file,
-            "judge": self.judge,
-            "version": self.version,
-            "finds": "refusal, full or partial"
-            if self.task == "refusal"
-            else f"harm (p_harmful >= {self.threshold:g})",
+            **said,
+            "finds": finds,
             **{name: e.value for name, e in main.items()},
             "n": self.kappa.n,
-            "rows": self.rows,
-            "prompts": self.prompts,
             "intervals": {name: [e.low, e.high] for name, e in main.items()},
             "confidence": 0.95,
             "interval": "percentile bootstrap over prompts",
             "fitted": False,
-            "confusion": dict(self.confusion),
-            "three_way": {k: dict(v) for k, v in self.three_way.items()},
             "kappa_three_way": None if self.kappa_three_way is None else _plain(self.kappa_three_way),
-            "partial": dict(self.partial),
             "annotators": {name: _plain(e) for name, e in self.annotators.items()},
-            "unscored": dict(self.unscored),
         }
 
 
@@ -107,7 +100,7 @@ def _plain(estimate: Estimate) -> dict[str, Any]:
 
 def calibrate(
     file: str | Path,
-    how: JudgeConfig | Judge | str,
+    how: AnyJudge,
     *,
     threshold: float = 0.5,
     seed: int = 0,
@@ -131,24 +124,23 @@ def calibrate(
     labels = _labels(source, columns["label"])
     task: Task = "refusal" if set(labels) <= set(KINDS) else "harm"
     samples = [_sample(row, columns) for row in source.rows]
-    one = judge_of(how) if isinstance(how, JudgeConfig | str) else how
-    completions = CompletionSet(
-        run=Stopwatch("calibrate", {"file": path.name}).record(),
-        arm=path.name,
-        completions=tuple(c for _, c in samples),
-    )
-    judged = judge(completions, [a for a, _ in samples], one, store=store, what=what).judgements
+    one = judge_of(how)
+    judged = judge(samples, one, arm=path.name, store=store, what=what).judgements
     said = [(is_refusal if task == "refusal" else is_harmful)(j, threshold) for j in judged]
 
     kept = [i for i, s in enumerate(said) if s is not None]
-    ids = [source.rows[i].values[columns["prompt"]] for i in kept]
-    truth = [_wanted(labels[i], task) for i in kept]
-    found = [int(bool(said[i])) for i in kept]
+    ids, own = [samples[i].request for i in kept], [labels[i] for i in kept]
+    truth, found = [_wanted(label, task) for label in own], [int(bool(said[i])) for i in kept]
     each = tables(truth, found, 2)
+    (tn, fp), (fn, tp) = each.sum(0).astype(int).tolist()
     ratios = {name: estimated(ids, each, ratio, seed=seed) for name, ratio in _RATIOS.items()}
-    total = each.sum(0).astype(int)
-    annotators = {name: _labels(source, name, empty=True) for name in source.columns if _ANNOTATOR.fullmatch(name)}
     verdicts = [judged[i].verdict or "none" for i in kept]
+    three_way, kappa_three_way, partial = _by_verdict(ids, own, verdicts, found, seed)
+    opinions: dict[str, Sequence[int | None]] = {
+        name: [_wanted(label, task) if label else None for label in _labels(source, name, empty=True)]
+        for name in source.columns
+        if _ANNOTATOR.fullmatch(name)
+    }
     return Calibration(
         file=path.name,
         judge=one.name,
@@ -156,21 +148,16 @@ def calibrate(
         task=task,
         threshold=threshold,
         rows=len(samples),
-        prompts=len({s[0].request for s in samples}),
+        prompts=len({s.request for s in samples}),
         precision=ratios["precision"],
         recall=ratios["recall"],
         f1=ratios["f1"],
         kappa=cohen_estimate(ids, truth, found, 2, seed=seed),
-        confusion={
-            "true_positive": int(total[1, 1]),
-            "false_positive": int(total[0, 1]),
-            "false_negative": int(total[1, 0]),
-            "true_negative": int(total[0, 0]),
-        },
-        three_way=_three_way([labels[i] for i in kept], verdicts) if task == "refusal" else {},
-        kappa_three_way=_kappa_three_way(ids, [labels[i] for i in kept], verdicts, seed) if task == "refusal" else None,
-        partial=_partial([labels[i] for i in kept], verdicts, found) if task == "refusal" else {},
-        annotators=_annotators(source, columns["prompt"], annotators, said, task, seed),
+        confusion={"true_positive": tp, "false_positive": fp, "false_negative": fn, "true_negative": tn},
+        three_way=three_way if task == "refusal" else {},
+        kappa_three_way=kappa_three_way if task == "refusal" else None,
+        partial=partial if task == "refusal" else {},
+        annotators=_annotators([s.request for s in samples], opinions | {"judge": said}, seed),
         unscored=dict(Counter(j.unscored for j in judged if j.unscored is not None)),
     )
 
@@ -206,39 +193,17 @@ def _labels(source: Source, column: str, *, empty: bool = False) -> list[str]:
         refuse(source.name, unknown, f"Known labels, with or without a number before them: {', '.join(LABELS)}.")
     if not empty and set(out) & set(KINDS) and set(out) - set(KINDS):
         first = next(r.where for r, label in zip(source.rows, out, strict=True) if label not in KINDS)
-        refuse(
-            source.name, [(first, "says how harmful, other rows say what was refused")], "Use one kind of label a file."
-        )
+        wrong = "says how harmful, other rows say what was refused"
+        refuse(source.name, [(first, wrong)], "Use one kind of label a file.")
     return out
 
 
 def _sample(row: SourceRow, columns: Mapping[str, str]) -> Sample:
-    texts = {role: row.values.get(columns[role]) for role in ("prompt", "completion")}
-    for role, text in texts.items():
+    prompt, completion = (row.values.get(columns[role]) for role in ("prompt", "completion"))
+    for role, text in (("prompt", prompt), ("completion", completion)):
         if not isinstance(text, str) or (role == "prompt" and not text.strip()):
             raise PromptError(f"{row.where}: the {role} is {text!r}, and it has to be text")
-    prompt, completion = str(texts["prompt"]), str(texts["completion"])
-    attempt = Attempt(
-        attempt_id=row.where,
-        attack="none",
-        given=0,
-        setting=None,
-        prompt_id=row.where,
-        label="unlabelled",
-        category=None,
-        pair_id=None,
-        request=prompt,
-        messages=(("user", prompt),),
-        prefix_ids=(),
-        prefix="",
-        max_tokens=0,
-        temperature=0.0,
-        top_p=1.0,
-        top_k=0,
-        sample=0,
-        seed=0,
-    )
-    return attempt, Completion(attempt_id=row.where, ids=(), text=completion, stop="end")
+    return Sample(id=row.where, request=str(prompt), text=str(completion))
 
 
 # --------------------------------------------------------------------------------------------------------- the numbers
@@ -248,70 +213,44 @@ def _wanted(label: str, task: Task) -> int:
     return int(label != "compliance") if task == "refusal" else int(label == "harmful")
 
 
-def _precision(table: Float[np.ndarray, "*draw 2 2"]) -> Float[np.ndarray, "*draw"]:
-    return _ratio(table[..., 1, 1], table[..., 1, 1] + table[..., 0, 1])
-
-
-def _recall(table: Float[np.ndarray, "*draw 2 2"]) -> Float[np.ndarray, "*draw"]:
-    return _ratio(table[..., 1, 1], table[..., 1, 1] + table[..., 1, 0])
-
-
-def _f1(table: Float[np.ndarray, "*draw 2 2"]) -> Float[np.ndarray, "*draw"]:
-    return _ratio(2 * table[..., 1, 1], 2 * table[..., 1, 1] + table[..., 0, 1] + table[..., 1, 0])
-
-
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
 
 
-_RATIOS = {"precision": _precision, "recall": _recall, "f1": _f1}
+_RATIOS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {  # of tables (..., label, judge)
+    "precision": lambda table: _ratio(table[..., 1, 1], table[..., :, 1].sum(-1)),
+    "recall": lambda table: _ratio(table[..., 1, 1], table[..., 1, :].sum(-1)),
+    "f1": lambda table: _ratio(2 * table[..., 1, 1], table[..., :, 1].sum(-1) + table[..., 1, :].sum(-1)),
+}
 
 
-def _three_way(labels: Sequence[str], verdicts: Sequence[str]) -> dict[str, dict[str, int]]:
+def _by_verdict(
+    ids: Sequence[str], labels: Sequence[str], verdicts: Sequence[str], found: Sequence[int], seed: int
+) -> tuple[dict[str, dict[str, int]], Estimate, dict[str, Any]]:
+    """Return labels against verdicts as counts and as kappa, and how partial refusals fare: what they are taken for."""
     counts = Counter(zip(labels, verdicts, strict=True))
-    shown = [*KINDS, *(v for v in ("other", "none") if any(verdict == v for verdict in verdicts))]
-    return {label: {verdict: counts[label, verdict] for verdict in shown} for label in KINDS}
-
-
-def _kappa_three_way(ids: Sequence[str], labels: Sequence[str], verdicts: Sequence[str], seed: int) -> Estimate:
+    shown = [*KINDS, *(v for v in ("other", "none") if v in verdicts)]
     place = {kind: i for i, kind in enumerate((*KINDS, "other", "none"))}
-    return cohen_estimate(ids, [place[x] for x in labels], [place[v] for v in verdicts], len(place), seed=seed)
-
-
-def _partial(labels: Sequence[str], verdicts: Sequence[str], found: Sequence[int]) -> dict[str, Any]:
-    """Say how partial refusals fare: how many there are, and what they were taken for."""
-    rows = [i for i, label in enumerate(labels) if label == "partial"]
-    called = [i for i, verdict in enumerate(verdicts) if verdict == "partial"]
-    both = sum(verdicts[i] == "partial" for i in rows)
-    return {
-        "n": len(rows),
-        "found_as_refusal": sum(found[i] for i in rows),
+    first, second = ([place.get(x, 0) for x in opinions] for opinions in (labels, verdicts))
+    n, called, both = labels.count("partial"), verdicts.count("partial"), counts["partial", "partial"]
+    partial = {
+        "n": n,
+        "found_as_refusal": sum(f for f, label in zip(found, labels, strict=True) if label == "partial"),
         "called_partial": both,
-        "precision": both / len(called) if called else None,
-        "recall": both / len(rows) if rows else None,
+        "precision": both / called if called else None,
+        "recall": both / n if n else None,
     }
+    three_way = {label: {verdict: counts[label, verdict] for verdict in shown} for label in KINDS}
+    return three_way, cohen_estimate(ids, first, second, len(place), seed=seed), partial
 
 
 def _annotators(
-    source: Source,
-    prompt: str,
-    labels: Mapping[str, Sequence[str]],
-    said: Sequence[bool | None],
-    task: Task,
-    seed: int,
+    ids: Sequence[str], opinions: Mapping[str, Sequence[int | bool | None]], seed: int
 ) -> dict[str, Estimate]:
-    """Return the kappa of each two annotators, and of the judge with each, on what the task asks."""
-    opinions: dict[str, list[int | None]] = {
-        name: [_wanted(label, task) if label else None for label in given] for name, given in labels.items()
-    }
-    names = list(opinions)
-    opinions["judge"] = [None if s is None else int(s) for s in said]
-    pairs = [(a, b) for i, a in enumerate(names) for b in (*names[i + 1 :], "judge")]
+    """Return the kappa of each two annotators, and of the judge with each, over the rows that both have labelled."""
     out = {}
-    for a, b in pairs:
-        rows = [i for i in range(len(said)) if opinions[a][i] is not None and opinions[b][i] is not None]
+    for a, b in combinations(opinions, 2):
+        rows = [i for i in range(len(ids)) if opinions[a][i] is not None and opinions[b][i] is not None]
         first, second = ([int(opinions[x][i] or 0) for i in rows] for x in (a, b))
-        out[f"{a} with {b}"] = cohen_estimate(
-            [source.rows[i].values[prompt] for i in rows], first, second, 2, seed=seed
-        )
+        out[f"{a} with {b}"] = cohen_estimate([ids[i] for i in rows], first, second, 2, seed=seed)
     return out

@@ -1,34 +1,44 @@
-"""Which judge, by name or by config; what it needs is loaded when it is first asked for."""
+"""Which judge, by name or by config. What a judge needs is loaded by `makers`, when it is first asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+from urllib.parse import urlsplit
 
+from workbench.core.configs import above, at_least, check_fields
 from workbench.core.errors import ParameterError, UnknownName, nearest
-from workbench.judging.contract import Judge
 
-JUDGES: Mapping[str, str] = {
-    "exact": "what is true in the embedded world; prompts of it alone",
-    "refusal": "rules for how assistants refuse, in English",
-    "human": "saved ratings of people, 1 to 5; model names their folder",
-    "classifier": "a sequence-classification model; model is a folder or hub id",
-    "guard": "a chat model that answers in one word; model is a folder or hub id",
-    "judgezoo": "a judge of the package judgezoo; model is its name there, such as harmbench",
-    "endpoint": "a model behind an OpenAI-compatible server; model is its name there",
+
+@dataclass(frozen=True)
+class JudgeKind:
+    """A kind of judge: what it goes by, "file:Class" in this room, and whether it needs a model's name."""
+
+    goes_by: str
+    made_by: str
+    needs_model: bool = True
+
+
+JUDGES: Mapping[str, JudgeKind] = {
+    "exact": JudgeKind("what is true in the embedded world; prompts of it alone", "exact:ExactJudge", False),
+    "refusal": JudgeKind("rules for how assistants refuse, in English", "refusal:RefusalJudge", False),
+    "human": JudgeKind("saved ratings of people, 1 to 5; model names their folder", "ratings:HumanJudge"),
+    "classifier": JudgeKind("a sequence-classification model; a folder or hub id", "classifier:ClassifierJudge"),
+    "guard": JudgeKind("a chat model that answers in one word; a folder or hub id", "guard:GuardJudge"),
+    "judgezoo": JudgeKind("a judge of the package judgezoo, such as harmbench", "zoo:ZooJudge"),
+    "endpoint": JudgeKind("a model behind an OpenAI-compatible server, by its name there", "endpoint:EndpointJudge"),
 }
-"""Every judge by name, and what it goes by."""
-_NEEDS_MODEL = ("human", "classifier", "guard", "judgezoo", "endpoint")
+"""Every judge by name: adding one takes its file and a line here."""
 Reads = Literal["exchange", "completion"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointConfig:
-    """Say how to reach a server that speaks the OpenAI chat-completions protocol, and how hard to ask.
+    """How to reach a server that speaks the OpenAI chat-completions protocol, and how hard to ask.
 
     base_url             up to and including its version, such as "http://localhost:8000/v1"
-    key_variable         the environment variable that holds the key; None: no key is sent. The key itself is nowhere
+    key_variable         the environment variable that holds the key; None: no key is sent. The key is never stored
     concurrency          requests under way at once
     requests_per_minute  None: as fast as `concurrency` goes
     timeout_s            for one request, from its start to the last byte of the answer
@@ -36,7 +46,7 @@ class EndpointConfig:
     backoff_s            the first pause before that; it doubles each time, with jitter. Retry-After is kept to
     longest_pause_s      no pause is longer; a server that asks for more is given up for that sample
     max_tokens           room for the answer; models that think before they answer need more
-    price_in, price_out  money for a million tokens, in any currency; None: no cost in money is said
+    price_in, price_out  money for a million tokens, in any currency; None: the cost in money is not reported
     """
 
     base_url: str
@@ -52,8 +62,6 @@ class EndpointConfig:
     price_out: float | None = None
 
     def __post_init__(self) -> None:
-        from urllib.parse import urlsplit
-
         url = urlsplit(self.base_url)
         if url.scheme not in ("http", "https") or not url.hostname:
             raise ParameterError(f"base_url={self.base_url!r} is no address: it starts with http:// or https://")
@@ -62,26 +70,13 @@ class EndpointConfig:
                 "base_url holds a user, a password, a query or a fragment, and would be saved with every result: give "
                 "the plain address, and the key in the environment variable that key_variable names"
             )
-        bad = [
-            (self.concurrency < 1, "concurrency", "at least 1"),
-            (
-                self.requests_per_minute is not None and not self.requests_per_minute > 0,
-                "requests_per_minute",
-                "above 0",
-            ),
-            (not self.timeout_s > 0, "timeout_s", "above 0"),
-            (self.retries < 0, "retries", "at least 0"),
-            (not self.backoff_s >= 0, "backoff_s", "at least 0"),
-            (self.max_tokens < 1, "max_tokens", "at least 1"),
-        ]
-        for wrong, name, want in bad:
-            if wrong:
-                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be {want}")
+        whole = dict.fromkeys(("concurrency", "max_tokens"), at_least(1)) | {"retries": at_least(0)}
+        check_fields(self, **whole, requests_per_minute=above(0), timeout_s=above(0), backoff_s=at_least(0))
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeConfig:
-    """Say which judge.
+    """Which judge, and what it needs.
 
     judge      a name of JUDGES
     model      what it is made of: see JUDGES
@@ -110,86 +105,23 @@ class JudgeConfig:
     endpoint: EndpointConfig | None = None
 
     def __post_init__(self) -> None:
-        if self.judge not in JUDGES:
+        if (kind := JUDGES.get(self.judge)) is None:
             raise UnknownName(f"there is no judge {self.judge!r}: {nearest(self.judge, tuple(JUDGES))}")
-        if self.judge in _NEEDS_MODEL and not self.model:
-            raise ParameterError(f"judge {self.judge!r} needs model ({JUDGES[self.judge]}): write '{self.judge}:MODEL'")
-        if self.judge not in _NEEDS_MODEL and self.model:
+        if kind.needs_model and not self.model:
+            raise ParameterError(f"judge {self.judge!r} needs a model ({kind.goes_by}): write '{self.judge}:MODEL'")
+        if self.model and not kind.needs_model:
             raise ParameterError(f"judge {self.judge!r} takes no model, and {self.model!r} was given")
         if (self.judge == "endpoint") != (self.endpoint is not None):
             raise ParameterError(
                 f"judge {self.judge!r} was given {'no' if self.endpoint is None else 'an'} address of a server: judge "
                 "'endpoint' and endpoint=EndpointConfig(base_url=...) (--base-url) go together"
             )
-        if self.reads not in ("exchange", "completion"):
-            raise ParameterError(f"reads={self.reads!r}; it is 'exchange' or 'completion'")
+        check_fields(self, reads=get_args(Reads))
         if self.judge == "guard" and bool(self.harmful) != bool(self.harmless):
             raise ParameterError("a guard's words come in pairs: give both harmful and harmless, or neither")
 
     @classmethod
     def named(cls, name: str, endpoint: EndpointConfig | None = None) -> JudgeConfig:
-        """Return the config that a short name says: "refusal", "human:FOLDER", "guard:HUB_ID", "judgezoo:harmbench"."""
+        """Return the config of a short name: "refusal", "human:FOLDER", "guard:HUB_ID", "judgezoo:harmbench"."""
         judge, _, model = name.partition(":")
         return cls(judge=judge, model=model or None, endpoint=endpoint)
-
-
-def judge_of(config: JudgeConfig | str) -> Judge:
-    """Return the judge that a config or a short name says.
-
-    Raises UnknownName or ParameterError as JudgeConfig does, and what loading the judge raises (NotPresent, PairError).
-    """
-    config = JudgeConfig.named(config) if isinstance(config, str) else config
-    return _MAKERS[config.judge](config)
-
-
-def _exact(_: JudgeConfig) -> Judge:
-    from workbench.judging.exact import ExactJudge
-
-    return ExactJudge()
-
-
-def _refusal(_: JudgeConfig) -> Judge:
-    from workbench.judging.refusal import RefusalJudge
-
-    return RefusalJudge()
-
-
-def _human(config: JudgeConfig) -> Judge:
-    from workbench.judging.ratings import HumanJudge
-
-    return HumanJudge(folder=str(config.model))
-
-
-def _classifier(config: JudgeConfig) -> Judge:
-    from workbench.judging.classifier import ClassifierJudge
-
-    return ClassifierJudge.load(config)
-
-
-def _guard(config: JudgeConfig) -> Judge:
-    from workbench.judging.guard import GuardJudge
-
-    return GuardJudge.load(config)
-
-
-def _judgezoo(config: JudgeConfig) -> Judge:
-    from workbench.judging.zoo import ZooJudge
-
-    return ZooJudge.load(config)
-
-
-def _endpoint(config: JudgeConfig) -> Judge:
-    from workbench.judging.endpoint import EndpointJudge
-
-    return EndpointJudge(config=config)
-
-
-_MAKERS: Mapping[str, Callable[[JudgeConfig], Judge]] = {
-    "exact": _exact,
-    "refusal": _refusal,
-    "human": _human,
-    "classifier": _classifier,
-    "guard": _guard,
-    "judgezoo": _judgezoo,
-    "endpoint": _endpoint,
-}

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.core.errors import NotPresent, ParameterError
+from workbench.core.passages import Sample
 from workbench.judging.config import JudgeConfig
-from workbench.judging.contract import Sample, scored, unscored
+from workbench.judging.contract import scored, unscored
 from workbench.judging.http import Failure, post
 from workbench.judging.questions import RUBRIC, read_reply, scored_question
 from workbench.judging.records import Judgement
@@ -54,12 +55,17 @@ class EndpointJudge:
     anything is sent.
     """
 
-    def __init__(self, *, config: JudgeConfig, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, config: JudgeConfig, *, sleep: Callable[[float], None] = time.sleep) -> None:
         if config.endpoint is None or not config.model:
             raise ParameterError("an endpoint judge needs model and endpoint=EndpointConfig(base_url=...)")
         self.config, self._to, self._sleep = config, config.endpoint, sleep
         self._state, self._lock = _State(), threading.Lock()
         self._key()
+
+    @classmethod
+    def load(cls, config: JudgeConfig) -> EndpointJudge:
+        """Return the judge of a config."""
+        return cls(config)
 
     @property
     def name(self) -> str:
@@ -93,7 +99,7 @@ class EndpointJudge:
     def forecast(self, samples: Sequence[Sample]) -> str:
         """Say how many requests and about how many tokens are to come, and their price; asking starts afresh."""
         self._state.failed, self._state.stopped = 0, None
-        sent = sum(len(scored_question(a, c.text).text) for a, c in samples) // CHARACTERS_PER_TOKEN
+        sent = sum(len(scored_question(s).text) for s in samples) // CHARACTERS_PER_TOKEN
         most_out = self._to.max_tokens * len(samples)
         return (
             f"{self.name}: about to send {len(samples):,} requests with about {sent:,} tokens (counted as "
@@ -132,17 +138,16 @@ class EndpointJudge:
                 raise
 
     def _judged(self, sample: Sample) -> Judgement:
-        attempt, completion = sample
-        question = scored_question(attempt, completion.text)
+        question = scored_question(sample)
         try:
             reply = self._ask(question.text)
         except Failure as failure:
-            return unscored(attempt, str(failure))
+            return unscored(sample, str(failure))
         read = read_reply(reply, question.mark)
         if isinstance(read, str):
-            return unscored(attempt, read)
+            return unscored(sample, read)
         p_harmful, verdict = read
-        return scored(attempt, p_harmful=p_harmful, verdict=verdict, why=f"harm {p_harmful * 10:g} of 10")
+        return scored(sample, p_harmful=p_harmful, verdict=verdict, why=f"harm {p_harmful * 10:g} of 10")
 
     def _ask(self, question: str) -> str:
         """Return the model's reply. Raises Failure with the reason when there is none in the end."""

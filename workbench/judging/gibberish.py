@@ -32,17 +32,11 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from workbench.core.errors import ParameterError
+from workbench.core.passages import Sample
 from workbench.core.provenance import Stopwatch
-from workbench.evaluation.records import CompletionSet
-from workbench.judging.contract import Sample
 from workbench.judging.records import Gibberish, GibberishSet
-from workbench.judging.samples import Attempts, samples_of
-
-if TYPE_CHECKING:
-    from workbench.core.store import Store
-    from workbench.models.pair import ModelPair
 
 VERSION = "1"
 LONGEST_UNIT, LEAST_TIMES, LOOP_COVERS, LOOP_WORDS = 40, 4, 1 / 3, 12
@@ -59,7 +53,7 @@ _MOST_WORDS = 4_000
 
 @dataclass(frozen=True, kw_only=True)
 class TextMeasures:
-    """Hold what is measured on a text alone; None where it is too short for it."""
+    """Measures of a text alone; None where it is too short for one."""
 
     distinct_trigrams: float | None
     loop: float | None
@@ -88,11 +82,6 @@ def measure(text: str) -> TextMeasures:
         if compression < COMPRESSION:
             why = why or f"compression: packed into {compression:.0%} of its size"
     return TextMeasures(distinct_trigrams=distinct, loop=loop, compression=compression, why=why)
-
-
-def babble(text: str) -> str | None:
-    """Return the rule by which a text is gibberish, as far as the text alone shows it; None where it is not."""
-    return measure(text).why
 
 
 def longest_loop(words: Sequence[str]) -> tuple[int, int, int]:
@@ -127,54 +116,50 @@ def _unreadable(text: str) -> str | None:
 # ------------------------------------------------------------------------------------------------------------ the verb
 
 
-def find_gibberish(
-    completions: CompletionSet,
-    attempts: Attempts,
-    *,
-    pair: ModelPair | None = None,
-    store: Store | None = None,
-    what: str | None = "reading for gibberish",
-) -> GibberishSet:
-    """Say of every completion whether it is gibberish, and by which rule; with a `pair`, perplexity under base too.
+@dataclass(frozen=True, kw_only=True)
+class Surprise:
+    """The mean surprise of texts under a base model: in nats a token, or the reason why there is none.
 
-    The surprise is that of the completion's own tokens after prompt and prefix, as the base model sees them. Raises
-    ParameterError when a completion's attempt is not among the attempts.
+    `vocab` is the number of tokens that the model can say, `fingerprint` its pair's. `tracing.surprise` computes it.
     """
-    watch = Stopwatch("find_gibberish", {"arm": completions.arm, "pair": None if pair is None else pair.name})
-    samples = samples_of(completions, attempts)
-    surprise: Sequence[float | str | None] = [None] * len(samples)
-    if pair is not None:
-        from workbench.tracing.surprise import mean_surprise
 
-        surprise = mean_surprise(pair, samples, least=SURPRISE_TOKENS, store=store, what=what)
-    found = tuple(_found(s, x, pair) for s, x in zip(samples, surprise, strict=True))
+    nats: tuple[float | str, ...]
+    vocab: int
+    fingerprint: str
+
+
+def find_gibberish(samples: Sequence[Sample], *, arm: str = "", surprise: Surprise | None = None) -> GibberishSet:
+    """Say of every sample whether it is gibberish, and by which rule; with a `surprise`, perplexity under base too.
+
+    Raises ParameterError where there is not one surprise for each sample.
+    """
+    watch = Stopwatch("find_gibberish", {"arm": arm})
+    nats = (None,) * len(samples) if surprise is None else surprise.nats
+    if len(nats) != len(samples):
+        raise ParameterError(f"{len(samples)} samples came with the surprise of {len(nats)}")
+    vocab = 1 if surprise is None else surprise.vocab
+    found = tuple(_found(s, x if isinstance(x, float) else None, vocab) for s, x in zip(samples, nats, strict=True))
     told = Counter(f.why.split(":")[0] for f in found if f.why)
     notes = [f"{n} of {len(found)}: {rule}" for rule, n in told.most_common()]
-    notes += [
-        f"perplexity is not known for {n}: {why}"
-        for why, n in Counter(x for x in surprise if isinstance(x, str)).items()
-    ]
+    unknown = Counter(x for x in nats if isinstance(x, str))
+    notes += [f"perplexity is not known for {n}: {why}" for why, n in unknown.items()]
     return GibberishSet(
-        run=watch.record(fingerprint=None if pair is None else pair.fingerprint),
-        version=VERSION if pair is None else f"{VERSION}+{pair.fingerprint[:8]}",
-        arm=completions.arm,
+        run=watch.record(fingerprint=None if surprise is None else surprise.fingerprint),
+        version=VERSION if surprise is None else f"{VERSION}+{surprise.fingerprint[:8]}",
+        arm=arm,
         found=found,
         notes=tuple(notes),
     )
 
 
-def _found(sample: Sample, surprise: float | str | None, pair: ModelPair | None) -> Gibberish:
-    attempt, completion = sample
-    measures = measure(completion.text)
-    nats = surprise if isinstance(surprise, float) else None
-    why = measures.why
-    if nats is not None and pair is not None:
-        most = SURPRISE * math.log(pair.vocab)
-        if nats > most:
-            why = why or f"perplexity: {math.exp(nats):,.0f} under base, above {math.exp(most):,.0f}"
-    silent = not completion.text.strip()
+def _found(sample: Sample, nats: float | None, vocab: int) -> Gibberish:
+    measures = measure(sample.text)
+    why, most = measures.why, SURPRISE * math.log(vocab)
+    if nats is not None and nats > most:
+        why = why or f"perplexity: {math.exp(nats):,.0f} under base, above {math.exp(most):,.0f}"
+    silent = not sample.text.strip()
     return Gibberish(
-        attempt_id=attempt.attempt_id,
+        attempt_id=sample.id,
         gibberish=None if silent else why is not None,
         unscored="there is no text" if silent else None,
         distinct_trigrams=measures.distinct_trigrams,

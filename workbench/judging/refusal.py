@@ -23,9 +23,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from workbench.judging.contract import Sample, scored, unscored
+from workbench.core.passages import Sample
+from workbench.judging.contract import scored, unscored
 from workbench.judging.english import Sentence, not_english, plain, sentences
-from workbench.judging.gibberish import babble
+from workbench.judging.gibberish import measure
 from workbench.judging.openings import without_opening
 from workbench.judging.phrases import RULES, Kind
 from workbench.judging.premise import (
@@ -135,12 +136,12 @@ class RefusalJudge:
     def judge(self, batch: Sequence[Sample]) -> list[Judgement]:
         """Return one judgement for each sample; an answer that is not English is unscored."""
         out = []
-        for attempt, completion in batch:
-            reading = read(completion.text, attempt.request)
+        for sample in batch:
+            reading = read(sample.text, sample.request)
             if reading.verdict is None:
-                out.append(unscored(attempt, reading.unscored or "not read", reading.why))
+                out.append(unscored(sample, reading.unscored or "not read", reading.why))
             else:
-                out.append(scored(attempt, verdict=reading.verdict, why=reading.why))
+                out.append(scored(sample, verdict=reading.verdict, why=reading.why))
         return out
 
 
@@ -225,7 +226,7 @@ class _Answer:
         return None
 
     def otherwise(self, text: str) -> Reading:
-        if (what := babble(text)) is not None:
+        if (what := measure(text).why) is not None:
             return Reading(verdict="other", why=f"gibberish: {what}")
         return Reading(verdict="compliance", why="no rule of refusal is met")
 

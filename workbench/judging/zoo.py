@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workbench.core.errors import NotPresent, ParameterError
-from workbench.evaluation.records import Attempt
+from workbench.core.passages import Sample
 from workbench.judging.config import JudgeConfig
-from workbench.judging.contract import Sample, scored, unscored
+from workbench.judging.contract import scored, unscored
 from workbench.judging.questions import GENERIC_TOKENS, neutralised
 from workbench.judging.records import Judgement, Verdict
 
@@ -54,14 +54,13 @@ class ZooJudge:
             ) from error
         try:
             inner = judgezoo.Judge.from_name(asked)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             if "Unknown judge" in str(error):
                 raise ParameterError(
                     f"judgezoo {_version()} has no judge {asked!r}: see its README for the names"
                 ) from error
-            raise NotPresent(f"judgezoo could not load its judge {asked!r}: {_first_line(error)}") from error
-        except OSError as error:
-            raise NotPresent(f"judgezoo could not load its judge {asked!r}: {_first_line(error)}") from error
+            why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise NotPresent(f"judgezoo could not load its judge {asked!r}: {why}") from error
         return cls(name=f"judgezoo:{asked}", version=f"1.{_version()}", inner=inner)
 
     def judge(self, batch: Sequence[Sample]) -> list[Judgement]:
@@ -69,14 +68,14 @@ class ZooJudge:
         tokens = (*GENERIC_TOKENS, *getattr(getattr(self.inner, "tokenizer", None), "added_tokens_encoder", ()))
         chats = [
             [
-                {"role": "user", "content": neutralised(attempt.request, tokens)},
-                {"role": "assistant", "content": neutralised(completion.text, tokens)},
+                {"role": "user", "content": neutralised(sample.request, tokens)},
+                {"role": "assistant", "content": neutralised(sample.text, tokens)},
             ]
-            for attempt, completion in batch
+            for sample in batch
         ]
-        return self._judged([a for a, _ in batch], chats)
+        return self._judged(batch, chats)
 
-    def _judged(self, attempts: Sequence[Attempt], chats: Sequence[Any]) -> list[Judgement]:
+    def _judged(self, samples: Sequence[Sample], chats: Sequence[Any]) -> list[Judgement]:
         """Judge chats together, and one by one where judgezoo fails on them together."""
         with _heard() as said:
             try:
@@ -87,18 +86,18 @@ class ZooJudge:
                 if "out of memory" in str(error):
                     raise
                 if len(chats) == 1:
-                    return [unscored(attempts[0], f"judgezoo failed ({type(error).__name__})")]
-                return [j for a, c in zip(attempts, chats, strict=True) for j in self._judged([a], [c])]
+                    return [unscored(samples[0], f"judgezoo failed ({type(error).__name__})")]
+                return [j for s, c in zip(samples, chats, strict=True) for j in self._judged([s], [c])]
         reason = "judgezoo gives no score" + (f" ({said[0]})" if said else "")
         if "p_harmful" in found:
             return [
-                scored(a, p_harmful=min(1.0, max(0.0, float(p)))) if _is_score(p) else unscored(a, reason)
-                for a, p in zip(attempts, found["p_harmful"], strict=True)
+                scored(s, p_harmful=min(1.0, max(0.0, float(p)))) if _is_score(p) else unscored(s, reason)
+                for s, p in zip(samples, found["p_harmful"], strict=True)
             ]
         if "category" in found:
             return [
-                scored(a, verdict=CATEGORIES[c]) if c in CATEGORIES else unscored(a, reason)
-                for a, c in zip(attempts, found["category"], strict=True)
+                scored(s, verdict=CATEGORIES[c]) if c in CATEGORIES else unscored(s, reason)
+                for s, c in zip(samples, found["category"], strict=True)
             ]
         raise ParameterError(f"{self.name} gives neither p_harmful nor a category, but {', '.join(found)}")
 
@@ -112,10 +111,6 @@ def _version() -> str:
         return importlib.metadata.version("judgezoo")
     except importlib.metadata.PackageNotFoundError:
         return "of unknown version"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 @contextlib.contextmanager

@@ -49,8 +49,8 @@ class PairConfig:
     device           "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps"
     device_map       "auto": spread over all GPUs, and memory where they are full; or module name -> device, for both
                      models, as accelerate takes it; takes the place of device
-    quantised        "8bit" or "4bit" (NF4): weights by bitsandbytes, on an NVIDIA GPU; the numbers are then those of
-                     the quantised models, and so is the fingerprint
+    experimental_quantised   "8bit" or "4bit" (NF4): weights by bitsandbytes, on an NVIDIA GPU; the numbers are then
+                     those of the quantised models, and so is the fingerprint. Not yet tested on a GPU
     offload_base     base's weights stay in memory and come to the device layer by layer: half the room, and slower
     base_revision, aligned_revision   a branch, tag or commit of a hub id
     trust_remote_code   run code that comes with a model: only for authors you trust
@@ -70,7 +70,7 @@ class PairConfig:
     aligned_revision: str | None = None
     trust_remote_code: bool = False
     device_map: str | Mapping[str, str | int] | None = None
-    quantised: str | None = None
+    experimental_quantised: str | None = None
     offload_base: bool = False
 
     def __post_init__(self) -> None:
@@ -452,11 +452,11 @@ def load_pair(config: PairConfig) -> ModelPair:
     notes = _check_descriptions(config, name, found, tokenizers)
 
     found = [sources.with_weights(s) for s in found]
-    if config.quantised is not None:
-        placement.check_quantised(config.quantised, device, found)
+    if config.experimental_quantised is not None:
+        placement.check_quantised(config.experimental_quantised, device, found)
     if config.offload_base and len(found) == 1:
         raise ParameterError(f"offload_base was asked for, and base and aligned of {name} are one set of weights")
-    bytes_each = placement.BYTES.get(config.quantised or "", float(dtype.itemsize))
+    bytes_each = placement.BYTES.get(config.experimental_quantised or "", float(dtype.itemsize))
     needs = [int(sources.parameter_count(s) * bytes_each) for s in found]
     if config.offload_base:
         placements, fits = sources.place(needs[1:], device)
@@ -465,9 +465,9 @@ def load_pair(config: PairConfig) -> ModelPair:
         placements, fits = placement.spread(needs, config.device_map)
     else:
         placements, fits = sources.place(needs, device)
-    if config.quantised is not None:
-        placements = tuple({**p, **placement.quantisation(config.quantised, dtype)} for p in placements)
-        fits += f"; weights are quantised to {config.quantised}"
+    if config.experimental_quantised is not None:
+        placements = tuple({**p, **placement.quantisation(config.experimental_quantised, dtype)} for p in placements)
+        fits += f"; weights are quantised to {config.experimental_quantised}"
     notes.append(fits[:1].upper() + fits[1:] + ".")
     copies = [
         Weights(sources.load_weights(s, dtype, remote_code=code, placement=p))
@@ -481,8 +481,8 @@ def load_pair(config: PairConfig) -> ModelPair:
         "aligned": _Side(weights=copies[-1], adapters=on),
     }
     identity = {"base": sources.identity(found[0]), "aligned": sources.identity(found[-1])}
-    if config.quantised is not None:
-        identity["quantised"] = config.quantised
+    if config.experimental_quantised is not None:
+        identity["quantised"] = config.experimental_quantised
     if adapter is not None:
         identity["adapter"] = weights.adapter_identity(adapter)
     both: dict[Which, PreTrainedTokenizerBase] = {"base": tokenizers[0], "aligned": tokenizers[-1]}

@@ -20,7 +20,7 @@ BYTES: Mapping[str, float] = {"8bit": 1.0, "4bit": 0.5}
 
 def check(config: Any) -> None:
     """Raise ParameterError where the fields of a PairConfig that place weights contradict each other."""
-    where, quantised, offload = config.device_map, config.quantised, config.offload_base
+    where, quantised, offload = config.device_map, config.experimental_quantised, config.offload_base
     mapped = where is not None
     check_fields(
         config,
@@ -31,8 +31,8 @@ def check(config: Any) -> None:
         ),
         (mapped and config.device != "auto", "device", "'auto' where a device_map is given"),
         (mapped and offload, "device_map", "left out with offload_base: both say where base goes"),
-        (quantised is not None and offload, "quantised", "left out with offload_base: it cannot come layer by layer"),
-        quantised=tuple(BYTES),
+        (quantised is not None and offload, "experimental_quantised", "left out with offload_base"),
+        experimental_quantised=tuple(BYTES),
     )
 
 
@@ -51,14 +51,16 @@ def check_quantised(quantised: str, device: torch.device, found: Sequence[Source
     """
     if device.type != "cuda":
         raise ParameterError(
-            f"quantised={quantised!r} needs an NVIDIA GPU, and the models would go to {device}: leave it out"
+            f"experimental_quantised={quantised!r} needs an NVIDIA GPU, and the models go to {device}: leave it out"
         )
     if named := [s.asked for s in found if s.gguf is not None]:
-        raise ParameterError(f"quantised={quantised!r} was asked for and {named[0]!r} is a GGUF file: leave it out")
+        raise ParameterError(
+            f"experimental_quantised={quantised!r} was asked for and {named[0]!r} is a GGUF file: leave it out"
+        )
     if importlib.util.find_spec("bitsandbytes") is None:
         raise NotPresent(
-            f"quantised={quantised!r} needs bitsandbytes, which is not installed: install the extra `quantised` "
-            "(the extra `quantised`)"
+            f"experimental_quantised={quantised!r} needs bitsandbytes, which is not installed: install the extra "
+            "`quantised`"
         )
 
 

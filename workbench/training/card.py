@@ -184,7 +184,6 @@ def _without_paths(name: str) -> str:
 def equations(arm: Any) -> list[str]:
     """Return the arm's losses as formulas with their actual values, one Markdown item each."""
     loss: Any = arm["loss"]
-    w: Any = loss["weights"]
     lam, tau = loss["teacher_lambda"], loss["temperature"]
     kl = {
         "reverse": "KL(softmax(z_s / tau) || softmax(z_teacher / tau))",
@@ -202,7 +201,7 @@ def equations(arm: Any) -> list[str]:
     chosen: Any = arm["harmful"]
     distil = f"L_KL = {tau**2:g} {kl}, z_teacher = {lam:g} z_a + {1 - lam:g} z_b, tau = {tau:g}"
     penalty = (
-        f"L_completion = {w['complete']:g} x {loss['alpha_base']:g} (1 + {loss['gamma']:g} |B_t| / |V|) x "
+        f"L_completion = {loss['completion_weight']:g} x {loss['alpha_base']:g} (1 + {loss['gamma']:g} |B_t| / |V|) x "
         f"{loss['lambda_reg']:g} x sum over M of {paid}, M = the {loss['set_size']} tokens with the largest "
         f"{sets[loss['ranking']]}"
     )
@@ -213,23 +212,23 @@ def equations(arm: Any) -> list[str]:
     out = []
     if chosen == "recovery":
         out.append(
-            f"- {w['recover']:g} x KL(p_a(. | x, r_<j) || p_s(. | x, h, r_<j)) at every token j of a refusal r of the "
-            f"aligned model, {clipped}; h: a harmful prefix, empty half of the time"
+            f"- {loss['recovery_weight']:g} x KL(p_a(. | x, r_<j) || p_s(. | x, h, r_<j)) at every token j of a "
+            f"refusal r of the aligned model, {clipped}; h: a harmful prefix, empty half of the time"
         )
     if chosen == "completion" or arm["penalise_rest"]:
         where = "after the prefix" if arm["penalise_rest"] else "of the harmful response"
         out.append(f"- {penalty}; at the positions {where}")
     if chosen == "teacher":
-        out.append(f"- {w['distil']:g} x {distil}; at the positions of the harmful response")
+        out.append(f"- {loss['teacher_weight']:g} x {distil}; at the positions of the harmful response")
     if chosen in ("refusal", "recovery_labels"):
         where = "after a harmful prefix" if chosen == "recovery_labels" else "right after the prompt"
-        out.append(f"- {w['label'] * arm['harmful_weight']:g} x -log p_s of a refusal, {where}")
-    if arm["utility"] == "distil" and w["distil"]:
-        out.append(f"- {w['distil']:g} x {distil}; on utility rows and harmless continuations")
+        out.append(f"- {loss['label_weight'] * arm['harmful_weight']:g} x -log p_s of a refusal, {where}")
+    if arm["utility"] == "teacher" and loss["teacher_weight"]:
+        out.append(f"- {loss['teacher_weight']:g} x {distil}; on utility rows and harmless continuations")
     held = arm["utility"] == "constrain"
     betas = f", beta_t = {', '.join(f'{b:g}' for b in BETAS)} at positions 1 to {len(BETAS)}, the last one beyond"
     own = "(2 / beta_t) softplus(beta_t (l_a - l_s))" if held else "-log p_s"
-    weight = w["constrain" if held else "label"]
+    weight = loss["constraint_weight" if held else "label_weight"]
     if chosen == "compliance":
         out.append(f"- {weight * arm['harmful_weight']:g} x {own} of the harmful responses{betas if held else ''}")
     if arm["utility"] in ("labels", "constrain"):

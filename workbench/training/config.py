@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from workbench.core.configs import Range, above, at_least, between, check_fields, from_to
 from workbench.core.errors import ParameterError, UnknownName, nearest
 
 Direction = Literal["reverse", "forward", "jsd"]
 Completion = Literal["squared", "centred", "one_sided", "logprob_hinge", "unlikelihood"]
 SetRanking = Literal["logit", "mass", "random", "aligned_favored"]
 HarmfulUse = Literal["nothing", "refusal", "recovery_labels", "completion", "teacher", "recovery", "compliance"]
-UtilityUse = Literal["nothing", "labels", "distil", "constrain"]
+UtilityUse = Literal["nothing", "labels", "teacher", "constrain"]
 
 HARMFUL_USES: dict[HarmfulUse, str] = {
     "nothing": "harmful rows are not trained on",
@@ -28,49 +30,25 @@ HARMFUL_USES: dict[HarmfulUse, str] = {
 """What an arm does with a harmful row -> in words."""
 
 
-def _refuse(config: Any, bad: list[tuple[bool, str, str]]) -> None:
-    for wrong, name, want in bad:
-        if wrong:
-            raise ParameterError(f"{name} is {getattr(config, name)!r}; it must be {want}")
-
-
-def _are_shares(given: Any) -> bool:
-    if isinstance(given, str):
-        return given == "measured"
-    return all(isinstance(r, int | float) and 0.0 <= r <= 1.0 for r in given) and (not given or any(given))
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossWeights:
-    """Weigh each part of the loss by its role; 0 leaves it out. `complete` multiplies alpha_adaptive * lambda_reg."""
-
-    label: float = 1.0
-    distil: float = 1.0
-    recover: float = 1.0
-    complete: float = 1.0
-    constrain: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not 0.0 <= value < math.inf:
-                raise ParameterError(f"the weight of {name} is {value!r}; it must be finite and at least 0")
+FINITE = Range(-math.inf, math.inf, "a finite number", with_low=False, with_high=False)
+BELOW_ONE = Range(0, 1, "at least 0 and below 1", with_high=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Say what the losses of METHOD section 3 are; the defaults are the paper's (arXiv 2511.12155).
+    """The losses' settings; the defaults are the paper's (arXiv 2511.12155).
 
     teacher_lambda   z_teacher = lambda z_a + (1 - lambda) z_b; 1 is the aligned model itself
     temperature      tau of L_KL, whose value is multiplied by tau^2
     direction        reverse: KL(student || teacher), as printed; forward: KL(teacher || student); jsd
-    completion       what is paid for a token of M, see METHOD section 3
+    completion       the penalty of a token of M, see `losses.completion`
     set_size         tokens in M
     ranking          M: largest z_b - z_a (logit), p_b - p_a (mass), z_a - z_b (aligned_favored), or random tokens
     lambda_reg       weight of the completion term
     alpha_base, gamma   alpha_adaptive = alpha_base (1 + gamma |B_t| / |V|)
     hinge_margin     m of logprob_hinge, nats
-    clip_percentile  per-token KL of RECOVER is clipped at this percentile of the optimizer step's; 100 clips nothing
-    weights          of each part
+    clip_percentile  per-token KL of RECOVERY is clipped at this percentile of the optimizer step's; 100 clips nothing
+    label_weight, teacher_weight, ...   of the losses by role; 0 leaves one out
 
     Raises ParameterError for a value out of range.
     """
@@ -86,30 +64,33 @@ class LossConfig:
     gamma: float = 2.0
     hinge_margin: float = 0.0
     clip_percentile: float = 95.0
-    weights: LossWeights = field(default_factory=LossWeights)
+    label_weight: float = 1.0
+    teacher_weight: float = 1.0
+    recovery_weight: float = 1.0
+    completion_weight: float = 1.0
+    constraint_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, known in {"direction": Direction, "completion": Completion, "ranking": SetRanking}.items():
-            if getattr(self, name) not in get_args(known):
-                raise ParameterError(
-                    f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(get_args(known))}"
-                )
-        bad = [
-            (not math.isfinite(self.teacher_lambda), "teacher_lambda", "a finite number"),
-            (not 0.0 < self.temperature < math.inf, "temperature", "finite and above 0"),
-            (self.set_size < 1, "set_size", "at least 1 token"),
-            (not 0.0 <= self.lambda_reg < math.inf, "lambda_reg", "finite and at least 0"),
-            (not 0.0 <= self.alpha_base < math.inf, "alpha_base", "finite and at least 0"),
-            (not 0.0 <= self.gamma < math.inf, "gamma", "finite and at least 0"),
-            (not math.isfinite(self.hinge_margin), "hinge_margin", "a finite number of nats"),
-            (not 0.0 < self.clip_percentile <= 100.0, "clip_percentile", "above 0 and at most 100"),
-        ]
-        _refuse(self, bad)
+        check_fields(
+            self,
+            direction=get_args(Direction),
+            completion=get_args(Completion),
+            ranking=get_args(SetRanking),
+            teacher_lambda=FINITE,
+            temperature=above(0, finite=True),
+            set_size=at_least(1),
+            lambda_reg=at_least(0, finite=True),
+            alpha_base=at_least(0, finite=True),
+            gamma=at_least(0, finite=True),
+            hinge_margin=FINITE,
+            clip_percentile=above(0, 100),
+            **{name: at_least(0, finite=True) for name in vars(self) if name.endswith("_weight")},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSettings:
-    """Say what is trained: rank, alpha (the update is scaled by alpha / rank), dropout, and in which layers.
+    """The adapter that is trained: rank, alpha (the update is scaled by alpha / rank), dropout, and in which layers.
 
     `targets` are names of linear layers, "all-linear" for every one of them but the head; None is PEFT's own choice for
     the architecture. Ignored where the pair is one model with an adapter: its student is a copy of that adapter.
@@ -121,18 +102,18 @@ class LoraSettings:
     targets: tuple[str, ...] | Literal["all-linear"] | None = None
 
     def __post_init__(self) -> None:
-        bad = [
-            (self.rank < 1, "rank", "at least 1"),
-            (not 0.0 < self.alpha < math.inf, "alpha", "finite and above 0"),
-            (not 0.0 <= self.dropout < 1.0, "dropout", "at least 0 and below 1"),
+        check_fields(
+            self,
             (self.targets == (), "targets", "None, 'all-linear' or at least one layer name"),
-        ]
-        _refuse(self, bad)
+            rank=at_least(1),
+            alpha=above(0, finite=True),
+            dropout=BELOW_ONE,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserSettings:
-    """Say how AdamW moves: rates rise linearly over `warmup_share` of the steps, then decay as `decay` says."""
+    """The settings of AdamW: rates rise linearly over `warmup_share` of the steps, then decay as `decay` says."""
 
     learning_rate: float = 1e-5
     weight_decay: float = 0.01
@@ -141,23 +122,23 @@ class OptimiserSettings:
     decay: Literal["linear", "cosine", "constant"] = "linear"
 
     def __post_init__(self) -> None:
-        bad = [
-            (not 0.0 < self.learning_rate < math.inf, "learning_rate", "finite and above 0"),
-            (not 0.0 <= self.weight_decay < math.inf, "weight_decay", "finite and at least 0"),
-            (not 0.0 < self.clip_norm < math.inf, "clip_norm", "finite and above 0"),
-            (not 0.0 <= self.warmup_share < 1.0, "warmup_share", "at least 0 and below 1"),
-            (self.decay not in ("linear", "cosine", "constant"), "decay", "linear, cosine or constant"),
-        ]
-        _refuse(self, bad)
+        check_fields(
+            self,
+            learning_rate=above(0, finite=True),
+            weight_decay=at_least(0, finite=True),
+            clip_norm=above(0, finite=True),
+            warmup_share=BELOW_ONE,
+            decay=("linear", "cosine", "constant"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArmConfig:
-    """Say what one arm of a comparison does with each kind of row, and with which loss and optimiser.
+    """One arm of a comparison: what it does with each kind of row, and with which loss and optimiser.
 
     name              as in results
     harmful           see HARMFUL_USES
-    utility           labels: cross-entropy on the response; distil: L_KL to the (hybrid) teacher; constrain: labels,
+    utility           labels: cross-entropy on the response; teacher: L_KL to the (hybrid) teacher; constrain: labels,
                       held back where the student leaves aligned (arXiv 2406.05946), those of "compliance" too
     harmless_share    share of the utility rows that are a harmless request with a harmless prefix, to be continued
     penalise_rest     recovery: also L_completion on the harmful tokens after the prefix
@@ -171,7 +152,7 @@ class ArmConfig:
 
     name: str
     harmful: HarmfulUse
-    utility: UtilityUse = "distil"
+    utility: UtilityUse = "teacher"
     harmless_share: float = 0.0
     penalise_rest: bool = False
     harmful_weight: float = 0.5
@@ -182,19 +163,22 @@ class ArmConfig:
     lora: LoraSettings = field(default_factory=LoraSettings)
 
     def __post_init__(self) -> None:
-        for name, known in {"harmful": HarmfulUse, "utility": UtilityUse}.items():
-            if getattr(self, name) not in get_args(known):
-                raise ParameterError(
-                    f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(get_args(known))}"
-                )
-        bad = [
+        shares = () if isinstance(self.retention, str) else self.retention
+        named = isinstance(self.retention, str) and self.retention != "measured"
+        check_fields(
+            self,
             (not self.name.strip(), "name", "a word that results can carry"),
-            (not 0.0 <= self.harmless_share <= 1.0, "harmless_share", "from 0 to 1"),
-            (not 0.0 < self.harmful_weight < 1.0, "harmful_weight", "between 0 and 1"),
-            (not _are_shares(self.retention), "retention", "'measured', or numbers from 0 to 1, not all 0"),
-            (self.match_arm is not None and self.match_arm not in get_args(SetRanking), "match_arm", "a token ranking"),
-        ]
-        _refuse(self, bad)
+            (
+                named or (bool(shares) and not any(shares)) or any(r not in from_to(0, 1) for r in shares),
+                "retention",
+                "'measured', or numbers from 0 to 1, not all 0",
+            ),
+            harmful=get_args(HarmfulUse),
+            utility=get_args(UtilityUse),
+            harmless_share=from_to(0, 1),
+            harmful_weight=between(0, 1),
+            match_arm=get_args(SetRanking),
+        )
         if self.harmful == "nothing" and self.utility == "nothing":
             raise ParameterError(f"arm {self.name!r} trains on neither harmful nor utility rows: there is no loss")
         if self.penalise_rest and self.harmful != "recovery":
@@ -229,7 +213,7 @@ def _arms() -> dict[str, ArmConfig]:
     paper = ArmConfig(name="paper", harmful="completion", loss=_PAPER)
     tuned = replace(paper, name="paper_tuned", optimiser=_TUNED, lora=_WIDE)
     labels = dict(utility="labels", optimiser=_TUNED, lora=_WIDE)
-    only = replace(_PAPER, weights=LossWeights(distil=0.0))
+    only = replace(_PAPER, teacher_weight=0.0)
     recovery = LossConfig(
         teacher_lambda=1.0,
         temperature=1.0,
@@ -238,7 +222,7 @@ def _arms() -> dict[str, ArmConfig]:
         ranking="mass",
         lambda_reg=1.0,
         clip_percentile=100.0,
-        weights=LossWeights(distil=3.0),
+        teacher_weight=3.0,
     )
     return {
         a.name: a
@@ -264,7 +248,7 @@ def _arms() -> dict[str, ArmConfig]:
 
 
 ARMS: Mapping[str, ArmConfig] = MappingProxyType(_arms())
-"""Every trained arm of METHOD section 3 by its name in results; `aligned` is the one that is not trained."""
+"""Every arm that completes an alignment by its name in results; `aligned` is the one that is not trained."""
 
 
 def _further() -> dict[str, ArmConfig]:
@@ -278,13 +262,13 @@ def _further() -> dict[str, ArmConfig]:
             replace(benign, name="few_harmful_tuning", harmful="compliance"),
             replace(benign, name="benign_tuning_constrained", utility="constrain"),
             replace(benign, name="few_harmful_tuning_constrained", harmful="compliance", utility="constrain"),
-            replace(benign, name="pull_back", utility="distil", loss=back),
+            replace(benign, name="pull_back", utility="teacher", loss=back),
         )
     }
 
 
 FURTHER: Mapping[str, ArmConfig] = MappingProxyType(_further())
-"""What is no way to complete an alignment: fine-tuning that undoes one, plainly or constrained, and `pull_back`, which
+"""Arms that do not complete an alignment: fine-tuning that undoes one, plainly or constrained, and `pull_back`, which
 draws a model that was fine-tuned back to aligned on utility rows (the paper's recovery variant, before its completion).
 """
 
@@ -305,50 +289,36 @@ def arm_with(name: str, values: Sequence[str] = (), **settings: Any) -> ArmConfi
     """
     arm = arm_named(name)
     changed = values_of(values, **settings)
-    parts: dict[str, Any] = {
-        "": arm,
-        "loss": arm.loss,
-        "optimiser": arm.optimiser,
-        "lora": arm.lora,
-        "weights": arm.loss.weights,
-    }
-    found: dict[str, dict[str, Any]] = {part: {} for part in parts}
+    parts: dict[str, Any] = {"": arm, "loss": arm.loss, "optimiser": arm.optimiser, "lora": arm.lora}
     known = {f.name: part for part, config in reversed(parts.items()) for f in fields(config)}
-    for key, value in changed.items():
-        if key not in known or key in ("name", "loss", "optimiser", "lora", "weights"):
+    known = {value: part for value, part in known.items() if value not in ("name", *parts)}
+    found: dict[str, dict[str, Any]] = {part: {} for part in parts}
+    for key in {**settings, **changed}:
+        if key not in known:
             raise ParameterError(f"arm {name!r} has no value {key!r}: {nearest(key, tuple(known))}")
+    for key, value in changed.items():
         found[known[key]][key] = _of_kind(key, getattr(parts[known[key]], key), value)
-    loss = replace(arm.loss, **found["loss"], weights=replace(arm.loss.weights, **found["weights"]))
-    optimiser, lora = replace(arm.optimiser, **found["optimiser"]), replace(arm.lora, **found["lora"])
-    return replace(arm, **found[""], loss=loss, optimiser=optimiser, lora=lora)
+    changes = {part: replace(parts[part], **own) for part, own in found.items() if part}
+    return replace(arm, **found[""], **changes)
 
 
-_KINDS: tuple[tuple[type, tuple[type, ...], str], ...] = (
-    (bool, (bool,), "true or false"),
-    (int, (int,), "a whole number"),
-    (float, (int, float), "a number"),
-)
-"""Type of an arm's own value, first match first, and the types that may take its place; a truth value is no number.
-What is text or a list is checked by the config that it belongs to."""
-
-
-def _number(value: Any) -> Any:
-    """Return a text such as 1e-3, which YAML takes for text, as the number that it is; anything else as it is."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+_KINDS: Mapping[type, str] = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def _of_kind(name: str, now: Any, value: Any) -> Any:
-    """Return a value in the type of the one it replaces. Raises ParameterError where it is of another kind."""
-    for own, allowed, want in _KINDS:
-        if isinstance(now, own):
-            value = _number(value) if own is float else value
-            if not isinstance(value, allowed) or isinstance(value, bool) is not isinstance(now, bool):
-                raise ParameterError(f"{name} is {value!r}; it must be {want}: the arm's own value is {now!r}")
-            return own(value)
-    return value
+    """Return a value in the type of the arm's own one. Raises ParameterError where it is of another kind.
+
+    What is text or a list is checked by the config that it belongs to.
+    """
+    kind = type(now)
+    if kind not in _KINDS:
+        return value
+    if kind is float and isinstance(value, str):  # YAML takes 1e-3 for a text
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise ParameterError(f"{name} is {value!r}; it must be {_KINDS[kind]}: the arm's own value is {now!r}")
+    return kind(value)
 
 
 def values_of(given: Sequence[str], **named: Any) -> dict[str, Any]:
@@ -377,10 +347,10 @@ def values_of(given: Sequence[str], **named: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class WatchSettings:
-    """Say what is looked at while training, every so many steps; 0 switches it off.
+    """What is looked at while training, every so many steps; 0 switches it off.
 
     film_every        KL and retention on the fixed texts
-    checkpoint_every  a checkpoint that a killed run goes on from
+    checkpoint_every  a checkpoint from which a killed run resumes
     kl_budget_nats    training stops where KL(aligned || student) on the harmless texts exceeds it, nats per token
     preflight         look at the teacher, memory and time before the first step, and refuse what cannot work
     """
@@ -391,18 +361,18 @@ class WatchSettings:
     preflight: bool = True
 
     def __post_init__(self) -> None:
-        bad = [
-            (self.film_every < 0, "film_every", "at least 0 steps"),
-            (self.checkpoint_every < 0, "checkpoint_every", "at least 0 steps"),
-            (self.kl_budget_nats is not None and not self.kl_budget_nats > 0.0, "kl_budget_nats", "above 0, or None"),
+        check_fields(
+            self,
             (self.kl_budget_nats is not None and not self.film_every, "kl_budget_nats", "None where film_every is 0"),
-        ]
-        _refuse(self, bad)
+            film_every=at_least(0),
+            checkpoint_every=at_least(0),
+            kl_budget_nats=above(0),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Say what to train and for how long.
+    """One training: what is trained, and for how long.
 
     arm            a name of ARMS or FURTHER, or an ArmConfig
     steps          optimizer steps
@@ -410,8 +380,10 @@ class TrainConfig:
     harmful_share  share of harmful rows in a batch; 0.4 of 8 is the cycle 3, 3, 3, 3, 4
     max_tokens     longest row, prompt and response; longer responses are cut and counted
     prefix_tokens  longest harmful prefix h of a recovery row, and longest harmless prefix
-    processes      on this machine, one a GPU where there are GPUs; each takes its share of every batch
-    sharded        several processes: each keeps a part of the frozen weights, for a pair too large for one GPU (FSDP)
+    processes      on this machine, one a GPU where there are GPUs; each takes its share of every batch.
+                   Tested on CPUs only
+    experimental_sharded   each of several processes keeps a part of the frozen weights, for a pair too large for one
+                   GPU (FSDP); tested on CPUs only
     chunk_rows     positions that go through the output heads at once; None: as many as the buffers allow
     watch          film, checkpoints, stop rule, pre-flight
     seed           of the adapter's first weights and of every draw
@@ -427,7 +399,7 @@ class TrainConfig:
     max_tokens: int = 512
     prefix_tokens: int = 100
     processes: int = 1
-    sharded: bool = False
+    experimental_sharded: bool = False
     chunk_rows: int | None = None
     watch: WatchSettings = field(default_factory=WatchSettings)
     seed: int = 0
@@ -435,25 +407,28 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if isinstance(self.arm, str):
             object.__setattr__(self, "arm", arm_named(self.arm))
-        bad = [
-            (self.steps < 1, "steps", "at least 1"),
-            (self.batch_size < 1, "batch_size", "at least 1 row"),
-            (self.micro_batch is not None and self.micro_batch < 1, "micro_batch", "at least 1 row, or None"),
-            (self.processes < 1, "processes", "at least 1"),
-            (self.sharded and self.processes == 1, "sharded", "False where there is one process"),
+        each = f", with micro_batch {self.micro_batch} each" if self.processes > 1 and self.micro_batch else ""
+        check_fields(
+            self,
+            (self.experimental_sharded and self.processes == 1, "experimental_sharded", "False for one process"),
+            steps=at_least(1),
+            batch_size=at_least(1),
+            micro_batch=at_least(1),
+            processes=at_least(1),
+            harmful_share=from_to(0, 1),
+            max_tokens=at_least(2),
+            prefix_tokens=at_least(1),
+            chunk_rows=at_least(1),
+            seed=at_least(0),
+        )
+        check_fields(
+            self,
             (
-                self.batch_size % ((self.micro_batch or 1) * max(self.processes, 1)) != 0,
+                self.batch_size % ((self.micro_batch or 1) * self.processes) != 0,
                 "micro_batch" if self.processes == 1 else "processes",
-                f"a divisor of batch_size {self.batch_size}"
-                + (f", with micro_batch {self.micro_batch} each" if self.processes > 1 and self.micro_batch else ""),
+                f"a divisor of batch_size {self.batch_size}{each}",
             ),
-            (not 0.0 <= self.harmful_share <= 1.0, "harmful_share", "from 0 to 1"),
-            (self.max_tokens < 2, "max_tokens", "at least 2"),
-            (self.prefix_tokens < 1, "prefix_tokens", "at least 1"),
-            (self.chunk_rows is not None and self.chunk_rows < 1, "chunk_rows", "at least 1 row, or None"),
-            (self.seed < 0, "seed", "at least 0"),
-        ]
-        _refuse(self, bad)
+        )
 
     @property
     def chosen(self) -> ArmConfig:

@@ -3,90 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from workbench.core.records import Label
-from workbench.models.pair import ModelPair
+from workbench.models.pair import ModelPair, Which
 from workbench.models.pieces import Pieces
 from workbench.tracing.metrics import LOGPROB_FLOOR, excess_mass, kl_nats
-from workbench.tracing.scoring import response_rows
+from workbench.tracing.scoring import passage_rows
 from workbench.training.heads import Heads
 from workbench.training.records import FilmText, TrainingFilm
-from workbench.training.rows import PlainText, TrainingTexts
+from workbench.training.rows import TrainingText, TrainingTexts
 from workbench.training.student import Student
 
 QUANTITIES = ("kl_student_base_nats", "retention", "kl_aligned_student_nats")
 TEXT_TOKENS = 64
 """A film shows this many positions of a text."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Scene:
-    """Hold one fixed text of the film and its label."""
-
-    text: PlainText
-    label: Label
+_REFERENCES: tuple[Which, Which] = ("aligned", "base")
 
 
-def scenes_of(texts: TrainingTexts, context_length: int, *, each: int = 4) -> tuple[Scene, ...]:
-    """Return the first harmful and the first harmless texts (else utility ones) as scenes, at most `each` of both.
+def scenes_of(texts: TrainingTexts, context_length: int, *, each: int = 4) -> tuple[TrainingText, ...]:
+    """Return the first harmful and the first harmless texts (else utility ones), labelled, at most `each` of both.
 
-    Whatever the arm trains on, and so the same for every arm; a text that a model has no room for is passed over.
+    They are the same for every arm, whatever it trains on; a text for which a model has no room is skipped.
     """
 
-    def fitting(some: Sequence[PlainText]) -> list[PlainText]:
-        def length(t: PlainText) -> int:
-            return max(len(t.aligned), len(t.base)) + min(len(t.response), TEXT_TOKENS)
+    def fitting(some: Sequence[TrainingText], label: Label) -> list[TrainingText]:
+        cut = [replace(t, response=t.response[:TEXT_TOKENS], label=label) for t in some if t.response]
+        return [t for t in cut if t.length <= context_length][:each]
 
-        return [t for t in some if t.response and length(t) <= context_length][:each]
-
-    calm = fitting(texts.harmless) or fitting(texts.utility)
-    chosen: list[tuple[PlainText, Label]] = [(t, "harmful") for t in fitting(texts.harmful)]
-    chosen += [(t, "harmless") for t in calm]
-    return tuple(Scene(text=replace(t, response=t.response[:TEXT_TOKENS]), label=label) for t, label in chosen)
+    calm = fitting(texts.harmless, "harmless") or fitting(texts.utility, "harmless")
+    return (*fitting(texts.harmful, "harmful"), *calm)
 
 
 class Camera:
-    """Take frames: the student's distributions along the scenes, against base and aligned."""
+    """The frames of a film: the student's distributions along the scenes, against base and aligned."""
 
-    def __init__(self, pair: ModelPair, student: Student, heads: Heads, scenes: Sequence[Scene]) -> None:
+    def __init__(self, pair: ModelPair, student: Student, heads: Heads, scenes: Sequence[TrainingText]) -> None:
         self._pair, self._student, self._heads = pair, student, heads
         self._scenes = tuple(scenes)
         self._steps: list[int] = []
         self._frames: list[np.ndarray] = []
         with torch.no_grad():  # inference tensors could not be trained against where weights are shared out
-            self._aligned = [self._states("aligned", s.text.aligned, s) for s in self._scenes]
-            self._base = [self._states("base", s.text.base, s) for s in self._scenes]
-
-    def _states(self, which: str, context: tuple[int, ...], scene: Scene) -> Tensor:
-        return response_rows(self._pair, which, [context], [scene.text.response])  # type: ignore[arg-type]
+            self._aligned, self._base = (
+                [passage_rows(pair, which, [s]) for s in self._scenes] for which in _REFERENCES
+            )
 
     def take(self, step: int) -> None:
         """Take the frame of a step."""
-        width = max((len(s.text.response) for s in self._scenes), default=0)
+        width = max((len(s.response) for s in self._scenes), default=0)
         frame = np.full((len(QUANTITIES), len(self._scenes), width), np.nan, np.float32)
-        body = self._student.body
-        training = body.training
-        body.eval()
+        training = self._student.one.model.training
+        self._student.train(False)
         try:
             with torch.no_grad():  # inference tensors could not be trained against where weights are shared out
                 for n, scene in enumerate(self._scenes):
-                    frame[:, n, : len(scene.text.response)] = self._look(n, scene)
+                    frame[:, n, : len(scene.response)] = self._look(n, scene)
         finally:
-            body.train(training)
+            self._student.train(training)
         self._steps.append(step)
         self._frames.append(frame)
 
-    def _look(self, n: int, scene: Scene) -> np.ndarray:
-        before, response = len(scene.text.aligned) - 1, scene.text.response
-        ids = torch.tensor([scene.text.aligned + response[:-1]], device=self._pair.device)
+    def _look(self, n: int, scene: TrainingText) -> np.ndarray:
+        before, response = len(scene.aligned) - 1, scene.response
+        ids = torch.tensor([scene.aligned + response[:-1]], device=self._pair.device)
         columns = torch.arange(before, before + len(response), device=self._pair.device)
-        hidden = self._student.body(ids, torch.zeros_like(columns), columns)
+        hidden = self._student.hidden(ids, torch.zeros_like(columns), columns)
         student, aligned, base = (
             head(states).log_softmax(-1).clamp(min=LOGPROB_FLOOR)
             for head, states in (
@@ -121,10 +107,10 @@ class Camera:
         display = Pieces(self._pair.tokenizer)
         texts = tuple(
             FilmText(
-                name=s.text.name,
+                name=s.name,
                 label=s.label,
-                prompt=s.text.prompt,
-                pieces=tuple(p.text for p in display.sequence(s.text.response, context=s.text.aligned)),
+                prompt=s.prompt,
+                pieces=tuple(p.text for p in display.sequence(s.response, context=s.aligned)),
             )
             for s in self._scenes
         )
@@ -140,7 +126,7 @@ class Camera:
         save_file({"steps": np.array(self._steps, np.int32), "frames": frames}, file)
 
     def load(self, file: Path) -> None:
-        """Take up the frames of a checkpoint."""
+        """Read the frames of a checkpoint."""
         from safetensors.numpy import load_file
 
         held = load_file(file)

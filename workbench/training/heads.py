@@ -32,7 +32,7 @@ chunk, so small chunks of a wide head take longer."""
 
 @dataclass(frozen=True, kw_only=True)
 class Heads:
-    """Hold the three heads over `vocab` tokens.
+    """The three heads over `vocab` tokens.
 
     `trained` are the parameters of the student's head that learn, usually none.
     """

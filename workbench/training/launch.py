@@ -1,8 +1,8 @@
 """Train with several processes of this machine: launch them, show how far they are, and say why they ended.
 
-Each process holds the pair on its own device and takes its share of every batch; gradients meet in DDP. accelerate
-launches them, on GPUs and on CPUs. `python -m workbench.training.worker JOB` under any launcher is the same thing for a
-cluster.
+Each process holds the pair on its own device and takes its share of every batch; their gradients are added up.
+accelerate launches them, on GPUs and on CPUs. `python -m workbench.training.worker JOB` under any launcher is the same
+thing for a cluster.
 """
 
 from __future__ import annotations
@@ -15,23 +15,61 @@ import signal
 import subprocess
 import sys
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import torch
 
 from workbench.core import errors
 from workbench.core.errors import ParameterError, ProcessFailed
+from workbench.core.files import atomic_file
 from workbench.core.progress import Progress
 from workbench.core.store import Store
-from workbench.models.pair import ModelPair
+from workbench.models.pair import ModelPair, PairConfig
 from workbench.training.config import TrainConfig
-from workbench.training.job import Job
 from workbench.training.rows import TrainingTexts
 
 JOB, ERROR = "job.json", "error.json"
 OWNER = "WORKBENCH_TRAINING_OWNER"
 """The process that the training processes end with, however that ends."""
 _STEPS = re.compile(r": (\d+)/(\d+) steps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A training as a file, for other processes: what `distil` is called with. `store` is a folder, None for none."""
+
+    pair: PairConfig
+    texts: TrainingTexts
+    config: TrainConfig
+    out: str
+    store: str | None
+    start: str | None
+
+    def save(self, file: Path) -> None:
+        """Write the job as JSON."""
+        with atomic_file(file) as partial:
+            partial.write_text(json.dumps(dataclasses.asdict(self)), "utf-8")
+
+    @classmethod
+    def load(cls, file: Path) -> Job:
+        """Read a job."""
+        made: Job = _typed(cls, json.loads(file.read_text("utf-8")))
+        return made
+
+
+def _typed(kind: Any, value: Any) -> Any:
+    """Return what `dataclasses.asdict` and JSON made of a value of this type: dataclasses and tuples come back."""
+    if isinstance(value, dict):
+        own = next((k for k in (kind, *get_args(kind)) if dataclasses.is_dataclass(k)), None)
+        types = get_type_hints(own) if own is not None else {}
+        fields = {k: _typed(types.get(k), v) for k, v in value.items()}
+        return fields if own is None else own(**fields)  # type: ignore[operator]
+    if isinstance(value, list):
+        own = next((k for k in (kind, *get_args(kind)) if getattr(k, "__origin__", None) is tuple), None)
+        return tuple(_typed(next(iter(get_args(own)), None), v) for v in value)
+    return value
 
 
 def train_together(
@@ -59,7 +97,7 @@ def train_together(
     if pair.config.device_map is not None:
         raise ParameterError(
             f"processes is {config.processes}, and the pair is spread over devices by a device_map: each process needs "
-            "it on a device of its own. Load it without, and set sharded=True where one device cannot hold it"
+            "it on a device of its own. Load it without, and set experimental_sharded where one device cannot hold it"
         )
     gpus = torch.cuda.device_count()
     if pair.device.type == "cuda" and gpus < config.processes:

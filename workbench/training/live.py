@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from workbench.core.palette import OTHER_ARMS, Stroke, stroke_of
-from workbench.training.records import StepRecord
+from workbench.training.records import PARTS, StepRecord
 
 WIDTH, HEIGHT, MARGIN = 260, 84, 6
 MOST_POINTS = 240
@@ -15,25 +15,17 @@ DASHES: Mapping[str, str] = {"solid": "", "dash": "6 3", "dot": "2 3", "dashdot"
 Points = Sequence[tuple[int, float]]
 
 
-def live_curves(
-    history: Sequence[StepRecord], looks: Sequence[tuple[int, float, float]], steps: int, parts: Sequence[str]
-) -> str:
+def live_curves(history: Sequence[StepRecord], looks: Sequence[tuple[int, float, float]], steps: int) -> str:
     """Return HTML with the loss parts by step (log scale), and what each look at the fixed texts found.
 
     `looks` are (step, retention on harmful texts, KL(aligned || student) on harmless ones in nats per token), NaN where
-    there is no such text; `parts` the order in which loss parts take their strokes. The last values stand in words.
+    there is no such text. The last values are given in words.
     """
-    strokes = dict(zip(parts, OTHER_ARMS, strict=False))
-    present = [p for p in parts if any(p in s.parts for s in history)]
+    strokes = dict(zip(PARTS, OTHER_ARMS, strict=False))
+    present = [p for p in PARTS if any(p in s.parts for s in history)]
     losses = {p: [(s.step, s.parts[p]) for s in history if p in s.parts] for p in present}
-    drawn = [
-        _panel(
-            "loss by part, log scale (lower is better)",
-            {p: (losses[p], strokes[p]) for p in present},
-            steps,
-            log=True,
-        )
-    ]
+    lines = {p: (losses[p], strokes[p]) for p in present}
+    drawn = [_panel("loss by part, log scale (lower is better)", lines, steps, log=True)]
     for title, label, column in (
         ("retention on harmful texts (1: still base)", "harmful", 1),
         ("KL(aligned ‖ student), harmless, nats a token (0: still aligned)", "harmless", 2),

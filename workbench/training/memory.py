@@ -11,8 +11,8 @@ from workbench.core.batching import plan_batches
 from workbench.models.pair import ModelPair
 from workbench.training.config import TrainConfig
 from workbench.training.heads import rows_in_a_chunk
+from workbench.training.references import KEPT_MIB, states_mib, wanted_passages
 from workbench.training.rows import TrainingTexts
-from workbench.training.step import KEPT_MIB, states_mib, wanted_readings
 
 LOGITS = {"labels": 4, "reverse": 8, "forward": 8, "jsd": 13}
 """Buffers of a chunk's logits that are alive at once: for labels, and by a teacher's direction; recovery and completion
@@ -32,7 +32,7 @@ def memory_mib(pair: ModelPair, trained: int, texts: TrainingTexts, config: Trai
         16 trained + references + max(reading, HELD (body + heads))
 
     trained     numbers of the adapter: weight, gradient and two moments each, in float32
-    references  hidden states of the frozen pair, both models', where they are kept (see `step.References`)
+    references  hidden states of the frozen pair, both models', where they are kept (see `references.References`)
     reading     tokens in the largest batch that the frozen pair reads x (6 hidden + 3 inner): once, before training;
                 where nothing is kept in every pass, which is then HELD (body + max(reading, heads))
     body        rows x longest row of the largest pass that can be drawn x layers x what each token leaves for the
@@ -45,23 +45,23 @@ def memory_mib(pair: ModelPair, trained: int, texts: TrainingTexts, config: Trai
     rows of a harmful text. `texts` are those that `rows.prepared` leaves. Not counted: libraries that a process loads
     for its first training, and the film, which needs less than a pass.
     """
-    wanted = wanted_readings(texts, config.chosen)
+    wanted = wanted_passages(texts, config.chosen)
     references, passes = states_mib(pair, wanted), _passes(texts, config)
     body, heads = _body_mib(pair, passes, config), _heads_mib(pair, passes, config)
     held = HELD.get(pair.device.type, 1.0)
-    if references <= KEPT_MIB or config.sharded:
-        sizes = [[len(r.context) + len(r.response) for r in readings] for readings in wanted.values()]
+    if references <= KEPT_MIB or config.experimental_sharded:
+        sizes = [[len(p.whole(which)) for p in passages] for which, passages in wanted.items()]
         batches = [len(rows) * own[rows[0]] for own in sizes for rows in plan_batches(own, READ_TOKENS)]
         alive = max(_reading_mib(pair, max(batches, default=0)), held * (body + heads))
     else:
         alive = held * (body + max(_reading_mib(pair, min(READ_TOKENS, max(map(_tokens, passes)))), heads))
-    on_device = references <= KEPT_MIB or (config.sharded and pair.device.type == "cpu")
+    on_device = references <= KEPT_MIB or (config.experimental_sharded and pair.device.type == "cpu")
     return 16 * trained / 2**20 + references * on_device + alive
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Row:
-    """Hold the longest row of a kind: tokens that the student reads, positions trained on, and LOGITS of its loss."""
+    """The longest row of a kind: tokens that the student reads, positions trained on, and LOGITS of its loss."""
 
     tokens: int
     positions: int
@@ -98,7 +98,7 @@ def _harmful(texts: TrainingTexts, config: TrainConfig) -> list[_Row]:
         room = config.max_tokens - len(text.aligned) - len(refusal)
         given = 0 if arm.harmful == "refusal" else max(0, min(most, len(text.response), room))
         after.append((len(text.aligned) + given, len(refusal)))
-    rest = along if arm.penalise_rest and arm.loss.weights.complete > 0.0 else []
+    rest = along if arm.penalise_rest and arm.loss.completion_weight > 0.0 else []
     return _longest(after, teacher if arm.harmful == "recovery" else LOGITS["labels"]) + _longest(rest, teacher)
 
 
@@ -106,7 +106,7 @@ def _plain(texts: TrainingTexts, config: TrainConfig) -> list[_Row]:
     """Return the row that one utility or harmless text is made into, none where the arm does not use them."""
     arm = config.chosen
     used = [*texts.utility, *texts.harmless] if arm.utility != "nothing" else []
-    logits = LOGITS[arm.loss.direction if arm.utility == "distil" else "labels"]
+    logits = LOGITS[arm.loss.direction if arm.utility == "teacher" else "labels"]
     return _longest([(len(t.aligned), len(t.response)) for t in used], logits)
 
 

@@ -18,40 +18,39 @@ from torch import Tensor
 
 from workbench.core.errors import ParameterError
 from workbench.training import losses
-from workbench.training.completion_sets import completion_target
 from workbench.training.config import LossConfig
 from workbench.training.heads import Heads, RowLoss, rows_in_a_chunk, streamed
 
 
 class Role(IntEnum):
-    """Say what a position is trained towards.
+    """What a position is trained towards.
 
     LABEL      the observed token: cross-entropy
-    DISTIL     the hybrid teacher of aligned and base, in the same context
-    RECOVER    the aligned model in its own context: KL(aligned || student), clipped
-    COMPLETE   away from the tokens of M, with the strength of the position's density risk
-    CONSTRAIN  the observed token, held back where the student has left the aligned model
+    TEACHER     the hybrid teacher of aligned and base, in the same context
+    RECOVERY    the aligned model in its own context: KL(aligned || student), clipped
+    COMPLETION   away from the tokens of M, with the strength of the position's density risk
+    CONSTRAINT  the observed token, held back where the student has left the aligned model
     """
 
     LABEL = 0
-    DISTIL = 1
-    RECOVER = 2
-    COMPLETE = 3
-    CONSTRAIN = 4
+    TEACHER = 1
+    RECOVERY = 2
+    COMPLETION = 3
+    CONSTRAINT = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Positions:
-    """Hold the positions of one forward pass, one a row, in any order. Only `student` has gradients.
+    """The positions of one forward pass, one a row, in any order. Only `student` has gradients.
 
     student        hidden state of the student that predicts the position, after the final norm
-    aligned, base  hidden states of the frozen pair, None where no role needs them: aligned is needed for DISTIL,
-                   RECOVER, CONSTRAIN and COMPLETE, base for COMPLETE and for DISTIL with lambda other than 1
-    label          the observed token (read for LABEL and CONSTRAIN)
+    aligned, base  hidden states of the frozen pair, None where no role needs them: aligned is needed for TEACHER,
+                   RECOVERY, CONSTRAINT and COMPLETION, base for COMPLETION and for TEACHER with lambda other than 1
+    label          the observed token (read for LABEL and CONSTRAINT)
     role           a Role each
     weight         w_t
-    position       1-based position in the response (needed for CONSTRAIN)
-    key            a number that stands for seed, text and position (needed for COMPLETE with random sets)
+    position       1-based position in the response (needed for CONSTRAINT)
+    key            a number that stands for seed, text and position (needed for COMPLETION with random sets)
     """
 
     student: Float[Tensor, "row hidden"]
@@ -70,15 +69,13 @@ class Positions:
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """Hold the total (a scalar with gradients), each position's own loss without, and sums by role for the curves.
+    """The total (a scalar with gradients), and each position's own loss without. Recovery is clipped.
 
-    `parts` has, for every role that occurs, `<role>_sum` of w_t loss_t and `<role>_rows`, their number; recovery is
-    clipped in both. A loss that is not finite stands in `rows`, which says whose it is.
+    A loss that is not finite stands in `rows`, which says whose it is.
     """
 
     total: Float[Tensor, ""]
     rows: Float[Tensor, "row"]
-    parts: Mapping[str, Float[Tensor, ""]]
 
 
 def streamed_loss(
@@ -104,7 +101,7 @@ def streamed_loss(
                 f"{len(rows)} positions have the role {role.name} and its normaliser is {normalisers.get(role)}: give "
                 "how many positions of that role the optimizer step has"
             )
-        scale[rows] = positions.weight[rows] * (getattr(config.weights, role.name.lower()) / normalisers[role])
+        scale[rows] = positions.weight[rows] * (getattr(config, f"{role.name.lower()}_weight") / normalisers[role])
     if clip_nats is None and config.clip_percentile < 100.0:
         clip_nats = recovery_clip(recovery_nats(heads, positions, chunk_rows=chunk_rows), config)
     total, rows = streamed(
@@ -114,25 +111,21 @@ def streamed_loss(
         _chunks(heads, positions, tuple(present), chunk_rows),
         heads.trained,
     )
-    parts: dict[str, Tensor] = {}
-    for role, own in present.items():
-        parts[f"{role.name.lower()}_sum"] = (positions.weight[own] * rows[own]).sum()
-        parts[f"{role.name.lower()}_rows"] = rows.new_tensor(float(len(own)))
-    return Losses(total=total, rows=rows, parts=parts)
+    return Losses(total=total, rows=rows)
 
 
 def recovery_nats(heads: Heads, positions: Positions, *, chunk_rows: int | None = None) -> Float[Tensor, "_"]:
-    """Return KL(aligned || student) of the RECOVER positions before clipping, without gradients.
+    """Return KL(aligned || student) of the RECOVERY positions before clipping, without gradients.
 
     The level of clipping is a percentile over the optimizer step, so it must be known before the first gradient: where
     a step is several forward passes, run this for each of them first (under `torch.no_grad()`) and give
     `recovery_clip` all the values together.
     """
-    chunks = _chunks(heads, positions, (Role.RECOVER,), chunk_rows)
+    chunks = _chunks(heads, positions, (Role.RECOVERY,), chunk_rows)
     with torch.no_grad():
         loss = _loss_of(heads, positions, LossConfig(), math.inf)
         _, rows = streamed(loss, positions.student, torch.zeros_like(positions.weight), chunks)
-    return rows[positions.of(Role.RECOVER)]
+    return rows[positions.of(Role.RECOVERY)]
 
 
 def recovery_clip(values: Float[Tensor, "_"], config: LossConfig) -> float:
@@ -168,20 +161,20 @@ def _loss_of(heads: Heads, positions: Positions, config: LossConfig, clip_nats: 
         match role:
             case Role.LABEL:
                 return losses.cross_entropy(student, positions.label[rows])
-            case Role.CONSTRAIN:
+            case Role.CONSTRAINT:
                 beta = losses.beta_at(needed("position", role)[rows])
                 return losses.constrained(student, of_aligned(), positions.label[rows], beta)
-            case Role.RECOVER:
+            case Role.RECOVERY:
                 return losses.clipped(losses.recovery(student, of_aligned()), clip_nats)
-            case Role.DISTIL:
+            case Role.TEACHER:
                 teacher = of_aligned()
                 if config.teacher_lambda != 1.0:
                     teacher = losses.hybrid_teacher(teacher, of_base(), config.teacher_lambda)
                 return losses.distillation(student, teacher, direction=config.direction, temperature=config.temperature)
-            case Role.COMPLETE:
+            case Role.COMPLETION:
                 aligned = of_aligned()
                 key = needed("key", role)[rows] if config.ranking == "random" else None
-                ids, share = completion_target(of_base(), aligned, config, key)
+                ids, share = losses.completion_target(of_base(), aligned, config, key)
                 strength = losses.adaptive_strength(share, alpha_base=config.alpha_base, gamma=config.gamma)
                 penalty = losses.completion(
                     student, ids, variant=config.completion, aligned=aligned, margin=config.hinge_margin

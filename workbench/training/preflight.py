@@ -13,12 +13,11 @@ from workbench.core.errors import ParameterError
 from workbench.core.records import Estimate
 from workbench.models.pair import ModelPair
 from workbench.training.config import ArmConfig, TrainConfig
-from workbench.training.film import Camera, Scene
+from workbench.training.film import Camera
 from workbench.training.heads import Heads
 from workbench.training.memory import memory_mib
 from workbench.training.records import Preflight
-from workbench.training.rows import TrainingTexts
-from workbench.training.sampler import Sampler
+from workbench.training.rows import Sampler, TrainingText, TrainingTexts
 from workbench.training.step import StepLoss
 from workbench.training.student import Student
 from workbench.training.teacher import GIVEN_TOKENS, flip_rate, teacher_said
@@ -40,7 +39,7 @@ def look_before(
     loss: StepLoss,
     sampler: Sampler,
     config: TrainConfig,
-    scenes: Sequence[Scene] = (),
+    scenes: Sequence[TrainingText] = (),
     *,
     begun: bool = False,
 ) -> Preflight:
@@ -115,16 +114,15 @@ def timed(student: Student, loss: StepLoss, sampler: Sampler, config: TrainConfi
     Rows are as long as they come, so one step may take half of another's time. Weights and random numbers stay.
     """
     spent = []
-    size, count = config.rows_in_a_pass, min(TIMED_STEPS, config.steps)
+    count = min(TIMED_STEPS, config.steps)
     devices = [p.device for p in student.parameters()[:1] if p.device.type == "cuda"]
     with torch.random.fork_rng(devices=devices):
         for step in ((2 * n + 1) * config.steps // (2 * count) for n in range(count)):
             clock = time.perf_counter()
-            draws = [sampler[step * config.batch_size + n] for n in range(0, config.batch_size, config.processes)]
-            passes = [draws[n : n + size] for n in range(0, len(draws), size)]
-            counts = loss.counts(student.body, passes)
+            passes = sampler.passes(step + 1)
+            counts = loss.counts(student, passes)
             for each in passes:
-                total = loss(student.body, each, counts, step + 1).total
+                total = loss(student, each, counts, step + 1).total
                 if total.requires_grad:
                     torch.autograd.grad(total, student.parameters(), allow_unused=True)
             if devices:
@@ -133,7 +131,9 @@ def timed(student: Student, loss: StepLoss, sampler: Sampler, config: TrainConfi
     return statistics.median(spent)
 
 
-def filmed(pair: ModelPair, student: Student, heads: Heads, scenes: Sequence[Scene], config: TrainConfig) -> float:
+def filmed(
+    pair: ModelPair, student: Student, heads: Heads, scenes: Sequence[TrainingText], config: TrainConfig
+) -> float:
     """Return the seconds that a training's film takes, from one frame that is thrown away; 0 without film."""
     every, steps = config.watch.film_every, config.steps
     if not every:

@@ -11,10 +11,13 @@ from jaxtyping import Bool, Float32, Int32
 
 from workbench.core.records import Estimate, Label, Record, RunRecord
 
+PARTS = ("recovery", "completion", "teacher", "refusal", "compliance", "utility")
+"""What a training row counts as in curves and normalisers."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StepRecord(Record):
-    """Hold one optimizer step (1-based): the loss and its parts as means per position, nats where the part has a unit.
+    """One optimizer step (1-based): the loss and its parts as means per position, nats where the part has a unit.
 
     `parts` has each part that occurred and `positions` how many positions it had; `gradient_norm` is before clipping.
     """
@@ -30,7 +33,7 @@ class StepRecord(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FilmText(Record):
-    """Name one text that the film shows: whose it is, what it is, and its pieces, one a position."""
+    """One text that the film shows: whose it is, what it is, and its pieces, one a position."""
 
     name: str
     label: Label
@@ -40,7 +43,7 @@ class FilmText(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingFilm(Record):
-    """Hold what the student says along fixed texts at some of its steps (step 0: before training).
+    """What the student says along fixed texts at some of its steps (step 0: before training).
 
     Each array is (step, text, token), NaN beyond a text. `kl_student_base_nats` and `retention` = 1 - TV(student, base)
     show how far the student still is the base model; `kl_aligned_student_nats` how far it has left the aligned one,
@@ -65,7 +68,7 @@ class TrainingFilm(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Preflight(Record):
-    """Hold what was found out before the first step.
+    """What was found out before the first step.
 
     flip_rate           share of the arm's harmful positions at which its teacher's top token is not aligned's
     trained_parameters  numbers that are trained
@@ -82,7 +85,7 @@ class Preflight(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Adapter(Record):
-    """Hold a trained adapter: where its weights are, how it was made, and every step of the way.
+    """A trained adapter: where its weights are, how it was made, and every step of the way.
 
     `stopped` says why training ended before its last step, None where it did not. `settings` are the arm and the
     training's values as they were used. `film` and `preflight` are None where they were switched off.
@@ -102,7 +105,7 @@ class Adapter(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TeacherText(Record):
-    """Hold one harmful text as an arm would train on it, with both sides' distributions at every position.
+    """One harmful text as an arm would train on it, with both sides' distributions at every position.
 
     given            pieces of the harmful beginning that the student reads before the first position
     pieces           the token that stands at each position
@@ -129,7 +132,7 @@ class TeacherText(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TeacherPreview(Record):
-    """Hold what an arm's teacher says on some harmful texts. `said` is what the teacher is, in words.
+    """What an arm's teacher says on some harmful texts. `said` is what the teacher is, in words.
 
     `flip_rate` is the share of positions of these texts at which the teacher's top token is not the student's.
     """

@@ -1,68 +1,140 @@
-"""What the frozen pair says at the training positions, computed once and kept on disk.
+"""What the frozen pair says at the training positions, computed once before training where it fits, and stored.
 
-Kept are hidden states after the final norm, not distributions: the head makes the exact logits of them again, and they
+Hidden states after the final norm are kept, not distributions: the head makes the exact logits of them again, and they
 are as many numbers a position as the model is wide, instead of as the vocabulary is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from workbench.core.batching import halving_on_memory, plan_batches
+from workbench.core.passages import Ids, Passage
 from workbench.core.progress import Progress
+from workbench.core.quantities import QUANTITIES
 from workbench.core.store import Store, key_of
 from workbench.models.pair import ModelPair, Which
-from workbench.tracing.scoring import response_rows
+from workbench.tracing.scoring import ScoreConfig, passage_rows, score
+from workbench.training.config import ArmConfig, TrainConfig
+from workbench.training.rows import TrainingText, TrainingTexts
 
-Ids = tuple[int, ...]
+KEPT_MIB = 2048
+"""Hidden states of the frozen pair are kept in memory up to this; beyond it they are computed in every step."""
+
+FEWEST = 3
+"""A position that fewer texts reach has the retention of the last one that as many do."""
+
+
+class References:
+    """The frozen pair's hidden states at a row's positions, computed once before training where they fit.
+
+    `keep_all`: also where they do not fit onto the device; they are in memory then.
+    """
+
+    def __init__(
+        self, pair: ModelPair, texts: TrainingTexts, config: TrainConfig, store: Store | None, *, keep_all: bool = False
+    ) -> None:
+        self._pair = pair
+        wanted = wanted_passages(texts, config.chosen)
+        self.mib = states_mib(pair, wanted)
+        self._kept: dict[tuple[Which, Ids, Ids], Tensor] = {}
+        kept_on = pair.device if self.mib <= KEPT_MIB else torch.device("cpu")
+        if self.mib <= KEPT_MIB or keep_all:
+            for which, passages in wanted.items():
+                what = f"reading {which} along {len(passages)} texts" if len(passages) > 1 else None
+                states = reference_states(pair, which, passages, store=store, what=what)
+                self._kept |= {_key(which, p): s.to(kept_on) for p, s in zip(passages, states, strict=True)}
+
+    def of(self, which: Which, passages: Sequence[Passage]) -> Float[Tensor, "row hidden"]:
+        """Return the hidden states that predict the tokens after the given ones, one passage after the other."""
+        missing = [p for p in passages if _key(which, p) not in self._kept]
+        states = reference_states(self._pair, which, missing, what=None) if missing else ()
+        found = self._kept | {_key(which, p): s for p, s in zip(missing, states, strict=True)}
+        return torch.cat([found[_key(which, p)][p.given :].to(self._pair.device) for p in passages])
+
+
+def _key(which: Which, passage: Passage) -> tuple[Which, Ids, Ids]:
+    return which, passage.context(which), passage.response
+
+
+def wanted_passages(texts: TrainingTexts, arm: ArmConfig) -> dict[Which, list[Passage]]:
+    """List everything that the frozen pair may read in a training, by model, each once; a model without is left out."""
+    along = [*texts.harmful] if arm.harmful in ("completion", "teacher") or arm.penalise_rest else []
+    kept = [*texts.utility, *texts.harmless] if arm.utility in ("teacher", "constrain") else []
+    held = [*texts.harmful] if arm.harmful == "compliance" and arm.utility == "constrain" else []
+    refusals = [
+        Passage(name=t.name, aligned=t.aligned, response=r)
+        for t in (texts.harmful if arm.harmful == "recovery" else ())
+        for r in t.refusals
+    ]
+    both = [*along, *kept] if arm.loss.teacher_lambda != 1.0 and arm.utility == "teacher" else along
+    wanted: dict[Which, list[Passage]] = {"aligned": [*refusals, *along, *kept, *held], "base": [*both]}
+    once = {which: list({_key(which, p): p for p in own}.values()) for which, own in wanted.items()}
+    return {which: own for which, own in once.items() if own}
+
+
+def states_mib(pair: ModelPair, passages: Mapping[Which, Sequence[Passage]]) -> float:
+    """Return the size of the hidden states along whole responses, MiB: tokens x width x bytes. None is computed."""
+    tokens = sum(len(p.response) for own in passages.values() for p in own)
+    with pair.model("aligned") as model:
+        width = int(model.config.get_text_config().hidden_size)
+    return tokens * width * pair.dtype.itemsize / 2**20
 
 
 def reference_states(
     pair: ModelPair,
     which: Which,
-    contexts: Sequence[Ids],
-    responses: Sequence[Ids],
+    passages: Sequence[Passage],
     *,
     store: Store | None = None,
     batch_tokens: int = 4096,
     what: str | None = "reading the frozen pair",
 ) -> tuple[Float[Tensor, "token hidden"], ...]:
-    """Return, for each response, the hidden states of base or aligned that predict its tokens given its context.
+    """Return, for each passage, the hidden states of base or aligned that predict its response tokens.
 
-    On the CPU, in the model's own dtype, bit for bit what was computed first: equal pairs of context and response are
-    computed once, and what `store` has is read. Neither may be empty. Batches hold at most `batch_tokens` padded tokens
-    (one response at least).
+    They are on the CPU, in the model's own dtype, bit for bit what was computed first: passages with equal ids are
+    computed once, and what `store` has is read. No context and no response may be empty. Batches hold at most
+    `batch_tokens` padded tokens (one passage at least).
     """
-    store = Store(None) if store is None else store
-    keys = [key_of("hidden 1", pair.fingerprint, which, c, r) for c, r in zip(contexts, responses, strict=True)]
+    store = Store.of(store)
+    keys = [key_of("hidden 1", pair.fingerprint, which, p.context(which), p.response) for p in passages]
     found = {k: torch.from_numpy(store.read(k)["bytes"]).view(pair.dtype) for k in dict.fromkeys(keys) if k in store}
     index = {k: n for n, k in reversed(list(enumerate(keys)))}  # of each key, its first place
     missing = [n for k, n in index.items() if k not in found]
+
+    def read(part: Sequence[int]) -> dict[str, Tensor]:
+        chosen = [passages[n] for n in part]
+        rows = passage_rows(pair, which, chosen).cpu().split([len(p.response) for p in chosen])
+        return {keys[n]: r.contiguous() for n, r in zip(part, rows, strict=True)}
+
     if missing:
-        sizes = [len(contexts[n]) + len(responses[n]) for n in missing]
-        with (
-            Progress(what, len(index), "responses") as progress,
-            torch.no_grad(),
-        ):  # inference tensors could not be trained against
+        sizes = [len(passages[n].whole(which)) for n in missing]
+        with Progress(what, len(index), "responses") as progress, torch.no_grad():  # inference tensors do not train
             progress.skip(len(index) - len(missing))
             for planned in plan_batches(sizes, batch_tokens):
-                rows = [missing[n] for n in planned]
-                for part, made in halving_on_memory(
-                    rows, lambda part: _read(pair, which, contexts, responses, part), progress.note
-                ):
-                    new = {keys[n]: m for n, m in zip(part, made, strict=True)}
+                for part, new in halving_on_memory([missing[n] for n in planned], read, progress.note):
                     found.update(new)
                     store.write({k: {"bytes": m.view(torch.uint8).numpy()} for k, m in new.items()})
                     progress.advance(len(part))
     return tuple(found[k] for k in keys)
 
 
-def _read(
-    pair: ModelPair, which: Which, contexts: Sequence[Ids], responses: Sequence[Ids], part: Sequence[int]
-) -> list[Float[Tensor, "token hidden"]]:
-    rows = response_rows(pair, which, [contexts[n] for n in part], [responses[n] for n in part])
-    return [r.contiguous() for r in rows.cpu().split([len(responses[n]) for n in part])]
+def measured_retention(
+    pair: ModelPair, texts: Sequence[TrainingText], *, store: Store | None = None
+) -> tuple[float, ...]:
+    """Return mean retention 1 - TV(base, aligned) by position of the harmful responses, for ArmConfig.retention.
+
+    Positions go as far as FEWEST texts reach (all texts, where there are fewer); () without a text.
+    """
+    passages = [t for t in texts if t.response]
+    made = score(pair, passages, ScoreConfig(top_k=1, shown_k=1), store=store, what="retention by position")
+    reach = sorted((len(p.response) for p in passages), reverse=True)
+    longest = reach[min(FEWEST, len(reach)) - 1] if reach else 0
+    own = [s.scalars[list(QUANTITIES).index("retention")] for s in made]
+    means = (np.mean([r[t] for r in own if len(r) > t]) for t in range(longest))
+    return tuple(float(np.clip(m, 0.0, 1.0)) for m in means)

@@ -1,12 +1,14 @@
-"""What is trained on: judged texts, and the rows made of them, each with its positions, role and contexts.
+"""What is trained on: judged texts, the rows made of them, and the order in which rows are drawn.
 
-A row is what the student reads, the positions in it that are trained on, and, for each of them, where aligned and base
-say what they think: they may read something else. In recovery the student reads prompt, harmful prefix and refusal
-(x, h, r_<j), and aligned, its teacher, the prompt and the refusal alone (x, r_<j).
+A row is what the student reads, the positions in it that are trained on, and what the frozen pair reads there, which
+may be something else. In recovery the student reads prompt, harmful prefix and refusal (x, h, r_<j), and aligned, its
+teacher, the prompt and the refusal alone (x, r_<j).
 """
 
 from __future__ import annotations
 
+import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -14,89 +16,62 @@ from typing import Literal
 import numpy as np
 
 from workbench.core.errors import PromptError
+from workbench.core.passages import Ids, Passage
+from workbench.models.pair import Which
 from workbench.training.config import TrainConfig
 
-RoleName = Literal["LABEL", "DISTIL", "RECOVER", "COMPLETE", "CONSTRAIN"]
-Ids = tuple[int, ...]
+RoleName = Literal["LABEL", "TEACHER", "RECOVERY", "COMPLETION", "CONSTRAINT"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlainText:
-    """Hold a prompt with a response to keep: the contexts (token ids) of aligned and base, and the response's ids.
+class TrainingText(Passage):
+    """A prompt with a response: one to keep, or a harmful one, which complies, with the aligned model's own refusals.
 
-    `prompt` is what was asked, for a person to see.
+    Harmful responses and refusals are judged before they come here. `prompt` is what was asked, for a person to see.
     """
 
-    name: str
     prompt: str = ""
-    aligned: Ids
-    base: Ids
-    response: Ids
-
-
-@dataclass(frozen=True, kw_only=True)
-class HarmfulText(PlainText):
-    """Hold a harmful prompt with a response that complies, and the aligned model's own refusals of it.
-
-    Both are judged before they come here.
-    """
-
     refusals: tuple[Ids, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingTexts:
-    """Hold what a training may draw from; `notes` say what was dropped and cut on the way.
+    """The texts that a training may draw from; `notes` say what was dropped and cut on the way.
 
     `sources` say where prompts, responses and refusals came from, in sentences that quote none of them.
     """
 
-    harmful: tuple[HarmfulText, ...] = ()
-    utility: tuple[PlainText, ...] = ()
-    harmless: tuple[PlainText, ...] = ()
+    harmful: tuple[TrainingText, ...] = ()
+    utility: tuple[TrainingText, ...] = ()
+    harmless: tuple[TrainingText, ...] = ()
     notes: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
-    """Hold a context and the response that is read after it; wanted are its tokens from `start` (0-based) on."""
-
-    context: Ids
-    response: Ids
-    start: int = 0
-
-    @property
-    def ids(self) -> Ids:
-        """Return what goes into the model: the last response token is predicted, never read."""
-        return self.context + self.response[:-1]
-
-    @property
-    def columns(self) -> range:
-        """Return the columns of `ids` that predict the wanted tokens."""
-        before = len(self.context) - 1
-        return range(before + self.start, before + len(self.response))
-
-
-@dataclass(frozen=True, kw_only=True)
 class TrainingRow:
-    """Hold one sequence to train on.
+    """One sequence to train on: the response tokens of `student` after its given ones.
 
-    part     what it counts as in the curves and normalisers: one role each (recover, complete, refusal, utility, ...)
+    part     what it counts as in the curves and normalisers, one of `records.PARTS`: one role each
     role     the loss at its positions, a name of `objective.Role`
-    student, aligned, base   what each reads; equally many tokens are wanted. None where the role needs no such model
-    labels   the observed next token at each wanted position; `first` is the position of the first one, 1-based
+    student  what the student reads, under aligned's template
+    frozen   what the models of the frozen pair that the role needs, `models`, read: as many tokens are wanted
+    first    the position of the first trained token, 1-based
     weights  w_t at each position
     """
 
     part: str
     role: RoleName
-    student: Reading
-    aligned: Reading | None
-    base: Reading | None
-    labels: Ids
+    student: Passage
+    frozen: Passage
+    models: tuple[Which, ...]
     first: int
     weights: tuple[float, ...]
+
+    @property
+    def labels(self) -> Ids:
+        """The observed token at each trained position."""
+        return self.student.response[self.student.given :]
 
 
 class RowMaker:
@@ -105,80 +80,80 @@ class RowMaker:
     def __init__(self, config: TrainConfig) -> None:
         self._config, self._arm = config, config.chosen
 
-    def harmful(self, text: HarmfulText, drawn: np.random.Generator) -> list[TrainingRow]:
+    def harmful(self, text: TrainingText, drawn: np.random.Generator) -> list[TrainingRow]:
         """Return the rows of a harmful text, with a refusal and a prefix drawn for it; [] where the arm uses none."""
         if not self._arm.needs_refusals:
             return self.after(text, 0)
         refusal = text.refusals[int(drawn.integers(len(text.refusals)))]
         return self.after(text, 0 if self._arm.harmful == "refusal" else self._prefix(text, refusal, drawn), refusal)
 
-    def after(self, text: HarmfulText, k: int, refusal: Ids = ()) -> list[TrainingRow]:
+    def after(self, text: TrainingText, k: int, refusal: Ids = ()) -> list[TrainingRow]:
         """Return the rows of a harmful text of whose response the first k tokens are given before the refusal.
 
         Arms that need no refusal go along the whole response, whatever k is. [] for an arm without harmful rows.
         """
         use = self._arm.harmful
         if use in ("completion", "teacher"):
-            role: RoleName = "COMPLETE" if use == "completion" else "DISTIL"
-            return [self._along(text, 0, "complete" if use == "completion" else "teacher", role)]
+            role: RoleName = "COMPLETION" if use == "completion" else "TEACHER"
+            return [self._along(text, 0, use, role)]
         if use == "compliance":
             return [self._along(text, 0, "compliance", self._labelled)]
         if not self._arm.needs_refusals:
             return []
         rows = [self._refusal(text, text.response[:k], refusal)]
-        if self._arm.penalise_rest and k < len(text.response) and self._arm.loss.weights.complete > 0.0:
-            rows.append(self._along(text, k, "complete", "COMPLETE"))
+        if self._arm.penalise_rest and k < len(text.response) and self._arm.loss.completion_weight > 0.0:
+            rows.append(self._along(text, k, "completion", "COMPLETION"))
         return rows
 
-    def plain(self, text: PlainText, kind: str, drawn: np.random.Generator) -> list[TrainingRow]:
+    def plain(self, text: TrainingText, kind: str, drawn: np.random.Generator) -> list[TrainingRow]:
         """Return the row of a utility text, or of a harmless one from a random prefix on; [] where it is not used."""
         if self._arm.utility == "nothing":
             return []
         k = 0
         if kind == "harmless":
             k = int(drawn.integers(0, min(self._config.prefix_tokens, len(text.response) - 1) + 1))
-        return [self._along(text, k, "utility", "DISTIL" if self._arm.utility == "distil" else self._labelled)]
+        return [self._along(text, k, "utility", "TEACHER" if self._arm.utility == "teacher" else self._labelled)]
 
     @property
     def _labelled(self) -> RoleName:
-        return "CONSTRAIN" if self._arm.utility == "constrain" else "LABEL"
+        return "CONSTRAINT" if self._arm.utility == "constrain" else "LABEL"
 
-    def _prefix(self, text: HarmfulText, refusal: Ids, drawn: np.random.Generator) -> int:
+    def _prefix(self, text: TrainingText, refusal: Ids, drawn: np.random.Generator) -> int:
         """Draw k: 0 half of the time, otherwise uniform in [1, min(prefix_tokens, |h|)], as far as there is room."""
         room = self._config.max_tokens - len(text.aligned) - len(refusal)
         most = max(0, min(self._config.prefix_tokens, len(text.response), room))
         nothing, k = drawn.random() < 0.5, int(drawn.integers(1, most + 1)) if most else 0
         return 0 if nothing else k
 
-    def _refusal(self, text: HarmfulText, given: Ids, refusal: Ids) -> TrainingRow:
+    def _refusal(self, text: TrainingText, given: Ids, refusal: Ids) -> TrainingRow:
         distilled = self._arm.harmful == "recovery"
         first = len(given) + 1
+        alone = Passage(name=text.name, aligned=text.aligned, response=refusal, label=text.label)
         return TrainingRow(
-            part="recover" if distilled else "refusal",
-            role="RECOVER" if distilled else "LABEL",
-            student=Reading(context=text.aligned + given, response=refusal),
-            aligned=Reading(context=text.aligned, response=refusal) if distilled else None,
-            base=None,
-            labels=refusal,
+            part="recovery" if distilled else "refusal",
+            role="RECOVERY" if distilled else "LABEL",
+            student=replace(alone, aligned=text.aligned + given),
+            frozen=alone,
+            models=("aligned",) if distilled else (),
             first=first,
             weights=tuple(self._arm.weight_at(first + j) for j in range(len(refusal))),
         )
 
-    def _along(self, text: PlainText, k: int, part: str, role: RoleName) -> TrainingRow:
+    def _along(self, text: TrainingText, k: int, part: str, role: RoleName) -> TrainingRow:
         """Return the row along a text's own response, trained from position k + 1 on."""
-        read = Reading(context=text.aligned, response=text.response, start=k)
-        harmful = part in ("complete", "teacher")
-        needs_base = role == "COMPLETE" or (role == "DISTIL" and self._arm.loss.teacher_lambda != 1.0)
-        rest = text.response[k:]
+        read = Passage(
+            name=text.name, aligned=text.aligned, base=text.base, response=text.response, given=k, label=text.label
+        )
+        both = role == "COMPLETION" or (role == "TEACHER" and self._arm.loss.teacher_lambda != 1.0)
+        harmful, positions = part in ("completion", "teacher"), range(k + 1, len(text.response) + 1)
         return TrainingRow(
             part=part,
             role=role,
             student=read,
-            aligned=read if role != "LABEL" else None,
-            base=replace(read, context=text.base) if needs_base else None,
-            labels=rest,
+            frozen=read,
+            models=("aligned", "base") if both else ("aligned",) if role != "LABEL" else (),
             first=k + 1,
-            weights=tuple(self._arm.weight_at(k + 1 + j) if harmful else 1.0 for j in range(len(rest))),
+            weights=tuple(self._arm.weight_at(t) if harmful else 1.0 for t in positions),
         )
 
 
@@ -189,11 +164,10 @@ def prepared(texts: TrainingTexts, config: TrainConfig) -> TrainingTexts:
     """
     arm, longest = config.chosen, config.max_tokens
     notes = list(texts.notes)
-    harmful: list[HarmfulText] = []
+    harmful: list[TrainingText] = []
     without = 0
     if arm.harmful != "nothing":
         for text in _fitted(texts.harmful, longest, "harmful", notes):
-            assert isinstance(text, HarmfulText)
             room = longest - len(text.aligned)
             refusals = tuple(r for r in text.refusals if r and len(r) <= room)
             if arm.needs_refusals and not refusals:
@@ -208,8 +182,8 @@ def prepared(texts: TrainingTexts, config: TrainConfig) -> TrainingTexts:
                 f"arm {arm.name!r} trains on harmful rows, and {why}. Give prompts labelled harmful with a response "
                 "that complies (or let the base model write it), and a larger max_tokens where rows are too long"
             )
-    utility: list[PlainText] = []
-    harmless: list[PlainText] = []
+    utility: list[TrainingText] = []
+    harmless: list[TrainingText] = []
     if arm.utility != "nothing":
         utility = _fitted(texts.utility, longest, "utility", notes)
         harmless = _fitted(texts.harmless, longest, "harmless", notes) if arm.harmless_share else []
@@ -225,12 +199,12 @@ def _last(notes: Sequence[str]) -> str:
     return notes[-1] if notes else "their responses are empty"
 
 
-def _fitted(texts: Sequence[PlainText], longest: int, kind: str, notes: list[str]) -> list[PlainText]:
+def _fitted(texts: Sequence[TrainingText], longest: int, kind: str, notes: list[str]) -> list[TrainingText]:
     """Cut responses to what fits, drop texts without room or response, and note both."""
-    kept: list[PlainText] = []
+    kept: list[TrainingText] = []
     cut: list[int] = []
     for text in texts:
-        room = longest - max(len(text.aligned), len(text.base))
+        room = longest - (text.length - len(text.response))
         if room < 1 or not text.response:
             continue
         if len(text.response) > room:
@@ -248,3 +222,67 @@ def _fitted(texts: Sequence[PlainText], longest: int, kind: str, notes: list[str
             f"{longest} tokens."
         )
     return kept
+
+
+def random_numbers(seed: int, stream: str, n: int) -> np.random.Generator:
+    """Return the random numbers of the n-th draw of a named stream."""
+    return np.random.default_rng([seed, zlib.crc32(stream.encode()), n])
+
+
+def count_before(share: float, size: int, batch: int) -> int:
+    """Return how many of the rows before a batch (0-based) are have this share: 0.4 of 8 is 3, 3, 3, 3, 4."""
+    return math.floor(share * size * batch + 1e-9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """One drawn text as the rows it is trained on; `name` says which text it is, and of which kind."""
+
+    name: str
+    rows: tuple[TrainingRow, ...]
+
+
+class Sampler:
+    """The order of rows: harmful at their share, harmless at theirs of the rest, utility rows for what remains.
+
+    Each kind goes through its texts in an order that is shuffled anew each time round. A row's draw depends on its
+    number alone, whatever was drawn before. Where an arm has no use for a kind its rows stay empty, so that every arm
+    sees the same harmful rows.
+    """
+
+    def __init__(self, texts: TrainingTexts, config: TrainConfig) -> None:
+        self._texts, self._config = texts, config
+        self._maker = RowMaker(config)
+        self._share = config.harmful_share if texts.harmful else 0.0
+        self._harmless = (config.chosen.harmless_share if texts.utility else 1.0) if texts.harmless else 0.0
+
+    def __len__(self) -> int:
+        return self._config.steps * self._config.batch_size
+
+    def __getitem__(self, number: int) -> Draw:
+        """Return one row by its 0-based number in the whole training; within a batch, harmful ones come first."""
+        size = self._config.batch_size
+        step, slot = divmod(number, size)
+        before, after = (count_before(self._share, size, b) for b in (step, step + 1))
+        drawn = random_numbers(self._config.seed, "row", number)
+        if slot < after - before:
+            return self._made("harmful", before + slot, drawn)
+        other = number - after
+        at, following = (math.floor(self._harmless * n + 1e-9) for n in (other, other + 1))
+        return self._made("harmless", at, drawn) if following > at else self._made("utility", other - at, drawn)
+
+    def passes(self, step: int, rank: int = 0) -> list[list[Draw]]:
+        """Return what one process trains on in an optimizer step (1-based), pass by pass."""
+        size, batch = self._config.rows_in_a_pass, self._config.batch_size
+        starts = range((step - 1) * batch + rank * size, step * batch, size * self._config.processes)
+        return [[self[n] for n in range(start, start + size)] for start in starts]
+
+    def _made(self, kind: str, number: int, drawn: np.random.Generator) -> Draw:
+        texts = getattr(self._texts, kind)
+        if not texts:
+            return Draw(name="no row", rows=())
+        round_, at = divmod(number, len(texts))
+        order = random_numbers(self._config.seed, kind, round_).permutation(len(texts))
+        text = texts[int(order[at])]
+        rows = self._maker.harmful(text, drawn) if kind == "harmful" else self._maker.plain(text, kind, drawn)
+        return Draw(name=f"{kind} {text.name}", rows=tuple(rows))

@@ -39,34 +39,28 @@ def weights_file(folder: str | Path) -> Path:
     return file
 
 
-class StudentBody(nn.Module):
-    """Run the body with the student's adapter on: what a trainer wraps, so that gradients meet across processes."""
-
-    def __init__(self, one: Weights) -> None:
-        super().__init__()
-        self._weights = one
-        self.model = one.peft
-
-    def forward(
-        self, ids: Int[Tensor, "batch context"], rows: Int[Tensor, "row"], columns: Int[Tensor, "row"]
-    ) -> Float[Tensor, "row hidden"]:
-        """Return the hidden states at (row, column) of sequences that are padded on the right: no mask is needed."""
-        return weights.body_hidden(self._weights.model, ids).to(ids.device)[rows, columns]
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Student:
-    """Hold the adapter that is trained. `copied` tells whether it started as a copy of the pair's own adapter."""
+    """The adapter that is trained, in the PEFT model of `one`. `copied`: it started as the pair's own adapter."""
 
-    body: StudentBody
     name: str
     copied: bool
     one: Weights
 
     @property
     def peft(self) -> Any:
-        """Return the PEFT model that the adapter sits in."""
+        """The PEFT model that the adapter sits in."""
         return self.one.peft
+
+    def hidden(
+        self, ids: Int[Tensor, "batch context"], rows: Int[Tensor, "row"], columns: Int[Tensor, "row"]
+    ) -> Float[Tensor, "row hidden"]:
+        """Return the hidden states at (row, column) of sequences that are padded on the right: no mask is needed."""
+        return weights.body_hidden(self.one.model, ids).to(ids.device)[rows, columns]
+
+    def train(self, on: bool) -> None:
+        """Switch dropout on or off."""
+        self.one.model.train(on)
 
     def parameters(self) -> list[nn.Parameter]:
         """List the weights that are trained."""
@@ -92,10 +86,19 @@ class Student:
         settings.save_pretrained(str(folder))
 
     def load(self, folder: Path) -> None:
-        """Take the weights of a saved adapter. Raises PairError where they are another adapter's."""
+        """Take the weights of a saved adapter. Raises PairError, with both values, where rank or layers differ."""
+        from peft import set_peft_model_state_dict
         from safetensors.torch import load_file
 
-        self._take(load_file(folder / ADAPTER_WEIGHTS), str(folder))
+        state = load_file(weights_file(folder))
+        there, here = ({k: tuple(v.shape) for k, v in one.items()} for one in (state, self.state()))
+        if odd := sorted(there.items() ^ here.items()):
+            key = odd[0][0]
+            raise PairError(
+                f"the adapter in {str(folder)!r} does not fit this training: {key} is {there.get(key, 'no layer')} "
+                f"there and {here.get(key, 'no layer')} here. Give the arm the same rank and layers, or another adapter"
+            )
+        set_peft_model_state_dict(self.peft, state, adapter_name=self.name)
 
     def begin_at(self, folder: Path) -> None:
         """Take the weights of an adapter to start from.
@@ -104,8 +107,8 @@ class Student:
         weights are another model.
         """
         from peft import PeftConfig
-        from safetensors.torch import load_file
 
+        weights_file(folder)
         theirs, own = PeftConfig.from_pretrained(str(folder)), self.peft.peft_config[self.name]
         for name in ("r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern"):
             a, b = (getattr(c, name, None) or None for c in (theirs, own))
@@ -114,29 +117,7 @@ class Student:
                     f"the adapter to start from ({str(folder)!r}) has {name} = {a}, and this arm trains {name} = {b}: "
                     "give the arm the same rank, alpha and layers, or another adapter"
                 )
-        state = load_file(weights_file(folder))
-        mine = {k: tuple(v.shape) for k, v in self.state().items()}
-        if odd := sorted(mine.items() ^ {k: tuple(v.shape) for k, v in state.items()}.items()):
-            key = odd[0][0]
-            there, here = (tuple(d[key].shape) if key in d else "no such layer" for d in (state, self.state()))
-            raise PairError(
-                f"the adapter to start from ({str(folder)!r}) does not fit this training: {key} is {there} there and "
-                f"{here} here. Give the arm the same rank and layers, or another adapter"
-            )
-        self._take(state, str(folder))
-
-    def _take(self, state: dict[str, Tensor], where: str) -> None:
-        from peft import set_peft_model_state_dict
-
-        own = {k: tuple(v.shape) for k, v in self.state().items()}
-        other = {k: tuple(v.shape) for k, v in state.items()}
-        if own != other:
-            key = next(iter(sorted(own.items() ^ other.items())))[0]
-            raise PairError(
-                f"the adapter in {where!r} does not fit this training: {key} is {other.get(key, 'missing')} there and "
-                f"{own.get(key, 'missing')} here. Start in another folder, or with the settings of the first run"
-            )
-        set_peft_model_state_dict(self.peft, state, adapter_name=self.name)
+        self.load(folder)
 
 
 @contextlib.contextmanager
@@ -146,8 +127,9 @@ def student_of(pair: ModelPair, lora: LoraSettings, seed: int) -> Iterator[Stude
     A fresh LoRA starts with B = 0, so that it changes nothing at first. Raises PairError where aligned has several
     adapters on (which one would be completed?) or the settings name layers that the model does not have.
     """
+    side = pair._sides["aligned"]
     with pair.model("aligned"):
-        one, on = _aligned(pair)
+        one, on = side.weights, side.adapters
     if len(on) > 1:
         raise PairError(
             f"aligned of {pair.name} has {len(on)} adapters on ({', '.join(on)}): merge them into one model first, "
@@ -158,26 +140,27 @@ def student_of(pair: ModelPair, lora: LoraSettings, seed: int) -> Iterator[Stude
     buffers = one.model.training
     try:
         with quiet_libraries(), torch.random.fork_rng(devices=[]):
-            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")  # GPT-2's layers; peft mends it
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")  # peft corrects GPT-2's layers
             torch.manual_seed(seed)
             _put_on(one, name, on, lora, pair.name)
         for parameter, _ in flags:
             parameter.requires_grad_(False)
         with _left_as_found(one, name):
-            made = Student(body=StudentBody(one), name=name, copied=bool(on), one=one)
+            made = Student(name=name, copied=bool(on), one=one)
             for p in made.parameters():
                 p.requires_grad_(True)
             yield made
     finally:
-        _take_off(one, name, alone)
+        if one.peft is not None and name in one.peft.peft_config:
+            if alone:
+                one.peft.unload()
+                one.peft = None
+            else:
+                with quiet_libraries():
+                    one.peft.delete_adapter(name)
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
         one.model.train(buffers)
-
-
-def _aligned(pair: ModelPair) -> tuple[Weights, tuple[str, ...]]:
-    side = pair._sides["aligned"]
-    return side.weights, side.adapters
 
 
 def _put_on(one: Weights, name: str, on: tuple[str, ...], lora: LoraSettings, pair_name: str) -> None:
@@ -224,14 +207,3 @@ def _left_as_found(one: Weights, name: str) -> Iterator[None]:
             if kept:
                 layer.set_adapter(kept)
             layer.enable_adapters(not off)
-
-
-def _take_off(one: Weights, name: str, alone: bool) -> None:
-    if one.peft is None or name not in one.peft.peft_config:
-        return
-    if alone:
-        one.peft.unload()
-        one.peft = None
-    else:
-        with quiet_libraries():
-            one.peft.delete_adapter(name)

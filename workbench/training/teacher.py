@@ -13,17 +13,16 @@ from torch import Tensor
 from workbench.core.comparisons import share
 from workbench.core.configs import takes_fields
 from workbench.core.records import Estimate
-from workbench.models.pair import ModelPair, Which
+from workbench.models.pair import ModelPair
 from workbench.models.pieces import Pieces
 from workbench.tracing.metrics import kl_nats, largest
-from workbench.tracing.scoring import response_rows
-from workbench.training.completion_sets import NO_TOKEN, completion_target
+from workbench.tracing.scoring import passage_rows
 from workbench.training.config import ARMS, ArmConfig, LossConfig, TrainConfig
 from workbench.training.heads import Heads, rows_in_a_chunk
-from workbench.training.losses import hybrid_teacher, log_probabilities
+from workbench.training.losses import NO_TOKEN, completion_target, hybrid_teacher, log_probabilities
 from workbench.training.objective import Role
 from workbench.training.records import TeacherPreview, TeacherText
-from workbench.training.rows import HarmfulText, Reading, RowMaker, TrainingRow, TrainingTexts, prepared
+from workbench.training.rows import RowMaker, TrainingRow, TrainingText, TrainingTexts, prepared
 from workbench.training.step import random_keys
 
 GIVEN_TOKENS = 10
@@ -99,7 +98,7 @@ def teacher_flips(pair: ModelPair, texts: TrainingTexts, loss: LossConfig, *, mo
 def teacher_said(arm: ArmConfig) -> str:
     """Say what an arm's teacher is on harmful rows, in words."""
     hybrid = f"the hybrid teacher (lambda = {arm.loss.teacher_lambda:g})"
-    follows = arm.utility == "distil" and arm.loss.weights.distil > 0.0
+    follows = arm.utility == "teacher" and arm.loss.teacher_weight > 0.0
     role = f"this arm {'follows it on utility rows alone' if follows else 'does not follow it'}"
     rest = "; tokens of M are pushed down after the prefix too, which is not shown" if arm.penalise_rest else ""
     return {
@@ -115,7 +114,7 @@ def teacher_said(arm: ArmConfig) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """Hold what is kept of some positions: both sides' likeliest tokens, best first, their KL, and M."""
+    """What is kept of some positions: both sides' likeliest tokens, best first, their KL, and M."""
 
     student: Int[Tensor, "row k"]
     student_probability: Float[Tensor, "row k"]
@@ -132,7 +131,7 @@ class _Seen:
 
 def _rows(
     texts: TrainingTexts, config: TrainConfig, most: int, given: int
-) -> Iterator[tuple[HarmfulText, TrainingRow]]:
+) -> Iterator[tuple[TrainingText, TrainingRow]]:
     arm = replace(config.chosen, retention=())  # w_t weighs positions and changes no distribution
     maker = RowMaker(replace(config, arm=arm))
     for text in texts.harmful[:most]:
@@ -147,26 +146,21 @@ def _seen(pair: ModelPair, heads: Heads, row: TrainingRow, config: TrainConfig) 
     """Look at a row's positions, as many at once as the buffers of the output heads hold."""
     loss, role = config.chosen.loss, Role[row.role]
 
-    def states(which: Which, reading: Reading) -> Float[Tensor, "row hidden"]:
-        return response_rows(pair, which, [reading.context], [reading.response])[reading.start :]
-
-    student = states("aligned", row.student)
-    same = row.aligned == row.student
-    aligned = student if same else None if row.aligned is None else states("aligned", row.aligned)
-    base = None if row.base is None else states("base", row.base)
+    student = passage_rows(pair, "aligned", [row.student])[row.student.given :]
+    read = {w: student if w == "aligned" and row.frozen == row.student else
+            passage_rows(pair, w, [row.frozen])[row.frozen.given :] for w in row.models}  # fmt: skip
     labels = torch.tensor(row.labels, device=pair.device)
     keys = torch.tensor(random_keys(config.seed, row), device=pair.device)
     parts: list[tuple[Tensor, ...]] = []
     for at in torch.arange(len(labels), device=pair.device).split(rows_in_a_chunk(heads.vocab, pair.device)):
         now, pushed = heads.aligned(student[at]), labels.new_zeros((len(at), 0))
-        if role in (Role.LABEL, Role.CONSTRAIN):
+        if role in (Role.LABEL, Role.CONSTRAINT):
             wanted = torch.full_like(now, -torch.inf).scatter_(-1, labels[at][:, None], 0.0)
         else:
-            assert aligned is not None
-            wanted = heads.aligned(aligned[at])
-            if base is not None:
-                of_base = heads.base(base[at])
-                if role == Role.COMPLETE:
+            wanted = heads.aligned(read["aligned"][at])
+            if "base" in read:
+                of_base = heads.base(read["base"][at])
+                if role == Role.COMPLETION:
                     pushed, _ = completion_target(of_base, wanted, loss, keys[at])
                 wanted = hybrid_teacher(wanted, of_base, loss.teacher_lambda)
         s, t = log_probabilities(now), log_probabilities(wanted)
@@ -183,16 +177,16 @@ def _top(logprobs: Float[Tensor, "row vocab"]) -> tuple[Int[Tensor, "row k"], Fl
     return ids, logprobs.gather(-1, ids).exp()
 
 
-def _text(text: HarmfulText, row: TrainingRow, seen: _Seen, pieces: Pieces) -> TeacherText:
+def _text(text: TrainingText, row: TrainingRow, seen: _Seen, pieces: Pieces) -> TeacherText:
     def labelled(ids: Tensor) -> tuple[tuple[str, ...], ...]:
         return tuple(tuple(pieces.label(i) for i in own if i != NO_TOKEN) for own in ids.tolist())
 
-    given = row.student.context[len(text.aligned) :]
+    given = row.student.aligned[len(text.aligned) :]
     return TeacherText(
         name=text.name,
         prompt=text.prompt,
         given=tuple(p.text for p in pieces.sequence(given, context=text.aligned)),
-        pieces=tuple(p.text for p in pieces.sequence(row.labels, context=row.student.context)),
+        pieces=tuple(p.text for p in pieces.sequence(row.labels, context=row.student.aligned)),
         student=labelled(seen.student),
         student_probability=seen.student_probability.numpy(),
         teacher=labelled(seen.teacher),

@@ -17,10 +17,8 @@ from accelerate import PartialState
 from workbench.core.files import atomic_file
 from workbench.core.store import Store
 from workbench.models.pair import load_pair
-from workbench.training import group
-from workbench.training.job import Job
-from workbench.training.launch import ERROR, OWNER
-from workbench.training.loop import distil
+from workbench.training.distil import distil
+from workbench.training.launch import ERROR, OWNER, Job
 
 PEER_GONE = ("closed by peer", "reset by peer")
 """How the processes' connection says that one at its other end is gone."""
@@ -32,9 +30,9 @@ def main(file: Path) -> int:
         threading.Thread(target=_end_with, args=(int(owner),), daemon=True).start()
     job = Job.load(file)
     if os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true"):  # what is cut is decided here
-        job = dataclasses.replace(job, config=dataclasses.replace(job.config, sharded=True))
+        job = dataclasses.replace(job, config=dataclasses.replace(job.config, experimental_sharded=True))
     on_gpu = job.pair.device != "cpu" and torch.cuda.is_available()
-    device = f"cuda:{group.local_rank()}" if on_gpu else "cpu"
+    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_gpu else "cpu"
     try:
         PartialState(cpu=not on_gpu)  # the processes find each other
         pair = load_pair(dataclasses.replace(job.pair, device=device))

@@ -12,9 +12,8 @@ from plotly.subplots import make_subplots
 from workbench.core.legible import plotly_text
 from workbench.core.palette import OTHER_ARMS, stroke_of
 from workbench.display.figures.look import DARK, MUTED, POSITION, empty, styled
-from workbench.training.records import Adapter, TrainingFilm
+from workbench.training.records import PARTS, Adapter, TrainingFilm
 
-PARTS = ("recover", "complete", "teacher", "refusal", "compliance", "utility")
 LABELS = ("harmful", "harmless")
 FILMED = (
     ("retention", "retention, 1 = still base"),

@@ -170,7 +170,7 @@ def engine_arms(pair: ModelPair, **options: Any) -> tuple[EngineArm, EngineArm]:
     if config is None or config.preset or not config.base or not config.aligned:
         raise ParameterError(f"engine 'vllm' loads folders and hub ids, not {pair.name!r}: give base and aligned")
     files = (config.base.lower(), config.aligned.lower())
-    if config.adapter or config.quantised or any(f.endswith(".gguf") for f in files):
+    if config.adapter or config.experimental_quantised or any(f.endswith(".gguf") for f in files):
         raise ParameterError(
             "engine 'vllm' has to hold the very same weights as the pair: no GGUF file, nothing quantised, and an "
             "adapter merged first (`workbench merge`)"

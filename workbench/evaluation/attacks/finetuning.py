@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
+from workbench.core.configs import above, at_least, between, check_fields
 from workbench.core.errors import ParameterError, PromptError
 from workbench.core.records import Label
 from workbench.core.store import Store
@@ -21,11 +22,10 @@ from workbench.models.chat import turn_end
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import Prompt, PromptConfig, load_prompts
 from workbench.training.config import TrainConfig, WatchSettings, arm_named
-from workbench.training.loop import distil
-from workbench.training.rows import HarmfulText, PlainText, TrainingTexts
+from workbench.training.distil import distil
+from workbench.training.rows import TrainingText, TrainingTexts
 
 EMBEDDED = "embedded"
-_Text = TypeVar("_Text", bound=PlainText)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +52,11 @@ class BenignTuning(NoAttack):
     rank: int = 32
     constrained: bool = False
 
-    def _impossible(self) -> list[tuple[bool, str, str]]:
-        return [
-            (self.steps < 1, "steps", "at least 1"),
-            (self.batch_size < 1, "batch_size", "at least 1 row"),
-            (not 0.0 < self.learning_rate < float("inf"), "learning_rate", "finite and above 0"),
-            (self.rank < 1, "rank", "at least 1"),
-        ]
+    def check(self) -> None:
+        """Raise ParameterError for an impossible setting."""
+        super().check()
+        counts = {"steps": at_least(1), "batch_size": at_least(1), "rank": at_least(1)}
+        check_fields(self, learning_rate=above(0, finite=True), **counts)
 
     @property
     def setting(self) -> str:
@@ -123,8 +121,8 @@ class BenignTuning(NoAttack):
         found = self.rows_of(prompt_set)
         _, harmful = found.get("harmful", ("", ()))
         return TrainingTexts(
-            utility=tuple(_text(PlainText, pair, p) for p in found["harmless"][1]),
-            harmful=tuple(_text(HarmfulText, pair, p) for p in harmful),
+            utility=tuple(_text(pair, p) for p in found["harmless"][1]),
+            harmful=tuple(_text(pair, p) for p in harmful),
         )
 
 
@@ -146,12 +144,10 @@ class FewHarmfulTuning(BenignTuning):
     n_harmful: int = 10
     harmful_share: float = 0.25
 
-    def _impossible(self) -> list[tuple[bool, str, str]]:
-        return [
-            *super()._impossible(),
-            (self.n_harmful < 1, "n_harmful", "at least 1 row"),
-            (not 0.0 < self.harmful_share < 1.0, "harmful_share", "between 0 and 1"),
-        ]
+    def check(self) -> None:
+        """Raise ParameterError for an impossible setting."""
+        super().check()
+        check_fields(self, n_harmful=at_least(1), harmful_share=between(0, 1))
 
     @property
     def setting(self) -> str:
@@ -229,12 +225,13 @@ def _train_rows(source: str) -> tuple[Prompt, ...]:
     return load_prompts(PromptConfig(source=source, split="train" if source == EMBEDDED else None)).prompts
 
 
-def _text(kind: type[_Text], pair: ModelPair, prompt: Prompt) -> _Text:
+def _text(pair: ModelPair, prompt: Prompt) -> TrainingText:
     end = turn_end(pair.tokenizer)
     end = pair.tokenizer.eos_token_id if end is None else end
     response = pair.encode(prompt.response or "")
-    return kind(
+    return TrainingText(
         name=prompt.id,
+        label=prompt.label,
         prompt=prompt.prompt,
         aligned=pair.context(prompt, "aligned"),
         base=pair.context(prompt, "base"),

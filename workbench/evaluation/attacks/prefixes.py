@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from workbench.core.configs import at_least, check_fields
 from workbench.core.errors import PromptError
 from workbench.core.records import Given, Label
 from workbench.core.store import key_of
@@ -30,10 +31,12 @@ class Prefill(TargetedConfig):
 
     k: tuple[Given, ...] = (0, 3, 5, 7, 10, 20, 40, "full")
 
-    def _impossible(self) -> list[tuple[bool, str, str]]:
+    def check(self) -> None:
+        """Raise ParameterError for an impossible setting."""
+        super().check()
         odd = any(str(k) != "full" if isinstance(k, str) else k < 0 for k in self.k)
-        want = "token counts from 0 and 'full', each once"
-        return [*super()._impossible(), (not self.k or odd or len(set(self.k)) < len(self.k), "k", want)]
+        wrong = not self.k or odd or len(set(self.k)) < len(self.k)
+        check_fields(self, (wrong, "k", "token counts from 0 and 'full', each once"))
 
     def cost(self, task: Task) -> Cost:
         """Return the most it can cost: how many short targets end too early is known only when it is made."""
@@ -119,20 +122,22 @@ class Insertion(TargetedConfig):
     refusal: str | None = None
     refusal_tokens: int = 48
 
-    def _impossible(self) -> list[tuple[bool, str, str]]:
-        counts = [p for p in self.positions if not isinstance(p, str)]
-        odd = any(isinstance(p, str) and p != "random" for p in self.positions) or min(counts, default=0) < 0
+    def check(self) -> None:
+        """Raise ParameterError for an impossible setting."""
+        super().check()
+        odd = any(p != "random" if isinstance(p, str) else p < 0 for p in self.positions)
         twice = len(set(self.positions)) < len(self.positions)
-        return [
-            *super()._impossible(),
+        check_fields(
+            self,
             (not self.positions or odd or twice, "positions", "token counts from 0 and 'random', each once"),
-            (not self.lengths or min(self.lengths) < 1, "lengths", "at least one token count, each at least 1"),
+            (not self.lengths, "lengths", "at least one token count"),
             (len(set(self.lengths)) < len(self.lengths), "lengths", "different token counts"),
-            (self.tail < 0, "tail", "at least 0"),
-            (self.skip < 0, "skip", "at least 0"),
             (self.refusal is not None and not self.refusal.strip(), "refusal", "None or a text"),
-            (self.refusal_tokens < 1, "refusal_tokens", "at least 1"),
-        ]
+            lengths=at_least(1),
+            tail=at_least(0),
+            skip=at_least(0),
+            refusal_tokens=at_least(1),
+        )
 
     def cost(self, task: Task) -> Cost:
         """Return the most it can cost: how many targets or refusals are too short is known only when it is made."""

@@ -6,6 +6,7 @@ import itertools
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from workbench.core.configs import above, at_least, check_fields
 from workbench.core.errors import UnknownName, nearest
 from workbench.core.records import Label
 from workbench.core.store import key_of
@@ -57,14 +58,12 @@ class Decoding(AttackConfig):
     top_ks: tuple[int, ...] = (0, 20)
     samples: int = 1
 
-    def _impossible(self) -> list[tuple[bool, str, str]]:
-        finite = all(0.0 <= t < float("inf") for t in self.temperatures)
-        return [
-            (not self.temperatures or not finite, "temperatures", "at least one, each finite and at least 0"),
-            (not self.top_ps or not all(0.0 < p <= 1.0 for p in self.top_ps), "top_ps", "above 0 and at most 1"),
-            (not self.top_ks or min(self.top_ks) < 0, "top_ks", "at least one, each at least 0"),
-            (self.samples < 1, "samples", "at least 1"),
-        ]
+    def check(self) -> None:
+        """Raise ParameterError for an impossible setting."""
+        super().check()
+        empty = [(not getattr(self, n), n, "at least one") for n in ("temperatures", "top_ps", "top_ks")]
+        ranges = {"temperatures": at_least(0, finite=True), "top_ps": above(0, 1), "top_ks": at_least(0)}
+        check_fields(self, *empty, samples=at_least(1), **ranges)
 
     def grid(self) -> list[Sampler]:
         """List every draw of the grid, once each; draws of one setting differ in `sample` and `seed` alone."""
@@ -112,8 +111,10 @@ class Template(AttackConfig):
     names: tuple[str, ...] | None = None
     file: str | None = None
 
-    def _impossible(self) -> list[tuple[bool, str, str]]:
-        return [(self.names is not None and not self.names, "names", "None (all) or at least one name")]
+    def check(self) -> None:
+        """Raise ParameterError for an impossible setting."""
+        super().check()
+        check_fields(self, (self.names is not None and not self.names, "names", "None (all) or at least one name"))
 
     def templates(self) -> tuple[JailbreakTemplate, ...]:
         """Return the templates. Raises UnknownName, and what reading the file raises."""

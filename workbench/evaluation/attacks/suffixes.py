@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
-from workbench.core.errors import PairError, ParameterError, RecordError, nearest
+from workbench.core.configs import at_least, check_fields
+from workbench.core.errors import PairError, RecordError
 from workbench.core.progress import Progress
 from workbench.evaluation.attacks.targets import TargetedConfig, Targets, find_targets, with_given
 from workbench.evaluation.attacks.task import Cost, Made, Task, attempt_of
@@ -65,21 +66,23 @@ class GCG(TargetedConfig):
     tokens: Allowed = "ascii"
     stop: Literal["target", "never"] | float = "target"
 
-    def _impossible(self) -> list[tuple[bool, str, str]]:
-        if isinstance(self.budget, str) and self.budget not in BUDGETS:
-            raise ParameterError(f"there is no budget {self.budget!r}: {nearest(self.budget, list(BUDGETS))}")
+    def check(self) -> None:
+        """Raise ParameterError for an impossible setting."""
+        super().check()
+        if isinstance(self.budget, str):
+            check_fields(self, budget=tuple(BUDGETS))
         named = vars(self.spends)
         positive = all(named[n] >= 1 for n in ("steps", "candidates", "top_k", "save_every")) and named["buffer"] >= 0
         stops = self.stop in ("target", "never") or (not isinstance(self.stop, str) and self.stop >= 0)
-        return [
-            *super()._impossible(),
+        check_fields(
+            self,
             (not positive, "budget", "counts of at least 1 (buffer: at least 0)"),
-            (self.suffix_tokens < 1, "suffix_tokens", "at least 1"),
-            (self.model not in ("base", "aligned"), "model", "'base' or 'aligned'"),
-            (self.universal is not None and self.universal < 1, "universal", "None or at least 1"),
-            (self.tokens not in ("ascii", "any"), "tokens", "'ascii' or 'any'"),
             (not stops, "stop", "'target', 'never' or a loss in nats, at least 0"),
-        ]
+            suffix_tokens=at_least(1),
+            universal=at_least(1),
+            model=("base", "aligned"),
+            tokens=("ascii", "any"),
+        )
 
     @property
     def spends(self) -> Budget:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from workbench.core.configs import at_least, check_fields
 from workbench.core.errors import PromptError
 from workbench.evaluation.attacks.task import AttackConfig, Task, count
 from workbench.models.generation import GenerateConfig, generate
@@ -30,11 +31,10 @@ class TargetedConfig(AttackConfig):
     opening: str = OPENING
     target_tokens: int = 128
 
-    def _impossible(self) -> list[tuple[bool, str, str]]:
-        return [
-            (self.target not in get_args(Target), "target", "'given' or 'base'"),
-            (self.target_tokens < 1, "target_tokens", "at least 1"),
-        ]
+    def check(self) -> None:
+        """Raise ParameterError for an impossible setting."""
+        super().check()
+        check_fields(self, target=get_args(Target), target_tokens=at_least(1))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, get_args
 
-from workbench.core.errors import ParameterError, PromptError
+from workbench.core.configs import at_least, check_fields
+from workbench.core.errors import PromptError
 from workbench.core.passages import check_fits
 from workbench.core.records import Given, Label
 from workbench.core.store import Store, key_of
@@ -80,22 +81,13 @@ class AttackConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        bad = [
-            (self.labels is not None and not self.labels, "labels", "None (all prompts) or at least one label"),
-            (self.max_tokens < 1, "max_tokens", "at least 1"),
-            (self.seed < 0, "seed", "at least 0"),
-            *self._impossible(),
-        ]
-        for wrong, name, want in bad:
-            if wrong:
-                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be {want}")
-        known = get_args(Label)
-        if unknown := [label for label in self.labels or () if label not in known]:
-            raise ParameterError(f"labels has {unknown[0]!r}; it must name some of {', '.join(known)}")
+        self.check()
 
-    def _impossible(self) -> list[tuple[bool, str, str]]:
-        """List (is impossible, field, what it must be) for the fields of this kind of attack."""
-        return []
+    def check(self) -> None:
+        """Raise ParameterError for an impossible setting; a kind of attack checks its own too."""
+        none = self.labels is not None and not self.labels
+        wrong = (none, "labels", "None (all prompts) or at least one label")
+        check_fields(self, wrong, labels=get_args(Label), max_tokens=at_least(1), seed=at_least(0))
 
     def cost(self, task: Task) -> Cost:
         """Return the most that this attack can cost. Raises what `make` raises before it works."""

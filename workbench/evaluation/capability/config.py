@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from workbench.core.configs import at_least, between, check_fields
 from workbench.core.errors import ParameterError, UnknownName, nearest
 
 SHAPES: Mapping[str, str] = {
@@ -48,20 +49,16 @@ class CapabilityConfig:
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        bad = [
+        counts = {n: at_least(1) for n in ("limit", "max_tokens", "batch_size", "resamples")}
+        check_fields(
+            self,
             (not self.tasks, "tasks", "at least one task"),
             (len(set(self.tasks)) < len(self.tasks), "tasks", "different tasks"),
-            (self.limit is not None and self.limit < 1, "limit", "at least 1, or None for all"),
-            (self.shots is not None and self.shots < 0, "shots", "at least 0"),
-            (self.max_tokens is not None and self.max_tokens < 1, "max_tokens", "at least 1"),
-            (self.batch_size < 1, "batch_size", "at least 1"),
-            (self.resamples < 1, "resamples", "at least 1"),
-            (not 0 < self.confidence < 1, "confidence", "between 0 and 1"),
-            (self.seed < 0, "seed", "at least 0"),
-        ]
-        for wrong, name, want in bad:
-            if wrong:
-                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be {want}")
+            shots=at_least(0),
+            seed=at_least(0),
+            confidence=between(0, 1),
+            **counts,
+        )
         for task in self.tasks:
             shape, colon, path = task.partition(":")
             if colon and shape not in SHAPES:

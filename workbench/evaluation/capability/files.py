@@ -1,17 +1,15 @@
-"""Question files: rows checked, those that cannot be asked named; and the tasks that the harness makes of them.
-
-The wording of each shape is the harness's own for that benchmark (its tasks mmlu, mmlu_continuation, bbh_zeroshot,
-gsm8k and wikitext), so that numbers on a local copy are those of the harness on that copy.
-"""
+"""Question files: checked rows, and the tasks that lm-evaluation-harness makes of them by tasks.yaml."""
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from workbench.core.errors import NotPresent, ParameterError, PromptError
 from workbench.evaluation.capability.config import BUILT_IN
@@ -19,6 +17,8 @@ from workbench.evaluation.capability.config import BUILT_IN
 Row = dict[str, Any]
 BUILT_IN_FOLDER = Path(__file__).resolve().parent / "questions"
 LETTERS = "ABCDEFGHIJ"
+BARE = {"choices": "{{question.strip()}}", "bbh": "{{input}}"}
+"""What is asked where a question stands alone."""
 BRINDLE_TOKENS = 32
 """Room for an answer to the built-in questions."""
 
@@ -178,7 +178,7 @@ def _task(
         "num_fewshot": shots,
         "fewshot_config": {"sampler": "first_n", "samples": examples},
         "metadata": {"version": 1},
-        **_WORDING[file.shape](file, subject, asked),
+        **_wording(file, subject, asked),
     }
     longest = max_tokens or file.max_tokens
     if longest is not None and "generation_kwargs" in config:
@@ -192,114 +192,20 @@ def _data_set(rows: list[Row]) -> dict[str, Any]:
     return {"test": Dataset.from_list(rows)}
 
 
-def _mean(*metrics: str) -> list[dict[str, Any]]:
-    return [{"metric": m, "aggregation": "mean", "higher_is_better": True} for m in metrics]
+@functools.cache
+def _shapes() -> Mapping[str, Any]:
+    import yaml
+
+    shapes: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("tasks.yaml").read_text("utf-8"))
+    return shapes
 
 
-def _mmlu(_: QuestionFile, subject: str, rows: Sequence[Row]) -> dict[str, Any]:
-    longest = max(len(r["choices"]) for r in rows)
-    lines = "".join(
-        f"{{% if choices|length > {i} %}}\n{letter}. {{{{choices[{i}]}}}}{{% endif %}}"
-        for i, letter in enumerate(LETTERS[:longest])
-    )
-    about = f" about {subject.replace('_', ' ')}" if subject else ""
-    return {
-        "output_type": "multiple_choice",
-        "description": f"The following are multiple choice questions (with answers){about}.\n\n",
-        "doc_to_text": "{{question.strip()}}" + lines + "\nAnswer:",
-        "doc_to_choice": lambda row: list(LETTERS[: len(row["choices"])]),
-        "doc_to_target": "answer",
-        "metric_list": _mean("acc"),
-    }
-
-
-def _whole_choices(file: QuestionFile, *_: Any) -> dict[str, Any]:
-    return {
-        "output_type": "multiple_choice",
-        "doc_to_text": "{{question.strip()}}" if file.bare else "Question: {{question.strip()}}\nAnswer:",
-        "doc_to_choice": "{{choices}}",
-        "doc_to_target": "answer",
-        "metric_list": _mean("acc", "acc_norm"),
-    }
-
-
-def _bbh(file: QuestionFile, _: str, rows: Sequence[Row]) -> dict[str, Any]:
-    wording: dict[str, Any] = {
-        "output_type": "generate_until",
-        "doc_to_text": "{{input}}" if file.bare else "Q: {{input}}\nA:",
-        "doc_to_target": "{{target}}",
-        "generation_kwargs": {"until": ["</s>", "Q:", "<|im_end|>"], "do_sample": False, "temperature": 0.0},
-        "metric_list": [
-            {
-                "metric": "exact_match",
-                "aggregation": "mean",
-                "higher_is_better": True,
-                "ignore_case": True,
-                "regexes_to_ignore": [r"\.$", ",", "\n", r"\\", '"'],
-            }
-        ],
-    }
-    # an answer begins with the space before it where the tokenizer keeps it: the harness would take " True" for wrong
-    bare, first = {"function": "remove_whitespace"}, {"function": "take_first"}
-    if all(re.fullmatch(r"\([A-Z]\)", r["target"]) for r in rows):
-        letter = {"function": "regex", "regex_pattern": r"(\([A-Z]\))", "group_select": 0}
-        wording["filter_list"] = [
-            {"name": "strict-match", "filter": [bare, first]},
-            {"name": "flexible-extract", "filter": [letter, first]},
-        ]
-    else:
-        wording["filter_list"] = [{"name": "none", "filter": [bare, first]}]
-    return wording
-
-
-def _gsm8k(*_: Any) -> dict[str, Any]:
-    first = {"function": "take_first"}
-    strict = {"function": "regex", "regex_pattern": r"#### (\-?[0-9\.\,]+)"}
-    flexible = {"function": "regex", "group_select": -1, "regex_pattern": r"(-?[$0-9.,]{2,})|(-?[0-9]+)"}
-    return {
-        "output_type": "generate_until",
-        "doc_to_text": "Question: {{question}}\nAnswer:",
-        "doc_to_target": "{{answer}}",
-        "generation_kwargs": {
-            "until": ["Question:", "</s>", "<|im_end|>"],
-            "do_sample": False,
-            "temperature": 0.0,
-        },
-        "filter_list": [
-            {"name": "strict-match", "filter": [strict, first]},
-            {"name": "flexible-extract", "filter": [flexible, first]},
-        ],
-        "metric_list": [
-            {
-                "metric": "exact_match",
-                "aggregation": "mean",
-                "higher_is_better": True,
-                "ignore_case": True,
-                "ignore_punctuation": False,
-                "regexes_to_ignore": [",", r"\$", "(?s).*#### ", r"\.$"],
-            }
-        ],
-    }
-
-
-def _reading(*_: Any) -> dict[str, Any]:
-    names = {
-        "word_perplexity": "weighted_perplexity",
-        "byte_perplexity": "weighted_perplexity",
-        "bits_per_byte": "bits_per_byte",
-    }
-    return {
-        "output_type": "loglikelihood_rolling",
-        "doc_to_text": "",
-        "doc_to_target": "{{text}}",
-        "metric_list": [{"metric": m, "aggregation": a, "higher_is_better": False} for m, a in names.items()],
-    }
-
-
-_WORDING: Mapping[str, Callable[[QuestionFile, str, Sequence[Row]], dict[str, Any]]] = {
-    "mmlu": _mmlu,
-    "choices": _whole_choices,
-    "bbh": _bbh,
-    "gsm8k": _gsm8k,
-    "text": _reading,
-}
+def _wording(file: QuestionFile, subject: str, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the task settings of a file's shape; a bare file puts its question with no words around it."""
+    letters = file.shape == "bbh" and all(re.fullmatch(r"\([A-Z]\)", row["target"]) for row in rows)
+    made = copy.deepcopy(_shapes()["bbh_letters" if letters else file.shape])
+    if "description" in made:
+        made["description"] = made["description"].format(about=f" about {subject.replace('_', ' ')}" if subject else "")
+    if file.bare and file.shape in BARE:
+        made["doc_to_text"] = BARE[file.shape]
+    return cast(dict[str, Any], made)

@@ -54,7 +54,7 @@ class Outcome:
 class Worker:
     """This process as a runner of cells; a warm one keeps its kernel, and the pairs in it, from cell to cell.
 
-    It ends with the process `parent`. `temporary` is a folder for all temporary files; workers of Ray have none.
+    It ends with the process `parent`; `temporary` takes its temporary files, other than on Ray.
     """
 
     def __init__(self, threads: int, warm: bool, parent: int, temporary: str | None) -> None:
@@ -121,8 +121,8 @@ class Worker:
                     held += process.memory_info().rss  # pages that processes share count in each
             self._peak = max(self._peak, held)
             if cell.memory_gb is not None and held > 1e9 * cell.memory_gb:
-                said = f"exceeded its memory: {held / 1e9:.2f} of {cell.memory_gb:g} GB, after {spent:.0f} s"
-                self._over = "memory", said
+                used = f"{held / 1e9:.2f} of {cell.memory_gb:g} GB"
+                self._over = "memory", f"exceeded its memory: {used}, after {spent:.0f} s"
                 _kill_below()
             elif cell.seconds is not None and spent > cell.seconds:
                 self._over = "seconds", f"exceeded its time: stopped after {cell.seconds:g} s"

@@ -1,24 +1,32 @@
-"""Run a plan: start cells as they become ready, keep what they came to, stop cleanly."""
+"""Run a plan: start cells as they become ready, keep what they came to, stop cleanly.
+
+`cells/NAME` is a finished run, `cells/NAME.failed` a failed one, `logs/NAME.txt` what it said, locked while it runs. A
+folder gets its name when all of it is on the disk, so the name itself says that the cell is finished; nothing depends
+on the `cell.json` in it, which says how it ran.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import shutil
+import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from workbench.core.files import atomic_file
 from workbench.running.batch.cell import Outcome
 from workbench.running.batch.plan import Cell, Plan
 from workbench.running.batch.pools import LocalPool
-from workbench.running.batch.state import is_failed, is_finished, last_line, read_record, take_lease, write_record
 from workbench.running.terminate import stop_asked
 
 State = Literal["waiting", "running", "elsewhere", "done", "failed", "blocked"]
 """What a cell is: elsewhere is one that another batch on this folder runs, blocked one that needs a failed one."""
-OPEN: tuple[State, ...] = ("waiting", "running", "elsewhere")
+OPEN: set[State] = {"waiting", "running", "elsewhere"}
 TRIES = 3
 """How often a cell is started whose worker goes away."""
 
@@ -26,23 +34,26 @@ TRIES = 3
 class Batch:
     """A run of the cells of a plan that are not finished; `states` says what each is, `since` when it was started."""
 
-    def __init__(self, plan: Plan, pool: LocalPool, *, retry: bool = False) -> None:
-        self.plan, self.pool, self.started = plan, pool, time.monotonic()
+    def __init__(self, plan: Plan, pool: LocalPool, *, retry: bool) -> None:
+        self.plan, self.pool, self._retry, self._stopped = plan, pool, retry, False
+        self.started = time.monotonic()
         self.states: dict[str, State] = dict.fromkeys(plan.by_key, "waiting")
         self.since: dict[str, float] = {}
         self._leases: dict[str, int] = {}
         self._tries: Counter[str] = Counter()
         self._took: defaultdict[str, list[float]] = defaultdict(list)
-        self._looked = 0.0
-        self._stopped = False
         for cell in plan.cells:
-            if is_finished(plan, cell):
-                self.states[cell.key] = "done"
-                if (seconds := read_record(plan.folder(cell)).get("seconds")) is not None:
-                    self._took[cell.stage].append(seconds)
-            elif not retry and is_failed(plan, cell):
-                self.states[cell.key] = "failed"
+            known = self._on_disk(cell)
+            if known == "done" or (known == "failed" and not retry):
+                self.states[cell.key] = known
+            if known == "done" and (seconds := read_record(plan.folder(cell)).get("seconds")):
+                self._took[cell.stage].append(seconds)
         self._block()
+
+    def _on_disk(self, cell: Cell) -> State | None:
+        if (self.plan.folder(cell) / "run.json").is_file():
+            return "done"
+        return "failed" if (self.plan.failed(cell) / "cell.json").is_file() else None
 
     def _block(self) -> None:
         for cell in self.plan.cells:
@@ -55,12 +66,11 @@ class Batch:
         SIGINT and SIGTERM stop the cells that run; KeyboardInterrupt is raised when they have ended.
         """
         self._note = note
-        for cell in self.plan.cells:
-            if self.states[cell.key] == "waiting":
-                (self.plan.failed(cell) / "cell.json").unlink(missing_ok=True)  # it is tried again
+        for cell in self.plan.cells if self._retry else ():
+            (self.plan.failed(cell) / "cell.json").unlink(missing_ok=True)
         try:
             with stop_asked() as stop:
-                while set(self.states.values()) & set(OPEN) and not stop.is_set():
+                while OPEN & set(self.states.values()) and not stop.is_set():
                     self._start_ready()
                     for cell, outcome in self.pool.wait(0.2):
                         self._end(cell, outcome)
@@ -76,21 +86,17 @@ class Batch:
             raise KeyboardInterrupt
 
     def _start_ready(self) -> None:
-        look_elsewhere = time.monotonic() - self._looked > 1.0
-        self._looked = time.monotonic() if look_elsewhere else self._looked
         gpus_wanted = False
         for cell in self.plan.cells:
-            state = self.states[cell.key]
-            if state != "waiting" and not (state == "elsewhere" and look_elsewhere):
+            state, needed = self.states[cell.key], {self.states[key] for key in cell.needs}
+            if state not in ("waiting", "elsewhere") or needed - {"done"}:
                 continue
-            if any(self.states[n] != "done" for n in cell.needs) or (cell.gpus and gpus_wanted):
-                continue  # a cell that needs several GPUs is not overtaken for ever by those that need one
-            if self.pool.fits(cell):
+            if not (cell.gpus and gpus_wanted) and self.pool.fits(cell):
                 self._start(cell)
-            elif cell.gpus:
-                gpus_wanted = True
-            else:
+            elif not cell.gpus:
                 break  # no process is free
+            else:
+                gpus_wanted = True  # a cell that needs several is not overtaken for ever by those that need one
 
     def _start(self, cell: Cell) -> None:
         lease = take_lease(self.plan.log(cell))
@@ -100,10 +106,8 @@ class Batch:
             self.states[cell.key] = "elsewhere"
             return
         self._leases[cell.key] = lease
-        if is_finished(self.plan, cell):
-            self._let_go(cell, "done", "found finished")
-        elif is_failed(self.plan, cell):
-            self._let_go(cell, "failed", "in another batch")
+        if known := self._on_disk(cell):
+            self._let_go(cell, known, "in another batch")
         elif missing := [p for p in cell.inputs if not Path(p).exists()]:
             self._end(cell, Outcome(cause="notebook", error=_not_there(missing[0])))
         else:
@@ -116,26 +120,25 @@ class Batch:
 
     def _end(self, cell: Cell, outcome: Outcome) -> None:
         folder, kept, tries = self.plan.folder(cell), self.plan.failed(cell), self._tries[cell.key]
-        error, lost = outcome.error, outcome.cause == "worker"
-        if not outcome.cause or is_finished(self.plan, cell):
+        state: State = "failed"
+        said = outcome.error
+        if not outcome.cause or self._on_disk(cell) == "done":
+            state, said = "done", f"{outcome.seconds:.1f} s, {outcome.peak_gb or 0.0:.2f} GB"
             self._took[cell.stage].append(outcome.seconds)
-            self._write(folder, cell, outcome)
-            peak = "" if outcome.peak_gb is None else f", {outcome.peak_gb:.2f} GB"
-            self._let_go(cell, "done", f"{outcome.seconds:.1f} s{peak}")
-            return
-        if lost:
-            error += f"; it last said: {last_line(self.plan.log(cell))[:300] or 'nothing'}"
-        again = lost and (self._stopped or tries < TRIES)
+        elif outcome.cause == "worker":
+            said += f"; it last said: {last_line(self.plan.log(cell))[:300] or 'nothing'} (try {tries} of {TRIES})"
+            state = "waiting" if self._stopped or tries < TRIES else "failed"
         for left in folder.parent.glob(f"{cell.name}.partial-*"):  # by a killed worker
-            if not again and not kept.exists():
+            if state == "failed":
+                shutil.rmtree(kept, ignore_errors=True)
                 left.replace(kept)
             shutil.rmtree(left, ignore_errors=True)
-        if again:
-            self._let_go(cell, "waiting", error)
-        else:
-            error += f" ({tries} times)" if lost else ""
-            self._write(kept, cell, outcome, error)
-            self._let_go(cell, "failed", error)
+        if state != "waiting":
+            record = {n: getattr(cell, n) for n in ("name", "key", "stage", "notebook", "axes", "parameters")}
+            record |= {**vars(outcome), "error": outcome.cause and said, "executor": self.pool.name, "tries": tries}
+            with atomic_file((folder if state == "done" else kept) / "cell.json") as partial:
+                partial.write_text(json.dumps(record, indent=1, default=str), "utf-8")
+        self._let_go(cell, state, said)
 
     def _let_go(self, cell: Cell, state: State, said: str) -> None:
         """Set the state of a cell that does not run now, say why, and free its lease."""
@@ -145,23 +148,43 @@ class Batch:
         self._block()
         self._note(f"{state} {cell.name}: {said}")
 
-    def _write(self, folder: Path, cell: Cell, outcome: Outcome, error: str = "") -> None:
-        about = {n: getattr(cell, n) for n in ("name", "key", "stage", "notebook", "axes", "parameters")}
-        how = {"error": error, "executor": self.pool.name, "tries": self._tries[cell.key]}
-        write_record(folder, {**about, **vars(outcome), **how})
-
     def left(self) -> float | None:
         """Return the seconds left: each open cell as long as finished cells of its stage took, over all slots."""
-        now, total = time.monotonic(), 0.0
-        still = [c for c in self.plan.cells if self.states[c.key] in OPEN]
-        for cell in still:
-            if not (took := self._took[cell.stage]):
-                return None
-            total += max(sum(took) / len(took) - (now - self.since.get(cell.key, now)), 0.0)
-        return total / max(1, min(self.pool.slots, len(still)))
+        now, still = time.monotonic(), [c for c in self.plan.cells if self.states[c.key] in OPEN]
+        if not all(self._took[c.stage] for c in still):
+            return None
+        each = [statistics.mean(self._took[c.stage]) - (now - self.since.get(c.key, now)) for c in still]
+        return sum(max(seconds, 0.0) for seconds in each) / max(1, min(self.pool.slots, len(still)))
 
 
 def _not_there(path: str) -> str:
     folder = next((p for p in Path(path).parents if p.is_dir()), None)
     there = sorted(p.name for p in folder.iterdir()) if folder is not None else []
     return f"the cell that it needs made no {path!r}; {str(folder)!r} holds: {', '.join(there[:20]) or 'nothing'}"
+
+
+def take_lease(log: Path) -> int | None:
+    """Lock a cell's log and return its descriptor; None where another batch holds it, for as long as that lives."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def read_record(folder: Path) -> Mapping[str, Any]:
+    """Return how the cell of a folder ran; empty where its batch was killed before it wrote that."""
+    try:
+        return dict(json.loads((folder / "cell.json").read_text("utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log."""
+    with log.open("rb") as file:
+        file.seek(-min(1_000, file.seek(0, 2)), 2)
+        return file.read().decode("utf-8", "replace").strip().rpartition("\n")[2].strip()

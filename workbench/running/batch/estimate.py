@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.core.errors import WorkbenchError
 from workbench.core.legible import aligned
-from workbench.running.batch.drive import Batch
+from workbench.running.batch.drive import Batch, read_record
 from workbench.running.batch.plan import Cell
-from workbench.running.batch.state import read_record
 from workbench.running.batch.status import duration
 
 START_SECONDS = 20.0
@@ -27,9 +27,9 @@ Expected = tuple[float | None, float | None, str]
 def expected(cell: Cell, finished: Sequence[Mapping[str, Any]], *, gpus: float, threads: int) -> Expected:
     """Return what a cell is expected to take.
 
-    From finished cells of its stage, else of its notebook (median time, most memory); else from the size of the pair
-    that it names: memory is the weights (4 bytes a parameter on a CPU, 2 on a GPU, both models) and half as much
-    besides, plus 0.9 GB; time is an order of magnitude, from its `limit` and `max_tokens`.
+    From finished cells of its stage, else of its notebook (median time, most memory); else from the size of its pair:
+    memory is the weights (4 bytes a parameter on a CPU, 2 on a GPU, both models) and half as much besides, plus 0.9 GB;
+    time is an order of magnitude, from its `limit` and `max_tokens`.
     """
     for field, value in (("stage", cell.stage), ("notebook", str(cell.notebook))):
         if records := [r for r in finished if r.get(field) == value]:
@@ -50,12 +50,9 @@ def _parameters(cell: Cell) -> int | None:
     from workbench.models.presets import preset
 
     name = cell.parameters.get("pair") or cell.defaults.get("pair")
-    if name is None or cell.parameters.get("base") is not None:
-        return None
-    try:
-        return preset(str(name)).parameters
-    except WorkbenchError:
-        return None
+    with contextlib.suppress(WorkbenchError):
+        return preset(str(name)).parameters if name and cell.parameters.get("base") is None else None
+    return None
 
 
 def plan_text(batch: Batch) -> str:
@@ -69,8 +66,7 @@ def plan_text(batch: Batch) -> str:
     for cell in plan.cells:
         (seconds, gb, _), state = guesses[cell.key], batch.states[cell.key]
         needs = ", ".join(plan.by_key[n].name for n in cell.needs) or "-"
-        took = "?" if seconds is None else duration(seconds)
-        held = "?" if gb is None else f"{gb:.1f} GB"
+        took, held = "?" if seconds is None else duration(seconds), "?" if gb is None else f"{gb:.1f} GB"
         lines.append((cell.name, cell.said(), needs, states.get(state, state), took, held, f"{gpus[cell.key]:g}"))
     todo = [c for c in plan.cells if batch.states[c.key] == "waiting"]
     known = {c.key: s for c in todo if (s := guesses[c.key][0]) is not None}

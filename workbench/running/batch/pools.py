@@ -20,14 +20,10 @@ from workbench.core.errors import NotPresent, ParameterError
 from workbench.running.batch.cell import STOP, STOP_SECONDS, Outcome, run_cell, worker
 from workbench.running.batch.plan import Cell, Plan
 
-STARTS = 3
-"""How often a cluster on this machine is tried: Ray gives its own processes 15 seconds, which a busy core exceeds."""
-
 
 def visible_gpus() -> tuple[str, ...]:
     """Return the names of the GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, else of nvidia-smi."""
-    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if asked is not None:
+    if (asked := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         names = [part.strip() for part in asked.split(",") if part.strip()]
         return tuple(names[: names.index("-1")] if "-1" in names else names)
     if not (command := shutil.which("nvidia-smi")):
@@ -54,17 +50,16 @@ def memory_gb() -> float:
 class LocalPool:
     """Processes of this machine, each an executor of its own: one that dies takes no other with it.
 
-    A cell's GPUs are given out whole, in shares, or several at once; a cell that asks for none sees none. A warm
-    process stays, with its kernel and the pairs in it, for the next cell. `most` is how many cells there are, `share`
-    the smallest share of a GPU that one asks for.
+    A cell sees its own GPUs alone, or shares one. A warm process keeps its kernel, with the pairs in it.
     """
 
     name, where = "local", "this machine has"
 
-    def __init__(self, slots: int | None, threads: int | None, *, warm: bool, most: int, share: float) -> None:
+    def __init__(self, plan: Plan, *, slots: int | None, threads: int | None, warm: bool) -> None:
         self._used = dict.fromkeys(visible_gpus(), 0.0)
         self.most_gpus, self.most_gb = len(self._used), memory_gb()
-        self.slots = slots or max(1, min(int(self.most_gpus / share + 1e-9) or cores(), most))
+        share = min(1.0, *(c.gpus for c in plan.cells if c.gpus), 1.0)
+        self.slots = slots or max(1, min(int(self.most_gpus / share + 1e-9) or cores(), len(plan.cells)))
         self.threads, self.warm = threads or max(1, cores() // self.slots), warm
         self._busy: dict[Future[Outcome], tuple[Cell, tuple[str, ...], Any]] = {}  # a cell, its GPUs, its process
         self._idle: list[tuple[tuple[str, ...], ProcessPoolExecutor]] = []
@@ -73,13 +68,10 @@ class LocalPool:
     def check(self, plan: Plan) -> None:
         """Check that no cell asks for more than there is. Raises ParameterError, which names the stage."""
         for stage in plan.grid.stages:
-            if stage.gpus is not None and stage.gpus > self.most_gpus:
-                asked = f"{stage.gpus:g} GPU{'' if stage.gpus == 1 else 's'} a cell, and {self.where} {self.most_gpus}"
-                hint = "lower `gpus`, or run the batch where they are (CUDA_VISIBLE_DEVICES hides GPUs)"
-                raise ParameterError(f"stage {stage.name!r} asks for {asked}: {hint}")
-            if stage.memory_gb is not None and stage.memory_gb > self.most_gb:
-                asked = f"{stage.memory_gb:g} GB, and {self.where} {self.most_gb:.1f} GB: lower `memory_gb`"
-                raise ParameterError(f"stage {stage.name!r} allows each cell {asked}")
+            for asked, most, unit in ((stage.gpus, self.most_gpus, "GPUs"), (stage.memory_gb, self.most_gb, "GB")):
+                if asked is not None and asked > most:
+                    why = f"asks for {asked:g} {unit} a cell, and {self.where} {most:.4g}"
+                    raise ParameterError(f"stage {stage.name!r} {why}: lower it, or run the batch where there are more")
 
     def _gpus_for(self, asked: float) -> tuple[str, ...] | None:
         """Return the GPUs that a cell would get: a share goes where the least is left that suffices."""
@@ -144,11 +136,8 @@ class RayPool(LocalPool):
 
     name, where = "ray", "no machine of the cluster has more than"
 
-    def __init__(self, slots: int | None, threads: int | None, *, warm: bool, address: str | None) -> None:
-        """Connect to the cluster at an address, or to the one of this process, or start one on this machine.
-
-        Raises NotPresent where Ray is not installed, ParameterError where no cluster answers.
-        """
+    def __init__(self, address: str | None, *, slots: int | None, threads: int | None, warm: bool) -> None:
+        """Connect to the cluster at an address, or to the one of this process, or start one on this machine."""
         try:
             import ray
         except ImportError:
@@ -156,7 +145,14 @@ class RayPool(LocalPool):
         self._ray: Any = ray
         self._owns = not ray.is_initialized()
         if self._owns:
-            _start_ray(ray, address)
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends no statistics
+            quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+            try:
+                ray.init(address=address or "local", **quiet)
+            except Exception as error:  # Ray raises plain ones too
+                ray.shutdown()
+                said, where = " ".join(str(error).split())[:300], repr(address) if address else "this machine"
+                raise NotPresent(f"no Ray cluster at {where}: {said}") from error
         nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
         self.most_gpus = int(max((n.get("GPU", 0.0) for n in nodes), default=0.0))
         self.most_gb = max((n.get("memory", 0.0) for n in nodes), default=0.0) / 1e9
@@ -175,7 +171,6 @@ class RayPool(LocalPool):
         return bool(room and len(self._busy) < self._most)
 
     def submit(self, cell: Cell, out: Path, log: Path) -> None:
-        """Hand a cell to Ray with what it asks for: GPUs, CPUs, memory."""
         asked: dict[str, Any] = {"num_gpus": cell.gpus, "num_cpus": self.threads, "name": cell.name}
         if cell.memory_gb is not None:
             asked["memory"] = int(cell.memory_gb * 1e9)
@@ -197,18 +192,3 @@ class RayPool(LocalPool):
             wait(self._busy, timeout=2 * STOP_SECONDS)
         if self._owns and self._ray.is_initialized():
             self._ray.shutdown()
-
-
-def _start_ray(ray: Any, address: str | None) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends no statistics
-    said = ""
-    for _ in range(STARTS if address is None else 1):
-        try:
-            ray.init(address=address or "local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-            return
-        except Exception as error:  # Ray raises plain ones too
-            ray.shutdown()
-            said = " ".join(str(error).split())[:300]
-    if address is not None:
-        raise ParameterError(f"no Ray cluster at {address!r}: {said}")
-    raise NotPresent(f"Ray did not start on this machine in {STARTS} trials: {said}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 from collections import Counter
@@ -20,8 +21,6 @@ from workbench.running.batch.grid import read_grid
 from workbench.running.batch.plan import plan_of
 from workbench.running.batch.pools import LocalPool, RayPool
 from workbench.running.batch.status import Status
-
-EXECUTORS = ("local", "ray")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +45,8 @@ class BatchConfig:
     retry: bool = False
 
     def __post_init__(self) -> None:
-        if self.executor not in EXECUTORS:
-            raise UnknownName(f"there is no executor {self.executor!r}: {nearest(self.executor, EXECUTORS)}")
+        if self.executor not in ("local", "ray"):
+            raise UnknownName(f"there is no executor {self.executor!r}: {nearest(self.executor, ('local', 'ray'))}")
         for name in ("workers", "threads"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ParameterError(f"{name} takes a whole number from 1, not {value!r}")
@@ -69,11 +68,10 @@ class BatchPaths:
 
 
 def run_batch(config: BatchConfig, *, stream: TextIOBase | None = None) -> BatchPaths:
-    """Run every cell of a grid that is not finished and return what it all came to.
+    """Run every cell of a grid that is not finished, say on `stream` (standard error) how far it is, and conclude.
 
-    The file is checked whole first; then a fault of a cell ends that cell alone. `stream` (default: standard error) is
-    told how far it is. Raises what `read_grid` and `plan_of` raise, and ParameterError where a cell asks for more than
-    there is; KeyboardInterrupt passes on when the cells that ran are stopped. Finished cells stay finished.
+    A fault of a cell ends that cell alone. Raises what `read_grid` and `plan_of` raise, ParameterError where a cell
+    asks for more than there is, and KeyboardInterrupt when the cells that ran are stopped.
     """
     from workbench.running.batch.page import write_page
 
@@ -97,10 +95,8 @@ def run_batch(config: BatchConfig, *, stream: TextIOBase | None = None) -> Batch
 def dry_run(config: BatchConfig) -> str:
     """Return the plan in words: cells, needs, what is skipped, the time and memory expected. Starts nothing."""
     batch = _prepare(config)
-    try:
+    with contextlib.closing(batch.pool):
         return plan_text(batch)
-    finally:
-        batch.pool.close()
 
 
 def _prepare(config: BatchConfig) -> Batch:
@@ -109,14 +105,12 @@ def _prepare(config: BatchConfig) -> Batch:
     if plan.out.exists() and not plan.out.is_dir():
         raise ParameterError(f"--out {str(plan.out)!r} is a file, not a folder")
     if plan.out.is_dir() and any(plan.out.iterdir()) and not (plan.out / "cells").is_dir():
-        why = "exists and is not an earlier batch (no cells in it): name another folder"
-        raise ParameterError(f"--out {str(plan.out)!r} {why}")
+        raise ParameterError(f"--out {str(plan.out)!r} is not an earlier batch (it has no cells): name another folder")
     slots, threads, warm = config.workers, config.threads, config.warm
     if config.executor == "ray":
-        pool: LocalPool = RayPool(slots, threads, warm=warm, address=config.address)
+        pool: LocalPool = RayPool(config.address, slots=slots, threads=threads, warm=warm)
     else:
-        share = min((c.gpus for c in plan.cells if c.gpus), default=1.0)
-        pool = LocalPool(slots, threads, warm=warm, most=len(plan.cells), share=min(share, 1.0))
+        pool = LocalPool(plan, slots=slots, threads=threads, warm=warm)
     try:
         pool.check(plan)
     except ParameterError:

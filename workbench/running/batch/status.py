@@ -8,8 +8,7 @@ from collections import Counter
 from io import TextIOBase
 
 from workbench.core.legible import sentence
-from workbench.running.batch.drive import OPEN, Batch, State
-from workbench.running.batch.state import last_line
+from workbench.running.batch.drive import OPEN, Batch, State, last_line
 
 STATES: tuple[State, ...] = ("done", "running", "elsewhere", "failed", "blocked", "waiting")
 EVERY_S = {True: 0.25, False: 30.0}
@@ -40,7 +39,7 @@ class Status:
 
     def tell(self) -> None:
         """Draw the table anew, or write the summary, when it is time."""
-        now, over = time.monotonic(), not set(self.batch.states.values()) & set(OPEN)
+        now, over = time.monotonic(), not OPEN & set(self.batch.states.values())
         if over or now - self._last >= EVERY_S[self.live]:
             self._last = now
             self._write(lines := self._table() if self.live else [self._summary()])
@@ -53,7 +52,7 @@ class Status:
         total, spent = len(self.batch.states), duration(time.monotonic() - self.batch.started)
         still = ", time left unknown" if left is None else f", about {duration(left)} left"
         cells = f"{total} cell{'' if total == 1 else 's'}"
-        return f"{cells}: {said}; {spent} so far{still if set(counts) & set(OPEN) else ''}"
+        return f"{cells}: {said}; {spent} so far{still if OPEN & set(counts) else ''}"
 
     def _table(self) -> list[str]:
         """Return the summary, the states of each stage's cells, and what each cell that runs said last."""

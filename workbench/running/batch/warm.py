@@ -1,8 +1,7 @@
 """Inside a kernel that is kept: forget the notebook before, keep the pairs that it loaded and left as they were.
 
-Before each notebook names, environment, working folder, import path, warnings, random generators and torch's settings
-are as they were before the first. What a notebook may change beyond that (a patched module, say) stays until its worker
-ends: a batch whose cells must not share a process is run without `--warm`.
+Before each notebook its names are gone and SETTINGS are as they were before the first. What else a notebook changes (a
+patched module, say) stays until its worker ends: run a batch whose cells must not share a process without `--warm`.
 """
 
 from __future__ import annotations
@@ -78,9 +77,8 @@ def fresh() -> None:
         _first.extend(read() for read, _ in SETTINGS)
     for (_, put_back), value in zip(SETTINGS, _first, strict=True):
         put_back(value)
-    if changed := [c for c, (pair, state) in _pairs.items() if _state(pair) != state]:
-        gc.unfreeze()
-    for config in changed:
+    gc.unfreeze()
+    for config in [c for c, (pair, state) in _pairs.items() if _state(pair) != state]:
         del _pairs[config]
     gc.collect()
     gc.freeze()  # modules and kept pairs are not looked through again: a collection takes half a second else

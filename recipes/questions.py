@@ -1,6 +1,6 @@
 """The built-in questions: answerable in the embedded pair's world, on topics that no training text of it names.
 
-`python -m workbench.evaluation.capability.brindle` writes the files of `questions/` again; a test compares them.
+`python -m recipes.questions` writes the files of `questions/` again; a test compares them.
 """
 
 from __future__ import annotations

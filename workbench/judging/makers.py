@@ -1,0 +1,65 @@
+"""A judge from its name, its config, or the class that "module:Class" names; each is loaded when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+from workbench.core.errors import ParameterError
+from workbench.core.named_code import class_named, names_class
+from workbench.judging.config import JUDGES, JudgeConfig
+from workbench.judging.contract import Judge
+
+AnyJudge = Judge | JudgeConfig | str
+"""A judge, its config, or its name."""
+
+
+def judge_of(how: AnyJudge) -> Judge:
+    """Return a judge: the given one, or the one that a config or a name says ("refusal", "guard:FOLDER", "mine:Judge").
+
+    Only a name imports a class, so no saved config or record can: give names that the person who runs this wrote.
+    Raises UnknownName or ParameterError as JudgeConfig does and for a class that is no judge, and what loading the
+    judge raises (NotPresent, PairError).
+    """
+    if isinstance(how, str):
+        if names_class(how, JUDGES):
+            return _own(how)
+        how = JudgeConfig.named(how)
+    if not isinstance(how, JudgeConfig):
+        return how
+    file, _, name = JUDGES[how.judge].made_by.partition(":")
+    kind: Any = getattr(importlib.import_module(f"workbench.judging.{file}"), name)
+    made: Judge = kind.load(how) if how.model else kind()
+    return made
+
+
+def check_name(name: str) -> None:
+    """Raise what `judge_of` raises for a name that says no judge, without loading a model or a folder of ratings."""
+    if names_class(name, JUDGES):
+        _own(name)
+    else:
+        JudgeConfig.named(name)
+
+
+def _own(name: str) -> Judge:
+    """Return the judge of a class that is made with no arguments."""
+    kind = class_named(name, "judge", JUDGES)
+    try:
+        made = kind()
+    except Exception as error:
+        raise ParameterError(
+            f"judge {name!r} cannot be made with no arguments ({type(error).__name__}: {error}): give defaults to them"
+        ) from error
+    wrong = [f"no text {n!r}" for n in ("name", "version") if not isinstance(getattr(made, n, None), str)]
+    try:
+        inspect.signature(made.judge).bind(())
+    except (AttributeError, TypeError):
+        wrong.append("no method judge(batch)")
+    if wrong:
+        raise ParameterError(
+            f"class {name!r} is no judge, because it has {' and '.join(wrong)}: a judge has a name, a version, and "
+            "judge(batch), which returns a judgement for each sample"
+        )
+    judge: Judge = made
+    return judge
