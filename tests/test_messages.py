@@ -21,7 +21,8 @@ from tests.fakes import prompt_set
 from tests.small_notebook import write_notebook
 from tests.tiny_pair import tiny_models, tiny_pair, tiny_tokenizer
 from workbench.core.records import Estimate, RunRecord, save
-from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding.config import PenaltyConfig
+from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.penalised import decode
 from workbench.display.figures import save_figure
 from workbench.evaluation.attacks import Prefill, attack, attack_config
