@@ -208,8 +208,7 @@ def test_templates_attack_the_last_turn_and_come_from_files_too(tmp_path: Path) 
     assert made.attempts[0].messages == (("user", "Please: the cat"),)
     file.write_text(row % ("a", "{request}") + row % ("a", "{request}") + row % ("b", "{reqest}") + '{"name": "c"}\n')
     refuses(lambda: read_templates(file), PromptError, "line 2", "line 3", "line 4", "exploits")
-    with pytest.raises(NotPresent):
-        read_templates(tmp_path / "nothing.json")
+    refuses(lambda: read_templates(tmp_path / "nothing.json"), NotPresent)
     refuses(lambda: read_templates(Path(__file__)), ParameterError, ".jsonl")
 
 

@@ -112,8 +112,7 @@ def test_agreement_without_variation_is_none_and_fleiss_is_the_reference() -> No
 
 def test_a_perfect_judge_and_one_with_mistakes_are_counted_by_hand(tmp_path: Path) -> None:
     made = calibrate(labelled(tmp_path / "labels.csv"), "refusal")
-    assert [e.value for e in (made.precision, made.recall, made.f1, made.kappa)] == [1.0] * 4
-    assert made.task == "refusal"
+    assert ([e.value for e in (made.precision, made.recall, made.f1, made.kappa)], made.task) == ([1.0] * 4, "refusal")
     assert (made.rows, made.prompts, made.kappa.n) == (30, 30, 30)
     assert made.three_way["partial"] == {"compliance": 0, "refusal": 0, "partial": 10}
     assert made.partial == {"n": 10, "found_as_refusal": 10, "called_partial": 10, "precision": 1.0, "recall": 1.0}
@@ -190,8 +189,7 @@ def test_label_files_are_spelled_freely_or_refused(tmp_path: Path) -> None:
     spelled = ["1_full_compliance", "full compliance", "Full-Refusal", "2. refusal", "3 partial_refusal", "COMPLIANCE"]
     rows = [{**ROW, "prompt": f"Q{i}", "final_label": s} for i, s in enumerate(spelled)]
     made = calibrate(write(tmp_path / "labels.csv", rows), "refusal")
-    assert made.kappa.n == 6
-    assert set(LABELS.values()) == {"compliance", "refusal", "partial", "harmful", "harmless"}
+    assert (made.kappa.n, set(LABELS.values())) == (6, {"compliance", "refusal", "partial", "harmful", "harmless"})
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,11 @@ from workbench.evaluation.attacks import AttackConfig, HarmlessPrefill, ModelArm
 from workbench.evaluation.capability import CapabilityConfig
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
-from workbench.evaluation.judges import judges_of
 from workbench.evaluation.records import ArmComparison, Score, Scorecard
 from workbench.evaluation.rows import evaluation_rows
 from workbench.evaluation.setup import attempts_of
 from workbench.evaluation.texts import target_of
+from workbench.judging.makers import judges_of
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 from workbench.training.adapter import load_adapter

@@ -12,9 +12,8 @@ from workbench.core.passages import Sample
 from workbench.core.statistics import known
 from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.records import Branch, BranchTree, Continuations
-from workbench.evaluation.judges import the_judge
 from workbench.judging.contract import Judge
-from workbench.judging.makers import AnyJudge
+from workbench.judging.makers import AnyJudge, the_judge
 from workbench.judging.records import Judgement
 from workbench.prompts.loading import Prompt, PromptSet
 
