@@ -163,6 +163,7 @@ def test_heads_dtypes_and_biases_are_mixed_too(passes: list[str]) -> None:
     model = adapted(tiny_model("qwen2", 320).to(torch.bfloat16), lora_bias=True, target_modules=["q_proj", "v_proj"])
     assert next(p for n, p in model.named_parameters() if "lora_A" in n).dtype == torch.float32
     pair = ModelPair.from_models(model, model, tiny_tokenizer())
+    passes.clear()
     made = decode(pair, CONTEXTS, CONFIG, what=None)
     assert passes == ["OnePass"]
     with torch.inference_mode():

@@ -18,11 +18,11 @@ from workbench.evaluation.attacks import GCG, Decoding, NoAttack, Prefill
 from workbench.evaluation.capability import CapabilityConfig
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
-from workbench.evaluation.judges import judges_of
 from workbench.evaluation.paper import paper_preset
 from workbench.evaluation.reading import told_prompts
 from workbench.evaluation.records import Evaluation
 from workbench.evaluation.scorecard import sum_up
+from workbench.judging.makers import judges_of
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 

@@ -19,7 +19,7 @@ from tests.fakes import LiveBytes
 from tests.tiny_pair import tiny_adapter, tiny_models, tiny_pair, tiny_tokenizer
 from tests.trace_makers import run_record
 from workbench.core.errors import NotPresent, ParameterError, PromptError, RecordError
-from workbench.core.passages import Passage
+from workbench.core.passages import Passage, Sample
 from workbench.core.records import Estimate, load, save
 from workbench.core.store import Store
 from workbench.decoding.config import PenaltyConfig
@@ -42,7 +42,7 @@ from workbench.evaluation.records import (
 )
 from workbench.evaluation.scorecard import sum_up
 from workbench.evaluation.sweep import COMPARED, attempts_for, sweep
-from workbench.judging.contract import Sample, scored
+from workbench.judging.contract import scored
 from workbench.judging.records import Gibberish, GibberishSet, Judgement, JudgementSet
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import Prompt, PromptConfig, PromptSet
@@ -75,12 +75,11 @@ class CountingJudge:
 
     def judge(self, batch: Sequence[Sample]) -> list[Judgement]:
         out = []
-        for attempt, completion in batch:
+        for sample in batch:
             if self.stop_after is not None and self.asked >= self.stop_after:
                 raise KeyboardInterrupt
             self.asked += 1
-            even = len(completion.ids) % 2 == 0
-            out.append(scored(attempt, verdict="compliance" if even else "refusal"))
+            out.append(scored(sample, verdict="compliance" if len(sample.text) % 2 == 0 else "refusal"))
         return out
 
 

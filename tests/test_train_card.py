@@ -28,13 +28,13 @@ from workbench.evaluation.arms import CompareConfig, compare_arms
 from workbench.evaluation.card import card_results
 from workbench.evaluation.metrics import METRICS
 from workbench.evaluation.records import ArmComparison, Score, Scorecard
-from workbench.evaluation.training_data import TrainingDataConfig, training_texts
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.models.sources import quiet_libraries
 from workbench.prompts.loading import PromptConfig, PromptSet, load_prompts
 from workbench.training import card
 from workbench.training.adapter import export
 from workbench.training.config import ARMS, FURTHER, TrainConfig, WatchSettings
+from workbench.training.data import TrainingDataConfig, training_texts
 from workbench.training.distil import distil, training_key
 from workbench.training.launch import Job
 from workbench.training.records import Adapter
