@@ -302,7 +302,7 @@ def test_the_budget_of_harmless_kl_stops_every_arm(pair, tmp_path, monkeypatch) 
     alone = replace(texts(), utility=(), harmless=())
     with pytest.raises(ParameterError):
         distil(pair, alone, replace(config("completion_only", steps=2), watch=watch), out=tmp_path / "e")
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.glob("e*"))
     watch = WatchSettings(film_every=1, checkpoint_every=1, kl_budget_nats=1e-6, preflight=False)
     how = replace(config("refusal_sft", steps=9), watch=watch)
     whole = distil(pair, texts(), how, out=tmp_path / "whole")
