@@ -311,7 +311,7 @@ def test_the_budget_of_harmless_kl_stops_every_arm(pair, tmp_path, monkeypatch) 
     how = replace(config("refusal_sft", steps=9), watch=watch)
     whole = distil(pair, texts(), how, out=tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(distil_module, "write_card", interrupted)
+        patch.setattr(distil_module, "card_text", interrupted)
         with pytest.raises(KeyboardInterrupt):
             distil(pair, texts(), how, out=tmp_path / "killed")
     again = distil(pair, texts(), how, out=tmp_path / "killed")
