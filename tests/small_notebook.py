@@ -20,7 +20,7 @@ WRITE = """\
 import json
 from pathlib import Path
 rows = [{"name": "limit", "value": limit}]
-Path(out, "results.json").write_text(json.dumps({"rows": rows}))
+Path(out, "results.json").write_text(json.dumps({"schema": 2, "rows": rows}))
 print(out)"""
 
 

@@ -27,7 +27,8 @@ from pathlib import Path
 with open("ran.txt", "a") as ran:
     ran.write(f"{number}\\n")
 time.sleep(seconds)
-Path(out, "results.json").write_text(json.dumps({"rows": [{"name": "number", "value": number}]}))"""
+results = {"schema": 2, "rows": [{"name": "number", "value": number}]}
+Path(out, "results.json").write_text(json.dumps(results))"""
 PARAMETERS = 'number: int = 3  # a number\nseconds: int = 6  # that it takes\nout: str = "runs/small"  # the folder'
 GRID = "stages:\n  count: {notebook: count.ipynb, grid: {number: [1, 2, 3, 4, 5, 6]}}\n"
 ADDRESSES = {"wbA": "10.77.0.1", "wbB": "10.77.0.2"}

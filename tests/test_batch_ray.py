@@ -26,7 +26,8 @@ from pathlib import Path
 time.sleep(1)
 with open("ran.txt", "a") as ran:
     ran.write(f"{number} {os.environ['CUDA_VISIBLE_DEVICES']}\\n")
-Path(out, "results.json").write_text(json.dumps({"rows": [{"name": "number", "value": number}]}))"""
+results = {"schema": 2, "rows": [{"name": "number", "value": number}]}
+Path(out, "results.json").write_text(json.dumps(results))"""
 PARAMETERS = 'number: int = 3  # a number\nout: str = "runs/small"  # the folder'
 GRID = """\
 gpus: 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from workbench.core.legible import html_text, prose, sentence
 from workbench.core.provenance import Stopwatch
 from workbench.core.records import SCHEMA, Record, Row, RunRecord, save
 from workbench.core.results import rows_json
+from workbench.core.store import Store
 from workbench.display.figures import plotlyjs_tag
 from workbench.display.views import FigureView, View, figure_view, method_card
 from workbench.display.views.view import script_text, section, style_text
@@ -139,11 +141,20 @@ class Report:
         each = (row for rows in self._rows.values() for row in rows)
         return tuple({dataclasses.astuple(row): row for row in each}.values())
 
-    def write(self, out: str | Path | None = None, **files: Path | None) -> ReportPaths:
+    @functools.cached_property
+    def store(self) -> Store:
+        """Return the user's store, in which verbs keep finished work so that an interrupted run resumes."""
+        return Store.default()
+
+    def write(self, out: str | Path | None = None, **kept: Any) -> ReportPaths:
         """Write the report into the folder `out` (default: the parameter of that name), as `write_report` does.
 
-        `files` are more files that the run has written, by name, to be listed with the report's own.
+        `kept` are records to keep, as `keep` takes them, and paths of more files that the run has written, which are
+        listed with the report's own.
         """
+        records: dict[str, Any] = {name: one for name, one in kept.items() if isinstance(one, Record)}
+        self.keep(**records)
+        files = {name: Path(one) for name, one in kept.items() if not isinstance(one, Record)}
         folder = out if out is not None else self.parameters.get("out")
         if folder is None:
             raise ParameterError("no folder to write into: give write(out), or declare a parameter `out`")
@@ -166,7 +177,7 @@ class Report:
             run=run,
             given=self._given,
         )
-        return replace(paths, files={name: Path(path) for name, path in files.items() if path is not None})
+        return replace(paths, files=files)
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from workbench.core.configs import takes_fields
-from workbench.core.errors import NotebookFailed, ParameterError
+from workbench.core.errors import NotebookFailed, ParameterError, RecordError
 from workbench.core.files import storage_errors, sync
 from workbench.core.provenance import Stopwatch
+from workbench.core.results import read_rows
 from workbench.running.kernel import Kept, Say, execute
 from workbench.running.parameters import declared_parameters, resolve_parameters
 from workbench.running.shipped import notebook_named
@@ -209,9 +210,9 @@ def _check_results(partial: Path, source: Path, *, required: bool) -> None:
             raise NotebookFailed(f"{source} ran to its end but wrote no results.json into its folder `out`")
         return
     try:
-        rows = json.loads(path.read_text("utf-8"))["rows"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise NotebookFailed(f"{source} wrote a results.json that cannot be read ({error!r})") from error
+        rows = read_rows(path)
+    except RecordError as error:
+        raise NotebookFailed(f"{source} ran to its end, but {error}") from error
     if not rows:
         raise NotebookFailed(f"{source} wrote a results.json with no rows")
 

@@ -8,7 +8,7 @@ from workbench.core import legible
 from workbench.core.legible import html_text
 from workbench.decoding.records import Branch, BranchTree
 from workbench.display.views.responses import COVER, HarmfulText, treatment_of
-from workbench.display.views.view import Column, View, disclosure, number, plain_table, section
+from workbench.display.views.view import Column, View, columns, disclosure, number, plain_table, section
 from workbench.judging.contract import is_harmful
 from workbench.judging.records import Judgement
 
@@ -25,18 +25,18 @@ VERDICTS = {
 """What is said of a branch -> its sign, and what it means."""
 
 _COLUMNS = (
-    Column(heading="branch", key="branch", number=True),
-    Column(heading="leaves", key="parent", number=True),
-    Column(heading="position", key="position", number=True),
-    Column(heading="token", key="token", token=True),
-    Column(heading="in place of", key="instead", token=True),
-    Column(heading="p(base)", key="probability_base", number=True),
-    Column(heading="p(aligned)", key="probability_aligned", number=True),
-    Column(heading="p(penalised)", key="probability_penalised", number=True),
-    Column(heading="verdict", key="verdict"),
-    Column(heading="p(harmful)", key="p_harmful", number=True),
-    Column(heading="tokens", key="tokens", number=True),
-    Column(heading="from there on", key="tail"),
+    *columns("branch", ("leaves", "parent"), "position", number=True),
+    Column("token", token=True),
+    Column("in place of", "instead", token=True),
+    *columns(
+        ("p(base)", "probability_base"),
+        ("p(aligned)", "probability_aligned"),
+        ("p(penalised)", "probability_penalised"),
+        number=True,
+    ),
+    Column("verdict"),
+    *columns(("p(harmful)", "p_harmful"), "tokens", number=True),
+    Column("from there on", "tail"),
 )
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.core.legible import html_text
 from workbench.core.records import Estimate
 from workbench.display.views.scorecard import in_full, level
-from workbench.display.views.view import NO_VALUE, Column, View, plain_table, section, table
+from workbench.display.views.view import NO_VALUE, Column, View, columns, table_view
 from workbench.evaluation.rates import percent
 from workbench.evaluation.records import CapabilitySet, Scorecard
 from workbench.evaluation.tradeoff import safest, tradeoffs
@@ -34,12 +33,11 @@ def tradeoff_table(scorecard: Scorecard, limits: Sequence[float] | None = None, 
             star = " ★" if t in best[limit] else ""
             row[f"{limit:g}"] = NO_VALUE if t.capability is None else f"{t.within(limit)}{star}"
         rows.append(row)
-    columns = (
-        Column(heading="arm", key="arm"),
-        Column(heading="attack success, worst case", key="asr", number=True),
-        Column(heading="accuracy, mean of tasks", key="accuracy", number=True),
-        Column(heading="accuracy lost", key="lost", number=True),
-        *(Column(heading=f"loses at most {percent(limit)}", key=f"{limit:g}") for limit in limits),
+    heads = (
+        Column("arm"),
+        *columns(("attack success, worst case", "asr"), ("accuracy, mean of tasks", "accuracy"), number=True),
+        Column("accuracy lost", "lost", number=True),
+        *columns(*((f"loses at most {percent(limit)}", f"{limit:g}") for limit in limits)),
     )
     title = "Safety subject to capability"
     where = f" ({found[0].success.where}; by {found[0].success.judge})" if found else ""
@@ -48,12 +46,7 @@ def tradeoff_table(scorecard: Scorecard, limits: Sequence[float] | None = None, 
         f"whole {level(scorecard)} interval. ★ the lowest attack success among the arms whose loss is at most that, by "
         "point estimates."
     )
-    return View(
-        title=title,
-        body=section("table", title, table(caption, columns, rows)),
-        text=f"{caption}\n{plain_table(columns, rows)}",
-        rows=tuple(rows),
-    )
+    return table_view(title, caption, heads, rows)
 
 
 def capability_table(sets: Sequence[CapabilitySet]) -> View:
@@ -75,13 +68,8 @@ def capability_table(sets: Sequence[CapabilitySet]) -> View:
         }
         for (task, metric), e in cells.items()
     ]
-    columns = (
-        Column(heading="task", key="task"),
-        Column(heading="metric", key="metric"),
-        *(Column(heading=a, key=a, number=True) for a in arms),
-    )
-    title = "Capability"
     how = f" by {sets[0].harness}, {sets[0].template}" if sets else ": not measured"
-    caption = f"{title}{how}: value [interval] (n questions)"
-    body = section("table", title, table(caption, columns, rows) if rows else f"<p>{html_text(caption)}.</p>")
-    return View(title=title, body=body, text=f"{caption}\n{plain_table(columns, rows)}", rows=tuple(rows))
+    caption = f"Capability{how}: value [interval] (n questions)"
+    return table_view(
+        "Capability", caption, (*columns("task", "metric"), *columns(*arms, number=True)), rows, none=caption
+    )

@@ -9,7 +9,7 @@ from workbench.core import legible
 from workbench.core.legible import html_text
 from workbench.decoding.records import Continuations
 from workbench.display.views.responses import COVER, HarmfulText, treatment_of
-from workbench.display.views.view import Column, View, disclosure, plain_table, section, table
+from workbench.display.views.view import Column, View, columns, disclosure, section, table_view
 
 
 def side_by_side(arms: Mapping[str, Continuations], *, harmful_text: HarmfulText = "auto", response: int = 0) -> View:
@@ -70,19 +70,22 @@ def _marked(made: Continuations, response: int, covered: bool) -> str:
 
 
 _LEDGER = (
-    Column(heading="position", key="position", number=True),
-    Column(heading="chosen", key="token", token=True),
-    Column(heading="would have been", key="instead", token=True),
-    Column(heading="p(base)", key="probability_base", number=True),
-    Column(heading="p(aligned)", key="probability_aligned", number=True),
-    Column(heading="p(penalised)", key="probability_penalised", number=True),
-    Column(heading="rank, base", key="rank_base", number=True),
-    Column(heading="rank, aligned", key="rank_aligned", number=True),
-    Column(heading="strength α", key="strength", number=True),
-    Column(heading="risk", key="risk", number=True),
-    Column(heading="excess mass", key="excess_mass", number=True),
-    Column(heading="leverage", key="leverage", number=True),
-    Column(heading="bound", key="leverage_bound", number=True),
+    Column("position", number=True),
+    Column("chosen", "token", token=True),
+    Column("would have been", "instead", token=True),
+    *columns(
+        ("p(base)", "probability_base"),
+        ("p(aligned)", "probability_aligned"),
+        ("p(penalised)", "probability_penalised"),
+        ("rank, base", "rank_base"),
+        ("rank, aligned", "rank_aligned"),
+        ("strength α", "strength"),
+        "risk",
+        ("excess mass", "excess_mass"),
+        "leverage",
+        ("bound", "leverage_bound"),
+        number=True,
+    ),
 )
 
 
@@ -116,8 +119,7 @@ def ledger_table(made: Continuations, *, harmful_text: HarmfulText = "auto", res
         f"What the penalty did at each of {len(rows)} generated tokens of {legible.label(c.name)}: the token it chose, "
         "and where that differs the one that aligned would have chosen after the same tokens."
     )
-    body = section("table", title, table(caption, _LEDGER, rows, kind="wb-data", tall=True))
-    return View(title=title, body=body, text=f"{caption}\n{plain_table(_LEDGER, rows)}", rows=tuple(rows))
+    return table_view(title, caption, _LEDGER, rows, kind="wb-data")
 
 
 _LEDGER_NUMBERS = ("strength", "risk", "excess_mass", "leverage", "leverage_bound")

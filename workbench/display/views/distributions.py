@@ -8,7 +8,7 @@ from typing import Any
 from workbench.core import legible
 from workbench.core.legible import html_text
 from workbench.display.views.responses import COVER, HarmfulText, alternatives, checked, name_of, treatment
-from workbench.display.views.view import Column, View, number, plain_table, section
+from workbench.display.views.view import Column, View, columns, number, plain_table, section
 from workbench.tracing.records import TraceSet
 
 
@@ -99,10 +99,9 @@ def _signed(value: float) -> str:
 
 
 _TOPK_COLUMNS = (
-    Column(heading="p(base)", key="probability_base", number=True),
-    Column(heading="token", key="token"),
-    Column(heading="p(aligned)", key="probability_aligned", number=True),
-    Column(heading="base − aligned", key="difference", number=True),
+    Column("p(base)", "probability_base", number=True),
+    Column("token"),
+    *columns(("p(aligned)", "probability_aligned"), ("base − aligned", "difference"), number=True),
 )
 
 

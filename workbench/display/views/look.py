@@ -56,8 +56,8 @@ def penalty_look(look: PenaltyLook, *, harmful_text: HarmfulText = "auto") -> Vi
         grid,
     )
     columns = (
-        Column(heading="token", key="token"),
-        *(Column(heading=c, key=c, number=True) for c in look.columns),
+        Column("token"),
+        *(Column(c, number=True) for c in look.columns),
     )
     rows.append({"token": "leverage", **moved})
     return View(

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import legible
-from workbench.core.legible import html_text
-from workbench.core.records import Estimate, Row, RunRecord, where_words
+from workbench.core.records import Estimate, RunRecord, where_words
 from workbench.display.views.scorecard import in_full
-from workbench.display.views.view import NO_VALUE, Column, View, number, plain_table, section, table
+from workbench.display.views.view import NO_VALUE, View, bullets, columns, number, table_view
 from workbench.evaluation.metrics import CAPABILITY, title_of
 from workbench.evaluation.records import Evaluation
 
 if TYPE_CHECKING:
+    from workbench.core.records import Row
     from workbench.evaluation.paper import Beside, PaperPreset
 
 SHARED = ("family", "labels", "seed", "system_prompt", "max_tokens", "pair", "template_mode")
@@ -81,21 +81,10 @@ def _plain(value: Any) -> str:
 
 def evaluation_card(evaluation: Evaluation) -> View:
     """Show how an evaluation was made: prompts, attacks and their cost, arms, judges, statistics, versions, seeds."""
-    found = card_rows(evaluation)
-    rows = [{k: legible.sentence(v, 600) for k, v in row.items()} for row in found]
-    columns = (
-        Column(heading="part", key="part"),
-        Column(heading="what", key="what"),
-        Column(heading="value", key="value"),
-    )
+    rows = [{k: legible.sentence(v, 600) for k, v in row.items()} for row in card_rows(evaluation)]
     title = "How this was made"
     caption = f"{title}: prompts, attacks, arms, judges, statistics and software, enough to make it again"
-    return View(
-        title=title,
-        body=section("table", title, table(caption, columns, rows, tall=len(rows) > 40)),
-        text=f"{caption}\n{plain_table(columns, rows)}",
-        rows=tuple(rows),
-    )
+    return table_view(title, caption, columns("part", "what", "value"), rows)
 
 
 # ------------------------------------------------------------------------------------------------- the paper's numbers
@@ -106,25 +95,15 @@ def paper_table(preset: PaperPreset, found: Iterable[Row]) -> View:
     from workbench.evaluation.paper import beside  # loads torch
 
     rows = [_line(b) for b in beside(preset, found)]
-    columns = (
-        Column(heading="arm", key="arm"),
-        Column(heading="number", key="number"),
-        Column(heading="published", key="published", number=True),
-        Column(heading="ours", key="ours", number=True),
-        Column(heading="by", key="by"),
-        Column(heading="published inside our interval", key="inside"),
+    heads = (
+        *columns("arm", "number"),
+        *columns("published", "ours", number=True),
+        *columns("by", ("published inside our interval", "inside")),
     )
     caption = f"{preset.title}. Published numbers beside ours; a dash is what this run did not measure."
-    items = "".join(f"<li>{html_text(legible.sentence(d))}</li>" for d in preset.deviations)
-    title = f"Beside the paper: {preset.name}"
-    body = section(
-        "table",
-        title,
-        table(caption, columns, rows, tall=len(rows) > 25),
-        f'<p class="wb-title">What is not the same</p><ul>{items}</ul>',
-    )
-    text = "\n".join([caption, plain_table(columns, rows), *(f"- {d}" for d in preset.deviations)])
-    return View(title=title, body=body, text=text, rows=tuple(rows))
+    differs = f'<p class="wb-title">What is not the same</p>{bullets(preset.deviations)}'
+    lines = [f"- {d}" for d in preset.deviations]
+    return table_view(f"Beside the paper: {preset.name}", caption, heads, rows, differs, lines=lines)
 
 
 def _line(b: Beside) -> dict[str, Any]:
@@ -140,11 +119,7 @@ def _line(b: Beside) -> dict[str, Any]:
         "arm": p.arm,
         "number": f"{title_of(p.name)}: {', '.join(where)}",
         "published": value,
-        "ours": None if b.ours is None else in_full(_estimate(b.ours)),
+        "ours": None if b.ours is None else in_full(b.ours.estimate),
         "by": b.by,
         "inside": inside,
     }
-
-
-def _estimate(row: Row) -> Estimate:
-    return Estimate(value=row.value, low=row.low, high=row.high, n=row.n or 0, unit=row.unit or "1")

@@ -8,7 +8,19 @@ from typing import Any
 from workbench.core import legible
 from workbench.core.legible import html_text
 from workbench.core.records import Estimate
-from workbench.display.views.view import NO_VALUE, Column, View, disclosure, number, plain_table, section, table
+from workbench.display.views.view import (
+    NO_VALUE,
+    Column,
+    View,
+    bullets,
+    columns,
+    disclosure,
+    number,
+    plain_table,
+    section,
+    summary_view,
+    table_view,
+)
 from workbench.evaluation.metrics import METRICS, title_of
 from workbench.evaluation.rates import percent
 from workbench.evaluation.records import Comparison, Score, Scorecard, select
@@ -62,8 +74,7 @@ def judges(scorecard: Scorecard, metric: str = "asr") -> list[str]:
 
 def _chosen(scorecard: Scorecard, metric: str, judge: str | None) -> tuple[list[Score], str | None]:
     """Return a metric's scores by one judge (None: the first), all categories together."""
-    known = judges(scorecard, metric)
-    named = judge or (known[0] if known else None)
+    named = judge or next(iter(judges(scorecard, metric)), None)
     return select(scorecard.scores, metric, judge=named), named
 
 
@@ -72,22 +83,11 @@ def _chosen(scorecard: Scorecard, metric: str, judge: str | None) -> tuple[list[
 
 def conclusions(scorecard: Scorecard) -> View:
     """Say what can and cannot be concluded: sentences computed from the numbers, and what was left out on the way."""
-    sentences = [legible.sentence(s, 600) for s in scorecard.sentences]
-    notes = [legible.sentence(n, 600) for n in scorecard.notes]
-    items = "".join(f"<li>{html_text(s)}</li>" for s in sentences) or "<li>There is nothing to compare: one arm.</li>"
-    more = "".join(f"<li>{html_text(n)}</li>" for n in notes)
-    title = "What can be concluded"
-    word = legible.sentence(_size(scorecard))
-    body = section(
-        "summary",
-        title,
-        f'<div class="wb-verdict"><p class="wb-word">{html_text(word)}</p><ul>{items}</ul></div>',
-        disclosure(f"{len(notes)} notes: what was left out, cut or made up on the way", f"<ul>{more}</ul>")
-        if notes
-        else "",
-    )
-    text = "\n".join([word, *(f"- {s}" for s in sentences), *(f"note: {n}" for n in notes)])
-    return View(title=title, body=body, text=text, rows=tuple({"sentence": s} for s in sentences))
+    notes = [f"note: {n}" for n in scorecard.notes]
+    heading = f"{len(notes)} notes: what was left out, cut or made up on the way"
+    more = disclosure(heading, bullets(scorecard.notes)) if notes else ""
+    sentences = scorecard.sentences or ("There is nothing to compare: one arm.",)
+    return summary_view("What can be concluded", _size(scorecard), sentences, more, lines=notes)
 
 
 def _size(scorecard: Scorecard) -> str:
@@ -108,11 +108,9 @@ def attack_matrix(scorecard: Scorecard, metric: str = "asr", *, judge: str | Non
     """Show one metric as a table of attacks by arms, with intervals and n; the fuller a cell, the higher the rate."""
     found, named = _chosen(scorecard, metric, judge)
     arms = list(dict.fromkeys(s.arm for s in found))
-    what = title_of(metric)
-    title = f"{what[0].upper()}{what[1:]} by attack and arm"
+    title = f"{_heading(metric)} by attack and arm"
     if not found:
-        none = f"{title}: none."
-        return View(title=title, body=section("table", title, f"<p>{html_text(none)}</p>"), text=none)
+        return table_view(title, title, (), ())
     better = f"; {BETTER[METRICS[metric].better]}" if metric in METRICS else ""
     caption = (
         f"{title}, judged by {named}{better}. Share of prompts with its {level(scorecard)} interval (Wilson; "
@@ -122,16 +120,17 @@ def attack_matrix(scorecard: Scorecard, metric: str = "asr", *, judge: str | Non
     for group in by_place(found):
         name, cells = group[0].where, {s.arm: s for s in group}
         mine = [cells.get(arm) for arm in arms]
-        lines.append((name, group[0].over_settings, [_box(s) for s in mine]))
+        boxes = [_box(s.estimate, shaded=True, unscored=sum(s.unscored.values())) if s else _box(None) for s in mine]
+        lines.append((name, group[0].over_settings, boxes))
         rows += [_row(s) for s in mine if s is not None]
         plain.append({"place": name, **{a: s and in_full(s.estimate) for a, s in zip(arms, mine, strict=True)}})
-    columns = (Column(heading="attack", key="place"), *(Column(heading=a, key=a) for a in arms))
-    return View(
-        title=title,
-        body=section("table", title, _grid(caption, ["attack", *arms], lines)),
-        text=f"{caption}\n{plain_table(columns, plain)}",
-        rows=tuple(rows),
-    )
+    body, heads = section("table", title, _grid(caption, ["attack", *arms], lines)), columns(("attack", "place"), *arms)
+    return View(title=title, body=body, text=f"{caption}\n{plain_table(heads, plain)}", rows=tuple(rows))
+
+
+def _heading(metric: str) -> str:
+    title = title_of(metric)
+    return title[0].upper() + title[1:]
 
 
 def _grid(caption: str, heads: Sequence[str], lines: Sequence[tuple[str, bool, Sequence[str]]]) -> str:
@@ -153,18 +152,13 @@ def _grid(caption: str, heads: Sequence[str], lines: Sequence[tuple[str, bool, S
 _PAD = "padding:.3rem .7rem"
 
 
-def _box(score: Score | None, *, shaded: bool = True, place: str = "") -> str:
+def _box(e: Estimate | None, place: str = "", *, shaded: bool = False, unscored: int = 0) -> str:
     """Return a cell: the value, below it interval and n, and where asked the place it was found."""
-    if score is None:
+    if e is None:
         return f'<td class="n" style="{_PAD}">{NO_VALUE}</td>'
-    left = sum(score.unscored.values())
-    return _estimate_box(score.estimate, shaded=shaded, more=f", {left} unscored" if left else "", place=place)
-
-
-def _estimate_box(e: Estimate, *, shaded: bool = False, more: str = "", place: str = "") -> str:
     shade = sum(e.value > edge for edge in LEVELS) if shaded and e.value is not None and e.unit == "1" else 0
     fill = f" wb-slate{shade}" if shade else ""
-    small = ", ".join(filter(None, (range_of(e), f"n = {e.n}"))) + more
+    small = ", ".join(filter(None, (range_of(e), f"n = {e.n}", f"{unscored} unscored" if unscored else "")))
     where = f"<br><small>{html_text(legible.sentence(place))}</small>" if place else ""
     value, under = html_text(said(e)), html_text(small)
     return f'<td class="n{fill}" style="{_PAD}"><b>{value}</b><br><small>{under}</small>{where}</td>'
@@ -187,9 +181,7 @@ def arms_table(scorecard: Scorecard, *, judge: str | None = None) -> View:
     for metric, heading in _GLANCE.items():
         found = {arm: _headline(scorecard, standing.get(arm), arm, metric, judge) for arm in arms}
         if any(found.values()):
-            lines.append(
-                (heading, False, [_box(None) if f is None else _estimate_box(f[0], place=f[1]) for f in found.values()])
-            )
+            lines.append((heading, False, [_box(*f) if f else _box(None) for f in found.values()]))
             rows.append(
                 {"what": heading, **{a: f and " ".join(filter(None, (in_full(f[0]), f[1]))) for a, f in found.items()}}
             )
@@ -198,13 +190,8 @@ def arms_table(scorecard: Scorecard, *, judge: str | None = None) -> View:
     first = next(iter(standing.values()), None)
     where = "" if first is None else f" Worst case: {first.success.where}."
     caption = f"{title}, judged by {by}: share, its {level(scorecard)} interval and n.{where}"
-    columns = (Column(heading="", key="what"), *(Column(heading=a, key=a) for a in arms))
-    return View(
-        title=title,
-        body=section("table", title, _grid(caption, ["", *arms], lines)),
-        text=f"{caption}\n{plain_table(columns, rows)}",
-        rows=tuple(rows),
-    )
+    body, heads = section("table", title, _grid(caption, ["", *arms], lines)), columns(("", "what"), *arms)
+    return View(title=title, body=body, text=f"{caption}\n{plain_table(heads, rows)}", rows=tuple(rows))
 
 
 _GLANCE = {
@@ -244,19 +231,11 @@ def _headline(
 def comparisons_table(scorecard: Scorecard) -> View:
     """Show every comparison of two arms on the same prompts: the difference, McNemar's exact p, corrected over all."""
     rows = [_compared(c, 1 - confidence(scorecard)) for c in scorecard.comparisons]
-    columns = (
-        Column(heading="arm", key="arm"),
-        Column(heading="against", key="against"),
-        Column(heading="in", key="metric"),
-        Column(heading="under", key="where"),
-        Column(heading="by", key="judge"),
-        Column(heading="difference, points", key="difference", number=True),
-        Column(heading="only arm : only against", key="discordant", number=True),
-        Column(heading="n", key="n", number=True),
-        Column(heading="p", key="p", number=True),
-        Column(heading="p, Holm", key="p_holm", number=True),
-        Column(heading="n needed", key="n_needed", number=True),
-        Column(heading="so", key="so"),
+    heads = (
+        *columns("arm", "against", ("in", "metric"), ("under", "where"), ("by", "judge")),
+        *columns(("difference, points", "difference"), ("only arm : only against", "discordant"), "n", number=True),
+        *columns("p", ("p, Holm", "p_holm"), ("n needed", "n_needed"), number=True),
+        Column("so"),
     )
     title = "Arms compared on the same prompts"
     caption = (
@@ -264,12 +243,7 @@ def comparisons_table(scorecard: Scorecard) -> View:
         f"test, Holm over the {len(rows)} comparisons of this table. n needed: about so many prompts would tell them "
         f"apart with power {scorecard.run.resolved.get('power', 0.8)}."
     )
-    if not rows:
-        return View(
-            title=title, body=section("table", title, f"<p>{html_text(title)}: none.</p>"), text=f"{title}: none"
-        )
-    body = section("table", title, table(caption, columns, rows, tall=len(rows) > 25))
-    return View(title=title, body=body, text=f"{caption}\n{plain_table(columns, rows)}", rows=tuple(rows))
+    return table_view(title, caption, heads, rows, none=f"{title}: none.")
 
 
 def _compared(c: Comparison, test_level: float) -> dict[str, Any]:
@@ -294,8 +268,7 @@ def _compared(c: Comparison, test_level: float) -> dict[str, Any]:
 
 def categories_table(scorecard: Scorecard, metric: str = "asr", *, judge: str | None = None) -> View:
     """Break a metric down by category: for each attack's worst case, categories by arms."""
-    known = judges(scorecard, metric)
-    named = judge or (known[0] if known else None)
+    named = judge or next(iter(judges(scorecard, metric)), None)
     found = [s for s in scorecard.scores if s.metric == metric and s.judge == named and s.category is not None]
     widest = {s.attack: s.where for s in found}  # the last setting of an attack is its worst case, where it has one
     found = [s for s in found if widest[s.attack] == s.where]
@@ -304,15 +277,7 @@ def categories_table(scorecard: Scorecard, metric: str = "asr", *, judge: str | 
     for where, category in dict.fromkeys((s.where, s.category) for s in found):
         mine = {s.arm: in_full(s.estimate) for s in found if (s.where, s.category) == (where, category)}
         rows.append({"category": category, "attack": where, **{a: mine.get(a) for a in arms}})
-    columns = (
-        Column(heading="category", key="category"),
-        Column(heading="attack", key="attack"),
-        *(Column(heading=a, key=a, number=True) for a in arms),
-    )
-    title = f"{title_of(metric)} by category"
-    caption = f"{title[0].upper()}{title[1:]}, judged by {named}: share [{level(scorecard)} interval] (n)"
-    if not rows:
-        none = f"{title[0].upper()}{title[1:]}: the prompts have no categories, or one."
-        return View(title=title, body=section("table", title, f"<p>{html_text(none)}</p>"), text=none)
-    body = section("table", title, table(caption, columns, rows, tall=len(rows) > 25))
-    return View(title=title, body=body, text=f"{caption}\n{plain_table(columns, rows)}", rows=tuple(rows))
+    heads = (*columns("category", "attack"), *columns(*arms, number=True))
+    caption = f"{_heading(metric)}, judged by {named}: share [{level(scorecard)} interval] (n)"
+    none = f"{_heading(metric)}: the prompts have no categories, or one."
+    return table_view(f"{title_of(metric)} by category", caption, heads, rows, none=none)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from workbench.core import legible
@@ -12,7 +13,7 @@ from workbench.core.legible import html_text
 from workbench.core.records import Estimate, RunRecord
 from workbench.display.views.responses import COVER, HarmfulText, treatment
 from workbench.display.views.scales import reading
-from workbench.display.views.view import Column, View, interval, number, plain_table, section, table
+from workbench.display.views.view import Column, View, bullets, columns, interval, number, summary_view, table_view
 from workbench.tracing.records import Diagnosis, TraceSet
 
 VERDICTS: Mapping[str, str] = {
@@ -24,29 +25,13 @@ VERDICTS: Mapping[str, str] = {
 """The verdict's word -> what it means."""
 
 
-def _table_view(title: str, caption: str, columns: tuple[Column, ...], rows: tuple[dict[str, Any], ...]) -> View:
-    if not rows:
-        return View(
-            title=title, body=section("table", title, f"<p>{html_text(caption)}: none.</p>"), text=f"{title}: none"
-        )
-    body = section("table", title, table(caption, columns, rows, tall=len(rows) > 40))
-    return View(title=title, body=body, text=f"{caption}\n{plain_table(columns, rows)}", rows=rows)
-
-
 def verdict(diagnosis: Diagnosis) -> View:
     """Say what the diagnosis found: the verdict, the sentences computed from the numbers, and how to read them."""
     said = VERDICTS[diagnosis.verdict]
-    sentences = [legible.sentence(s, 2_000) for s in diagnosis.sentences]
-    items = "".join(f"<li>{html_text(s)}</li>" for s in sentences)
-    body = section(
-        "summary",
-        "Verdict",
-        f'<div class="wb-verdict"><p class="wb-word">{html_text(said)}</p><ul>{items}</ul></div>',
-        f'<p class="wb-note wb-soft">{html_text(reading(diagnosis.entropy_floor_nats))}</p>',
-    )
-    text = "\n".join([said, *(f"- {s}" for s in sentences), reading(diagnosis.entropy_floor_nats)])
-    rows = ({"verdict": diagnosis.verdict, "sentences": tuple(sentences)},)
-    return View(title="Verdict", body=body, text=text, rows=rows)
+    how = reading(diagnosis.entropy_floor_nats)
+    note = f'<p class="wb-note wb-soft">{html_text(how)}</p>'
+    made = summary_view("Verdict", said, diagnosis.sentences, note, lines=[how])
+    return replace(made, rows=({"verdict": diagnosis.verdict, "sentences": diagnosis.sentences},))
 
 
 def estimate_cells(prefix: str, estimate: Estimate) -> dict[str, Any]:
@@ -72,18 +57,15 @@ def contrasts_table(diagnosis: Diagnosis) -> View:
         }
         for c in diagnosis.contrasts
     )
-    columns = (
-        Column(heading="what", key="title"),
-        Column(heading="prompts", key="condition"),
-        Column(heading="value", key="value", number=True),
-        Column(heading="interval", key="value_interval", number=True),
-        Column(heading="n", key="value_n", number=True),
-        Column(heading="unit", key="value_unit"),
+    heads = (
+        *columns(("what", "title"), ("prompts", "condition")),
+        *columns("value", ("interval", "value_interval"), ("n", "value_n"), number=True),
+        Column("unit", "value_unit"),
     )
     level = diagnosis.run.resolved.get("confidence")
     share = f"{float(level):.0%} " if isinstance(level, int | float) else ""
     caption = f"Headline numbers, with {share}bootstrap intervals over prompts"
-    return _table_view("Headline numbers", caption, columns, rows)
+    return table_view("Headline numbers", caption, heads, rows)
 
 
 def frequency_table(diagnosis: Diagnosis, *, limit: int = 30) -> View:
@@ -100,24 +82,27 @@ def frequency_table(diagnosis: Diagnosis, *, limit: int = 30) -> View:
         }
         for f in diagnosis.frequencies[:limit]
     )
-    columns = (
-        Column(heading="token", key="token", token=True),
-        Column(heading="kind", key="kind"),
-        Column(heading="harmful, share of positions", key="harmful", number=True),
-        Column(heading="interval", key="harmful_interval", number=True),
-        Column(heading="n", key="harmful_n", number=True),
-        Column(heading="harmless, share of positions", key="harmless", number=True),
-        Column(heading="interval", key="harmless_interval", number=True),
-        Column(heading="n", key="harmless_n", number=True),
-        Column(heading="difference", key="difference", number=True),
-        Column(heading="interval", key="difference_interval", number=True),
-        Column(heading="summed p(base) − p(aligned)", key="mass", number=True),
+    heads = (
+        Column("token", token=True),
+        Column("kind"),
+        *columns(
+            ("harmful, share of positions", "harmful"),
+            ("interval", "harmful_interval"),
+            ("n", "harmful_n"),
+            ("harmless, share of positions", "harmless"),
+            ("interval", "harmless_interval"),
+            ("n", "harmless_n"),
+            "difference",
+            ("interval", "difference_interval"),
+            ("summed p(base) − p(aligned)", "mass"),
+            number=True,
+        ),
     )
     caption = (
         f"Most frequent base-favored tokens, {len(rows)} of {len(diagnosis.frequencies)}: share of positions at which "
         "each is base-favored. safety: likelier so on harmful prompts; style: on both alike; undecided: cannot tell"
     )
-    return _table_view("Base-favored tokens", caption, columns, rows)
+    return table_view("Base-favored tokens", caption, heads, rows)
 
 
 def _around(traces: TraceSet, response: int, position: int, covered: bool) -> str:
@@ -151,20 +136,21 @@ def divergent_table(diagnosis: Diagnosis, traces: TraceSet, *, harmful_text: Har
                 "around": _around(traces, d.response, d.peak_position, covered),
             }
         )
-    columns = (
-        Column(heading="rank", key="rank", number=True),
-        Column(heading="response", key="response", number=True),
-        Column(heading="prompts", key="label"),
-        Column(heading="prompt", key="prompt"),
-        Column(heading="given tokens", key="prefix_tokens", number=True),
-        Column(heading="tokens, n", key="tokens", number=True),
-        Column(heading="mean KL, nats", key="mean_kl_nats", number=True),
-        Column(heading="peak KL, nats", key="peak_kl_nats", number=True),
-        Column(heading="at position", key="peak_position", number=True),
-        Column(heading="text at the peak", key="around"),
+    heads = (
+        *columns("rank", "response", number=True),
+        *columns(("prompts", "label"), "prompt"),
+        *columns(
+            ("given tokens", "prefix_tokens"),
+            ("tokens, n", "tokens"),
+            ("mean KL, nats", "mean_kl_nats"),
+            ("peak KL, nats", "peak_kl_nats"),
+            ("at position", "peak_position"),
+            number=True,
+        ),
+        Column("text at the peak", "around"),
     )
     caption = "Responses on which the models differ most: KL(aligned ‖ base), mean over the response's tokens"
-    return _table_view("Most divergent responses", caption, columns, tuple(rows))
+    return table_view("Most divergent responses", caption, heads, tuple(rows))
 
 
 def prompt_summary(traces: TraceSet) -> View:
@@ -181,13 +167,9 @@ def prompt_summary(traces: TraceSet) -> View:
         {"label": k[0], "trajectory": k[1], "segment": k[2], "given": k[3], "responses": n, "tokens": tokens[k]}
         for k, n in groups.items()
     )
-    columns = (
-        Column(heading="prompts", key="label"),
-        Column(heading="trajectory", key="trajectory"),
-        Column(heading="segment", key="segment"),
-        Column(heading="given tokens", key="given", number=True),
-        Column(heading="responses, n", key="responses", number=True),
-        Column(heading="tokens, n", key="tokens", number=True),
+    heads = (
+        *columns(("prompts", "label"), "trajectory", "segment"),
+        *columns(("given tokens", "given"), ("responses, n", "responses"), ("tokens, n", "tokens"), number=True),
     )
     prompts = len({r.prompt_id for r in traces.responses})
     caption = (
@@ -195,10 +177,7 @@ def prompt_summary(traces: TraceSet) -> View:
         f"{int(lengths.sum()):,} tokens; template mode {traces.template_mode}"
     )
     warnings = [f"Warning: {legible.sentence(w)}" for w in traces.warnings]
-    notes = "".join(f"<li>{html_text(w)}</li>" for w in warnings)
-    body = section("table", "What was traced", table(caption, columns, rows), f"<ul>{notes}</ul>" if notes else "")
-    text = "\n".join([caption, plain_table(columns, rows), *warnings])
-    return View(title="What was traced", body=body, text=text, rows=rows)
+    return table_view("What was traced", caption, heads, rows, bullets(warnings), lines=warnings)
 
 
 def method_card(run: RunRecord) -> View:
@@ -226,11 +205,7 @@ def method_card(run: RunRecord) -> View:
         value = said(run.resolved.get(name, run.asked.get(name)))
         rows.append({"name": f"setting {legible.label(name)}", "asked": asked, "value": value})
     rows += [{"name": f"version of {name}", "asked": None, "value": said(v)} for name, v in run.versions.items()]
-    columns = (
-        Column(heading="what", key="name"),
-        Column(heading="used", key="value"),
-        Column(heading="asked", key="asked"),
-    )
+    heads = (*columns(("what", "name"), ("used", "value"), "asked"),)
     title = f"Method: {run.verb}"
     caption = "Settings as asked and as used, versions and provenance: enough to make this again"
-    return _table_view(title, caption, columns, tuple(rows))
+    return table_view(title, caption, heads, tuple(rows))

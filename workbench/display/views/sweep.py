@@ -6,11 +6,20 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from workbench.core import legible
 from workbench.core.legible import html_text
 from workbench.core.records import Estimate
 from workbench.display.figures.frontier import standing
-from workbench.display.views.view import NO_VALUE, Column, View, disclosure, number, plain_table, section, table
+from workbench.display.views.view import (
+    NO_VALUE,
+    Column,
+    View,
+    bullets,
+    columns,
+    disclosure,
+    number,
+    summary_view,
+    table_view,
+)
 from workbench.evaluation.metrics import METRICS
 from workbench.evaluation.records import FrontierPoint, PenaltyCheck, PenaltyChoice, PenaltySweep
 
@@ -38,9 +47,8 @@ def sweep_table(sweep: PenaltySweep, choice: PenaltyChoice | None = None) -> Vie
         heading = f"{HEADINGS[metric]}, {last} given" if METRICS[metric].label == "harmful" else HEADINGS[metric]
         measured.append((heading, metric, given))
     headings = [h for h, _, _ in measured] + [KL] * bool(sweep.kl_nats)
-    columns = [Column(heading="penalty", key="called")]
-    columns += [Column(heading="where it stands", key="stands")] if choice is not None else []
-    columns += [Column(heading=h, key=h, number=True) for h in headings]
+    heads = [Column("penalty", "called"), *([] if choice is None else [Column("where it stands", "stands")])]
+    heads += columns(*headings, number=True)
     points = {} if choice is None else {p.penalty: p for p in choice.points}
     rows = []
     for i, name in enumerate(sweep.names):
@@ -61,19 +69,11 @@ def sweep_table(sweep: PenaltySweep, choice: PenaltyChoice | None = None) -> Vie
     notes = [*sweep.notes] + (
         [f"{unscored} verdicts are missing over the whole table: they count in no n."] * bool(unscored)
     )
-    items = "".join(f"<li>{html_text(legible.sentence(n))}</li>" for n in notes)
     kinds = [METRICS[m] for m in ("asr", *shown)]
-    means = [f"<li><b>{m.name}</b>: {html_text(m.title)}; {m.label} prompts, {m.better} is better</li>" for m in kinds]
-    means.append(f"<li><b>KL</b>: harm to utility, {KL}, KL(penalised ‖ aligned) on harmless responses</li>")
-    title = "Every penalty"
-    body = section(
-        "table",
-        title,
-        table(caption, columns, rows),
-        f"<ul>{items}</ul>" if items else "",
-        disclosure("What the numbers are", f"<ul>{''.join(means)}</ul>"),
-    )
-    return View(title=title, body=body, text="\n".join([caption, plain_table(columns, rows), *notes]), rows=tuple(rows))
+    means = [f"{m.name}: {m.title}; {m.label} prompts, {m.better} is better" for m in kinds]
+    means.append(f"KL: harm to utility, {KL}, KL(penalised ‖ aligned) on harmless responses")
+    said = disclosure("What the numbers are", bullets(means))
+    return table_view("Every penalty", caption, heads, rows, bullets(notes), said, lines=notes)
 
 
 def _short(point: FrontierPoint, choice: PenaltyChoice) -> str:
@@ -95,23 +95,13 @@ def _with_interval(e: Estimate) -> str:
 def recommendation(choice: PenaltyChoice) -> View:
     """Say which penalty is recommended, by which rule, and what it costs."""
     word = f"Take {choice.penalty}" if choice.reached else f"None reaches the aim; the best trade is {choice.penalty}"
-    return _said("Recommendation", word, choice.sentences, f"Rule: {choice.rule}.")
+    rule = f"Rule: {choice.rule}."
+    note = f'<p class="wb-note wb-soft">{html_text(rule)}</p>'
+    return summary_view("Recommendation", word, choice.sentences, note, lines=[rule])
 
 
 def penalty_check(check: PenaltyCheck) -> View:
     """Say whether a penalty holds on prompts that it was not chosen on."""
     kept = "every promise is kept" if check.sure else "every promise is kept by its value, not by its whole interval"
     word = f"{check.penalty}: {kept if check.holds else 'not every promise is kept'}"
-    return _said("Held-out check", word, check.sentences, None)
-
-
-def _said(title: str, word: str, sentences: tuple[str, ...], note: str | None) -> View:
-    items = "".join(f"<li>{html_text(legible.sentence(s, 2_000))}</li>" for s in sentences)
-    body = section(
-        "summary",
-        title,
-        f'<div class="wb-verdict"><p class="wb-word">{html_text(word)}</p><ul>{items}</ul></div>',
-        f'<p class="wb-note wb-soft">{html_text(note)}</p>' if note else "",
-    )
-    text = "\n".join([word, *(f"- {s}" for s in sentences), *([note] if note else [])])
-    return View(title=title, body=body, text=text, rows=({"said": word, "sentences": sentences},))
+    return summary_view("Held-out check", word, check.sentences)

@@ -22,16 +22,16 @@ LEAST = 0.005
 """A token less likely than this is not named, unless it is the likeliest."""
 
 _COLUMNS = (
-    Column(heading="position", key="position", number=True),
-    Column(heading="token that stands here", key="token", token=True),
-    Column(heading="aligned", key="student", token=True),
-    Column(heading="teacher", key="teacher", token=True),
-    Column(heading="another first choice", key="flip", token=True),
-    Column(heading="KL(teacher ‖ aligned), nats", key="kl_nats", number=True),
+    Column("position", number=True),
+    Column("token that stands here", "token", token=True),
+    Column("aligned", "student", token=True),
+    Column("teacher", token=True),
+    Column("another first choice", "flip", token=True),
+    Column("KL(teacher ‖ aligned), nats", "kl_nats", number=True),
 )
 _PUSHED = (
     Column(heading="pushed down (first of M)", key="pushed", token=True),
-    Column(heading="aligned's probability on M", key="pushed_mass", number=True),
+    Column("aligned's probability on M", "pushed_mass", number=True),
 )
 
 

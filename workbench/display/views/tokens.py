@@ -24,7 +24,7 @@ from workbench.display.views.responses import (
     treatment,
 )
 from workbench.display.views.scales import NOTABLE_SHIFT_NATS, legend_html, reading, reading_html
-from workbench.display.views.view import Column, View, disclosure, number, plain_table, section, table
+from workbench.display.views.view import Column, View, columns, disclosure, number, plain_table, section, table
 from workbench.tracing.records import Response, TraceSet
 
 
@@ -57,16 +57,15 @@ def token_rows(traces: TraceSet, response_index: int, *, covered: bool = False) 
 
 _FIRST = ("rank_base", "rank_aligned", "logprob_shift_nats")
 _COLUMNS = (
-    Column(heading="position", key="position", number=True),
-    Column(heading="token", key="token", token=True),
-    Column(heading="p(base)", key="probability_base", number=True),
-    Column(heading="p(aligned)", key="probability_aligned", number=True),
-    *(
-        Column(heading=q.column, key=q.name, number=True)
-        for q in sorted(QUANTITIES.values(), key=lambda q: q.name not in _FIRST)
-        if q.column
+    Column("position", number=True),
+    Column("token", token=True),
+    *columns(
+        ("p(base)", "probability_base"),
+        ("p(aligned)", "probability_aligned"),
+        *((q.column, q.name) for q in sorted(QUANTITIES.values(), key=lambda q: q.name not in _FIRST) if q.column),
+        number=True,
     ),
-    Column(heading="most base-favored, p(base) − p(aligned)", key="base_favors_instead", token=True),
+    Column("most base-favored, p(base) − p(aligned)", "base_favors_instead", token=True),
 )
 
 

@@ -6,10 +6,20 @@ from typing import Any
 
 from workbench.core.legible import html_text, sentence
 from workbench.core.records import Given
-from workbench.display.views.view import NO_VALUE, Column, View, disclosure, number, plain_table, section, table
+from workbench.display.views.scorecard import in_full
+from workbench.display.views.view import (
+    NO_VALUE,
+    Column,
+    View,
+    bullets,
+    columns,
+    disclosure,
+    number,
+    summary_view,
+    table_view,
+)
 from workbench.evaluation.metrics import METRICS
-from workbench.evaluation.rates import percent
-from workbench.evaluation.records import ArmComparison, Score, select
+from workbench.evaluation.records import ArmComparison, select
 from workbench.training.records import Adapter
 
 _PLAIN = (
@@ -41,16 +51,9 @@ def training_summary(adapter: Adapter) -> View:
             f"is {number(kept)} nats a token (0: still aligned). These are the texts that are watched, not a sample."
         )
     said.append(f"The adapter is in {adapter.path}.")
+    notes = disclosure(f"{len(adapter.notes)} notes on the data", bullets(adapter.notes)) if adapter.notes else ""
     title = f"Training of {adapter.arm}"
-    items = "".join(f"<li>{html_text(sentence(s, 600))}</li>" for s in said)
-    notes = "".join(f"<li>{html_text(sentence(s, 600))}</li>" for s in adapter.notes)
-    body = section(
-        "summary",
-        title,
-        f'<div class="wb-verdict"><p class="wb-word">{html_text(sentence(title))}</p><ul>{items}</ul></div>',
-        disclosure(f"{len(adapter.notes)} notes on the data", f"<ul>{notes}</ul>") if notes else "",
-    )
-    return View(title=title, body=body, text="\n".join([title, *said, *adapter.notes]))
+    return summary_view(title, title, said, notes, lines=adapter.notes)
 
 
 def arms_comparison(comparison: ArmComparison, *, judge: str | None = None) -> View:
@@ -64,28 +67,26 @@ def arms_comparison(comparison: ArmComparison, *, judge: str | None = None) -> V
     chosen = judge or (judges[0] if judges else None)
     found = [x for x in scores if x.judge in (chosen, "gibberish")]
     lengths = list(dict.fromkeys(x.given for x in found if x.attack == "prefill" and x.given is not None))
-    columns = [Column(heading="arm", key="arm")]
     wanted: list[tuple[str, str, Given, str]] = []
     for metric in ("asr", "refusal"):
         word = "ASR" if metric == "asr" else "refused"
         wanted += [(metric, "prefill", k, f"{word}, {k} given") for k in lengths]
     wanted += [(m, a, 0, heading) for m, a, heading in _PLAIN]
-    columns += [Column(heading=h, key=h, number=True) for *_, h in wanted]
     extremes = (
         ("gibberish", "prefill", "gibberish, most", max),
         ("continued", "harmless_prefill", "harmless prefix continued, least", min),
     )
-    columns += [Column(heading=h, key=h, number=True) for _, _, h, _ in extremes]
+    heads = (Column("arm"), *columns(*(h for *_, h in wanted), *(h for _, _, h, _ in extremes), number=True))
     rows: list[dict[str, Any]] = []
     for arm in comparison.arms:
         own = [x for x in found if x.arm == arm]
         row: dict[str, Any] = {"arm": arm}
         for metric, attack, given, heading in wanted:
             one = select(own, metric, attack=attack, given=given)
-            row[heading] = _said(one[0]) if one else NO_VALUE
+            row[heading] = in_full(one[0].estimate) if one else NO_VALUE
         for metric, attack, heading, best in extremes:
             some = [x for x in select(own, metric, attack=attack) if x.estimate.value is not None]
-            row[heading] = _said(best(some, key=lambda x: x.estimate.value or 0.0)) if some else NO_VALUE
+            row[heading] = in_full(best(some, key=lambda x: x.estimate.value or 0.0).estimate) if some else NO_VALUE
         rows.append(row)
     asked = {x.estimate.n for x in found if (x.metric, x.attack) == ("asr", "prefill")}
     seeds = len(comparison.seeds)
@@ -95,39 +96,19 @@ def arms_comparison(comparison: ArmComparison, *, judge: str | None = None) -> V
         "bound of any seed's 95 % Wilson interval. Lower is better for ASR, over-refusal and gibberish, higher for the "
         "rest."
     )
-    title = "Training arms compared"
     tests = comparison.evaluations[0].scorecard.sentences if comparison.evaluations else ()
     notes = [*tests, *comparison.leaks, *comparison.notes]
-    items = "".join(f"<li>{html_text(sentence(n, 600))}</li>" for n in notes)
-    means = "".join(f"<li><b>{html_text(m.title)}</b>: {m.better} is better</li>" for m in METRICS.values() if m.paired)
+    means = [f"{m.title}: {m.better} is better" for m in METRICS.values() if m.paired]
     budgets = [f"{arm}: {said}" for arm, said in comparison.budgets.items()]
-    trained = "".join(f"<li>{html_text(sentence(b, 600))}</li>" for b in budgets)
-    body = section(
-        "table",
-        title,
-        "".join(f"<p><b>{html_text(sentence(n, 600))}</b></p>" for n in comparison.leaks),
-        table(caption, columns, rows),
-        disclosure("What each arm was trained with", f"<ul>{trained}</ul>"),
-        disclosure(
-            f"{len(notes)} sentences: paired tests (first seed), and what was dropped or cut", f"<ul>{items}</ul>"
-        )
-        if notes
-        else "",
-        disclosure("What the numbers are", f"<ul>{means}</ul>"),
+    heading = f"{len(notes)} sentences: paired tests (first seed), and what was dropped or cut"
+    return table_view(
+        "Training arms compared",
+        caption,
+        heads,
+        rows,
+        disclosure("What each arm was trained with", bullets(budgets)),
+        disclosure(heading, bullets(notes)) if notes else "",
+        disclosure("What the numbers are", bullets(means)),
+        before="".join(f"<p><b>{html_text(sentence(n, 600))}</b></p>" for n in comparison.leaks),
+        lines=[*budgets, *notes],
     )
-    return View(
-        title=title,
-        body=body,
-        text="\n".join([caption, plain_table(columns, rows), *budgets, *notes]),
-        rows=tuple(rows),
-    )
-
-
-def _said(one: Score) -> str:
-    e = one.estimate
-    if e.value is None:
-        return NO_VALUE
-    if e.low is None or e.high is None:
-        return f"{percent(e.value)} (n = {e.n})"
-    low, high = (percent(x).removesuffix(" %") for x in (e.low, e.high))
-    return f"{percent(e.value)} [{low}, {high}] (n = {e.n})"

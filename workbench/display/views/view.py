@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from workbench.core import palette
-from workbench.core.legible import aligned, html_text
+from workbench.core.legible import aligned, html_text, sentence
 from workbench.core.records import Estimate
 
 NO_VALUE = "–"
@@ -79,14 +79,59 @@ def disclosure(summary: str, content: str, kind: str = "") -> str:
     return f"<details{attribute}><summary>{html_text(summary)}</summary>{content}</details>"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Column:
-    """Describe a table column: its heading, the key in each row, and whether it holds numbers or token text."""
+    """One column of a table: its heading, the key in each row (empty: the heading), and what it holds."""
 
     heading: str
-    key: str
+    key: str = ""
     number: bool = False
     token: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", self.key or self.heading)
+
+
+def columns(*names: str | tuple[str, str], number: bool = False) -> tuple[Column, ...]:
+    """Return columns by their headings, or by heading and key; `number`: they hold numbers."""
+    pairs = ((n, n) if isinstance(n, str) else n for n in names)
+    return tuple(Column(heading, key, number) for heading, key in pairs)
+
+
+def bullets(texts: Iterable[str]) -> str:
+    """Return texts as an HTML list, empty where there are none."""
+    items = "".join(f"<li>{html_text(sentence(t, 2_000))}</li>" for t in texts)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def table_view(
+    title: str,
+    caption: str,
+    heads: Sequence[Column],
+    rows: Sequence[Mapping[str, Any]],
+    *more: str,
+    before: str = "",
+    lines: Sequence[str] = (),
+    none: str | None = None,
+    kind: str = "",
+) -> View:
+    """Return rows as a view: a table between `before` and `more`, in plain text with `lines` below it.
+
+    Without rows it says `none` (None: the caption, and "none"). A long table scrolls.
+    """
+    if not rows:
+        none = f"{caption}: none." if none is None else none
+        return View(title=title, body=section("table", title, before, f"<p>{html_text(none)}</p>", *more), text=none)
+    body = section("table", title, before, table(caption, heads, rows, kind=kind, tall=len(rows) > 25), *more)
+    return View(title=title, body=body, text="\n".join([caption, plain_table(heads, rows), *lines]), rows=tuple(rows))
+
+
+def summary_view(title: str, word: str, sentences: Sequence[str], *more: str, lines: Sequence[str] = ()) -> View:
+    """Return a word and the sentences under it as a view, in plain text with `lines` below them."""
+    said = f'<div class="wb-verdict"><p class="wb-word">{html_text(sentence(word))}</p>{bullets(sentences)}</div>'
+    text = "\n".join([word, *(f"- {sentence(s, 2_000)}" for s in sentences), *lines])
+    rows = ({"said": word, "sentences": tuple(sentences)},)
+    return View(title=title, body=section("summary", title, said, *more), text=text, rows=rows)
 
 
 def table(

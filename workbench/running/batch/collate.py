@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from workbench.core.files import atomic_file
+from workbench.core.records import Row
+from workbench.core.results import frame_of, read_rows
 from workbench.running.batch.plan import Cell, Plan
 
 
-def rows_of(folder: Path) -> list[Mapping[str, Any]]:
+def rows_of(folder: Path) -> tuple[Row, ...]:
     """Return the tidy rows of a finished run; none where its notebook leaves no results."""
-    path = folder / "results.json"
-    if not path.is_file():
-        return []
-    rows = json.loads(path.read_text("utf-8")).get("rows", [])
-    return [row for row in rows if isinstance(row, Mapping)]
+    return read_rows(folder) if (folder / "results.json").is_file() else ()
 
 
 def write_results(plan: Plan, done: Sequence[Cell]) -> Path:
@@ -31,32 +28,26 @@ def write_results(plan: Plan, done: Sequence[Cell]) -> Path:
     import pandas as pd
 
     names = [f"grid_{n}" for n in dict.fromkeys(n for cell in plan.cells for n in cell.axes)]
-    found = []
+    cells: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for cell in done:
-        first = {"cell": cell.name, "key": cell.key, "stage": cell.stage}
+        own = rows_of(plan.folder(cell))
         axes = {f"grid_{n}": v for n, v in cell.axes.items()}
-        found += [{**first, **axes, **row} for row in rows_of(plan.folder(cell))]
-    fixed = ["cell", "key", "stage", *names]
-    rest = dict.fromkeys(k for row in found for k in row if k not in fixed)
-    columns = {name: _column([row.get(name) for row in found], KINDS.get(name)) for name in (*fixed, *rest)}
-    frame = pd.DataFrame(columns, columns=[*fixed, *rest])
+        cells += [{"cell": cell.name, "key": cell.key, "stage": cell.stage, **axes}] * len(own)
+        rows += own
+    places = {name: _column([c.get(name) for c in cells]) for name in ("cell", "key", "stage", *names)}
+    results = frame_of(rows).astype({"given": "string"})
+    frame = pd.concat([pd.DataFrame(places), results], axis=1)
     path = plan.out / "results.parquet"
     with atomic_file(path) as partial:
         frame.to_parquet(partial, index=False)
     return path
 
 
-KINDS = {"value": "Float64", "low": "Float64", "high": "Float64", "position": "Int64", "seed": "Int64", "n": "Int64"}
-"""The types of what a tidy row holds, so that every batch has the same ones, whatever is missing in it."""
-
-
-def _column(values: list[Any], kind: str | None) -> Any:
+def _column(values: list[Any]) -> Any:
     """Return values as one column of one type: whole numbers stay whole where some are missing."""
     import pandas as pd
 
-    if kind is not None:
-        with contextlib.suppress(TypeError, ValueError):
-            return pd.array(values, dtype=kind)
     kinds = {type(v) for v in values if v is not None}
     if kinds <= {int, float} and kinds:
         return pd.array(values, dtype="Int64" if kinds == {int} else "Float64")

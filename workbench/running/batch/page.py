@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from workbench.core.files import atomic_file
 from workbench.core.legible import aligned, html_text, label, sentence
-from workbench.core.records import RunRecord
+from workbench.core.records import Row, RunRecord
+from workbench.core.results import KEYS
 from workbench.display.report import Section, page
 from workbench.display.views import View
 from workbench.display.views.view import NO_VALUE, number, section
@@ -23,8 +23,6 @@ from workbench.running.batch.status import duration
 
 HEADLINES = 6
 """How many numbers are shown of a stage at most, the numbers in which its cells differ before the others."""
-_WHICH = ("name", "arm", "against", "label", "category", "attack", "given", "setting", "judge", "worst_of")
-Which = tuple[Any, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,16 +98,16 @@ def numbers_table(plan: Plan, stage: Stage, states: Mapping[str, State]) -> View
     The numbers belong to no single position and, where the stage names some under `headlines`, have one of those names;
     six are shown, first those in which cells differ. None where no cell of the stage has results.
     """
-    found: dict[str, dict[Which, Mapping[str, Any]]] = {}
+    found: dict[str, dict[str, Row]] = {}
     for cell in plan.cells:
         if cell.stage == stage.name and states[cell.key] == "done":
-            rows = [r for r in rows_of(plan.folder(cell)) if r.get("position") is None and r.get("name") is not None]
             found[cell.key] = {}
-            for row in rows:  # of equal ones the first: later ones are of other positions or settings
-                found[cell.key].setdefault(_which(row, cell), row)
-    every = list(dict.fromkeys(which for rows in found.values() for which in rows))
-    named = [w for w in every if not stage.headlines or w[0] in stage.headlines]
-    order = {w: (_sameness([rows.get(w) for rows in found.values()]), w[1] is not None) for w in named}
+            for row in rows_of(plan.folder(cell)):
+                if row.position is None:  # of rows that differ in the seed alone, the first is shown
+                    found[cell.key].setdefault(_place(row, cell).title, row)
+    every = {which: row for rows in found.values() for which, row in rows.items()}
+    named = [w for w, row in every.items() if not stage.headlines or row.name in stage.headlines]
+    order = {w: (_sameness([rows.get(w) for rows in found.values()]), every[w].arm is not None) for w in named}
     chosen = sorted(named, key=order.__getitem__)[:HEADLINES]
     if not chosen:
         return None
@@ -126,43 +124,37 @@ def numbers_table(plan: Plan, stage: Stage, states: Mapping[str, State]) -> View
     left = len(every) - len(chosen)
     more = f" {left:,} more numbers of this stage are in results.parquet." if left else ""
     caption = f"Value, interval as the notebook states it, n; first the numbers in which cells differ.{more}"
-    units = [next((r[w].get("unit") for r in found.values() if w in r), None) for w in chosen]
-    heads = ("cell", *axes, *(_heading(w, u) for w, u in zip(chosen, units, strict=True)))
+    heads = ("cell", *axes, *(_heading(which, every[which]) for which in chosen))
     return _view(f"Stage {stage.name}", caption, heads, lines)
 
 
-def _which(row: Mapping[str, Any], cell: Cell) -> Which:
-    """Return what number a row is, apart from what the cell's own grid values say already."""
-    name, *rest = _WHICH
-    return (row[name], *(None if row.get(w) == cell.axes.get(w) else row.get(w) for w in rest))
+def _place(row: Row, cell: Cell) -> Row:
+    """Return what number a row is, without its seed and what the cell's own grid values say already."""
+    said = {k: None for k in KEYS[1:] if k in cell.axes and getattr(row, k) == cell.axes[k]}
+    return replace(row, **said, seed=None)  # type: ignore[arg-type]
 
 
-def _sameness(rows: Sequence[Mapping[str, Any] | None]) -> int:
+def _sameness(rows: Sequence[Row | None]) -> int:
     """Return 0 where all cells have a number and differ in it, 1 where they agree, 2 where some do not have it."""
     if None in rows:
         return 2
     return int(len({_value(row).text for row in rows}) == 1)
 
 
-def _heading(which: Which, unit: Any) -> str:
-    name, *rest = which
-    where = dict.fromkeys("no attack" if r == "none" else str(r) for r in rest if r is not None)
-    parts = [str(name).replace("_", " "), *where]
-    if unit not in (None, "", "1"):
-        parts[0] += f" ({unit})"
-    better = METRICS[name].better if name in METRICS else "neither"
-    return ", ".join(parts) + ("" if better == "neither" else f" ({better} is better)")
+def _heading(which: str, row: Row) -> str:
+    unit = f" ({row.unit})" if row.unit not in (None, "", "1") else ""
+    better = METRICS[row.name].better if row.name in METRICS else "neither"
+    said = row.name.replace("_", " ") + unit + which.removeprefix(row.name)
+    return said + ("" if better == "neither" else f" ({better} is better)")
 
 
-def _value(row: Mapping[str, Any] | None) -> Shown:
-    value = None if row is None else row.get("value")
-    if row is None or not isinstance(value, int | float):
+def _value(row: Row | None) -> Shown:
+    if row is None or row.value is None:
         return Shown(text=NO_VALUE, number=True)
-    text = number(float(value))
-    low, high, n = row.get("low"), row.get("high"), row.get("n")
-    if low is not None and high is not None:
-        text += f" [{number(float(low))}, {number(float(high))}]"
-    return Shown(text=text + (f", n = {n:,}" if isinstance(n, int) else ""), number=True)
+    text = number(row.value)
+    if row.low is not None and row.high is not None:
+        text += f" [{number(row.low)}, {number(row.high)}]"
+    return Shown(text=text if row.n is None else f"{text}, n = {row.n:,}", number=True)
 
 
 def failures_view(plan: Plan, states: Mapping[str, State]) -> View | None:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from workbench.core import legible
-from workbench.core.legible import html_text
 from workbench.core.records import Estimate
 from workbench.display.views import View
-from workbench.display.views.view import NO_VALUE, Column, interval, number, plain_table, section, table
+from workbench.display.views.view import NO_VALUE, Column, columns, interval, number, table_view
 from workbench.running.changes.differences import Change, NumberChange, RunComparison
 
 MOST = 2_000
@@ -18,8 +17,8 @@ MOST = 2_000
 
 def changes_table(title: str, changes: Sequence[Change], compared: RunComparison) -> View:
     """Show settings or versions that differ, a dash where a run does not have one."""
-    columns = (
-        Column(heading="what", key="what"),
+    heads = (
+        Column("what"),
         Column(heading=legible.label(compared.first.name), key="first"),
         Column(heading=legible.label(compared.second.name), key="second"),
     )
@@ -31,7 +30,7 @@ def changes_table(title: str, changes: Sequence[Change], compared: RunComparison
         }
         for c in changes
     )
-    return _shown(title, f"{title}: {len(rows)} differ", columns, rows)
+    return table_view(title, f"{title}: {len(rows)} differ", heads, rows, none=f"{title}: no difference.")
 
 
 def numbers_table(compared: RunComparison, *, most: int = MOST) -> View:
@@ -41,21 +40,24 @@ def numbers_table(compared: RunComparison, *, most: int = MOST) -> View:
     """
     chosen = sorted((n for n in compared.numbers if n.differs), key=_clearness)
     one, two = (legible.label(r.name) for r in (compared.first, compared.second))
-    columns = (
-        Column(heading="number", key="number"),
-        Column(heading=one, key="first", number=True),
-        Column(heading="interval, n", key="first_interval", number=True),
-        Column(heading=two, key="second", number=True),
-        Column(heading="interval, n", key="second_interval", number=True),
-        Column(heading="second − first", key="difference", number=True),
-        Column(heading="its interval", key="difference_interval", number=True),
-        Column(heading="", key="sign"),
-        Column(heading="unit", key="unit"),
+    heads = (
+        Column("number"),
+        Column(one, "first", number=True),
+        Column("interval, n", "first_interval", number=True),
+        Column(two, "second", number=True),
+        *columns(
+            ("interval, n", "second_interval"),
+            ("second − first", "difference"),
+            ("its interval", "difference_interval"),
+            number=True,
+        ),
+        *columns(("", "sign"), "unit"),
     )
     rows = tuple(_row(n) for n in chosen[:most])
     left = len(chosen) - len(rows)
     caption = f"Numbers that differ: {len(chosen)} of {sum(n.difference is not None for n in compared.numbers)} in both"
-    return _shown("Numbers", caption + (f"; {left} more are not shown" if left else ""), columns, rows)
+    caption += f"; {left} more are not shown" if left else ""
+    return table_view("Numbers", caption, heads, rows, none="Numbers: no difference.")
 
 
 def only_table(compared: RunComparison, *, most: int = 200) -> View | None:
@@ -68,11 +70,11 @@ def only_table(compared: RunComparison, *, most: int = 200) -> View | None:
     ]
     if not alone:
         return None
-    columns = (
-        Column(heading="number", key="number"),
+    heads = (
+        Column("number"),
         Column(heading=legible.label(compared.first.name), key="first", number=True),
         Column(heading=legible.label(compared.second.name), key="second", number=True),
-        Column(heading="unit", key="unit"),
+        Column("unit"),
     )
     rows = tuple(
         {"number": legible.sentence(n.place.title), "first": a, "second": b, "unit": _unit(n)}
@@ -80,7 +82,7 @@ def only_table(compared: RunComparison, *, most: int = 200) -> View | None:
     )
     left = len(alone) - len(rows)
     caption = f"Numbers of one run alone: {len(alone)}" + (f"; {left} more are not shown" if left else "")
-    return _shown("Numbers of one run alone", caption, columns, rows)
+    return table_view("Numbers of one run alone", caption, heads, rows)
 
 
 def sentences(compared: RunComparison) -> tuple[str, ...]:
@@ -141,11 +143,3 @@ def _interval(estimate: Estimate | None) -> str:
 def _unit(change: NumberChange) -> str:
     unit = next((e.unit for e in (change.first, change.second) if e is not None), "")
     return "share" if unit == "1" else unit
-
-
-def _shown(title: str, caption: str, columns: tuple[Column, ...], rows: tuple[dict[str, Any], ...]) -> View:
-    if not rows:
-        said = f"{title}: no difference."
-        return View(title=title, body=section("table", title, f"<p>{html_text(said)}</p>"), text=said)
-    body = section("table", title, table(caption, columns, rows, tall=len(rows) > 30))
-    return View(title=title, body=body, text=f"{caption}\n{plain_table(columns, rows)}", rows=rows)
