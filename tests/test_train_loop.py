@@ -243,16 +243,16 @@ def test_trainings_finish_once_with_falling_loss_and_plain_checkpoints(pair, tmp
     first, last = ([s.parts["refusal"] for s in part] for part in (made.history[:3], made.history[-3:]))
     assert sum(last) < 0.7 * sum(first)
     how = replace(config(steps=9), watch=replace(QUIET, checkpoint_every=1))
-    _stop_after(monkeypatch, 5)
-    with pytest.raises(KeyboardInterrupt):
-        distil(pair, texts(), how, out=tmp_path / "c")
-    files = {p.suffix for p in (tmp_path / "c.training").rglob("*") if p.is_file()}
+    with monkeypatch.context() as patch:
+        _stop_after(patch, 5)
+        with pytest.raises(KeyboardInterrupt):
+            distil(pair, texts(), how, out=tmp_path / "b")
+    files = {p.suffix for p in (tmp_path / "b.training").rglob("*") if p.is_file()}
     assert files == {".safetensors", ".json"}
-    assert [c.name for c in checkpoints(tmp_path / "c.training")] == ["checkpoint-4", "checkpoint-5"]
-    monkeypatch.undo()
-    made = distil(pair, texts(), config(), out=tmp_path / "d")
-    assert distil(pair, texts(), config(), out=tmp_path / "d") == made
-    refuses(lambda: distil(pair, texts(), config(lr=2e-2), out=tmp_path / "d"), ParameterError)
+    assert [c.name for c in checkpoints(tmp_path / "b.training")] == ["checkpoint-4", "checkpoint-5"]
+    made = distil(pair, texts(), config(), out=tmp_path / "c")
+    assert distil(pair, texts(), config(), out=tmp_path / "c") == made
+    refuses(lambda: distil(pair, texts(), config(lr=2e-2), out=tmp_path / "c"), ParameterError)
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_rows_and_keeps_the_checkpoint(pair, tmp_path, monkeypatch):
@@ -301,13 +301,13 @@ def test_the_budget_of_harmless_kl_stops_every_arm(pair, tmp_path, monkeypatch) 
     watch = WatchSettings(film_every=1, kl_budget_nats=1.0, preflight=False)
     alone = replace(texts(), utility=(), harmless=())
     with pytest.raises(ParameterError):
-        distil(pair, alone, replace(config("completion_only", steps=2), watch=watch), out=tmp_path / "e")
-    assert not list(tmp_path.glob("e*"))
+        distil(pair, alone, replace(config("completion_only", steps=2), watch=watch), out=tmp_path / "c")
+    assert not list(tmp_path.glob("c*"))
     watch = WatchSettings(film_every=1, checkpoint_every=1, kl_budget_nats=1e-6, preflight=False)
     how = replace(config("refusal_sft", steps=9), watch=watch)
     whole = distil(pair, texts(), how, out=tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(distil_module, "write_card", interrupted)
+        patch.setattr(distil_module, "card_text", interrupted)
         with pytest.raises(KeyboardInterrupt):
             distil(pair, texts(), how, out=tmp_path / "killed")
     again = distil(pair, texts(), how, out=tmp_path / "killed")
@@ -364,13 +364,13 @@ def test_recovery_is_started_only_where_it_teaches(tmp_path: Path, pair: ModelPa
     same_end = replace(texts(), harmful=tuple(harmful))
     how = replace(config(), watch=replace(QUIET, preflight=True))
     with pytest.raises(ParameterError, match=r"'recovery'.*3, 5, 10, 20, 40, 100"):
-        distil(forgetful, every_end(same_end), how, out=tmp_path / "f")
-    assert not (tmp_path / "f").exists()
-    deep_at_ten = distil(forgetful, same_end, how, out=tmp_path / "g").preflight  # and not at 3 and 5
+        distil(forgetful, every_end(same_end), how, out=tmp_path / "forgetful_a")
+    assert not (tmp_path / "forgetful_a").exists()
+    deep_at_ten = distil(forgetful, same_end, how, out=tmp_path / "forgetful_b").preflight  # and not at 3 and 5
     assert deep_at_ten.flip_rate.value == 0.0
-    made = distil(forgetful, texts(), how, out=tmp_path / "c")
+    made = distil(forgetful, texts(), how, out=tmp_path / "forgetful_c")
     assert made.preflight.flip_rate.value
-    again = distil(forgetful, every_end(same_end), how, out=tmp_path / "d", start=made.path)
+    again = distil(forgetful, every_end(same_end), how, out=tmp_path / "forgetful_d", start=made.path)
     assert again.preflight is not None, "what a given adapter says is not what aligned says"
 
 
