@@ -34,10 +34,10 @@ from workbench.evaluation.attacks import (
     Template,
     attack,
     attack_config,
-    estimate,
     read_templates,
     searches,
 )
+from workbench.evaluation.attacks.task import Task
 from workbench.evaluation.records import AttackSet
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import Prompt, PromptSet
@@ -229,7 +229,7 @@ NAMES = [f"{n} {c.family}" for n, c in enumerate(CONFIGS)]
 @pytest.mark.parametrize("config", CONFIGS, ids=NAMES)
 def test_ids_name_the_content_and_the_cost_is_said_first_and_kept(config, capsys, tmp_path) -> None:
     pair, prompts = tiny_pair(), prompt_set("the cat", "the dog sat on")
-    most = estimate(pair, prompts, config)
+    most = config.cost(Task.of(pair, prompts, config, Store(None)))
     made = attack(pair, prompts, config, store=Store(tmp_path / "store"))
     assert capsys.readouterr().err.startswith(f"{config.family}: {most}.\n")
     assert 0 < len(made.attempts) <= most.attempts
@@ -257,9 +257,7 @@ def test_what_does_not_fit_is_refused_before_any_model_runs(config: AttackConfig
     object.__setattr__(pair, "hidden", lambda *_, **__: pytest.fail("a model ran"))
     with pytest.raises(ContextOverflow, match=r"'p0'.*256"):
         attack(pair, prompt_set("the cat"), replace(config, max_tokens=250))
-    with pytest.raises(ContextOverflow, match=r"'p0'.*256"):
-        estimate(pair, prompt_set("the cat"), replace(config, max_tokens=250))
-    estimate(pair, prompt_set("the cat"), config)
+    config.cost(Task.of(pair, prompt_set("the cat"), config, Store(None)))
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=NAMES)
