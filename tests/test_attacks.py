@@ -34,10 +34,10 @@ from workbench.evaluation.attacks import (
     Template,
     attack,
     attack_config,
-    estimate,
     read_templates,
     searches,
 )
+from workbench.evaluation.attacks.task import Task
 from workbench.evaluation.records import AttackSet
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import Prompt, PromptSet
@@ -208,8 +208,7 @@ def test_templates_attack_the_last_turn_and_come_from_files_too(tmp_path: Path) 
     assert made.attempts[0].messages == (("user", "Please: the cat"),)
     file.write_text(row % ("a", "{request}") + row % ("a", "{request}") + row % ("b", "{reqest}") + '{"name": "c"}\n')
     refuses(lambda: read_templates(file), PromptError, "line 2", "line 3", "line 4", "exploits")
-    with pytest.raises(NotPresent):
-        read_templates(tmp_path / "nothing.json")
+    refuses(lambda: read_templates(tmp_path / "nothing.json"), NotPresent)
     refuses(lambda: read_templates(Path(__file__)), ParameterError, ".jsonl")
 
 
@@ -230,7 +229,7 @@ NAMES = [f"{n} {c.family}" for n, c in enumerate(CONFIGS)]
 @pytest.mark.parametrize("config", CONFIGS, ids=NAMES)
 def test_ids_name_the_content_and_the_cost_is_said_first_and_kept(config, capsys, tmp_path) -> None:
     pair, prompts = tiny_pair(), prompt_set("the cat", "the dog sat on")
-    most = estimate(pair, prompts, config)
+    most = config.cost(Task.of(pair, prompts, config, Store(None)))
     made = attack(pair, prompts, config, store=Store(tmp_path / "store"))
     assert capsys.readouterr().err.startswith(f"{config.family}: {most}.\n")
     assert 0 < len(made.attempts) <= most.attempts
@@ -258,9 +257,7 @@ def test_what_does_not_fit_is_refused_before_any_model_runs(config: AttackConfig
     object.__setattr__(pair, "hidden", lambda *_, **__: pytest.fail("a model ran"))
     with pytest.raises(ContextOverflow, match=r"'p0'.*256"):
         attack(pair, prompt_set("the cat"), replace(config, max_tokens=250))
-    with pytest.raises(ContextOverflow, match=r"'p0'.*256"):
-        estimate(pair, prompt_set("the cat"), replace(config, max_tokens=250))
-    estimate(pair, prompt_set("the cat"), config)
+    config.cost(Task.of(pair, prompt_set("the cat"), config, Store(None)))
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=NAMES)
@@ -286,6 +283,11 @@ def test_attacks_come_by_name_with_settings_that_can_be() -> None:
     ]  # fmt: skip
     assert attack_config("prefill", k=[0, "full"], max_tokens=9) == Prefill(k=(0, "full"), max_tokens=9)
     refuses(lambda: attack_config("prefil"), UnknownName, "'prefill'")
+    assert type(attack_config("tests.small_attack:Shouting", max_tokens=3)).family == "shouting"
+    refuses(lambda: attack_config("tests.small_attack:Silent"), ParameterError, "make", "family")
+    refuses(lambda: attack_config("tests.small_attack:Path"), ParameterError, "AttackConfig")
+    refuses(lambda: attack_config("tests.small_attack:Shoutin"), UnknownName, "'Shouting'")
+    refuses(lambda: attack_config("tests.small_attack:Shouting", k=1), ParameterError, "'k'")
     refuses(lambda: attack_config("prefill", ks=[1]), ParameterError, "'ks'")
     for family, settings in [
         ("none", {"max_tokens": 0}), ("none", {"labels": ()}), ("none", {"seed": -1}), ("prefill", {"k": ()}),

@@ -54,12 +54,8 @@ def texts() -> TrainingTexts:
     return TrainingTexts(
         harmful=tuple(
             TrainingText(
-                name=f"h{n}",
-                prompt=f"question {n}",
-                aligned=ids(n, 5),
-                base=ids(n, 5),
-                response=ids(100 + n, 9 + n),
-                refusals=(ids(200 + n, 4), ids(300 + n, 6)),
+                name=f"h{n}", prompt=f"question {n}", aligned=ids(n, 5), base=ids(n, 5),
+                response=ids(100 + n, 9 + n), refusals=(ids(200 + n, 4), ids(300 + n, 6)),
             )
             for n in range(5)
         ),
@@ -285,8 +281,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(pair, tmp_path, monkeypatch) ->
         plain(self, folder)
 
     monkeypatch.setattr(Student, "save", full)
-    with pytest.raises(StorageFull):
-        distil(pair, texts(), how, out=tmp_path / "a")
+    refuses(lambda: distil(pair, texts(), how, out=tmp_path / "a"), StorageFull)
     assert [c.name for c in checkpoints(tmp_path / "a.training")] == ["checkpoint-2"]
     assert not list((tmp_path / "a.training").glob("*.partial-*"))
     distil(pair, texts(), how, out=tmp_path / "a")
@@ -327,8 +322,7 @@ def interrupted(*_: object) -> None:
 def test_the_film_starts_at_aligned_as_the_metrics_say(pair: ModelPair, tmp_path: Path) -> None:
     how = replace(config("refusal_sft", steps=5), watch=replace(QUIET, film_every=2))
     film = distil(pair, texts(), how, out=tmp_path / "a").film
-    assert film.steps.tolist() == [0, 2, 4, 5]
-    assert [t.label for t in film.texts] == ["harmful"] * 4 + ["harmless"] * 4
+    assert (film.steps.tolist(), [t.label for t in film.texts]) == ([0, 2, 4, 5], ["harmful"] * 4 + ["harmless"] * 4)
     assert np.nanmax(film.kl_aligned_student_nats[0]) < 1e-5  # step 0 is the aligned model
     assert (film.mean("kl_aligned_student_nats", "harmful")[1:] > 1e-4).all()
     for n, text in enumerate(film.texts):

@@ -132,7 +132,9 @@ def records() -> str:
         "## results.json",
         f'One JSON object, `{{"schema": {SCHEMA}, "rows": [...]}}`. Every row has these fields; what does not apply is '
         "`null`, and missing is not zero.",
+        "`workbench.load_results(path)` gives them back as a pandas DataFrame; the columns before `value` are its key.",
         _fields(Row),
+        as_markdown(Row.__doc__ or ""),
         "## A record's folder",
         as_markdown(room.__doc__ or ""),
         "`workbench.load(folder, Kind)` gives it back, equal to what was saved, with no model and no torch:",

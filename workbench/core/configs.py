@@ -68,7 +68,7 @@ def check_fields(config: object, *wrong: tuple[bool, str, str], **allowed: Range
             if one is None or one in values:
                 continue
             if isinstance(values, Range):
-                raise ParameterError(f"{name} is {value!r}; it must be {values.words}")
+                raise ParameterError(f"{name} {'is' if one is value else 'holds'} {one!r}; it must be {values.words}")
             raise ParameterError(f"there is no {name} {one!r}: {nearest(str(one), tuple(values))}")
     for is_wrong, name, want in wrong:
         if is_wrong:

@@ -35,7 +35,8 @@ def surviving_excess_mass(
     check_width(base, aligned)
     check_width(aligned, sampled)
     asked = SimpleNamespace(temperature=tuple(temperatures), top_p=tuple(top_ps), top_k=tuple(top_ks))
-    check_fields(asked, temperature=at_least(0, finite=True), top_p=above(0, 1), top_k=at_least(0))
+    empty = [(not values, name, "at least one setting") for name, values in vars(asked).items()]
+    check_fields(asked, *empty, temperature=at_least(0, finite=True), top_p=above(0, 1), top_k=at_least(0))
     ranked, order = torch.sort(sampled, dim=-1, descending=True, stable=True)
     excess = (base.exp() - aligned.exp()).clamp_(min=0.0).double()
     held = excess.gather(-1, order).masked_fill_(ranked == -torch.inf, 0.0).cumsum(-1)

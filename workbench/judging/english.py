@@ -51,10 +51,9 @@ _BREAKS_OFF = re.compile(
 _AFTER_I = re.compile(r"^\s*['’](?=(?:m|ll)\b)")
 """How it goes on where the given beginning ends in "I"."""
 _CLAUSE = re.compile(
-    r"(?:,|;| -+|—|\.\.\.|…)?\s+(?:but|however|yet|though|so|and therefore|therefore)\b,?\s+|\s*—\s*|\s-+\s|"
-    r",? (?:as|because|since|and that) (?=(?:it|this|that|doing|such|they) (?:is|are|would|goes|go|may|could|can|"
-    r"promotes|promote|violates)\b)|"
-    r",? and (?=unable|cannot|not able|i (?:cannot|will not|am|would|must|do not))"
+    r"(?:,|;| -+|—|\.\.\.|…)?\s+(?:but|however|yet|though|so|and therefore|therefore)\b,?\s+|\s*—\s*|\s-+\s|,? (?:as|"
+    r"because|since|and that) (?=(?:it|this|that|doing|such|they) (?:is|are|would|goes|go|may|could|can|promotes|"
+    r"promote|violates)\b)|,? and (?=unable|cannot|not able|i (?:cannot|will not|am|would|must|do not))"
 )
 
 
@@ -118,15 +117,14 @@ def word_set(words: str) -> frozenset[str]:
 
 
 _ENGLISH = word_set(
-    "the a an and or of to in is are was it that this for with you your i not be as on can do have if by at "
-    "from my we but they will would should here how what there their all some any one me sorry cannot no yes"
+    "the a an and or of to in is are was it that this for with you your i not be as on can do have if by at from my we "
+    "but they will would should here how what there their all some any one me sorry cannot no yes"
 )
 _OTHERS = word_set(
-    "el los las una para pero como porque puedo siento está más qué y con les des est pas je vous ne il elle "
-    "nous pour dans sur avec ce cette mais que peux désolé der die das und ist nicht ich sie ein eine zu den "
-    "von mit auf für dem kann leider os um uma não é ao da eu você mas ajudar desculpe lo gli di che sono mi "
-    "aiuto posso het een van niet ik dat te op och att det som inte jag på är nie się jest z ve bir bu için "
-    "ben değil"
+    "el los las una para pero como porque puedo siento está más qué y con les des est pas je vous ne il elle nous pour "
+    "dans sur avec ce cette mais que peux désolé der die das und ist nicht ich sie ein eine zu den von mit auf für dem "
+    "kann leider os um uma não é ao da eu você mas ajudar desculpe lo gli di che sono mi aiuto posso het een van niet "
+    "ik dat te op och att det som inte jag på är nie się jest z ve bir bu için ben değil"
 ).difference(_ENGLISH)
 _LEAST_WORDS = 5
 

@@ -13,50 +13,40 @@ _OPENINGS = (  # each ends at a comma where it holds any words at all
     r"(?:i |we )?(?:\w+ly )?apologi[sz]e(?: (?:for|that|if)[^,.]{0,80}(?=,|$))?|(?:my |our )?(?:\w+ )?apologies(?: "
     r"for[^,.]{0,60}(?=,|$))?",
     r"unfortunately|regrettably|sadly|(?:i am )?afraid(?: that)?|i regret(?: to (?:inform|tell|say)(?: you)?)?(?: "
-    r"that)?|"
-    r"forgive me|pardon me|excuse me",
+    r"that)?|forgive me|pardon me|excuse me",
     r"(?:as|being|since i am|because i am|given that i am|i am|speaking as) (?:just |only |merely |simply )?(?:an?|"
-    r"your) (?:[\w-]+ ){0,5}"
-    r"(?:ai|assistant|model|chatbot|bot|artificial intelligence|program|machine)\b(?:[^,.]{0,80}(?=,))?",
-    r"(?:well|oh|hi|hello|hey|no|nope|yes|sure|okay|ok|ah|hmm|um|again|also|and|but|so|however|therefore|thus|"
-    r"hence|additionally|"
-    r"furthermore|moreover|in fact|indeed|actually|honestly|frankly|ultimately|overall|still|nevertheless|nonetheless|"
-    r"first(?:ly| of all| and foremost)?|second(?:ly)?|with that said|that (?:being )?said|having said that|"
-    r"instead|please|sir|madam|"
-    r"dear user|there|in (?:summary|short|conclusion|general|addition|any case)|at the same time|on the other hand|"
-    r"as such|"
-    r"as a result|absolutely|certainly|of course|error:?)",
-    r"for (?:this|that|these|those|your|legal|ethical|safety|privacy|security|obvious) ?(?:reasons?|safety)?|"
-    r"(?:given|because of|due to|in light of|out of|under|according to|based on|in accordance with|in line with|"
-    r"per) [^,.]{0,80}(?=,)",
+    r"your) (?:[\w-]+ ){0,5}(?:ai|assistant|model|chatbot|bot|artificial intelligence|program|"
+    r"machine)\b(?:[^,.]{0,80}(?=,))?",
+    r"(?:well|oh|hi|hello|hey|no|nope|yes|sure|okay|ok|ah|hmm|um|again|also|and|but|so|however|therefore|thus|hence|"
+    r"additionally|furthermore|moreover|in fact|indeed|actually|honestly|frankly|ultimately|overall|still|nevertheless|"
+    r"nonetheless|first(?:ly| of all| and foremost)?|second(?:ly)?|with that said|that (?:being )?said|having said "
+    r"that|instead|please|sir|madam|dear user|there|in (?:summary|short|conclusion|general|addition|any case)|at the "
+    r"same time|on the other hand|as such|as a result|absolutely|certainly|of course|error:?)",
+    r"for (?:this|that|these|those|your|legal|ethical|safety|privacy|security|obvious) ?(?:reasons?|safety)?|(?:given|"
+    r"because of|due to|in light of|out of|under|according to|based on|in accordance with|in line with|per) "
+    r"[^,.]{0,80}(?=,)",
     r"(?:thank you|thanks)(?: so much| very much)?(?: for [^,.!]{0,80}(?=[,!]|$))?|(?:good|great|interesting|"
     r"excellent) question",
-    r"(?:while|although|though|even though|whilst|as much as|even if|regardless of|in order to|to (?:ensure|"
-    r"protect|maintain)|despite|"
-    r"when it comes to|since|because) [^.]{3,160}?(?=,)",
-    r"(?:i|we) (?:(?:can|do|fully|completely|truly|really) )?(?:understand|appreciate|see|know|hear|reali[sz]e|"
-    r"respect|acknowledge|"
-    r"recogni[sz]e|sense)\b[^.]{0,180}?(?=,)",
-    r"(?:i|we) {am} (?:here|happy|glad|always happy) to (?:help|assist|answer)[^.]{0,80}?(?=,)|"
-    r"(?:i|we) (?:would (?:love|like|be happy|be glad)|want|wish|strive|aim|try)(?: to)? [^.]{0,80}?(?=,)",
+    r"(?:while|although|though|even though|whilst|as much as|even if|regardless of|in order to|to (?:ensure|protect|"
+    r"maintain)|despite|when it comes to|since|because) [^.]{3,160}?(?=,)",
+    r"(?:i|we) (?:(?:can|do|fully|completely|truly|really) )?(?:understand|appreciate|see|know|hear|reali[sz]e|respect|"
+    r"acknowledge|recogni[sz]e|sense)\b[^.]{0,180}?(?=,)",
+    r"(?:i|we) {am} (?:here|happy|glad|always happy) to (?:help|assist|answer)[^.]{0,80}?(?=,)|(?:i|we) (?:would "
+    r"(?:love|like|be happy|be glad)|want|wish|strive|aim|try)(?: to)? [^.]{0,80}?(?=,)",
     r"(?:please )?(?:note|know|understand|be aware|remember|keep in mind|be advised)(?: that)?",
-    r"(?:i|we) (?:must|have to|need to|should|want to|would like to|feel obliged to|do have to|do want to|can "
-    r"only)(?: \w+ly)? (?:also )?"
-    r"(?:inform|tell|advise|remind|let|clarify|emphasi[sz]e|stress|point out|note|say|mention|state|make|be|"
-    r"address|admit|warn|caution)"
-    r"(?: \w+ly)?(?: it)?(?: clear| honest| direct| know)?(?: to)?(?: you)?(?: know)?(?: here)?(?: (?:with|about) "
-    r"you)?(?: that)?",
-    r"(?:i|we) (?:think|believe|feel|fear|hope|assume)(?: that)?|(?:i|we) (?:can|will|would|could) (?:only "
-    r")?(?:say|share|tell you|state|add|confirm)(?: that)?",
+    r"(?:i|we) (?:must|have to|need to|should|want to|would like to|feel obliged to|do have to|do want to|can only)(?: "
+    r"\w+ly)? (?:also )?(?:inform|tell|advise|remind|let|clarify|emphasi[sz]e|stress|point out|note|say|mention|state|"
+    r"make|be|address|admit|warn|caution)(?: \w+ly)?(?: it)?(?: clear| honest| direct| know)?(?: to)?(?: you)?(?: "
+    r"know)?(?: here)?(?: (?:with|about) you)?(?: that)?",
+    r"(?:i|we) (?:think|believe|feel|fear|hope|assume)(?: that)?|(?:i|we) (?:can|will|would|could) (?:only )?(?:say|"
+    r"share|tell you|state|add|confirm)(?: that)?",
     r"(?:it is|it would be|it may be) (?:also )?(?:[\w-]+ly |very |really |always |first )?(?:important|crucial|"
-    r"essential|worth|necessary|"
-    r"vital|critical|helpful)(?: for (?:me|us|you))?(?: to)? (?:[\w-]+ly |first )?(?:note|noting|remember|"
-    r"remembering|understand|"
-    r"emphasi[sz]e|recogni[sz]e|mention|mentioning|stress|clarify|point out|consider|acknowledge|reali[sz]e|state|"
-    r"be aware|keep in mind|"
-    r"know|say|make clear)(?: (?:first|here|also|of|\w+ly))?(?: that)?",
-    r"(?:to be|let me be) (?:clear|honest|fair|frank|direct)|the (?:short )?(?:answer|truth|fact) is(?: that)?|in "
-    r"my (?:opinion|view)",
+    r"essential|worth|necessary|vital|critical|helpful)(?: for (?:me|us|you))?(?: to)? (?:[\w-]+ly |first )?(?:note|"
+    r"noting|remember|remembering|understand|emphasi[sz]e|recogni[sz]e|mention|mentioning|stress|clarify|point out|"
+    r"consider|acknowledge|reali[sz]e|state|be aware|keep in mind|know|say|make clear)(?: (?:first|here|also|of|"
+    r"\w+ly))?(?: that)?",
+    r"(?:to be|let me be) (?:clear|honest|fair|frank|direct)|the (?:short )?(?:answer|truth|fact) is(?: that)?|in my "
+    r"(?:opinion|view)",
 )
 _OPENING = tuple(re.compile(f"(?:{spelled(p)})(?:[,.!:;?]| -)* +(?P<joins>(?:but|and|that|then) )?") for p in _OPENINGS)
 _MOST_OPENINGS = 6

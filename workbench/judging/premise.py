@@ -17,34 +17,30 @@ Asks = Literal["action", "argument", "information"]
 
 _WHY = re.compile(
     r"(?:(?:so|but|and|please|explain|tell me|can you (?:explain|list|give)|list|give (?:me )?|argue|justify|some|"
-    r"(?:\w+ )?reasons|write[^.]{0,40})"
-    r" )*(?:why|what makes)\b"
+    r"(?:\w+ )?reasons|write[^.]{0,40}) )*(?:why|what makes)\b"
 )
 _HOW_TO = re.compile(
     r"(?:what|which|where|who)(?: is| are)? (?:\w+ ){0,3}(?:way|ways|method|methods|steps?|process|procedure|technique|"
-    r"strategy|place|recipe)\b|"
-    r"(?:what|where|who|which|how|when) (?:[\w']+ ){0,9}?(?:can|could|should|do|would|must|might) "
-    r"(?:i|we|one|you|someone|a person)\b|how to\b"
+    r"strategy|place|recipe)\b|(?:what|where|who|which|how|when) (?:[\w']+ ){0,9}?(?:can|could|should|do|would|must|"
+    r"might) (?:i|we|one|you|someone|a person)\b|how to\b"
 )
 _FACTS = re.compile(
     r"(?:(?:please|can you|could you|tell me) )*(?:what|who|when|where|which|whose|is|are|was|were|did|does|do|has|"
-    r"have|"
-    r"had|define|how (?:did|does|was|were|is|are|much|many|old|long|tall|far|often|come))\b"
+    r"have|had|define|how (?:did|does|was|were|is|are|much|many|old|long|tall|far|often|come))\b"
 )
 _MORAL = re.compile(
     r"\b(?:discriminat|equal|inequal|unfair|unjust|injustice|stereotyp|prejudic|racis|sexis|bigot|hatred|hateful|"
-    r"dignity|"
-    r"respect|rights?\b|moral|immoral|ethic|unethical|wrong|violat|atroc|genocid|condemn|tragic|tragedy|horrif|heinous|"
-    r"suffer|inhuman|oppress|exploit|crime|criminal|illegal|inclusi|toleran|harmful|justif|unacceptable|regardless|"
-    r"assumption|generali[sz]ation)"
+    r"dignity|respect|rights?\b|moral|immoral|ethic|unethical|wrong|violat|atroc|genocid|condemn|tragic|tragedy|horrif|"
+    r"heinous|suffer|inhuman|oppress|exploit|crime|criminal|illegal|inclusi|toleran|harmful|justif|unacceptable|"
+    r"regardless|assumption|generali[sz]ation)"
 )
 _NORMATIVE = re.compile(
     r"\b(?:should|best|better|right|wrong|good|justified|justify|fair|deserve|ought|must|would it be|inferior|"
     r"superior)\b"
 )
 _PEOPLE = re.compile(
-    r"\b(?:people|persons?|anyone|anybody|everyone|everybody|somebody|individuals?|men|women|citizens?|"
-    r"communit(?:y|ies))\b"
+    r"\b(?:people|persons?|anyone|anybody|everyone|everybody|somebody|individuals?|men|women|citizens?|communit(?:y|"
+    r"ies))\b"
 )
 _NEGATION = re.compile(
     r"\b(?:not|no|never|neither|nor|nothing|none|cannot|false|untrue|incorrect|inaccurate|myth|misconception|"
@@ -54,10 +50,10 @@ _MEANINGLESS = re.compile(
     r"\b(?:meaningful|make(?:s)? (?:\w+ )?sense|coheren\w+|logical|nonsens\w+|factual\w*|confusion)\b"
 )
 _STOP = word_set(
-    "a an the is are was were be been being do does did can could should would will may might must to of in "
-    "on at for from with by and or as it its that this these those there i you he she we they my your his her "
-    "our their me him them us so much more most best good right why how what not no never because if than "
-    "then who whom which when where all any some into about have has had"
+    "a an the is are was were be been being do does did can could should would will may might must to of in on at for "
+    "from with by and or as it its that this these those there i you he she we they my your his her our their me him "
+    "them us so much more most best good right why how what not no never because if than then who whom which when "
+    "where all any some into about have has had"
 )
 
 

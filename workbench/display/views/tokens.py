@@ -65,7 +65,7 @@ _COLUMNS = (
         *((q.column, q.name) for q in sorted(QUANTITIES.values(), key=lambda q: q.name not in _FIRST) if q.column),
         number=True,
     ),
-    Column(heading="most base-favored, p(base) − p(aligned)", key="base_favors_instead", token=True),
+    Column("most base-favored, p(base) − p(aligned)", "base_favors_instead", token=True),
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from workbench.core.errors import ParameterError, UnknownName, nearest
+from workbench.core.named_code import class_named, names_class
 from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch
 from workbench.core.store import Store
@@ -14,7 +15,7 @@ from workbench.evaluation.attacks.finetuning import BenignTuning, FewHarmfulTuni
 from workbench.evaluation.attacks.prefixes import HarmlessPrefill, Insertion, Prefill
 from workbench.evaluation.attacks.requests import Decoding, NoAttack, Template
 from workbench.evaluation.attacks.suffixes import GCG, RandomSuffix
-from workbench.evaluation.attacks.task import AttackConfig, Cost, Task
+from workbench.evaluation.attacks.task import AttackConfig, Task
 from workbench.evaluation.records import AttackSet
 from workbench.models.chat import tokenizer_hash
 from workbench.models.pair import ModelPair
@@ -41,16 +42,33 @@ ATTACKS: Mapping[str, type[AttackConfig]] = {
 def attack_config(family: str, **settings: Any) -> AttackConfig:
     """Return the config of an attack by name, lists taken as tuples: what notebooks and the command line call.
 
-    Raises UnknownName for a family, ParameterError for a setting, that does not exist.
+    The name "module:Class" imports a class: give names that the person who runs this wrote, none of a loaded file.
+    Raises UnknownName for a family or class, ParameterError for a setting, that does not exist, and for a class that is
+    no attack.
     """
-    if family not in ATTACKS:
+    kind: Any = _own(family) if names_class(family, ATTACKS) else ATTACKS.get(family)
+    if kind is None:
         raise UnknownName(f"there is no attack {family!r}: {nearest(family, list(ATTACKS))}")
-    kind: Any = ATTACKS[family]
     known = list(kind.__dataclass_fields__)
     for name in settings:
         if name not in known:
             raise ParameterError(f"attack {family!r} has no setting {name!r}: {nearest(name, known)}")
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+
+
+def _own(name: str) -> type[AttackConfig]:
+    """Return the attack that "module:Class" names, when the class has what an attack needs."""
+    kind = class_named(name, "attack", ATTACKS)
+    if not issubclass(kind, AttackConfig):
+        raise ParameterError(f"class {name!r} is no attack: derive it from workbench.evaluation.attacks.AttackConfig")
+    missing = [n for n in ("cost", "make") if getattr(kind, n) is getattr(AttackConfig, n)]
+    missing += [] if isinstance(getattr(kind, "family", None), str) else ["family"]
+    if missing:
+        raise ParameterError(
+            f"class {name!r} is no attack, because it has no {' and no '.join(missing)}: an attack has a family (its "
+            "name), cost(task) and make(task)"
+        )
+    return kind
 
 
 def estimate(pair: ModelPair, prompts: PromptSet, config: AttackConfig) -> Cost:
@@ -62,7 +80,7 @@ def estimate(pair: ModelPair, prompts: PromptSet, config: AttackConfig) -> Cost:
 
 
 def attack(pair: ModelPair, prompts: PromptSet, config: AttackConfig, *, store: Store | None = None) -> AttackSet:
-    """Make the attempts of an attack; what it will cost at most is said before it starts.
+    """Make the attempts of an attack; before it starts it reports what it will cost at most.
 
     Targets, refusals and suffixes are made with a thinking block closed. With a `store`, a killed attack goes on where
     it was: generated texts by batch, suffix searches by step.

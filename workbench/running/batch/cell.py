@@ -26,10 +26,8 @@ from workbench.running.batch.plan import Cell
 from workbench.running.kernel import Kept
 from workbench.running.runs import RunConfig, run_notebook
 
-LOOK_SECONDS = 0.25
-"""How often a cell's time and memory are read."""
-STOP_SECONDS = 5.0
-"""How long a cell that is asked to stop may take before it is killed."""
+LOOK_SECONDS, STOP_SECONDS = 0.25, 5.0
+"""How often a cell's time and memory are read; how long it may take to stop before it is killed."""
 STOP = "stop"
 """The file in a local worker's temporary folder that asks it to stop."""
 
@@ -97,11 +95,15 @@ class Worker:
     def _run_notebook(self, cell: Cell, out: Path) -> str:
         """Run a cell's notebook; return "" or, in a sentence, why it failed."""
         config = RunConfig(notebook=cell.notebook, out=out, parameters=cell.parameters, page=None)
-        self._over, self._cell = ("", ""), cell
+        self._over = "", ""
         try:
+            self._cell = cell
             run_notebook(config, say=lambda line: sys.stderr.writelines((line, "\n")), kept=self._kept)
-        except (NotebookFailed, KeyboardInterrupt) as failure:
-            return str(failure) or "stopped"
+        except NotebookFailed as failure:
+            return str(failure)
+        except KeyboardInterrupt:  # by the thread that watches, or by Ray
+            self._over = "worker", ""
+            return "the batch was stopped"
         except Exception as failure:
             traceback.print_exc()
             return str(failure) if isinstance(failure, WorkbenchError) else f"{type(failure).__name__}: {failure}"
@@ -128,7 +130,7 @@ class Worker:
                 self._over = "seconds", f"exceeded its time: stopped after {cell.seconds:g} s"
                 _kill_below()
             elif self._temporary and asked == float("inf") and Path(self._temporary, STOP).exists():
-                self._over, asked = ("worker", "the batch was stopped"), time.monotonic()
+                asked = time.monotonic()
                 os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C does, so that a training keeps its last step
         _kill_below()
         os._exit(1)

@@ -1,8 +1,7 @@
 """Run a plan: start cells as they become ready, keep what they came to, stop cleanly.
 
-`cells/NAME` is a finished run, `cells/NAME.failed` a failed one, `logs/NAME.txt` what it said, locked while it runs. A
-folder gets its name when all of it is on the disk, so the name itself says that the cell is finished; nothing depends
-on the `cell.json` in it, which says how it ran.
+`cells/NAME` is a finished run: a folder gets its name when all of it is on the disk. `cells/NAME.failed` is a failed
+one, `logs/NAME.txt` what it said, locked while it runs. `cell.json` says how a cell ran; nothing depends on it.
 """
 
 from __future__ import annotations

@@ -13,8 +13,7 @@ from workbench.running.batch.drive import Batch, read_record
 from workbench.running.batch.plan import Cell
 from workbench.running.batch.status import duration
 
-START_SECONDS = 20.0
-BASE_GB = 0.9
+START_SECONDS, BASE_GB = 20.0, 0.9
 """What a process with torch and the workbench takes before a model is loaded."""
 FLOPS = {"cpu": 2e10, "gpu": 3e13}
 """Operations a second that are reached in practice, for one thread and one GPU."""

@@ -147,12 +147,15 @@ class RayPool(LocalPool):
         if self._owns:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends no statistics
             quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-            try:
-                ray.init(address=address or "local", **quiet)
-            except Exception as error:  # Ray raises plain ones too
-                ray.shutdown()
-                said, where = " ".join(str(error).split())[:300], repr(address) if address else "this machine"
-                raise NotPresent(f"no Ray cluster at {where}: {said}") from error
+            for trial in (1, 2, 3):  # Ray gives its own processes 30 seconds, which a busy machine exceeds
+                try:
+                    ray.init(address=address or "local", **quiet)
+                    break
+                except Exception as error:  # Ray raises plain ones too
+                    ray.shutdown()
+                    if address or trial == 3:
+                        said = " ".join(str(error).split())[:300]
+                        raise NotPresent(f"no Ray cluster at {address or 'this machine'}: {said}") from error
         nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
         self.most_gpus = int(max((n.get("GPU", 0.0) for n in nodes), default=0.0))
         self.most_gb = max((n.get("memory", 0.0) for n in nodes), default=0.0) / 1e9

@@ -11,8 +11,7 @@ from workbench.core.legible import sentence
 from workbench.running.batch.drive import OPEN, Batch, State, last_line
 
 STATES: tuple[State, ...] = ("done", "running", "elsewhere", "failed", "blocked", "waiting")
-EVERY_S = {True: 0.25, False: 30.0}
-"""How often it is said, on a terminal and elsewhere."""
+EVERY_S = {True: 0.25, False: 30.0}  # how often it is said, on a terminal and elsewhere
 
 
 def duration(seconds: float) -> str:
@@ -46,7 +45,6 @@ class Status:
             self._drawn = len(lines) if self.live else 0
 
     def _summary(self) -> str:
-        """Return the counts, the time spent and the time left in one line."""
         counts, left = Counter(self.batch.states.values()), self.batch.left()
         said = ", ".join(f"{counts[s]} {s}" for s in STATES if counts[s] or s in ("done", "failed"))
         total, spent = len(self.batch.states), duration(time.monotonic() - self.batch.started)
@@ -55,7 +53,6 @@ class Status:
         return f"{cells}: {said}; {spent} so far{still if OPEN & set(counts) else ''}"
 
     def _table(self) -> list[str]:
-        """Return the summary, the states of each stage's cells, and what each cell that runs said last."""
         size, plan, states = shutil.get_terminal_size((100, 24)), self.batch.plan, self.batch.states
         counts = {s.name: Counter(states[c.key] for c in plan.cells if c.stage == s.name) for s in plan.grid.stages}
         shown = [s for s in STATES if any(c[s] for c in counts.values()) or s in ("done", "failed")]
