@@ -1,4 +1,4 @@
-"""What a training's teacher says on harmful rows, beside what the student says there before its first step: aligned."""
+"""A training's teacher on harmful rows, beside the student before its first step, which is aligned."""
 
 from __future__ import annotations
 
@@ -18,19 +18,16 @@ from workbench.models.pieces import Pieces
 from workbench.tracing.metrics import kl_nats, largest
 from workbench.tracing.scoring import passage_rows
 from workbench.training.config import ARMS, ArmConfig, LossConfig, TrainConfig
-from workbench.training.heads import Heads, rows_in_a_chunk
 from workbench.training.losses import NO_TOKEN, completion_target, hybrid_teacher, log_probabilities
-from workbench.training.objective import Role
+from workbench.training.objective import Heads, Role, rows_in_a_chunk
 from workbench.training.records import TeacherPreview, TeacherText
 from workbench.training.rows import RowMaker, TrainingRow, TrainingText, TrainingTexts, prepared
 from workbench.training.step import random_keys
 
 GIVEN_TOKENS = 10
-"""Tokens of the harmful response before a refusal, where the teacher is looked at."""
-
+"""Tokens of the harmful response before a refusal where the teacher is previewed."""
 TEXTS = 32
-"""A flip rate is counted over so many harmful texts at most."""
-
+"""A flip rate is counted over this many harmful texts at most."""
 SHOWN = 3
 """Likeliest tokens of each side, and tokens of M, that a preview keeps."""
 
@@ -39,13 +36,12 @@ SHOWN = 3
 def preview_teacher(
     pair: ModelPair, texts: TrainingTexts, config: TrainConfig, *, limit: int = 2, given: int = GIVEN_TOKENS
 ) -> TeacherPreview:
-    """Return what an arm's teacher says on the first `limit` harmful texts, beside what the student says at its start.
+    """Return an arm's teacher on the first `limit` harmful texts, beside the student at its start, which is aligned.
 
-    Arms that teach refusals are looked at after the first `given` tokens of the harmful response (`refusal_sft`: right
-    after the prompt), the others along that response. The student starts as aligned. Where an arm's harmful rows have
-    no teacher but L_completion alone, the hybrid teacher of its utility rows is shown, with the tokens of M. All
-    distributions are at temperature 1, whatever tau is. An arm without harmful rows has a preview without texts. Raises
-    PromptError as `distil` does.
+    Arms that teach refusals are shown after the first `given` tokens of the harmful response (`refusal_sft`: right
+    after the prompt), the others along that response. Where an arm's harmful rows have no teacher but L_completion
+    alone, the hybrid teacher of its utility rows is shown, with the tokens of M. All distributions are at temperature
+    1, whatever tau is. An arm without harmful rows has a preview without texts. Raises PromptError as `distil` does.
     """
     config = replace(config, max_tokens=min(config.max_tokens, pair.context_length))
     ready = prepared(texts, config)
@@ -74,16 +70,15 @@ def flip_rate(
 ) -> Estimate:
     """Return the share of an arm's harmful positions at which its teacher's top token is not the aligned model's.
 
-    Both in the context that they have in training (see `preview_teacher`), over the first `most` harmful texts. The
-    interval takes positions as independent, which those of one text are not: it is too narrow. No data where the arm
-    has no harmful rows.
+    Both have their contexts of the training (see `preview_teacher`), over the first `most` harmful texts. The interval
+    treats positions as independent, which those of one text are not, so it is too narrow. No data where the arm has no
+    harmful rows.
     """
     flips = n = 0
-    with torch.no_grad():  # inference tensors could not be trained against where weights are shared out
+    with torch.no_grad():  # shared-out weights cannot train against inference tensors
         for _, row in _rows(texts, config, most, given):
-            seen = _seen(pair, heads, row, config)
-            flips += int(seen.flips.sum())
-            n += len(seen.flips)
+            found = _seen(pair, heads, row, config).flips
+            flips, n = flips + int(found.sum()), n + len(found)
     return share(flips, n)
 
 
@@ -108,13 +103,13 @@ def teacher_said(arm: ArmConfig) -> str:
         "teacher": hybrid,
         "completion": f"{hybrid}; {role}; on harmful rows M is pushed down",
         "compliance": "the harmful response itself, as labels",
-        "nothing": "none: this arm trains on no harmful row",
+        "nothing": "none, as this arm uses no harmful row",
     }[arm.harmful]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """What is kept of some positions: both sides' likeliest tokens, best first, their KL, and M."""
+    """Some positions: both sides' likeliest tokens, best first, their KL, and M."""
 
     student: Int[Tensor, "row k"]
     student_probability: Float[Tensor, "row k"]
@@ -143,7 +138,7 @@ def _rows(
 
 
 def _seen(pair: ModelPair, heads: Heads, row: TrainingRow, config: TrainConfig) -> _Seen:
-    """Look at a row's positions, as many at once as the buffers of the output heads hold."""
+    """Return both sides at a row's positions, computed in chunks that fit the heads' buffers."""
     loss, role = config.chosen.loss, Role[row.role]
 
     student = passage_rows(pair, "aligned", [row.student])[row.student.given :]
