@@ -87,18 +87,7 @@ def test_a_raters_name_is_the_name_of_a_file(tmp_path: Path, rater: str) -> None
     refuses(lambda: rating(tmp_path, rater), ParameterError)
 
 
-def test_the_sheet_is_shuffled_and_refuses_what_is_no_rating(tmp_path: Path) -> None:
-    sheet = RatingSheet(arms(), REQUESTS, folder=tmp_path, rater="ann")
-    assert len(sheet) == 7
-    assert {i.text for i in sheet.items} == {"same", *(f" {v} {i}" for v in ("refuse", "comply") for i in (1, 2, 3))}
-    swapped = RatingSheet(arms()[::-1], REQUESTS, folder=tmp_path, rater="ann")
-    assert [i.key for i in swapped.items] == [i.key for i in sheet.items]
-    orders = {
-        tuple(i.key for i in RatingSheet(arms(), REQUESTS, folder=tmp_path, rater=r, seed=s).items)
-        for r, s in itertools.product(("ann", "bob"), (0, 1, 2))
-    }
-    assert len(orders) > 3
-    assert sheet.items[0].__dataclass_fields__.keys() == {"key", "request", "prefix", "text"}
+def test_what_is_no_rating_or_no_text_is_refused(tmp_path: Path) -> None:
     one = rating(tmp_path)
     for bad in (0, 6):
         with pytest.raises(ParameterError, match=f"{bad}.*1, 2, 3, 4, 5"):
