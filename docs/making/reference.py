@@ -6,6 +6,7 @@ import argparse
 import ast
 import dataclasses
 import functools
+import importlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -179,17 +180,10 @@ def _room(module: str) -> ReferencePage:
     text = f"# {module}\n\n::: {module}\n"
     init = ROOT / module.replace(".", "/") / "__init__.py"
     if init.is_file():
-        public = _all_of(init)
+        public = list(getattr(importlib.import_module(module), "__all__", []))
         shown = f"members: {public!r}" if public else "show_submodules: true"
         text = f"# {module}\n\n::: {module}\n    options:\n      {shown}\n"
     return ReferencePage(path=f"reference/python/{module.partition('.')[2] or module}.md", name=module, text=text)
-
-
-def _all_of(init: Path) -> list[str]:
-    for node in ast.parse(init.read_text("utf-8")).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
-            return [str(n) for n in ast.literal_eval(node.value)]
-    return []
 
 
 def _front(found: list[ReferencePage]) -> str:
