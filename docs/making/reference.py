@@ -126,20 +126,27 @@ def records() -> str:
     import workbench.tracing.records
     import workbench.training.records  # noqa: F401
     from workbench.core import records as room
+    from workbench.core.quantities import QUANTITIES
     from workbench.core.records import SCHEMA, Record, Row
 
     parts = [
         "# Records and results.json",
         "## results.json",
-        f'One JSON object, `{{"schema": {SCHEMA}, "rows": [...]}}`. Every row has these fields; what does not apply is '
-        "`null`, and missing is not zero.",
-        "`workbench.load_results(path)` gives them back as a pandas DataFrame; the columns before `value` are its key.",
+        f'One JSON object, `{{"schema": {SCHEMA}, "rows": [...]}}`. Every row has these fields; a field that does not '
+        "apply is `null`, and missing is not zero.",
+        "`wb.load_results(path)` returns them as a pandas DataFrame; the columns before `value` are its key.",
         _fields(Row),
         as_markdown(Row.__doc__ or ""),
         "## A record's folder",
         as_markdown(room.__doc__ or ""),
-        "`workbench.load(folder, Kind)` gives it back, equal to what was saved, with no model and no torch:",
+        "`wb.load(folder, Kind)` returns a record equal to the saved one, without a model and without torch:",
         "```python\nimport workbench as wb\n\ntraces = wb.load('runs/demo/records/traces', wb.TraceSet)\n```",
+        "## Quantities",
+        "`TraceSet.scalars` holds an array for each of these; a row of the array is a response, a column a token.",
+        "\n".join(
+            ["| quantity | unit | meaning |", "|---|---|---|"]
+            + [f"| `{q.name}` | {q.unit} | {_cell(q.means)} |" for q in QUANTITIES.values()]
+        ),
         "## Kinds",
     ]
     kinds = [kind for _, kind in sorted(room._TYPES.items()) if kind.__module__.startswith("workbench.")]
