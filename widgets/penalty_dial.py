@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import traitlets
 
 from widgets.dial_payload import PENALISED, ledger_column
-from widgets.token_lens import scale
-from widgets.window import Face, Window, log, source
-from widgets.worker import Turn, Worker
+from widgets.token_lens import READER, scale
+from widgets.window import Face, log, source
+from widgets.worker import State, Turn, Writer, counted
 from workbench.core import legible
 from workbench.core.errors import ParameterError
 from workbench.core.quantities import Quantity, quantity_named
@@ -36,9 +33,6 @@ if TYPE_CHECKING:
     from workbench.models.pair import ModelPair
     from workbench.prompts.loading import PromptSet
 
-State = Literal["idle", "running", "finished", "stopped", "failed"]
-EVERY_S = 0.1
-"""Least time between two updates of the page, seconds: what is faster arrives together."""
 STRENGTHS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 MASKS = (0.0, 0.001, 0.01, 0.05, 0.1, 0.2, 0.5)
@@ -46,16 +40,6 @@ POSITIONS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 60)
 HEARD = 16
 """How many pages are remembered by what they asked for last."""
 
-SCRIPTS = (
-    "window.js",
-    "lens_data.js",
-    "lens_text.js",
-    "lens_card.js",
-    "lens_controls.js",
-    "lens_hands.js",
-    "dial_panel.js",
-    "penalty_dial.js",
-)
 LEVERAGE = Quantity(
     name="leverage",
     title="leverage: probability that the penalty moved, TV(penalised, without it), 0 to 1",
@@ -89,8 +73,8 @@ class DialFace(Face):
     `shown["heard"]` says which of its wishes each page was heard of last.
     """
 
-    _esm = source(*SCRIPTS)
-    _css = style_text() + source("token_lens.css", "penalty_dial.css")
+    _esm = source(*READER, "dial_panel.js", "penalty_dial.js")
+    _css = style_text() + source("parts/controls.css", "token_lens.css", "penalty_dial.css")
     dial = traitlets.Dict().tag(sync=True)
     form = traitlets.Dict().tag(sync=True)
     shown = traitlets.Dict().tag(sync=True)
@@ -99,7 +83,7 @@ class DialFace(Face):
     asked = traitlets.Dict().tag(sync=True)
 
 
-class PenaltyDial(Window[DialSelection]):
+class PenaltyDial(Writer[DialSelection]):
     """Turn a penalty and watch one prompt being continued under it, beside base and aligned alone.
 
     The prompt is the `example`-th harmful one of `prompts` (from 1) whose given response has `prefix_tokens` tokens,
@@ -140,11 +124,9 @@ class PenaltyDial(Window[DialSelection]):
         self.pair, self.prompts, self.judge, self.harmful_text = pair, prompts, judge, harmful_text
         self._max_tokens, self._system_prompt = max_tokens, system_prompt
         self._retention = penalty.retention
-        self._worker = Worker("penalty dial")
         self._wishes: dict[str, int] = {}
         self._revealed: frozenset[str] = frozenset()  # the pages that want to see covered text
         self._serial = 0
-        self._telling = threading.RLock()
         self.prompt = example_prompt(pair, prompts, example=example, prefix_tokens=prefix_tokens)
         self._start = start_of(pair, self.prompt, prefix_tokens, system_prompt=system_prompt)
         self._given = Pieces(pair.tokenizer).sequence(self._start.response, context=self._start.aligned)
@@ -160,7 +142,7 @@ class PenaltyDial(Window[DialSelection]):
         )
         self.arms: Mapping[str, Continuations] = {name: made[name] for name in ("base", "aligned")}
         self._form = _form(penalty)
-        super().__init__(DialSelection(penalty=penalty, state="running", tokens=0, branch=0), live=live)
+        super().__init__(DialSelection(penalty=penalty, state="running", tokens=0, branch=0), "penalty dial", live=live)
         self._clear(penalty)
         record = made[penalty.title]
         self._finish(self._taken_up(penalty, record), record, self._judged(record))
@@ -224,14 +206,6 @@ class PenaltyDial(Window[DialSelection]):
             self._check_branch(branch)
             self._return_to(branch)
 
-    def stop(self) -> None:
-        """Stop what is written at its next token; what is there by then stays."""
-        self._worker.stop()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until nothing runs; return False where `timeout` seconds were not enough."""
-        return self._worker.wait(timeout)
-
     def to_frame(self) -> Any:
         """Return the ledger of the branch that is shown, one row a generated token. Covered text is not in it."""
         import pandas as pd
@@ -281,15 +255,6 @@ class PenaltyDial(Window[DialSelection]):
     ) -> None:
         from workbench.decoding.live import write
 
-        told = -math.inf
-
-        def grown(writing: Writing) -> None:
-            nonlocal told
-            if time.monotonic() - told >= EVERY_S:
-                record = writing.record()
-                self._publish(turn, lambda: self._show(record))
-                told = time.monotonic()
-
         writing = write(
             self.pair,
             self._start,
@@ -298,18 +263,13 @@ class PenaltyDial(Window[DialSelection]):
             position=position,
             token_id=token_id,
             prompts=self.prompts,
-            on_token=grown,
+            on_token=self._growing(turn, lambda writing: writing.record(), self._show),
             cancelled=turn.cancelled,
         )
         record = writing.record()
         self._publish(turn, lambda: self._show(record))
         judgement = self._judged(record)
         self._publish(turn, lambda: self._finish(writing, record, judgement, branch, position, token_id))
-
-    def _publish(self, turn: Turn, tell: Callable[[], object]) -> None:
-        """Tell something unless a newer request has come: nothing of an older one is told once a newer has begun."""
-        with self._telling:
-            turn.publish(tell)
 
     def _clear(self, penalty: PenaltyConfig) -> None:
         """Begin a new tree, with nothing written."""
@@ -404,9 +364,7 @@ class PenaltyDial(Window[DialSelection]):
     def _face(self) -> DialFace:
         covered = self._treatment() != "show"
         shown, moving = self._picture(covered)
-        face = DialFace(dial=self._dial(), form=self._form, shown=shown, still=self._still(covered), moving=moving)
-        face.observe(self._asked, "asked")
-        return face
+        return DialFace(dial=self._dial(), form=self._form, shown=shown, still=self._still(covered), moving=moving)
 
     def _paint(self) -> None:
         """Bring the page up to date. Revealed text goes as a message, so that it is in no saved state."""
@@ -480,12 +438,10 @@ class PenaltyDial(Window[DialSelection]):
         }
 
     def _asked(self, change: Any) -> None:
-        """Do what the page asks for."""
-        asked = change["new"]
         with self._errors_shown(), self._telling:
             try:
-                self._hear(asked)
-                self._do(asked)
+                self._hear(change["new"])
+                self._do(change["new"])
             finally:
                 self._paint()
 
@@ -512,7 +468,7 @@ class PenaltyDial(Window[DialSelection]):
     def _sentence(self) -> str:
         """Say in words how it stands; while it runs without the number of tokens, which would be said at each."""
         now = self.selection
-        tokens = f"{now.tokens} token{'' if now.tokens == 1 else 's'}"
+        tokens = counted(now.tokens)
         (c,) = self._record.continuations
         ended = {"end": "It ended by itself", "context": "The context is full"}.get(
             c.stop, "Cut at the longest response"

@@ -27,7 +27,7 @@ def _curves_named(diagnosis: Diagnosis, name: str) -> list[Curve]:
         raise UnknownName(f"the diagnosis has no curve {name!r}: {nearest(name, known)}")
     rank = {c: i for i, c in enumerate(ORDER)}
     found = [c for c in diagnosis.curves if c.name == name and c.n.max(initial=0) > 0]
-    return sorted(found, key=lambda c: (-1 if c.prefix_tokens is None else c.prefix_tokens, rank.get(c.condition, 9)))
+    return sorted(found, key=lambda c: (-1 if c.prefix_tokens is None else c.prefix_tokens, rank.get(c.label, 9)))
 
 
 def _band(curve: Curve) -> tuple[Float32[np.ndarray, "corner"], Float32[np.ndarray, "corner"]]:
@@ -54,8 +54,8 @@ def _n_text(curve: Curve) -> str:
 
 
 def _add_curve(figure: go.Figure, curve: Curve, *, row: int, column: int, legend: bool) -> None:
-    stroke = stroke_of(curve.condition)
-    group = f"{curve.condition}"
+    stroke = stroke_of(curve.label)
+    group = f"{curve.label}"
     x, y = _band(curve)
     if x.size:
         figure.add_scatter(
@@ -77,7 +77,7 @@ def _add_curve(figure: go.Figure, curve: Curve, *, row: int, column: int, legend
         x=curve.position,
         y=curve.value,
         customdata=numbers,
-        name=f"{curve.condition} ({_n_text(curve)})",
+        name=f"{curve.label} ({_n_text(curve)})",
         mode="lines" if many else "lines+markers",
         connectgaps=False,
         legendgroup=group,
@@ -86,7 +86,7 @@ def _add_curve(figure: go.Figure, curve: Curve, *, row: int, column: int, legend
         col=column,
         line=dict(color=stroke.colour, dash=stroke.dash, width=2.2),
         marker=dict(symbol=stroke.marker, size=6 if few else 4, color=stroke.colour),
-        hovertemplate=f"{plotly_text(curve.condition)}, position %{{x}}<br>%{{y:.4g}} {plotly_text(_unit(curve))}"
+        hovertemplate=f"{plotly_text(curve.label)}, position %{{x}}<br>%{{y:.4g}} {plotly_text(_unit(curve))}"
         "<br>interval %{customdata[1]:.3g} to %{customdata[2]:.3g}, n = %{customdata[0]:.0f}<extra></extra>",
     )
 
@@ -129,7 +129,7 @@ _CURVE_COLUMNS = ("curve", "prompts", "given tokens", "position", "mean", "low",
 
 def _curve_rows(curves: Iterable[Curve]) -> list[tuple[Any, ...]]:
     return [
-        (c.name, c.condition, "all" if c.prefix_tokens is None else c.prefix_tokens, *line, c.unit)
+        (c.name, c.label, "all" if c.prefix_tokens is None else c.prefix_tokens, *line, c.unit)
         for c in curves
         for line in zip(c.position, c.value, c.low, c.high, c.n, strict=True)
         if line[-1] > 0
@@ -142,7 +142,7 @@ def _panel_rows(drawn: Iterable[Curve], names: Sequence[str]) -> list[tuple[Any,
     for c in drawn:
         for position, n, *numbers in zip(c.position.tolist(), c.n.tolist(), c.value, c.low, c.high, strict=True):
             if n > 0:
-                found.setdefault((c.condition, position), {})[c.name] = (n, *numbers)
+                found.setdefault((c.label, position), {})[c.name] = (n, *numbers)
     nothing = (0, None, None, None)
     return [
         (*key, max(v[0] for v in by_name.values()), *(x for name in names for x in by_name.get(name, nothing)[1:]))
@@ -184,8 +184,8 @@ def curves(diagnosis: Diagnosis, name: str = "kl_aligned_base_nats", *, log_y: b
         if name.startswith("kl_"):
             _add_noise(figure, diagnosis.noise_floor, row=row, column=column, legend=i == 0)
         for curve in (c for c in found if c.prefix_tokens == prefix):
-            _add_curve(figure, curve, row=row, column=column, legend=curve.condition not in seen)
-            seen.add(curve.condition)
+            _add_curve(figure, curve, row=row, column=column, legend=curve.label not in seen)
+            seen.add(curve.label)
         if column == 1:
             figure.update_yaxes(title_text=axis(name), row=row, col=column)
         if i >= len(prefixes) - columns:
@@ -239,8 +239,8 @@ def panel(diagnosis: Diagnosis, *, prefix_tokens: int | None = None) -> go.Figur
         if name.startswith("kl_"):
             _add_noise(figure, diagnosis.noise_floor, row=row, column=1, legend=True)
         for curve in (c for c in by_name[name] if c.prefix_tokens == chosen):
-            _add_curve(figure, curve, row=row, column=1, legend=curve.condition not in seen)
-            seen.add(curve.condition)
+            _add_curve(figure, curve, row=row, column=1, legend=curve.label not in seen)
+            seen.add(curve.label)
             drawn.append(curve)
         if name == "entropy_aligned_nats":
             figure.add_hline(

@@ -51,7 +51,7 @@ def retention_heat_map(diagnosis: Diagnosis) -> go.Figure:
         showlegend=True,
     )
     summary = (
-        f"Mean retention by position and number of given tokens, {heat.condition} prompts: "
+        f"Mean retention by position and number of given tokens, {heat.label} prompts: "
         "1 means that aligned still is base."
     )
     rows = [
