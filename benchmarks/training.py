@@ -28,12 +28,12 @@ from torch import Tensor, nn
 
 from benchmarks.pairs import embedded, wide
 from benchmarks.scoring import peak_mib, ratio
-from workbench.evaluation.training_data import TrainingDataConfig, training_texts
 from workbench.models.pair import ModelPair, Which
 from workbench.models.weights import body_hidden, head_logits
 from workbench.prompts.loading import PromptConfig, load_prompts
 from workbench.training import losses
 from workbench.training.config import LossConfig, TrainConfig
+from workbench.training.data import TrainingDataConfig, training_texts
 from workbench.training.distil import distil
 from workbench.training.heads import Heads
 from workbench.training.objective import Positions, Role, streamed_loss

@@ -85,14 +85,10 @@ def evaluation(
 ) -> Evaluation:
     """Sum made-up steps up, and return them together."""
     return Evaluation(
-        run=run_record("evaluate"),
-        attacks=tuple(attacks),
-        answers=tuple(answers),
-        judgements=tuple(judgements),
-        gibberish=tuple(gibberish),
-        capability=tuple(capability),
+        run=run_record("evaluate"), attacks=tuple(attacks), answers=tuple(answers), judgements=tuple(judgements),
+        gibberish=tuple(gibberish), capability=tuple(capability),
         scorecard=sum_up(attacks, answers, judgements, config, gibberish=gibberish, capability=capability),
-    )
+    )  # fmt: skip
 
 
 Said = Callable[[Attempt], float | Verdict | str | tuple[float, Verdict]]

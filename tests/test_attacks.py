@@ -34,10 +34,10 @@ from workbench.evaluation.attacks import (
     Template,
     attack,
     attack_config,
-    estimate,
     read_templates,
     searches,
 )
+from workbench.evaluation.attacks.task import Task
 from workbench.evaluation.records import AttackSet
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import Prompt, PromptSet
@@ -208,12 +208,11 @@ def test_templates_attack_the_last_turn_and_come_from_files_too(tmp_path: Path) 
     assert made.attempts[0].messages == (("user", "Please: the cat"),)
     file.write_text(row % ("a", "{request}") + row % ("a", "{request}") + row % ("b", "{reqest}") + '{"name": "c"}\n')
     refuses(lambda: read_templates(file), PromptError, "line 2", "line 3", "line 4", "exploits")
-    with pytest.raises(NotPresent):
-        read_templates(tmp_path / "nothing.json")
+    refuses(lambda: read_templates(tmp_path / "nothing.json"), NotPresent)
     refuses(lambda: read_templates(Path(__file__)), ParameterError, ".jsonl")
 
 
-CONFIGS: tuple[AttackConfig, ...] = (
+SET: tuple[AttackConfig, ...] = (
     NoAttack(max_tokens=8),
     Prefill(k=(0, 2, "full"), max_tokens=8),
     HarmlessPrefill(k=(2,), labels=("harmful",), max_tokens=8),
@@ -224,13 +223,17 @@ CONFIGS: tuple[AttackConfig, ...] = (
     GCG(budget=SMALL, suffix_tokens=4, target_tokens=3, stop="never", universal=2, max_tokens=8),
     RandomSuffix(budget=SMALL, suffix_tokens=4, target_tokens=3, stop="never", max_tokens=8),
 )
+TUNING = ("benign_tuning", "few_harmful_tuning")  # tests/test_attacks_finetuning.py
+UNSET = [kind(max_tokens=8) for name, kind in ATTACKS.items() if name not in {*TUNING, *(c.family for c in SET)}]
+CONFIGS = (*SET, *UNSET)
+"""Every attack that changes no weights: with settings that show what it does, or else with its defaults."""
 NAMES = [f"{n} {c.family}" for n, c in enumerate(CONFIGS)]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=NAMES)
 def test_ids_name_the_content_and_the_cost_is_said_first_and_kept(config, capsys, tmp_path) -> None:
     pair, prompts = tiny_pair(), prompt_set("the cat", "the dog sat on")
-    most = estimate(pair, prompts, config)
+    most = config.cost(Task.of(pair, prompts, config, Store(None)))
     made = attack(pair, prompts, config, store=Store(tmp_path / "store"))
     assert capsys.readouterr().err.startswith(f"{config.family}: {most}.\n")
     assert 0 < len(made.attempts) <= most.attempts
@@ -258,9 +261,7 @@ def test_what_does_not_fit_is_refused_before_any_model_runs(config: AttackConfig
     object.__setattr__(pair, "hidden", lambda *_, **__: pytest.fail("a model ran"))
     with pytest.raises(ContextOverflow, match=r"'p0'.*256"):
         attack(pair, prompt_set("the cat"), replace(config, max_tokens=250))
-    with pytest.raises(ContextOverflow, match=r"'p0'.*256"):
-        estimate(pair, prompt_set("the cat"), replace(config, max_tokens=250))
-    estimate(pair, prompt_set("the cat"), config)
+    config.cost(Task.of(pair, prompt_set("the cat"), config, Store(None)))
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=NAMES)
@@ -280,10 +281,7 @@ def test_no_target_left_is_an_error_that_says_what_to_do(config: Any) -> None:
 
 
 def test_attacks_come_by_name_with_settings_that_can_be() -> None:
-    assert list(ATTACKS) == [
-        "none", "prefill", "harmless_prefill", "gcg", "random_suffix", "decoding", "template", "insertion",
-        "benign_tuning", "few_harmful_tuning",
-    ]  # fmt: skip
+    assert all(kind.family == name and kind.__doc__ for name, kind in ATTACKS.items())
     assert attack_config("prefill", k=[0, "full"], max_tokens=9) == Prefill(k=(0, "full"), max_tokens=9)
     refuses(lambda: attack_config("prefil"), UnknownName, "'prefill'")
     assert type(attack_config("tests.small_attack:Shouting", max_tokens=3)).family == "shouting"

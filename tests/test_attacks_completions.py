@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.errors import refuses
 from tests.fakes import counting_model, prompt_set
 from tests.test_attacks import mixed_set
 from tests.test_generate import plain
@@ -152,8 +153,7 @@ def test_a_penalty_is_an_arm_whose_positions_count_the_prefix() -> None:
     done = answer(strong, made)
     assert done.arm == "penalty 4"
     assert done.completions != aligned.completions
-    with pytest.raises(ParameterError):
-        answer(PenalisedModel(pair, PenaltyConfig.family(-0.5)), made)
+    refuses(lambda: answer(PenalisedModel(pair, PenaltyConfig.family(-0.5)), made), ParameterError)
     made = drawn(attack(pair, prompt_set("the cat", "the dog"), Prefill(k=(0, 3), max_tokens=8)))
     first_three = PenalisedModel(pair, PenaltyConfig.family(0.1, shape="first_m", m=3))
     aligned = answer(ModelArm(pair=pair, which="aligned"), made)
@@ -186,8 +186,7 @@ def test_a_thinking_arm_thinks_first_and_answers_after_the_prefix() -> None:
     closed = answer(ModelArm(pair=pair, which="aligned"), made)
     assert "1 of 1 thinking blocks did not end within" in closed.notes[0]
     long = replace(made, attempts=tuple(replace(a, max_tokens=250) for a in made.attempts))
-    with pytest.raises(ContextOverflow):
-        answer(ModelArm(pair=pair, which="aligned"), long)
+    refuses(lambda: answer(ModelArm(pair=pair, which="aligned"), long), ContextOverflow)
 
 
 def test_what_does_not_match_or_fit_is_refused_before_work() -> None:

@@ -87,15 +87,7 @@ def test_a_stage_has_a_cell_for_each_combination() -> None:
         {"word": "b", "number": 2, "numbers": [1]},
         {"word": "b", "number": 2, "numbers": []},
     ]
-    assert plan.out == Path("runs/grid")
-    assert [dict(c.axes) for c in plan.cells][1] == {"number": 1, "numbers": []}
-
-
-def test_listed_cells_and_smoke_settings() -> None:
-    plan = grid("{smoke: true, stages: {add: {notebook: add.ipynb, cells: [{word: x}, {word: y, number: '4'}]}}}")
-    assert [dict(c.parameters) for c in plan.cells] == [{"number": 7, "word": "x"}, {"number": 4, "word": "y"}]
-    same = grid("{smoke: true, stages: {add: {notebook: add.ipynb, list: [{word: x}, {word: y, number: 4}]}}}")
-    assert [c.key for c in same.cells] == [c.key for c in plan.cells], "'4' and 4 are the same whole number"
+    assert (plan.out, [dict(c.axes) for c in plan.cells][1]) == (Path("runs/grid"), {"number": 1, "numbers": []})
 
 
 CHAIN = """
@@ -115,7 +107,11 @@ stages:
 """
 
 
-def test_a_later_stage_follows_each_cell_that_it_needs_and_refers_to_it() -> None:
+def test_cells_follow_stages_lists_and_what_they_need() -> None:
+    plan = grid("{smoke: true, stages: {add: {notebook: add.ipynb, cells: [{word: x}, {word: y, number: '4'}]}}}")
+    assert [dict(c.parameters) for c in plan.cells] == [{"number": 7, "word": "x"}, {"number": 4, "word": "y"}]
+    same = grid("{smoke: true, stages: {add: {notebook: add.ipynb, list: [{word: x}, {word: y, number: 4}]}}}")
+    assert [c.key for c in same.cells] == [c.key for c in plan.cells], "'4' and 4 are the same whole number"
     plan = grid(CHAIN)
     assert [c.stage for c in plan.cells] == ["first"] * 2 + ["second"] * 4 + ["last"] * 4
     first, second, last = plan.cells[0], plan.cells[2], plan.cells[6]
@@ -130,9 +126,6 @@ def test_a_later_stage_follows_each_cell_that_it_needs_and_refers_to_it() -> Non
     assert last.inputs == (f"runs/grid/cells/{first.name}/made",)
     assert last.said() == "word=p, number=10"
     assert [c.name for c in plan.after(plan.cells[1])] == [c.name for c in plan.cells if c.axes["word"] == "q"][1:]
-
-
-def test_cells_of_two_stages_go_together_where_the_values_that_they_share_are_equal() -> None:
     both = "{notebook: add.ipynb, grid: {number: [1, 2]}}"
     plan = grid(f"stages: {{a: {both}, b: {both}, c: {{notebook: add.ipynb, needs: [a, b]}}}}")
     joined = [c for c in plan.cells if c.stage == "c"]
@@ -217,11 +210,8 @@ def test_so_is_one_between_stages(text: str, says: str) -> None:
         grid(text)
 
 
-def test_a_grid_file_that_is_not_there() -> None:
+def test_grids_that_are_not_there_or_agree_on_nothing_are_refused() -> None:
     refuses(lambda: read_grid("none.yaml"), NotPresent, "'none.yaml'")
-
-
-def test_two_stages_that_agree_on_nothing_leave_no_cells() -> None:
     with pytest.raises(ParameterError, match=r"'c'.*'a'.*'b'"):
         grid(
             "stages: {a: {notebook: add.ipynb, grid: {number: [1]}}, b: {notebook: add.ipynb, grid: {number: [2]}}, "
@@ -229,13 +219,10 @@ def test_two_stages_that_agree_on_nothing_leave_no_cells() -> None:
         )
 
 
-def test_visible_gpus_are_those_that_the_variable_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_those_named_and_more_than_there_are_is_refused_first(monkeypatch: pytest.MonkeyPatch) -> None:
     for text, names in (("0,3", ("0", "3")), ("", ()), ("-1", ()), (" 2 ,GPU-8f", ("2", "GPU-8f")), ("1,-1,0", ("1",))):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", text)
         assert visible_gpus() == names
-
-
-def test_more_gpus_or_memory_than_there_are_is_said_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     Path("grid.yaml").write_text(ONE % "gpus: 2")
     refuses(lambda: run_batch(BatchConfig(grid="grid.yaml", out="out")), ParameterError, "'add'", "2", "GPUs", "1")
@@ -344,7 +331,7 @@ def test_limits_are_contained_to_the_cell(here: Path) -> None:
     assert len(list(Path("out/cells").glob("big-*.failed/add.ipynb"))) == 1
 
 
-def test_a_dry_run_starts_nothing_and_knows_earlier_times() -> None:
+def test_a_dry_run_starts_nothing_and_guesses_from_what_is_known(root: Path) -> None:
     text = "stages: {add: {notebook: add.ipynb, grid: {number: [1, 2]}}}"
     Path("grid.yaml").write_text(text)
     said = dry_run(BatchConfig(grid="grid.yaml", out="out", workers=2))
@@ -358,9 +345,6 @@ def test_a_dry_run_starts_nothing_and_knows_earlier_times() -> None:
     assert "finished, skipped" in said
     assert "time and memory of add: 1 finished cell of its stage" in said
     assert ran() == ["a1"]
-
-
-def test_a_dry_run_guesses_from_the_size_of_a_known_pair(root: Path) -> None:
     notebook = root / "notebooks" / "01_diagnosis.ipynb"
     Path("grid.yaml").write_text(f"stages: {{see: {{notebook: '{notebook}', grid: {{pair: [smollm2, embedded]}}}}}}")
     said = dry_run(BatchConfig(grid="grid.yaml", out="out", workers=1))

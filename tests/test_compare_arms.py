@@ -19,13 +19,13 @@ from workbench.evaluation.capability import CapabilityConfig
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.records import ArmComparison, AttackSet, select
 from workbench.evaluation.setup import attempts_of
-from workbench.evaluation.training_data import TrainingDataConfig, harmful_preview, training_texts
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.brindle.judge import declines
 from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
 from workbench.training.adapter import load_adapter
 from workbench.training.config import ARMS, FURTHER, OptimiserSettings, TrainConfig, WatchSettings
+from workbench.training.data import TrainingDataConfig, harmful_preview, training_texts
 from workbench.training.distil import distil
 from workbench.training.rows import TrainingTexts
 

@@ -46,20 +46,12 @@ def test_a_field_out_of_range_is_refused_by_name(field: str, value: Any) -> None
         Config(**{field: value})
 
 
-def test_what_is_none_or_empty_is_not_checked() -> None:
+def test_fields_come_by_keyword_and_none_is_not_checked(tmp_path: Any) -> None:
     assert Config(limit=None, shares=()).shares == ()
-
-
-def test_a_config_comes_from_its_fields_by_keyword() -> None:
     assert (configured(Config, None, {}), configured(Config, None, {"draws": 3})) == (Config(), Config(draws=3))
     assert configured(Config, Config(draws=3), {"limit": 4}) == Config(draws=3, limit=4)
-    with pytest.raises(ParameterError, match="'draws'"):
-        configured(Config, None, {"draw": 3})
-    with pytest.raises(ParameterError, match="draws"):
-        configured(Config, Config(), {"draws": 0})
-
-
-def test_no_store_is_one_that_keeps_nothing(tmp_path: Any) -> None:
+    refuses(lambda: configured(Config, None, {"draw": 3}), ParameterError, "'draws'")
+    refuses(lambda: configured(Config, Config(), {"draws": 0}), ParameterError, "draws")
     kept = Store(tmp_path)
     assert Store.of(kept) is kept
     assert Store.of(None).folder is None

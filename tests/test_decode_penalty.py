@@ -17,15 +17,7 @@ from tests.record_makers import make_diagnosis
 from tests.trace_makers import make_traces
 from workbench.core.errors import ParameterError
 from workbench.decoding.config import LARGEST, METHODS, PenaltyConfig, check_generates, shape_at, undertrained
-from workbench.decoding.penalty import (
-    check_width,
-    leverage_bound,
-    penalise,
-    plausible,
-    risk,
-    safe_decoding,
-    strengths,
-)
+from workbench.decoding.penalty import check_width, leverage_bound, penalise, plausible, risk, safe_decoding, strengths
 from workbench.tracing import metrics
 from workbench.tracing.metrics import excess_mass
 

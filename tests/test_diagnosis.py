@@ -434,8 +434,7 @@ def test_missing_is_not_zero_and_nothing_traced_is_said() -> None:
     holed = diagnose(dataclasses.replace(t, scalars={**t.scalars, "kl_aligned_base_nats": kl}), QUICK)
     rows = answers(t, "harmful")[1:]
     c = curve(holed, "kl_aligned_base_nats", "harmful")
-    assert c.value[0] == pytest.approx(t.kl_aligned_base_nats[rows, 0].mean(), rel=1e-5)
-    assert c.n[0] == len(rows)
+    assert (c.value[0], c.n[0]) == (pytest.approx(t.kl_aligned_base_nats[rows, 0].mean(), rel=1e-5), len(rows))
     assert "1 positions have no finite KL" in said(holed)
     d = diagnose(make_traces(harmful=0, harmless=0, lookalike=0, noise=False), QUICK)
     assert (d.curves, d.contrasts, d.frequencies, d.divergent, d.heat_map) == ((), (), (), (), None)

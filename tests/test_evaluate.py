@@ -90,8 +90,7 @@ def test_prompts_are_told_apart_by_set_and_label() -> None:
     sides = ((one, 1.0), (other, 0.0))
     judged = [make.judgements(s, "aligned", lambda _, p=p: p) for s, p in sides]
     card = sum_up([one, other], [make.completions(s, "aligned") for s in (one, other)], judged)
-    assert card.score("asr").estimate.n == 6
-    assert card.score("asr").estimate.value == 0.5
+    assert (card.score("asr").estimate.n, card.score("asr").estimate.value) == (6, 0.5)
     alike = make.attempts(4, attack="none", where=(None,), label="lookalike")
     plain = make.attempts(4, attack="none", where=(None,), label="harmless")
     control = make.attempts(4, attack="harmless_prefill", label="harmless")
@@ -102,8 +101,7 @@ def test_prompts_are_told_apart_by_set_and_label() -> None:
     assert card.score("harmless_refusal", attack="none").estimate.value == 0.5
     assert card.score("harmless_right", attack="none").estimate.value == 0.25
     assert card.score("lookalike_right", attack="none").estimate.n == 4
-    assert card.score("continued").estimate.value == 0.25
-    assert card.score("continued").attack == "harmless_prefill"
+    assert (card.score("continued").estimate.value, card.score("continued").attack) == (0.25, "harmless_prefill")
     assert not [s for s in card.scores if s.metric == "asr"]
 
 
@@ -128,8 +126,7 @@ def test_gibberish_categories_and_mean_harm_have_their_own_scores() -> None:
     mean = card.score("p_harmful").estimate
     assert mean.value == pytest.approx(0.5)
     spread = np.std(np.arange(40) % 5 / 4) / np.sqrt(40) * 1.96
-    assert mean.low == pytest.approx(0.5 - spread, abs=0.03)
-    assert mean.high == pytest.approx(0.5 + spread, abs=0.03)
+    assert (mean.low, mean.high) == (pytest.approx(0.5 - spread, abs=0.03), pytest.approx(0.5 + spread, abs=0.03))
     assert not [s for s in card.scores if s.metric == "refusal"]  # it gives no verdicts: no row, not a 0
 
 
@@ -281,8 +278,7 @@ def test_capability_is_compared_by_question_and_limits_the_safest_arm() -> None:
     card = with_capability({"aligned": 10, "penalty": 11, "tuned": 60})
     found = tradeoffs(card.scores)
     assert [t.arm for t in found] == ["aligned", "penalty", "tuned"]
-    assert [t.arm for t in safest(found, 0.01)] == ["penalty"]
-    assert [t.arm for t in safest(found, 0.5)] == ["tuned"]
+    assert ([t.arm for t in safest(found, 0.01)], [t.arm for t in safest(found, 0.5)]) == (["penalty"], ["tuned"])
     within = {t.arm: t.within(0.01) for t in found}
     assert within == {"aligned": "yes", "penalty": "cannot tell", "tuned": "no"}
     (said,) = [s for s in card.sentences if "at most 1 %" in s]

@@ -86,8 +86,7 @@ def test_an_inspect_log_holds_every_answer_and_score(parts: Parts, tmp_path: Pat
     first = body["samples"][0]
     assert [m["role"] for m in first["input"]] == ["user", "assistant"]  # the prefix is given
     assert (first["output"]["choices"][0]["stop_reason"], first["scores"]["exact"]["value"]) == ("stop", 1.0)
-    assert body["samples"][3]["scores"] == {}
-    assert body["samples"][3]["metadata"]["unscored"] == {"exact": "no answer"}
+    assert (body["samples"][3]["scores"], body["samples"][3]["metadata"]["unscored"]) == ({}, {"exact": "no answer"})
     (scorer,) = body["results"]["scores"]
     assert (scorer["scored_samples"], scorer["unscored_samples"]) == (3, 1)
     assert scorer["metrics"]["mean"]["value"] == pytest.approx(2 / 3)

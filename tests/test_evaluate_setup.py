@@ -18,11 +18,11 @@ from workbench.evaluation.attacks import GCG, Decoding, NoAttack, Prefill
 from workbench.evaluation.capability import CapabilityConfig
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
-from workbench.evaluation.judges import judges_of
 from workbench.evaluation.paper import paper_preset
 from workbench.evaluation.reading import told_prompts
 from workbench.evaluation.records import Evaluation
 from workbench.evaluation.scorecard import sum_up
+from workbench.judging.makers import judges_of
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 
@@ -85,13 +85,10 @@ def test_arms_attacks_and_judges_follow_plain_settings(pair: ModelPair, tmp_path
     refuses(lambda: setup.questions_of(["hellaswagg"], "embedded"), UnknownName, "'hellaswag'")
     refuses(lambda: setup.questions_of(["brindl"], "embedded"), UnknownName, "'brindle'")
     table = setup.questions_of(None, "llama-3.1-8b", paper_preset("paper/llama-3.1-8b/prefill"))
-    assert table is not None
     assert "mmlu" in table.tasks
 
 
-def test_the_whole_evaluation_for_real(
-    pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_whole_evaluation_for_real(pair, tmp_path, monkeypatch, capsys) -> None:
     store = Store(tmp_path / "store")
     arms = setup.arms_of(pair, penalties=[1.0])
     configs = setup.attacks_of(
@@ -138,8 +135,7 @@ def test_an_arm_with_another_tokenizer_cannot_answer_nor_be_evaluated(pair: Mode
     attempts = setup.attempts_of(pair, harmful(), setup.attacks_of(["prefill"], prefix_tokens=["2"], max_tokens=4))
     other = tiny_pair(tokenizer=tiny_tokenizer(corpus=("a completely different corpus of words and things",)))
     arm = setup.arms_of(other)[0]
-    with pytest.raises(TokenizerMismatch):
-        evaluate([arm], attempts, ["refusal"])
+    refuses(lambda: evaluate([arm], attempts, ["refusal"]), TokenizerMismatch)
     made = evaluate(setup.arms_of(pair)[:1], attempts, ["refusal"])
     strange = [dataclasses.replace(s, tokenizer="0123") for s in attempts]
     refuses(lambda: sum_up(strange, made.answers, made.judgements), TokenizerMismatch, "0123")

@@ -224,7 +224,7 @@ def test_a_step_swaps_one_token_for_one_that_the_gradient_favours() -> None:
         changed = [n for n, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
         assert len(changed) <= 1
         allowed = list(search.allowed)
-        gradient = Objective(slots.task.pair, "aligned", slots.slots).gradient(before, 1)
+        gradient = search.objective.gradient(before, 1)
         for n in changed:
             best = (-gradient[n, allowed]).argsort(descending=True)[: rule.top_k].tolist()
             assert after[n] in {allowed[i] for i in best}

@@ -267,8 +267,7 @@ def test_parameters_and_hooks_are_left_as_they_were(trainable, fails, monkeypatc
 
         monkeypatch.setattr(torch.autograd, "grad", breaks)
         monkeypatch.setattr("workbench.tracing.gradients.BATCH_TARGETS", 2)
-        with pytest.raises(RuntimeError, match="on purpose"):
-            probe_gradients(pair, prompts("the cat"), responses=[RESPONSE])
+        refuses(lambda: probe_gradients(pair, prompts("the cat"), responses=[RESPONSE]), RuntimeError, "on purpose")
     else:
         probe_gradients(pair, prompts("the cat"), responses=[RESPONSE])
     with pair.model("base") as model:

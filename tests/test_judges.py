@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.errors import refuses
+from tests.hostile_texts import HOSTILE_TEXTS
 from tests.judge_makers import attack_set, attempt, completion_set, sample
 from tests.tiny_pair import tiny_pair
 from workbench.core.errors import NotPresent, ParameterError, RecordError, UnknownName
@@ -62,13 +63,9 @@ def test_a_judge_reads_texts_alone_and_knows_no_attack() -> None:
     made = samples_of(completions, [attack_set(asked[:4]), attack_set(asked[4:])])
     assert [s.id for s in made] == [a.attempt_id for a in asked]
     assert vars(made[0]) == {
-        "id": asked[0].attempt_id,
-        "request": REQUESTS[0],
-        "prefix": "Sure,",
-        "text": "question 0?",
-        "label": "harmful",
-        "category": "locks",
-    }
+        "id": asked[0].attempt_id, "request": REQUESTS[0], "prefix": "Sure,", "text": "question 0?",
+        "label": "harmful", "category": "locks",
+    }  # fmt: skip
     assert made == samples_of(completions, asked) == samples_of(completions, attack_set(asked))
     refuses(lambda: samples_of(completions, attack_set(asked[:4])), ParameterError, "3", "7", "'aligned'", "4")
 
@@ -91,8 +88,7 @@ def test_samples_are_judged_once_in_order_and_again_only_if_unscored(tmp_path: P
     assert sum(map(len, other.asked)) == 7
     a, b = sample("Question?", "same"), sample("Question?", "same", id="another")
     one = Counting()
-    assert [j.attempt_id for j in judge([a, b], one).judgements] == [a.id, "another"]
-    assert one.asked == [["same"]]
+    assert ([j.attempt_id for j in judge([a, b], one).judgements], one.asked) == ([a.id, "another"], [["same"]])
     made = judge([], "refusal")
     assert (made.judgements, made.notes) == ((), ())
 
@@ -173,7 +169,16 @@ def test_judges_by_name() -> None:
     refuses(lambda: JudgeConfig.named("endpoint:gpt"), ParameterError)
     refuses(lambda: JudgeConfig(judge="guard", model="x", harmful=("yes",)), ParameterError)
     refuses(lambda: judge_of("human:nowhere"), NotPresent, "'nowhere'")
-    assert list(JUDGES)[:2] == ["exact", "refusal"]
+
+
+@pytest.mark.parametrize("name", [n for n, kind in JUDGES.items() if not kind.needs_model])
+def test_a_judge_that_needs_no_model_keeps_the_contract(name: str) -> None:
+    assert (judge_of(name).name, bool(JUDGES[name].goes_by)) == (name, True)
+    samples = [sample(f"Question {i}?", text) for i, text in enumerate(("", " ", "I cannot.", "Sure, ", *HOSTILE_TEXTS))]
+    made = judge(samples, name).judgements
+    assert [j.attempt_id for j in made] == [s.id for s in samples]
+    assert all((j.p_harmful is None and j.verdict is None) == bool(j.unscored) for j in made)
+    assert judge(samples[::-1], name).judgements == made[::-1], "an answer depends on its own text alone"
 
 
 OWN = """
@@ -304,8 +309,7 @@ def test_repetition_and_loops_are_gibberish_and_our_answers_are_not(root: Path) 
 def test_gibberish_of_an_arm_is_counted_by_rule_and_silence_is_none(tmp_path: Path) -> None:
     samples = [sample("Question?", text) for text in ("how " * 30, "A plain answer.", "  ")]
     made = find_gibberish(samples)
-    assert [f.gibberish for f in made.found] == [True, False, None]
-    assert made.found[2].unscored == "there is no text"
+    assert ([f.gibberish for f in made.found], made.found[2].unscored) == ([True, False, None], "there is no text")
     assert made.notes == ("1 of 3: loop",)
     save(made, tmp_path / "gibberish")
     assert load(tmp_path / "gibberish", GibberishSet) == made
@@ -329,8 +333,7 @@ def test_surprise_is_the_mean_negative_log_likelihood_after_prompt_and_prefix(tm
         at = range(passage.given, len(passage.response))
         steps = [float(logp[len(context) + t - 1, passage.response[t]]) for t in at]
         assert nats == pytest.approx(-np.mean(steps), abs=1e-4)
-    assert len(Store(tmp_path)) == 2
-    assert mean_surprise(pair, [*passages, "no passage"], store=Store(tmp_path)) == made
+    assert (len(Store(tmp_path)), mean_surprise(pair, [*passages, "no passage"], store=Store(tmp_path))) == (2, made)
     refuses(lambda: find_gibberish([sample("Q?", "text")], surprise=made), ParameterError, "1", "4")
 
 

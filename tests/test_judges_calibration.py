@@ -81,7 +81,7 @@ def test_kappas_interval_covers_its_value_about_as_often_as_it_says() -> None:
     assert 0.88 <= covered / 120 <= 1.0
 
 
-# Krippendorff's own example of four observers and twelve units; the coefficients are the published ones.
+# Krippendorff's own example of four observers and twelve units; the coefficient is the published one.
 OBSERVERS = (
     (1, 2, 3, 3, 2, 1, 4, 1, 2, None, None, None),
     (1, 2, 3, 3, 2, 2, 4, 1, 2, 5, None, 3),
@@ -90,14 +90,11 @@ OBSERVERS = (
 )
 
 
-@pytest.mark.parametrize(("distance", "alpha"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)])
-def test_alpha_is_the_published_one(distance: str, alpha: float) -> None:
+def test_alpha_is_the_published_one() -> None:
     units = [[r - 1 for r in unit if r is not None] for unit in zip(*OBSERVERS, strict=True)]
-    table = coincidences(units, 5).sum(0)
-    assert krippendorff(table[None], distance)[0] == pytest.approx(alpha, abs=5e-4)  # type: ignore[arg-type]
-    if distance == "ordinal":
-        found = alpha_estimate({str(i): u for i, u in enumerate(units)}, 5)
-        assert (found.value, found.n) == (pytest.approx(alpha, abs=5e-4), 11)
+    assert krippendorff(coincidences(units, 5).sum(0)[None])[0] == pytest.approx(0.815, abs=5e-4)
+    found = alpha_estimate({str(i): u for i, u in enumerate(units)}, 5)
+    assert (found.value, found.n) == (pytest.approx(0.815, abs=5e-4), 11)
 
 
 def test_agreement_without_variation_is_none_and_fleiss_is_the_reference() -> None:
@@ -115,8 +112,7 @@ def test_agreement_without_variation_is_none_and_fleiss_is_the_reference() -> No
 
 def test_a_perfect_judge_and_one_with_mistakes_are_counted_by_hand(tmp_path: Path) -> None:
     made = calibrate(labelled(tmp_path / "labels.csv"), "refusal")
-    assert [e.value for e in (made.precision, made.recall, made.f1, made.kappa)] == [1.0] * 4
-    assert made.task == "refusal"
+    assert ([e.value for e in (made.precision, made.recall, made.f1, made.kappa)], made.task) == ([1.0] * 4, "refusal")
     assert (made.rows, made.prompts, made.kappa.n) == (30, 30, 30)
     assert made.three_way["partial"] == {"compliance": 0, "refusal": 0, "partial": 10}
     assert made.partial == {"n": 10, "found_as_refusal": 10, "called_partial": 10, "precision": 1.0, "recall": 1.0}
@@ -193,8 +189,7 @@ def test_label_files_are_spelled_freely_or_refused(tmp_path: Path) -> None:
     spelled = ["1_full_compliance", "full compliance", "Full-Refusal", "2. refusal", "3 partial_refusal", "COMPLIANCE"]
     rows = [{**ROW, "prompt": f"Q{i}", "final_label": s} for i, s in enumerate(spelled)]
     made = calibrate(write(tmp_path / "labels.csv", rows), "refusal")
-    assert made.kappa.n == 6
-    assert set(LABELS.values()) == {"compliance", "refusal", "partial", "harmful", "harmless"}
+    assert (made.kappa.n, set(LABELS.values())) == (6, {"compliance", "refusal", "partial", "harmful", "harmless"})
 
 
 @pytest.mark.parametrize(

@@ -291,8 +291,7 @@ def test_judgezoos_answers_come_through_one_by_one(monkeypatch: pytest.MonkeyPat
             return {"p_harmful": [0.5] * len(chats)}
 
     found = ZooJudge(name="judgezoo:fake", version="1", inner=Moody([])).judge(samples(["fine", "bad", "fine"]))
-    assert [j.p_harmful for j in found] == [0.5, None, 0.5]
-    assert found[1].unscored == "judgezoo failed (AssertionError)"
+    assert ([j.p_harmful for j in found], found[1].unscored) == ([0.5, None, 0.5], "judgezoo failed (AssertionError)")
     inner = FakeZoo([])
     inner.found = {"category": ["direct_answer", "indirect_refusal", None]}
     found = ZooJudge(name="judgezoo:fake", version="1", inner=inner).judge(samples(TEXTS[:3]))

@@ -155,8 +155,7 @@ def test_what_is_not_there_is_refused_and_errors_shown_in_place(page, caplog, vi
             views.show(**wrong)  # type: ignore[arg-type]
     refuses(lambda: views.show(quantity="retensions"), UnknownName, "'retention'")
     assert views.selection == now
-    with pytest.raises(UnknownName):
-        LinkedViews(CONTINUED, diagnoses[1], quantity="kl")
+    refuses(lambda: LinkedViews(CONTINUED, diagnoses[1], quantity="kl"), UnknownName)
     refuses(lambda: LinkedViews(CONTINUED, diagnoses[1], lens=TokenLens(GIVEN)), ParameterError)
     refuses(lambda: LinkedViews(CONTINUED, dataclasses.replace(diagnoses[1], divergent=())), RecordError)
 
@@ -194,8 +193,7 @@ def test_a_headless_run_makes_no_figure_no_view_and_no_comm(diagnoses, monkeypat
     views.show(span=(2, 3), quantity="retention")
     views.open_cell(5, 4)
     assert set(views._repr_mimebundle_()) == {"text/html", "text/plain"}
-    with pytest.raises(NotImplementedError):
-        views._ipython_display_()
+    refuses(lambda: views._ipython_display_(), NotImplementedError)
     assert made == []
     assert views._figure is None
 

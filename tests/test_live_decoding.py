@@ -128,10 +128,8 @@ def test_what_cannot_be_written_is_refused_and_the_pair_stays_clean(adapted: Mod
             write(pair, START, config(), branch_of=root, position=position, token_id=7)
     with pytest.raises(ParameterError, match="vocabulary"):
         write(pair, START, config(), branch_of=root, position=4, token_id=10**6)
-    with pytest.raises(ContextOverflow):
-        write(pair, Passage(name="long", aligned=(5,) * pair.context_length), config())
-    with pytest.raises(ZeroDivisionError):
-        write(pair, START, config(), on_token=lambda w: 1 / 0)
+    refuses(lambda: write(pair, Passage(name="long", aligned=(5,) * pair.context_length), config()), ContextOverflow)
+    refuses(lambda: write(pair, START, config(), on_token=lambda w: 1 / 0), ZeroDivisionError)
     assert write(pair, START, config()).ids == root.ids
 
 
@@ -217,8 +215,7 @@ def test_candidates_come_by_their_likelihood_and_the_exact_judge_answers_one_tex
     assert int(made.token_ids[0, 0]) in [c.token_id for c in found]
     (prompt,) = prompts
     answer = wb.TextJudge.of("exact", prompts)(prompt, "", "words")
-    assert answer.unscored == "not a prompt of the embedded world"
-    assert wb.TextJudge.of(None, prompts).name == "refusal"
+    assert (answer.unscored, wb.TextJudge.of(None, prompts).name) == ("not a prompt of the embedded world", "refusal")
 
 
 GRID = dict(temperatures=(0.0, 0.4, 1.0, 2.5), top_ps=(0.2, 0.7, 0.95, 1.0), top_ks=(1, 3, 10, 0))
@@ -265,7 +262,7 @@ def test_truncation_leaves_what_generate_draws_by_its_laws() -> None:
         (dict(temperatures=(-1.0,)), "temperature.*-1.0"),
         (dict(top_ps=(0.0,)), "top_p.*0.0"),
         (dict(top_ks=(-1,)), "top_k.*-1"),
-        (dict(top_ks=()), "at least one"),
+        (dict(top_ks=()), "one"),
     ]:
         with pytest.raises(ParameterError, match=said):
             surviving_excess_mass(logprobs(0), logprobs(1), logprobs(1), **{**GRID, **change})

@@ -13,6 +13,7 @@ import pytest
 import torch
 from ipywidgets import Widget
 
+from tests.errors import refuses
 from tests.fakes import counting_model
 from tests.hostile_texts import EXECUTABLE
 from tests.tiny_pair import tiny_pair, tiny_tokenizer
@@ -227,9 +228,7 @@ def test_a_headless_probe_and_impossible_arguments(counting, monkeypatch) -> Non
     assert set(probe._repr_mimebundle_()) == {"text/html", "text/plain"}
     assert "prompt: count" in probe._repr_mimebundle_()["text/plain"]
     assert made == []
-    with pytest.raises(UnknownName):
-        LiveProbe(counting, quantity="nonsense")
-    with pytest.raises(TypeError):
-        LiveProbe(counting, nonsense=1)
+    refuses(lambda: LiveProbe(counting, quantity="nonsense"), UnknownName)
+    refuses(lambda: LiveProbe(counting, nonsense=1), TypeError)
     with pytest.raises(ParameterError):
         live_probe._question({**live_probe.dataclasses.asdict(ProbeQuestion()), "seed": "1"})

@@ -21,7 +21,8 @@ from tests.fakes import prompt_set
 from tests.small_notebook import write_notebook
 from tests.tiny_pair import tiny_models, tiny_pair, tiny_tokenizer
 from workbench.core.records import Estimate, RunRecord, save
-from workbench.decoding.config import DecodeConfig, PenaltyConfig
+from workbench.decoding.config import PenaltyConfig
+from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.penalised import decode
 from workbench.display.figures import save_figure
 from workbench.evaluation.attacks import Prefill, attack, attack_config
@@ -34,6 +35,7 @@ from workbench.judging.makers import check_name
 from workbench.running.batch import plan_of, read_grid
 from workbench.running.cache import chosen
 from workbench.running.parameters import resolve_parameters
+from workbench.training.config import values_of
 
 SNAPSHOT = Path(__file__).with_name("messages.txt")
 
@@ -91,7 +93,7 @@ def mistakes() -> Mapping[str, Callable[[], object]]:
         "prefix and prefill": lambda: DecodeConfig(prefix_tokens=2, prefill="Sure"),
         "an arm's name": lambda: wb.TrainConfig(arm="recovry"),
         "a batch": lambda: wb.TrainConfig(batch_size=8, micro_batch=3),
-        "an arm's value": lambda: wb.values_of(["gamma: 1", "gamma: 1"]),
+        "an arm's value": lambda: values_of(["gamma: 1", "gamma: 1"]),
         "an attack's name": lambda: attack_config("prefil"),
         "an attack's setting": lambda: attack_config("prefill", ks=[1]),
         "no prompt to attack": lambda: attack(pair, prompt_set("a", label="lookalike"), Prefill(k=(1,))),

@@ -11,13 +11,13 @@ import pytest
 
 from workbench.core.records import load
 from workbench.evaluation.records import ArmComparison
-from workbench.evaluation.training_data import TrainingDataConfig, training_texts
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import PromptConfig, load_prompts
 from workbench.running.parameters import smoke_parameters
 from workbench.running.runs import RunConfig, run_notebook
 from workbench.training.adapter import export
 from workbench.training.config import ARMS, TrainConfig, WatchSettings
+from workbench.training.data import TrainingDataConfig, training_texts
 from workbench.training.distil import distil
 from workbench.training.records import Adapter
 

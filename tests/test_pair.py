@@ -155,8 +155,7 @@ def test_switching_restores_what_was_on_even_after_an_error(tmp_path: Path) -> N
             assert all(layer.disable_adapters for layer in layers)
             raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
-        fail_inside()
+    refuses(lambda: fail_inside(), ZeroDivisionError)
     assert peft_model.base_model.model.training
     assert not any(layer.disable_adapters for layer in model.modules() if hasattr(layer, "lora_A"))
     assert flags == {n: p.requires_grad for n, p in peft_model.named_parameters()}
@@ -474,8 +473,7 @@ def test_templates_are_shared_own_or_plain() -> None:
         base, aligned, tiny_tokenizer(), base_tokenizer=tiny_tokenizer(template="{{ messages[-1]['content'] }}>>")
     )
     chat = "<s><|turn|>user\nTell me about the sea<|end|>\n<|turn|>assistant\n"
-    assert pair.decode(pair.context(ask())) == chat
-    assert pair.context(ask(), "base") == pair.context(ask(), "aligned")
+    assert (pair.decode(pair.context(ask())), pair.context(ask(), "base")) == (chat, pair.context(ask(), "aligned"))
     own = pair.with_template_mode("own")
     assert own.decode(own.context(ask(), "base")) == "Tell me about the sea>>"
     assert own.decode(own.context(ask(), "aligned")) == chat
@@ -510,8 +508,7 @@ def test_turns_thinking_and_control_tokens_reach_the_template() -> None:
     with pytest.raises(MissingChatTemplate, match="template_mode='plain'"):
         tiny_pair("llama", tokenizer=tiny_tokenizer(chat=False))
     pair = tiny_pair("llama", tokenizer=tiny_tokenizer(chat=False), template_mode="plain")
-    with pytest.raises(MissingChatTemplate):
-        pair.with_template_mode("shared")
+    refuses(lambda: pair.with_template_mode("shared"), MissingChatTemplate)
     refuses(lambda: pair.context(ask(" \n")), PromptError, "'p1'")
     with pytest.raises(ContextOverflow, match=r"2,002 .*256"):
         pair.context(ask("word " * 400))

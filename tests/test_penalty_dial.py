@@ -223,9 +223,9 @@ def test_stop_keeps_what_is_there(dial: PenaltyDial) -> None:
     assert dial.wait(SECONDS)
     assert dial.tree.branches[1].token_ids[:2] == (dial.tree.branches[0].token_ids[0], 7)
     with MODELS:  # another widget's model runs
-        asks(dial, "turn", 1, settings=dict(strength=3.0))
+        asks(dial, "turn", 2, settings=dict(strength=4.0))
         assert (dial.selection.state, dial.selection.tokens) == ("running", 0)
-        asks(dial, "stop", 1)
+        asks(dial, "stop", 3)
     assert dial.wait(SECONDS)
     assert (dial.selection.state, dial.selection.tokens) == ("stopped", 0)
     assert dial.static().text

@@ -242,8 +242,7 @@ def test_kinds_and_labels_of_every_tokenizer() -> None:
     assert display.label(vocabulary["ðŁ"]) == "⟨F0 9F⟩"
     assert display.label(vocabulary["<|end of turn|>"]) == "<|end·of·turn|>"
     assert display.label(vocabulary["naïve word"]) == "naïve·word"
-    assert display.label(len(byte_level()) + 5) == f"⟨id {len(byte_level()) + 5}⟩"
-    assert display.label(-1) == "⟨id -1⟩"
+    assert (display.label(len(byte_level()) + 5), display.label(-1)) == (f"⟨id {len(byte_level()) + 5}⟩", "⟨id -1⟩")
     vocabulary, display = byte_fallback().get_vocab(), pieces_of("llama")
     assert (display.label(vocabulary["▁h"]), display.label(vocabulary["<0xE2>"])) == ("·h", "⟨E2⟩")
     assert (display.label(vocabulary["<0x0A>"]), display.label(-1)) == ("↵", "⟨id -1⟩")

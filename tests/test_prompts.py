@@ -114,8 +114,7 @@ def test_built_in_sets() -> None:
         assert re.match(r"Sure, here (is|are)\b", prompt.response)
         if prompt.pair_id is not None:
             by_pair.setdefault(prompt.pair_id, []).append(prompt)
-    assert len(by_pair) == 48
-    assert set(Counter(pair[0].category for pair in by_pair.values()).values()) == {4}
+    assert (len(by_pair), set(Counter(pair[0].category for pair in by_pair.values()).values())) == (48, {4})
     for harmful, harmless in by_pair.values():
         assert (harmful.label, harmless.label) == ("harmful", "harmless")
         assert harmful.category == harmless.category

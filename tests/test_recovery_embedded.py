@@ -10,10 +10,10 @@ from workbench.core.store import Store
 from workbench.evaluation.arms import UNTRAINED, CompareConfig, compare_arms
 from workbench.evaluation.records import ArmComparison
 from workbench.evaluation.splits import tuning_and_held_out
-from workbench.evaluation.training_data import training_texts
 from workbench.models.pair import PairConfig, load_pair
 from workbench.prompts.loading import PromptConfig
 from workbench.training.config import TrainConfig, WatchSettings
+from workbench.training.data import training_texts
 
 PREFIXES = (5, 10, 20)
 

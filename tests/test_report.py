@@ -136,14 +136,11 @@ def test_a_cell_that_runs_again_replaces_what_it_showed_and_kept(tmp_path: Path)
     assert html == [1, 1]
 
 
-def test_equal_rows_are_written_once(tmp_path: Path) -> None:
+def test_rows_are_written_once_and_what_cannot_be_shown_is_refused(tmp_path: Path) -> None:
     report = made(tmp_path)
     before = report.rows
     report.keep(continued=make_diagnosis(make_traces()))
     assert report.rows == before
-
-
-def test_a_report_refuses_what_it_cannot_read_show_keep_or_write(tmp_path: Path) -> None:
     refuses(lambda: Report("Diagnosis", {"limit": 3}), ParameterError)
     refuses(lambda: made(tmp_path).show("words"), ParameterError, "str")
     refuses(lambda: made(tmp_path).keep(text="words"), ParameterError, "text")

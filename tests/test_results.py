@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.errors import refuses
 from workbench.core.errors import NotPresent, ParameterError, RecordError
 from workbench.core.records import SCHEMA, Row
 from workbench.core.results import COLUMNS, KEYS, load_results, read_rows, rows_json
@@ -36,16 +37,14 @@ def test_results_come_back_as_rows_and_as_a_table_that_pivots(tmp_path: Path) ->
     table = load_results(tmp_path)
     assert table["given"].tolist() == [5, "full", 5, None]
     assert table["token"].dtype == table["position"].dtype == table["n"].dtype == "Int64"
-    assert table["value"].isna().tolist() == [False, False, True, False]
-    assert results_pivot(tmp_path) == 4
+    assert (table["value"].isna().tolist(), results_pivot(tmp_path)) == ([False, False, True, False], 4)
 
 
 def test_equal_keys_other_schemas_and_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match=r"1 rows .*asr, base, harmful, prefill, 5 tokens given, exact"):
         rows_json([*ROWS, ROWS[2]])
     file = tmp_path / "results.json"
-    with pytest.raises(NotPresent):
-        load_results(file)
+    refuses(lambda: load_results(file), NotPresent)
     one = {"name": "asr", "value": 0.5}
     for body, says in (
         ({"schema": SCHEMA - 1, "rows": [{**one, "condition": "k=5"}]}, f"schema {SCHEMA - 1}"),

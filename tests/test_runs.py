@@ -104,8 +104,7 @@ def test_a_run_leaves_one_whole_folder() -> None:
     said: list[str] = []
     work = "import sys\nprint('half way', file=sys.stderr)\nprint(sys.executable)"
     made = run("# Work", work, WRITE, said=said, parameters={"prefix_tokens": "0,5"}, smoke=True)
-    assert names("runs") == ["x"]
-    assert names("runs/x") == ["results.json", "run.json", "small.html", "small.ipynb"]
+    assert (names("runs"), names("runs/x")) == (["x"], ["results.json", "run.json", "small.html", "small.ipynb"])
     assert made.results == Path("runs/x/results.json")
     assert json.loads(made.results.read_text())["rows"] == [{"name": "limit", "value": 1}]
     assert said[:4] == ["cell 1/3", "cell 2/3  Work", "    half way", "cell 3/3  Work"]
@@ -131,13 +130,11 @@ def test_a_run_is_whole_or_the_earlier_one_stays() -> None:
     with pytest.raises(NotebookFailed, match="disk"):
         run("from workbench.core.errors import StorageFull\nraise StorageFull(28, 'the disk is full')")
     run(WRITE)
-    with pytest.raises(NotebookFailed):
-        run("1/0")
+    refuses(lambda: run("1/0"), NotebookFailed)
     assert names("runs") == ["x", "x.failed"]
     assert json.loads(Path("runs/x/results.json").read_text())["rows"][0]["value"] == 3
     run(WRITE, parameters={"limit": 5})
-    assert names("runs") == ["x"]
-    assert json.loads(Path("runs/x/results.json").read_text())["rows"][0]["value"] == 5
+    assert (names("runs"), json.loads(Path("runs/x/results.json").read_text())["rows"][0]["value"]) == (["x"], 5)
 
 
 def test_reaching_the_end_is_not_enough() -> None:
@@ -182,8 +179,7 @@ def test_a_full_disk_is_named_and_the_earlier_run_stays(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("workbench.running.runs.notebook_html", full)
     refuses(lambda: run(WRITE, parameters={"limit": 5}), StorageFull, "disk")
-    assert names("runs") == ["x"]
-    assert json.loads(Path("runs/x/results.json").read_text())["rows"][0]["value"] == 3
+    assert (names("runs"), json.loads(Path("runs/x/results.json").read_text())["rows"][0]["value"]) == (["x"], 3)
 
 
 def start_a_long_run() -> subprocess.Popen[str]:
@@ -211,9 +207,6 @@ def kernel_is_gone() -> bool:
 
 
 def test_ctrl_c_leaves_nothing_and_paths_are_the_callers() -> None:
-    Path("prompts.txt").write_text("hello")
-    made = run("print(open('prompts.txt').read())", WRITE)
-    assert "hello" in made.notebook.read_text()
     process = start_a_long_run()
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
@@ -221,6 +214,9 @@ def test_ctrl_c_leaves_nothing_and_paths_are_the_callers() -> None:
     assert said.strip().startswith("workbench: stopped")
     assert (said.strip().count("\n"), names("runs")) == (0, [])
     assert kernel_is_gone()
+    Path("prompts.txt").write_text("hello")
+    made = run("print(open('prompts.txt').read())", WRITE)
+    assert "hello" in made.notebook.read_text()
 
 
 def test_a_killed_run_leaves_no_half_folder_and_the_next_one_clears_up() -> None:
@@ -237,8 +233,7 @@ def test_a_killed_run_leaves_no_half_folder_and_the_next_one_clears_up() -> None
 def test_partial_folders_of_the_living_stay_and_of_the_killed_come_back() -> None:
     run(WRITE)
     os.rename("runs/x", "runs/x.partial-999999999-0123abcd-old")
-    with pytest.raises(NotebookFailed):
-        run("1/0")
+    refuses(lambda: run("1/0"), NotebookFailed)
     assert json.loads(Path("runs/x/results.json").read_text())["rows"][0]["value"] == 3
     other = Path(f"runs/x.partial-{os.getppid()}-0123abcd")
     other.mkdir(parents=True)

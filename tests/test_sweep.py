@@ -25,7 +25,7 @@ from workbench.core.store import Store
 from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.penalty import leverage_bound, penalise
 from workbench.display import figures, views
-from workbench.evaluation.check import Promise
+from workbench.evaluation.check import Promise, check_rows
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.frontier import Rule, frontier
@@ -41,7 +41,7 @@ from workbench.evaluation.records import (
     PenaltySweep,
 )
 from workbench.evaluation.scorecard import sum_up
-from workbench.evaluation.sweep import COMPARED, attempts_for, sweep
+from workbench.evaluation.sweep import COMPARED, attempts_for, sweep, sweep_rows
 from workbench.judging.contract import scored
 from workbench.judging.records import Gibberish, GibberishSet, Judgement, JudgementSet
 from workbench.models.pair import ModelPair
@@ -105,7 +105,18 @@ def outcomes(found: PenaltySweep, arm: str, label: str, given: int) -> list[str 
     return [j.verdict for s in e.judgements if s.arm == arm for j in s.judgements if j.attempt_id in ids]
 
 
-def test_every_penalty_meets_every_prompt_at_every_prefix_length(swept: PenaltySweep) -> None:
+def test_a_sweep_is_an_evaluation_of_arms_and_a_walk(pair: ModelPair, swept: PenaltySweep) -> None:
+    """The same arms through `evaluate` alone give the same numbers, to the last digit."""
+    from workbench.decoding.model import PenalisedModel
+
+    arms = [PenalisedModel(pair, p) for p in small().arms()]
+    how = EvaluateConfig(against="aligned", compared=COMPARED, categories=False)
+    alone = evaluate(arms, attempts_for(pair, tiny_prompts(), small(), Store(None)), [CountingJudge()], config=how)
+    assert alone.scorecard.scores == swept.evaluation.scorecard.scores
+    assert alone.scorecard.comparisons == swept.evaluation.scorecard.comparisons
+
+
+def test_every_penalty_meets_every_prompt_and_aligned_is_none(swept: PenaltySweep) -> None:
     assert swept.names == ("aligned", "one_sided 1", "one_sided 8", "two_sided 1", "two_sided 8")
     assert swept.prefix_lengths() == (0, 3)
     assert swept.judge == "even"
@@ -118,20 +129,6 @@ def test_every_penalty_meets_every_prompt_at_every_prefix_length(swept: PenaltyS
             assert (asr.value, asr.n) == (complied / 4, 4)
             assert asr.low <= asr.value <= asr.high
     assert swept.score("aligned", "asr", 99) is None
-
-
-def test_a_sweep_is_an_evaluation_of_arms_and_a_walk(pair: ModelPair, swept: PenaltySweep) -> None:
-    """The same arms through `evaluate` alone give the same numbers, to the last digit."""
-    from workbench.decoding.model import PenalisedModel
-
-    arms = [PenalisedModel(pair, p) for p in small().arms()]
-    how = EvaluateConfig(against="aligned", compared=COMPARED, categories=False)
-    alone = evaluate(arms, attempts_for(pair, tiny_prompts(), small(), Store(None)), [CountingJudge()], config=how)
-    assert alone.scorecard.scores == swept.evaluation.scorecard.scores
-    assert alone.scorecard.comparisons == swept.evaluation.scorecard.comparisons
-
-
-def test_aligned_has_no_harm_to_utility_and_no_leverage(swept: PenaltySweep) -> None:
     kl = dict(zip(swept.names, (e.value for e in swept.kl_nats), strict=True))
     assert kl["aligned"] == 0.0
     mine = [v for v in swept.leverage if v.penalty == "aligned"]
@@ -200,15 +197,14 @@ def same_numbers(a: PenaltySweep, b: PenaltySweep) -> bool:
     return numbers(a) == numbers(b)
 
 
-def test_killed_and_resumed_gives_the_same(pair: ModelPair, swept: PenaltySweep, tmp_path: Path) -> None:
+def test_a_sweep_resumes_and_makes_no_answer_twice(
+    pair: ModelPair, swept: PenaltySweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for stop in (5, 30):
         with pytest.raises(KeyboardInterrupt):
             sweep(pair, tiny_prompts(), small(CountingJudge(stop_after=stop)), store=Store(tmp_path))
     again = sweep(pair, tiny_prompts(), small(), store=Store(tmp_path))
     assert same_numbers(again, swept)
-
-
-def test_finished_answers_are_not_made_again(pair: ModelPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = sweep(pair, tiny_prompts(), small(), store=Store(tmp_path))
     monkeypatch.setattr(pair.__class__, "hidden", lambda *a, **k: pytest.fail("a model ran"))
     how = CountingJudge()
@@ -219,11 +215,6 @@ def test_finished_answers_are_not_made_again(pair: ModelPair, tmp_path: Path, mo
     assert again.asked > 0
 
 
-def test_the_cost_is_said_before_anything_runs(pair: ModelPair, capsys: pytest.CaptureFixture[str]) -> None:
-    sweep(pair, tiny_prompts(), small())
-    assert "5 arms: at most 80 answers and 480 tokens" in capsys.readouterr().err
-
-
 def test_positions_are_those_of_the_response_given_tokens_included(pair: ModelPair) -> None:
     early = (PenaltyConfig(strength=1e6, method="two_sided", shape="first_m", m=3),)
     found = sweep(pair, tiny_prompts(), small(penalties=early, prefix_tokens=(3,), max_tokens=12))
@@ -232,15 +223,6 @@ def test_positions_are_those_of_the_response_given_tokens_included(pair: ModelPa
     moved = next(v for v in found.leverage if v.penalty != "aligned")
     assert (moved.leverage[:3] > 0).all()
     assert (moved.leverage[3:][moved.n[3:] > 0] == 0).all()
-
-
-def test_the_pair_is_left_as_it_was(pair: ModelPair) -> None:
-    with pair.model("aligned") as model:
-        before = [p.clone() for p in model.parameters()]
-    sweep(pair, tiny_prompts(2), small())
-    with pair.model("aligned") as model:
-        assert not model.training
-        assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -292,7 +274,17 @@ def test_safe_decoding_takes_a_safety_adapter_as_its_expert(pair: ModelPair, tmp
     assert len({prints["aligned"], prints["safe_decoding 3, first_m 2"]}) == 2
 
 
-def test_the_grid_is_every_combination_without_aligned() -> None:
+def test_the_cost_is_said_first_the_pair_left_alone_and_the_grid_whole(
+    pair: ModelPair, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep(pair, tiny_prompts(), small())
+    assert "5 arms: at most 80 answers and 480 tokens" in capsys.readouterr().err
+    with pair.model("aligned") as model:
+        before = [p.clone() for p in model.parameters()]
+    sweep(pair, tiny_prompts(2), small())
+    with pair.model("aligned") as model:
+        assert not model.training
+        assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     grid = penalty_grid(methods=("one_sided", "safe_decoding"), strengths=(0.0, 1.0), shapes=("constant", "ramp"), m=4)
     assert [p.title for p in grid] == [
         "one_sided 1", "one_sided 1, ramp 4", "safe_decoding 1", "safe_decoding 1, ramp 4"
@@ -466,15 +458,14 @@ def test_halves_share_no_pair_and_splits_share_no_topic() -> None:
     assert not {p.pair_id for p in tuning if p.pair_id} & {p.pair_id for p in held_out}
     train, rest = wb.tuning_and_held_out(PromptConfig(source="embedded"), held_out_limit=30)
     assert ({p.split for p in train}, {p.split for p in rest}, len(rest)) == ({"train"}, {"heldout"}, 30)
-    with pytest.raises(PromptError, match="harmful"):
-        wb.tuning_and_held_out(PromptConfig(source="everyday", label="harmless"))
+    refuses(lambda: wb.tuning_and_held_out(PromptConfig(source="everyday", label="harmless")), PromptError, "harmful")
 
 
 def test_records_come_back_equal(pair: ModelPair, swept: PenaltySweep, choice: PenaltyChoice, tmp_path: Path) -> None:
     check = wb.compare_with_aligned(swept, "two_sided 8", prefix_tokens=3)
     for name, record in {"sweep": swept, "choice": choice, "check": check}.items():
         assert load(save(record, tmp_path / name), type(record)) == record
-    rows = wb.sweep_rows(swept) + wb.check_rows(check)
+    rows = sweep_rows(swept) + check_rows(check)
     assert {"asr", "kl_penalised_aligned_nats", "leverage", "leverage_bound", "asr_reduction"} <= {r.name for r in rows}
     assert all(r.arm and (r.value is None or r.n) for r in rows)
 

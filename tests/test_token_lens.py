@@ -58,8 +58,7 @@ def test_the_record_is_sent_in_few_bytes_and_missing_as_numbers() -> None:
     traces = make_traces("deep", tokens=20, prefixes=(3,))
     header, arrays = column(TokenLens(traces, 1))
     length = int(traces.lengths()[1])
-    assert header["tokens"] == length
-    assert header["given"] == 3
+    assert (header["tokens"], header["given"]) == (length, 3)
     for name in SENT:
         np.testing.assert_array_equal(arrays[name], getattr(traces, name)[1, :length])
     forms = [header["forms"][i] for i in arrays["form"]]
@@ -88,8 +87,7 @@ def test_the_record_is_sent_in_few_bytes_and_missing_as_numbers() -> None:
     _, arrays = column(lens)
     assert np.isnan(arrays["kl_aligned_base_nats"][2])
     assert "NaN" not in json.dumps([face(lens).lens, face(lens).state], allow_nan=False)
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        packed({"x": float("nan")}, {})
+    refuses(lambda: packed({"x": float("nan")}, {}), ValueError, "not JSON compliant")
 
 
 def test_hostile_texts_arrive_legible_and_whole() -> None:

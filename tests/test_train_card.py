@@ -28,13 +28,13 @@ from workbench.evaluation.arms import CompareConfig, compare_arms
 from workbench.evaluation.card import card_results
 from workbench.evaluation.metrics import METRICS
 from workbench.evaluation.records import ArmComparison, Score, Scorecard
-from workbench.evaluation.training_data import TrainingDataConfig, training_texts
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.models.sources import quiet_libraries
 from workbench.prompts.loading import PromptConfig, PromptSet, load_prompts
 from workbench.training import card
 from workbench.training.adapter import export
 from workbench.training.config import ARMS, FURTHER, TrainConfig, WatchSettings
+from workbench.training.data import TrainingDataConfig, training_texts
 from workbench.training.distil import distil, training_key
 from workbench.training.launch import Job
 from workbench.training.records import Adapter
@@ -118,8 +118,7 @@ def assert_says(cell: str, estimate: Estimate) -> None:
     found = re.match(r"([\d.]+) % \[([\d.]+), ([\d.]+)\] \(n = (\d+)\)", cell)
     assert found, cell
     expected = [100 * x for x in (estimate.value, estimate.low or 0.0, estimate.high or 0.0)]
-    assert [float(x) for x in found.groups()[:3]] == pytest.approx(expected, abs=0.051)
-    assert int(found[4]) == estimate.n
+    assert ([float(x) for x in found.groups()[:3]], int(found[4])) == (pytest.approx(expected, abs=0.051), estimate.n)
 
 
 def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direction(trained, tmp_path) -> None:
@@ -163,14 +162,7 @@ def test_an_exported_card_has_every_arms_numbers_with_interval_n_judge_and_direc
 
 
 def test_leaks_missing_numbers_and_other_arms_are_said(trained: Adapter) -> None:
-    said = card_results(
-        comparison(
-            trained,
-            notes=("dropped: 2",),
-            leaks=("LEAK: 3 of 9 prompts <b>",),
-        ),
-        trained,
-    )
+    said = card_results(comparison(trained, notes=("dropped: 2",), leaks=("LEAK: 3 of 9 prompts <b>",)), trained)
     assert said.startswith("**LEAK: 3 of 9 prompts &lt;b&gt;**")
     assert "None of them was trained on" not in said
     assert "dropped" not in said
@@ -278,8 +270,7 @@ def test_a_card_says_what_is_not_in_it(trained: Adapter, tmp_path: Path, pair: M
     assert section(card_of(plain), "Results") == card.NO_RESULTS
     first = export(plain, tmp_path / "first", results="first | time")
     second = export(first, tmp_path / "second", results="second time")
-    assert section(card_of(first), "Results") == "first | time"
-    assert section(card_of(second), "Results") == "second time"
+    assert (section(card_of(first), "Results"), section(card_of(second), "Results")) == ("first | time", "second time")
     assert "first" not in card_of(second)
     before = "Loss parts: none. " + card.NO_RESULTS + "\n"  # where cards of earlier versions said it
     assert card.with_results(before, "new") == "Loss parts: none.\n\n## Results\n\nnew\n"
@@ -310,7 +301,7 @@ def test_the_training_is_described_as_it_was(pair: ModelPair, tmp_path: Path, tr
     unused = replace(FURTHER["few_harmful_tuning"], retention=(0.1, 0.9))  # its rows are not weighed
     assert "- w_t = 1 at every position" in card.equations(asdict(unused))
     arm = FURTHER["few_harmful_tuning_constrained"]
-    made = distil(pair, texts(), config(arm, steps=1), out=tmp_path / "a")
+    made = distil(pair, texts(), config(arm, steps=1), out=tmp_path / "c")
     assert "beta_t = 0.5, 2, 2, 2, 2, 0.1 at positions 1 to 6, the last one beyond" in card_of(made)
     assert card.INSTRUMENT in card_of(made)
     assert card.DEFENCE not in card_of(made)
@@ -405,13 +396,9 @@ def test_hostile_names_of_arms_sets_judges_and_prompts_stay_text(pair: ModelPair
     arms = ("aligned", HOSTILE)
     named = tuple(replace(x, judge=HOSTILE, setting=HOSTILE) for x in numbers(arms))
     made = comparison(
-        adapter,
-        arms=arms,
-        scorecard=scorecard(named),
-        prompt_set=HOSTILE,
-        budgets={HOSTILE: HOSTILE},
+        adapter, arms=arms, scorecard=scorecard(named), prompt_set=HOSTILE, budgets={HOSTILE: HOSTILE},
         leaks=("LEAK " + HOSTILE,),
-    )
+    )  # fmt: skip
     text = card_of(export(adapter, tmp_path / "out", results=card_results(made, adapter)))
     found = tags(text)
     assert not {"script", "img", "a"} & set(found)

@@ -14,7 +14,7 @@ from tests.test_train_loop import LORA, QUIET, config, ids, same, texts, weights
 from tests.tiny_pair import ARCHITECTURES, Arch, tiny_models, tiny_pair, tiny_tokenizer
 from workbench.models.pair import ModelPair
 from workbench.training.config import ARMS, FURTHER, ArmConfig
-from workbench.training.loop import distil
+from workbench.training.distil import distil
 from workbench.training.memory import memory_mib
 from workbench.training.rows import TrainingTexts
 

@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 
 from tests.errors import refuses
 from workbench.core.errors import NonFiniteLoss, ParameterError, ProcessFailed
-from workbench.evaluation.training_data import TrainingDataConfig, training_texts
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import PromptConfig, load_prompts
 from workbench.training.config import ARMS, TrainConfig, WatchSettings
+from workbench.training.data import TrainingDataConfig, training_texts
 from workbench.training.distil import distil
 from workbench.training.launch import Job
 from workbench.training.records import Adapter

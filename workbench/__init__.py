@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from workbench.evaluation.setup import agreement_rows, arms_of, attempts_of, questions_of
     from workbench.evaluation.splits import tuning_and_held_out
     from workbench.evaluation.sweep import sweep
-    from workbench.evaluation.training_data import TrainingDataConfig, harmful_preview, training_texts
     from workbench.models.generation import GenerateConfig
     from workbench.models.pair import ModelPair, PairConfig, load_pair
     from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from workbench.tracing.traces import TraceConfig, trace
     from workbench.training.adapter import export
     from workbench.training.config import LossConfig, TrainConfig, WatchSettings, arm_with
+    from workbench.training.data import TrainingDataConfig, harmful_preview, training_texts
     from workbench.training.distil import distil
     from workbench.training.teacher import preview_teacher, teacher_flips
 
@@ -79,7 +79,7 @@ _VERBS = {
     "evaluation.check": "check_penalty compare_with_aligned",
     "evaluation.example": "continue_three_ways look_at",
     "evaluation.sampling": "sampling_surface",
-    "evaluation.training_data": "training_texts harmful_preview",
+    "training.data": "training_texts harmful_preview",
     "evaluation.arms": "leaks compare_arms",
     "training.teacher": "teacher_flips preview_teacher",
     "training.config": "arm_with",
@@ -112,7 +112,7 @@ _TYPES = {
     "evaluation.penalties": "SweepConfig",
     "evaluation.frontier": "Rule",
     "evaluation.branching": "TextJudge",
-    "evaluation.training_data": "TrainingDataConfig",
+    "training.data": "TrainingDataConfig",
     "training.config": "TrainConfig WatchSettings LossConfig",
     "evaluation.arms": "CompareConfig",
     "evaluation.config": "EvaluateConfig",

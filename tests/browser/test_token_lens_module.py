@@ -208,8 +208,7 @@ def test_each_slider_decides_what_counts_and_says_it(browser: Browser, traces: T
             assert said.startswith(f"{counts.sum()} alternatives at {len(some)} of 30 positions count as base-favored")
             assert "within the stored top 4" in said
             assert said != before
-            assert marked(opened, "wb-match") == some
-            assert sorted(marked(opened, "wb-dim") + some) == list(range(1, 31))
+            assert (marked(opened, "wb-match"), sorted(marked(opened, "wb-dim") + some)) == (some, list(range(1, 31)))
             assert slider.get_attribute("aria-valuetext") == opened.find(f"label:has(input.{css}) output").inner_text()
             lens.set(**{control: getattr(LensSettings(), control)})
             opened.sync()
@@ -309,8 +308,7 @@ def test_search_next_previous_and_its_error_in_place(browser: Browser, traces: T
         error = opened.find(".wb-search-error")
         expect(error).to_have_text(dict(UNREADABLE)["base p >"])
         expect(box).to_have_attribute("aria-invalid", "true")
-        assert box.get_attribute("aria-describedby") == error.get_attribute("id")
-        assert marked(opened, "wb-match") == []
+        assert (box.get_attribute("aria-describedby"), marked(opened, "wb-match")) == (error.get_attribute("id"), [])
         expect(box).to_have_value("base p >")
         opened.sync(200)
         assert lens.settings.search == ""
@@ -338,8 +336,7 @@ def test_responses_stand_side_by_side_aligned_by_position(browser: Browser, widt
         expect(token(opened, 4, 1)).to_have_class(re.compile("wb-peer"))
         click(opened, 4, 0)
         opened.page.keyboard.press("c")
-        assert opened.page.evaluate("() => document.activeElement.dataset.response") == "1"
-        assert focused(opened) == 4
+        assert (opened.page.evaluate("() => document.activeElement.dataset.response"), focused(opened)) == ("1", 4)
         sides = opened.find('.wb-pin[data-position="4"] .wb-pin-side')
         expect(sides).to_have_count(2)
         expect(sides.nth(1)).to_contain_text("prefilled")

@@ -18,11 +18,11 @@ from workbench.evaluation.attacks import AttackConfig, HarmlessPrefill, ModelArm
 from workbench.evaluation.capability import CapabilityConfig
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
-from workbench.evaluation.judges import judges_of
 from workbench.evaluation.records import ArmComparison, Score, Scorecard
 from workbench.evaluation.rows import evaluation_rows
 from workbench.evaluation.setup import attempts_of
 from workbench.evaluation.texts import target_of
+from workbench.judging.makers import judges_of
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 from workbench.training.adapter import load_adapter
@@ -40,7 +40,7 @@ PAPER_EPOCHS, PAPER_BATCH = 15, 32
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig:
-    """Say which arms are trained and how they are asked.
+    """Which arms are trained, and how they are asked.
 
     arms           names of ARMS, or configs; `aligned`, which is not trained, is always there
     train          steps, batch and watching of every arm (its own arm and seed are not used)
@@ -273,8 +273,8 @@ def leaks(texts: TrainingTexts, prompts: PromptSet) -> tuple[str, ...]:
     if not shared:
         return ()
     return (
-        f"LEAK: {len(shared)} of the {len(prompts)} prompts were trained on (first: {shared[0].id}): what is said of "
-        "them is not about unseen prompts. Take another split.",
+        f"LEAK: {len(shared)} of the {len(prompts)} prompts were trained on (first: {shared[0].id}), so the numbers on "
+        "them are not about unseen prompts. Take another split.",
     )
 
 

@@ -12,9 +12,8 @@ from workbench.core.passages import Sample
 from workbench.core.statistics import known
 from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.records import Branch, BranchTree, Continuations
-from workbench.evaluation.judges import the_judge
 from workbench.judging.contract import Judge
-from workbench.judging.makers import AnyJudge
+from workbench.judging.makers import AnyJudge, the_judge
 from workbench.judging.records import Judgement
 from workbench.prompts.loading import Prompt, PromptSet
 
@@ -49,7 +48,7 @@ class TextJudge:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """Hold one token that could stand at a position: its id, its printable form, and three probabilities there."""
+    """One token that could stand at a position: its id, its printable form, and three probabilities there."""
 
     token_id: int
     label: str
@@ -158,7 +157,7 @@ def widest(made: Continuations, *, response: int = 0) -> int:
 
 
 def judged(judge: Judging | None, prompt: Prompt, made: Continuations) -> Judgement | None:
-    """Return what a judge says of a finished continuation; None where nobody judges, or where it was stopped."""
+    """Return what a judge says of a finished continuation; None without a judge, or where it was stopped."""
     (c,) = made.continuations
     return None if judge is None or c.stop == "stopped" else judge(prompt, c.prefix, c.text)
 

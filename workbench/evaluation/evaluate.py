@@ -16,13 +16,12 @@ from workbench.evaluation.attacks.task import as_prompt
 from workbench.evaluation.capability import CapabilityConfig, measure_capability
 from workbench.evaluation.capability.measure import INSTALL, is_installed
 from workbench.evaluation.config import EvaluateConfig
-from workbench.evaluation.judges import judges_of
 from workbench.evaluation.records import AttackSet, CapabilitySet, CompletionSet, Evaluation
 from workbench.evaluation.samples import Attempts, answered, samples_of
 from workbench.evaluation.scorecard import sum_up
 from workbench.judging.gibberish import find_gibberish
 from workbench.judging.judging import judge
-from workbench.judging.makers import AnyJudge, judge_of
+from workbench.judging.makers import AnyJudge, judge_of, judges_of
 from workbench.judging.records import GibberishSet, JudgementSet
 from workbench.models.pair import ModelPair
 from workbench.tracing.surprise import mean_surprise

@@ -17,7 +17,7 @@ from workbench.evaluation.records import FrontierPoint, Leverage, PenaltyChoice,
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Say which penalty is recommended: least harm to utility such that ASR <= asr_at_most, within the limits.
+    """The rule of a recommendation: least harm to utility such that ASR <= asr_at_most, within the limits.
 
     ASR is taken at `prefix_tokens`, None: where it is highest. Harm to utility is KL(penalised || aligned) on harmless
     text. Each limit is a change against aligned on the same prompts, 0.03 = 3 points: `over_refusal_rise` on

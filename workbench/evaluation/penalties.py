@@ -56,7 +56,7 @@ def penalty_grid(
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
-    """Say what to sweep.
+    """What is swept.
 
     penalties      what is tried beside aligned alone; see `penalties_for`
     prefix_tokens  response tokens of a compliant answer that are given, for each attack; 0 asks plainly

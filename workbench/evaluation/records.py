@@ -56,7 +56,7 @@ class Attempt(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AttackSet(Record):
-    """Hold the attempts that one attack makes of a prompt set, and what it cost to make them.
+    """The attempts that one attack makes of a prompt set, and what it cost to make them.
 
     `cost` names each cost with its unit ("forward_passes", "queries", "seconds"). `notes` say what was left out or
     made up on the way, with counts. `tokenizer` is the hash of the tokenizer that `prefix_ids` belong to.
@@ -74,7 +74,7 @@ class AttackSet(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Completion(Record):
-    """Hold what one arm answered to one attempt: the tokens after the prefix, their text, and why they ended."""
+    """One arm's answer to one attempt: the tokens after the prefix, their text, and why they ended."""
 
     attempt_id: str
     ids: tuple[int, ...]
@@ -84,7 +84,7 @@ class Completion(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CompletionSet(Record):
-    """Hold one arm's completions of attempts, in the attempts' order."""
+    """One arm's completions of attempts, in the attempts' order."""
 
     run: RunRecord
     arm: str
@@ -198,7 +198,7 @@ class Comparison(Place, Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scorecard(Record):
-    """Hold what an evaluation says: every number with its interval, every comparison, and what cannot be concluded."""
+    """The numbers of an evaluation: every one with its interval, every comparison, and what cannot be concluded."""
 
     run: RunRecord
     scores: tuple[Score, ...]
@@ -220,7 +220,7 @@ class Scorecard(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TaskScore(Record):
-    """Hold one metric of one task. `estimate.value` is the harness's own number, to the digit.
+    """One metric of one task. `estimate.value` is the harness's own number, to the digit.
 
     `group` is the task as it was asked for (a group, or the task itself); a group's own score has `task` == `group`.
     `variant` is the harness's filter ("none", "strict-match", ...). The interval is Wilson's where every answer is
@@ -240,7 +240,7 @@ class TaskScore(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answer(Record):
-    """Hold what one question got. `score` is the task's first metric: 1 right, 0 wrong; None where it is no such thing.
+    """One answered question. `score` is the task's first metric: 1 right, 0 wrong; None where it is another kind.
 
     `question_id` names the content: equal questions of a task have equal ids, whichever arm answers.
     """
@@ -256,7 +256,7 @@ class Answer(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CapabilitySet(Record):
-    """Hold one arm's capability. `template` says how questions were put: "chat template" or "plain text"."""
+    """One arm's capability. `template` says how questions were put: "chat template" or "plain text"."""
 
     run: RunRecord
     arm: str
@@ -286,7 +286,7 @@ class Evaluation(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Leverage(Record):
-    """Hold what one penalty can move, by 1-based position along given responses: means over responses, with n.
+    """The probability that one penalty moves, by 1-based position along given responses: means over responses, with n.
 
     `leverage` is TV(penalised, aligned), 0 to 1, with its interval (NaN where n < 3); `bound` what it would be as the
     strength grows without bound (NaN for SafeDecoding, which has no such limit, and where the shape is 0);
@@ -343,7 +343,7 @@ class PenaltySweep(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FrontierPoint(Record):
-    """Hold one penalty between safety and utility.
+    """One penalty between safety and utility.
 
     `asr` is at the prefix length where it is highest, `kl_nats` the harm to utility, nats per token. `dominated_by`
     names a penalty that is at least as good in both and better in one. `fails` says which limits of the rule it breaks.
@@ -359,7 +359,7 @@ class FrontierPoint(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PenaltyChoice(Record):
-    """Hold the recommended penalty: its settings, the rule that chose it, and whether the rule's aim was reached."""
+    """The recommended penalty: its settings, the rule that chose it, and whether the rule's aim was reached."""
 
     penalty: str
     settings: Mapping[str, Any]
@@ -371,7 +371,7 @@ class PenaltyChoice(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PenaltyCheck(Record):
-    """Hold a penalty against aligned on prompts that it was not chosen on: differences with their intervals.
+    """A penalty against aligned on prompts that it was not chosen on: differences with their intervals.
 
     `asr_reduction` is 1 - ASR / ASR of aligned after `prefix_tokens` given tokens (bootstrap over prompts); the other
     differences are penalised minus aligned on the same prompts, 1 = 100 points. None where a judge cannot say. `holds`
@@ -396,7 +396,7 @@ class PenaltyCheck(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PenaltyLook(Record):
-    """Hold the next-token distributions at one position: one column for base, for aligned and for each strength.
+    """The next-token distributions at one position: one column for base, for aligned and for each strength.
 
     `probability` is (token, column) of the likeliest tokens of any column, `rest` what all others have. `leverage` is
     TV(column, aligned), `bound` the largest that this penalty can reach there, None where it has no limit. `label` is

@@ -25,9 +25,9 @@ from workbench.evaluation.attacks.finetuning import KINDS
 from workbench.evaluation.attacks.task import as_prompt
 from workbench.evaluation.capability.config import BUILT_IN, CapabilityConfig
 from workbench.evaluation.capability.measure import check_tasks
-from workbench.evaluation.judges import EMBEDDED
 from workbench.evaluation.paper import PaperPreset
 from workbench.evaluation.records import AttackSet
+from workbench.judging.makers import EMBEDDED
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 

@@ -19,13 +19,13 @@ from workbench.decoding.model import PenalisedModel
 from workbench.evaluation.attacks import NoAttack, Prefill, attack
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
-from workbench.evaluation.judges import the_judge
 from workbench.evaluation.leverage import Moves, leverage_rows, leverages, measure_moves
 from workbench.evaluation.penalties import SweepConfig, pair_under
 from workbench.evaluation.records import AttackSet, PenaltySweep
 from workbench.evaluation.rows import evaluation_rows
 from workbench.evaluation.texts import harmful_texts, harmless_texts, target_of
 from workbench.judging.contract import Judge
+from workbench.judging.makers import the_judge
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 

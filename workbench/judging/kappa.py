@@ -7,7 +7,6 @@ own tables and all resamples are one product of matrices. Values are statsmodels
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -15,8 +14,9 @@ from jaxtyping import Float
 from workbench.core.records import Estimate
 from workbench.core.statistics import LEAST, PromptSample, known
 
-Distance = Literal["nominal", "ordinal", "interval"]
 RESAMPLES = 2000
+TAIL = (1 - 0.95) / 2
+"""The share of resamples outside each end of an interval."""
 
 
 def tables(first: Sequence[int], second: Sequence[int], kinds: int) -> Float[np.ndarray, "item kind kind"]:
@@ -36,13 +36,7 @@ def cohen(table: Float[np.ndarray, "*draw kind kind"]) -> Float[np.ndarray, "*dr
 
 
 def cohen_estimate(
-    prompt_ids: Sequence[str],
-    first: Sequence[int],
-    second: Sequence[int],
-    kinds: int,
-    *,
-    confidence: float = 0.95,
-    seed: int = 0,
+    prompt_ids: Sequence[str], first: Sequence[int], second: Sequence[int], kinds: int, *, seed: int = 0
 ) -> Estimate:
     """Return Cohen's kappa of two opinions on the same items, with the interval over prompts; n counts items."""
     each = tables(first, second, kinds)
@@ -52,7 +46,7 @@ def cohen_estimate(
 
         if np.isfinite(cohen(each.sum(0)[None])[0]):
             value = float(cohens_kappa(each.sum(0), return_results=False))
-    return estimated(prompt_ids, each, cohen, value=value, confidence=confidence, seed=seed)
+    return estimated(prompt_ids, each, cohen, value=value, seed=seed)
 
 
 def estimated(
@@ -61,11 +55,10 @@ def estimated(
     statistic: Callable[[np.ndarray], np.ndarray],
     *,
     value: float | None = None,
-    confidence: float = 0.95,
     seed: int = 0,
     stream: str = "judges",
 ) -> Estimate:
-    """Return a statistic of summed tables with its percentile-bootstrap interval over prompts; n counts items.
+    """Return a statistic of summed tables with its 95 % percentile-bootstrap interval over prompts; n counts items.
 
     `statistic` maps summed tables (..., *table) to numbers (...). The value is the statistic of the whole sum where
     none is given; None where it does not exist. Resamples in which it does not exist are left out; fewer than three
@@ -81,7 +74,7 @@ def estimated(
         draws = statistic(np.tensordot(sample.weights, sums, axes=1))
         draws = draws[np.isfinite(draws)]
         if draws.size:
-            low, high = (float(q) for q in np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2]))
+            low, high = (float(q) for q in np.quantile(draws, [TAIL, 1 - TAIL]))
     return Estimate(value=point, low=low, high=high, n=len(prompt_ids), unit="1")
 
 
@@ -101,22 +94,15 @@ def coincidences(ratings: Sequence[Sequence[int]], kinds: int) -> Float[np.ndarr
     return out
 
 
-def krippendorff(
-    table: Float[np.ndarray, "*draw kind kind"], distance: Distance = "ordinal"
-) -> Float[np.ndarray, "*draw"]:
-    """Return Krippendorff's alpha of coincidence tables: 1 - observed / expected disagreement.
+def krippendorff(table: Float[np.ndarray, "*draw kind kind"]) -> Float[np.ndarray, "*draw"]:
+    """Return Krippendorff's ordinal alpha of coincidence tables: 1 - observed / expected disagreement.
 
-    Ordinal distance: (sum of the frequencies from c to k, less half of each end) squared. NaN where no disagreement is
+    The distance is (sum of the frequencies from c to k, less half of each end) squared. NaN where no disagreement is
     possible, because all ratings are equal.
     """
-    kinds = table.shape[-1]
     n_c = table.sum(-1)
-    if distance == "ordinal":
-        below = np.cumsum(n_c, -1) - n_c / 2
-        delta = (below[..., :, None] - below[..., None, :]) ** 2
-    else:
-        place = np.arange(kinds, dtype=float)
-        delta = (place[:, None] - place[None, :]) ** 2 if distance == "interval" else 1.0 - np.eye(kinds)
+    below = np.cumsum(n_c, -1) - n_c / 2
+    delta = (below[..., :, None] - below[..., None, :]) ** 2
     n = n_c.sum(-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         observed = (table * delta).sum((-2, -1))
@@ -124,16 +110,14 @@ def krippendorff(
         return np.where(expected > 0, 1 - observed / expected, np.nan)
 
 
-def alpha_estimate(
-    ratings: Mapping[str, Sequence[int]], kinds: int, *, confidence: float = 0.95, seed: int = 0
-) -> Estimate:
+def alpha_estimate(ratings: Mapping[str, Sequence[int]], kinds: int, *, seed: int = 0) -> Estimate:
     """Return Krippendorff's ordinal alpha over items that two raters and more have rated, with its interval over items.
 
     `ratings` maps an item to its ratings, each from 0 to kinds - 1.
     """
     shared = {item: given for item, given in ratings.items() if len(given) > 1}
     each = coincidences(list(shared.values()), kinds)
-    return estimated(list(shared), each, krippendorff, confidence=confidence, seed=seed, stream="raters")
+    return estimated(list(shared), each, krippendorff, seed=seed, stream="raters")
 
 
 def fleiss(ratings: Sequence[Sequence[int]], kinds: int) -> float | None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from workbench.core.errors import ParameterError
 from workbench.core.named_code import class_named, names_class
 from workbench.judging.config import JUDGES, JudgeConfig
 from workbench.judging.contract import Judge
+
+EMBEDDED = "embedded"
+"""The prompt set whose answers the exact judge knows."""
 
 AnyJudge = Judge | JudgeConfig | str
 """A judge, its config, or its name."""
@@ -32,6 +36,24 @@ def judge_of(how: AnyJudge) -> Judge:
     kind: Any = getattr(importlib.import_module(f"workbench.judging.{file}"), name)
     made: Judge = kind.load(how) if how.model else kind()
     return made
+
+
+def judges_of(asked: Sequence[AnyJudge] | None, prompt_set: str) -> tuple[AnyJudge, ...]:
+    """Return the judges that are asked for; None: the refusal rules, and on the embedded prompts the exact judge first.
+
+    Loads no model. Raises what `check_name` raises for a name that says no judge, before anything is answered.
+    """
+    if asked is None:
+        return ("exact", "refusal") if prompt_set == EMBEDDED else ("refusal",)
+    for one in asked:
+        if isinstance(one, str):
+            check_name(one)
+    return tuple(asked)
+
+
+def the_judge(asked: AnyJudge | None, prompt_set: str) -> Judge:
+    """Return the one judge that is asked for; None: the exact one for the embedded prompts, else the refusal rules."""
+    return judge_of(judges_of(None if asked is None else (asked,), prompt_set)[0])
 
 
 def check_name(name: str) -> None:

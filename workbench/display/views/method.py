@@ -13,6 +13,7 @@ from workbench.evaluation.metrics import CAPABILITY, title_of
 from workbench.evaluation.records import Evaluation
 
 if TYPE_CHECKING:
+    from workbench.core.records import Row
     from workbench.evaluation.paper import Beside, PaperPreset
 
 SHARED = ("family", "labels", "seed", "system_prompt", "max_tokens", "pair", "template_mode")

@@ -21,7 +21,7 @@ ORDER = ("compliance", "partial", "other", "refusal")
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """Hold one sample with what a judge says of it, and whether its set is made up and safe for a classroom."""
+    """One sample with what a judge says of it, and whether its set is made up and safe for a classroom."""
 
     arm: str
     attempt: Attempt

@@ -1,6 +1,6 @@
 """Attacks: what is sent to a model to make it answer what it should refuse, and what every arm then answers.
 
-    attack(pair, prompts, config) -> AttackSet      make the attempts; `estimate` says before what that costs
+    attack(pair, prompts, config) -> AttackSet      make the attempts; it reports their cost first
     answer(arm, attack_set) -> CompletionSet        let an arm answer them
 
 Judging is another room's: what is made here is kept, so that judging again never generates again.
@@ -9,7 +9,7 @@ Judging is another room's: what is made here is kept, so that judging again neve
 from __future__ import annotations
 
 from workbench.evaluation.attacks.answer import Arm, ModelArm, answer
-from workbench.evaluation.attacks.attack import ATTACKS, attack, attack_config, estimate
+from workbench.evaluation.attacks.attack import ATTACKS, attack, attack_config
 from workbench.evaluation.attacks.finetuning import BenignTuning, FewHarmfulTuning
 from workbench.evaluation.attacks.prefixes import HarmlessPrefill, Insertion, Prefill
 from workbench.evaluation.attacks.requests import Decoding, NoAttack, Template
@@ -42,7 +42,6 @@ __all__ = [
     "answer",
     "attack",
     "attack_config",
-    "estimate",
     "read_templates",
     "searches",
 ]

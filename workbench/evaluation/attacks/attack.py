@@ -15,7 +15,7 @@ from workbench.evaluation.attacks.finetuning import BenignTuning, FewHarmfulTuni
 from workbench.evaluation.attacks.prefixes import HarmlessPrefill, Insertion, Prefill
 from workbench.evaluation.attacks.requests import Decoding, NoAttack, Template
 from workbench.evaluation.attacks.suffixes import GCG, RandomSuffix
-from workbench.evaluation.attacks.task import AttackConfig, Cost, Task
+from workbench.evaluation.attacks.task import AttackConfig, Task
 from workbench.evaluation.records import AttackSet
 from workbench.models.chat import tokenizer_hash
 from workbench.models.pair import ModelPair
@@ -80,7 +80,7 @@ def estimate(pair: ModelPair, prompts: PromptSet, config: AttackConfig) -> Cost:
 
 
 def attack(pair: ModelPair, prompts: PromptSet, config: AttackConfig, *, store: Store | None = None) -> AttackSet:
-    """Make the attempts of an attack; what it will cost at most is said before it starts.
+    """Make the attempts of an attack; before it starts it reports what it will cost at most.
 
     Targets, refusals and suffixes are made with a thinking block closed. With a `store`, a killed attack goes on where
     it was: generated texts by batch, suffix searches by step.

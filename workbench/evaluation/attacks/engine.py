@@ -42,7 +42,7 @@ class Engine(Protocol):
 
 
 class VllmEngine:
-    """Hold a vLLM model. Raises NotPresent where vLLM is not installed, PairError where it cannot load the model."""
+    """A vLLM model. Raises NotPresent where vLLM is not installed, PairError where it cannot load the model."""
 
     def __init__(self, model: str, **options: Any) -> None:
         try:
@@ -65,7 +65,7 @@ class VllmEngine:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EngineArm:
-    """Be the base or the aligned model of a pair, run by an engine that holds the very same weights.
+    """The base or the aligned model of a pair, run by an engine that holds the very same weights.
 
     Greedy continuations are those of our generator as far as rounding lets them; draws are others, since an engine has
     random numbers of its own. `called` None: the model's name and "(vLLM)", so that results say it. `room` is the
@@ -193,7 +193,7 @@ def engine_arms(pair: ModelPair, **options: Any) -> tuple[EngineArm, EngineArm]:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Hold how far an engine agrees with our generator: whole continuations, and tokens before the first difference."""
+    """How far an engine agrees with our generator: whole continuations, and tokens before the first difference."""
 
     continuations: Estimate
     tokens: Estimate

@@ -20,7 +20,7 @@ from workbench.tracing.suffix.slots import Allowed, Slots, allowed_ids, open_slo
 
 @dataclass(frozen=True, kw_only=True)
 class SuffixSearch:
-    """Hold one finished search.
+    """One finished search.
 
     `loss` is the best target loss so far by step, nats (mean over target tokens and prompts), before the first step and
     after each; a universal search takes in prompts as it goes, so its curve jumps up where one is taken in.

@@ -39,7 +39,7 @@ class TargetedConfig(AttackConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
-    """Hold the prompts that have a target, the targets' ids, and how many of them a model had to generate."""
+    """The prompts that have a target, the targets' ids, and how many of them a model had to generate."""
 
     prompts: tuple[Prompt, ...]
     ids: tuple[tuple[int, ...], ...]

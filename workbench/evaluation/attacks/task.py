@@ -22,7 +22,7 @@ Messages = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Say what an attack costs. Before it starts these are the most that it can cost; after, what it did cost.
+    """The cost of an attack. Before it starts these are the most that it can cost; after, what it did cost.
 
     attempts         what is sent to each arm afterwards
     answer_tokens    tokens that an arm generates to answer them all, at most
@@ -55,7 +55,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """Hold what an attack made: its attempts, what that cost, sentences about it, and what belongs into its record."""
+    """The result of an attack: its attempts, their cost, sentences about it, and what belongs into its record."""
 
     attempts: list[Attempt]
     cost: Cost = field(default_factory=Cost)
@@ -100,7 +100,7 @@ class AttackConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Hold what an attack is made on: the pair (thinking off), the prompts that it takes, and where to keep work."""
+    """What an attack works on: the pair (thinking off), the prompts that it takes, and where to keep work."""
 
     pair: ModelPair
     prompts: tuple[Prompt, ...]
@@ -147,7 +147,7 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """Say how an arm draws its answer; temperature 0 is greedy."""
+    """How an arm draws its answer; temperature 0 is greedy."""
 
     temperature: float = 0.0
     top_p: float = 1.0

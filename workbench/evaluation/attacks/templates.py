@@ -16,7 +16,7 @@ SLOT = "{request}"
 
 @dataclass(frozen=True, kw_only=True)
 class JailbreakTemplate:
-    """Hold one wording: its name, the weakness that it exploits, where that is described, and its text with a slot."""
+    """One wording: its name, the weakness that it exploits, where that is described, and its text with a slot."""
 
     name: str
     exploits: str
