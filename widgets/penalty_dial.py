@@ -66,6 +66,16 @@ class DialSelection:
     branch: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Fork:
+    """Where a branch leaves another, and by which token."""
+
+    parent: Writing
+    branch: int
+    position: int
+    token_id: int
+
+
 class DialFace(Face):
     """The page's side: `dial` seldom changes, `form` are the settings, `shown` is how it stands.
 
@@ -116,6 +126,7 @@ class PenaltyDial(Writer[DialSelection]):
         live: bool | None = None,
     ) -> None:
         from workbench.decoding.config import PenaltyConfig, check_generates
+        from workbench.decoding.live import Writing
         from workbench.evaluation.example import continue_three_ways, example_prompt, start_of
         from workbench.models.pieces import Pieces
 
@@ -145,7 +156,8 @@ class PenaltyDial(Writer[DialSelection]):
         super().__init__(DialSelection(penalty=penalty, state="running", tokens=0, branch=0), "penalty dial", live=live)
         self._clear(penalty)
         record = made[penalty.title]
-        self._finish(self._taken_up(penalty, record), record, self._judged(record))
+        taken_up = Writing.of(pair, self._start, self._config(penalty), record, prompts=prompts)
+        self._finish(taken_up, record, self._judged(record))
         for candidate in self._others(branches):
             self.branch(*candidate, branch=0)
             self.wait()
@@ -197,7 +209,8 @@ class PenaltyDial(Writer[DialSelection]):
                 )
             penalty = self.selection.penalty
             self._tell(state="running")
-            self._worker.start(lambda turn: self._write(turn, penalty, of, parent, position, token_id), self._failed)
+            fork = _Fork(parent=of, branch=parent, position=position, token_id=token_id)
+            self._worker.start(lambda turn: self._write(turn, penalty, fork), self._failed)
 
     def open(self, branch: int) -> None:
         """Show a finished branch. Raises ParameterError for one that is not there, and while something is written."""
@@ -228,11 +241,6 @@ class PenaltyDial(Writer[DialSelection]):
             system_prompt=self._system_prompt,
         )
 
-    def _taken_up(self, penalty: PenaltyConfig, made: Continuations) -> Writing:
-        from workbench.decoding.live import Writing
-
-        return Writing.of(self.pair, self._start, self._config(penalty), made, prompts=self.prompts)
-
     def _others(self, most: int) -> list[tuple[int, int]]:
         """Return (position, token) of the likeliest other tokens where base and aligned differ most."""
         from workbench.evaluation.branching import candidates, widest
@@ -244,32 +252,19 @@ class PenaltyDial(Writer[DialSelection]):
         chosen = ids[position - len(self._start.response) - 1]
         return [(position, c.token_id) for c in candidates(self._record, position) if c.token_id != chosen][:most]
 
-    def _write(
-        self,
-        turn: Turn,
-        penalty: PenaltyConfig,
-        parent: Writing | None = None,
-        branch: int | None = None,
-        position: int | None = None,
-        token_id: int | None = None,
-    ) -> None:
+    def _write(self, turn: Turn, penalty: PenaltyConfig, fork: _Fork | None = None) -> None:
         from workbench.decoding.live import write
 
-        writing = write(
-            self.pair,
-            self._start,
-            self._config(penalty),
-            branch_of=parent,
-            position=position,
-            token_id=token_id,
-            prompts=self.prompts,
-            on_token=self._growing(turn, lambda writing: writing.record(), self._show),
-            cancelled=turn.cancelled,
-        )
+        where: dict[str, Any] = {}
+        if fork is not None:
+            where = dict(branch_of=fork.parent, position=fork.position, token_id=fork.token_id)
+        shown = self._growing(turn, lambda writing: writing.record(), self._show)
+        said: dict[str, Any] = dict(prompts=self.prompts, on_token=shown, cancelled=turn.cancelled)
+        writing = write(self.pair, self._start, self._config(penalty), **where, **said)
         record = writing.record()
         self._publish(turn, lambda: self._show(record))
         judgement = self._judged(record)
-        self._publish(turn, lambda: self._finish(writing, record, judgement, branch, position, token_id))
+        self._publish(turn, lambda: self._finish(writing, record, judgement, fork))
 
     def _clear(self, penalty: PenaltyConfig) -> None:
         """Begin a new tree, with nothing written."""
@@ -286,29 +281,21 @@ class PenaltyDial(Writer[DialSelection]):
         self._tell(state="running", tokens=int(record.mask.sum()))
 
     def _finish(
-        self,
-        writing: Writing,
-        record: Continuations,
-        judgement: Judgement | None,
-        parent: int | None = None,
-        position: int | None = None,
-        token_id: int | None = None,
+        self, writing: Writing, record: Continuations, judgement: Judgement | None, fork: _Fork | None = None
     ) -> None:
         """Take what is written as the next branch, with its verdict, and show it."""
         from workbench.evaluation.branching import branch_of, candidates
 
-        taken, instead = None, None
-        if parent is not None and position is not None:
-            at = position - len(self._start.response) - 1
+        place: dict[str, Any] = {}
+        if fork is not None:
+            at, before = fork.position - len(self._start.response) - 1, fork.parent.record()
             if len(writing.ids) <= at:  # stopped before it took its token
-                self._return_to(parent)
+                self._return_to(fork.branch)
                 return
-            before = self._written[parent].record()
-            taken = next((c for c in candidates(before, position) if c.token_id == token_id), None)
-            instead = before.label_of()[self._written[parent].ids[at]]
-        self._tree = branch_of(
-            self._tree, record, judgement, parent=parent, position=position, taken=taken, instead=instead
-        )
+            taken = next((c for c in candidates(before, fork.position) if c.token_id == fork.token_id), None)
+            instead = before.label_of()[fork.parent.ids[at]]
+            place = dict(parent=fork.branch, position=fork.position, taken=taken, instead=instead)
+        self._tree = branch_of(self._tree, record, judgement, **place)
         self._written.append(writing)
         self._record = record
         self._tell(

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float32
-from plotly.subplots import make_subplots
 
 from workbench.core.errors import ParameterError, UnknownName, nearest
 from workbench.core.legible import plotly_text
 from workbench.core.palette import stroke_of, tint
-from workbench.display.figures.look import DARK, MUTED, NOISE, POSITION, axis, empty, styled
+from workbench.display.figures.look import MUTED, NOISE, POSITION, axis, empty, facets, stroked, styled
 from workbench.tracing.records import Curve, Diagnosis
 
 PANEL = ("kl_aligned_base_nats", "retention", "entropy_aligned_nats", "base_favored_count")
@@ -55,7 +54,6 @@ def _n_text(curve: Curve) -> str:
 
 def _add_curve(figure: go.Figure, curve: Curve, *, row: int, column: int, legend: bool) -> None:
     stroke = stroke_of(curve.label)
-    group = f"{curve.label}"
     x, y = _band(curve)
     if x.size:
         figure.add_scatter(
@@ -65,7 +63,7 @@ def _add_curve(figure: go.Figure, curve: Curve, *, row: int, column: int, legend
             fill="toself",
             fillcolor=tint(stroke.colour, 0.16),
             line=dict(width=0),
-            legendgroup=group,
+            legendgroup=curve.label,
             showlegend=False,
             hoverinfo="skip",
             row=row,
@@ -80,12 +78,11 @@ def _add_curve(figure: go.Figure, curve: Curve, *, row: int, column: int, legend
         name=f"{curve.label} ({_n_text(curve)})",
         mode="lines" if many else "lines+markers",
         connectgaps=False,
-        legendgroup=group,
+        legendgroup=curve.label,
         showlegend=legend,
         row=row,
         col=column,
-        line=dict(color=stroke.colour, dash=stroke.dash, width=2.2),
-        marker=dict(symbol=stroke.marker, size=6 if few else 4, color=stroke.colour),
+        **stroked(stroke, size=6 if few else 4),
         hovertemplate=f"{plotly_text(curve.label)}, position %{{x}}<br>%{{y:.4g}} {plotly_text(_unit(curve))}"
         "<br>interval %{customdata[1]:.3g} to %{customdata[2]:.3g}, n = %{customdata[0]:.0f}<extra></extra>",
     )
@@ -169,9 +166,9 @@ def curves(diagnosis: Diagnosis, name: str = "kl_aligned_base_nats", *, log_y: b
     prefixes = list(dict.fromkeys(c.prefix_tokens for c in found))
     columns = min(3, len(prefixes))
     rows = math.ceil(len(prefixes) / columns)
-    figure = make_subplots(
-        rows=rows,
-        cols=columns,
+    figure = facets(
+        rows,
+        columns,
         shared_yaxes="all",
         shared_xaxes="all",
         horizontal_spacing=0.03,
@@ -201,7 +198,6 @@ def curves(diagnosis: Diagnosis, name: str = "kl_aligned_base_nats", *, log_y: b
         rows=_curve_rows(found),
     )
     _share(figure, name)
-    figure.update_annotations(font=dict(size=13, color=DARK))
     last = max(int(c.position[-1]) for c in found if c.position.size)
     figure.update_xaxes(range=[0.4, last + 0.6])
     figure.update_layout(margin=dict(t=88 if len(prefixes) > 1 else 64))
@@ -232,7 +228,7 @@ def panel(diagnosis: Diagnosis, *, prefix_tokens: int | None = None) -> go.Figur
             f"no curves with {prefix_tokens} given tokens: there are {[p for p in lengths if p is not None]}"
         )
     chosen = lengths[0] if prefix_tokens is None else prefix_tokens
-    figure = make_subplots(rows=len(names), cols=1, shared_xaxes=True, vertical_spacing=0.045)
+    figure = facets(len(names), 1, shared_xaxes=True, vertical_spacing=0.045)
     seen: set[str] = set()
     drawn = []
     for row, name in enumerate(names, 1):
