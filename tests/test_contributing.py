@@ -13,7 +13,8 @@ from pathlib import Path
 from tests.test_house import tracked
 
 BLOCK = re.compile(
-    r"^(?:`(?P<file>[^`]+)`, (?:new file|after the line `(?P<after>[^\n]+)`):\n\n)?```(?P<kind>\w+)\n(?P<text>.*?)^```$",
+    r"^(?:`(?P<file>[^`]+)`, (?:new file|after the line `(?P<after>[^\n]+)`):\n\n)?"
+    r"```(?P<kind>\w+)\n(?P<text>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
 
@@ -50,7 +51,8 @@ def done(heading: str, root: Path, tree: Path) -> Recipe:
         place = tree / path.relative_to(root)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, place)
-    section = re.split(r"^##? ", (root / "CONTRIBUTING.md").read_text("utf-8").split(f"## {heading}\n")[1], flags=re.MULTILINE)[0]
+    below = (root / "CONTRIBUTING.md").read_text("utf-8").split(f"## {heading}\n")[1]
+    section = re.split(r"^##? ", below, flags=re.MULTILINE)[0]
     touched, use = [], ""
     for block in BLOCK.finditer(section):
         file, after, text = block["file"], block["after"], block["text"]
