@@ -10,12 +10,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from tests.test_house import tracked
 
 BLOCK = re.compile(
-    r"^(?:`(?P<file>[^`]+)`, (?:new file|after the line `(?P<after>[^\n]+)`):\n\n)?```(?P<kind>\w+)\n(?P<text>.*?)^```$",
+    r"^(?:`(?P<file>[^`]+)`, (?:new file|after the line `(?P<after>[^\n]+)`):\n\n)?```\w+\n(?P<text>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
 
@@ -52,7 +50,8 @@ def done(heading: str, root: Path, tree: Path) -> Recipe:
         place = tree / path.relative_to(root)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, place)
-    section = re.split(r"^##? ", (root / "CONTRIBUTING.md").read_text("utf-8").split(f"## {heading}\n")[1], flags=re.M)[0]
+    page = (root / "CONTRIBUTING.md").read_text("utf-8")
+    section = re.split(r"^##? ", page.split(f"## {heading}\n")[1], flags=re.MULTILINE)[0]
     touched, use = [], ""
     for block in BLOCK.finditer(section):
         file, after, text = block["file"], block["after"], block["text"]
