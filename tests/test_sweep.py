@@ -25,7 +25,7 @@ from workbench.core.store import Store
 from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.penalty import leverage_bound, penalise
 from workbench.display import figures, views
-from workbench.evaluation.check import Promise
+from workbench.evaluation.check import Promise, check_rows
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.frontier import Rule, frontier
@@ -41,7 +41,7 @@ from workbench.evaluation.records import (
     PenaltySweep,
 )
 from workbench.evaluation.scorecard import sum_up
-from workbench.evaluation.sweep import COMPARED, attempts_for, sweep
+from workbench.evaluation.sweep import COMPARED, attempts_for, sweep, sweep_rows
 from workbench.judging.contract import scored
 from workbench.judging.records import Gibberish, GibberishSet, Judgement, JudgementSet
 from workbench.models.pair import ModelPair
@@ -465,7 +465,7 @@ def test_records_come_back_equal(pair: ModelPair, swept: PenaltySweep, choice: P
     check = wb.compare_with_aligned(swept, "two_sided 8", prefix_tokens=3)
     for name, record in {"sweep": swept, "choice": choice, "check": check}.items():
         assert load(save(record, tmp_path / name), type(record)) == record
-    rows = wb.sweep_rows(swept) + wb.check_rows(check)
+    rows = sweep_rows(swept) + check_rows(check)
     assert {"asr", "kl_penalised_aligned_nats", "leverage", "leverage_bound", "asr_reduction"} <= {r.name for r in rows}
     assert all(r.arm and (r.value is None or r.n) for r in rows)
 

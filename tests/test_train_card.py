@@ -301,7 +301,7 @@ def test_the_training_is_described_as_it_was(pair: ModelPair, tmp_path: Path, tr
     unused = replace(FURTHER["few_harmful_tuning"], retention=(0.1, 0.9))  # its rows are not weighed
     assert "- w_t = 1 at every position" in card.equations(asdict(unused))
     arm = FURTHER["few_harmful_tuning_constrained"]
-    made = distil(pair, texts(), config(arm, steps=1), out=tmp_path / "a")
+    made = distil(pair, texts(), config(arm, steps=1), out=tmp_path / "c")
     assert "beta_t = 0.5, 2, 2, 2, 2, 0.1 at positions 1 to 6, the last one beyond" in card_of(made)
     assert card.INSTRUMENT in card_of(made)
     assert card.DEFENCE not in card_of(made)

@@ -243,15 +243,16 @@ def test_trainings_finish_once_with_falling_loss_and_plain_checkpoints(pair, tmp
     first, last = ([s.parts["refusal"] for s in part] for part in (made.history[:3], made.history[-3:]))
     assert sum(last) < 0.7 * sum(first)
     how = replace(config(steps=9), watch=replace(QUIET, checkpoint_every=1))
-    _stop_after(monkeypatch, 5)
-    with pytest.raises(KeyboardInterrupt):
-        distil(pair, texts(), how, out=tmp_path / "a")
-    files = {p.suffix for p in (tmp_path / "a.training").rglob("*") if p.is_file()}
+    with monkeypatch.context() as patch:
+        _stop_after(patch, 5)
+        with pytest.raises(KeyboardInterrupt):
+            distil(pair, texts(), how, out=tmp_path / "b")
+    files = {p.suffix for p in (tmp_path / "b.training").rglob("*") if p.is_file()}
     assert files == {".safetensors", ".json"}
-    assert [c.name for c in checkpoints(tmp_path / "a.training")] == ["checkpoint-4", "checkpoint-5"]
-    made = distil(pair, texts(), config(), out=tmp_path / "a")
-    assert distil(pair, texts(), config(), out=tmp_path / "a") == made
-    refuses(lambda: distil(pair, texts(), config(lr=2e-2), out=tmp_path / "a"), ParameterError)
+    assert [c.name for c in checkpoints(tmp_path / "b.training")] == ["checkpoint-4", "checkpoint-5"]
+    made = distil(pair, texts(), config(), out=tmp_path / "c")
+    assert distil(pair, texts(), config(), out=tmp_path / "c") == made
+    refuses(lambda: distil(pair, texts(), config(lr=2e-2), out=tmp_path / "c"), ParameterError)
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_rows_and_keeps_the_checkpoint(pair, tmp_path, monkeypatch):
@@ -294,19 +295,19 @@ def test_the_budget_of_harmless_kl_stops_every_arm(pair, tmp_path, monkeypatch) 
     assert "above the budget" in made.stopped
     assert len(made.history) < 9
     watch = WatchSettings(film_every=1, checkpoint_every=0, kl_budget_nats=1e-6, preflight=False)
-    made = distil(pair, texts(), replace(config("completion_only", steps=9), watch=watch), out=tmp_path / "a")
+    made = distil(pair, texts(), replace(config("completion_only", steps=9), watch=watch), out=tmp_path / "b")
     assert made.stopped is not None
     assert len(made.history) < 9
     watch = WatchSettings(film_every=1, kl_budget_nats=1.0, preflight=False)
     alone = replace(texts(), utility=(), harmless=())
     with pytest.raises(ParameterError):
-        distil(pair, alone, replace(config("completion_only", steps=2), watch=watch), out=tmp_path / "a")
-    assert not list(tmp_path.iterdir())
+        distil(pair, alone, replace(config("completion_only", steps=2), watch=watch), out=tmp_path / "c")
+    assert not list(tmp_path.glob("c*"))
     watch = WatchSettings(film_every=1, checkpoint_every=1, kl_budget_nats=1e-6, preflight=False)
     how = replace(config("refusal_sft", steps=9), watch=watch)
     whole = distil(pair, texts(), how, out=tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(distil_module, "write_card", interrupted)
+        patch.setattr(distil_module, "card_text", interrupted)
         with pytest.raises(KeyboardInterrupt):
             distil(pair, texts(), how, out=tmp_path / "killed")
     again = distil(pair, texts(), how, out=tmp_path / "killed")
@@ -328,7 +329,7 @@ def test_the_film_starts_at_aligned_as_the_metrics_say(pair: ModelPair, tmp_path
     for n, text in enumerate(film.texts):
         assert np.isfinite(film.retention[:, n]).sum(-1).tolist() == [len(text.pieces)] * 4
     how = replace(config(steps=1), watch=replace(QUIET, film_every=1))
-    film = distil(pair, texts(), how, out=tmp_path / "a").film
+    film = distil(pair, texts(), how, out=tmp_path / "b").film
     first = texts().harmful[0]
     whole = torch.tensor([first.aligned + first.response[:-1]])
     at = slice(len(first.aligned) - 1, None)
@@ -363,13 +364,13 @@ def test_recovery_is_started_only_where_it_teaches(tmp_path: Path, pair: ModelPa
     same_end = replace(texts(), harmful=tuple(harmful))
     how = replace(config(), watch=replace(QUIET, preflight=True))
     with pytest.raises(ParameterError, match=r"'recovery'.*3, 5, 10, 20, 40, 100"):
-        distil(forgetful, every_end(same_end), how, out=tmp_path / "a")
-    assert not (tmp_path / "a").exists()
-    deep_at_ten = distil(forgetful, same_end, how, out=tmp_path / "b").preflight  # and not at 3 and 5
+        distil(forgetful, every_end(same_end), how, out=tmp_path / "forgetful_a")
+    assert not (tmp_path / "forgetful_a").exists()
+    deep_at_ten = distil(forgetful, same_end, how, out=tmp_path / "forgetful_b").preflight  # and not at 3 and 5
     assert deep_at_ten.flip_rate.value == 0.0
-    made = distil(forgetful, texts(), how, out=tmp_path / "c")
+    made = distil(forgetful, texts(), how, out=tmp_path / "forgetful_c")
     assert made.preflight.flip_rate.value
-    again = distil(forgetful, every_end(same_end), how, out=tmp_path / "d", start=made.path)
+    again = distil(forgetful, every_end(same_end), how, out=tmp_path / "forgetful_d", start=made.path)
     assert again.preflight is not None, "what a given adapter says is not what aligned says"
 
 
@@ -450,23 +451,23 @@ def test_merged_models_say_what_the_adapter_says(pair, tmp_path, capsys) -> None
     adapter = tiny_adapter(tmp_path / "adapter", aligned)
     folders = {n: save_model(tmp_path / n, m, tiny_tokenizer()) for n, m in (("base", base), ("aligned", aligned))}
     asked = [str(adapter), "--base", str(folders["base"]), "--aligned", str(folders["aligned"])]
-    assert main(["merge", *asked, "--out", str(tmp_path / "merged")]) == 0
-    assert str(tmp_path / "merged") in capsys.readouterr().out
-    moved = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").state_dict()
+    assert main(["merge", *asked, "--out", str(tmp_path / "again")]) == 0
+    assert str(tmp_path / "again") in capsys.readouterr().out
+    moved = AutoModelForCausalLM.from_pretrained(tmp_path / "again").state_dict()
     assert moved.keys() == aligned.state_dict().keys()
     assert not same(moved, dict(aligned.state_dict()))
-    assert main(["merge", *asked, "--out", str(tmp_path / "merged")]) == 2
+    assert main(["merge", *asked, "--out", str(tmp_path / "again")]) == 2
     assert "exists already" in capsys.readouterr().err
 
 
 def test_adapters_save_load_and_replace_only_themselves(pair: ModelPair, tmp_path: Path) -> None:
     how = replace(config(), watch=replace(QUIET, film_every=2, preflight=True))
-    made = distil(pair, texts(), how, out=tmp_path / "a")
+    made = distil(pair, texts(), how, out=tmp_path / "record")
     save(made, tmp_path / "again")
     assert load(tmp_path / "again", Adapter) == made
-    assert (tmp_path / "a" / RECORD).is_dir()
+    assert (tmp_path / "record" / RECORD).is_dir()
     assert dataclasses.asdict(how)["arm"]["loss"] == made.settings["arm"]["loss"]
-    assert "key" in json.loads((tmp_path / "a" / "training.json").read_text("utf-8"))
+    assert "key" in json.loads((tmp_path / "record" / "training.json").read_text("utf-8"))
     first = distil(pair, texts(), config(), out=tmp_path / "a")
     second = distil(pair, texts(), config(lr=2e-2), out=tmp_path / "b")
     assert export(first, tmp_path / "kept").settings == first.settings

@@ -112,7 +112,7 @@ class PenaltyDial(Window[DialSelection]):
 
     `harmful_text` as in TokenLens: "auto" covers harmful text that is not classroom-safe until a person reveals it, and
     withholds it from exports. Listeners are called in the thread of the work. Raises ParameterError for a penalty that
-    no generator may use (w < 0), and what `wb.example_prompt` and `decode` raise.
+    no generator may use (w < 0), and what `evaluation.example.example_prompt` and `decode` raise.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ def export(adapter: Adapter, folder: str | Path, *, results: str | None = None) 
     """Copy a finished adapter, with its card and record, into a folder, and return its record there.
 
     `results` is Markdown for the section Results of the card there, as `wb.card_results` makes it of a
-    comparison of arms; None: the card goes on saying that they are not in it. An adapter of ours that is there already
+    comparison of arms; None: the card says that they are not in it. An adapter of ours that is there already
     is replaced, once the copy is complete, unless this one was trained from it.
 
     Raises ParameterError where the folder holds something else, NotPresent where the adapter is gone, StorageFull.

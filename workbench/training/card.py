@@ -12,7 +12,6 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from workbench.core.legible import sentence
@@ -65,11 +64,6 @@ def load_line(base: str, adapter: str, revision: str | None = None) -> str:
     """Return the one line that loads the adapter in a program that has transformers and peft."""
     at = "" if revision is None else f", revision={revision!r}"
     return f"PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained({base!r}{at}), {adapter!r})"
-
-
-def write_card(file: Path, adapter: Adapter, pair: ModelPair, texts: TrainingTexts) -> None:
-    """Write the card of a finished training as README.md."""
-    file.write_text(card_text(adapter, pair, texts), "utf-8")
 
 
 def with_results(card: str, results: str) -> str:

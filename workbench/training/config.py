@@ -145,7 +145,7 @@ class ArmConfig:
     harmful_weight    weight of the labels on harmful rows; those on utility rows weigh 1 - harmful_weight
     match_arm         scale L_completion so that its first gradient is as long as that of this arm's token set
     retention         w_t: retention on harmful texts by position, normalised to mean 1; () weighs all alike,
-                      "measured" stands for what `distil` measures on the training's own harmful texts
+                      "measured": `distil` measures it on the training's own harmful texts
 
     Raises ParameterError for an arm that could not train anything.
     """
@@ -186,13 +186,8 @@ class ArmConfig:
 
     @property
     def needs_refusals(self) -> bool:
-        """Tell whether harmful rows need refusals of the aligned model."""
+        """Whether harmful rows need refusals of the aligned model."""
         return self.harmful in ("refusal", "recovery_labels", "recovery")
-
-    @property
-    def teacher_acts_on_harmful(self) -> bool:
-        """Tell whether safety comes from what the hybrid teacher says on harmful rows."""
-        return self.harmful == "teacher"
 
     def weight_at(self, position: int) -> float:
         """Return w_t at a 1-based position of the student's response, 1 where retention was not given."""
@@ -209,65 +204,53 @@ _WIDE = LoraSettings(rank=32, alpha=32.0, targets="all-linear")
 _PAPER = LossConfig()
 
 
-def _arms() -> dict[str, ArmConfig]:
-    paper = ArmConfig(name="paper", harmful="completion", loss=_PAPER)
-    tuned = replace(paper, name="paper_tuned", optimiser=_TUNED, lora=_WIDE)
-    labels = dict(utility="labels", optimiser=_TUNED, lora=_WIDE)
-    only = replace(_PAPER, teacher_weight=0.0)
-    recovery = LossConfig(
-        teacher_lambda=1.0,
-        temperature=1.0,
-        direction="forward",
-        completion="unlikelihood",
-        ranking="mass",
-        lambda_reg=1.0,
-        clip_percentile=100.0,
-        teacher_weight=3.0,
-    )
-    return {
-        a.name: a
-        for a in (
-            ArmConfig(name="refusal_sft", harmful="refusal", **labels),  # type: ignore[arg-type]
-            ArmConfig(name="augmentation", harmful="recovery_labels", harmful_weight=0.2, **labels),  # type: ignore[arg-type]
-            paper,
-            tuned,
-            replace(tuned, name="completion_only", utility="nothing", loss=only),
-            replace(tuned, name="teacher_only", harmful="teacher"),
-            replace(tuned, name="random_tokens", match_arm="logit", loss=replace(_PAPER, ranking="random")),
-            replace(tuned, name="aligned_favored", match_arm="logit", loss=replace(_PAPER, ranking="aligned_favored")),
-            ArmConfig(
-                name="recovery",
-                harmful="recovery",
-                harmless_share=0.5,
-                loss=recovery,
-                optimiser=replace(_TUNED, learning_rate=2e-3),
-                lora=_WIDE,
-            ),
-        )
-    }
+_LABELS: dict[str, Any] = dict(utility="labels", optimiser=_TUNED, lora=_WIDE)
+_RECOVERY = LossConfig(
+    teacher_lambda=1.0,
+    temperature=1.0,
+    direction="forward",
+    completion="unlikelihood",
+    ranking="mass",
+    lambda_reg=1.0,
+    clip_percentile=100.0,
+    teacher_weight=3.0,
+)
+_RATE = replace(_TUNED, learning_rate=2e-3)
+_paper = ArmConfig(name="paper", harmful="completion", loss=_PAPER)
+_tuned = replace(_paper, name="paper_tuned", optimiser=_TUNED, lora=_WIDE)
+_benign = ArmConfig(
+    name="benign_tuning",
+    harmful="nothing",
+    utility="labels",
+    optimiser=OptimiserSettings(learning_rate=2e-4, decay="constant"),
+    lora=_WIDE,
+)
 
 
-ARMS: Mapping[str, ArmConfig] = MappingProxyType(_arms())
-"""Every arm that completes an alignment by its name in results; `aligned` is the one that is not trained."""
+def _by_name(*arms: ArmConfig) -> Mapping[str, ArmConfig]:
+    return MappingProxyType({a.name: a for a in arms})
 
 
-def _further() -> dict[str, ArmConfig]:
-    tuning = OptimiserSettings(learning_rate=2e-4, decay="constant")
-    benign = ArmConfig(name="benign_tuning", harmful="nothing", utility="labels", optimiser=tuning, lora=_WIDE)
-    back = LossConfig(teacher_lambda=1.0, temperature=1.0)
-    return {
-        a.name: a
-        for a in (
-            benign,
-            replace(benign, name="few_harmful_tuning", harmful="compliance"),
-            replace(benign, name="benign_tuning_constrained", utility="constrain"),
-            replace(benign, name="few_harmful_tuning_constrained", harmful="compliance", utility="constrain"),
-            replace(benign, name="pull_back", utility="teacher", loss=back),
-        )
-    }
+ARMS = _by_name(
+    ArmConfig(name="refusal_sft", harmful="refusal", **_LABELS),
+    ArmConfig(name="augmentation", harmful="recovery_labels", harmful_weight=0.2, **_LABELS),
+    _paper,
+    _tuned,
+    replace(_tuned, name="completion_only", utility="nothing", loss=replace(_PAPER, teacher_weight=0.0)),
+    replace(_tuned, name="teacher_only", harmful="teacher"),
+    replace(_tuned, name="random_tokens", match_arm="logit", loss=replace(_PAPER, ranking="random")),
+    replace(_tuned, name="aligned_favored", match_arm="logit", loss=replace(_PAPER, ranking="aligned_favored")),
+    ArmConfig(name="recovery", harmful="recovery", harmless_share=0.5, loss=_RECOVERY, optimiser=_RATE, lora=_WIDE),
+)
+"""Every arm that completes an alignment, by its name in results; `aligned` is the one that is not trained."""
 
-
-FURTHER: Mapping[str, ArmConfig] = MappingProxyType(_further())
+FURTHER = _by_name(
+    _benign,
+    replace(_benign, name="few_harmful_tuning", harmful="compliance"),
+    replace(_benign, name="benign_tuning_constrained", utility="constrain"),
+    replace(_benign, name="few_harmful_tuning_constrained", harmful="compliance", utility="constrain"),
+    replace(_benign, name="pull_back", utility="teacher", loss=LossConfig(teacher_lambda=1.0, temperature=1.0)),
+)
 """Arms that do not complete an alignment: fine-tuning that undoes one, plainly or constrained, and `pull_back`, which
 draws a model that was fine-tuned back to aligned on utility rows (the paper's recovery variant, before its completion).
 """

@@ -21,7 +21,7 @@ from workbench.models.pair import ModelPair
 from workbench.models.sources import quiet_libraries
 from workbench.training import group
 from workbench.training.adapter import RECORD, load_adapter, weights_hash
-from workbench.training.card import CARD, place, write_card
+from workbench.training.card import CARD, card_text, place
 from workbench.training.config import TrainConfig
 from workbench.training.film import Camera, scenes_of
 from workbench.training.heads import Heads
@@ -137,7 +137,7 @@ def distil(
         if group.is_first():
             with atomic_folder(out) as partial:
                 student.save(partial)
-                write_card(partial / CARD, made, pair, texts)
+                (partial / CARD).write_text(card_text(made, pair, texts), "utf-8")
                 (partial / KEY).write_text(json.dumps({"key": key}), "utf-8")
                 save(made, partial / RECORD)
         group.wait()

@@ -33,6 +33,12 @@ from workbench.training.rows import TrainingTexts
 JOB, ERROR = "job.json", "error.json"
 OWNER = "WORKBENCH_TRAINING_OWNER"
 """The process that the training processes end with, however that ends."""
+_LAUNCHER = (
+    *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"),
+    *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "--num_processes"),
+)
+"""`--multi_gpu` is accelerate's word for several processes of a machine, on CPUs too; port 0 is a free one."""
+
 _STEPS = re.compile(r": (\d+)/(\d+) steps")
 
 
@@ -115,7 +121,7 @@ def train_together(
     job.save(work / JOB)
     said: deque[str] = deque(maxlen=20)
     with Progress(what, config.steps, "steps") as progress:
-        command = [*_launcher(config.processes), "-m", "workbench.training.worker", str(work / JOB)]
+        command = [*_LAUNCHER, str(config.processes), "-m", "workbench.training.worker", str(work / JOB)]
         with subprocess.Popen(
             command,
             stdout=subprocess.DEVNULL,
@@ -137,13 +143,6 @@ def train_together(
         raise _why(work, process.returncode, said)
 
 
-def _launcher(processes: int) -> list[str]:
-    """Return accelerate's launcher; `--multi_gpu` is its word for several processes of a machine, on CPUs too."""
-    flags = ["--multi_gpu", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    flags += ["--main_process_port", "0"]  # a free one: two trainings may run on one machine
-    return [sys.executable, "-m", "accelerate.commands.launch", *flags, "--num_processes", str(processes)]
-
-
 def _why(work: Path, code: int, said: deque[str]) -> Exception:
     if (work / ERROR).is_file():
         told = json.loads((work / ERROR).read_text("utf-8"))
@@ -154,5 +153,5 @@ def _why(work: Path, code: int, said: deque[str]) -> Exception:
     last = " / ".join(line for line in said if line.strip())[-600:]
     return ProcessFailed(
         f"the training processes ended with code {code} and left no reason (memory, perhaps, or a signal); their last "
-        f"words: {last or 'none'}. Checkpoints stay: the same call goes on from the newest one"
+        f"words: {last or 'none'}. Checkpoints stay: the same call resumes from the newest one"
     )

@@ -151,7 +151,7 @@ def completion_set(
     aligned_favored  TopK(z_a - z_b): the control that pushes the wrong way
 
     Of equal scores the lower id comes first. A token that both models rule out comes last. `random` is a function of
-    `key` alone, whatever the batch: a number that stands for seed, text and position.
+    `key` alone, whatever the batch: a number made from seed, text and position.
     Raises ParameterError for `random` without `key`.
     """
     if ranking == "random":
@@ -207,7 +207,7 @@ def recovery(student: Float[Tensor, "row vocab"], aligned: Float[Tensor, "row vo
 def clip_level(values: Float[Tensor, "row"], percentile: float) -> float:
     """Return the percentile (linear between neighbours) of the step's values; inf at 100 and for no values.
 
-    A value that is NaN is left out, so that it stands at its own position alone.
+    A value that is NaN is left out, so that it affects its own position alone.
     """
     if percentile >= 100.0 or not len(values):
         return math.inf

@@ -50,7 +50,7 @@ class Positions:
     role           a Role each
     weight         w_t
     position       1-based position in the response (needed for CONSTRAINT)
-    key            a number that stands for seed, text and position (needed for COMPLETION with random sets)
+    key            a number made from seed, text and position (needed for COMPLETION with random sets)
     """
 
     student: Float[Tensor, "row hidden"]
@@ -71,7 +71,7 @@ class Positions:
 class Losses:
     """The total (a scalar with gradients), and each position's own loss without. Recovery is clipped.
 
-    A loss that is not finite stands in `rows`, which says whose it is.
+    A loss that is not finite is in `rows`, at its own position.
     """
 
     total: Float[Tensor, ""]

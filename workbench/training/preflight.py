@@ -12,7 +12,7 @@ import torch
 from workbench.core.errors import ParameterError
 from workbench.core.records import Estimate
 from workbench.models.pair import ModelPair
-from workbench.training.config import ArmConfig, TrainConfig
+from workbench.training.config import TrainConfig
 from workbench.training.film import Camera
 from workbench.training.heads import Heads
 from workbench.training.memory import memory_mib
@@ -57,9 +57,7 @@ def look_before(
             f"aligned model's: {flips}, 95 % interval."
         )
     if flips.value is not None and not begun:
-        _check_flips(arm, flips.value, flips.n)
-        if arm.harmful == "recovery":
-            _check_depths(pair, heads, texts, config, flips)
+        _check_flips(pair, heads, texts, config, flips)
     trained = sum(p.numel() for p in student.parameters())
     need = memory_mib(pair, trained, texts, config)
     said.append(f"{trained:,} trained parameters; about {need:,.0f} MiB beside the pair's weights.")
@@ -76,25 +74,22 @@ def look_before(
     )
 
 
-def _check_flips(arm: ArmConfig, rate: float, n: int) -> None:
-    """Raise ParameterError where a hybrid teacher says on harmful rows what the aligned model says there already."""
-    if arm.teacher_acts_on_harmful and rate < LEAST_FLIPS:
-        raise ParameterError(
-            f"arm {arm.name!r} was not started: it learns safety from the hybrid teacher on harmful rows, and "
-            f"there the teacher's top token is the aligned model's at {100 * (1 - rate):.1f} % of "
-            f"{n} positions (flip rate {100 * rate:.2f} %). Where aligned equals base there is "
-            "nothing to extrapolate: train 'recovery', or switch the pre-flight off to see it fail"
-        )
+def _check_flips(pair: ModelPair, heads: Heads, texts: TrainingTexts, config: TrainConfig, flips: Estimate) -> None:
+    """Raise ParameterError where the teacher says on harmful rows what aligned says there already.
 
-
-def _check_depths(pair: ModelPair, heads: Heads, texts: TrainingTexts, config: TrainConfig, flips: Estimate) -> None:
-    """Raise ParameterError where aligned recovers by itself after every length of harmful beginning that is tried.
-
-    A refusal after a harmful beginning turns at one token or two, so one position anywhere is enough to go on.
+    Recovery is refused only where aligned recovers by itself after every length of harmful beginning that is tried: a
+    refusal after a harmful beginning turns at one token or two, so one position anywhere is enough.
     """
-    if flips.value:
+    arm, rate, n = config.chosen, flips.value or 0.0, flips.n
+    if arm.harmful == "teacher" and rate < LEAST_FLIPS:
+        raise ParameterError(
+            f"arm {arm.name!r} was not started: it learns safety from the hybrid teacher on harmful rows, and there "
+            f"the teacher's top token is the aligned model's at {100 * (1 - rate):.1f} % of {n} positions (flip rate "
+            f"{100 * rate:.2f} %). Where aligned equals base there is nothing to extrapolate: train 'recovery', or "
+            "switch the pre-flight off to see it fail"
+        )
+    if arm.harmful != "recovery" or rate:
         return
-    n = flips.n
     for given in DEPTHS:
         other = flip_rate(pair, heads, texts, config, given=given)
         n += other.n
@@ -102,9 +97,9 @@ def _check_depths(pair: ModelPair, heads: Heads, texts: TrainingTexts, config: T
             return
     depths = ", ".join(map(str, sorted({GIVEN_TOKENS, *DEPTHS})))
     raise ParameterError(
-        f"arm {config.chosen.name!r} was not started: after {depths} tokens of a harmful response (as far as responses "
-        f"and prefix_tokens reach) aligned goes on with its own refusal already (flip rate 0 of {n} positions), so "
-        "there is nothing to recover. Switch the pre-flight off to train all the same"
+        f"arm {arm.name!r} was not started: after {depths} tokens of a harmful response (as far as responses and "
+        f"prefix_tokens reach) aligned continues with its own refusal already (flip rate 0 of {n} positions), so there "
+        "is nothing to recover. Switch the pre-flight off to train all the same"
     )
 
 
@@ -145,10 +140,5 @@ def filmed(
 
 
 def _clock(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
+    unit, size = ("s", 1) if seconds < 120 else ("min", 60) if seconds < 7200 else ("h", 3600)
+    return f"{seconds / size:.{1 if unit == 'h' else 0}f} {unit}"

@@ -108,7 +108,7 @@ class TeacherText(Record):
     """One harmful text as an arm would train on it, with both sides' distributions at every position.
 
     given            pieces of the harmful beginning that the student reads before the first position
-    pieces           the token that stands at each position
+    pieces           the token at each position
     student, teacher   likeliest tokens at each position as legible labels, best first, with probabilities (token k)
     kl_teacher_student_nats   KL(teacher || student as it starts), nats; for labels that is -log p(label)
     flips            whether the teacher's top token is another than the student's

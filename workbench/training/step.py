@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -41,15 +41,6 @@ class PassLoss:
     sums: dict[str, float]
 
 
-def positions_of(draws: Iterable[Draw]) -> dict[str, int]:
-    """Count the positions of each part."""
-    found: Counter[str] = Counter()
-    for draw in draws:
-        for row in draw.rows:
-            found[row.part] += len(row.labels)
-    return dict(found)
-
-
 class StepLoss:
     """The loss of drawn rows. `complete_scale` multiplies L_completion (see ArmConfig.match_arm)."""
 
@@ -67,8 +58,10 @@ class StepLoss:
         Where there are several, the student runs over the recovery rows of all of them first, without gradients: the
         clipping level is a percentile over the whole step.
         """
-        own = positions_of(d for draws in passes for d in draws)
-        positions = dict(sum((Counter(p) for p in group.all_of(own)), Counter[str]()))
+        own = Counter[str]()
+        for row in (r for draws in passes for d in draws for r in d.rows):
+            own[row.part] += len(row.labels)
+        positions = dict(sum(group.all_of(own), Counter[str]()))
         clip: float | None = None
         several = len(passes) * group.size() > 1
         if several and positions.get("recovery") and self._config.chosen.loss.clip_percentile < 100.0:
@@ -155,7 +148,7 @@ class StepLoss:
 
 
 def random_keys(seed: int, row: TrainingRow) -> list[int]:
-    """Return the number that each position's random token set is drawn by: it stands for seed, text and position."""
+    """Return the number that each position's random token set is drawn by, made from seed, text and position."""
     text = zlib.crc32(f"{seed} {row.student.aligned} {row.student.response}".encode()) << 24
     return [text + row.first + j for j in range(len(row.labels))]
 

@@ -26,7 +26,7 @@ from workbench.training.rows import RowMaker, TrainingRow, TrainingText, Trainin
 from workbench.training.step import random_keys
 
 GIVEN_TOKENS = 10
-"""Tokens of the harmful response that stand before a refusal where the teacher is looked at."""
+"""Tokens of the harmful response before a refusal, where the teacher is looked at."""
 
 TEXTS = 32
 """A flip rate is counted over so many harmful texts at most."""
@@ -96,7 +96,7 @@ def teacher_flips(pair: ModelPair, texts: TrainingTexts, loss: LossConfig, *, mo
 
 
 def teacher_said(arm: ArmConfig) -> str:
-    """Say what an arm's teacher is on harmful rows, in words."""
+    """Describe an arm's teacher on harmful rows."""
     hybrid = f"the hybrid teacher (lambda = {arm.loss.teacher_lambda:g})"
     follows = arm.utility == "teacher" and arm.loss.teacher_weight > 0.0
     role = f"this arm {'follows it on utility rows alone' if follows else 'does not follow it'}"
