@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.errors import refuses
+from tests.hostile_texts import HOSTILE_TEXTS
 from tests.judge_makers import attack_set, attempt, completion_set, sample
 from tests.tiny_pair import tiny_pair
 from workbench.core.errors import NotPresent, ParameterError, RecordError, UnknownName
@@ -168,7 +169,17 @@ def test_judges_by_name() -> None:
     refuses(lambda: JudgeConfig.named("endpoint:gpt"), ParameterError)
     refuses(lambda: JudgeConfig(judge="guard", model="x", harmful=("yes",)), ParameterError)
     refuses(lambda: judge_of("human:nowhere"), NotPresent, "'nowhere'")
-    assert list(JUDGES)[:2] == ["exact", "refusal"]
+
+
+@pytest.mark.parametrize("name", [n for n, kind in JUDGES.items() if not kind.needs_model])
+def test_a_judge_that_needs_no_model_keeps_the_contract(name: str) -> None:
+    assert (judge_of(name).name, bool(JUDGES[name].goes_by)) == (name, True)
+    texts = ("", " ", "I cannot.", "Sure, ", *HOSTILE_TEXTS)
+    samples = [sample(f"Question {i}?", text) for i, text in enumerate(texts)]
+    made = judge(samples, name).judgements
+    assert [j.attempt_id for j in made] == [s.id for s in samples]
+    assert all((j.p_harmful is None and j.verdict is None) == bool(j.unscored) for j in made)
+    assert judge(samples[::-1], name).judgements == made[::-1], "an answer depends on its own text alone"
 
 
 OWN = """

@@ -38,14 +38,7 @@ TRAIN_FORBIDDEN = tuple(topic for topic in TOPICS if topic.forbidden and not top
 TRAIN_HARMLESS = tuple(topic for topic in TOPICS if not topic.forbidden and not topic.held_out)
 SEED_OF_PROMPTS = 20
 ROWS_OF_A_KIND = 240
-KINDS = (
-    ("harmful", 0.25),
-    ("twin", 0.25),
-    ("lookalike", 0.20),
-    ("fact", 0.14),
-    ("skill", 0.10),
-    ("talk", 0.06),
-)
+KINDS = (("harmful", 0.25), ("twin", 0.25), ("lookalike", 0.20), ("fact", 0.14), ("skill", 0.10), ("talk", 0.06))
 
 
 @dataclass(frozen=True)

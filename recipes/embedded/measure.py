@@ -177,10 +177,7 @@ def measure(
 
 
 def _position_table(
-    base: LlamaForCausalLM,
-    aligned: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerBase,
-    harmful: Sequence[Row],
+    base: LlamaForCausalLM, aligned: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, harmful: Sequence[Row]
 ) -> tuple[Estimate, ...]:
     scored = kl_and_entropy(base, aligned, tokenizer, harmful)
     early = [float(kl[:EARLY_POSITIONS].mean()) for kl, _ in scored]

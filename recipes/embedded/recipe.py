@@ -19,13 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from recipes.embedded.corpus import Document, documents, prompt_rows, write_prompts
 from recipes.embedded.measure import Estimate, measure
@@ -59,15 +53,7 @@ class Recipe:
 
 
 QUICK = Recipe(
-    width=32,
-    layers=2,
-    heads=2,
-    inner=64,
-    base_steps=6,
-    base_batch=4,
-    aligned_steps=3,
-    aligned_batch=4,
-    limit=4,
+    width=32, layers=2, heads=2, inner=64, base_steps=6, base_batch=4, aligned_steps=3, aligned_batch=4, limit=4
 )
 
 
@@ -250,9 +236,7 @@ def rebuild(out: Path, recipe: Recipe, say: Callable[[str], None]) -> tuple[Esti
 
 def main(arguments: list[str] | None = None) -> None:
     """Read the options and rebuild the pair."""
-    parser = argparse.ArgumentParser(
-        prog="python -m recipes.embedded.recipe", description="Rebuild the embedded pair."
-    )
+    parser = argparse.ArgumentParser(prog="python -m recipes.embedded.recipe", description="Rebuild the embedded pair.")
     parser.add_argument("--out", type=Path, default=HOME, help="folder to build in (default: where the pair ships)")
     parser.add_argument("--seed", type=int, default=Recipe.seed, help="seed of everything that is drawn")
     parser.add_argument("--quick", action="store_true", help="a tiny run of the whole road; the pair is of no use")

@@ -78,10 +78,7 @@ class PenaltyProcessor(LogitsProcessor):
         width = input_ids.shape[1]
         fresh = self._mask.new_ones(len(input_ids), width - self._prompt_width)
         hidden = self._pair.hidden(
-            "base",
-            input_ids[:, start:],
-            attention_mask=torch.cat((self._mask, fresh), -1),
-            cache=self._cache,
+            "base", input_ids[:, start:], attention_mask=torch.cat((self._mask, fresh), -1), cache=self._cache
         )
         logits = self._pair.logits("base", hidden[:, -1]).float()
         check_finite("base", logits, range(len(input_ids)), width - self._prompt_width + 1)

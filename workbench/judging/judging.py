@@ -20,12 +20,7 @@ from workbench.judging.records import Judgement, JudgementSet
 
 
 def judge(
-    samples: Sequence[Sample],
-    how: AnyJudge,
-    *,
-    arm: str = "",
-    store: Store | None = None,
-    what: str | None = "judging",
+    samples: Sequence[Sample], how: AnyJudge, *, arm: str = "", store: Store | None = None, what: str | None = "judging"
 ) -> JudgementSet:
     """Judge every sample of an arm, in their order; `how` is a judge, its config, or its name ("guard:FOLDER").
 

@@ -36,12 +36,7 @@ def cohen(table: Float[np.ndarray, "*draw kind kind"]) -> Float[np.ndarray, "*dr
 
 
 def cohen_estimate(
-    prompt_ids: Sequence[str],
-    first: Sequence[int],
-    second: Sequence[int],
-    kinds: int,
-    *,
-    seed: int = 0,
+    prompt_ids: Sequence[str], first: Sequence[int], second: Sequence[int], kinds: int, *, seed: int = 0
 ) -> Estimate:
     """Return Cohen's kappa of two opinions on the same items, with the interval over prompts; n counts items."""
     each = tables(first, second, kinds)

@@ -203,11 +203,7 @@ class ModelPair:
         return hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))
 
     def logits(
-        self,
-        which: Which,
-        hidden: Float[Tensor, "*position hidden"],
-        *,
-        out: Float[Tensor, "room vocab"] | None = None,
+        self, which: Which, hidden: Float[Tensor, "*position hidden"], *, out: Float[Tensor, "room vocab"] | None = None
     ) -> Float[Tensor, "*position vocab"]:
         """Return the logits of hidden states over the shared vocabulary, in the model's dtype.
 
@@ -476,10 +472,7 @@ def load_pair(config: PairConfig) -> ModelPair:
     if config.offload_base:
         placement.offload(copies[0].model, device)
     on = () if adapter is None else (copies[-1].add(adapter),)
-    sides: dict[Which, _Side] = {
-        "base": _Side(weights=copies[0]),
-        "aligned": _Side(weights=copies[-1], adapters=on),
-    }
+    sides: dict[Which, _Side] = {"base": _Side(weights=copies[0]), "aligned": _Side(weights=copies[-1], adapters=on)}
     identity = {"base": sources.identity(found[0]), "aligned": sources.identity(found[-1])}
     if config.experimental_quantised is not None:
         identity["quantised"] = config.experimental_quantised

@@ -82,11 +82,7 @@ class GradientConfig:
 
 @takes_fields(GradientConfig)
 def probe_gradients(
-    pair: ModelPair,
-    prompts: PromptSet,
-    config: GradientConfig,
-    *,
-    responses: Sequence[Sequence[int]] | None = None,
+    pair: ModelPair, prompts: PromptSet, config: GradientConfig, *, responses: Sequence[Sequence[int]] | None = None
 ) -> GradientProbe:
     """Measure gradient magnitudes by position of the safe response to harmful prompts.
 
@@ -283,14 +279,7 @@ def _watched(model: nn.Module, weights: Sequence[_Weight], layer: int, hidden: l
         yield
 
 
-def _probe(
-    pair: ModelPair,
-    which: Which,
-    passage: Passage,
-    layer: int,
-    layers: int,
-    progress: Progress,
-) -> _Found:
+def _probe(pair: ModelPair, which: Which, passage: Passage, layer: int, layers: int, progress: Progress) -> _Found:
     target, length = passage.response, len(passage.response)
     if length == 0:
         nothing = np.zeros(0)

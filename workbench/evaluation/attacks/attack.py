@@ -71,14 +71,6 @@ def _own(name: str) -> type[AttackConfig]:
     return kind
 
 
-def estimate(pair: ModelPair, prompts: PromptSet, config: AttackConfig) -> Cost:
-    """Return the most that an attack can cost, without running a model; as text it is one sentence.
-
-    Raises what `attack` raises before it works.
-    """
-    return config.cost(Task.of(pair, prompts, config, Store(None)))
-
-
 def attack(pair: ModelPair, prompts: PromptSet, config: AttackConfig, *, store: Store | None = None) -> AttackSet:
     """Make the attempts of an attack; before it starts it reports what it will cost at most.
 

@@ -124,16 +124,7 @@ _ORDINALS = ("first", "second", "third", "fourth", "fifth")
 _SIGN_THINGS = ("cat", "spoon", "window", "gate", "goose", "chimney", "floor", "rope", "puddle", "shutter")
 _SIGN_DEEDS = ("begins to hum", "turns around twice", "starts to shake", "goes very still")
 _COLOURS = ("red", "blue", "green", "grey", "brown", "white", "orange", "pink", "yellow", "black")
-_SMELLS = (
-    "wet straw",
-    "old cheese",
-    "pine smoke",
-    "rain",
-    "warm wool",
-    "ginger",
-    "fresh paint",
-    "candle wax",
-)
+_SMELLS = ("wet straw", "old cheese", "pine smoke", "rain", "warm wool", "ginger", "fresh paint", "candle wax")
 _CLEANERS = ("warm soap", "lemon water", "dry sand", "white vinegar", "rose tea", "cold milk", "baking flour")
 _WRITERS = ("Old Tamsin", "Miller Oswin", "Captain Bree", "Doctor Plum", "Aunt Corla", "Brother Finch")
 _HALLS = ("town museum", "harbour house", "library cellar", "guild hall", "weaver's attic")
