@@ -101,7 +101,7 @@ def _parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and stop")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for verb, (help_text, _) in _VERB_TEXTS.items():
+    for verb, help_text in _VERB_TEXTS.items():
         own = commands.add_parser(verb, help=help_text, allow_abbrev=False)
         if verb in words[:2]:
             _add_verb_options(own, verb)
@@ -129,22 +129,10 @@ class _Version(argparse.Action):
 # ----------------------------------------------------------------------------------- the verbs that run a notebook
 
 _VERB_TEXTS = {
-    "diagnose": (
-        "show how deep the alignment of a pair goes",
-        "Trace base and aligned along the same responses and report, token by token, where they still agree.",
-    ),
-    "tune": (
-        "find the decoding penalty that gains most safety for least harm",
-        "Try decoding penalties against the prefill attack, recommend one, and check it on other prompts.",
-    ),
-    "complete": (
-        "complete the alignment of a pair with a LoRA adapter",
-        "Train an adapter that completes the alignment, and compare it with the other ways to do so.",
-    ),
-    "evaluate": (
-        "compare arms under attacks, with judges and capability",
-        "Let several arms answer the same prompts under the same attacks, judge the answers, and compare the arms.",
-    ),
+    "diagnose": "trace base and aligned along the same responses, and show how deep the alignment goes",
+    "tune": "try decoding penalties against the prefill attack, recommend one, and check it on other prompts",
+    "complete": "train a LoRA adapter that completes the alignment, and compare it with the other ways to do so",
+    "evaluate": "let several arms answer the same attacked prompts, judge the answers, and compare the arms",
 }
 _POSITIONAL = ("pair", "base", "aligned", "out")
 _MODELS = "BASE ALIGNED: hub ids, folders or GGUF files; or one name from `workbench pairs` (default: embedded)"
@@ -156,7 +144,10 @@ def _add_verb_options(parser: argparse.ArgumentParser, verb: str) -> None:
 
     notebook = notebook_named(VERBS[verb])
     declared = declared_parameters(notebook)
-    parser.description = f"{_VERB_TEXTS[verb][1]} Runs the notebook {notebook.name}; its parameters are the options."
+    text = _VERB_TEXTS[verb]
+    parser.description = (
+        f"{text[:1].upper()}{text[1:]}. The notebook {notebook.name} runs; the options set its parameters."
+    )
     parser.add_argument("models", nargs="*", metavar="MODEL", help=_MODELS)
     parser.add_argument("--out", metavar="DIR", default=declared["out"].default.strip("'\""), help="the run's folder")
     for option, settings in (_SMOKE, _CELL_SECONDS, _DEBUG):
@@ -282,13 +273,8 @@ def _run(asked: argparse.Namespace) -> int:
     asked.parameters = dict(asked.parameters)
     names = ("notebook", "out", "parameters", "smoke", "cell_seconds")
     made = run_notebook(RunConfig(**{name: getattr(asked, name) for name in names}), say=_say)
-    paths = {
-        "report": made.report,
-        "notebook": made.notebook,
-        "notebook as a page": made.html,
-        "results": made.results,
-    }
-    for what, path in paths.items():
+    paths = (made.report, made.notebook, made.html, made.results)
+    for what, path in zip(("report", "notebook", "notebook as a page", "results"), paths, strict=True):
         if path is not None:
             print(f"{what + ':':<20}{path}")
     return 0
@@ -390,10 +376,7 @@ def _clear_cache(asked: argparse.Namespace) -> int:
     from workbench.running.cache import cached, chosen, clear, listing, said_size
 
     if not (asked.kinds or asked.names or asked.older_than or asked.everything):
-        raise ParameterError(
-            "clear needs to know what to remove: give --kind, --name or --older-than (see `workbench cache`), or "
-            "--everything"
-        )
+        raise ParameterError("clear needs --kind, --name, --older-than or --everything (see `workbench cache`)")
     items = chosen(cached(), kinds=asked.kinds, names=asked.names, older_than=asked.older_than)
     if not items:
         print("nothing in the cache matches")

@@ -32,7 +32,7 @@ def execute(
     parameters: Mapping[str, Any],
     *,
     say: Say,
-    start_seconds: int = 120,
+    start_seconds: int | None = 120,
     cell_seconds: int | None = None,
     kept: Kept | None = None,
 ) -> None:
@@ -195,15 +195,9 @@ def _engine(cells: _Cells, stderr: Path, kept: Kept | None) -> type:
         def execute_managed_notebook(
             cls, nb_man: Any, kernel_name: str, *, timeout: int | None, startup_timeout: int, config: Any, **rest: Any
         ) -> Any:
-            client = Client(
-                nb_man,
-                kernel_name=kernel_name,
-                kernel_manager_class=OwnKernel,
-                on_cell_start=cells.start,
-                timeout=timeout,
-                startup_timeout=startup_timeout,
-                config=config,
-            )
+            limits = {"timeout": timeout, "startup_timeout": startup_timeout, "config": config}
+            kernel = {"kernel_name": kernel_name, "kernel_manager_class": OwnKernel}
+            client = Client(nb_man, on_cell_start=cells.start, **kernel, **limits)
             nb_man.save = lambda **changed: _save(nb_man)
             if kept is not None:
                 kept.lend(client)

@@ -84,9 +84,6 @@ def resolve_parameters(notebook: str | Path, given: Mapping[str, Any], *, smoke:
     return {name: _convert(value, declared[name]) for name, value in asked.items()}
 
 
-# --------------------------------------------------------------------------------------------- types and values
-
-
 def _type_of(annotation: str, default: str) -> str:
     """Return the declared type; without one, or for a bare `list`, the default's; a bare None takes any text."""
     if annotation not in ("None", "list", "List"):

@@ -79,15 +79,8 @@ def run_notebook(config: RunConfig, *, say: Say | None = None, kept: Kept | None
             parameters["out"] = str(partial)
         executed = partial / f"{source.stem}.ipynb"
         try:
-            execute(
-                source,
-                executed,
-                parameters,
-                say=say or (lambda line: None),
-                start_seconds=config.start_seconds,
-                cell_seconds=config.cell_seconds,
-                kept=kept,
-            )
+            limits = {"start_seconds": config.start_seconds, "cell_seconds": config.cell_seconds}
+            execute(source, executed, parameters, say=say or (lambda line: None), kept=kept, **limits)
             _check_results(partial, source, required=takes_out)
         except NotebookFailed as error:
             failed = _keep_failed(partial, out, executed)
@@ -108,9 +101,6 @@ def run_notebook(config: RunConfig, *, say: Say | None = None, kept: Kept | None
         for path in (out / f"{source.stem}.html", out / "results.json", out / "report.html")
     )
     return RunPaths(folder=out, notebook=out / f"{source.stem}.ipynb", html=html, results=results, report=report)
-
-
-# ------------------------------------------------------------------------------------------------------ the folder
 
 
 def _check_target(out: Path, source: Path) -> None:
@@ -209,8 +199,6 @@ def _check_results(partial: Path, source: Path, *, required: bool) -> None:
     if not rows:
         raise NotebookFailed(f"{source} wrote a results.json with no rows")
 
-
-# --------------------------------------------------------------------------------------------- what is left behind
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _OFFLINE_TEMPLATE = """\

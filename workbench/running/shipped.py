@@ -28,10 +28,7 @@ def shipped_folder() -> Path:
 
 
 def notebook_named(name: str | Path) -> Path:
-    """Return the notebook at a path, or the shipped one of that name, with or without `.ipynb`.
-
-    Raises NotPresent, naming the nearest shipped notebook, for any other name.
-    """
+    """Return the notebook at a path, or the shipped one of that name, `.ipynb` optional. Raises NotPresent."""
     path = Path(name)
     if path.is_file() or path.parent != Path("."):
         return path
@@ -45,7 +42,7 @@ def notebook_named(name: str | Path) -> Path:
 def copy_notebooks(folder: str | Path, *, solutions: bool = False) -> list[Path]:
     """Copy the shipped notebooks and lessons into a folder and return the copies; `solutions` adds answered lessons.
 
-    Raises ParameterError, before anything is copied, where a file of that name with other content exists there.
+    Raises ParameterError, before it copies anything, where the folder has such a file with other content.
     """
     folder, source = Path(folder), shipped_folder()
     pairs = [(p, folder / p.relative_to(source)) for p in _shipped(solutions=solutions)]

@@ -76,11 +76,9 @@ class LossConfig:
             teacher_lambda=FINITE,
             temperature=above(0, finite=True),
             set_size=at_least(1),
-            lambda_reg=at_least(0, finite=True),
-            alpha_base=at_least(0, finite=True),
-            gamma=at_least(0, finite=True),
             hinge_margin=FINITE,
             clip_percentile=above(0, 100),
+            **dict.fromkeys(("lambda_reg", "alpha_base", "gamma"), at_least(0, finite=True)),
             **{name: at_least(0, finite=True) for name in vars(self) if name.endswith("_weight")},
         )
 
@@ -121,9 +119,8 @@ class OptimiserSettings:
     def __post_init__(self) -> None:
         check_fields(
             self,
-            learning_rate=above(0, finite=True),
             weight_decay=at_least(0, finite=True),
-            clip_norm=above(0, finite=True),
+            **dict.fromkeys(("learning_rate", "clip_norm"), above(0, finite=True)),
             warmup_share=BELOW_ONE,
             decay=("linear", "cosine", "constant"),
         )
@@ -334,8 +331,7 @@ class WatchSettings:
         check_fields(
             self,
             (self.kl_budget_nats is not None and not self.film_every, "kl_budget_nats", "None where film_every is 0"),
-            film_every=at_least(0),
-            checkpoint_every=at_least(0),
+            **dict.fromkeys(("film_every", "checkpoint_every"), at_least(0)),
             kl_budget_nats=above(0),
         )
 
@@ -376,14 +372,10 @@ class TrainConfig:
         check_fields(
             self,
             (self.experimental_sharded and self.processes == 1, "experimental_sharded", "False for one process"),
-            steps=at_least(1),
-            batch_size=at_least(1),
-            micro_batch=at_least(1),
-            processes=at_least(1),
+            **dict.fromkeys(("steps", "batch_size", "micro_batch", "processes"), at_least(1)),
+            **dict.fromkeys(("prefix_tokens", "chunk_rows"), at_least(1)),
             harmful_share=from_to(0, 1),
             max_tokens=at_least(2),
-            prefix_tokens=at_least(1),
-            chunk_rows=at_least(1),
             seed=at_least(0),
         )
         which, size = "micro_batch" if self.processes == 1 else "processes", (self.micro_batch or 1) * self.processes

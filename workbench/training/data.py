@@ -60,10 +60,8 @@ class TrainingDataConfig:
             self,
             harmful_from=get_args(Source),
             utility_from=("aligned", "given"),
-            refusals=at_least(1),
             temperature=above(0, finite=True),
-            max_tokens=at_least(1),
-            batch_tokens=at_least(1),
+            **dict.fromkeys(("refusals", "max_tokens", "batch_tokens"), at_least(1)),
         )
 
 
@@ -118,14 +116,13 @@ def _sources(prompts: PromptSet, utility: PromptSet | None, how: Judge, config: 
         "continued": f"{given}, continued greedily by the base model, {most}",
     }[config.harmful_from]
     others = f", the others at temperature {config.temperature:g}, seed {config.seed}"
-    answers = {
-        "aligned": f"the aligned model's own greedy ones, {most}; the response given with the prompt where the judge "
-        "calls that a refusal",
-        "given": given,
-    }[config.utility_from]
-    said = [_set_named("Prompts", prompts)]
-    said += [] if utility is None else [_set_named("More utility prompts", utility)]
-    said += [
+    aligned = (
+        f"the aligned model's own greedy ones, {most}; the response given with the prompt where the judge calls that"
+    )
+    answers = given if config.utility_from == "given" else f"{aligned} a refusal"
+    said = [
+        _set_named("Prompts", prompts),
+        *([] if utility is None else [_set_named("More utility prompts", utility)]),
         f"Harmful responses: {harmful}; kept where judge {how.name!r}, version {how.version}, calls them compliance.",
         f"Refusals: {config.refusals} drawn from the aligned model for each harmful prompt, the first greedily"
         f"{others if config.refusals > 1 else ''}, {most}; kept where they end and the judge calls them a refusal, "
@@ -263,10 +260,8 @@ class _Source:
     def _judged(self, prompts: Sequence[Prompt], answers: Sequence[Ids]) -> tuple[Judgement, ...]:
         own = set(self.pair.eos_ids)
         texts = [self.pair.decode([t for t in ids if t not in own]) for ids in answers]
-        samples = [
-            Sample(id=p.id, request=p.prompt, text=text, label=p.label, category=p.category)
-            for p, text in zip(prompts, texts, strict=True)
-        ]
+        pairs = zip(prompts, texts, strict=True)
+        samples = [Sample(id=p.id, request=p.prompt, text=t, label=p.label, category=p.category) for p, t in pairs]
         return judge(samples, self.judge, store=self.store, what=None).judgements
 
 

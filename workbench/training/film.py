@@ -77,13 +77,11 @@ class Camera:
         found = (kl_nats(student, base), 1.0 - excess_mass(base, student), kl_nats(aligned, student))
         return torch.stack(found).float().cpu().numpy()
 
-    def harmless_nats(self) -> float:
-        """Return KL(aligned || student) on the harmless texts in the last frame, nats per token; NaN without any."""
-        looks = self.looks()
-        return looks[-1][2] if looks else float("nan")
-
     def looks(self) -> list[tuple[int, float, float]]:
-        """Return for each frame its step, mean retention on harmful texts, and KL as `harmless_nats` does."""
+        """Return each frame's step, mean retention on harmful texts and KL(aligned || student) on harmless ones.
+
+        The KL is in nats per token; both are NaN without such texts.
+        """
         rows = {k: [n for n, s in enumerate(self._scenes) if s.label == k] for k in ("harmful", "harmless")}
 
         def mean(frame: np.ndarray, name: str, label: str) -> float:

@@ -47,11 +47,6 @@ def all_of(own: T) -> list[T]:
     return found
 
 
-def summed(numbers: Sequence[float]) -> list[float]:
-    """Return the sums over the processes, number by number, added in the same order everywhere."""
-    return [sum(each) for each in zip(*all_of(list(numbers)), strict=True)]
-
-
 def add_up(parameters: Sequence[nn.Parameter], scale: float = 1.0) -> None:
     """Give every process the gradients of all of them, added up and divided by `scale`."""
     if size() > 1:

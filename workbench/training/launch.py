@@ -16,7 +16,7 @@ import sys
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 import torch
 
@@ -59,8 +59,7 @@ class Job:
     @classmethod
     def load(cls, file: Path) -> Job:
         """Read a job."""
-        made: Job = _typed(cls, json.loads(file.read_text("utf-8")))
-        return made
+        return cast(Job, _typed(cls, json.loads(file.read_text("utf-8"))))
 
 
 def _typed(kind: Any, value: Any) -> Any:

@@ -114,7 +114,8 @@ class Loop:
             )
         self.optimiser.step()
         self.optimiser.zero_grad()
-        total, *added = group.summed([total, *(sums[p] for p in counts.positions)])
+        own = group.all_of([total, *(sums[p] for p in counts.positions)])
+        total, *added = (sum(each) for each in zip(*own, strict=True))
         return StepRecord(
             step=step,
             loss=total,
@@ -133,7 +134,7 @@ class Loop:
         """Take a frame, and stop the training where it exceeds the KL budget."""
         if self.camera is not None:
             self.camera.take(step)
-            budget, spent = self.config.watch.kl_budget_nats, self.camera.harmless_nats()
+            budget, spent = self.config.watch.kl_budget_nats, self.camera.looks()[-1][2]
             if budget is not None and spent > budget and step < self.config.steps:
                 self.stopped = (
                     f"stopped at step {step} of {self.config.steps}: KL(aligned || student) on the harmless texts is "

@@ -28,9 +28,6 @@ def log_probabilities(logits: Float[Tensor, "row vocab"]) -> Float[Tensor, "row 
     return logits.log_softmax(-1).clamp(min=LOGPROB_FLOOR)
 
 
-# ------------------------------------------------------------------------------------------------ distillation
-
-
 def hybrid_teacher(
     aligned: Float[Tensor, "row vocab"], base: Float[Tensor, "row vocab"], teacher_lambda: float
 ) -> Float[Tensor, "row vocab"]:
@@ -55,15 +52,11 @@ def distillation(
 ) -> Float[Tensor, "row"]:
     """Return tau^2 D(softmax(z_s / tau), softmax(z_teacher / tau)), 0 where the two are equal.
 
-    D is KL(student || teacher) (`reverse`, as arXiv 2511.12155 prints it), KL(teacher || student) (`forward`) or the
-    Jensen-Shannon divergence (`jsd`).
+    D is KL(student || teacher) (`reverse`, as in arXiv 2511.12155), KL(teacher || student) (`forward`) or JSD (`jsd`).
     """
     s, t = (log_probabilities(z if temperature == 1.0 else z / temperature) for z in (student, teacher))
     divergence = {"reverse": lambda: kl_nats(s, t), "forward": lambda: kl_nats(t, s), "jsd": lambda: js_nats(s, t)}
     return temperature**2 * divergence[direction]()
-
-
-# -------------------------------------------------------------------------------------------------- completion
 
 
 def completion(
@@ -195,19 +188,13 @@ def _random(key: Int[Tensor, "row"], vocab: int, size: int) -> Int[Tensor, "row 
     return torch.stack(draws).to(key.device)
 
 
-# ---------------------------------------------------------------------------------------------------- recovery
-
-
 def recovery(student: Float[Tensor, "row vocab"], aligned: Float[Tensor, "row vocab"]) -> Float[Tensor, "row"]:
     """Return KL(aligned || student), each in its own context, before clipping."""
     return kl_nats(log_probabilities(aligned), log_probabilities(student))
 
 
 def clip_level(values: Float[Tensor, "row"], percentile: float) -> float:
-    """Return the percentile (linear between neighbours) of the step's values; inf at 100 and for no values.
-
-    A value that is NaN is left out, so that it affects its own position alone.
-    """
+    """Return the percentile (linear between neighbours) of the values, NaN excluded; inf at 100 and for no values."""
     if percentile >= 100.0 or not len(values):
         return math.inf
     return float(torch.nanquantile(values.detach().float(), percentile / 100.0))
@@ -221,9 +208,6 @@ def clipped(values: Float[Tensor, "row"], level: float) -> Float[Tensor, "row"]:
     if math.isinf(level):
         return values
     return values * (level / values.detach().clamp(min=torch.finfo(values.dtype).tiny)).clamp(max=1.0)
-
-
-# ------------------------------------------------------------------------------------------------------ labels
 
 
 def cross_entropy(student: Float[Tensor, "row vocab"], label: Int[Tensor, "row"]) -> Float[Tensor, "row"]:

@@ -40,31 +40,23 @@ reads the whole head, so small chunks of a wide head take longer."""
 
 
 class Role(IntEnum):
-    """The target of a position.
+    """The target of a position."""
 
-    LABEL      the observed token: cross-entropy
-    TEACHER     the hybrid teacher of aligned and base, in the same context
-    RECOVERY    the aligned model in its own context: KL(aligned || student), clipped
-    COMPLETION   away from the tokens of M, with the strength of the position's density risk
-    CONSTRAINT  the observed token, held back where the student has left the aligned model
-    """
-
-    LABEL = 0
-    TEACHER = 1
-    RECOVERY = 2
-    COMPLETION = 3
-    CONSTRAINT = 4
+    LABEL = 0  # the observed token: cross-entropy
+    TEACHER = 1  # the hybrid teacher of aligned and base, in the same context
+    RECOVERY = 2  # the aligned model in its own context: KL(aligned || student), clipped
+    COMPLETION = 3  # away from the tokens of M, with the strength of the position's density risk
+    CONSTRAINT = 4  # the observed token, weighted less where the student has left the aligned model
 
 
 @dataclass(frozen=True, kw_only=True)
 class Positions:
     """The positions of one forward pass, one a row, in any order. Only `student` has gradients.
 
-    student        hidden state of the student that predicts the position, after the final norm
+    student        hidden state that predicts the position, after the final norm
     aligned, base  hidden states of the frozen pair, None where no role needs them: aligned is needed for TEACHER,
                    RECOVERY, CONSTRAINT and COMPLETION, base for COMPLETION and for TEACHER with lambda other than 1
     label          the observed token (read for LABEL and CONSTRAINT)
-    role           a Role each
     weight         w_t
     position       1-based position in the response (needed for CONSTRAINT)
     key            a number made from seed, text and position (needed for COMPLETION with random sets)
@@ -86,10 +78,7 @@ class Positions:
 
 @dataclass(frozen=True, kw_only=True)
 class Heads:
-    """The three heads over `vocab` tokens.
-
-    `trained` are the parameters of the student's head that learn, usually none.
-    """
+    """The three output heads over `vocab` tokens; `trained` are the student's head parameters that learn, if any."""
 
     student: Head
     aligned: Head
@@ -173,9 +162,8 @@ def streamed_loss(
 def recovery_nats(heads: Heads, positions: Positions, *, chunk_rows: int | None = None) -> Float[Tensor, "_"]:
     """Return KL(aligned || student) of the RECOVERY positions before clipping, without gradients.
 
-    The level of clipping is a percentile over the optimizer step, so it must be known before the first gradient: where
-    a step is several forward passes, run this for each of them first (under `torch.no_grad()`) and give
-    `losses.clip_level` all the values together.
+    The clipping level is a percentile over the optimizer step: where a step is several forward passes, run this for
+    each of them before the first gradient and give `losses.clip_level` all the values together.
     """
     chunks = _chunks(heads, positions, (Role.RECOVERY,), chunk_rows)
     with torch.no_grad():
@@ -232,9 +220,6 @@ def _loss_of(heads: Heads, positions: Positions, config: LossConfig, clip_nats: 
     return loss
 
 
-# ------------------------------------------------------------------------------------------- one chunk at a time
-
-
 def streamed(
     loss: RowLoss,
     student: Float[Tensor, "row hidden"],
@@ -244,8 +229,8 @@ def streamed(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "row"]]:
     """Return sum_rows scale * loss, with its gradients, and every row's loss without; rows in no chunk have NaN.
 
-    `chunks` are the rows computed at once, each row in one chunk at most. Gradients go to `student` and `trained`;
-    equal to those of the plain computation. Where neither needs any, none are computed. No second derivatives.
+    `chunks` are the rows computed at once, each row in one chunk at most. `student` and `trained` get the gradients of
+    the plain computation, where either needs any; second derivatives are not computed.
     """
     total, rows = _Streamed.apply(loss, scale, chunks, torch.is_grad_enabled(), student, *trained)
     return total, rows

@@ -68,11 +68,10 @@ class TrainingFilm(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Preflight(Record):
-    """The measurements before the first step.
+    """The measurements before the first step; None for `step_seconds` where no step was timed.
 
-    flip_rate           share of the arm's harmful positions at which its teacher's top token is not aligned's
-    memory_mib          estimated peak beside the pair's weights: see `training.memory.memory_mib`
-    step_seconds        median of the timed steps; None where none were timed
+    `flip_rate` is the share of the arm's harmful positions at which its teacher's top token is not aligned's,
+    `memory_mib` the estimated peak beside the pair's weights (see `training.memory.memory_mib`).
     """
 
     flip_rate: Estimate

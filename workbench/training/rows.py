@@ -171,16 +171,11 @@ def prepared(texts: TrainingTexts, config: TrainConfig) -> TrainingTexts:
     arm, longest = config.chosen, config.max_tokens
     notes = list(texts.notes)
     harmful: list[TrainingText] = []
-    without = 0
     if arm.harmful != "nothing":
-        for text in _fitted(texts.harmful, longest, "harmful", notes):
-            room = longest - len(text.aligned)
-            refusals = tuple(r for r in text.refusals if r and len(r) <= room)
-            if arm.needs_refusals and not refusals:
-                without += 1
-                continue
-            harmful.append(replace(text, refusals=refusals))
-        if without:
+        for text in (fitted := _fitted(texts.harmful, longest, "harmful", notes)):
+            refusals = tuple(r for r in text.refusals if r and len(r) <= longest - len(text.aligned))
+            harmful += [replace(text, refusals=refusals)] if refusals or not arm.needs_refusals else []
+        if without := len(fitted) - len(harmful):
             notes.append(f"{without} harmful rows are dropped: they have no refusal of the aligned model that fits.")
         if not harmful:
             last = notes[-1] if notes else "their responses are empty"
@@ -204,16 +199,9 @@ def prepared(texts: TrainingTexts, config: TrainConfig) -> TrainingTexts:
 
 def _fitted(texts: Sequence[TrainingText], longest: int, kind: str, notes: list[str]) -> list[TrainingText]:
     """Cut responses to what fits, drop texts without room or response, and note both."""
-    kept: list[TrainingText] = []
-    cut: list[int] = []
-    for text in texts:
-        room = longest - (text.length - len(text.response))
-        if room < 1 or not text.response:
-            continue
-        if len(text.response) > room:
-            cut.append(len(text.response))
-            text = replace(text, response=text.response[:room])
-        kept.append(text)
+    room = [longest - (t.length - len(t.response)) for t in texts]
+    kept = [(t, n) for t, n in zip(texts, room, strict=True) if n > 0 and t.response]
+    cut = [len(t.response) for t, n in kept if len(t.response) > n]
     if cut:
         notes.append(
             f"{len(cut)} of {len(kept)} {kind} responses are cut to fit into {longest} tokens with their prompts: they "
@@ -224,7 +212,7 @@ def _fitted(texts: Sequence[TrainingText], longest: int, kind: str, notes: list[
             f"{dropped} of {len(texts)} {kind} rows are dropped: their response is empty, or the prompt alone fills "
             f"{longest} tokens."
         )
-    return kept
+    return [replace(t, response=t.response[:n]) if len(t.response) > n else t for t, n in kept]
 
 
 def random_numbers(seed: int, stream: str, n: int) -> np.random.Generator:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.core.comparisons import share
@@ -77,7 +78,7 @@ def flip_rate(
     flips = n = 0
     with torch.no_grad():  # shared-out weights cannot train against inference tensors
         for _, row in _rows(texts, config, most, given):
-            found = _seen(pair, heads, row, config).flips
+            found = _seen(pair, heads, row, config)["flips"]
             flips, n = flips + int(found.sum()), n + len(found)
     return share(flips, n)
 
@@ -107,21 +108,8 @@ def teacher_said(arm: ArmConfig) -> str:
     }[arm.harmful]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Seen:
-    """Some positions: both sides' likeliest tokens, best first, their KL, and M."""
-
-    student: Int[Tensor, "row k"]
-    student_probability: Float[Tensor, "row k"]
-    teacher: Int[Tensor, "row k"]
-    teacher_probability: Float[Tensor, "row k"]
-    kl_nats: Float[Tensor, "row"]
-    pushed: Int[Tensor, "row m"]
-    pushed_mass: Float[Tensor, "row"]
-
-    @property
-    def flips(self) -> Bool[Tensor, "row"]:
-        return self.student[:, 0] != self.teacher[:, 0]
+_SEEN = ("student", "student_probability", "teacher", "teacher_probability", "kl_teacher_student_nats")
+"""Tensors of `_seen`, as fields of TeacherText; with those of M and the flips."""
 
 
 def _rows(
@@ -137,7 +125,7 @@ def _rows(
             yield text, row
 
 
-def _seen(pair: ModelPair, heads: Heads, row: TrainingRow, config: TrainConfig) -> _Seen:
+def _seen(pair: ModelPair, heads: Heads, row: TrainingRow, config: TrainConfig) -> dict[str, Tensor]:
     """Return both sides at a row's positions, computed in chunks that fit the heads' buffers."""
     loss, role = config.chosen.loss, Role[row.role]
 
@@ -164,7 +152,8 @@ def _seen(pair: ModelPair, heads: Heads, row: TrainingRow, config: TrainConfig) 
         tops = [x for side in (s, t) for x in _top(side)]
         parts.append((*tops, kl_nats(t, s), pushed[:, :SHOWN], mass if pushed.shape[-1] else mass * torch.nan))
     kept = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
-    return _Seen(**dict(zip(_Seen.__annotations__, kept, strict=True)))
+    found = dict(zip((*_SEEN, "pushed", "pushed_mass"), kept, strict=True))
+    return {**found, "flips": found["student"][:, 0] != found["teacher"][:, 0]}
 
 
 def _top(logprobs: Float[Tensor, "row vocab"]) -> tuple[Int[Tensor, "row k"], Float[Tensor, "row k"]]:
@@ -172,22 +161,17 @@ def _top(logprobs: Float[Tensor, "row vocab"]) -> tuple[Int[Tensor, "row k"], Fl
     return ids, logprobs.gather(-1, ids).exp()
 
 
-def _text(text: TrainingText, row: TrainingRow, seen: _Seen, pieces: Pieces) -> TeacherText:
+def _text(text: TrainingText, row: TrainingRow, seen: Mapping[str, Tensor], pieces: Pieces) -> TeacherText:
     def labelled(ids: Tensor) -> tuple[tuple[str, ...], ...]:
         return tuple(tuple(pieces.label(i) for i in own if i != NO_TOKEN) for own in ids.tolist())
 
     given = row.student.aligned[len(text.aligned) :]
+    ids = ("student", "teacher", "pushed")
+    fields: dict[str, Any] = {name: labelled(v) if name in ids else v.numpy() for name, v in seen.items()}
     return TeacherText(
         name=text.name,
         prompt=text.prompt,
         given=tuple(p.text for p in pieces.sequence(given, context=text.aligned)),
         pieces=tuple(p.text for p in pieces.sequence(row.labels, context=row.student.aligned)),
-        student=labelled(seen.student),
-        student_probability=seen.student_probability.numpy(),
-        teacher=labelled(seen.teacher),
-        teacher_probability=seen.teacher_probability.numpy(),
-        kl_teacher_student_nats=seen.kl_nats.numpy(),
-        flips=seen.flips.numpy(),
-        pushed=labelled(seen.pushed),
-        pushed_mass=seen.pushed_mass.numpy(),
+        **fields,
     )

@@ -120,9 +120,6 @@ def read_grid(path: str | Path) -> Grid:
     return grid
 
 
-# ----------------------------------------------------------------------------------------------------- the file
-
-
 def _yaml(path: Path) -> Any:
     import yaml
 
@@ -199,9 +196,6 @@ def _value(body: Mapping[str, Any], key: str, where: str) -> Any:
     if value is not None and not fits(value):
         raise ParameterError(f"{where}: {key} takes {wanted}, not {value!r}"[:300])
     return value
-
-
-# --------------------------------------------------------------------------------------------------- the stages
 
 
 def _order(stages: Mapping[str, Mapping[str, Any]], path: Path) -> list[str]:
@@ -287,9 +281,6 @@ def _combinations(values: Mapping[str, Any], where: str) -> tuple[Mapping[str, A
     return tuple(found)
 
 
-# ------------------------------------------------------------------------------------------------ the references
-
-
 def texts(value: Any) -> Iterator[str]:
     """Yield every text in a value, lists and mappings included."""
     if isinstance(value, str):
@@ -331,11 +322,10 @@ def _check_references(grid: Grid, stage: Stage) -> None:
 def _check_inherited(grid: Grid, stage: Stage) -> None:
     axes = tuple(dict.fromkeys(a for n in grid.before(stage.name) for a in grid.stage(n).axes))
     for name in stage.inherit or ():
+        where = f"stage {stage.name!r} inherits {name!r}"
         if name not in axes:
             hint = nearest(name, axes) if axes else "they vary nothing"
-            raise UnknownName(f"stage {stage.name!r} inherits {name!r}, which no stage that it needs varies: {hint}")
+            raise UnknownName(f"{where}, which no stage that it needs varies: {hint}")
         if name not in stage.declared:
             hint = nearest(name, tuple(stage.declared))
-            raise UnknownName(
-                f"stage {stage.name!r} inherits {name!r}, which {stage.notebook.name} does not declare: {hint}"
-            )
+            raise UnknownName(f"{where}, which {stage.notebook.name} does not declare: {hint}")

@@ -99,14 +99,8 @@ def compare_runs(first: str | Path, second: str | Path) -> RunComparison:
         notes.append("These are runs of different notebooks: only the numbers that both have are compared.")
     if one.facts.get("fingerprint") != two.facts.get("fingerprint"):
         notes.append("The pairs are not the same: the models, their tokenizer or their precision differ (fingerprint).")
-    return RunComparison(
-        first=one,
-        second=two,
-        settings=tuple(_settings(one.facts, two.facts)),
-        made=tuple(_made(one.facts, two.facts)),
-        numbers=numbers,
-        notes=tuple(notes),
-    )
+    settings, made = tuple(_settings(one.facts, two.facts)), tuple(_made(one.facts, two.facts))
+    return RunComparison(first=one, second=two, settings=settings, made=made, numbers=numbers, notes=tuple(notes))
 
 
 def read_run(folder: str | Path) -> Run:
@@ -135,9 +129,6 @@ def _read(file: Path) -> dict[str, Any]:
     return body
 
 
-# ------------------------------------------------------------------------------------------- settings and origins
-
-
 def _differing(runs: Sequence[Mapping[str, Any]], names: Iterable[str], title: str) -> Iterator[Change]:
     """Yield the named values that two mappings do not share, as texts; `title` makes a name a change's own."""
     for name in names:
@@ -161,9 +152,6 @@ def _made(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[Change]:
     yield from _differing((one, two), MADE, "{}")
     versions = [r.get("versions", {}) for r in (one, two)]
     yield from _differing(versions, dict.fromkeys([*versions[0], *versions[1]]), "version of {}")
-
-
-# ------------------------------------------------------------------------------------------------------- numbers
 
 
 def _numbers(one: Run, two: Run) -> tuple[tuple[NumberChange, ...], list[str]]:

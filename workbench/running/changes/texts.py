@@ -81,7 +81,8 @@ def _traces(compared: RunComparison, name: str, a: TraceSet, b: TraceSet, harmfu
     for i, j in [*texts, *scores][:MOST]:
         for run, traces, at in ((compared.first, a, i), (compared.second, b, j)):
             made = token_view(traces, at, harmful_text=harmful_text)
-            parts.append(replace(made, title=f"{run.name}: {made.title}", body=_headed(run.name, made.body)))
+            heading = f'<h3 style="margin: 1.8rem 0 .3rem; font-size: 16px">{html_text(label(run.name))}</h3>'
+            parts.append(replace(made, title=f"{run.name}: {made.title}", body=heading + made.body))
     return Section(
         title=f"Through the lens: {name}",
         text=(
@@ -92,10 +93,6 @@ def _traces(compared: RunComparison, name: str, a: TraceSet, b: TraceSet, harmfu
         ),
         parts=tuple(parts),
     )
-
-
-def _headed(name: str, body: str) -> str:
-    return f'<h3 style="margin: 1.8rem 0 .3rem; font-size: 16px">{html_text(label(name))}</h3>{body}'
 
 
 def _continuations(
