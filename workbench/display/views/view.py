@@ -92,6 +92,17 @@ class Column:
         object.__setattr__(self, "key", self.key or self.heading)
 
 
+@dataclass(frozen=True)
+class Link:
+    """A cell that leads somewhere: its text, and a relative address (None: the text alone)."""
+
+    text: str
+    address: str | None
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def columns(*names: str | tuple[str, str], number: bool = False) -> tuple[Column, ...]:
     """Return columns by their headings, or by heading and key; `number`: they hold numbers."""
     pairs = ((n, n) if isinstance(n, str) else n for n in names)
@@ -175,7 +186,11 @@ def table(
         for i, column in enumerate(columns):
             tag = "td" if i else "th"
             start = opening(tag, column, None if i else "row")
-            cells.append(f"{start}{html_text(cell(row.get(column.key)))}</{tag}>")
+            value = row.get(column.key)
+            said = html_text(cell(value))
+            if isinstance(value, Link) and value.address is not None:
+                said = f'<a href="{html_text(value.address)}">{said}</a>'
+            cells.append(f"{start}{said}</{tag}>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return scrolling(caption, f"<tr>{heads}</tr>", "".join(lines), kind=kind, tall=tall)
 
