@@ -30,7 +30,7 @@ def load_adapter(folder: str | Path) -> Adapter:
 def export(adapter: Adapter, folder: str | Path, *, results: str | None = None) -> Adapter:
     """Copy a finished adapter, with its card and record, into a folder, and return its record there.
 
-    `results` is Markdown for the section Results of the card there, as `wb.card_results` makes it of a
+    `results` is Markdown for the section Results of the card there, which `evaluation.card` makes of a
     comparison of arms; None: the card says that they are not in it. An adapter of ours that is there already
     is replaced, once the copy is complete, unless this one was trained from it.
 
