@@ -20,7 +20,6 @@ from workbench.core.errors import NotPresent, ParameterError, RecordError
 from workbench.core.passages import Sample
 from workbench.core.store import Store
 from workbench.evaluation.records import Evaluation
-from workbench.evaluation.samples import samples_of
 from workbench.judging.judging import judge
 from workbench.judging.ratings import SCALE, Ratings, RatingSheet, rater_agreement
 
@@ -36,7 +35,7 @@ def evaluation() -> Evaluation:
 
 def arms() -> list[list[Sample]]:
     made = evaluation()
-    return [samples_of(done, made.attacks) for done in made.answers]
+    return [done.samples(made.attacks) for done in made.answers]
 
 
 def sheet_of(folder: Path, rater: str = "ann", *, swapped: bool = False, seed: int = 0) -> RatingSheet:

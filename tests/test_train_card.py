@@ -279,7 +279,7 @@ def test_a_card_says_what_is_not_in_it(trained: Adapter, tmp_path: Path, pair: M
     moved = export(trained, tmp_path / "moved")
     assert "This adapter is that of seed 3" in card_results(both, moved)
     other = card_results(comparison(trained, adapters={"recovery": ("gone",)}), trained)
-    assert "This very adapter was not asked" in other
+    assert "This very adapter was not evaluated" in other
     assert "adapter's own" not in other
     assert "- Prompts: made up." in section(card_of(trained), "Data")
     assert "not recorded" in section(card.card_text(trained, pair, texts()), "Data")

@@ -18,7 +18,6 @@ from workbench.core.records import Estimate
 from workbench.display.views import View
 from workbench.display.views.view import columns, interval, number, plain_table, style_text, table, table_view
 from workbench.evaluation.records import Evaluation
-from workbench.evaluation.samples import samples_of
 from workbench.judging.ratings import SCALE, SUCCESS, RatingSheet, rater_agreement
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class Rating(Window[RatingSelection]):
         seed: int = 0,
         live: bool | None = None,
     ) -> None:
-        samples = [s for done in evaluation.answers for s in samples_of(done, evaluation.attacks)]
+        samples = [s for done in evaluation.answers for s in done.samples(evaluation.attacks)]
         self.sheet = RatingSheet(samples, folder=folder, rater=rater, seed=seed)
         first = self.sheet.next_unrated()
         self._at: int | None = first if first is not None else (0 if len(self.sheet) else None)

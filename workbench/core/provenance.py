@@ -75,13 +75,19 @@ class Stopwatch:
 
     def record(
         self,
+        pair: Any = None,
         *,
         resolved: Mapping[str, Any] | None = None,
         seed: int | None = None,
         device: str = "cpu",
         fingerprint: str | None = None,
     ) -> RunRecord:
-        """Return the RunRecord; `resolved` holds what differs from what was asked, or was decided on the way."""
+        """Return the RunRecord; `resolved` holds what differs from what was asked, or was decided on the way.
+
+        Device and fingerprint are those of `pair` where a pair of models is given.
+        """
+        if pair is not None:
+            device, fingerprint = str(pair.device), pair.fingerprint
         commit, dirty = source_commit()
         return RunRecord(
             verb=self.verb,

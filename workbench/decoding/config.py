@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from workbench.core.configs import at_least, check_fields, from_to
 from workbench.core.errors import ParameterError
 from workbench.tracing.records import Diagnosis
+
+if TYPE_CHECKING:
+    from workbench.models.pair import ModelPair
 
 Method = Literal["none", "one_sided", "two_sided", "safe_decoding"]
 RiskSpace = Literal["aligned_topk", "full", "mass"]
@@ -90,6 +93,13 @@ class PenaltyConfig:
     def family(cls, w: float, **settings: object) -> PenaltyConfig:
         """Return the unmasked family l_b + w (l_a - l_b): w = 0 is base, w = 1 aligned, above 1 beyond aligned."""
         return cls(method="two_sided", strength=w - 1.0, **settings)  # type: ignore[arg-type]
+
+    def on(self, pair: ModelPair, expert: str | None) -> ModelPair:
+        """Return the pair that this penalty works on: of SafeDecoding with an expert, aligned and that expert.
+
+        Raises what `ModelPair.with_expert` raises.
+        """
+        return pair if expert is None or self.method != "safe_decoding" else pair.with_expert(expert)
 
     @property
     def title(self) -> str:

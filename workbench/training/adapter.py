@@ -30,7 +30,7 @@ def load_adapter(folder: str | Path) -> Adapter:
 def export(adapter: Adapter, folder: str | Path, *, results: str | None = None) -> Adapter:
     """Copy a finished adapter, with its card and record, into a folder, and return its record there.
 
-    `results` is Markdown for the card's section Results, as `wb.card_results` writes it of a comparison of arms. The
+    `results` is Markdown for the card's section Results, as `evaluation.card` makes it of a comparison of arms. The
     copy, once complete, replaces an earlier adapter of the workbench in that folder, unless this one was trained from
     it. Raises ParameterError where the folder holds something else, NotPresent where the adapter is gone, StorageFull.
     """

@@ -18,6 +18,7 @@ import numpy as np
 from workbench.core.errors import PromptError
 from workbench.core.passages import Ids, Passage
 from workbench.models.pair import Which
+from workbench.prompts.loading import PromptSet
 from workbench.training.config import TrainConfig
 
 RoleName = Literal["LABEL", "TEACHER", "RECOVERY", "COMPLETION", "CONSTRAINT"]
@@ -46,6 +47,17 @@ class TrainingTexts:
     harmless: tuple[TrainingText, ...] = ()
     notes: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+
+    def leaks(self, prompts: PromptSet) -> tuple[str, ...]:
+        """Return a warning where some of the prompts are among these texts (case and spaces aside), else ()."""
+        own = {" ".join(t.prompt.lower().split()) for t in (*self.harmful, *self.utility, *self.harmless)}
+        shared = [p for p in prompts if " ".join(p.prompt.lower().split()) in own]
+        if not shared:
+            return ()
+        return (
+            f"LEAK: {len(shared)} of the {len(prompts)} prompts were trained on (first: {shared[0].id}), so the "
+            "numbers on them are not about unseen prompts. Take another split.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
