@@ -1,4 +1,4 @@
-"""Where a record came from: settings asked and resolved, versions, commit, device, seconds."""
+"""The provenance of records: settings asked and resolved, versions, commit, device, seconds."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _plain(value: Any) -> Any:
 
 
 class Stopwatch:
-    """Measure one verb, or one notebook, from its start and write its RunRecord at its end."""
+    """The clock of one verb or notebook, started with its settings; `record` makes the RunRecord at the end."""
 
     def __init__(self, verb: str, config: Any) -> None:
         self.verb = verb
@@ -81,7 +81,7 @@ class Stopwatch:
         device: str = "cpu",
         fingerprint: str | None = None,
     ) -> RunRecord:
-        """Return the RunRecord; `resolved` holds what differs from what was asked, or was decided on the way."""
+        """Return the RunRecord; `resolved` holds settings that differ from those asked, or were decided later."""
         commit, dirty = source_commit()
         return RunRecord(
             verb=self.verb,
