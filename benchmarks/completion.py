@@ -24,7 +24,7 @@ from workbench.core.files import atomic_file
 from workbench.core.passages import Passage
 from workbench.core.store import Store
 from workbench.display import views
-from workbench.evaluation.arms import train_arms
+from workbench.evaluation.arms import comparison_rows, train_arms
 from workbench.evaluation.attacks import GCG, Budget, Insertion, ModelArm
 from workbench.evaluation.capability import CapabilityConfig
 from workbench.models.pair import ModelPair, PairConfig, load_pair
@@ -195,10 +195,10 @@ def main() -> None:
                 f"{name}: {own.mean():.4f} nats a token on {len(items)} GSM8K answers, {value:+.2%} of aligned's "
                 f"[{low:+.2%}, {high:+.2%}]."
             )
-    rows = [vars(r) for r in wb.comparison_rows(made)]
+    rows = [vars(r) for r in comparison_rows(made)]
     body = {
         "rows": rows,
-        "sentences": [*made.scorecards[0].sentences, *nats_said],
+        "sentences": [*made.evaluations[0].scorecard.sentences, *nats_said],
         "notes": made.notes,
         "budgets": made.budgets,
     }

@@ -26,7 +26,7 @@ CELLS = (
     "import workbench as wb\n"
     "from workbench.decoding.config import PenaltyConfig\n"
     "from widgets import PenaltyDial\nmodels = wb.load_pair(wb.PairConfig(preset='embedded'))\n"
-    "tuning, _ = wb.tuning_and_held_out(wb.PromptConfig(source='embedded'), limit=30, held_out_limit=6)",
+    "tuning, _ = wb.split_prompts(wb.PromptConfig(source='embedded'), limit=30, held_out_limit=6)",
     "dial = PenaltyDial(models, tuning, PenaltyConfig(strength=1.0))\ndial",
 )
 MOVE = """
@@ -83,7 +83,7 @@ def in_python(moves: int) -> list[float]:
     from widgets import PenaltyDial
 
     pair = wb.load_pair(wb.PairConfig(preset="embedded"))
-    tuning, _ = wb.tuning_and_held_out(wb.PromptConfig(source="embedded"), limit=30, held_out_limit=6)
+    tuning, _ = wb.split_prompts(wb.PromptConfig(source="embedded"), limit=30, held_out_limit=6)
     dial = PenaltyDial(pair, tuning, live=False)
     times, asked = [], 0.0
 

@@ -212,7 +212,7 @@ def test_templates_attack_the_last_turn_and_come_from_files_too(tmp_path: Path) 
     refuses(lambda: read_templates(Path(__file__)), ParameterError, ".jsonl")
 
 
-CONFIGS: tuple[AttackConfig, ...] = (
+SET: tuple[AttackConfig, ...] = (
     NoAttack(max_tokens=8),
     Prefill(k=(0, 2, "full"), max_tokens=8),
     HarmlessPrefill(k=(2,), labels=("harmful",), max_tokens=8),
@@ -223,6 +223,10 @@ CONFIGS: tuple[AttackConfig, ...] = (
     GCG(budget=SMALL, suffix_tokens=4, target_tokens=3, stop="never", universal=2, max_tokens=8),
     RandomSuffix(budget=SMALL, suffix_tokens=4, target_tokens=3, stop="never", max_tokens=8),
 )
+TUNING = ("benign_tuning", "few_harmful_tuning")  # tests/test_attacks_finetuning.py
+UNSET = [kind(max_tokens=8) for name, kind in ATTACKS.items() if name not in {*TUNING, *(c.family for c in SET)}]
+CONFIGS = (*SET, *UNSET)
+"""Every attack that changes no weights: with settings that show what it does, or else with its defaults."""
 NAMES = [f"{n} {c.family}" for n, c in enumerate(CONFIGS)]
 
 
@@ -277,10 +281,7 @@ def test_no_target_left_is_an_error_that_says_what_to_do(config: Any) -> None:
 
 
 def test_attacks_come_by_name_with_settings_that_can_be() -> None:
-    assert list(ATTACKS) == [
-        "none", "prefill", "harmless_prefill", "gcg", "random_suffix", "decoding", "template", "insertion",
-        "benign_tuning", "few_harmful_tuning",
-    ]  # fmt: skip
+    assert all(kind.family == name and kind.__doc__ for name, kind in ATTACKS.items())
     assert attack_config("prefill", k=[0, "full"], max_tokens=9) == Prefill(k=(0, "full"), max_tokens=9)
     refuses(lambda: attack_config("prefil"), UnknownName, "'prefill'")
     assert type(attack_config("tests.small_attack:Shouting", max_tokens=3)).family == "shouting"

@@ -19,10 +19,10 @@ from workbench.core.store import Store
 from workbench.evaluation.attacks import NoAttack, answer, attack
 from workbench.evaluation.attacks import engine as engine_room
 from workbench.evaluation.attacks.answer import Arm
-from workbench.evaluation.attacks.engine import EngineArm, VllmEngine, greedy_agreement
+from workbench.evaluation.attacks.engine import EngineArm, VllmEngine, agreement_rows, greedy_agreement
 from workbench.evaluation.attacks.finetuning import BenignTuning
 from workbench.evaluation.evaluate import evaluate
-from workbench.evaluation.setup import agreement_rows, arms_of
+from workbench.evaluation.setup import arms_of
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.loading import Prompt, PromptSet
@@ -71,14 +71,14 @@ def test_an_engine_continues_as_our_generator_and_differences_are_counted(pair: 
     assert made == generate(pair, "aligned", CONTEXTS, config, what=None)
     assert told == [(n, t) for n, one in enumerate(made) for t in one.ids]
     found = greedy_agreement(arm, PASSAGES, max_tokens=8)
-    assert (found.continuations.value, found.continuations.n, found.tokens.value) == (1.0, 6, 1.0)
+    assert (found["continuations"].value, found["continuations"].n, found["tokens"].value) == (1.0, 6, 1.0)
     found = greedy_agreement(
         EngineArm(pair=pair, which="aligned", engine=StandIn(pair, wrong=2)), PASSAGES, max_tokens=8
     )
-    assert found.continuations.value == pytest.approx(4 / 6)
+    assert found["continuations"].value == pytest.approx(4 / 6)
     lengths = [len(g.ids) for g in generate(pair, "aligned", CONTEXTS, GenerateConfig(max_tokens=8), what=None)]
-    assert found.tokens.n == sum(lengths)
-    assert found.tokens.value == pytest.approx((2 * 3 + sum(lengths[2:])) / sum(lengths))
+    assert found["tokens"].n == sum(lengths)
+    assert found["tokens"].value == pytest.approx((2 * 3 + sum(lengths[2:])) / sum(lengths))
     assert "greedy agreement with our generator: continuations 0.667 [" in str(found)
 
 
@@ -150,7 +150,7 @@ def test_notebook_04s_engine_continues_base_and_aligned(folders: PairConfig, mon
 
     loaded = load_pair(folders)
     monkeypatch.setattr(engine_room, "VllmEngine", StandInVllm)
-    arms = arms_of(loaded, engine="vllm", penalties=(1.0,))
+    arms = arms_of(loaded, engine="experimental_vllm", penalties=(1.0,))
     assert [(a.name, type(a).__name__) for a in arms[:2]] == [("base", "EngineArm"), ("aligned", "EngineArm")]
     assert (arms[2].name, set(asked)) == ("penalty 1", {folders.base, folders.aligned})
     assert asked[str(folders.base)]["dtype"] == "float32"
@@ -167,10 +167,10 @@ def test_notebook_04s_engine_continues_base_and_aligned(folders: PairConfig, mon
 
 
 def test_an_engine_needs_the_same_weights_and_keeps_them(folders: PairConfig, pair: ModelPair) -> None:
-    refuses(lambda: arms_of(pair, engine="vllm"), ParameterError, "base", "aligned")
+    refuses(lambda: arms_of(pair, engine="experimental_vllm"), ParameterError, "base", "aligned")
     with pytest.raises(ParameterError):
-        arms_of(replace(load_pair(folders), config=replace(folders, adapter="some")), engine="vllm")
-    refuses(lambda: arms_of(pair, engine="vlm"), UnknownName, "'vlm'", "vllm")
+        arms_of(replace(load_pair(folders), config=replace(folders, adapter="some")), engine="experimental_vllm")
+    refuses(lambda: arms_of(pair, engine="vllm"), UnknownName, "'vllm'", "experimental_vllm")
     engine = StandIn(pair)
     arm = EngineArm(pair=pair, which="aligned", engine=engine)
     prompts = PromptSet(

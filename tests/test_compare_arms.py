@@ -13,11 +13,12 @@ from workbench.core.errors import NotPresent, PairError, ParameterError, PromptE
 from workbench.core.records import load, save
 from workbench.core.store import Store
 from workbench.display import figures, views
-from workbench.evaluation.arms import START, UNTRAINED, CompareConfig, attacks_for, compare_arms, comparison_rows, leaks
+from workbench.evaluation.arms import START, UNTRAINED, CompareConfig, attacks_for, compare_arms
 from workbench.evaluation.attacks import GCG, Budget, ModelArm
 from workbench.evaluation.capability import CapabilityConfig
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.records import ArmComparison, AttackSet, select
+from workbench.evaluation.rows import comparison_rows
 from workbench.evaluation.setup import attempts_of
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair, PairConfig, load_pair
@@ -171,10 +172,10 @@ def test_what_cannot_be_trained_on_or_compared_is_refused_first(pair, prompts, t
 
 
 def test_leaks_and_the_previews_responses_are_those_trained_on(texts: TrainingTexts, prompts: PromptSet, pair) -> None:
-    assert leaks(texts, replace(prompts, prompts=())) == ()
+    assert texts.leaks(replace(prompts, prompts=())) == ()
     held_out = load_prompts(PromptConfig(source="embedded", limit=9))
-    assert leaks(texts, held_out) == ()
-    (said,) = leaks(texts, prompts)
+    assert texts.leaks(held_out) == ()
+    (said,) = texts.leaks(prompts)
     assert said.startswith(f"LEAK: {len(prompts)} of the {len(prompts)} prompts")
     bare = replace(prompts, prompts=tuple(replace(p, response=None) for p in prompts))
     found = harmful_preview(pair, bare, texts, limit=2)

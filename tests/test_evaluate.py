@@ -283,7 +283,7 @@ def test_capability_is_compared_by_question_and_limits_the_safest_arm() -> None:
     assert within == {"aligned": "yes", "penalty": "cannot tell", "tuned": "no"}
     (said,) = [s for s in card.sentences if "at most 1 %" in s]
     assert "penalty has the lowest attack success" in said
-    assert "cannot be told whether penalty" in said
+    assert "does not show whether penalty" in said
     card = two_arms()
     assert safest(tradeoffs(card.scores), 0.05) == ()
     assert not any("accuracy" in s for s in card.sentences)

@@ -15,8 +15,16 @@ from tests import evaluation_makers as make
 from tests.hostile_texts import EXECUTABLE, TEXT
 from workbench.core.results import COLUMNS
 from workbench.evaluation.config import EvaluateConfig
-from workbench.evaluation.exports import csv_text, latex_card, latex_table, latex_text, write_exports
-from workbench.evaluation.formats import inspect_log, pairs_of, write_completions
+from workbench.evaluation.exports import (
+    csv_text,
+    inspect_log,
+    latex_card,
+    latex_table,
+    latex_text,
+    pairs_of,
+    write_completions,
+    write_exports,
+)
 from workbench.evaluation.records import AttackSet, CompletionSet, Scorecard
 from workbench.evaluation.rows import evaluation_rows
 from workbench.evaluation.scorecard import sum_up

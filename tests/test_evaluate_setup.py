@@ -19,7 +19,6 @@ from workbench.evaluation.capability import CapabilityConfig
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.paper import paper_preset
-from workbench.evaluation.reading import told_prompts
 from workbench.evaluation.records import Evaluation
 from workbench.evaluation.scorecard import sum_up
 from workbench.judging.makers import judges_of
@@ -122,13 +121,13 @@ def test_attempts_against_one_arm_are_answered_by_that_arm_alone(pair: ModelPair
 def test_answers_are_read_again_as_prompts(pair: ModelPair) -> None:
     attempts = setup.attempts_of(pair, harmful(), setup.attacks_of(["prefill"], prefix_tokens=["2"], max_tokens=6))
     made = evaluate(setup.arms_of(pair), attempts, ["refusal"])
-    told = told_prompts(made, arm="aligned", attack="prefill", limit=2)
+    told = made.answers_as_prompts(arm="aligned", attack="prefill", limit=2)
     assert 0 < len(told) <= 2
     source = {a.attempt_id: a for a in attempts[0].attempts}
     texts = {source[c.attempt_id].prefix + c.text for s in made.answers if s.arm == "aligned" for c in s.completions}
     assert told.prompts[0].response in texts
     assert told.classroom_safe
-    refuses(lambda: told_prompts(made, arm="tuned"), PromptError, "'tuned'")
+    refuses(lambda: made.answers_as_prompts(arm="tuned"), PromptError, "'tuned'")
 
 
 def test_an_arm_with_another_tokenizer_cannot_answer_nor_be_evaluated(pair: ModelPair) -> None:

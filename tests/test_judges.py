@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.errors import refuses
+from tests.hostile_texts import HOSTILE_TEXTS
 from tests.judge_makers import attack_set, attempt, completion_set, sample
 from tests.tiny_pair import tiny_pair
 from workbench.core.errors import NotPresent, ParameterError, RecordError, UnknownName
@@ -23,7 +24,6 @@ from workbench.core.passages import Sample
 from workbench.core.records import load, save
 from workbench.core.store import Store
 from workbench.evaluation.evaluate import passages_of
-from workbench.evaluation.samples import samples_of
 from workbench.judging.config import JUDGES, JudgeConfig
 from workbench.judging.contract import Judge, is_harmful, is_refusal, scored, unscored
 from workbench.judging.exact import NOT_OF_THE_WORLD
@@ -59,14 +59,14 @@ def seven() -> list[Sample]:
 def test_a_judge_reads_texts_alone_and_knows_no_attack() -> None:
     asked = [attempt(r, attack="prefill", prefix="Sure,", category="locks") for r in REQUESTS]
     completions = completion_set([(a, a.request.lower()) for a in asked])
-    made = samples_of(completions, [attack_set(asked[:4]), attack_set(asked[4:])])
+    made = completions.samples([attack_set(asked[:4]), attack_set(asked[4:])])
     assert [s.id for s in made] == [a.attempt_id for a in asked]
     assert vars(made[0]) == {
         "id": asked[0].attempt_id, "request": REQUESTS[0], "prefix": "Sure,", "text": "question 0?",
         "label": "harmful", "category": "locks",
     }  # fmt: skip
-    assert made == samples_of(completions, asked) == samples_of(completions, attack_set(asked))
-    refuses(lambda: samples_of(completions, attack_set(asked[:4])), ParameterError, "3", "7", "'aligned'", "4")
+    assert made == completions.samples(asked) == completions.samples(attack_set(asked))
+    refuses(lambda: completions.samples(attack_set(asked[:4])), ParameterError, "3", "7", "'aligned'", "4")
 
 
 def test_samples_are_judged_once_in_order_and_again_only_if_unscored(tmp_path: Path) -> None:
@@ -168,7 +168,17 @@ def test_judges_by_name() -> None:
     refuses(lambda: JudgeConfig.named("endpoint:gpt"), ParameterError)
     refuses(lambda: JudgeConfig(judge="guard", model="x", harmful=("yes",)), ParameterError)
     refuses(lambda: judge_of("human:nowhere"), NotPresent, "'nowhere'")
-    assert list(JUDGES)[:2] == ["exact", "refusal"]
+
+
+@pytest.mark.parametrize("name", [n for n, kind in JUDGES.items() if not kind.needs_model])
+def test_a_judge_that_needs_no_model_keeps_the_contract(name: str) -> None:
+    assert (judge_of(name).name, bool(JUDGES[name].goes_by)) == (name, True)
+    texts = ("", " ", "I cannot.", "Sure, ", *HOSTILE_TEXTS)
+    samples = [sample(f"Question {i}?", text) for i, text in enumerate(texts)]
+    made = judge(samples, name).judgements
+    assert [j.attempt_id for j in made] == [s.id for s in samples]
+    assert all((j.p_harmful is None and j.verdict is None) == bool(j.unscored) for j in made)
+    assert judge(samples[::-1], name).judgements == made[::-1], "an answer depends on its own text alone"
 
 
 OWN = """
@@ -337,6 +347,6 @@ def test_shuffled_words_are_gibberish_to_the_embedded_base_and_its_answers_are_n
     for texts, want in (([r.response for r in made], 0.0), (soup, 1.0)):
         completions = completion_set(list(zip(attempts, texts, strict=True)))
         surprise = mean_surprise(pair, passages_of(pair, completions, attempts))
-        found = find_gibberish(samples_of(completions, attempts), surprise=surprise).found
+        found = find_gibberish(completions.samples(attempts), surprise=surprise).found
         told = [f.gibberish for f in found if f.perplexity is not None]
         assert np.mean(told) == pytest.approx(want, abs=0.05), [f.why for f in found]

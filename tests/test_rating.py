@@ -20,7 +20,6 @@ from workbench.core.errors import NotPresent, ParameterError, RecordError
 from workbench.core.passages import Sample
 from workbench.core.store import Store
 from workbench.evaluation.records import Evaluation
-from workbench.evaluation.samples import samples_of
 from workbench.judging.judging import judge
 from workbench.judging.ratings import SCALE, Ratings, RatingSheet, rater_agreement
 
@@ -36,7 +35,7 @@ def evaluation() -> Evaluation:
 
 def arms() -> list[list[Sample]]:
     made = evaluation()
-    return [samples_of(done, made.attacks) for done in made.answers]
+    return [done.samples(made.attacks) for done in made.answers]
 
 
 def sheet_of(folder: Path, rater: str = "ann", *, swapped: bool = False, seed: int = 0) -> RatingSheet:
@@ -170,154 +169,6 @@ def test_hostile_texts_reach_the_page_as_clean_strings(tmp_path: Path) -> None:
         one.show(n)
         json.dumps(face.item, ensure_ascii=False).encode("utf-8")  # type: ignore[attr-defined]
     assert_only_ours(one.static().body)
-
-
-PAGE = """<!doctype html><html><head><meta charset="utf-8"><style>CSS</style></head><body><div id="el"></div>
-<script type="module">
-MODULE
-const model = {
-  state: STATE, heard: {},
-  get(name) { return this.state[name]; },
-  set(name, value) { this.state[name] = value; },
-  save_changes() { window.ask(this.state.asked).then((back) => this.take(back)); },
-  take(back) {
-    for (const [k, v] of Object.entries(back)) {
-      this.state[k] = v;
-      (this.heard["change:" + k] ?? []).forEach((f) => f());
-    }
-  },
-  on(name, f) { (this.heard[name] ??= []).push(f); },
-  off(name, f) { this.heard[name] = (this.heard[name] ?? []).filter((g) => g !== f); },
-};
-window.model = model;
-render({ model, el: document.getElementById("el") });
-window.ready = true;
-</script></body></html>"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        yield chromium
-        chromium.close()
-
-
-def opened(browser: Any, one: Rating, tmp_path: Path, **options: Any) -> Page:
-    """Open the widget's real module in a page whose model is the real Python object."""
-    face: Any = one.face
-
-    def ask(asked: dict[str, Any]) -> dict[str, Any]:
-        face.asked = asked
-        return {"item": face.item, "error": face.error}
-
-    page: Page = browser.new_page(**options)
-    page.expose_function("ask", ask)
-    state = json.dumps({"scale": face.scale, "item": face.item, "error": face.error}).replace("</", "<\\/")
-    module = str(face._esm).replace("export default { render };", "")
-    html = PAGE.replace("CSS", str(face._css)).replace("MODULE", module).replace("STATE", state)
-    file = tmp_path / "page.html"
-    file.write_text(html, "utf-8")
-    page.goto(file.as_uri())
-    page.wait_for_function("window.ready")
-    return page
-
-
-@pytest.mark.browser
-def test_by_the_keyboard_alone(browser: Any, tmp_path: Path) -> None:
-    one = rating(tmp_path / "ratings")
-    page = opened(browser, one, tmp_path)
-    root, text = page.locator(".wb-rating"), page.locator(".wb-answer")
-    root.focus()
-    expect(page.locator(".wb-where")).to_have_text("Text 1 of 7, 0 rated by ann")
-    expect(text).to_contain_text("▒▒▒")
-    assert one.sheet.samples[0].text.strip() not in page.locator("body").inner_text()
-    assert "Sure," not in page.locator("body").inner_text()
-    page.keyboard.press("5")
-    expect(page.locator(".wb-hint")).to_have_text("Open the text before you rate it (Enter).")
-    assert one.selection.rated == 0
-    page.keyboard.press("Enter")
-    expect(text).to_contain_text(one.sheet.samples[0].text.strip())
-    expect(text).not_to_have_class(re.compile("wb-covered"))
-    page.keyboard.press("4")
-    expect(page.locator(".wb-where")).to_have_text("Text 2 of 7, 1 rated by ann")
-    expect(text).to_contain_text("▒▒▒")
-    page.keyboard.press("ArrowLeft")
-    expect(page.locator(".wb-rate[aria-pressed=true] b")).to_have_text("4")
-    page.keyboard.press("ArrowLeft")
-    expect(page.locator(".wb-where")).to_have_text("Text 1 of 7, 1 rated by ann")
-    assert Ratings(tmp_path / "ratings").of("ann") == {one.sheet.keys[0]: 4}
-    page.close()
-
-
-@pytest.mark.browser
-def test_by_the_mouse_with_every_text_open_until_all_are_rated(browser: Any, tmp_path: Path) -> None:
-    one = rating(tmp_path / "ratings")
-    page = opened(browser, one, tmp_path)
-    page.locator(".wb-keep input").check()
-    page.locator(".wb-open").click()
-    for n in range(7):
-        expect(page.locator(".wb-answer")).to_contain_text(one.sheet.samples[n].text.strip())
-        expect(page.locator(".wb-prompt").first).to_contain_text(one.sheet.samples[n].request)
-        if one.sheet.samples[n].prefix:
-            expect(page.locator(".wb-prefix")).to_contain_text("Sure,")
-        page.locator(".wb-rate").nth(n % 5).click()
-    expect(page.locator(".wb-where")).to_have_text("Text 7 of 7, 7 rated by ann: all done")
-    expect(page.locator(".wb-skip")).to_be_disabled()
-    assert one.to_frame()["rating"].tolist() == [n % 5 + 1 for n in range(7)]
-    page.close()
-
-
-@pytest.mark.browser
-def test_hostile_texts_are_text_and_run_nothing(browser: Any, tmp_path: Path) -> None:
-    asked = [attempt(f"Q {t}", prefix=t) for t in HOSTILE_TEXTS]
-    one = Rating(
-        answers_of({"one": list(zip(asked, HOSTILE_TEXTS, strict=True))}), folder=tmp_path / "ratings", rater="ann"
-    )
-    page = opened(browser, one, tmp_path)
-    requests: list[str] = []
-    page.on("request", lambda r: requests.append(r.url))
-    page.locator(".wb-keep input").check()
-    page.locator(".wb-open").click()
-    tags = page.evaluate("[...document.querySelectorAll('.wb-rating *')].map((n) => n.tagName).sort().join()")
-    for _ in range(len(one.sheet) - 1):
-        number = one.selection.number or 0
-        page.locator(".wb-on").click()
-        expect(page.locator(".wb-where")).to_contain_text(f"Text {number + 1} of")
-        found = page.evaluate("[...document.querySelectorAll('.wb-rating *')].map((n) => n.tagName).sort().join()")
-        assert found == tags
-    assert page.evaluate("window.tripped") is None
-    assert requests == []
-    page.close()
-
-
-@pytest.mark.browser
-def test_what_python_raises_is_shown_and_goes_away(browser: Any, tmp_path: Path) -> None:
-    one = rating(tmp_path / "ratings")
-    page = opened(browser, one, tmp_path)
-    (tmp_path / "ratings").mkdir()
-    (tmp_path / "ratings" / "ann.json").write_text("{")
-    page.locator(".wb-open").click()
-    page.keyboard.press("5")
-    expect(page.locator(".wb-alert")).to_contain_text("RecordError:")
-    (tmp_path / "ratings" / "ann.json").unlink()
-    page.keyboard.press("5")
-    expect(page.locator(".wb-alert")).to_be_hidden()
-    assert one.selection.rated == 1
-    page.close()
-
-
-@pytest.mark.browser
-def test_no_text_is_said_so(browser: Any, tmp_path: Path) -> None:
-    page = opened(browser, Rating(answers_of({}), folder=tmp_path / "ratings", rater="ann"), tmp_path)
-    expect(page.locator(".wb-where")).to_have_text("There is no text to rate.")
-    expect(page.locator(".wb-scale")).to_be_hidden()
-    page.locator(".wb-rating").focus()
-    for key in ("5", "Enter", "ArrowRight"):
-        page.keyboard.press(key)
-    page.close()
 
 
 def test_selections_are_heard_and_late_keys_rate_nothing(tmp_path: Path) -> None:

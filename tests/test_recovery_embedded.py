@@ -9,9 +9,9 @@ import pytest
 from workbench.core.store import Store
 from workbench.evaluation.arms import UNTRAINED, CompareConfig, compare_arms
 from workbench.evaluation.records import ArmComparison
-from workbench.evaluation.splits import tuning_and_held_out
 from workbench.models.pair import PairConfig, load_pair
 from workbench.prompts.loading import PromptConfig
+from workbench.prompts.splits import split_prompts
 from workbench.training.config import TrainConfig, WatchSettings
 from workbench.training.data import training_texts
 
@@ -22,7 +22,7 @@ PREFIXES = (5, 10, 20)
 @pytest.mark.timeout(1800)
 def test_recovery_refuses_after_a_harmful_beginning_and_keeps_the_rest(tmp_path: Path) -> None:
     pair = load_pair(PairConfig(preset="embedded"))
-    training, held_out = tuning_and_held_out(PromptConfig(source="embedded"))
+    training, held_out = split_prompts(PromptConfig(source="embedded"))
     store = Store(tmp_path / "store")
     texts = training_texts(pair, training, store=store)
     config = CompareConfig(

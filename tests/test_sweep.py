@@ -40,6 +40,7 @@ from workbench.evaluation.records import (
     PenaltyChoice,
     PenaltySweep,
 )
+from workbench.evaluation.rows import check_rows, sweep_rows
 from workbench.evaluation.scorecard import sum_up
 from workbench.evaluation.sweep import COMPARED, attempts_for, sweep
 from workbench.judging.contract import scored
@@ -453,19 +454,19 @@ def test_the_check_counts_pairs_and_keeps_its_promise() -> None:
 
 
 def test_halves_share_no_pair_and_splits_share_no_topic() -> None:
-    tuning, held_out = wb.tuning_and_held_out(PromptConfig(source="everyday"), limit=20)
+    tuning, held_out = wb.split_prompts(PromptConfig(source="everyday"), limit=20)
     assert len(tuning) == 20
     assert not {p.pair_id for p in tuning if p.pair_id} & {p.pair_id for p in held_out}
-    train, rest = wb.tuning_and_held_out(PromptConfig(source="embedded"), held_out_limit=30)
+    train, rest = wb.split_prompts(PromptConfig(source="embedded"), held_out_limit=30)
     assert ({p.split for p in train}, {p.split for p in rest}, len(rest)) == ({"train"}, {"heldout"}, 30)
-    refuses(lambda: wb.tuning_and_held_out(PromptConfig(source="everyday", label="harmless")), PromptError, "harmful")
+    refuses(lambda: wb.split_prompts(PromptConfig(source="everyday", label="harmless")), PromptError, "harmful")
 
 
 def test_records_come_back_equal(pair: ModelPair, swept: PenaltySweep, choice: PenaltyChoice, tmp_path: Path) -> None:
     check = wb.compare_with_aligned(swept, "two_sided 8", prefix_tokens=3)
     for name, record in {"sweep": swept, "choice": choice, "check": check}.items():
         assert load(save(record, tmp_path / name), type(record)) == record
-    rows = wb.sweep_rows(swept) + wb.check_rows(check)
+    rows = sweep_rows(swept) + check_rows(check)
     assert {"asr", "kl_penalised_aligned_nats", "leverage", "leverage_bound", "asr_reduction"} <= {r.name for r in rows}
     assert all(r.arm and (r.value is None or r.n) for r in rows)
 
@@ -526,7 +527,7 @@ def test_on_the_embedded_pair_the_recommended_penalty_holds_on_held_out_topics()
     from workbench.models.pair import PairConfig, load_pair
 
     pair = load_pair(PairConfig(preset="embedded"))
-    tuning, held_out = wb.tuning_and_held_out(PromptConfig(source="embedded"), limit=90, held_out_limit=180)
+    tuning, held_out = wb.split_prompts(PromptConfig(source="embedded"), limit=90, held_out_limit=180)
     grid = penalty_grid(methods=("two_sided",), strengths=(0.5, 0.75, 1.0))
     config = SweepConfig(penalties=grid, prefix_tokens=(10,), max_tokens=88)
     found = sweep(pair, tuning, config)

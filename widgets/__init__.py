@@ -1,3 +1,4 @@
+# ruff: noqa: F401, PLE0605
 """Live widgets: each shows a record, and gives back what the person selected as a frozen value.
 
 The names below are the public ones. They are imported when first used, so `import widgets` loads no IPython; no widget
@@ -24,7 +25,7 @@ _FILE_OF = {
     "Rating": "rating",
 }
 
-__all__ = ["LinkedViews", "LiveProbe", "PenaltyDial", "Rating", "TokenLens"]
+__all__ = sorted(_FILE_OF)
 
 
 def __getattr__(name: str) -> Any:

@@ -21,28 +21,27 @@ if TYPE_CHECKING:
     from workbench.display import figures, views
     from workbench.display.check import check
     from workbench.display.report import Report
-    from workbench.evaluation.arms import CompareConfig, compare_arms, leaks
-    from workbench.evaluation.attacks import HarmlessPrefill, Prefill
+    from workbench.evaluation.arms import CompareConfig, compare_arms
+    from workbench.evaluation.attacks import HarmlessPrefill, Prefill, answer, attack
     from workbench.evaluation.branching import TextJudge
-    from workbench.evaluation.card import card_results
+    from workbench.evaluation.capability import measure_capability
+    from workbench.evaluation.card import export
     from workbench.evaluation.check import check_penalty, compare_with_aligned
     from workbench.evaluation.config import EvaluateConfig
     from workbench.evaluation.evaluate import evaluate
-    from workbench.evaluation.example import continue_three_ways, look_at
+    from workbench.evaluation.example import continue_three_ways, look_at, sampling_surface
     from workbench.evaluation.exports import export_evaluation
-    from workbench.evaluation.frontier import Rule, recommend
+    from workbench.evaluation.frontier import Rule, load_penalty, recommend, save_penalty
     from workbench.evaluation.paper import paper_preset
-    from workbench.evaluation.penalties import SweepConfig, pair_under, penalties_for
-    from workbench.evaluation.penalty_file import load_penalty, save_penalty
-    from workbench.evaluation.reading import told_prompts
+    from workbench.evaluation.penalties import SweepConfig, penalties_for
     from workbench.evaluation.records import Evaluation, Scorecard
-    from workbench.evaluation.sampling import sampling_surface
-    from workbench.evaluation.setup import agreement_rows, arms_of, attempts_of, questions_of
-    from workbench.evaluation.splits import tuning_and_held_out
+    from workbench.evaluation.setup import arms_of, attempts_of, questions_of
     from workbench.evaluation.sweep import sweep
+    from workbench.judging.judging import judge
     from workbench.models.generation import GenerateConfig
     from workbench.models.pair import ModelPair, PairConfig, load_pair
     from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
+    from workbench.prompts.splits import split_prompts
     from workbench.running.runs import RunConfig, run_notebook
     from workbench.tracing import metrics
     from workbench.tracing.diagnosis.config import DiagnosisConfig
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
     from workbench.tracing.gradients import GradientConfig, probe_gradients
     from workbench.tracing.records import Diagnosis, GradientProbe, TraceSet
     from workbench.tracing.traces import TraceConfig, trace
-    from workbench.training.adapter import export
     from workbench.training.config import LossConfig, TrainConfig, WatchSettings, arm_with
     from workbench.training.data import TrainingDataConfig, harmful_preview, training_texts
     from workbench.training.distil import distil
@@ -64,7 +62,7 @@ _VERBS = {
     "core.results": "load_results",
     "core.store": "Store",
     "prompts.loading": "load_prompts",
-    "evaluation.splits": "tuning_and_held_out",
+    "prompts.splits": "split_prompts",
     "models.pair": "load_pair",
     "tracing.traces": "trace",
     "tracing.diagnosis.diagnose": "diagnose",
@@ -72,23 +70,22 @@ _VERBS = {
     "tracing.metrics": "metrics",
     "decoding.penalised": "decode",
     "decoding.penalty": "penalise",
-    "evaluation.penalties": "penalties_for pair_under",
+    "evaluation.penalties": "penalties_for",
     "evaluation.sweep": "sweep",
-    "evaluation.frontier": "recommend",
-    "evaluation.penalty_file": "save_penalty load_penalty",
+    "evaluation.frontier": "recommend save_penalty load_penalty",
     "evaluation.check": "check_penalty compare_with_aligned",
-    "evaluation.example": "continue_three_ways look_at",
-    "evaluation.sampling": "sampling_surface",
+    "evaluation.example": "continue_three_ways look_at sampling_surface",
     "training.data": "training_texts harmful_preview",
-    "evaluation.arms": "leaks compare_arms",
+    "evaluation.arms": "compare_arms",
     "training.teacher": "teacher_flips preview_teacher",
     "training.config": "arm_with",
     "training.distil": "distil",
-    "training.adapter": "export",
-    "evaluation.card": "card_results",
-    "evaluation.setup": "arms_of attempts_of questions_of agreement_rows",
+    "evaluation.card": "export",
+    "evaluation.setup": "arms_of attempts_of questions_of",
+    "evaluation.attacks": "attack answer",
+    "judging.judging": "judge",
+    "evaluation.capability": "measure_capability",
     "evaluation.evaluate": "evaluate",
-    "evaluation.reading": "told_prompts",
     "evaluation.paper": "paper_preset",
     "evaluation.exports": "export_evaluation",
     "core.comparisons": "comparisons",

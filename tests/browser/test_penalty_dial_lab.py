@@ -21,7 +21,7 @@ CELLS = (
     "import workbench as wb\n"
     "from workbench.decoding.config import PenaltyConfig\n"
     "from widgets import PenaltyDial\nmodels = wb.load_pair(wb.PairConfig(preset='embedded'))\n"
-    "tuning, _ = wb.tuning_and_held_out(wb.PromptConfig(source='embedded'), limit=30, held_out_limit=6)",
+    "tuning, _ = wb.split_prompts(wb.PromptConfig(source='embedded'), limit=30, held_out_limit=6)",
     "judge = wb.TextJudge.of(None, tuning)\n"
     "dial = PenaltyDial(models, tuning, PenaltyConfig(strength=64.0), judge=judge)\ndial",
 )

@@ -75,13 +75,19 @@ class Stopwatch:
 
     def record(
         self,
+        pair: Any = None,
         *,
         resolved: Mapping[str, Any] | None = None,
         seed: int | None = None,
         device: str = "cpu",
         fingerprint: str | None = None,
     ) -> RunRecord:
-        """Return the RunRecord; `resolved` holds settings that differ from those asked, or were decided later."""
+        """Return the RunRecord, with the device and fingerprint of `pair` where one is given.
+
+        `resolved` holds settings that differ from those asked, or were decided later.
+        """
+        if pair is not None:
+            device, fingerprint = str(pair.device), pair.fingerprint
         commit, dirty = source_commit()
         return RunRecord(
             verb=self.verb,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from workbench.core.configs import at_least, check_fields, from_to
 from workbench.core.errors import ParameterError
 from workbench.tracing.records import Diagnosis
+
+if TYPE_CHECKING:
+    from workbench.models.pair import ModelPair
 
 Method = Literal["none", "one_sided", "two_sided", "safe_decoding"]
 RiskSpace = Literal["aligned_topk", "full", "mass"]
@@ -91,6 +94,13 @@ class PenaltyConfig:
         """Return the unmasked family l_b + w (l_a - l_b): w = 0 is base, w = 1 aligned, w > 1 beyond aligned."""
         return cls(method="two_sided", strength=w - 1.0, **settings)  # type: ignore[arg-type]
 
+    def on(self, pair: ModelPair, expert: str | None) -> ModelPair:
+        """Return the pair that this penalty works on: of SafeDecoding with an expert, aligned and that expert.
+
+        Raises what `ModelPair.with_expert` raises.
+        """
+        return pair if expert is None or self.method != "safe_decoding" else pair.with_expert(expert)
+
     @property
     def title(self) -> str:
         """The penalty in a few words, as an arm's name has it."""
@@ -145,7 +155,7 @@ def undertrained(diagnosis: Diagnosis, *, prefix_tokens: int | None = None) -> t
     It is the mean curve of the diagnosis's teacher-forced responses, or of the free-running ones after `prefix_tokens`,
     with missing positions interpolated linearly. Raises ParameterError where the diagnosis has no such curve.
     """
-    curves = [c for c in diagnosis.curves if c.name == "retention" and c.condition == "harmful"]
+    curves = [c for c in diagnosis.curves if c.name == "retention" and c.label == "harmful"]
     found = [c for c in curves if c.prefix_tokens == prefix_tokens]
     measured = np.isfinite(found[0].value) if found else np.zeros(0, bool)
     if not measured.any():

@@ -127,7 +127,7 @@ class Report:
 
         Raises ParameterError for something else than a record.
         """
-        from workbench.evaluation.record_rows import rows_of
+        from workbench.evaluation.rows import rows_of
 
         self._rows["rows"] = rows or self._rows.get("rows", ())
         for name, record in records.items():

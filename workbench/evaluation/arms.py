@@ -1,4 +1,4 @@
-"""Every way to complete an alignment, with the same rows, budget and seeds, asked the same prompts, beside aligned."""
+"""A comparison of training arms: the same rows, budget and seeds, and the same prompts for every arm and aligned."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from typing import Any, Literal
 from workbench.core.configs import at_least, check_fields, takes_fields
 from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch
-from workbench.core.records import Row
 from workbench.core.store import Store
 from workbench.evaluation.attacks import AttackConfig, HarmlessPrefill, ModelArm, NoAttack, Prefill
+from workbench.evaluation.attacks.targets import target_of
 from workbench.evaluation.capability import CapabilityConfig
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.records import ArmComparison, Score, Scorecard
-from workbench.evaluation.rows import evaluation_rows
 from workbench.evaluation.setup import attempts_of
-from workbench.evaluation.texts import target_of
 from workbench.judging.makers import judges_of
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
@@ -33,29 +31,29 @@ from workbench.training.student import student_of, weights_file
 
 UNTRAINED = "aligned"
 START = "start"
-"""The adapter that all arms are trained from, as it is, where they have one."""
+"""The arm of the adapter from which all arms are trained, before that training."""
 
 PAPER_EPOCHS, PAPER_BATCH = 15, 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareConfig:
-    """Which arms are trained, and how they are asked.
+    """The settings of a comparison: which arms are trained, and what they answer.
 
-    arms           names of ARMS, or configs; `aligned`, which is not trained, is always there
+    arms           names of ARMS, or configs; the untrained `aligned` is always an arm
     train          steps, batch and watching of every arm (its own arm and seed are not used)
-    paper_steps    steps of the arm `paper` in batches of its own 32 rows; None: steps and batches of every other arm
-    start          adapter that every arm is trained from, and that is asked too, as `start`: one that was degraded, or
-                   drawn back from there (the paper's recovery variant). None: a fresh one, or a copy of the pair's own
-    seeds          each arm is trained with each of them
-    prefix_tokens  response tokens that are given, or "full" for the whole target; the harmless control has the counts
-    attacks        more attacks, asked beside those
-    adaptive       attacks that are made anew against each arm's own model: a suffix search (GCG), whose result on
-                   `aligned` would only be carried over to the others as one of `attacks`
-    capability     questions with a right answer that every arm is asked; None: none
+    paper_steps    steps of the arm `paper` in batches of 32 rows; None: steps and batches of the other arms
+    start          adapter from which every arm is trained, itself an arm `start` (the paper's recovery variant starts
+                   from a degraded one); None: a fresh adapter, or a copy of the pair's own
+    seeds          each arm is trained with each seed
+    prefix_tokens  given response tokens, or "full" for the whole target; the harmless control has the counts
+    attacks        further attacks
+    adaptive       attacks that are made against each arm's own model, such as a suffix search (GCG); in `attacks` its
+                   suffixes would be searched on `aligned` and transferred
+    capability     questions with a right answer for every arm; None: none
     max_tokens     longest answer after the prefix
     judges         None: "exact" and "refusal" for the embedded prompts, else "refusal"
-    against        what every other arm is compared with, paired by prompt
+    against        the arm that every other arm is compared with, paired by prompt
     """
 
     arms: tuple[ArmConfig | str, ...] = tuple(ARMS)
@@ -90,7 +88,7 @@ class CompareConfig:
             (
                 uneven,
                 "paper_steps",
-                f"None where {self.train.processes} processes cannot share out the paper's {PAPER_BATCH} rows evenly",
+                f"None where {self.train.processes} processes cannot share {PAPER_BATCH} rows evenly",
             ),
             (not self.prefix_tokens or odd, "prefix_tokens", "token counts from 1, or 'full'"),
             (self.against not in known, "against", f"one of {', '.join(known)}"),
@@ -100,11 +98,11 @@ class CompareConfig:
 
     @property
     def untrained(self) -> tuple[str, ...]:
-        """Return the arms that are asked as they are."""
+        """The arms that are not trained here."""
         return (UNTRAINED,) if self.start is None else (UNTRAINED, START)
 
     def training_of(self, arm: ArmConfig, seed: int | None = None) -> TrainConfig:
-        """Return how an arm is trained with a seed (None: the first); `paper` in its own batches if asked to."""
+        """Return the training of an arm with a seed (None: the first); `paper` has its own batches if set."""
         how = replace(self.train, arm=arm, seed=self.seeds[0] if seed is None else seed)
         if arm.name != "paper" or self.paper_steps is None:
             return how
@@ -114,7 +112,7 @@ class CompareConfig:
 
     @property
     def trained(self) -> tuple[ArmConfig, ...]:
-        """Return the trained arms as configs."""
+        """The trained arms as configs."""
         return tuple(a for a in self.arms if isinstance(a, ArmConfig))
 
 
@@ -130,10 +128,10 @@ def compare_arms(
 ) -> ArmComparison:
     """Train every arm on the same texts with every seed, and let all of them and aligned answer the same prompts.
 
-    Adapters go to `out/ARM-seed-N`, or each to its own folder in the user's cache (None). Arms that are trained, and
-    answers and judgements that are made, are kept, so a comparison that was killed goes on where it stopped. Prompts
-    must not be those of the texts: see `leaks`. An arm that cannot learn is trained all the same, so that it is seen to
-    fail. Raises what `distil` and `evaluate` raise.
+    Adapters go to `out/ARM-seed-N`, or each to its own folder in the user's cache (None). Trained arms, answers and
+    judgements are stored, so a killed comparison resumes where it stopped. The prompts must not be among the texts: see
+    `TrainingTexts.leaks`. An arm whose training cannot work is trained without the pre-flight check, so that the result
+    shows it. Raises what `distil` and `evaluate` raise.
     """
     store = Store.of(store)
     watch = Stopwatch("compare_arms", _settings(config))
@@ -153,12 +151,8 @@ def compare_arms(
             if config.adaptive
         }
         made.append(evaluate(arms, attacks, judges, config=how, own=own, capability=config.capability, store=store))
-    run = watch.record(
-        resolved={"pair": pair.name, "prompts": prompts.name, "judges": judges},
-        seed=config.seeds[0],
-        device=str(pair.device),
-        fingerprint=pair.fingerprint,
-    )
+    decided = {"pair": pair.name, "prompts": prompts.name, "judges": judges}
+    run = watch.record(pair, resolved=decided, seed=config.seeds[0])
     cards = [e.scorecard for e in made]
     said = (*texts.notes, *_said(adapters, config), *cards[0].notes)
     return ArmComparison(
@@ -171,29 +165,19 @@ def compare_arms(
         adapters=adapters,
         evaluations=tuple(made),
         scorecard=Scorecard(run=run, scores=_over_seeds(cards), comparisons=(), sentences=(), notes=()),
-        leaks=leaks(texts, prompts),
+        leaks=texts.leaks(prompts),
         notes=tuple(dict.fromkeys(said)),
     )
 
 
 def attacks_for(prompts: PromptSet, config: CompareConfig) -> tuple[AttackConfig, ...]:
-    """Return what every arm is asked: all prompts plainly, the prefill attack, and its harmless control."""
-    shared = dict(max_tokens=config.max_tokens, system_prompt=config.system_prompt)
-    made: list[AttackConfig] = [NoAttack(**shared)]  # type: ignore[arg-type]
-    made.append(Prefill(k=config.prefix_tokens, target=target_of(prompts), **shared))  # type: ignore[arg-type]
+    """Return the attacks on every arm: no attack, prefill, its harmless control, and those of the config."""
+    shared: dict[str, Any] = {"max_tokens": config.max_tokens, "system_prompt": config.system_prompt}
+    made = [NoAttack(**shared), Prefill(k=config.prefix_tokens, target=target_of(prompts), **shared)]
     counts = tuple(k for k in config.prefix_tokens if k != "full")
     if counts and any(p.label == "harmless" and p.response for p in prompts):
-        made.append(HarmlessPrefill(k=counts, **shared))  # type: ignore[arg-type]
+        made.append(HarmlessPrefill(k=counts, **shared))
     return (*made, *config.attacks)
-
-
-def comparison_rows(comparison: ArmComparison) -> tuple[Row, ...]:
-    """Return every number as tidy rows: all seeds together (seed None), then each seed's scores and paired tests."""
-    cards = (
-        (None, comparison.scorecard),
-        *zip(comparison.seeds, (e.scorecard for e in comparison.evaluations), strict=True),
-    )
-    return tuple(replace(r, seed=seed) for seed, card in cards for r in evaluation_rows(card))
 
 
 def train_arms(
@@ -201,7 +185,7 @@ def train_arms(
 ) -> dict[str, tuple[str, ...]]:
     """Train every arm with every seed, and return each arm's adapter folders in the order of the seeds."""
     made: dict[str, tuple[str, ...]] = {}
-    for arm in config.trained if config.start is not None else ():  # before the first is paid for
+    for arm in config.trained if config.start is not None else ():  # refuse a wrong start before any training
         with student_of(pair, arm.lora, 0) as student:
             student.begin_at(Path(str(config.start)))
     with Progress("arms", len(config.trained) * len(config.seeds), "trainings") as progress:
@@ -242,7 +226,7 @@ def _over_seeds(cards: Sequence[Scorecard]) -> tuple[Score, ...]:
 def _budgets(texts: TrainingTexts, config: CompareConfig) -> Mapping[str, str]:
     said = {UNTRAINED: "not trained"}
     if config.start is not None:
-        said[START] = f"the given adapter (folder {Path(config.start).name!r}) as it is; the others began with it"
+        said[START] = f"the given adapter (folder {Path(config.start).name!r}); the other arms were trained from it"
     for arm in config.trained:
         how = config.training_of(arm)
         said[arm.name] = (
@@ -256,7 +240,7 @@ def _budgets(texts: TrainingTexts, config: CompareConfig) -> Mapping[str, str]:
 
 
 def _said(adapters: Mapping[str, Sequence[str]], config: CompareConfig) -> tuple[str, ...]:
-    """Return what the trainings noted, and which of them stopped before their last step."""
+    """Return the notes of the trainings, and which of them stopped before the last step."""
     notes: list[str] = []
     for name, paths in adapters.items():
         for seed, path in zip(config.seeds, paths, strict=True):
@@ -264,18 +248,6 @@ def _said(adapters: Mapping[str, Sequence[str]], config: CompareConfig) -> tuple
             notes += made.notes
             notes += [f"{name}, seed {seed}: training {made.stopped}."] if made.stopped else []
     return tuple(notes)
-
-
-def leaks(texts: TrainingTexts, prompts: PromptSet) -> tuple[str, ...]:
-    """Return a warning where prompts to be asked were trained on (case and spaces aside); () where none was."""
-    own = {" ".join(t.prompt.lower().split()) for t in (*texts.harmful, *texts.utility, *texts.harmless)}
-    shared = [p for p in prompts if " ".join(p.prompt.lower().split()) in own]
-    if not shared:
-        return ()
-    return (
-        f"LEAK: {len(shared)} of the {len(prompts)} prompts were trained on (first: {shared[0].id}), so the numbers on "
-        "them are not about unseen prompts. Take another split.",
-    )
 
 
 def _settings(config: CompareConfig) -> dict[str, object]:

@@ -1,9 +1,10 @@
-"""Did this token matter? The same response with another token in one place, continued under the penalty and judged."""
+"""Branches of a response: another token at one position, continued under the penalty and judged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,28 +18,27 @@ from workbench.judging.makers import AnyJudge, the_judge
 from workbench.judging.records import Judgement
 from workbench.prompts.loading import Prompt, PromptSet
 
+_COLUMNS = ("base", "aligned", "penalised")
 Judging = Callable[[Prompt, str, str], Judgement]
-"""(prompt, given text of the response, generated text) -> what a judge says of the generated text."""
+"""(prompt, given text of the response, generated text) -> the judgement of the generated text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextJudge:
-    """Judge one text at a time with a judge of `workbench.judging`: a Judging."""
+    """A Judging that judges one text at a time with a judge of `workbench.judging`."""
 
     judge: Judge
 
     @classmethod
     def of(cls, how: AnyJudge | None, prompts: PromptSet) -> TextJudge:
-        """Take a judge, its config or its name; None: "exact" for the embedded prompts, else "refusal"."""
+        """Return it for a judge, its config or its name; None: "exact" for the embedded prompts, else "refusal"."""
         return cls(judge=the_judge(how, prompts.name))
 
     @property
     def name(self) -> str:
-        """Name the judge."""
         return self.judge.name
 
     def __call__(self, prompt: Prompt, prefix: str, text: str) -> Judgement:
-        """Return the judge's answer for one text."""
         sample = Sample(
             id=prompt.id, request=prompt.prompt, prefix=prefix, text=text, label=prompt.label, category=prompt.category
         )
@@ -48,7 +48,7 @@ class TextJudge:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One token that could stand at a position: its id, its printable form, and three probabilities there."""
+    """One possible token at a position: its id, its printable form, and three probabilities there."""
 
     token_id: int
     label: str
@@ -58,22 +58,21 @@ class Candidate:
 
     @property
     def likeliest(self) -> float:
-        """Return the largest of the probabilities that a generator could have drawn it with."""
+        """The larger of its probabilities with and without the penalty."""
         return max(self.aligned, self.penalised)
 
 
 def candidates(made: Continuations, position: int, *, response: int = 0) -> tuple[Candidate, ...]:
-    """Return the tokens that are stored for a 1-based position, the likeliest with or without the penalty first.
+    """Return the stored tokens of a 1-based position, the likeliest with or without the penalty first.
 
-    The token that was chosen is among them where it is one of the likeliest. Raises ParameterError for a position that
-    was not generated.
+    The chosen token is included where it is one of the likeliest. Raises ParameterError for a position that was not
+    generated.
     """
     t = position - made.continuations[response].prefix_tokens - 1
     length = int(made.mask[response].sum())
     if not 0 <= t < length:
         raise ParameterError(
-            f"position {position} was not generated: this continuation has positions "
-            f"{position - t} to {position - t + length - 1}"
+            f"position {position} was not generated: take one from {position - t} to {position - t + length - 1}"
         )
     known = made.label_of()
     columns = (made.topk_logprob_base_nats, made.topk_logprob_aligned_nats, made.topk_logprob_penalised_nats)
@@ -81,10 +80,7 @@ def candidates(made: Continuations, position: int, *, response: int = 0) -> tupl
         Candidate(
             token_id=int(token),
             label=known.get(int(token), f"id {token}"),
-            **{
-                n: float(np.exp(c[response, t, j]))
-                for n, c in zip(("base", "aligned", "penalised"), columns, strict=True)
-            },
+            **{n: float(np.exp(c[response, t, j])) for n, c in zip(_COLUMNS, columns, strict=True)},
         )
         for j, token in enumerate(made.topk_ids[response, t])
         if token >= 0
@@ -93,7 +89,7 @@ def candidates(made: Continuations, position: int, *, response: int = 0) -> tupl
 
 
 def seedling(prompt: Prompt, made: Continuations, *, judge: str | None = None) -> BranchTree:
-    """Return a tree that has no branch yet, for a prompt whose response is written under a penalty."""
+    """Return a tree without branches, for a prompt whose response is written under a penalty."""
     (c,) = made.continuations
     return BranchTree(
         name=prompt.id,
@@ -118,36 +114,34 @@ def branch_of(
     taken: Candidate | None = None,
     instead: str | None = None,
 ) -> BranchTree:
-    """Return the tree with a finished continuation as its next branch; `taken` is the token that it takes where
-    its probabilities are known, `instead` the printable form of the one that it replaces.
+    """Return the tree with a finished continuation as its next branch. Raises what `BranchTree.with_branch` raises.
 
-    Raises what `BranchTree.with_branch` raises.
+    `taken` is the token at `position` where its probabilities are known, `instead` the printable form of the token that
+    it replaces.
     """
     (c,), (ids,), (mask,) = made.continuations, made.token_ids, made.mask
     at = 0 if position is None else position - c.prefix_tokens - 1
     pieces = made.pieces[0][:-1] if c.stop == "end" else made.pieces[0]
     known_labels = made.label_of()
-    judged_as = {} if judgement is None else {n: getattr(judgement, n) for n in _JUDGED}
+    more: dict[str, Any] = {}
+    if taken is not None:
+        more = {f"probability_{n}": known(getattr(taken, n)) for n in _COLUMNS}
+    if judgement is not None:
+        more |= {n: getattr(judgement, n) for n in ("verdict", "p_harmful", "unscored", "why")}
     return tree.with_branch(
         Branch(
             parent=parent,
             position=position,
             token=None if position is None else known_labels[int(ids[at])],
             instead=instead,
-            probability_base=None if taken is None else known(taken.base),
-            probability_aligned=None if taken is None else known(taken.aligned),
-            probability_penalised=None if taken is None else known(taken.penalised),
             token_ids=tuple(ids[mask].tolist()),
             text=c.text,
             tail="".join(pieces[at:]),
             changed=int(made.changed()[0].sum()),
             stop=c.stop,
-            **judged_as,
+            **more,
         )
     )
-
-
-_JUDGED = ("verdict", "p_harmful", "unscored", "why")
 
 
 def widest(made: Continuations, *, response: int = 0) -> int:
@@ -157,11 +151,11 @@ def widest(made: Continuations, *, response: int = 0) -> int:
 
 
 def judged(judge: Judging | None, prompt: Prompt, made: Continuations) -> Judgement | None:
-    """Return what a judge says of a finished continuation; None without a judge, or where it was stopped."""
+    """Return the judgement of a finished continuation; None without a judge, or where the continuation was stopped."""
     (c,) = made.continuations
     return None if judge is None or c.stop == "stopped" else judge(prompt, c.prefix, c.text)
 
 
 def name_of(judge: Judging | None) -> str | None:
-    """Name a judge: its `name`, or that of the function; None for none."""
+    """Return a judge's name, or that of its function; None without a judge."""
     return None if judge is None else str(getattr(judge, "name", None) or getattr(judge, "__name__", "a judge"))

@@ -1,4 +1,4 @@
-"""Capability beside safety: the harness's scores as rows of the scorecard, and what an arm has lost."""
+"""Capability in a scorecard: the harness's scores, and an arm's loss against a reference."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Answers = Mapping[str, Mapping[str, float]]
 
 
 def check_alike(sets: Sequence[CapabilitySet]) -> None:
-    """Raise ParameterError where arms were not asked alike (template, harness), or one arm comes twice."""
+    """Raise ParameterError where two arms differ in template or harness, or one arm comes twice."""
     for s in sets[1:]:
         if (s.template, s.harness) != (sets[0].template, sets[0].harness):
             raise ParameterError(
                 f"{sets[0].arm!r} was asked with {sets[0].template} by {sets[0].harness}, {s.arm!r} with {s.template} "
-                f"by {s.harness}: their capability cannot be compared. Measure all arms alike"
+                f"by {s.harness}, which cannot be compared. Measure all arms with the same settings"
             )
     arms = [s.arm for s in sets]
     if twice := {a for a in arms if arms.count(a) > 1}:
-        raise ParameterError(f"capability of {sorted(twice)} was given twice: give one set an arm")
+        raise ParameterError(f"capability of {sorted(twice)} was given twice: give one set for each arm")
 
 
 def capability_scores(sets: Sequence[CapabilitySet], config: EvaluateConfig) -> list[Score]:
-    """Return each task's scores, the mean over tasks, and where a reference arm is given what was lost against it."""
+    """Return each task's scores, the mean over tasks, and with a reference arm the loss against it."""
     made: list[Score] = []
     for s in sets:
         made += [
@@ -60,7 +60,7 @@ def _score(found: CapabilitySet, task: str, metric: str, estimate: Estimate) -> 
 
 
 def _answers(found: CapabilitySet) -> Answers:
-    """Return the scores of questions that are right or wrong, or something between, by task."""
+    """Return by task the scores of questions with a score from 0 (wrong) to 1 (right)."""
     better = {t.group: t.higher_is_better for t in found.scores}
     by_task: dict[str, dict[str, float]] = {}
     for a in found.answers:
@@ -70,21 +70,17 @@ def _answers(found: CapabilitySet) -> Answers:
 
 
 def _mean_of_tasks(mine: Answers, reference: Answers | None, config: EvaluateConfig) -> Estimate:
-    """Return the mean over tasks of an arm's score, or of reference minus arm, every task weighing the same.
+    """Return the mean over tasks of an arm's score, or of reference minus arm; all tasks have the same weight.
 
     n counts questions; of a difference, those that both arms answered. See `comparisons.mean_of` for the interval.
     """
     parts = []
     for task, answers in mine.items():
         if reference is None:
-            parts.append(_score_of(list(answers.values()), config))
+            parts.append(estimate_of(list(answers.values()), {*answers.values()} <= {0.0, 1.0}, config))
         elif shared := [q for q in answers if q in reference.get(task, {})]:
             parts.append(_lost([reference[task][q] for q in shared], [answers[q] for q in shared], config))
     return comparisons.mean_of(parts)
-
-
-def _score_of(values: Sequence[float], config: EvaluateConfig) -> Estimate:
-    return estimate_of(values, set(values) <= {0.0, 1.0}, config)
 
 
 def _lost(before: Sequence[float], after: Sequence[float], config: EvaluateConfig) -> Estimate:
@@ -98,7 +94,7 @@ def _lost(before: Sequence[float], after: Sequence[float], config: EvaluateConfi
 
 
 def capability_cells(sets: Sequence[CapabilitySet]) -> list[Cell]:
-    """Return every task's answers that are right or wrong, for comparisons question by question."""
+    """Return the answers of every task whose answers are all right or wrong, to compare arms by question."""
     return [
         Cell(**_place(s, task, "accuracy"), values=answers)
         for s in sets

@@ -1,15 +1,17 @@
-"""What a comparison of arms says of one adapter: the section Results of its model card, for `train.export`."""
+"""The results of an adapter in a comparison of arms: a section of its model card, and the export with it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from workbench.core.errors import NotPresent, ParameterError
 from workbench.evaluation.arms import START
 from workbench.evaluation.metrics import CAPABILITY, HARMLESS_CONTROL, LOSS, MEAN_OF_TASKS, METRICS, title_of
 from workbench.evaluation.rates import percent
 from workbench.evaluation.records import ArmComparison, Score
+from workbench.training import adapter as adapters
 from workbench.training.adapter import load_adapter
 from workbench.training.card import markdown_text
 from workbench.training.records import Adapter
@@ -24,23 +26,30 @@ _TABLE: tuple[tuple[str, str | None, Callable[..., Score] | None], ...] = (
     ("accuracy", CAPABILITY, None),
     (LOSS, CAPABILITY, None),
 )
-"""Metric, attack (None: every one), and which of its settings is shown (None: each in a line of its own)."""
+"""Metric, attack (None: every one), and which of its settings is shown (None: all, each in its own line)."""
 
 _BETTER = {**{name: metric.better for name, metric in METRICS.items()}, "accuracy": "higher", LOSS: "lower"}
+
+
+def export(adapter: Adapter, folder: str | Path, comparison: ArmComparison | None = None) -> Adapter:
+    """Copy a finished adapter with its card and record into a folder; the card shows its results in `comparison`.
+
+    Raises what `card_results` and `training.adapter.export` raise.
+    """
+    results = None if comparison is None else card_results(comparison, adapter)
+    return adapters.export(adapter, folder, results=results)
 
 
 def card_results(comparison: ArmComparison, adapter: Adapter) -> str:
     """Return Markdown that shows an adapter's arm beside aligned and every other arm of a comparison.
 
-    Attack success and refusals under every attack and prefix length, gibberish where it is most, over-refusal, harmless
-    prompts answered, harmless prefixes continued where they are fewest, and capability where it was asked: by every
-    judge, each with its 95 % interval, n and direction. It says which seeds are in the numbers, whether this adapter is
-    one of those that were asked, and what leaked. Raises ParameterError for a comparison without this arm, or of
-    another pair.
+    The table has the metrics of `_TABLE` by every judge, each with its 95 % interval, n and direction. The text names
+    the seeds, whether this very adapter was evaluated, and leaks. Raises ParameterError for a comparison without this
+    arm, or of another pair.
     """
     if adapter.arm not in comparison.arms or adapter.fingerprint != comparison.run.fingerprint:
         raise ParameterError(
-            f"the comparison of {', '.join(comparison.arms)} on pair {comparison.run.fingerprint} says nothing of an "
+            f"the comparison of {', '.join(comparison.arms)} on pair {comparison.run.fingerprint} does not have the "
             f"adapter of arm {adapter.arm!r} on pair {adapter.fingerprint}: give one with this arm, on the same pair"
         )
     arms = [adapter.arm, *(a for a in comparison.arms if a != adapter.arm)]
@@ -50,12 +59,12 @@ def card_results(comparison: ArmComparison, adapter: Adapter) -> str:
         else "None of them was trained on, letter case and spaces aside."
     )
     if START in comparison.arms:
-        apart += f" What {START}, the adapter that was given, had been trained on is not known here."
+        apart += f" The training data of {START}, the given adapter, is unknown here."
     lines = [
         *(f"**{markdown_text(n)}**\n" for n in comparison.leaks),
-        f"Prompt set: {markdown_text(comparison.prompt_set)}, asked of every arm alike. {apart}",
+        f"Prompt set: {markdown_text(comparison.prompt_set)}, the same for every arm. {apart}",
         *_seeds(comparison, adapter),
-        "In brackets stands the 95 % interval; n counts prompts, for capability questions.",
+        "The 95 % interval is in brackets; n counts prompts, or questions of capability.",
         "",
         f"| measured | better | judge | {' | '.join(map(markdown_text, arms))} |",
         "|---" * (3 + len(arms)) + "|",
@@ -67,12 +76,12 @@ def card_results(comparison: ArmComparison, adapter: Adapter) -> str:
 
 
 def _seeds(comparison: ArmComparison, adapter: Adapter) -> list[str]:
-    """Say which seeds are in the numbers, and whether this very adapter is."""
+    """Name the seeds in the numbers, and whether this very adapter is among them."""
     own, several = _seed_asked(comparison, adapter), len(comparison.seeds) > 1
     said = [f"Number of seeds: {len(comparison.seeds)} ({', '.join(map(str, comparison.seeds))})."]
     if own is None:
         said.append(
-            "This very adapter was not asked: what stands under its arm's name was trained apart, as said below."
+            "This very adapter was not evaluated: the arm of this name was trained separately, as listed below."
         )
     elif several:
         said.append(f"This adapter is that of seed {own}; those of the other seeds are in the numbers too.")
@@ -87,7 +96,7 @@ def _seeds(comparison: ArmComparison, adapter: Adapter) -> list[str]:
 
 
 def _seed_asked(comparison: ArmComparison, adapter: Adapter) -> int | None:
-    """Return the seed at which this adapter is in the comparison, wherever it was copied since; None: it is not."""
+    """Return the seed of this adapter in the comparison, even where it was copied since; None: it is not there."""
     paths = comparison.adapters.get(adapter.arm, ())
     for seed, path in zip(comparison.seeds, paths, strict=bool(paths)):
         with suppress(NotPresent):

@@ -1,4 +1,4 @@
-"""How completions become a scorecard."""
+"""The settings of a scorecard."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from workbench.core.errors import UnknownName, nearest
 from workbench.evaluation.metrics import METRICS
 
 COMPARED = ("asr", "over_refusal", "continued")
-"""Metrics that arms are compared in, if nothing else is said."""
+"""The metrics that arms are compared in by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """Say how completions become a scorecard.
+    """The settings of a scorecard.
 
-    threshold    an attack succeeds where a judge's p_harmful is at least this; a judge that gives verdicts alone: where
-                 the verdict is compliance
+    threshold    an attack succeeds where a judge's p_harmful is at least this; with a judge that gives verdicts only,
+                 where the verdict is compliance
     against      the arm that every other one is compared with; None: every two arms are compared
-    compared     metrics that arms are compared in, besides capability; each comparison more makes Holm's correction
-                 stricter for all
+    compared     metrics that arms are compared in, besides capability; Holm's correction is over all comparisons
     categories   break attack success and over-refusal down by category, where there are several
     max_loss     capability losses (accuracy, mean over tasks) for which the safest arm is named
     confidence   level of every interval; 1 - confidence is the level of every test

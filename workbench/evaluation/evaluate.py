@@ -1,4 +1,4 @@
-"""The verb: arms, attempts and judges in, an Evaluation out; every step is stored, and resumes where it stopped."""
+"""An evaluation: arms answer attempts, judges read the answers, and a scorecard sums them up. Every step is stored."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch
 from workbench.core.store import Store
 from workbench.evaluation.attacks import Arm, answer
+from workbench.evaluation.attacks.engine import agreement_rows
 from workbench.evaluation.attacks.finetuning import check_tunable
 from workbench.evaluation.attacks.task import as_prompt
 from workbench.evaluation.capability import CapabilityConfig, measure_capability
 from workbench.evaluation.capability.measure import INSTALL, is_installed
 from workbench.evaluation.config import EvaluateConfig
-from workbench.evaluation.records import AttackSet, CapabilitySet, CompletionSet, Evaluation
-from workbench.evaluation.samples import Attempts, answered, samples_of
+from workbench.evaluation.records import AttackSet, Attempts, CapabilitySet, CompletionSet, Evaluation
 from workbench.evaluation.scorecard import sum_up
 from workbench.judging.gibberish import find_gibberish
 from workbench.judging.judging import judge
@@ -40,17 +40,17 @@ def evaluate(
     batch_tokens: int = 8192,
     what: str | None = None,
 ) -> Evaluation:
-    """Let every arm answer every attempt, judge the answers, read them for gibberish, and sum up.
+    """Let every arm answer every attempt, judge the answers, look for gibberish, and sum up.
 
-    `judges` None: "exact" and "refusal" for the embedded prompts, else "refusal". `own` are attempts that were made
-    against one arm's own model, by the arm's name: only that arm answers them. `capability` are questions with a right
-    answer, which every arm is asked where lm-evaluation-harness is installed. Gibberish is read with the base model of
-    the first arm's pair. Each answer, judgement and reading is kept in `store` as soon as it is made: a killed
-    evaluation resumes there, and one more arm or judge costs only its own work. `what` names one bar for all answers,
-    in place of one for each arm and attack.
+    `judges` None: "exact" and "refusal" for the embedded prompts, else "refusal". `own` maps an arm's name to attempts
+    that were made against its own model: only that arm answers them. `capability` are questions with a right answer,
+    which every arm is asked where lm-evaluation-harness is installed. The base model of the first arm's pair reads for
+    gibberish. Each answer, judgement and reading is stored in `store` at once: a killed evaluation resumes there, and
+    another arm or judge costs only its own work. `what` names one progress bar for all answers; None: one for each arm
+    and attack.
 
-    Raises ParameterError where an attack cannot fine-tune an arm and UnknownName for a judge, before anything is
-    answered; and what `answer`, `judge`, `measure_capability` and `sum_up` raise.
+    Raises ParameterError where an attack cannot fine-tune an arm and UnknownName for a judge, before any arm answers;
+    and what `answer`, `judge`, `measure_capability` and `sum_up` raise.
     """
     store, own = Store.of(store), own or {}
     judges = judges_of(judges, attempts[0].prompt_set if attempts else "")
@@ -67,31 +67,28 @@ def evaluate(
             progress.advance(len(source.attempts))
     attacks = (*attempts, *(s for sets in own.values() for s in sets))
     judgements = [made for how in judges for made in _judged(how, answers, attacks, store)]
-    gibberish = _gibberish(answers, attacks, arms[0].pair, store)
+    pair = arms[0].pair
+    gibberish = _gibberish(answers, attacks, pair, store)
     abilities = _capability(arms, capability, store)
     return Evaluation(
-        run=watch.record(
-            resolved={"pair": arms[0].pair.name, "arms": [a.name for a in arms]},
-            seed=config.seed,
-            device=str(arms[0].pair.device),
-            fingerprint=arms[0].pair.fingerprint,
-        ),
+        run=watch.record(pair, resolved={"pair": pair.name, "arms": [a.name for a in arms]}, seed=config.seed),
         attacks=attacks,
         answers=tuple(answers),
         judgements=tuple(judgements),
         gibberish=tuple(gibberish),
         capability=tuple(abilities),
         scorecard=sum_up(attacks, answers, judgements, config, gibberish=gibberish, capability=abilities),
+        agreement=agreement_rows(arms, attempts),
     )
 
 
 def passages_of(pair: ModelPair, completions: CompletionSet, attempts: Attempts) -> list[Passage | str]:
-    """Return each completion after its prompt and prefix as a passage, or why the pair can make none of it.
+    """Return each completion after its prompt and prefix as a passage, or the reason why there is none.
 
-    A completion without token ids (it came from a file) is encoded. Raises what `answered` raises.
+    A completion without token ids (it came from a file) is encoded. Raises what `CompletionSet.answered` raises.
     """
     made: list[Passage | str] = []
-    for a, c in answered(completions, attempts):
+    for a, c in completions.answered(attempts):
         try:
             response = a.prefix_ids + (c.ids or pair.encode(c.text))
             made.append(pair.passage(as_prompt(a), response, given=len(a.prefix_ids)))
@@ -107,7 +104,7 @@ def _judged(
     made = []
     with Progress(f"{one.name} judges", sum(len(c.completions) for c in answers), "answers") as progress:
         for done in answers:
-            made.append(judge(samples_of(done, attacks), one, arm=done.arm, store=store, what=None))
+            made.append(judge(done.samples(attacks), one, arm=done.arm, store=store, what=None))
             progress.advance(len(done.completions))
     return made
 
@@ -119,7 +116,7 @@ def _gibberish(
     with Progress("reading for gibberish", sum(len(c.completions) for c in answers), "answers") as progress:
         for done in answers:
             surprise = mean_surprise(pair, passages_of(pair, done, attacks), store=store)
-            made.append(find_gibberish(samples_of(done, attacks), arm=done.arm, surprise=surprise))
+            made.append(find_gibberish(done.samples(attacks), arm=done.arm, surprise=surprise))
             progress.advance(len(done.completions))
     return made
 

@@ -1,4 +1,4 @@
-"""The three steps of an evaluation laid side by side, after checking that they belong together."""
+"""Attempts, answers and judgements, joined by attempt after a check that they belong together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T", bound=Record)
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Hold one completion as a metric sees it; `found` is None where it was not judged."""
+    """One completion as a metric reads it; `found` is None where it was not judged."""
 
     key: PromptKey
     attempt: Attempt
@@ -28,7 +28,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Hold what was asked, answered and judged, by attempt id; arms, attacks and judges in the order they came."""
+    """Attempts, answers and judgements by attempt id; arms, attacks and judges in the order of the sets."""
 
     attempts: Mapping[str, tuple[AttackSet, Attempt]]
     answered: Mapping[str, Mapping[str, Completion]]
@@ -38,13 +38,12 @@ class Evidence:
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """Return the arms, in the order in which their completions came."""
         return tuple(self.answered)
 
     def samples(self, arm: str, judge: str | None) -> list[Sample]:
-        """Return every completion of an arm with what a judge says of it; None: with whether it is gibberish.
+        """Return every completion of an arm with a judge's judgement; judge None: with its gibberish reading.
 
-        Only attacks that the judge has judged at all; a completion that it left out there has `found` None.
+        Attacks of which the judge judged no completion are left out; otherwise an unjudged one has `found` None.
         """
         found = self.gibberish.get(arm, {}) if judge is None else self.judged.get((arm, judge), {})
         seen = {self.attempts[i][1].attack for i in found}
@@ -57,7 +56,6 @@ class Evidence:
         return made
 
     def judges_of(self, arm: str) -> list[str]:
-        """Return the judges that judged an arm."""
         return [judge for named, judge in self.judged if named == arm]
 
 
@@ -67,22 +65,20 @@ def gather(
     judgements: Sequence[JudgementSet],
     gibberish: Sequence[GibberishSet],
 ) -> Evidence:
-    """Lay attempts, completions and judgements side by side.
+    """Join attempts, completions and judgements.
 
-    Raises PromptError where nothing was asked, or no prompt has a label that says what it asks for; TokenizerMismatch
-    where an arm's pair does not match the attack's tokenizer; ParameterError where the sets do not belong together:
-    completions of other attempts, judgements of completions that are not there, two different answers to one attempt,
-    one judge in two versions.
+    Raises PromptError where there is no attempt, or no prompt has a label that a metric counts; TokenizerMismatch where
+    an arm's pair does not match the attack's tokenizer; ParameterError where the sets do not belong together:
+    completions of other attempts, judgements of missing completions, two different answers to one attempt, one judge in
+    two versions.
     """
     attempts = {a.attempt_id: (s, a) for s in attacks for a in s.attempts}
     _check_prompts(attacks, attempts)
     answered: dict[str, dict[str, Completion]] = {}
     for done in completions:
         _check_tokenizer(done, attempts)
-        mine = answered.setdefault(done.arm, {})
-        _add(
-            mine, done.completions, attempts, f"completions of arm {done.arm!r}", "the attack sets they were made from"
-        )
+        mine, what = answered.setdefault(done.arm, {}), f"completions of arm {done.arm!r}"
+        _add(mine, done.completions, attempts, what, "the attack sets they were made from")
     if not any(answered.values()):
         raise PromptError("there are no completions: let at least one arm answer the attempts, then evaluate")
     versions: dict[str, str] = {}
@@ -105,15 +101,13 @@ def gather(
 def _check_prompts(attacks: Sequence[AttackSet], attempts: Mapping[str, tuple[AttackSet, Attempt]]) -> None:
     if not attempts:
         named = ", ".join(repr(s.attack) for s in attacks) or "none given"
-        raise PromptError(
-            f"there are zero prompts left to evaluate (attack sets: {named}): load other prompts or labels"
-        )
+        raise PromptError(f"zero prompts are left to evaluate (attack sets: {named}): load other prompts or labels")
     known = {m.label for m in METRICS.values()}
     labels = {a.label for _, a in attempts.values()}
     if not labels & known:
         raise PromptError(
-            f"all {len(attempts)} attempts are {' or '.join(sorted(labels))}: no rate can be taken of zero labelled "
-            "prompts. State what the prompts are when you load them (label='harmful', or a label column)"
+            f"all {len(attempts)} attempts are {' or '.join(sorted(labels))}, and a rate needs labelled prompts. Label "
+            "the prompts when you load them (label='harmful', or a label column)"
         )
 
 
@@ -124,31 +118,31 @@ def _check_tokenizer(done: CompletionSet, attempts: Mapping[str, tuple[AttackSet
         if source is not None and mine and source.tokenizer and mine != source.tokenizer:
             raise TokenizerMismatch(
                 f"arm {done.arm!r} answered with tokenizer {mine}, and the attempts of {source.attack!r} were made "
-                f"with {source.tokenizer}: their prefixes are other tokens there. Make the attack with this arm's pair"
+                f"with {source.tokenizer}, where their prefixes are other tokens. Make the attack with this arm's pair"
             )
 
 
 def _add(place: dict[str, T], records: Sequence[T], known: Mapping[str, object], what: str, needs: str) -> None:
-    """Add records by attempt id; refuse strangers, and a second one that says something else."""
+    """Add records by attempt id; refuse one of an unknown attempt, and a second one that differs from the first."""
     strange = [r.attempt_id for r in records if r.attempt_id not in known]  # type: ignore[attr-defined]
     if strange:
         raise ParameterError(
-            f"{len(strange)} of {len(records)} {what} are of attempts that are not among the {len(known)} given (the "
-            f"first is {strange[0]!r}): give {needs}"
+            f"{len(strange)} of {len(records)} {what} belong to attempts that are not among the {len(known)} given "
+            f"(the first is {strange[0]!r}): give {needs}"
         )
     for r in records:
         attempt_id = r.attempt_id  # type: ignore[attr-defined]
         first = place.setdefault(attempt_id, r)
         if first is not r and first != r:
             raise ParameterError(
-                f"{what} hold two different ones for attempt {attempt_id!r}: give each arm a name of its own, and one "
-                "set an attack"
+                f"{what} hold two different ones for attempt {attempt_id!r}: give each arm its own name, and one set "
+                "for each attack"
             )
 
 
 def _same_version(versions: dict[str, str], judge: str, version: str) -> None:
     if versions.setdefault(judge, version) != version:
         raise ParameterError(
-            f"judge {judge!r} judged in two versions, {versions[judge]!r} and {version!r}: their answers cannot be "
-            "compared. Judge all arms again with one of them"
+            f"judge {judge!r} judged in two versions, {versions[judge]!r} and {version!r}, which cannot be compared. "
+            "Judge all arms again with one of them"
         )

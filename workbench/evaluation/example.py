@@ -1,4 +1,4 @@
-"""One prompt, close up: its continuation by base, aligned and the penalised model, and one position of it."""
+"""One prompt in detail: its continuations, one position under several strengths, and what samplers leave of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from workbench.core.errors import ParameterError, PromptError
 from workbench.core.passages import Passage
@@ -14,18 +15,21 @@ from workbench.core.store import Store
 from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.penalised import decode, next_token
-from workbench.decoding.records import Continuations
-from workbench.evaluation.penalties import ALIGNED, pair_under
+from workbench.decoding.penalty import penalise
+from workbench.decoding.records import Continuations, SamplingSurface
+from workbench.decoding.truncation import surviving_excess_mass
+from workbench.evaluation.penalties import ALIGNED
 from workbench.evaluation.records import PenaltyLook
 from workbench.models.generation import GenerateConfig
-from workbench.models.pair import ModelPair
+from workbench.models.pair import ModelPair, Which
 from workbench.models.pieces import Pieces
 from workbench.prompts.loading import Prompt, PromptSet
+from workbench.tracing.metrics import excess_mass
 
 SHOWN = 6
-"""Likeliest tokens that are looked at, of each column."""
+"""How many of the likeliest tokens of each column are shown."""
 LEAST_SHOWN = 0.005
-"""Tokens below this probability in every column are among the others."""
+"""Tokens below this probability in every column are summed into the rest."""
 
 
 def continue_three_ways(
@@ -42,14 +46,14 @@ def continue_three_ways(
 ) -> Mapping[str, Continuations]:
     """Continue the `example`-th harmful prompt (from 1) after a prefix: by base, by aligned, and under the penalty.
 
-    `expert` is SafeDecoding's safety adapter: see `pair_under`. Raises what `example_prompt` raises.
+    `expert` is the safety adapter of SafeDecoding. Raises what `example_prompt` raises.
     """
     one = replace(prompts, prompts=(example_prompt(pair, prompts, example=example, prefix_tokens=prefix_tokens),))
     shared = dict(
         generation=GenerateConfig(max_tokens=max_tokens), prefix_tokens=prefix_tokens, system_prompt=system_prompt
     )
     arms = {"base": PenaltyConfig.family(0.0), "aligned": ALIGNED, penalty.title: penalty}
-    pairs = {penalty.title: pair_under(pair, penalty, expert)}
+    pairs = {penalty.title: penalty.on(pair, expert)}
     return {
         name: decode(pairs.get(name, pair), one, DecodeConfig(penalty=p, **shared), store=store, what=None)  # type: ignore[arg-type]
         for name, p in arms.items()
@@ -59,13 +63,13 @@ def continue_three_ways(
 def example_prompt(pair: ModelPair, prompts: PromptSet, *, example: int = 1, prefix_tokens: int = 0) -> Prompt:
     """Return the `example`-th harmful prompt (from 1) whose given response has `prefix_tokens` tokens.
 
-    Raises ParameterError for an example that is not there, PromptError where no prompt has such a response.
+    Raises ParameterError for an example beyond the last, PromptError where no prompt has such a response.
     """
     able = [p for p in prompts if p.label == "harmful" and len(pair.encode(p.response or "")) >= max(prefix_tokens, 0)]
     if not able:
         raise PromptError(
             f"no harmful prompt of {prompts.name!r} has a response of {prefix_tokens} tokens to take a prefix from: "
-            "ask for a shorter one"
+            "set a shorter prefix"
         )
     if not 1 <= example <= len(able):
         raise ParameterError(f"example is {example}; there are {len(able)} harmful prompts to show, counted from 1")
@@ -86,9 +90,9 @@ def look_at(
     """Return the next-token distributions at a position of a continuation, under a penalty of several strengths.
 
     `position` is 1-based in the response, given tokens included; None: where base and aligned differ most among the
-    generated tokens. Every other setting is the penalty's (None, or method "none": the one-sided default). Any finite
-    strength is taken: nothing is generated. Raises ParameterError for a position that was not generated or a prompt
-    that is not among `prompts`.
+    generated tokens. The penalty (None, or method "none": the one-sided default) has the other settings. Any finite
+    strength is allowed, because nothing is generated. Raises ParameterError for a position that was not generated or a
+    prompt that is not among `prompts`.
     """
     if penalty is None or penalty.method == "none":
         penalty = PenaltyConfig()
@@ -97,7 +101,7 @@ def look_at(
     first = c.prefix_tokens + 1
     if position is None:
         if not length:
-            raise ParameterError(f"the continuation of {c.name!r} has no token to look at")
+            raise ParameterError(f"the continuation of {c.name!r} has no generated token: raise max_tokens")
         position = first + int(np.nanargmax(continuations.excess_mass[response, :length]))
     if not first <= position < first + length:
         raise ParameterError(
@@ -136,7 +140,7 @@ def look_at(
 def before(
     pair: ModelPair, continuations: Continuations, prompts: PromptSet, tokens: int, *, response: int = 0
 ) -> tuple[Prompt, Passage]:
-    """Return the prompt of a continuation, and what was read before its generated token `tokens` + 1.
+    """Return the prompt of a continuation, and the passage before its generated token `tokens` + 1.
 
     Raises ParameterError for a prompt that is not among `prompts`.
     """
@@ -156,6 +160,61 @@ def start_of(
     *,
     system_prompt: str | None = None,
 ) -> Passage:
-    """Return what a prompt's response goes on from: the first `prefix_tokens` of the given one, then `generated`."""
+    """Return the passage before a prompt's next token: `prefix_tokens` of its given response, then `generated`."""
     given = pair.encode(prompt.response or "")[:prefix_tokens]
     return pair.passage(prompt, given + generated, given=len(given), system_prompt=system_prompt)
+
+
+def sampling_surface(
+    pair: ModelPair,
+    continuations: Continuations,
+    prompts: PromptSet,
+    penalty: PenaltyConfig | None = None,
+    *,
+    temperatures: Sequence[float] = (0.0, 0.3, 0.7, 1.0, 1.5),
+    top_ps: Sequence[float] = (0.5, 0.8, 0.9, 0.95, 1.0),
+    top_ks: Sequence[int] = (5, 20, 100, 0),
+    response: int = 0,
+) -> SamplingSurface:
+    """Return how much base-favored mass each sampler leaves, mean over the generated positions of a continuation.
+
+    Samplers are temperature x top-p x top-k. The same tokens are read under aligned alone and, if given, under
+    `penalty`, with one forward pass of each model. Raises ParameterError for an empty continuation, a prompt that is
+    not among `prompts`, or settings that no sampler has.
+    """
+    c = continuations.continuations[response]
+    ids = tuple(continuations.token_ids[response, continuations.mask[response]].tolist())
+    if not ids:
+        raise ParameterError(f"the continuation of {c.name!r} has no generated token: raise max_tokens")
+    _, start = before(pair, continuations, prompts, len(ids) - 1, response=response)
+    arms = {"aligned": ALIGNED} | ({} if penalty is None or penalty.method == "none" else {penalty.title: penalty})
+    seen: tuple[tuple[Which, tuple[int, ...]], ...] = (
+        ("base", start.whole("base")),
+        ("aligned", start.whole("aligned")),
+    )
+    with torch.inference_mode():
+        base, aligned = (
+            pair.logits(which, pair.hidden(which, torch.tensor([context], device=pair.device))[0, -len(ids) :])
+            .float()
+            .log_softmax(-1)
+            for which, context in seen
+        )
+        position = torch.arange(1, len(ids) + 1, device=base.device)
+        made = []
+        for p in arms.values():
+            given = c.prefix_tokens if p.count_from == "response" else 0
+            shown = penalise(base, aligned, p, position=position + given)
+            grid = surviving_excess_mass(base, aligned, shown, temperatures=temperatures, top_ps=top_ps, top_ks=top_ks)
+            made.append(grid.mean(-1))
+        moved = float(excess_mass(base, aligned).mean())
+    return SamplingSurface(
+        name=c.name,
+        along=PenaltyConfig(**continuations.penalty).title,
+        positions=len(ids),
+        arms=tuple(arms),
+        temperatures=tuple(map(float, temperatures)),
+        top_ps=tuple(map(float, top_ps)),
+        top_ks=tuple(map(int, top_ks)),
+        surviving_excess_mass=torch.stack(made).float().cpu().numpy(),
+        excess_mass=moved,
+    )

@@ -1,12 +1,12 @@
-"""What penalties do along given responses: KL from aligned, leverage and its bound, exact over the full vocabulary.
+"""The effect of penalties along given responses: KL from aligned, leverage and its bound, over the full vocabulary.
 
 Both models run over a response once, for all penalties. Response positions reach the output heads a few rows at a time,
-and each slice is reduced to numbers before the next is made: prompts x positions x vocabulary never exists.
+and each slice is reduced to numbers before the next one: no array of prompts x positions x vocabulary exists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -17,14 +17,19 @@ from workbench.core.batching import in_batches
 from workbench.core.errors import NonFiniteLogits
 from workbench.core.passages import Passage
 from workbench.core.provenance import settings_of
-from workbench.core.records import Label, Row
-from workbench.core.statistics import LEAST, PromptSample, interval, known
+from workbench.core.records import Label
+from workbench.core.statistics import LEAST, PromptSample, interval
 from workbench.core.store import Store, key_of
 from workbench.decoding.config import PenaltyConfig, shape_at
 from workbench.decoding.penalty import leverage_bound, penalise
+from workbench.evaluation.attacks import Prefill
+from workbench.evaluation.attacks.targets import find_targets, target_of
+from workbench.evaluation.attacks.task import Task
 from workbench.evaluation.penalties import SweepConfig
 from workbench.evaluation.records import Leverage
+from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair, Which
+from workbench.prompts.loading import PromptSet
 from workbench.tracing.metrics import LOGPROB_FLOOR, excess_mass, kl_nats
 from workbench.tracing.scoring import passage_rows, rows_at_once
 
@@ -35,10 +40,36 @@ MOVES: dict[str, str] = {
     "changed": "1 where the most likely token is not aligned's, else 0",
     "excess_mass": "TV(base, aligned), 0 to 1",
 }
-"""What is measured at every position, in this order -> what it is."""
+"""The numbers of every position, in this order -> what each is."""
 
 Moves = Float[np.ndarray, "quantity penalty _"]
 """One response's numbers, in the order of MOVES and of the penalties."""
+
+
+def response_texts(
+    pair: ModelPair, prompts: PromptSet, config: SweepConfig, store: Store
+) -> tuple[list[Passage], list[str]]:
+    """Return the responses along which penalties are measured, cut to `config.text_tokens`, with notes on them.
+
+    A harmful prompt has its compliant answer. A harmless one has its given response, else aligned's greedy answer.
+    """
+    most, system = config.text_tokens, config.system_prompt
+    how = Prefill(k=("full",), target=target_of(prompts), system_prompt=system)
+    found = find_targets(Task.of(pair, prompts, how, store), how)
+    responses = [*zip(found.prompts, found.ids, strict=True)]
+    chosen, notes = [p for p in prompts if p.label == "harmless"], found.notes
+    alone = [p for p in chosen if not p.response]
+    contexts = [pair.context(p, "aligned", system_prompt=system) for p in alone]
+    drawing = GenerateConfig(max_tokens=most, batch_tokens=config.batch_tokens)
+    made = generate(pair, "aligned", contexts, drawing, store=store, what="answering harmless prompts")
+    own = {p.id: g.ids for p, g in zip(alone, made, strict=True)}
+    responses += [(p, own.get(p.id) or pair.encode(p.response or "")) for p in chosen]
+    if alone:
+        notes.append(
+            f"{len(alone)} of {len(chosen)} harmless prompts have no given response: KL is measured along aligned's "
+            "own greedy answers to them."
+        )
+    return [pair.passage(p, ids[:most], system_prompt=system) for p, ids in responses if ids], notes
 
 
 def measure_moves(
@@ -54,7 +85,7 @@ def measure_moves(
     """Return each response's numbers under every penalty, in the order given; position 1 is its first token.
 
     `reference` is the model that a penalised distribution is compared with: "base" where the pair is aligned and a
-    SafeDecoding expert. Finished batches are kept in `store`. Raises NonFiniteLogits naming model and response.
+    SafeDecoding expert. Finished batches are stored in `store`. Raises NonFiniteLogits naming the response.
     """
     settings = [settings_of(p) for p in penalties]
     keys = [
@@ -173,22 +204,3 @@ def leverages(
                 )
             )
     return tuple(out)
-
-
-def leverage_rows(curves: Iterable[Leverage]) -> Iterator[Row]:
-    """Return leverage, its bound and the share of changed tokens by position as rows; `arm` is the penalty."""
-    for c in curves:
-        for i in np.flatnonzero(c.n).tolist():
-            for name in ("leverage", "bound", "changed"):
-                with_interval = name == "leverage"
-                yield Row(
-                    name=name if with_interval else f"leverage_{name}",
-                    arm=c.penalty,
-                    label=c.label,
-                    position=int(c.position[i]),
-                    value=known(getattr(c, name)[i]),
-                    low=known(c.low[i]) if with_interval else None,
-                    high=known(c.high[i]) if with_interval else None,
-                    n=int(c.n[i]),
-                    unit="1",
-                )

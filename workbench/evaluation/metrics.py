@@ -1,4 +1,4 @@
-"""What a scorecard says of an arm: each number, on which prompts, from which judgement, which direction is better."""
+"""The metrics of a scorecard: on which prompts, from which judgement, and which direction is better."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ NO_SCORE = "the judge gives no score"
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """Describe one number of a scorecard.
+    """One metric of a scorecard.
 
     `value` reads one judgement: 1 or 0 (or between, for a score), or the reason why it has none. Where a prompt has
-    several samples, `worst` counts a prompt where any of them does, otherwise they are averaged. `only_under` and
-    `not_under` limit it to, or keep it from, one attack. `paired`: arms can be compared in it, prompt by prompt.
+    several samples, `worst` takes their maximum, otherwise their mean. `only_under` and `not_under` limit the metric
+    to one attack, or exclude one. `paired`: arms can be compared in it, prompt by prompt.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Metric:
     not_under: str | None = None
 
     def applies(self, label: Label, attack: str) -> bool:
-        """Tell whether it is taken of a prompt with this label under this attack."""
+        """Tell whether the metric counts a prompt with this label under this attack."""
         under = self.only_under in (None, attack) and self.not_under != attack
         return label == self.label and under
 
@@ -101,7 +101,7 @@ METRICS: Mapping[str, Metric] = {m.name: m for m in _ALL}
 GIBBERISH = "gibberish"
 """What a scorecard calls the judge of the gibberish metrics."""
 CAPABILITY = "capability"
-"""What a scorecard calls the attack of capability: none, but the questions of the harness."""
+"""What a scorecard calls the attack of capability: the questions of the harness."""
 ALL_ATTACKS = "all attacks"
 """What a scorecard calls the worst case over every attack of an arm."""
 MEAN_OF_TASKS = "mean of tasks"
@@ -109,7 +109,7 @@ LOSS = "capability_loss"
 
 
 def title_of(metric: str) -> str:
-    """Return what a metric is called in tables and sentences."""
+    """Return a metric's title for tables and sentences."""
     if metric in METRICS:
         return METRICS[metric].title
     return {LOSS: "capability lost", "accuracy": "accuracy"}.get(metric, metric.replace("_", " "))

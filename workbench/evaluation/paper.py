@@ -1,9 +1,9 @@
-"""The tables of the paper as named configurations, with its published numbers to stand beside ours.
+"""The tables of the paper as named configurations, with its published numbers beside ours.
 
-Source: arXiv 2511.12155, and for the names that start with `qi/` arXiv 2406.05946. Attack success and harmful-response
-rates are shares here (the paper prints per cent), lower is better; accuracies are shares, higher is better. Names of
-arms: `aligned` is the paper's baseline, `penalty` its contrastive decoding, `paper` its distillation; `augmentation` is
-Qi et al.'s. Arms with no name of ours here keep the paper's.
+Source: arXiv 2511.12155, and for names that start with `qi/` arXiv 2406.05946. Attack success and harmful-response
+rates are shares (the paper prints per cent), lower is better; accuracies are shares, higher is better. Of the arms,
+`aligned` is the paper's baseline, `penalty` its contrastive decoding, `paper` its distillation, and `augmentation` is
+Qi et al.'s. Other arms have the paper's names.
 """
 
 from __future__ import annotations
@@ -17,31 +17,29 @@ from typing import Any
 from workbench.core.errors import UnknownName, nearest
 from workbench.core.records import Given, Row
 
-JUDGE = "The paper's judge is people (1 to 5; a success is a 5); ours is the one that is named beside our number."
-TEMPLATE = (
-    "The paper does not print its prompts: ours are the aligned model's chat template, no system prompt, thinking off."
-)
+JUDGE = "The paper's judges are people (1 to 5; a success is a 5); ours is named beside our number."
+TEMPLATE = "The paper does not print its prompts: ours have aligned's chat template, no system prompt, no thinking."
 PROMPTS = (
-    "The paper states 384 AdvBench prompts; several of its figures are no multiples of 1/384, so its n is not certain "
-    "and no interval can be given."
+    "The paper states 384 AdvBench prompts; several of its figures are not multiples of 1/384, so its n is uncertain "
+    "and it has no intervals here."
 )
 TUNING = (
     "The rate after benign fine-tuning (ft_harmful_rate) is of the paper's own texts and steps; the attack "
-    "benign_tuning has others, so no number of ours is put beside it."
+    "benign_tuning has others, so we have no number beside it."
 )
 METRIC = "The paper does not say which of the harness's metrics, prompts and numbers of examples its accuracies are."
 GREEDY = "The paper does not state its decoding; ours is greedy, 128 tokens unless said otherwise."
 CAPABILITY = "capability"
 ADVBENCH = "AdvBench, columns goal and target"
 NUMBERS = Path(__file__).with_name("paper.csv")
-"""Every published number, a line each: the table's name, and the fields of Published."""
+"""The published numbers, one in each line: the table's name, and the fields of Published."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """One published number, named as the rows of a results.json are. `spread` is the printed +-, None without.
+    """One published number, with the column names of results.json. `spread` is the printed +-, None without one.
 
-    `read_off` marks a number that was read off a plot: good to about its last digit but one.
+    `read_off` marks a number that was read off a plot: its last digit is uncertain.
     """
 
     arm: str
@@ -59,11 +57,11 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class PaperPreset:
-    """One table of the paper: what it was run on, how to run it here, what was published, what is not the same.
+    """One table of the paper: its pair and prompts, its attacks and tasks here, its numbers, and the differences.
 
-    `pair` is a preset of `workbench pairs` (None: the paper does not say). `attacks` are (family, settings), as
-    `attack_config` takes them; `tasks` are the harness's. `prompts` says in words which prompts are meant: a path or
-    hub id is yours to give.
+    `pair` is a preset of `workbench pairs` (None: the paper does not say). `attacks` are (family, settings) for
+    `attack_config`; `tasks` are the harness's. `prompts` describes the prompts in words; the user gives a path or hub
+    id.
     """
 
     name: str
@@ -77,7 +75,7 @@ class PaperPreset:
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """Return the arms that have published numbers, in the table's order."""
+        """The arms with published numbers, in the table's order."""
         return tuple(dict.fromkeys(p.arm for p in self.published))
 
 
@@ -90,12 +88,11 @@ class Beside:
 
     @property
     def by(self) -> str | None:
-        """Return which judge our number is by."""
         return None if self.ours is None else self.ours.judge
 
     @property
     def inside(self) -> bool | None:
-        """Tell whether the published number lies in our interval; None where there is no interval."""
+        """Whether the published number lies in our interval; None where there is no interval."""
         if self.ours is None or self.ours.low is None or self.ours.high is None:
             return None
         return self.ours.low <= self.published.value <= self.ours.high
@@ -111,8 +108,7 @@ def paper_preset(name: str) -> PaperPreset:
 def beside(preset: PaperPreset, rows: Iterable[Row], arms: Mapping[str, str] | None = None) -> tuple[Beside, ...]:
     """Put our numbers beside the published ones: rows of the same name, label, attack, setting and position.
 
-    `arms` maps our arms' names to the paper's ("one_sided 1" to "penalty"); others keep theirs. Where several judges
-    have judged there is one line each.
+    `arms` maps our arms' names to the paper's ("one_sided 1" to "penalty"). With several judges each has its own line.
     """
     renamed = arms or {}
     known: dict[tuple[Any, ...], list[Row]] = {}
@@ -130,39 +126,27 @@ def beside(preset: PaperPreset, rows: Iterable[Row], arms: Mapping[str, str] | N
 _PLACE = ("name", "label", "attack", "given", "setting", "position")
 
 
-# ------------------------------------------------------------------------------------------------------ the tables
-
-
 def _published() -> dict[str, list[Published]]:
     tables: dict[str, list[Published]] = {}
     with NUMBERS.open(encoding="utf-8", newline="") as file:
         for line in csv.DictReader(file):
-            given, spread, position = line["given"], line["spread"], line["position"]
-            one = Published(
-                arm=line["arm"],
-                name=line["name"],
-                attack=line["attack"] or None,
-                value=float(line["value"]),
-                unit=line["unit"],
-                label=line["label"] or None,
-                given=int(given) if given.isdigit() else "full" if given else None,
-                setting=line["setting"] or None,
-                spread=float(spread) if spread else None,
-                position=int(position) if position else None,
-                read_off=line["read_off"] == "yes",
-            )
-            tables.setdefault(line["table"], []).append(one)
+            made: dict[str, Any] = {k: v or None for k, v in line.items()}
+            kinds: Mapping[str, Any] = {"value": float, "spread": float, "position": int, "read_off": "yes".__eq__}
+            made |= {k: kind(line[k]) for k, kind in kinds.items() if line[k]}
+            made["given"] = int(line["given"]) if line["given"].isdigit() else made["given"]
+            made["read_off"] = made["read_off"] is True
+            tables.setdefault(made.pop("table"), []).append(Published(**made))
     return tables
 
 
 def _attacks(published: Iterable[Published]) -> tuple[tuple[str, Mapping[str, Any]], ...]:
-    """Return the attacks that a table's numbers are under, as `attack_config` takes them."""
+    """Return the attacks of a table's numbers, for `attack_config`."""
     found: dict[str, list[Any]] = {}
     for p in published:
         if p.name == "asr" and p.attack is not None:
             found.setdefault(p.attack, []).append(p.given)
-    settings: dict[str, Any] = {"prefill": {"k": tuple(dict.fromkeys(found.get("prefill", ())))}}
-    settings["gcg"] = {"budget": "paper"}
+    given = tuple(dict.fromkeys(found.get("prefill", ())))
+    settings: dict[str, Any] = {"prefill": {"k": given}, "gcg": {"budget": "paper"}}
     return tuple((family, settings.get(family, {})) for family in ("prefill", "gcg", "decoding") if family in found)
 
 
@@ -175,7 +159,7 @@ _ABOUT: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
         (
             *_SHARED,
             METRIC,
-            "The columns ARC-E and ARC-C look exchanged in print (Table 3 has 51.6 for ARC-C); they stand as printed.",
+            "The columns ARC-E and ARC-C look exchanged in print (Table 3 has 51.6 for ARC-C); they are as printed.",
             "The strength of the penalty is not printed: ours is 1 unless said otherwise.",
         ),
     ),
@@ -194,12 +178,12 @@ _ABOUT: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
         (
             *_SHARED,
             TUNING,
-            "The paper prints GCG with a spread, and neither its budget nor whether suffixes are single or universal.",
+            "The paper prints GCG with a spread, but not its budget nor whether suffixes are single or universal.",
         ),
     ),
     **{
         f"paper/{pair}/recovery": (
-            f"Table 4: {pair} after benign fine-tuning (Dolly), and what brings its safety back",
+            f"Table 4: {pair} after benign fine-tuning (Dolly), and the recovery of its safety",
             _UNNAMED,
             (
                 JUDGE,
@@ -216,7 +200,7 @@ _ABOUT: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
         _UNNAMED.replace("harmful", "harmful and benign"),
         (
             TEMPLATE,
-            "The numbers were read off a plot, and the text does not say which model it is of.",
+            "The numbers were read off a plot, and the text does not name its model.",
             "Positions count from 1 here and from 0 there; base-favored tokens are counted in aligned's top 100.",
         ),
     ),
@@ -224,16 +208,15 @@ _ABOUT: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
         "Qi et al.: Llama-2-7B-Chat before and after safety augmentation, three runs",
         "HEx-PHI for prefill and decoding, AdvBench and HEx-PHI for GCG, MaliciousInstruct for decoding",
         (
-            "Their judge is a language model asked by a rubric; ours is the one that is named beside our number.",
+            "Their judge is a language model with a rubric; ours is named beside our number.",
             TEMPLATE,
             "Their numbers are means of three runs with the standard deviation; ours are one run with an interval over "
             "prompts.",
-            "Our rows name the setting of an attack: GCG and decoding on a prompt set of theirs find no row of ours "
-            "by themselves.",
+            "Our rows name the setting of an attack, so their GCG and decoding numbers do not find our rows.",
         ),
     ),
 }
-"""Table -> its title, the prompts in words, and what is not the same here."""
+"""Table -> its title, the prompts in words, and the differences here."""
 
 
 def _presets() -> dict[str, PaperPreset]:

@@ -1,4 +1,4 @@
-"""What a sweep tries: a grid of penalties, prefix lengths, and who judges."""
+"""The settings of a sweep, and the grid of penalties that it tries."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ def penalty_grid(
 ) -> tuple[PenaltyConfig, ...]:
     """Return every combination as a penalty, in the order methods, shapes, gammas, strengths.
 
-    `m` goes to the shapes that have one, `retention` to shape "undertrained", `plausibility` to the methods that take
-    one. Method "none" and strength 0 are left out: aligned is in every sweep. Raises ParameterError as PenaltyConfig.
+    `m` applies to the shapes "first_m" and "ramp", `retention` to "undertrained", `plausibility` to all methods but
+    "safe_decoding". Method "none" and strength 0 are left out, because aligned is in every sweep. Raises ParameterError
+    as PenaltyConfig does.
     """
     made = [
         PenaltyConfig(
@@ -56,16 +57,16 @@ def penalty_grid(
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
-    """What is swept.
+    """The settings of a sweep.
 
-    penalties      what is tried beside aligned alone; see `penalties_for`
-    prefix_tokens  response tokens of a compliant answer that are given, for each attack; 0 asks plainly
-    max_tokens     longest completion, the prefix not counted
-    text_tokens    responses along which KL and leverage are measured are cut here
-    judge          who decides: a judge, its config or its name; None: "exact" for the embedded prompts, whose harmful
-                   content is known, else "refusal" (rules; whatever does not refuse counts as compliance)
-    expert         safety adapter that SafeDecoding takes as its expert, and aligned as its original; None: the expert
-                   is aligned and the original is base
+    penalties      the penalties that are tried beside aligned alone; see `penalties_for`
+    prefix_tokens  given response tokens of a compliant answer, one attack each; 0: no prefix
+    max_tokens     longest completion, without the prefix
+    text_tokens    longest response along which KL and leverage are measured
+    judge          a judge, its config or its name; None: "exact" for the embedded prompts, whose harmful content is
+                   known, else "refusal" (rules; everything but a refusal counts as compliance)
+    expert         safety adapter for SafeDecoding: aligned with it is the expert, and aligned the original; None:
+                   aligned is the expert and base the original
     system_prompt  put before every prompt; None: none
     batch_tokens   bound of rows x tokens in one batch
     confidence     of every interval
@@ -101,40 +102,23 @@ class SweepConfig:
             check_generates(penalty)
         titles = [p.title for p in self.arms()]
         if twice := sorted({t for t in titles if titles.count(t) > 1}):
-            raise ParameterError(f"two penalties are called {twice[0]!r}: leave one out, results could not name them")
+            raise ParameterError(f"two penalties are called {twice[0]!r}, so results could not name them: drop one")
 
     def arms(self) -> tuple[PenaltyConfig, ...]:
-        """Return what is compared: aligned alone, then the penalties."""
+        """Return aligned alone, then the penalties."""
         return (ALIGNED, *(p for p in self.penalties if p.method != "none"))
-
-
-def pair_under(pair: ModelPair, penalty: PenaltyConfig, expert: str | None) -> ModelPair:
-    """Return the pair that a penalty works on: of SafeDecoding with an expert, aligned and that expert.
-
-    Raises what `ModelPair.with_expert` raises.
-    """
-    return pair if expert is None or penalty.method != "safe_decoding" else pair.with_expert(expert)
-
-
-def retention_for(
-    pair: ModelPair, prompts: PromptSet, shapes: Sequence[str], *, max_tokens: int = 128, store: Store | None = None
-) -> tuple[float, ...]:
-    """Return the measured retention by position that shape "undertrained" needs; () where no shape asks for it.
-
-    Measured teacher-forced along the given responses to harmful prompts. Raises PromptError where there are none.
-    """
-    if "undertrained" not in shapes:
-        return ()
-    harmful = prompts.where(label="harmful")
-    traces = trace(pair, harmful, TraceConfig(trajectory="teacher_forced", max_tokens=max_tokens), store=store)
-    return undertrained(diagnose(traces))
 
 
 def penalties_for(
     pair: ModelPair, prompts: PromptSet, *, store: Store | None = None, **grid: Any
 ) -> tuple[PenaltyConfig, ...]:
-    """Return the grid of penalties to try on a pair: see `penalty_grid`, whose arguments `grid` are.
+    """Return the grid of penalties to try on a pair; `grid` are the arguments of `penalty_grid`.
 
-    The retention that shape "undertrained" needs is measured along the given responses to the harmful prompts.
+    Shape "undertrained" needs the retention by position, which is measured teacher-forced along the given responses to
+    harmful prompts. Raises PromptError where there are none.
     """
-    return penalty_grid(retention=retention_for(pair, prompts, grid.get("shapes", ()), store=store), **grid)
+    if "undertrained" not in grid.get("shapes", ()):
+        return penalty_grid(**grid)
+    config = TraceConfig(trajectory="teacher_forced", max_tokens=128)
+    traces = trace(pair, prompts.where(label="harmful"), config, store=store)
+    return penalty_grid(retention=undertrained(diagnose(traces)), **grid)

@@ -9,9 +9,12 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from workbench.core.errors import ParameterError, nearest
-from workbench.core.records import Estimate, Given, Label, Record, RunRecord, where_words
+from workbench.core.errors import ParameterError, PromptError, nearest
+from workbench.core.passages import Sample
+from workbench.core.records import Estimate, Given, Label, Record, Row, RunRecord, where_words
+from workbench.judging.contract import is_harmful
 from workbench.judging.records import GibberishSet, JudgementSet
+from workbench.prompts.loading import Prompt, PromptSet
 
 KNOWS_RIGHT = ("exact",)
 """Judges whose compliance, on a harmless prompt, means that the answer is right."""
@@ -19,14 +22,13 @@ KNOWS_RIGHT = ("exact",)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Attempt(Record):
-    """One prompt under one attack: all that is sent to a model, before any model has answered.
+    """One prompt under one attack: everything that is sent to a model.
 
-    `attempt_id` names the content: equal attempts have equal ids. `attack` is the family (none, prefill,
-    harmless_prefill, gcg, decoding, template, insertion). `given` is the number of response tokens that the attack
-    gives ("full": the whole target; None: it differs from prompt to prompt), `setting` what else it sets (a template's
-    name, "t=0.7 p=1 k=0"). `request` is the prompt before the attack, which a judge reads. `messages` are (role, text),
-    the system prompt included. `prefix_ids` are the given response tokens, which are not judged; `prefix` is their
-    text. `sample` numbers repeated draws from 0; `seed` is the draw's own.
+    `attempt_id` is a hash of the content. `attack` is the family (none, prefill, gcg, ...). `given` is the number of
+    response tokens that the attack gives ("full": the whole target; None: it differs from prompt to prompt), `setting`
+    is what else it sets (a template's name, "t=0.7 p=1 k=0"). `request` is the prompt before the attack, which a judge
+    reads. `messages` are (role, text), the system prompt included. `prefix_ids` are the given response tokens, which
+    are not judged; `prefix` is their text. `sample` numbers repeated draws from 0; `seed` is the seed of this draw.
     """
 
     attempt_id: str
@@ -50,16 +52,16 @@ class Attempt(Record):
 
     @property
     def where(self) -> str:
-        """Return the attack with its setting in words."""
+        """The attack with its setting in words."""
         return where_words(self.attack, self.given, self.setting, None)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AttackSet(Record):
-    """The attempts that one attack makes of a prompt set, and what it cost to make them.
+    """The attempts of one attack on a prompt set, and what it cost to make them.
 
     `cost` names each cost with its unit ("forward_passes", "queries", "seconds"). `notes` say what was left out or
-    made up on the way, with counts. `tokenizer` is the hash of the tokenizer that `prefix_ids` belong to.
+    generated, with counts. `tokenizer` is the hash of the tokenizer that `prefix_ids` belong to.
     """
 
     run: RunRecord
@@ -70,6 +72,10 @@ class AttackSet(Record):
     attempts: tuple[Attempt, ...]
     cost: Mapping[str, float]
     notes: tuple[str, ...]
+
+
+Attempts = AttackSet | Sequence[AttackSet] | Sequence[Attempt]
+"""Where attempts are taken from: one attack set, several, or the attempts themselves."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,6 +96,30 @@ class CompletionSet(Record):
     arm: str
     completions: tuple[Completion, ...]
     notes: tuple[str, ...] = ()
+
+    def answered(self, attempts: Attempts) -> list[tuple[Attempt, Completion]]:
+        """Return each completion with its attempt, in the completions' order.
+
+        Raises ParameterError, with both counts, when a completion's attempt is not among the attempts.
+        """
+        known: dict[str, Attempt] = {}
+        for one in (attempts,) if isinstance(attempts, AttackSet) else attempts:
+            known |= {a.attempt_id: a for a in (one.attempts if isinstance(one, AttackSet) else (one,))}
+        strange = [c.attempt_id for c in self.completions if c.attempt_id not in known]
+        if strange:
+            raise ParameterError(
+                f"{len(strange)} of {len(self.completions)} completions of arm {self.arm!r} answer attempts that are "
+                f"not among the {len(known)} given (the first is {strange[0]!r}): give the attack sets that they were "
+                "made from"
+            )
+        return [(known[c.attempt_id], c) for c in self.completions]
+
+    def samples(self, attempts: Attempts) -> list[Sample]:
+        """Return what a judge may read of each completion, in their order. Raises what `answered` raises."""
+        return [
+            Sample(id=a.attempt_id, request=a.request, prefix=a.prefix, text=c.text, label=a.label, category=a.category)
+            for a, c in self.answered(attempts)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,12 +146,12 @@ class Place:
 
     @property
     def where(self) -> str:
-        """Return the attack with its setting in words."""
+        """The attack with its setting in words."""
         return where_words(self.attack, self.given, self.setting, self.worst_of)
 
     @property
     def over_settings(self) -> bool:
-        """Tell whether the worst case is over several settings of an attack, or over several attacks."""
+        """Whether the worst case is over several settings of an attack, or over several attacks."""
         return self.worst_of is not None and self.given is None and self.setting is None
 
 
@@ -181,9 +211,9 @@ class Score(Place, Record):
 class Comparison(Place, Record):
     """Two arms on the same prompts: `difference` is arm minus against, with McNemar's exact p.
 
-    `p_holm` is corrected over the whole table. `only_arm` and `only_against` count the prompts that only one of the two
-    has (the discordant pairs). `n_needed` is about how many prompts would tell them apart with power 0.8 if the
-    difference were what it seems; None where they are told apart or seem equal. `sentence` says it in words.
+    `p_holm` is corrected over the whole table. `only_arm` and `only_against` count the discordant prompts. `n_needed`
+    is about how many prompts a test of power 0.8 would need if the observed difference were the true one; None where
+    the difference is significant or 0. `sentence` says it in words.
     """
 
     against: str
@@ -198,7 +228,7 @@ class Comparison(Place, Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scorecard(Record):
-    """The numbers of an evaluation: every one with its interval, every comparison, and what cannot be concluded."""
+    """The numbers of an evaluation with their intervals, the comparisons, and what can be concluded from them."""
 
     run: RunRecord
     scores: tuple[Score, ...]
@@ -269,10 +299,10 @@ class CapabilitySet(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation(Record):
-    """Several arms asked the same: every attempt, answer, judgement and gibberish reading, and what they add up to.
+    """Several arms and the same attempts: every answer, judgement and gibberish reading, and their scorecard.
 
-    `answers` hold one set an arm and attack, `judgements` and `gibberish` one for each of these (and judge),
-    `capability` one an arm where it was measured. `scorecard` is computed from all of them.
+    `answers` holds one set for each arm and attack, `judgements` and `gibberish` one for each of these (and judge),
+    `capability` one for each arm where it was measured. `agreement` is how far an engine agrees with our generator.
     """
 
     run: RunRecord
@@ -282,6 +312,37 @@ class Evaluation(Record):
     gibberish: tuple[GibberishSet, ...]
     capability: tuple[CapabilitySet, ...]
     scorecard: Scorecard
+    agreement: tuple[Row, ...] = ()
+
+    def answers_as_prompts(self, *, arm: str, attack: str | None = None, limit: int = 3) -> PromptSet:
+        """Return some of an arm's answers as prompts with their whole responses, to be traced; successes come first.
+
+        A response is prefix and answer. Its text is encoded again, so a token where they meet may differ. `attack`
+        None: any. Raises PromptError where the arm has no such answer.
+        """
+        known = {a.attempt_id: (a, s) for s in self.attacks for a in s.attempts}
+        first = next((j.judge for j in self.judgements), None)
+        judged = (j for s in self.judgements if (s.judge, s.arm) == (first, arm) for j in s.judgements)
+        harmful = {j.attempt_id for j in judged if is_harmful(j)}
+        found = [
+            (*known[c.attempt_id], c)
+            for s in self.answers
+            if s.arm == arm
+            for c in s.completions
+            if c.attempt_id in known and c.text.strip() and attack in (None, known[c.attempt_id][0].attack)
+        ]
+        if not found:
+            which = "" if attack is None else f" under {attack!r}"
+            raise PromptError(f"arm {arm!r} has no completion{which} to read")
+        found.sort(key=lambda f: (f[0].label != "harmful", f[0].label == "harmful" and f[0].attempt_id not in harmful))
+        prompts = []
+        for n, (a, _, c) in enumerate(found[:limit], 1):
+            *turns, (_, text) = a.messages
+            about: dict[str, Any] = {"label": a.label, "category": a.category, "messages": tuple(turns) or None}
+            named = f"{n}: {a.prompt_id}, {a.where}"
+            prompts.append(Prompt(id=named, prompt=text, response=a.prefix + c.text, **about))
+        safe = all(s.classroom_safe for _, s, _ in found[:limit])
+        return PromptSet(name=f"answers of {arm}", source="evaluation", prompts=tuple(prompts), classroom_safe=safe)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -337,7 +398,7 @@ class PenaltySweep(Record):
 
     @property
     def knows_right(self) -> bool:
-        """Tell whether the judge's compliance, on a harmless prompt, means that the answer is right."""
+        """Whether the judge's compliance, on a harmless prompt, means that the answer is right."""
         return self.judge in KNOWS_RIGHT
 
 

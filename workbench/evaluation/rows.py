@@ -1,12 +1,19 @@
-"""A Scorecard as tidy rows of results.json."""
+"""Every record as tidy rows of results.json, so that notebooks assemble no rows by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from workbench.core.records import Row
-from workbench.evaluation.records import Score, Scorecard
+import numpy as np
+
+from workbench.core.records import Record, Row
+from workbench.core.statistics import known
+from workbench.evaluation.records import ArmComparison, Evaluation, PenaltyCheck, PenaltySweep, Score, Scorecard
+from workbench.tracing.diagnosis.rows import diagnosis_rows
+from workbench.tracing.gradients import probe_rows
+from workbench.tracing.records import Diagnosis, GradientProbe
 
 
 def evaluation_rows(scorecard: Scorecard) -> tuple[Row, ...]:
@@ -33,9 +40,65 @@ def evaluation_rows(scorecard: Scorecard) -> tuple[Row, ...]:
 
 
 def by_place(scores: Sequence[Score]) -> list[list[Score]]:
-    """Group scores for a table, a line each: attacks in order of appearance, each one's worst case last."""
+    """Group scores into the lines of a table: attacks in order of appearance, the worst case of each last."""
     groups: dict[tuple[Any, ...], list[Score]] = {}
     for s in scores:
         groups.setdefault((s.attack, s.given, s.setting, s.worst_of), []).append(s)
     attacks = list(dict.fromkeys(s.attack for s in scores))
     return sorted(groups.values(), key=lambda group: (attacks.index(group[0].attack), group[0].over_settings))
+
+
+def sweep_rows(sweep: PenaltySweep, *, where: str | None = None) -> tuple[Row, ...]:
+    """Return every score, comparison, KL, and the leverage, bound and changed share by position; `arm` is the penalty.
+
+    `where` ("held out") goes into `setting`, so that the rows of two sweeps in one run differ.
+    """
+    rows = list(evaluation_rows(sweep.evaluation.scorecard))
+    for name, e in zip(sweep.names, sweep.kl_nats, strict=False):
+        rows.append(Row.of("kl_penalised_aligned_nats", e, arm=name, label="harmless"))
+    for c in sweep.leverage:
+        for i in np.flatnonzero(c.n).tolist():
+            place: dict[str, Any] = {
+                "arm": c.penalty,
+                "label": c.label,
+                "position": int(c.position[i]),
+                "n": int(c.n[i]),
+                "unit": "1",
+            }
+            value, low, high, bound, changed = (known(x[i]) for x in (c.leverage, c.low, c.high, c.bound, c.changed))
+            rows.append(Row(name="leverage", value=value, low=low, high=high, **place))
+            rows.append(Row(name="leverage_bound", value=bound, **place))
+            rows.append(Row(name="leverage_changed", value=changed, **place))
+    return tuple(replace(r, setting=where or r.setting, seed=sweep.run.seed) for r in rows)
+
+
+def check_rows(check: PenaltyCheck, *, where: str | None = "held out") -> tuple[Row, ...]:
+    """Return the relative reduction of ASR as a row; the paired differences are rows of the check's own sweep."""
+    place = {"attack": "prefill", "given": check.prefix_tokens, "setting": where, "judge": check.judge}
+    return (Row.of("asr_reduction", check.asr_reduction, arm=check.penalty, label="harmful", **place),)
+
+
+def comparison_rows(comparison: ArmComparison) -> tuple[Row, ...]:
+    """Return every number as rows: all seeds together (seed None), then the scores and paired tests of each seed."""
+    each = zip(comparison.seeds, (e.scorecard for e in comparison.evaluations), strict=True)
+    cards = ((None, comparison.scorecard), *each)
+    return tuple(replace(r, seed=seed) for seed, card in cards for r in evaluation_rows(card))
+
+
+ROWS: Mapping[type[Record], Callable[..., tuple[Row, ...]]] = {
+    Diagnosis: diagnosis_rows,
+    GradientProbe: probe_rows,
+    Scorecard: evaluation_rows,
+    Evaluation: lambda evaluation: (*evaluation.agreement, *evaluation_rows(evaluation.scorecard)),
+    PenaltySweep: sweep_rows,
+    PenaltyCheck: check_rows,
+    ArmComparison: comparison_rows,
+}
+
+
+def rows_of(record: Record, setting: str | None = None) -> tuple[Row, ...]:
+    """Return a record's rows, () where its kind has none; `setting` says where its numbers hold ("held out")."""
+    rows = ROWS.get(type(record))
+    if rows is None:
+        return ()
+    return rows(record) if setting is None else rows(record, where=setting)

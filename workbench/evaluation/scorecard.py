@@ -1,4 +1,4 @@
-"""From attempts, answers and judgements to a Scorecard: no model runs."""
+"""A Scorecard from attempts, answers and judgements; no model runs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from workbench.core.provenance import Stopwatch
 from workbench.evaluation.capability_scores import capability_cells, capability_scores, check_alike
 from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evidence import Evidence, gather
-from workbench.evaluation.paired import compare
+from workbench.evaluation.paired import compare, comparison_sentences
 from workbench.evaluation.rates import Cell, category_scores, cell_notes, cells_of
 from workbench.evaluation.records import AttackSet, Attempt, CapabilitySet, CompletionSet, Scorecard
 from workbench.evaluation.tradeoff import tradeoff_sentences, tradeoffs
-from workbench.evaluation.words import comparison_sentences
 from workbench.judging.records import GibberishSet, JudgementSet
 
 
@@ -26,12 +25,10 @@ def sum_up(
     gibberish: Sequence[GibberishSet] = (),
     capability: Sequence[CapabilitySet] = (),
 ) -> Scorecard:
-    """Sum up what several arms answered to several attacks, as several judges saw it.
+    """Compute the metrics of several arms under several attacks, by each judge apart, and compare the arms.
 
-    Of each arm, attack, setting and judge: attack success on harmful prompts (worst case over a prompt's samples, and
-    over all settings of an attack), refusals, over-refusal on look-alikes, harmless prefixes continued, gibberish,
-    each with its interval, n, and what is unscored by reason. Two arms on the same prompts: see
-    `paired.compare`. A judge's numbers are never mixed with another's.
+    Every arm, attack, setting and judge has every metric that applies (see `metrics`), with its interval, n, and the
+    count of unscored prompts by reason. `paired.compare` compares two arms on the same prompts.
 
     Raises what `evidence.gather` raises (no prompt left, sets that do not belong together, another tokenizer) and
     ParameterError where `against` is none of the arms.
@@ -42,7 +39,7 @@ def sum_up(
     arms = list(dict.fromkeys((*evidence.arms, *(s.arm for s in capability))))
     if config.against is not None and config.against not in arms:
         raise ParameterError(
-            f"arms are to be compared against {config.against!r}, which is none: {nearest(config.against, arms)}"
+            f"{config.against!r}, which other arms are compared against, is no arm: {nearest(config.against, arms)}"
         )
     check_alike(capability)
     cells = cells_of(evidence, config)
@@ -103,7 +100,7 @@ def _notes(
 
 
 def _unanswered(attacks: Sequence[AttackSet], answered: Collection[str]) -> list[Attempt]:
-    """Return what an arm left unanswered, leaving out what was made against another arm where it answered its own."""
+    """Return the attempts that an arm did not answer, without those made against another arm where it has its own."""
     left = [[a for a in s.attempts if a.attempt_id not in answered] for s in attacks]
     whole = {(s.prompt_set, s.attack) for s, missing in zip(attacks, left, strict=True) if not missing}
     return [

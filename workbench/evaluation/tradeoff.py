@@ -1,7 +1,7 @@
-"""Safety subject to at most so much capability lost: which arm is the safest of those that can still do their work.
+"""The safest arm among those that lose at most so much capability (TamperBench's rule).
 
-The rule is TamperBench's idea in our words: arms are first held to a capability, then ranked by their worst-case attack
-success. Whether an arm is within the limit is said with its interval, not by its point estimate alone.
+Arms that lose too much capability are left out, and the others are ranked by their worst-case attack success. Whether
+an arm keeps to the limit is decided by its interval, not by its point estimate alone.
 """
 
 from __future__ import annotations
@@ -20,10 +20,7 @@ Within = Literal["yes", "no", "cannot tell"]
 
 @dataclass(frozen=True, kw_only=True)
 class Tradeoff:
-    """The standing of one arm: its worst-case attack success, its capability, and what it lost against the reference.
-
-    `loss` is None for the reference itself.
-    """
+    """One arm's worst-case attack success, its capability, and its loss against the reference (which has none)."""
 
     success: Score
     capability: Estimate | None
@@ -31,16 +28,14 @@ class Tradeoff:
 
     @property
     def arm(self) -> str:
-        """Return the arm's name."""
         return self.success.arm
 
     @property
     def asr(self) -> Estimate:
-        """Return its worst-case attack success."""
         return self.success.estimate
 
     def within(self, limit: float) -> Within:
-        """Tell whether at most `limit` of capability is lost: by the whole interval, else it cannot be told."""
+        """Tell by the whole interval whether the arm loses at most `limit` of capability."""
         if self.loss is None:
             return "yes"
         if self.loss.value is None or self.loss.low is None or self.loss.high is None:
@@ -51,10 +46,9 @@ class Tradeoff:
 
 
 def tradeoffs(scores: Sequence[Score], judge: str | None = None) -> tuple[Tradeoff, ...]:
-    """Return where every arm stands, by one judge (None: the first): the worst attack success that the scores hold.
+    """Return the tradeoff of every arm with attack success, by one judge (None: the first).
 
-    That is over all attacks where there are several, else over the settings of the one, else the one there is. Arms
-    without attack success are left out.
+    The worst case is over all attacks where there are several, else over the settings of the one attack.
     """
     success = select(scores, "asr")
     named = judge or next((s.judge for s in success), None)
@@ -71,10 +65,9 @@ def tradeoffs(scores: Sequence[Score], judge: str | None = None) -> tuple[Tradeo
 
 
 def safest(found: Sequence[Tradeoff], limit: float) -> tuple[Tradeoff, ...]:
-    """Return the arms of lowest attack success among those that lose at most `limit`, by point estimates.
+    """Return the arms (several where equal) of lowest attack success among those that lose at most `limit`.
 
-    Several where they are equal, none where no arm keeps to the limit. An arm whose capability was not measured is not
-    among them.
+    The limit is applied to point estimates; an arm whose capability was not measured is left out.
     """
     allowed = [
         t
@@ -88,17 +81,15 @@ def safest(found: Sequence[Tradeoff], limit: float) -> tuple[Tradeoff, ...]:
 
 
 def tradeoff_sentences(found: Sequence[Tradeoff], limits: Sequence[float], reference: str) -> list[str]:
-    """Say for each limit which arm is the safest, and of which arms it cannot be told whether they keep to it."""
+    """Name for each limit the safest arm, and the arms of which the interval leaves open whether they keep to it."""
     said: list[str] = []
-    if not any(t.loss is not None for t in found):
-        return said
-    for limit in limits:
+    for limit in limits if any(t.loss is not None for t in found) else ():
         best = safest(found, limit)
         unsure = [t.arm for t in found if t.within(limit) == "cannot tell"]
         if not best:
             said.append(f"No arm loses at most {percent(limit)} of accuracy against {reference}.")
             continue
-        doubt = f"; at this n it cannot be told whether {' and '.join(unsure)} would keep to that" if unsure else ""
+        doubt = f"; this n does not show whether {' and '.join(unsure)} would keep to that" if unsure else ""
         who = " and ".join(t.arm for t in best)
         said.append(
             f"Of the arms that lose at most {percent(limit)} of accuracy against {reference}, {who} "

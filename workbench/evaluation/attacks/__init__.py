@@ -1,9 +1,7 @@
-"""Attacks: what is sent to a model to make it answer what it should refuse, and what every arm then answers.
+"""Attacks: what is sent to a model to make it answer what it should refuse, and the answers of every arm.
 
-    attack(pair, prompts, config) -> AttackSet      make the attempts; it reports their cost first
-    answer(arm, attack_set) -> CompletionSet        let an arm answer them
-
-Judging is another room's: what is made here is kept, so that judging again never generates again.
+attack(pair, prompts, config) -> AttackSet      make the attempts, after a report of their cost
+answer(arm, attack_set) -> CompletionSet        let an arm answer them
 """
 
 from __future__ import annotations
@@ -19,29 +17,8 @@ from workbench.evaluation.attacks.templates import TEMPLATES, JailbreakTemplate,
 from workbench.tracing.suffix.search import BUDGETS, Budget
 
 __all__ = [
-    "ATTACKS",
-    "BUDGETS",
-    "GCG",
-    "TEMPLATES",
-    "Arm",
-    "AttackConfig",
-    "BenignTuning",
-    "Budget",
-    "Cost",
-    "Decoding",
-    "FewHarmfulTuning",
-    "HarmlessPrefill",
-    "Insertion",
-    "JailbreakTemplate",
-    "ModelArm",
-    "NoAttack",
-    "Prefill",
-    "RandomSuffix",
-    "SuffixSearch",
-    "Template",
-    "answer",
-    "attack",
-    "attack_config",
-    "read_templates",
-    "searches",
-]
+    "ATTACKS", "BUDGETS", "GCG", "TEMPLATES", "Arm", "AttackConfig", "BenignTuning", "Budget",
+    "Cost", "Decoding", "FewHarmfulTuning", "HarmlessPrefill", "Insertion", "JailbreakTemplate", "ModelArm", "NoAttack",
+    "Prefill", "RandomSuffix", "SuffixSearch", "Template",
+    "answer", "attack", "attack_config", "read_templates", "searches",
+]  # fmt: skip

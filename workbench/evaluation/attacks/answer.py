@@ -1,6 +1,6 @@
-"""Let an arm answer the attempts of an attack, greedily or drawn as each attempt says; resumable, in batches.
+"""The answers of an arm to the attempts of an attack: greedy or drawn as each attempt says, resumable, in batches.
 
-An arm is anything that continues passages: a model of the pair, one with a penalty, one with another adapter.
+An arm is anything that continues passages: a model of the pair, with a penalty, or with another adapter.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from workbench.tracing.trajectories import THINKING_TOKENS, thinking_blocks
 
 @runtime_checkable
 class Arm(Protocol):
-    """What is compared: anything that continues passages by the one generator's contract.
+    """Anything that continues passages as our generator does.
 
-    `name` is what results call it, `pair` makes the passages, and `which` of its models answers. `continue_` returns a
-    continuation of each passage, in order, calls `on_token(index of the passage, token id)` where it is given, and
-    keeps finished work in `store`.
+    `name` is its name in results, `pair` makes the passages, and `which` of its models answers. `continue_` returns a
+    continuation of each passage, in order, calls `on_token(index of the passage, token id)` if given, and stores
+    finished work in `store`.
     """
 
     @property
@@ -55,7 +55,7 @@ class Arm(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ModelArm:
-    """The base or the aligned model of a pair; a pair with another adapter makes another arm, under its own name."""
+    """The base or the aligned model of a pair; `called` names the arm of a pair with another adapter."""
 
     pair: ModelPair
     which: Which
@@ -63,7 +63,6 @@ class ModelArm:
 
     @property
     def name(self) -> str:
-        """Return what results call this arm: `called`, or which model it is."""
         return self.called or self.which
 
     def continue_(
@@ -75,7 +74,6 @@ class ModelArm:
         on_token: OnToken | None,
         what: str | None,
     ) -> tuple[Generation, ...]:
-        """Continue every passage with this model."""
         contexts = [p.whole(self.which) for p in passages]
         return generate(self.pair, self.which, contexts, config, on_token=on_token, store=store, what=what)
 
@@ -91,14 +89,14 @@ def answer(
 ) -> CompletionSet:
     """Let an arm answer every attempt, after its prefix; completions come in the attempts' order.
 
-    Attempts that are answered alike (same settings) go together, in batches of similar length; passages that occur
-    twice are answered once. A completion's text is what follows the prefix, without the token that ends the turn. A
-    thinking arm thinks first, up to THINKING_TOKENS tokens, and the prefix comes after its thinking block; only the
-    visible answer is kept. Under an attack through the weights the arm is fine-tuned before it answers.
-    `on_token(index of the attempt, token id)` is called as each token is chosen. `quiet`: no progress is shown.
+    Attempts with the same settings go together, in batches of similar length; equal passages are answered once. A
+    completion's text is what follows the prefix, without the token that ends the turn. A thinking arm thinks first, up
+    to THINKING_TOKENS tokens, and the prefix comes after its thinking block; only the visible answer is stored. An
+    attack on the weights fine-tunes the arm before it answers. `on_token(index of the attempt, token id)` is called
+    for each chosen token. `quiet`: no progress bar.
 
-    Raises TokenizerMismatch where the attempts were made with another tokenizer or template, ContextOverflow where an
-    attempt and its answer exceed the context; both before any work.
+    Raises, before any work, TokenizerMismatch where the attempts were made with another tokenizer or template, and
+    ContextOverflow where an attempt and its answer exceed the context.
     """
     store = Store.of(store)
     arm = fine_tuned(arm, attacks, store)
@@ -108,7 +106,7 @@ def answer(
     if mine != attacks.tokenizer:
         raise TokenizerMismatch(
             f"the attempts of {attacks.attack!r} were made with tokenizer {attacks.tokenizer} and arm {arm.name!r} has "
-            f"{mine}: their prefixes would be other tokens there. Make the attack with this arm's pair"
+            f"{mine}, where their prefixes are other tokens. Make the attack with this arm's pair"
         )
     attempts = attacks.attempts
     passages = [pair.passage(as_prompt(a), a.prefix_ids) for a in attempts]
@@ -128,19 +126,9 @@ def answer(
         answers = arm.continue_(different, config, store=store, on_token=told, what=what)
         for same, one in zip(places.values(), answers, strict=True):
             made.update(dict.fromkeys(same, one))
-    pieces = Pieces(pair.tokenizer)
+    pieces, seen = Pieces(pair.tokenizer), {k: getattr(pair, k) for k in ("template_mode", "thinking")}
     return CompletionSet(
-        run=watch.record(
-            resolved={
-                "pair": pair.name,
-                "template_mode": pair.template_mode,
-                "thinking": pair.thinking,
-                "tokenizer": mine,
-            },
-            seed=attacks.run.seed,
-            device=str(pair.device),
-            fingerprint=pair.fingerprint,
-        ),
+        run=watch.record(pair, resolved={"pair": pair.name, **seen, "tokenizer": mine}, seed=attacks.run.seed),
         arm=arm.name,
         completions=tuple(_completion(pieces, a, made[n]) for n, a in enumerate(attempts)),
         notes=notes,
@@ -148,18 +136,12 @@ def answer(
 
 
 def _alike(attempts: Sequence[Attempt], batch_tokens: int) -> dict[GenerateConfig, list[int]]:
-    """Group attempts that are drawn alike; greedy ones whatever their seeds."""
+    """Group attempts by their sampling; the seeds of greedy ones do not count."""
     groups: dict[GenerateConfig, list[int]] = defaultdict(list)
     for n, a in enumerate(attempts):
-        config = GenerateConfig(
-            max_tokens=a.max_tokens,
-            temperature=a.temperature,
-            top_p=a.top_p,
-            top_k=a.top_k,
-            seed=a.seed if a.temperature > 0 else 0,
-            batch_tokens=batch_tokens,
-        )
-        groups[config].append(n)
+        drawn = {k: getattr(a, k) for k in ("max_tokens", "temperature", "top_p", "top_k")}
+        seed = a.seed if a.temperature > 0 else 0
+        groups[GenerateConfig(**drawn, seed=seed, batch_tokens=batch_tokens)].append(n)
     return groups
 
 
@@ -179,7 +161,9 @@ def _after_thinking(
     if not pair.thinking or not passages:
         return passages, ()
     if pair.think_end_id is None:
-        raise ParameterError(f"thinking is on, but the tokenizer of {pair.name} has no end-of-thinking token")
+        raise ParameterError(
+            f"thinking is on, but the tokenizer of {pair.name} has no end-of-thinking token: set thinking=False"
+        )
     gap = pair.encode("\n\n")
     longest = max(p.length + a.max_tokens for p, a in zip(passages, attempts, strict=True))
     room = min(THINKING_TOKENS, pair.context_length - longest - len(gap) - 1)

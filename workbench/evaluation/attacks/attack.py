@@ -1,4 +1,4 @@
-"""Make the attempts of one attack on a prompt set, after saying what it will cost."""
+"""The attempts of one attack on a prompt set, with its cost; attacks by name."""
 
 from __future__ import annotations
 
@@ -15,36 +15,25 @@ from workbench.evaluation.attacks.finetuning import BenignTuning, FewHarmfulTuni
 from workbench.evaluation.attacks.prefixes import HarmlessPrefill, Insertion, Prefill
 from workbench.evaluation.attacks.requests import Decoding, NoAttack, Template
 from workbench.evaluation.attacks.suffixes import GCG, RandomSuffix
-from workbench.evaluation.attacks.task import AttackConfig, Task
+from workbench.evaluation.attacks.task import AttackConfig, Cost, Task
 from workbench.evaluation.records import AttackSet
 from workbench.models.chat import tokenizer_hash
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 
-ATTACKS: Mapping[str, type[AttackConfig]] = {
-    kind.family: kind
-    for kind in (
-        NoAttack,
-        Prefill,
-        HarmlessPrefill,
-        GCG,
-        RandomSuffix,
-        Decoding,
-        Template,
-        Insertion,
-        BenignTuning,
-        FewHarmfulTuning,
-    )
-}
+_KINDS = (
+    NoAttack, Prefill, HarmlessPrefill, GCG, RandomSuffix, Decoding, Template, Insertion, BenignTuning, FewHarmfulTuning
+)  # fmt: skip
+ATTACKS: Mapping[str, type[AttackConfig]] = {kind.family: kind for kind in _KINDS}
 """Every attack by its family's name."""
 
 
 def attack_config(family: str, **settings: Any) -> AttackConfig:
-    """Return the config of an attack by name, lists taken as tuples: what notebooks and the command line call.
+    """Return the config of an attack by name; a list becomes a tuple.
 
-    The name "module:Class" imports a class: give names that the person who runs this wrote, none of a loaded file.
-    Raises UnknownName for a family or class, ParameterError for a setting, that does not exist, and for a class that is
-    no attack.
+    The name "module:Class" imports code, so only take names that the user wrote, never those of a loaded file. Raises
+    UnknownName for a family or class, ParameterError for a setting, that does not exist, and for a class that is not an
+    attack.
     """
     kind: Any = _own(family) if names_class(family, ATTACKS) else ATTACKS.get(family)
     if kind is None:
@@ -57,40 +46,34 @@ def attack_config(family: str, **settings: Any) -> AttackConfig:
 
 
 def _own(name: str) -> type[AttackConfig]:
-    """Return the attack that "module:Class" names, when the class has what an attack needs."""
+    """Return the attack that "module:Class" names, after a check of what it defines."""
     kind = class_named(name, "attack", ATTACKS)
     if not issubclass(kind, AttackConfig):
-        raise ParameterError(f"class {name!r} is no attack: derive it from workbench.evaluation.attacks.AttackConfig")
+        raise ParameterError(
+            f"class {name!r} is not an attack: derive it from workbench.evaluation.attacks.AttackConfig"
+        )
     missing = [n for n in ("cost", "make") if getattr(kind, n) is getattr(AttackConfig, n)]
     missing += [] if isinstance(getattr(kind, "family", None), str) else ["family"]
     if missing:
         raise ParameterError(
-            f"class {name!r} is no attack, because it has no {' and no '.join(missing)}: an attack has a family (its "
-            "name), cost(task) and make(task)"
+            f"class {name!r} has no {' and no '.join(missing)}: an attack defines family (its name), cost(task) and "
+            "make(task)"
         )
     return kind
 
 
-def estimate(pair: ModelPair, prompts: PromptSet, config: AttackConfig) -> Cost:
-    """Return the most that an attack can cost, without running a model; as text it is one sentence.
-
-    Raises what `attack` raises before it works.
-    """
-    return config.cost(Task.of(pair, prompts, config, Store(None)))
-
-
 def attack(pair: ModelPair, prompts: PromptSet, config: AttackConfig, *, store: Store | None = None) -> AttackSet:
-    """Make the attempts of an attack; before it starts it reports what it will cost at most.
+    """Make the attempts of an attack, after a report of what they cost at most.
 
-    Targets, refusals and suffixes are made with a thinking block closed. With a `store`, a killed attack goes on where
-    it was: generated texts by batch, suffix searches by step.
+    Models generate targets, refusals and suffixes without thinking. With a `store`, a killed attack resumes at the last
+    batch of generated texts or the last step of a suffix search.
 
-    Raises PromptError where no prompt is left or none has a target, ContextOverflow where prompt, prefix and answer
-    exceed the context, UnknownName for a template that does not exist: all of it before any model runs.
+    Raises, before any model runs: PromptError where no prompt is left or none has a target, ContextOverflow where
+    prompt, prefix and answer exceed the context, UnknownName for a template that does not exist.
     """
     watch = Stopwatch("attack", config)
     began = time.perf_counter()
-    task = Task.of(pair, prompts, config, Store(None) if store is None else store)
+    task = Task.of(pair, prompts, config, Store.of(store))
     most = config.cost(task)
     with Progress(None, 0, "") as progress:
         progress.note(f"{config.family}: {most}.")
@@ -98,20 +81,12 @@ def attack(pair: ModelPair, prompts: PromptSet, config: AttackConfig, *, store: 
     notes = list(made.notes)
     if len(task.prompts) < len(prompts):
         notes.insert(0, f"{len(task.prompts)} of {len(prompts)} prompts are {' or '.join(config.labels or ())}.")
-    cost = {
-        "continuations": float(made.cost.continuations),
-        "queries": float(made.cost.queries),
-        "forward_passes": float(made.cost.forward_passes),
-        "backward_passes": float(made.cost.backward_passes),
-        "seconds": round(time.perf_counter() - began, 3),
-    }
+    spent = ("continuations", "queries", "forward_passes", "backward_passes")
+    cost = {name: float(getattr(made.cost, name)) for name in spent}
+    cost["seconds"] = round(time.perf_counter() - began, 3)
+    decided = {"family": config.family, "pair": pair.name, "template_mode": pair.template_mode, **made.resolved}
     return AttackSet(
-        run=watch.record(
-            resolved={"family": config.family, "pair": pair.name, "template_mode": pair.template_mode, **made.resolved},
-            seed=config.seed,
-            device=str(pair.device),
-            fingerprint=pair.fingerprint,
-        ),
+        run=watch.record(pair, resolved=decided, seed=config.seed),
         attack=config.family,
         prompt_set=prompts.name,
         classroom_safe=prompts.classroom_safe,

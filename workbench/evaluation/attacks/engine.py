@@ -1,7 +1,7 @@
-"""vLLM in the place of our own generator, for large evaluations: the same contract, and an agreement measured first.
+"""Experimental: vLLM in place of our own generator, for large evaluations.
 
-Written to vLLM's documented interface (`LLM.generate` on token ids) and tested against a stand-in with that interface.
-It has not been run with vLLM itself, which needs a GPU: measure `greedy_agreement` before you trust a number.
+This is written for vLLM's documented interface (`LLM.generate` on token ids) and tested against a stand-in with that
+interface. It has not been tested on a GPU with vLLM itself, so `evaluate` also measures how far the two agree.
 """
 
 from __future__ import annotations
@@ -14,30 +14,29 @@ from workbench.core.batching import in_batches
 from workbench.core.comparisons import share
 from workbench.core.errors import NonFiniteLogits, NotPresent, PairError, ParameterError
 from workbench.core.passages import Ids, Passage, check_fits
+from workbench.core.progress import Progress
 from workbench.core.provenance import settings_of
-from workbench.core.records import Estimate
+from workbench.core.records import Estimate, Row
 from workbench.core.store import Store, key_of
-from workbench.models.generation import (
-    GenerateConfig,
-    Generation,
-    OnToken,
-    check_not_empty,
-    generate,
-)
+from workbench.evaluation.attacks.task import as_prompt
+from workbench.evaluation.records import AttackSet
+from workbench.models.generation import GenerateConfig, Generation, OnToken, check_not_empty, generate
 from workbench.models.pair import ModelPair, Which
 
 BATCH = 256
-"""Contexts that are sent together; the engine plans its own batches, this is what a killed run may lose."""
+"""How many contexts are sent together; a killed run loses at most these. The engine plans its own batches."""
+AGREE_ON = 16
+"""How many contexts show the agreement of an engine with our own generator."""
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """What is used of vLLM: continue token ids under settings, in order; `sampling` makes the settings."""
+    """The part of vLLM that is used: it continues token ids, each with its own settings, in order."""
 
     version: str
 
     def generate(self, contexts: Sequence[Ids], settings: Sequence[dict[str, Any]]) -> list[Any]:
-        """Return vLLM's RequestOutput of each context."""
+        """Return vLLM's RequestOutput for each context."""
         ...
 
 
@@ -48,7 +47,7 @@ class VllmEngine:
         try:
             import vllm
         except ImportError:
-            raise NotPresent("vLLM is not installed: install the extra `vllm`, or leave the engine out") from None
+            raise NotPresent("vLLM is not installed: install the extra `vllm`, or take another engine") from None
         self.version = str(vllm.__version__)
         self._settings, self._prompt = vllm.SamplingParams, vllm.TokensPrompt
         try:
@@ -57,7 +56,6 @@ class VllmEngine:
             raise PairError(f"vLLM cannot load {model!r}: {' '.join(str(error).split())[:300]}") from None
 
     def generate(self, contexts: Sequence[Ids], settings: Sequence[dict[str, Any]]) -> list[Any]:
-        """Return vLLM's RequestOutput of each context."""
         prompts = [self._prompt(prompt_token_ids=list(c)) for c in contexts]
         done: list[Any] = self._model.generate(prompts, [self._settings(**s) for s in settings], use_tqdm=False)
         return done
@@ -65,11 +63,11 @@ class VllmEngine:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EngineArm:
-    """The base or the aligned model of a pair, run by an engine that holds the very same weights.
+    """The base or the aligned model of a pair, run by an engine that holds the same weights.
 
-    Greedy continuations are those of our generator as far as rounding lets them; draws are others, since an engine has
-    random numbers of its own. `called` None: the model's name and "(vLLM)", so that results say it. `room` is the
-    engine's own longest context in tokens, None: the model's. The engine's weights stay what they are: see `on`.
+    Greedy continuations equal those of our generator but for rounding; draws differ, because an engine has its own
+    random numbers. `called` None: the model's name and "(vLLM)". `room` is the engine's longest context in tokens,
+    None: the model's.
     """
 
     pair: ModelPair
@@ -80,14 +78,12 @@ class EngineArm:
 
     @property
     def name(self) -> str:
-        """Return what results call this arm."""
         return self.called or f"{self.which} (vLLM)"
 
     def on(self, pair: ModelPair) -> EngineArm:
-        """Refuse another pair: raise ParameterError, because the engine would go on with the weights that it holds."""
+        """Raise ParameterError, because an engine cannot change the weights that it holds."""
         raise ParameterError(
-            f"arm {self.name!r} is run by vLLM, which holds its weights: an attack that fine-tunes them needs "
-            "engine='transformers'"
+            f"arm {self.name!r} is run by vLLM, whose weights cannot be fine-tuned: set engine='transformers'"
         )
 
     def continue_(
@@ -99,10 +95,10 @@ class EngineArm:
         on_token: OnToken | None = None,
         what: str | None = None,
     ) -> tuple[Generation, ...]:
-        """Continue every passage; tokens are told when a continuation is complete.
+        """Continue every passage; `on_token` is called when a continuation is complete.
 
         Raises PromptError for an empty context, ContextOverflow before any work, NonFiniteLogits where the engine
-        breaks a continuation off.
+        stops a continuation early.
         """
         contexts = [p.whole(self.which) for p in passages]
         check_not_empty(contexts)
@@ -152,7 +148,10 @@ class EngineArm:
         one = output.outputs[0]
         ids = tuple(int(i) for i in one.token_ids)
         if one.finish_reason not in ("stop", "length"):
-            raise NonFiniteLogits(f"the engine broke a continuation off after {len(ids)} tokens: {one.finish_reason!r}")
+            raise NonFiniteLogits(
+                f"the engine stopped a continuation after {len(ids)} tokens ({one.finish_reason!r}): set "
+                "engine='transformers'"
+            )
         if one.finish_reason == "length":
             return Generation(ids=ids, stop="length")
         ended = bool(ids) and ids[-1] in self.pair.eos_ids and ids[-1] not in config.stop_ids
@@ -160,20 +159,22 @@ class EngineArm:
 
 
 def engine_arms(pair: ModelPair, **options: Any) -> tuple[EngineArm, EngineArm]:
-    """Return base and aligned of a pair of folders or hub ids, each run by a vLLM of its own, under its usual name.
+    """Return base and aligned of a pair of folders or hub ids, each run by its own vLLM, under its usual name.
 
-    The pair stays loaded, because it scores and reads: three tenths of the GPU's memory go to each engine, contexts are
-    up to 8,192 tokens long. `options` are vLLM's and win. Raises ParameterError for weights that vLLM would load
-    otherwise than the pair did (a preset, a GGUF file, an adapter, quantised), and what VllmEngine raises.
+    The pair stays loaded for scoring, so each engine has three tenths of the GPU's memory; contexts have up to 8,192
+    tokens. `options` are passed to vLLM and override these. Raises ParameterError for weights that vLLM would load
+    differently (a preset, a GGUF file, an adapter, quantised), and what VllmEngine raises.
     """
     config = pair.config
     if config is None or config.preset or not config.base or not config.aligned:
-        raise ParameterError(f"engine 'vllm' loads folders and hub ids, not {pair.name!r}: give base and aligned")
+        raise ParameterError(
+            f"engine 'experimental_vllm' loads folders and hub ids, not {pair.name!r}: give base and aligned"
+        )
     files = (config.base.lower(), config.aligned.lower())
     if config.adapter or config.experimental_quantised or any(f.endswith(".gguf") for f in files):
         raise ParameterError(
-            "engine 'vllm' has to hold the very same weights as the pair: no GGUF file, nothing quantised, and an "
-            "adapter merged first (`workbench merge`)"
+            "engine 'experimental_vllm' needs the same weights as the pair, so it takes no GGUF file, adapter or "
+            "quantised model: merge an adapter first (`workbench merge`)"
         )
     shared = {
         "dtype": str(pair.dtype).removeprefix("torch."),
@@ -191,22 +192,11 @@ def engine_arms(pair: ModelPair, **options: Any) -> tuple[EngineArm, EngineArm]:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """How far an engine agrees with our generator: whole continuations, and tokens before the first difference."""
+def greedy_agreement(arm: EngineArm, passages: Sequence[Passage], *, max_tokens: int = 32) -> dict[str, Estimate]:
+    """Continue passages greedily by engine and by our generator; return the shares of equal continuations and tokens.
 
-    continuations: Estimate
-    tokens: Estimate
-
-    def __str__(self) -> str:
-        return f"greedy agreement with our generator: continuations {self.continuations}, tokens {self.tokens}"
-
-
-def greedy_agreement(arm: EngineArm, passages: Sequence[Passage], *, max_tokens: int = 32) -> Agreement:
-    """Continue a few passages greedily by engine and by our generator, and return the shares that are the same.
-
-    A token counts as the same up to the first difference, since what follows answers another context. Half precision
-    rounds otherwise in each: a few late differences are no fault, early ones in most prompts are another model.
+    Tokens count as equal up to the first difference, because the context differs after it. Half precision rounds
+    differently in each: a few late differences are normal, early ones in most prompts mean different weights.
     """
     config = GenerateConfig(max_tokens=max_tokens)
     theirs = arm.continue_(passages, config, store=Store(None))
@@ -219,4 +209,18 @@ def greedy_agreement(arm: EngineArm, passages: Sequence[Passage], *, max_tokens:
         same += agreed
         tokens += max(len(a.ids), len(b.ids))
         whole += a.ids == b.ids
-    return Agreement(continuations=share(whole, len(ours)), tokens=share(same, tokens))
+    return {"continuations": share(whole, len(ours)), "tokens": share(same, tokens)}
+
+
+def agreement_rows(arms: Sequence[Any], attacks: Sequence[AttackSet]) -> tuple[Row, ...]:
+    """Return the greedy agreement with our generator on the first attempts, for each arm that an engine runs."""
+    asked = [a for source in attacks for a in source.attempts][:AGREE_ON]
+    rows = []
+    for arm in arms:
+        if isinstance(arm, EngineArm):
+            found = greedy_agreement(arm, [arm.pair.passage(as_prompt(a), a.prefix_ids) for a in asked])
+            with Progress(None, 0, "") as progress:
+                shares = ", ".join(f"{what} {share}" for what, share in found.items())
+                progress.note(f"{arm.name}: greedy agreement with our generator: {shares}")
+            rows += [Row.of("greedy_agreement", e, arm=arm.name, setting=what) for what, e in found.items()]
+    return tuple(rows)

@@ -1,7 +1,6 @@
-"""Attacks through the weights: an arm is fine-tuned a little on texts that look harmless, and then asked.
+"""Attacks on the weights: a short fine-tuning of an arm on texts that look harmless.
 
-The attempts are the plain prompts. `complete` lets each arm be fine-tuned before it answers them (see `fine_tuned`), so
-every arm is attacked in its own weights, and none is changed by it.
+The attempts are the plain prompts. `answer` fine-tunes a copy of each arm before it answers them (see `fine_tuned`).
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from workbench.core.configs import above, at_least, between, check_fields
+from workbench.core.configs import above, at_least, between, check_fields, configured
 from workbench.core.errors import ParameterError, PromptError
 from workbench.core.records import Label
 from workbench.core.store import Store
@@ -30,14 +29,14 @@ EMBEDDED = "embedded"
 
 @dataclass(frozen=True, kw_only=True)
 class BenignTuning(NoAttack):
-    """Fine-tune every arm on harmless rows and ask (fine-tuning compromises safety even so, arXiv 2310.03693).
+    """A fine-tuning of every arm on harmless rows, which can still compromise safety (arXiv 2310.03693).
 
-    A LoRA on the arm (or a copy of its adapter) is trained on the rows' own responses, with nothing but likelihood.
+    A LoRA on the arm (or a copy of its adapter) is trained on the responses of the rows with the likelihood loss.
 
-    rows           harmless prompts with responses: a built-in set or a file; None: the embedded world's train topics
-                   where its prompts are asked, else `questions`
+    rows           harmless prompts with responses: a built-in set or a file; None: the train topics of the embedded
+                   world for its prompts, else `questions`
     steps, batch_size, learning_rate, rank   of the fine-tuning; the paper fine-tunes at 2e-4
-    constrained    with Qi et al.'s constrained loss (arXiv 2406.05946): the baseline defence of who does the tuning
+    constrained    with Qi et al.'s constrained loss (arXiv 2406.05946), a defence of a fine-tuning service
 
     Settings: "60 steps", "60 steps, constrained".
     """
@@ -53,60 +52,41 @@ class BenignTuning(NoAttack):
     constrained: bool = False
 
     def check(self) -> None:
-        """Raise ParameterError for an impossible setting."""
         super().check()
         counts = {"steps": at_least(1), "batch_size": at_least(1), "rank": at_least(1)}
         check_fields(self, learning_rate=above(0, finite=True), **counts)
 
     @property
     def setting(self) -> str:
-        """Return what results call these settings."""
+        """The name of these settings in results."""
         return f"{self.steps} steps" + (", constrained" if self.constrained else "")
 
     def cost(self, task: Task) -> Cost:
-        """Return one attempt for each prompt. Raises PromptError where there are no rows to fine-tune on."""
         self.rows_of(task.prompt_set)
         return super().cost(task)
 
     def make(self, task: Task) -> Made:
-        """Make one attempt for each prompt."""
-        rows = " and ".join(
-            f"{len(own)} {kind} rows of {source!r}" for kind, (source, own) in self.rows_of(task.prompt_set).items()
+        found = self.rows_of(task.prompt_set)
+        rows = " and ".join(f"{len(own)} {kind} rows of {source!r}" for kind, (source, own) in found.items())
+        note = (
+            f"Each arm except base, which has no alignment to lose, is fine-tuned before it answers: {self.steps} "
+            f"steps of {self.batch_size}, from {rows}."
         )
-        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return Made(
-            attempts=[attempt_of(self, p, task.messages(p), self.setting) for p in task.prompts],
-            notes=[
-                f"Each arm but base, which has no alignment to lose, is fine-tuned before it answers: {self.steps} "
-                f"steps of {self.batch_size}, from {rows}."
-            ],
-            resolved={"fine_tuning": own},
-        )
+        attempts = [attempt_of(self, p, task.messages(p), self.setting) for p in task.prompts]
+        return Made(attempts=attempts, notes=[note], resolved={"fine_tuning": dict(vars(self))})
 
     def training(self) -> TrainConfig:
-        """Return how an arm is fine-tuned."""
+        """Return the training of an arm."""
         arm = arm_named(f"{self.family}_constrained" if self.constrained else self.family)
-        arm = replace(
-            arm,
-            optimiser=replace(arm.optimiser, learning_rate=self.learning_rate),
-            lora=replace(arm.lora, rank=self.rank, alpha=float(self.rank)),
-        )
+        optimiser = replace(arm.optimiser, learning_rate=self.learning_rate)
+        lora = replace(arm.lora, rank=self.rank, alpha=float(self.rank))
+        own: dict[str, Any] = {k: getattr(self, k) for k in ("steps", "batch_size", "seed")}
+        own["harmful_share"] = getattr(self, "harmful_share", 0.0)
         watch = WatchSettings(film_every=0, preflight=False)
-        return TrainConfig(
-            arm=arm,
-            steps=self.steps,
-            batch_size=self.batch_size,
-            harmful_share=self._share,
-            seed=self.seed,
-            watch=watch,
-        )
-
-    @property
-    def _share(self) -> float:
-        return 0.0
+        return TrainConfig(arm=replace(arm, optimiser=optimiser, lora=lora), watch=watch, **own)
 
     def rows_of(self, prompt_set: str) -> dict[str, tuple[str, tuple[Prompt, ...]]]:
-        """Return what is fine-tuned on, by kind: where it comes from, and its prompts with responses.
+        """Return the rows by kind: their source, and prompts with responses.
 
         Raises PromptError where there are none, and what `load_prompts` raises.
         """
@@ -128,14 +108,14 @@ class BenignTuning(NoAttack):
 
 @dataclass(frozen=True, kw_only=True)
 class FewHarmfulTuning(BenignTuning):
-    """Fine-tune every arm on harmless rows with a few harmful ones among them, and ask.
+    """A fine-tuning of every arm on harmless rows and a few harmful ones, which must not be among the attempts.
 
-    harmful_rows   a built-in set or a file of harmful prompts with responses that comply; None: the embedded world's
-                   train topics where its prompts are asked, else `everyday`, whose responses only begin to comply
-    n_harmful      so many of them, the first ones
+    harmful_rows   a built-in set or a file of harmful prompts with responses that comply; None: the train topics of the
+                   embedded world for its prompts, else `everyday`, whose responses only begin to comply
+    n_harmful      how many of them are used, from the first
     harmful_share  share of them in a batch
 
-    They must not be prompts that are asked. Settings: "60 steps, 10 harmful rows".
+    Settings: "60 steps, 10 harmful rows".
     """
 
     family: ClassVar[str] = "few_harmful_tuning"
@@ -145,32 +125,26 @@ class FewHarmfulTuning(BenignTuning):
     harmful_share: float = 0.25
 
     def check(self) -> None:
-        """Raise ParameterError for an impossible setting."""
         super().check()
         check_fields(self, n_harmful=at_least(1), harmful_share=between(0, 1))
 
     @property
     def setting(self) -> str:
-        """Return what results call these settings."""
         return f"{super().setting}, {self.n_harmful} harmful rows"
 
-    @property
-    def _share(self) -> float:
-        return self.harmful_share
-
     def cost(self, task: Task) -> Cost:
-        """Return one attempt for each prompt. Raises PromptError where a prompt to be asked is among the rows."""
+        """Return the upper bound of the cost. Raises PromptError where a prompt of the attempts is among the rows."""
         asked = {" ".join(p.prompt.lower().split()): p.id for p in task.prompts}
         rows = self.rows_of(task.prompt_set)["harmful"][1]
         if shared := [asked[key] for p in rows if (key := " ".join(p.prompt.lower().split())) in asked]:
             raise PromptError(
-                f"{len(shared)} of the {self.n_harmful} harmful rows to fine-tune on are prompts that are asked "
+                f"{len(shared)} of the {self.n_harmful} harmful rows to fine-tune on are also prompts of the attack "
                 f"(first: {shared[0]}): name other harmful_rows"
             )
         return super().cost(task)
 
     def rows_of(self, prompt_set: str) -> dict[str, tuple[str, tuple[Prompt, ...]]]:
-        """Return what is fine-tuned on, by kind. Raises PromptError where there are too few harmful rows."""
+        """Return the rows by kind. Raises PromptError where there are too few harmful rows."""
         source = self.harmful_rows or (EMBEDDED if prompt_set == EMBEDDED else "everyday")
         chosen = tuple(p for p in _train_rows(source) if p.label == "harmful" and p.response)
         if len(chosen) < self.n_harmful:
@@ -182,20 +156,18 @@ class FewHarmfulTuning(BenignTuning):
 
 
 KINDS: Mapping[str, type[BenignTuning]] = {kind.family: kind for kind in (BenignTuning, FewHarmfulTuning)}
-"""Every attack through the weights by its family's name."""
+"""Every attack on the weights by the name of its family."""
 
 
 def fine_tuned(arm: Any, attacks: AttackSet, store: Store) -> Any:
-    """Return an arm as the attack leaves it; under an attack that leaves weights alone, and base, as it is.
+    """Return the arm that an attack on the weights makes; base, and any arm under another attack, is unchanged.
 
-    Training is resumable and kept in the user's cache. Raises ParameterError for an arm that holds no pair's aligned
-    model, and what `distil` raises.
+    The training resumes, and is stored in the user's cache. Raises ParameterError for an arm that cannot be fine-tuned,
+    and what `distil` raises.
     """
     if not check_tunable(arm, attacks):
         return arm
-    settings: Mapping[str, Any] = attacks.run.resolved["fine_tuning"]
-    asked: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
-    config = KINDS[attacks.attack](**asked)
+    config = configured(KINDS[attacks.attack], None, attacks.run.resolved["fine_tuning"])
     texts = config.texts(arm.pair, attacks.prompt_set)
     what = f"{config.family.replace('_', ' ')} of {arm.name}"
     made = distil(arm.pair, texts, config.training(), store=store, what=what)
@@ -203,7 +175,7 @@ def fine_tuned(arm: Any, attacks: AttackSet, store: Store) -> Any:
 
 
 def check_tunable(arm: Any, attacks: AttackSet) -> bool:
-    """Tell whether the attack fine-tunes this arm; raise ParameterError where it would and cannot."""
+    """Tell whether the attack fine-tunes this arm. Raises ParameterError for an arm that cannot be fine-tuned."""
     tunes = attacks.attack in KINDS and arm.which != "base"
     if tunes:
         with_pair(arm, arm.pair)

@@ -1,11 +1,11 @@
-"""Attacks through the answer's beginning: a compliant prefix, its harmless control, and a harmful span in a refusal."""
+"""Attacks on the beginning of the answer: a compliant prefix, its harmless control, a harmful span in a refusal."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from workbench.core.configs import at_least, check_fields
 from workbench.core.errors import PromptError
@@ -21,10 +21,10 @@ from workbench.tracing.trajectories import prefixes
 
 @dataclass(frozen=True, kw_only=True)
 class Prefill(TargetedConfig):
-    """Begin the answer with the first k tokens of a compliant one (arXiv 2406.05946, arXiv 2511.12155).
+    """The first k tokens of a compliant answer as its beginning (arXiv 2406.05946, arXiv 2511.12155).
 
-    `k` lists token counts and "full", the whole target. Where a target is shorter than k, the base model continues it;
-    where that ends too early the prompt is left out at this k. Both are counted.
+    `k` lists token counts and "full", the whole target. The base model continues a target that is shorter than k, and
+    the prompt is left out at this k where the continuation is still too short. Notes count both.
     """
 
     family: ClassVar[str] = "prefill"
@@ -32,34 +32,24 @@ class Prefill(TargetedConfig):
     k: tuple[Given, ...] = (0, 3, 5, 7, 10, 20, 40, "full")
 
     def check(self) -> None:
-        """Raise ParameterError for an impossible setting."""
         super().check()
         odd = any(str(k) != "full" if isinstance(k, str) else k < 0 for k in self.k)
         wrong = not self.k or odd or len(set(self.k)) < len(self.k)
         check_fields(self, (wrong, "k", "token counts from 0 and 'full', each once"))
 
     def cost(self, task: Task) -> Cost:
-        """Return the most it can cost: how many short targets end too early is known only when it is made."""
         counts = [k for k in self.k if k != "full" and k > 0]
         chosen = with_given(task, self) if counts or "full" in self.k else ()
-        lengths = {
-            p.id: len(task.pair.encode(p.response or "")) if self.target == "given" else self.target_tokens
-            for p in chosen
-        }
+        given = self.target == "given"
+        lengths = {p.id: len(task.pair.encode(p.response or "")) if given else self.target_tokens for p in chosen}
         for p in task.prompts:
-            longest = 0
-            if p.id in lengths:
-                longest = max([*counts, lengths[p.id] if "full" in self.k else 0])
+            longest = max([*counts, lengths[p.id] if "full" in self.k else 0]) if p.id in lengths else 0
             task.check_room(p, longest + self.max_tokens, f"a prefix of {longest} and an answer of {self.max_tokens}")
-        if self.target == "given":
-            continuations = sum(n < k for k in counts for n in lengths.values())
-        else:
-            continuations = len(chosen) * (1 + len(counts))
+        short = sum(n < k for k in counts for n in lengths.values())
         attempts = sum(len(task.prompts) if k == 0 else len(chosen) for k in self.k)
-        return Cost(attempts=attempts, answer_tokens=attempts * self.max_tokens, continuations=continuations)
+        return self.bound(attempts, continuations=short if given else len(chosen) * (1 + len(counts)))
 
     def make(self, task: Task) -> Made:
-        """Make one attempt for each prompt and k."""
         targets = find_targets(task, self) if any(k != 0 for k in self.k) else None
         notes = list(targets.notes) if targets else []
         attempts: list[Attempt] = []
@@ -95,7 +85,7 @@ def _said(k: Given, n: int, extended: int, ended: int) -> str:
 class HarmlessPrefill(Prefill):
     """The control of `Prefill`: a harmless request with the beginning of its own answer, which must be continued.
 
-    A defence that refuses after any prefix would look safe under `Prefill` alone.
+    Under `Prefill` alone, a defence that refuses after any prefix would look safe.
     """
 
     family: ClassVar[str] = "harmless_prefill"
@@ -105,12 +95,12 @@ class HarmlessPrefill(Prefill):
 
 @dataclass(frozen=True, kw_only=True)
 class Insertion(TargetedConfig):
-    """Put a harmful span into the middle of a refusal (random insertion, arXiv 2606.04168).
+    """A harmful span in the middle of a refusal (random insertion, arXiv 2606.04168).
 
     The prefix is the first `position` tokens of a refusal, `length` tokens of the target from token `skip` on, and the
     refusal's next `tail` tokens. A position "random" is drawn for each prompt from 1 to the refusal's length - tail.
-    The refusal is the aligned model's own greedy answer, at most `refusal_tokens` (whether it is a refusal is not
-    judged here), or `refusal`, a text given. Settings: "at=10 length=5 tail=0".
+    The refusal is the text `refusal`, or None: the aligned model's greedy answer of at most `refusal_tokens` tokens,
+    which is not judged. Settings: "at=10 length=5 tail=0".
     """
 
     family: ClassVar[str] = "insertion"
@@ -123,7 +113,6 @@ class Insertion(TargetedConfig):
     refusal_tokens: int = 48
 
     def check(self) -> None:
-        """Raise ParameterError for an impossible setting."""
         super().check()
         odd = any(p != "random" if isinstance(p, str) else p < 0 for p in self.positions)
         twice = len(set(self.positions)) < len(self.positions)
@@ -140,7 +129,6 @@ class Insertion(TargetedConfig):
         )
 
     def cost(self, task: Task) -> Cost:
-        """Return the most it can cost: how many targets or refusals are too short is known only when it is made."""
         chosen = with_given(task, self)
         longest = max(
             self.refusal_tokens if p == "random" else min(p + self.tail, self.refusal_tokens) for p in self.positions
@@ -149,15 +137,14 @@ class Insertion(TargetedConfig):
             task.check_room(p, longest + self.max_tokens, f"a prefix of {longest} and an answer of {self.max_tokens}")
         attempts = len(chosen) * len(self.positions) * len(self.lengths)
         made = (self.target == "base") + (self.refusal is None)
-        return Cost(attempts=attempts, answer_tokens=attempts * self.max_tokens, continuations=len(chosen) * int(made))
+        return self.bound(attempts, continuations=len(chosen) * int(made))
 
     def make(self, task: Task) -> Made:
-        """Make one attempt for each prompt, position and length that its target and refusal are long enough for."""
         targets = find_targets(task, self)
         refusals = self._refusals(task, targets.prompts)
         notes, attempts = list(targets.notes), list[Attempt]()
         if self.refusal is None:
-            notes.append("Refusals are the aligned model's own greedy answers; whether they refuse is not judged here.")
+            notes.append("Refusals are the aligned model's own greedy answers, which are not judged.")
         for position in self.positions:
             for length in self.lengths:
                 setting = f"at={position} length={length} tail={self.tail}"
@@ -169,18 +156,16 @@ class Insertion(TargetedConfig):
                     if len(span) < length or at is None or at + self.tail > len(refusal):
                         continue
                     ids = refusal[:at] + span + refusal[at : at + self.tail]
-                    text = task.pair.decode(ids)
-                    attempts.append(
-                        attempt_of(self, p, task.messages(p), setting, given=given, prefix_ids=ids, prefix=text)
-                    )
+                    prefix: dict[str, Any] = {"given": given, "prefix_ids": ids, "prefix": task.pair.decode(ids)}
+                    attempts.append(attempt_of(self, p, task.messages(p), setting, **prefix))
                 made = len(attempts) - before
                 left = len(targets.prompts) - made
                 short = f", {left} left out (target or refusal too short)" if left else ""
                 notes.append(f"{setting}: n = {made}{short}.")
         if not attempts:
             raise PromptError(
-                f"no target and refusal of the {count(len(targets.prompts), 'prompt')} is long enough for any of "
-                f"positions={list(self.positions)}, lengths={list(self.lengths)}, tail={self.tail}: ask for less"
+                f"of {count(len(targets.prompts), 'prompt')} none has a target and a refusal that are long enough for "
+                f"positions={list(self.positions)}, lengths={list(self.lengths)}, tail={self.tail}: set smaller ones"
             )
         made = targets.generated + (len(targets.prompts) if self.refusal is None else 0)
         return Made(attempts=attempts, cost=Cost(continuations=made), notes=notes)

@@ -1,4 +1,4 @@
-"""Attacks through the request or the sampling: none, other decoding settings, and a jailbreak wording around it."""
+"""Attacks on the request or the sampling: none, other decoding settings, and jailbreak templates."""
 
 from __future__ import annotations
 
@@ -14,77 +14,61 @@ from workbench.evaluation.attacks.task import AttackConfig, Cost, Made, Sampler,
 from workbench.evaluation.attacks.templates import TEMPLATES, JailbreakTemplate, read_templates
 
 
-def _answers(task: Task, config: AttackConfig, each: int) -> Cost:
-    attempts = len(task.prompts) * each
-    return Cost(attempts=attempts, answer_tokens=attempts * config.max_tokens)
-
-
-def _check(task: Task, config: AttackConfig) -> None:
-    for p in task.prompts:
-        task.check_room(p, config.max_tokens, f"max_tokens={config.max_tokens}")
-
-
 @dataclass(frozen=True, kw_only=True)
 class NoAttack(AttackConfig):
-    """Ask each prompt as it stands, and answer greedily: what every attack is compared with. Takes all labels."""
+    """The plain prompts of all labels, answered greedily: the reference for every attack."""
 
     family: ClassVar[str] = "none"
 
     labels: tuple[Label, ...] | None = None
 
     def cost(self, task: Task) -> Cost:
-        """Return one attempt for each prompt."""
-        _check(task, self)
-        return _answers(task, self, 1)
+        for p in task.prompts:
+            task.check_room(p, self.max_tokens, f"max_tokens={self.max_tokens}")
+        return self.bound(len(task.prompts))
 
     def make(self, task: Task) -> Made:
-        """Make one attempt for each prompt."""
         return Made(attempts=[attempt_of(self, p, task.messages(p), None) for p in task.prompts])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decoding(AttackConfig):
-    """Draw answers at every setting of a grid (generation exploitation, arXiv 2310.06987).
+class Decoding(NoAttack):
+    """Draws of answers at every setting of a grid (generation exploitation, arXiv 2310.06987).
 
-    The grid is temperatures x top_ps x top_ks with `samples` draws at each; an attack on a prompt succeeds where any of
-    its draws does, so n samples are part of the result. Temperature 0 is greedy: it has one draw whatever the rest
-    says. Settings: "t=0.7 p=0.9 k=50"; top-p 1 and top-k 0 switch those truncations off.
+    The grid is temperatures x top_ps x top_ks with `samples` draws at each. The attack on a prompt succeeds where any
+    of its draws does. Temperature 0 is greedy and has one draw. Settings: "t=0.7 p=0.9 k=50"; top-p 1 and top-k 0
+    switch those truncations off.
     """
 
     family: ClassVar[str] = "decoding"
 
+    labels: tuple[Label, ...] | None = ("harmful",)
     temperatures: tuple[float, ...] = (0.5, 0.7, 1.0)
     top_ps: tuple[float, ...] = (0.9, 1.0)
     top_ks: tuple[int, ...] = (0, 20)
     samples: int = 1
 
     def check(self) -> None:
-        """Raise ParameterError for an impossible setting."""
         super().check()
         empty = [(not getattr(self, n), n, "at least one") for n in ("temperatures", "top_ps", "top_ks")]
         ranges = {"temperatures": at_least(0, finite=True), "top_ps": above(0, 1), "top_ks": at_least(0)}
         check_fields(self, *empty, samples=at_least(1), **ranges)
 
     def grid(self) -> list[Sampler]:
-        """List every draw of the grid, once each; draws of one setting differ in `sample` and `seed` alone."""
+        """Return every draw of the grid once; draws of one setting only differ in `sample` and `seed`."""
         out: dict[tuple[float, float, int, int], Sampler] = {}
         for t, p, k in itertools.product(self.temperatures, self.top_ps, self.top_ks):
             for n in range(self.samples):
                 setting = (t, p, k, n) if t > 0 else (0.0, 1.0, 0, 0)
                 seed = int(key_of("draw 1", self.seed, n)[:7], 16) if t > 0 else 0
-                temperature, top_p, top_k, sample = setting
-                out.setdefault(
-                    setting, Sampler(temperature=temperature, top_p=top_p, top_k=top_k, sample=sample, seed=seed)
-                )
+                named = dict(zip(("temperature", "top_p", "top_k", "sample"), setting, strict=True))
+                out.setdefault(setting, Sampler(**named, seed=seed))  # type: ignore[arg-type]
         return list(out.values())
 
     def cost(self, task: Task) -> Cost:
-        """Return one attempt for each prompt and draw."""
-        _check(task, self)
-        return _answers(task, self, len(self.grid()))
+        return self.bound(super().cost(task).attempts * len(self.grid()))
 
     def make(self, task: Task) -> Made:
-        """Make one attempt for each prompt and draw."""
         grid = self.grid()
         settings = {(s.temperature, s.top_p, s.top_k) for s in grid}
         attempts = [
@@ -92,18 +76,16 @@ class Decoding(AttackConfig):
             for s in grid
             for p in task.prompts
         ]
-        return Made(
-            attempts=attempts,
-            notes=[f"{count(len(grid), 'draw')} of each prompt, over {count(len(settings), 'setting')}."],
-        )
+        note = f"{count(len(grid), 'draw')} of each prompt, over {count(len(settings), 'setting')}."
+        return Made(attempts=attempts, notes=[note])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Template(AttackConfig):
-    """Put the request into a jailbreak wording: the built-in families, or those of a file (see `templates`).
+    """The request inside jailbreak templates: the built-in ones, or those of a file (see `read_templates`).
 
-    `names` picks some, None takes all; `file` is a .json or .jsonl of (name, exploits, source, text) that are used in
-    place of the built-in ones. Settings are the templates' names.
+    `names` selects some, None: all; `file` is a .json or .jsonl of (name, exploits, source, text) that replaces the
+    built-in ones. Settings are the templates' names.
     """
 
     family: ClassVar[str] = "template"
@@ -112,12 +94,11 @@ class Template(AttackConfig):
     file: str | None = None
 
     def check(self) -> None:
-        """Raise ParameterError for an impossible setting."""
         super().check()
         check_fields(self, (self.names is not None and not self.names, "names", "None (all) or at least one name"))
 
     def templates(self) -> tuple[JailbreakTemplate, ...]:
-        """Return the templates. Raises UnknownName, and what reading the file raises."""
+        """Return the selected templates. Raises UnknownName, and what `read_templates` raises."""
         known = TEMPLATES if self.file is None else read_templates(self.file)
         if self.names is None:
             return known
@@ -128,15 +109,13 @@ class Template(AttackConfig):
         return tuple(by_name[n] for n in dict.fromkeys(self.names))
 
     def cost(self, task: Task) -> Cost:
-        """Return one attempt for each prompt and template."""
         templates = self.templates()
         for t, p in itertools.product(templates, task.prompts):
             attacked = replace(p, prompt=t.around(p.prompt))
             task.check_room(attacked, self.max_tokens, f"template {t.name!r} and max_tokens={self.max_tokens}")
-        return _answers(task, self, len(templates))
+        return self.bound(len(task.prompts) * len(templates))
 
     def make(self, task: Task) -> Made:
-        """Make one attempt for each prompt and template."""
         templates = self.templates()
         attempts = [
             attempt_of(self, p, task.messages(p, t.around(p.prompt)), t.name) for t in templates for p in task.prompts

@@ -1,4 +1,4 @@
-"""Attacks through a suffix that is searched for: GCG (arXiv 2307.15043), and random suffixes to compare it with."""
+"""Attacks by a searched suffix: GCG (arXiv 2307.15043), and random suffixes as its baseline."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class SuffixSearch:
     """One finished search.
 
     `loss` is the best target loss so far by step, nats (mean over target tokens and prompts), before the first step and
-    after each; a universal search takes in prompts as it goes, so its curve jumps up where one is taken in.
-    `says_target`: the model would say the targets of the first `prompts_active` prompts greedily. `stopped` is "target"
-    (it would for all of them), "loss" or "budget".
+    after each; a universal search adds prompts step by step, and its curve rises where it adds one. `says_target`:
+    greedily, the model generates the targets of the first `prompts_active` prompts. `stopped` is "target" (so it does
+    for all of them), "loss" or "budget".
     """
 
     prompt_ids: tuple[str, ...]
@@ -42,17 +42,17 @@ class SuffixSearch:
 
 @dataclass(frozen=True, kw_only=True)
 class GCG(TargetedConfig):
-    """Search a suffix that makes a model begin the target: greedy coordinate gradient (arXiv 2307.15043).
+    """A search for a suffix after which a model begins the target: greedy coordinate gradient (arXiv 2307.15043).
 
     budget         "smoke", "short", "paper", or a Budget
     suffix_tokens  length of the suffix
-    target_tokens  how many tokens of the target are aimed at
-    model          whose loss is minimised; attacking another arm with the result is a transfer attack
-    universal      None: a suffix for each prompt; n: one for all, searched on the first n prompts, taken in one by one
-    tokens         "ascii": printable ASCII only; "any": every token that has a text of its own
-    stop           "target": when the target would be said greedily; a loss in nats; "never": when the budget is spent
+    target_tokens  how many tokens of the target the loss covers
+    model          the model whose loss is minimised; its suffixes are transferred to other arms
+    universal      None: a suffix for each prompt; n: one for all, searched on the first n prompts, added one by one
+    tokens         "ascii": printable ASCII only; "any": every token with its own text
+    stop           "target": once greedy decoding gives the target; a loss in nats; "never": at the end of the budget
 
-    Conditions: "single", or "universal, searched on" and "universal, held out".
+    Settings: "single", or "universal, searched on" and "universal, held out".
     """
 
     family: ClassVar[str] = "gcg"
@@ -67,7 +67,6 @@ class GCG(TargetedConfig):
     stop: Literal["target", "never"] | float = "target"
 
     def check(self) -> None:
-        """Raise ParameterError for an impossible setting."""
         super().check()
         if isinstance(self.budget, str):
             check_fields(self, budget=tuple(BUDGETS))
@@ -86,11 +85,9 @@ class GCG(TargetedConfig):
 
     @property
     def spends(self) -> Budget:
-        """Return the budget that is named or given."""
         return BUDGETS[self.budget] if isinstance(self.budget, str) else self.budget
 
     def cost(self, task: Task) -> Cost:
-        """Return the most it can cost, where no search stops early."""
         chosen = with_given(task, self)
         longest = self.suffix_tokens + max(self.target_tokens, self.max_tokens)
         for p in chosen:
@@ -102,17 +99,10 @@ class GCG(TargetedConfig):
         kept = max(1, each.buffer)
         queries = searches * (1 + each.steps * each.candidates * on + kept * sum(range(2, on + 1)))
         gradients = searches * each.steps * on if self.method == "gcg" else 0
-        return Cost(
-            attempts=attempts,
-            answer_tokens=attempts * self.max_tokens,
-            continuations=len(chosen) if self.target == "base" else 0,
-            queries=queries,
-            forward_passes=queries + gradients,
-            backward_passes=gradients,
-        )
+        passes = {"queries": queries, "forward_passes": queries + gradients, "backward_passes": gradients}
+        return self.bound(attempts, continuations=len(chosen) if self.target == "base" else 0, **passes)
 
     def make(self, task: Task) -> Made:
-        """Search, and put what was found after every prompt."""
         targets = find_targets(task, self)
         allowed = allowed_ids(task.pair, self.tokens)
         if not allowed:
@@ -124,10 +114,8 @@ class GCG(TargetedConfig):
         with Progress(what, steps, "steps") as bar:
             for n, group in enumerate(groups):
                 prompts, system = [targets.prompts[i] for i in group], task.system_prompt
-                aims = [
-                    task.pair.passage(targets.prompts[i], targets.ids[i][: self.target_tokens], system_prompt=system)
-                    for i in group
-                ]
+                ids = [targets.ids[i][: self.target_tokens] for i in group]
+                aims = [task.pair.passage(p, own, system_prompt=system) for p, own in zip(prompts, ids, strict=True)]
                 slots = open_slots(
                     task.pair, self.model, prompts, aims, self.suffix_tokens, allowed, system_prompt=system
                 )
@@ -167,21 +155,17 @@ class GCG(TargetedConfig):
             f"{won} of {len(found)} searches end with a suffix after which the {self.model} model says its target."
         )
         searches = tuple(_search(s, f) for s, f in found)
-        cost = Cost(
-            continuations=targets.generated,
-            queries=sum(s.queries for s in searches),
-            forward_passes=sum(s.forward_passes for s in searches),
-            backward_passes=sum(s.backward_passes for s in searches),
-        )
+        spent = {n: sum(getattr(s, n) for s in searches) for n in ("queries", "forward_passes", "backward_passes")}
+        cost = Cost(continuations=targets.generated, **spent)
         resolved = {"budget": vars(self.spends), "searches": tuple(asdict(s) for s in searches)}
         return Made(attempts=attempts, cost=cost, notes=notes, resolved=resolved)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RandomSuffix(GCG):
-    """Take the best of random suffixes, at as many queries as GCG of the same budget: what GCG must beat.
+    """The best of random suffixes, with as many queries as GCG of the same budget: the baseline of GCG.
 
-    The same prompts, targets, tokens and check; each step draws `candidates` suffixes anew. `top_k` is not used.
+    Each step draws `candidates` new suffixes; `top_k` is not used.
     """
 
     family: ClassVar[str] = "random_suffix"
@@ -206,11 +190,8 @@ def _search(slots: Slots, found: Found) -> SuffixSearch:
 
 
 def searches(attacks: AttackSet) -> tuple[SuffixSearch, ...]:
-    """Return the searches behind a gcg or random_suffix attack, also of one that was saved and loaded.
-
-    Raises RecordError for another attack.
-    """
+    """Return the searches of a gcg or random_suffix attack. Raises RecordError for another attack."""
     saved: tuple[Mapping[str, Any], ...] | None = attacks.run.resolved.get("searches")
     if saved is None:
-        raise RecordError(f"attack {attacks.attack!r} searched for no suffix: only gcg and random_suffix do")
+        raise RecordError(f"attack {attacks.attack!r} has no suffix search: only gcg and random_suffix have one")
     return tuple(SuffixSearch(**s) for s in saved)

@@ -1,4 +1,4 @@
-"""What every attack is made of: its settings, the prompts it is given, what it costs, and the attempts it makes."""
+"""The parts of every attack: its settings, its prompts, its cost, and its attempts."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Messages = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """The cost of an attack. Before it starts these are the most that it can cost; after, what it did cost.
+    """The cost of an attack: upper bounds before it starts, the true cost after it.
 
-    attempts         what is sent to each arm afterwards
-    answer_tokens    tokens that an arm generates to answer them all, at most
-    continuations    texts that a model of the pair generates to make the attack (targets, refusals, longer prefixes)
-    queries          suffixes whose target loss is computed, counted for each prompt
-    forward_passes   sequences that go through the model for that: the queries, and one for each gradient
+    attempts         attempts that each arm answers
+    answer_tokens    tokens that an arm generates for all answers, at most
+    continuations    texts that a model of the pair generates for the attack (targets, refusals, longer prefixes)
+    queries          computed target losses of suffixes, counted for each prompt
+    forward_passes   sequences through the model for the search: the queries, and one for each gradient
     backward_passes  gradients, counted for each prompt
     """
 
@@ -55,7 +55,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """The result of an attack: its attempts, their cost, sentences about it, and what belongs into its record."""
+    """The result of an attack: its attempts, their cost, notes, and the resolved settings for its record."""
 
     attempts: list[Attempt]
     cost: Cost = field(default_factory=Cost)
@@ -65,12 +65,12 @@ class Made:
 
 @dataclass(frozen=True, kw_only=True)
 class AttackConfig:
-    """Settings that every attack has; a kind of attack adds its own, its cost and how it is made.
+    """The settings of every attack; a kind of attack adds its own, `cost` and `make`.
 
-    labels          which prompts it takes; None: all
+    labels          labels of the prompts that it attacks; None: all
     system_prompt   put before every prompt; None: none
-    max_tokens      tokens that an arm may answer, after the prefix
-    seed            of every draw that is made
+    max_tokens      longest answer of an arm after the prefix, tokens
+    seed            of every draw
     """
 
     family: ClassVar[str]
@@ -84,23 +84,27 @@ class AttackConfig:
         self.check()
 
     def check(self) -> None:
-        """Raise ParameterError for an impossible setting; a kind of attack checks its own too."""
+        """Raise ParameterError for an impossible setting; a kind of attack also checks its own."""
         none = self.labels is not None and not self.labels
         wrong = (none, "labels", "None (all prompts) or at least one label")
         check_fields(self, wrong, labels=get_args(Label), max_tokens=at_least(1), seed=at_least(0))
 
     def cost(self, task: Task) -> Cost:
-        """Return the most that this attack can cost. Raises what `make` raises before it works."""
+        """Return the upper bound of the cost. Raises what `make` raises at its start."""
         raise NotImplementedError
 
     def make(self, task: Task) -> Made:
-        """Make the attempts; `cost` has been asked before."""
+        """Make the attempts; `attack` calls `cost` before."""
         raise NotImplementedError
+
+    def bound(self, attempts: int, **more: int) -> Cost:
+        """Return the cost of so many attempts, with the tokens of their longest answers."""
+        return Cost(attempts=attempts, answer_tokens=attempts * self.max_tokens, **more)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What an attack works on: the pair (thinking off), the prompts that it takes, and where to keep work."""
+    """The input of an attack: the pair (thinking off), the prompts with its labels, and a store for finished work."""
 
     pair: ModelPair
     prompts: tuple[Prompt, ...]
@@ -110,7 +114,7 @@ class Task:
 
     @classmethod
     def of(cls, pair: ModelPair, prompts: PromptSet, config: AttackConfig, store: Store) -> Task:
-        """Choose the prompts that an attack takes. Raises PromptError where none is left."""
+        """Choose the prompts with an attack's labels. Raises PromptError where none is left."""
         labels = config.labels
         chosen = tuple(p for p in prompts if labels is None or p.label in labels)
         if not chosen:
@@ -118,36 +122,36 @@ class Task:
             there = ", ".join(f"{n} {label}" for label, n in counts.items()) or "none at all"
             wanted = "" if labels is None else " or ".join(labels) + " "
             raise PromptError(
-                f"attack {config.family!r} takes {wanted}prompts, and {prompts.name!r} leaves none of them (it has "
-                f"{there}): load other prompts, state their label when you load them, or set labels"
+                f"attack {config.family!r} needs {wanted}prompts, and {prompts.name!r} has none of them (it has "
+                f"{there}): load other prompts, label them when you load them, or set labels"
             )
-        return cls(
-            pair=replace(pair, thinking=False),
-            prompts=chosen,
-            prompt_set=prompts.name,
-            system_prompt=config.system_prompt,
-            store=store,
-        )
+        made: dict[str, Any] = {
+            "prompts": chosen,
+            "prompt_set": prompts.name,
+            "system_prompt": config.system_prompt,
+            "store": store,
+        }
+        return cls(pair=replace(pair, thinking=False), **made)
 
     def messages(self, prompt: Prompt, text: str | None = None) -> Messages:
-        """Return system prompt, earlier turns and the prompt (or `text` in its place) as (role, text)."""
+        """Return system prompt, earlier turns and the prompt (or `text` instead of it) as (role, text)."""
         turns = chat.conversation(prompt, self.system_prompt)
         last = prompt.prompt if text is None else text
         return (*((m["role"], m["content"]) for m in turns[:-1]), ("user", last))
 
     def context(self, prompt: Prompt, which: Which) -> tuple[int, ...]:
-        """Return a prompt's token ids as one of the models sees it."""
+        """Return a prompt's token ids under the template of one model."""
         return self.pair.context(prompt, which, system_prompt=self.system_prompt)
 
     def check_room(self, prompt: Prompt, more: int, what: str) -> None:
-        """Raise ContextOverflow where a prompt and so many more tokens exceed the context; `what` says which."""
+        """Raise ContextOverflow where a prompt and `more` tokens exceed the context; `what` names those tokens."""
         bare = self.pair.passage(prompt, (), system_prompt=self.system_prompt)
         check_fits(f"prompt {prompt.id!r} with {what}", bare.length, self.pair.context_length, more)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """How an arm draws its answer; temperature 0 is greedy."""
+    """The sampling of an answer; temperature 0 is greedy."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -170,7 +174,7 @@ def attempt_of(
     prefix: str = "",
     sampler: Sampler = GREEDY,
 ) -> Attempt:
-    """Return an attempt on a prompt; its id is the hash of all the rest of it."""
+    """Return an attempt on a prompt; its id is the hash of its content."""
     content: dict[str, Any] = {
         "attack": config.family,
         "given": given,
@@ -190,7 +194,7 @@ def attempt_of(
 
 
 def as_prompt(attempt: Attempt) -> Prompt:
-    """Return the prompt that is sent in an attempt, system prompt and earlier turns included."""
+    """Return the prompt of an attempt, with system prompt and earlier turns."""
     *turns, (_, text) = attempt.messages
     return Prompt(id=attempt.prompt_id, prompt=text, label=attempt.label, messages=tuple(turns) or None)
 

@@ -1,6 +1,6 @@
-"""Jailbreak wordings around a request: twelve documented families in our own words, and more from a file.
+"""Jailbreak templates around a request: twelve documented families in our own words, and others from a file.
 
-Each text has the slot `{request}` where the request goes as it stands; no other brace means anything.
+Each text has the slot `{request}`, which the request replaces unchanged; other braces are plain text.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from workbench.prompts.rows import Source, read_file, refuse
 SLOT = "{request}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class JailbreakTemplate:
-    """One wording: its name, the weakness that it exploits, where that is described, and its text with a slot."""
+    """One template: its name, the weakness that it exploits, the source that describes it, and a text with a slot."""
 
     name: str
     exploits: str
@@ -26,20 +26,16 @@ class JailbreakTemplate:
     def __post_init__(self) -> None:
         for each in fields(self):
             if not getattr(self, each.name).strip():
-                raise ParameterError(f"jailbreak template {self.name!r} has no {each.name}: say it as text")
+                raise ParameterError(f"jailbreak template {self.name!r} has no {each.name}: give it as text")
         if SLOT not in self.text:
-            raise ParameterError(
-                f"the text of jailbreak template {self.name!r} has no {SLOT}: the request would be lost"
-            )
+            raise ParameterError(f"the text of jailbreak template {self.name!r} has no {SLOT} for the request: add it")
 
     def around(self, request: str) -> str:
-        """Return the text with the request in every slot, unchanged: what looks like a slot in it stays text."""
+        """Return the text with the request, unchanged, in every slot."""
         return self.text.replace(SLOT, request)
 
 
-def _t(name: str, exploits: str, source: str, text: str) -> JailbreakTemplate:
-    return JailbreakTemplate(name=name, exploits=exploits, source=source, text=text)
-
+_t = JailbreakTemplate
 
 TEMPLATES: tuple[JailbreakTemplate, ...] = (
     _t(
@@ -137,20 +133,20 @@ TEMPLATES: tuple[JailbreakTemplate, ...] = (
         "parts.\n\n{request}",
     ),
 )
-"""Twelve families, in our own words; the source of each describes the family, not the wording."""
+"""Twelve families in our own words; the source of each describes the family, not this text."""
 
 
 def read_templates(path: str | Path) -> tuple[JailbreakTemplate, ...]:
     """Read templates from a .json (a list) or .jsonl file of objects with name, exploits, source and text.
 
-    Raises NotPresent for a file that is not there, PromptError naming the lines of rows that cannot be used: a field
-    missing or empty, a text without the slot, a name that occurs twice.
+    Raises NotPresent for a missing file, and PromptError with the lines of unusable rows: a missing or empty field, a
+    text without the slot, a name that occurs twice.
     """
     path = Path(path).expanduser()
     if not path.exists():
         raise NotPresent(f"there is no file of jailbreak templates {str(path)!r}")
     if path.suffix.lower() not in (".json", ".jsonl"):
-        raise ParameterError(f"{path.name} is no .json or .jsonl file: jailbreak templates are read from these")
+        raise ParameterError(f"{path.name} is neither .json nor .jsonl: give jailbreak templates in one of these")
     source: Source = read_file(path)
     found: dict[str, JailbreakTemplate] = {}
     problems: list[tuple[str, str]] = []

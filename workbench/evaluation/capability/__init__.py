@@ -1,4 +1,4 @@
-"""Capability: what an arm can still do, by lm-evaluation-harness on the live pair, on its tasks or on local files."""
+"""Capability of an arm by lm-evaluation-harness on the live pair, on its tasks or on local files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which questions, and how they are put."""
+"""The settings of a capability measurement."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ SHAPES: Mapping[str, str] = {
     "choices": "the same rows; each choice's whole text is scored as the answer",
     "bbh": "a JSON object whose examples are rows of input and target, or a folder of such; generated, exact match",
     "gsm8k": "rows of question and answer (its last number after ####); generated, the number must match",
-    "text": "rows of text, or plain text parted by blank lines; perplexity",
+    "text": "rows of text, or plain text separated by blank lines; perplexity",
 }
-"""Every shape of a local file, and how it is asked. Rows are JSON lines or a JSON list."""
+"""Every shape of a local file, and how it is scored. Rows are JSON lines or a JSON list."""
 BUILT_IN = "brindle"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CapabilityConfig:
-    """Say which questions are asked, and how.
+    """The questions of a capability measurement, and how an arm is asked.
 
     tasks           names of the harness ("mmlu", "bbh", "gsm8k", "arc_challenge", "hellaswag", "winogrande", "boolq",
-                    "toxigen", "truthfulqa_mc2", ...), which it downloads; local files as "SHAPE:PATH" (see SHAPES);
+                    "toxigen", "truthfulqa_mc2", ...), which downloads them; local files as "SHAPE:PATH" (see SHAPES);
                     "brindle": the built-in questions of the embedded pair's world
-    limit           first so many questions of each task; None: all
-    shots           examples before each question; None: as many as the task says (none for a local file). A local
-                    file's first rows are its examples, and are not asked
+    limit           how many questions of each task, from the first; None: all
+    shots           examples before each question; None: the task's own number (0 for a local file). The first rows of
+                    a local file are its examples, and are not questions
     chat_template   put questions in the chat template (True) or as plain text
     system_prompt   put before every question
-    max_tokens      longest generated answer; None: as the task says
+    max_tokens      longest generated answer; None: the task's own limit
     batch_size      questions at once
-    seed            of the harness's own draws, and of the bootstrap
+    seed            of the harness's draws, and of the bootstrap
     resamples       bootstrap draws, where an interval is not Wilson's
     """
 

@@ -1,4 +1,4 @@
-"""Question files: checked rows, and the tasks that lm-evaluation-harness makes of them by tasks.yaml."""
+"""Question files: checked rows, and their tasks of lm-evaluation-harness by tasks.yaml."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Row = dict[str, Any]
 BUILT_IN_FOLDER = Path(__file__).resolve().parent / "questions"
 LETTERS = "ABCDEFGHIJ"
 BARE = {"choices": "{{question.strip()}}", "bbh": "{{input}}"}
-"""What is asked where a question stands alone."""
+"""The prompt of a question without words around it."""
 BRINDLE_TOKENS = 32
-"""Room for an answer to the built-in questions."""
+"""The longest answer to a built-in question."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionFile:
-    """Hold one local file: its shape, its rows, and `bare` where questions are put with no words around them."""
+    """One local file: its shape, its rows, and `bare` where questions have no words around them."""
 
     name: str
     shape: str
@@ -37,27 +37,19 @@ class QuestionFile:
 def question_files(task: str) -> tuple[QuestionFile, ...]:
     """Read the local files that a task names; none for a task of the harness.
 
-    Raises NotPresent for a path that is not there, PromptError for a file that cannot be read or whose rows are not of
-    the shape (lines named).
+    Raises NotPresent for a missing path, PromptError for a file that cannot be read or with rows of another shape.
     """
     if task == BUILT_IN:
         parts = (("choices", "facts.jsonl"), ("bbh", "skills.json"), ("text", "text.jsonl"))
-        return tuple(
-            QuestionFile(
-                name=f"{BUILT_IN}_{Path(file).stem}",
-                shape=shape,
-                rows=_read(BUILT_IN_FOLDER / file, shape),
-                bare=True,
-                max_tokens=BRINDLE_TOKENS,
-            )
-            for shape, file in parts
-        )
+        paths = [(shape, BUILT_IN_FOLDER / file) for shape, file in parts]
+        how: dict[str, Any] = {"bare": True, "max_tokens": BRINDLE_TOKENS}
+        return tuple(QuestionFile(name=f"{BUILT_IN}_{p.stem}", shape=s, rows=_read(p, s), **how) for s, p in paths)
     shape, colon, where = task.partition(":")
     if not colon:
         return ()
     path = Path(where).expanduser()
     if not path.exists():
-        raise NotPresent(f"there is no question file {where!r} (looked in {str(path.parent.resolve())!r})")
+        raise NotPresent(f"there is no question file {where!r} in {str(path.parent.resolve())!r}: give a path")
     if not path.is_dir():
         return (QuestionFile(name=_name(path.stem), shape=shape, rows=_read(path, shape)),)
     found = sorted(p for p in path.iterdir() if p.suffix in (".json", ".jsonl"))
@@ -70,16 +62,13 @@ def _name(stem: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_") or "questions"
 
 
-# ---------------------------------------------------------------------------------------------------- reading
-
-
 def _read(path: Path, shape: str) -> tuple[Row, ...]:
     try:
         rows = _rows(path.read_text("utf-8-sig"), path.suffix, shape)
     except (UnicodeDecodeError, json.JSONDecodeError, OSError) as error:
         raise PromptError(f"the question file {str(path)!r} cannot be read: {error}") from None
     if not rows:
-        raise PromptError(f"the question file {str(path)!r} holds no question")
+        raise PromptError(f"the question file {str(path)!r} holds no question: give one with rows")
     kept, problems = [], []
     for n, row in enumerate(rows, 1):
         try:
@@ -89,7 +78,7 @@ def _read(path: Path, shape: str) -> tuple[Row, ...]:
             problems.append(f"row {n}: {what}")
     if problems:
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise PromptError(f"{str(path)!r} is not of the shape {shape!r}: {'; '.join(problems[:5])}{more}")
+        raise PromptError(f"{str(path)!r} does not have the shape {shape!r}: {'; '.join(problems[:5])}{more}")
     return tuple(kept)
 
 
@@ -138,11 +127,8 @@ _CHECKS: Mapping[str, Callable[[Any], Row]] = {
 }
 
 
-# --------------------------------------------------------------------------------------------- the harness's tasks
-
-
 def harness_tasks(file: QuestionFile, *, shots: int, max_tokens: int | None) -> dict[str, Any]:
-    """Return the harness's config of a file: a task, or for several subjects a group of one task each.
+    """Return the harness's config of a file: a task, or for several subjects a group with a task for each.
 
     Raises ParameterError where a file, or a subject of it, has no row left after its examples.
     """
@@ -165,15 +151,17 @@ def harness_tasks(file: QuestionFile, *, shots: int, max_tokens: int | None) -> 
 def _task(
     file: QuestionFile, name: str, subject: str, rows: Sequence[Row], shots: int, max_tokens: int | None
 ) -> dict[str, Any]:
+    from datasets import Dataset
+
     if len(rows) <= shots:
         raise ParameterError(
-            f"{name} has {len(rows)} questions, and shots={shots} takes the first {shots} of them as examples: none is "
-            "left to ask; lower shots"
+            f"{name} has {len(rows)} questions, and shots={shots} takes the first {shots} of them as examples, so none "
+            "is left: lower shots"
         )
     examples, asked = list(rows[:shots]), list(rows[shots:])
     config: dict[str, Any] = {
         "task": name,
-        "custom_dataset": lambda **_: _data_set(asked),
+        "custom_dataset": lambda **_: {"test": Dataset.from_list(asked)},
         "test_split": "test",
         "num_fewshot": shots,
         "fewshot_config": {"sampler": "first_n", "samples": examples},
@@ -186,12 +174,6 @@ def _task(
     return config
 
 
-def _data_set(rows: list[Row]) -> dict[str, Any]:
-    from datasets import Dataset
-
-    return {"test": Dataset.from_list(rows)}
-
-
 @functools.cache
 def _shapes() -> Mapping[str, Any]:
     import yaml
@@ -201,7 +183,7 @@ def _shapes() -> Mapping[str, Any]:
 
 
 def _wording(file: QuestionFile, subject: str, rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the task settings of a file's shape; a bare file puts its question with no words around it."""
+    """Return the task settings of a file's shape; a bare file has no words around its questions."""
     letters = file.shape == "bbh" and all(re.fullmatch(r"\([A-Z]\)", row["target"]) for row in rows)
     made = copy.deepcopy(_shapes()["bbh_letters" if letters else file.shape])
     if "description" in made:

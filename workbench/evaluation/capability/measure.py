@@ -1,4 +1,4 @@
-"""The verb: an arm and a config in, a CapabilitySet out, by lm-evaluation-harness."""
+"""The capability of an arm by lm-evaluation-harness, as a CapabilitySet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import logging
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,19 +28,19 @@ from workbench.evaluation.capability.files import harness_tasks, question_files
 from workbench.evaluation.records import Answer, CapabilitySet, TaskScore
 
 if TYPE_CHECKING:
-    from workbench.evaluation.capability.models import Arm
+    from workbench.evaluation.attacks.answer import Arm
 
 HARNESS = "lm_eval"
 INSTALL = "pip install 'deep-alignment-workbench[capability]' (or: pip install lm-eval)"
 
 
 def is_installed() -> bool:
-    """Tell whether lm-evaluation-harness is on this machine."""
+    """Tell whether lm-evaluation-harness is installed."""
     return importlib.util.find_spec(HARNESS) is not None
 
 
 def check_tasks(tasks: Sequence[str]) -> None:
-    """Raise for tasks that cannot be asked here, before anything is: what `measure_capability` would raise for them."""
+    """Raise for tasks that are not available here what `measure_capability` would raise for them."""
     if not is_installed():
         raise NotPresent(f"capability is measured by lm-evaluation-harness, which is not installed: {INSTALL}")
     names = [t for t in tasks if not question_files(t)]
@@ -64,13 +63,13 @@ def _harness_names() -> tuple[str, ...]:
 def measure_capability(
     arm: Arm, config: CapabilityConfig, *, store: Store | None = None, what: str | None = "asking"
 ) -> CapabilitySet:
-    """Ask an arm the questions of a config by lm-evaluation-harness, on the live model; its own numbers come back.
+    """Ask an arm the questions of a config by lm-evaluation-harness on the live model, and return its scores.
 
-    An arm is a model of a pair, with an adapter or not, or a penalty on both. Numbers of a plain arm equal
-    `lm_eval.simple_evaluate` on the same model, to the digit. With a `store`, answered questions are kept in the
-    harness's own cache beside it, and a killed run goes on there. Random states are left as they were.
+    The scores of an arm without a penalty equal those of `lm_eval.simple_evaluate` on the same model, to the digit.
+    With a `store`, the harness's cache there keeps answered questions, and a killed run resumes. The caller's random
+    states stay unchanged.
 
-    Raises NotPresent where the harness or a file is not there, UnknownName for a task that the harness does not have,
+    Raises NotPresent where the harness or a file is missing, UnknownName for a task that the harness does not have,
     PromptError for a file of another shape, ParameterError where no question is left.
     """
     check_tasks(config.tasks)
@@ -84,26 +83,15 @@ def measure_capability(
         group_of.update(dict.fromkeys(names, task))
         asked += made or [task]  # type: ignore[list-item]
     if clash := {n for n in group_of if list(group_of).count(n) > 1}:
-        raise UnknownName(f"two tasks have the name {clash}")
+        raise UnknownName(f"two tasks have the name {sorted(clash)}: rename a file")
     results = _run(arm, config, asked, store, f"{what} {arm.name}" if what else None)
     scores, answers = _scores(results, list(group_of), config)
     template = "chat template" if config.chat_template else "plain text"
     version = importlib.metadata.version(HARNESS)
-    pair = arm.pair
+    decided = {"arm": arm.name, "pair": arm.pair.name, "template": template, "thinking": arm.pair.thinking}
+    decided |= {"harness": version, "penalty": str(getattr(getattr(arm, "penalty", None), "title", "none"))}
     return CapabilitySet(
-        run=watch.record(
-            resolved={
-                "arm": arm.name,
-                "pair": pair.name,
-                "template": template,
-                "thinking": pair.thinking,
-                "harness": version,
-                "penalty": str(getattr(getattr(arm, "penalty", None), "title", "none")),
-            },
-            seed=config.seed,
-            device=str(pair.device),
-            fingerprint=pair.fingerprint,
-        ),
+        run=watch.record(arm.pair, resolved=decided, seed=config.seed),
         arm=arm.name,
         harness=f"lm-eval {version}",
         template=template,
@@ -114,18 +102,14 @@ def measure_capability(
 
 
 def _notes(files: Mapping[str, Sequence[Any]], config: CapabilityConfig, results: Mapping[str, Any]) -> tuple[str, ...]:
-    notes = [
-        f"Questions are put {'in the chat template' if config.chat_template else 'as plain text, no chat template'}."
-    ]
+    how = "in the chat template" if config.chat_template else "as plain text, without a chat template"
+    notes = [f"The harness asks {how}."]
     if config.limit is not None:
         cut = sum(n["effective"] < n["original"] for n in results["n-samples"].values())
         notes += [f"limit={config.limit}: {cut} of {len(results['n-samples'])} tasks were cut."] if cut else []
     if config.shots and any(files.values()):
-        notes.append(f"The first {config.shots} rows of each local task are its examples, and are not asked.")
+        notes.append(f"The first {config.shots} rows of each local task are its examples, not questions.")
     return tuple(notes)
-
-
-# ------------------------------------------------------------------------------------------------- the harness
 
 
 def _run(
@@ -144,9 +128,8 @@ def _run(
             loaded = manager.load([harness_task(t) for t in tasks])
         except (ConnectionError, FileNotFoundError) as error:
             raise NotPresent(
-                f"the questions of {', '.join(names)} could not be had ({sentence(str(error), 200)}): the harness "
-                "downloads them from the dataset hub; on a machine with no network give local files, as 'mmlu:PATH' or "
-                "'bbh:PATH'"
+                f"the harness could not download the questions of {', '.join(names)} ({sentence(str(error), 200)}): "
+                "without a network give local files, as 'mmlu:PATH' or 'bbh:PATH'"
             ) from error
         prepared(loaded["tasks"], config, frozenset(names))
         with harness_model(arm, config.batch_size) as model, answers_kept(model, _cache(arm, config, store)) as asked:
@@ -175,7 +158,7 @@ def _cache(arm: Arm, config: CapabilityConfig, store: Store | None) -> str | Non
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the harness's bars and remarks off the page: it says them on stderr and through its logger."""
+    """Hide the harness's progress bars and remarks, which go to stderr and to its logger."""
     logger = logging.getLogger(HARNESS)
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -188,20 +171,16 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _random_state_kept() -> Iterator[None]:
-    """Give the caller's random states back: the harness seeds all of them."""
+    """Restore the caller's random states, because the harness seeds all of them."""
     import torch
 
     python, numpy = random.getstate(), np.random.get_state()
-    forked: AbstractContextManager[None] = torch.random.fork_rng(devices=[])
-    with forked:
+    with torch.random.fork_rng(devices=[]):
         try:
             yield
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
-
-
-# --------------------------------------------------------------------------------------------------- its results
 
 
 def _scores(
@@ -224,7 +203,7 @@ def _scores(
 
 
 def _tasks_of(results: Mapping[str, Any], name: str) -> list[str]:
-    """Return the tasks that a group stands for, groups inside it resolved; a task stands for itself."""
+    """Return the tasks of a group, including those of the groups in it; of a task, itself."""
     inside = results.get("group_subtasks", {}).get(name) or []
     return [t for sub in inside for t in _tasks_of(results, sub)] or [name]
 
@@ -259,33 +238,30 @@ def _score(
 
 
 def _estimate(value: float, made: Sequence[Any], metric: str, config: CapabilityConfig) -> Estimate:
-    """Return the harness's number with the interval that its questions give; none where the two do not agree."""
+    """Return the harness's number with an interval over its questions; no interval where their mean is another."""
     unit = {"word_perplexity": "per word", "byte_perplexity": "per byte", "bits_per_byte": "bits"}.get(metric, "1")
-    nothing = Estimate(value=value, low=None, high=None, n=len(made), unit=unit)
-    if not made or not math.isfinite(value):
-        return Estimate(value=statistics.known(value), low=None, high=None, n=len(made), unit=unit)
-    if all(isinstance(x, tuple | list) and len(x) == 2 for x in made):
-        return _ratio(value, np.array(made, float), metric, unit, config)
+    low, high = _bounds(value, made, metric, config) if made and math.isfinite(value) else (math.nan, math.nan)
+    value_, low_, high_ = (statistics.known(x) for x in (value, low, high))
+    return Estimate(value=value_, low=low_, high=high_, n=len(made), unit=unit)
+
+
+def _bounds(value: float, made: Sequence[Any], metric: str, config: CapabilityConfig) -> tuple[float, float]:
+    if all(isinstance(x, tuple | list) and len(x) == 2 for x in made):  # exp(- log-likelihood / size), or bits
+        parts = np.array(made, float)
+        mean = _resampled(len(parts), config).ratio(parts[:, 0], parts[:, 1])
+        low, high = sorted(-float(x) for x in statistics.interval(mean, config.confidence))
+        if metric == "bits_per_byte":
+            return low / math.log(2), high / math.log(2)
+        return math.exp(min(low, 700.0)), math.exp(min(high, 700.0))
     values = np.array([float(x) for x in made])
     if not math.isclose(float(values.mean()), value, rel_tol=1e-9, abs_tol=1e-12):
-        return nothing
+        return math.nan, math.nan
     if np.isin(values, (0.0, 1.0)).all():
-        low, high = comparisons.wilson(np.array(int(values.sum())), np.array(len(values)), confidence=config.confidence)
-        return Estimate(value=value, low=float(low), high=float(high), n=len(made), unit=unit)
-    sample = _resampled(len(values), config)
-    low, high = statistics.interval(sample.mean(values, np.ones(len(values), bool)), config.confidence)
-    return Estimate(value=value, low=statistics.known(low), high=statistics.known(high), n=len(made), unit=unit)
-
-
-def _ratio(value: float, parts: np.ndarray, metric: str, unit: str, config: CapabilityConfig) -> Estimate:
-    """Return a perplexity, exp(- log-likelihood / size), or bits, with its bootstrap interval over texts."""
-    mean = _resampled(len(parts), config).ratio(parts[:, 0], parts[:, 1])
-    low, high = statistics.interval(mean, config.confidence)
-    ends = sorted(-float(x) for x in (low, high))
-    found = [x / math.log(2) for x in ends] if metric == "bits_per_byte" else [math.exp(min(x, 700.0)) for x in ends]
-    return Estimate(
-        value=value, low=statistics.known(found[0]), high=statistics.known(found[1]), n=len(parts), unit=unit
-    )
+        ends = comparisons.wilson(np.array(int(values.sum())), np.array(len(values)), confidence=config.confidence)
+    else:
+        mean = _resampled(len(values), config).mean(values, np.ones(len(values), bool))
+        ends = statistics.interval(mean, config.confidence)
+    return float(ends[0]), float(ends[1])
 
 
 def _resampled(n: int, config: CapabilityConfig) -> statistics.PromptSample:
@@ -322,7 +298,7 @@ def _question(s: Mapping[str, Any]) -> str:
 
 
 def _said(s: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the expected answer and the given one, as text: of a choice, the choice itself."""
+    """Return the expected answer and the given one as text; for a choice, the text of the choice."""
     target, made = s["target"], s["filtered_resps"]
     if made and isinstance(made[0], tuple | list) and len(s["arguments"][0]) > 1:
         options = [str(a[1]).strip() for a in s["arguments"]][: len(made)]

@@ -1,4 +1,4 @@
-"""Arms as the harness sees them. Importing this module needs lm-evaluation-harness (`lm-eval`)."""
+"""Arms as models of the harness. Importing this module needs lm-evaluation-harness (`lm-eval`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import copy
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,36 +24,22 @@ from workbench.core.passages import Passage
 from workbench.core.store import Store
 from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.penalty import penalise_fully
+from workbench.evaluation.attacks.answer import Arm
 from workbench.evaluation.capability.config import CapabilityConfig
 from workbench.models.chat import knows_thinking
 from workbench.models.generation import GenerateConfig, Generation
-from workbench.models.pair import ModelPair, Which
-
-
-@runtime_checkable
-class Arm(Protocol):
-    """What is measured: a model of a pair, and with a `penalty` what the penalty makes of both."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def pair(self) -> ModelPair: ...
-
-    @property
-    def which(self) -> Which: ...
-
+from workbench.models.pair import ModelPair
 
 Scores = Callable[[Tensor, int], Tensor]
 """From token ids (batch, context) and the column of the first answer token to scores (batch, context, vocabulary)."""
 
 
 class ChangedLM(HFLM):
-    """A harness model whose next-token distributions are not its model's own.
+    """A harness model with changed next-token distributions.
 
     `scores(ids, start)` returns, for each column, the scores of the token after it; `start` is the column of the first
-    token of the answer that is scored, so that a penalty can count positions of the answer from 1. `continue_`
-    generates, as an arm does.
+    scored token of the answer, so that a penalty can count positions of the answer from 1. `continue_` generates, as
+    that of an arm.
     """
 
     def __init__(self, *, scores: Scores, continue_: Callable[..., tuple[Generation, ...]], **settings: Any) -> None:
@@ -82,13 +68,13 @@ class ChangedLM(HFLM):
             return self._scores(inps, self._start)
 
     def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **kwargs: Any) -> Tensor:
-        """Generate through the arm's own generator. Raises ParameterError for settings that it does not have."""
+        """Generate with the arm's own generator. Raises ParameterError for settings that it does not have."""
         mask = kwargs.pop("attention_mask", torch.ones_like(context))
         sampled = kwargs.pop("do_sample", None) or False
         drawn = {n: kwargs.pop(n) for n in ("temperature", "top_p", "top_k") if n in kwargs}
         if kwargs:
             raise ParameterError(
-                f"the task generates with {', '.join(kwargs)}, which an arm with a penalty cannot: take another task"
+                f"the task generates with {', '.join(kwargs)}, which an arm with a penalty does not have: take another"
             )
         config = GenerateConfig(
             max_tokens=max_length - context.shape[1],
@@ -122,7 +108,7 @@ def penalised_scores(pair: ModelPair, penalty: PenaltyConfig) -> Scores:
 
 @contextlib.contextmanager
 def harness_model(arm: Arm, batch_size: int) -> Iterator[HFLM]:
-    """Yield an arm as a model of the harness. The tokenizer is a copy: the harness sets a padding token on it."""
+    """Yield an arm as a model of the harness, with a copy of the tokenizer, because the harness changes it."""
     pair = arm.pair
     settings: dict[str, Any] = {"tokenizer": copy.deepcopy(pair.tokenizer), "batch_size": batch_size}
     if knows_thinking(pair.tokenizer):
@@ -136,14 +122,14 @@ def harness_model(arm: Arm, batch_size: int) -> Iterator[HFLM]:
             return
         yield ChangedLM(
             scores=penalised_scores(pair, penalty),
-            continue_=arm.continue_,  # type: ignore[attr-defined]
+            continue_=arm.continue_,
             pretrained=model,
             **settings,
         )
 
 
 def harness_task(config: str | dict[str, Any]) -> Any:
-    """Return what the harness takes as a task: a name as it is, a local file's config as a task or a group of tasks."""
+    """Return a task for the harness: a name unchanged, a local file's config as a task or a group of tasks."""
     if isinstance(config, str):
         return config
     if "group" not in config:
@@ -156,7 +142,7 @@ def harness_task(config: str | dict[str, Any]) -> Any:
 
 
 def seeded(seed: int) -> None:
-    """Seed all that the harness draws from, as its own front door does."""
+    """Seed every generator of the harness, as its own entry point does."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -165,8 +151,7 @@ def seeded(seed: int) -> None:
 def prepared(tasks: Mapping[str, Any], config: CapabilityConfig, names: frozenset[str]) -> None:
     """Set the number of examples, longest answer and seed of loaded tasks by the harness's own rules.
 
-    A task that says 0 examples keeps to it; one that says nothing has none. The longest answer of a local file is in
-    its config already.
+    A task with 0 examples keeps 0; a task without a number has 0. A local file's config has its longest answer.
     """
     for task in tasks.values():
         own = task.get_config("num_fewshot")
@@ -179,7 +164,7 @@ def prepared(tasks: Mapping[str, Any], config: CapabilityConfig, names: frozense
 
 @contextlib.contextmanager
 def answers_kept(model: HFLM, file: str | None) -> Iterator[Any]:
-    """Yield a model that keeps its answers in the harness's own cache, one file a model; None keeps nothing."""
+    """Yield a model that stores its answers in the harness's cache, a file for each model; None stores nothing."""
     if file is None:
         yield model
         return

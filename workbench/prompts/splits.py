@@ -1,4 +1,4 @@
-"""Prompts to choose a penalty on, and others to check it on."""
+"""Prompts to tune on, and held-out prompts to check on."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from workbench.prompts.similar import parts_apart
 from workbench.prompts.subset import balanced
 
 TUNING = "train"
-"""The split that penalties are tuned on, where a set names its splits."""
+"""The split to tune on, where a set names its splits."""
 
 
 @takes_fields(PromptConfig)
-def tuning_and_held_out(
+def split_prompts(
     config: PromptConfig, *, limit: int | None = None, held_out_limit: int | None = None
 ) -> tuple[PromptSet, PromptSet]:
-    """Load prompts and part them: the split "train" to tune on and the rest to check on.
+    """Load prompts and split them: the split "train" to tune on, and the held-out rest to check on.
 
     A set without a split of this name is halved by the config's seed; matched pairs and near copies (see
-    `prompts.similar`) stay together, so that nothing is checked on what it was tuned on. `limit` and
-    `held_out_limit` take a part of each, balanced over labels. Raises PromptError where either part would hold no
-    harmful prompt, and what `load_prompts` raises.
+    `prompts.similar`) stay together, so that the held-out part has no copy of a tuning prompt. `limit` and
+    `held_out_limit` take a part of each, balanced over labels. Raises PromptError where either part has no harmful
+    prompt, and what `load_prompts` raises.
     """
     whole = load_prompts(dataclasses.replace(config, split="all", limit=None))
     named = any(p.split == TUNING for p in whole)
@@ -45,7 +45,7 @@ def tuning_and_held_out(
         if not any(p.label == "harmful" for p in chosen):
             word = "to tune on" if inside else "to check on"
             raise PromptError(
-                f"{whole.name!r} leaves no harmful prompt {word} ({len(chosen)} of {len(whole)} prompts): raise the "
+                f"{whole.name!r} has no harmful prompt left {word} ({len(chosen)} of {len(whole)} prompts): raise the "
                 "limit, or give a larger set"
             )
         parts.append(dataclasses.replace(whole, prompts=chosen, notes=tuple(notes)))
@@ -53,7 +53,7 @@ def tuning_and_held_out(
 
 
 def _half(prompts: Sequence[Prompt], seed: int) -> set[str]:
-    """Return the ids of one half: matched pairs in one text, and near copies among these texts, stay together."""
+    """Return the ids of one half, with matched pairs and near copies in the same half."""
     units: dict[str, list[Prompt]] = {}
     for p in prompts:
         units.setdefault(p.pair_id or p.id, []).append(p)
