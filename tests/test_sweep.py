@@ -26,10 +26,10 @@ from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.penalty import leverage_bound, penalise
 from workbench.display import figures, views
 from workbench.evaluation.check import Promise
-from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.frontier import Rule, frontier
 from workbench.evaluation.leverage import measure_moves
+from workbench.evaluation.metrics import EvaluateConfig
 from workbench.evaluation.penalties import ALIGNED, SweepConfig, penalty_grid
 from workbench.evaluation.records import (
     AttackSet,

@@ -58,13 +58,8 @@ def sweep_rows(sweep: PenaltySweep, *, where: str | None = None) -> tuple[Row, .
         rows.append(Row.of("kl_penalised_aligned_nats", e, arm=name, label="harmless"))
     for c in sweep.leverage:
         for i in np.flatnonzero(c.n).tolist():
-            place: dict[str, Any] = {
-                "arm": c.penalty,
-                "label": c.label,
-                "position": int(c.position[i]),
-                "n": int(c.n[i]),
-                "unit": "1",
-            }
+            place: dict[str, Any] = {"arm": c.penalty, "label": c.label, "n": int(c.n[i]), "unit": "1"}
+            place["position"] = int(c.position[i])
             value, low, high, bound, changed = (known(x[i]) for x in (c.leverage, c.low, c.high, c.bound, c.changed))
             rows.append(Row(name="leverage", value=value, low=low, high=high, **place))
             rows.append(Row(name="leverage_bound", value=bound, **place))
