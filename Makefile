@@ -14,48 +14,48 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: help setup demo lab voila test test-matrix test-slow test-public check format bench lessons embedded screenshots docs docs-plain clean
 
-help:  ## what there is to make
+help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-setup: $(USER)  ## make .venv with what a user runs
+setup: $(USER)  ## make .venv with the packages that a user runs
 
-demo: $(USER)  ## run the first notebook on the embedded pair; prints where the results lie
+demo: $(USER)  ## run the first notebook on the embedded pair; prints the paths of the results
 	@$(BIN)/python -m workbench run notebooks/01_diagnosis.ipynb --out runs/demo
 
 lab: $(USER)  ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
-voila: $(DEV)  ## notebooks 01 and 04 as pages with live widgets, on this machine only (Voila; prints their addresses)
+voila: $(DEV)  ## serve notebooks 01 and 04 as pages with live widgets, on this machine only (Voila; prints their addresses)
 	@$(BIN)/python -m widgets.dashboard
 
-test: $(DEV)  ## everything that runs in minutes on two cores
+test: $(DEV)  ## run the tests that take minutes on two cores
 	@$(PYTEST) -m "not slow and not matrix and not gpu"
 
-test-matrix: $(DEV)  ## one law over every architecture, training arm or setting (minutes)
+test-matrix: $(DEV)  ## run one law over every architecture, training arm or setting (minutes)
 	@$(PYTEST) -m matrix
 
-test-slow: $(DEV)  ## every test that needs nothing outside the repository; what cannot run here is skipped with a sentence
+test-slow: $(DEV)  ## run every test that needs only the repository; a skipped test says why
 	@$(PYTEST)
 
-test-public: $(DEV)  ## what people's labels and the real benchmark files say (needs the data in ../shared)
+test-public: $(DEV)  ## run the tests on people's labels and real benchmark files (needs the data in ../shared)
 	@$(BIN)/python -m pytest tests/public
 
-check: $(DEV)  ## lint, types, import contracts, stripped notebooks
+check: $(DEV)  ## check lint, types, import contracts, stripped notebooks
 	@echo "ruff";         $(BIN)/ruff check --quiet
 	@echo "mypy";         $(BIN)/mypy --no-error-summary
 	@echo "import-linter"; $(BIN)/lint-imports --no-logo
 	@echo "nbstripout";   find notebooks -name '*.ipynb' -not -path '*/.*' -print0 | xargs -0 -r $(BIN)/nbstripout --keep-id --verify
 	@echo "all checks pass"
 
-format: $(DEV)  ## put imports in order, mend what ruff can mend, strip notebooks
+format: $(DEV)  ## sort imports, fix what ruff can fix, strip notebooks
 	@$(BIN)/ruff check --quiet --fix
 	@$(BIN)/ruff format
 	@find notebooks -name '*.ipynb' -not -path '*/.*' -print0 | xargs -0 -r $(BIN)/nbstripout --keep-id
 
-bench: $(DEV)  ## everything against the plain way of doing it; writes benchmarks/results.json (an hour)
+bench: $(DEV)  ## measure speed against the plain way; writes benchmarks/results.json (an hour)
 	@$(BIN)/python -m benchmarks
 
-lessons: $(DEV)  ## make both variants of every lesson's notebook from its source
+lessons: $(DEV)  ## build both variants of every lesson's notebook from its source
 	@$(BIN)/python -c 'from recipes.lessons import build_all; from pathlib import Path; build_all(Path("notebooks/lessons"))'
 
 embedded: $(DEV)  ## train the embedded pair again from its seed
@@ -64,13 +64,13 @@ embedded: $(DEV)  ## train the embedded pair again from its seed
 screenshots: $(DEV)  ## photograph the lens in JupyterLab and the demo's report for the README (needs Chromium)
 	@$(BIN)/python -m benchmarks.screenshots
 
-docs: $(DOCS)  ## the site: runs notebooks (small settings) and lessons, builds into site/, checks every link
+docs: $(DOCS)  ## build the site into site/: runs notebooks (small settings) and lessons, checks every link
 	@$(BIN)/python -m docs.making
 
-docs-plain: $(DOCS)  ## the same without running the notebooks (half a minute)
+docs-plain: $(DOCS)  ## build the site without running the notebooks (half a minute)
 	@$(BIN)/python -m docs.making --plain
 
-clean:  ## remove what the tools cache (keeps .venv and runs)
+clean:  ## remove the tools' caches (keeps .venv and runs)
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build site *.egg-info
 
 # ------------------------------------------------------------------------------------------------ the environment
@@ -91,11 +91,11 @@ $(USER): requirements.txt constraints.txt pyproject.toml | .venv/bin/python
 	@touch $@
 
 $(DEV): $(USER)
-	@echo "set-up: what the tests and checks need (the extra dev)"
+	@echo "set-up: the packages of the tests and checks (the extra dev)"
 	@PYTHONWARNINGS=ignore $(PIP) install -qq --no-build-isolation -e '.[dev]' -c constraints.txt
 	@touch $@
 
 $(DOCS): $(USER)
-	@echo "set-up: what the site is built with (the extra docs)"
+	@echo "set-up: the packages that build the site (the extra docs)"
 	@PYTHONWARNINGS=ignore $(PIP) install -qq --no-build-isolation -e '.[docs]' -c constraints.txt
 	@touch $@

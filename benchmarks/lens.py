@@ -108,7 +108,8 @@ def made_up(tokens: int, *, k: int = 10, vocab: int = 4_000, seed: int = 0) -> T
     base, aligned = (-rng.gamma(1, 1.5, (1, tokens)).astype(np.float32) for _ in "ba")
     no = np.zeros((1, tokens), bool)
     scalars = {
-        "kl_aligned_base_nats": one["kl"], "kl_base_aligned_nats": one["reverse"], "js_nats": one["js"],
+        **dict.fromkeys(QUANTITIES, one["js"]),
+        "kl_aligned_base_nats": one["kl"], "kl_base_aligned_nats": one["reverse"],
         "excess_mass": excess, "retention": 1 - excess, "entropy_base_nats": one["eb"],
         "entropy_aligned_nats": one["ea"], "logprob_base_nats": base, "logprob_aligned_nats": aligned,
         "logprob_shift_nats": aligned - base,

@@ -35,8 +35,7 @@ from workbench.training import losses
 from workbench.training.config import LossConfig, TrainConfig
 from workbench.training.data import TrainingDataConfig, training_texts
 from workbench.training.distil import distil
-from workbench.training.heads import Heads
-from workbench.training.objective import Positions, Role, streamed_loss
+from workbench.training.objective import Heads, Positions, Role, streamed_loss
 from workbench.training.records import Adapter
 from workbench.training.rows import TrainingText, TrainingTexts
 

@@ -29,7 +29,7 @@ def estimate(value: float, n: int = 6, half: float = 0.1, unit: str = "1") -> Es
     return Estimate(value=value, low=value - half, high=value + half, n=n, unit=unit)
 
 
-def _curve(traces: TraceSet, name: str, condition: str, prefix: int | None, rows: list[int]) -> Curve:
+def _curve(traces: TraceSet, name: str, label: str, prefix: int | None, rows: list[int]) -> Curve:
     values = getattr(traces, name)[rows].astype(np.float64)
     values[~traces.mask[rows]] = np.nan
     n = np.isfinite(values).sum(axis=0)
@@ -40,7 +40,7 @@ def _curve(traces: TraceSet, name: str, condition: str, prefix: int | None, rows
     arrays = {k: v.astype(np.float32) for k, v in dict(value=mean, low=low, high=mean + half).items()}
     position = np.arange(1, values.shape[1] + 1, dtype=np.int32)
     return Curve(
-        name=name, condition=condition, prefix_tokens=prefix, unit=NAMES[name], position=position,
+        name=name, label=label, prefix_tokens=prefix, unit=NAMES[name], position=position,
         n=n.astype(np.int32), **arrays,
     )  # fmt: skip
 
@@ -57,17 +57,17 @@ def make_diagnosis(
     floor = np.full(width, 4e-7, np.float32)
     position = np.arange(1, width + 1, dtype=np.int32)
     noise = Curve(
-        name="kl_aligned_base_nats", condition="unlabelled", prefix_tokens=None, unit="nats", position=position,
+        name="kl_aligned_base_nats", label="unlabelled", prefix_tokens=None, unit="nats", position=position,
         value=floor, low=floor / 2, high=floor * 2, n=np.full(width, 3, np.int32),
     )  # fmt: skip
     heat_curves = [
-        c for c in curves if c.name == "retention" and c.condition == "harmful" and c.prefix_tokens is not None
+        c for c in curves if c.name == "retention" and c.label == "harmful" and c.prefix_tokens is not None
     ]
     heat = None
     if len(heat_curves) > 1:
         heat = HeatMap(
             name="retention",
-            condition="harmful",
+            label="harmful",
             position=position,
             prefix_tokens=np.array([c.prefix_tokens for c in heat_curves], np.int32),
             value=np.stack([c.value for c in heat_curves]),
@@ -97,19 +97,19 @@ def make_diagnosis(
     contrasts = (
         Contrast(
             name="kl_early_over_late",
-            condition="harmful",
+            label="harmful",
             title="mean KL(aligned ‖ base), positions 1-3 over 15 and later",
             estimate=Estimate(value=18.4, low=9.1, high=31.0, n=6, unit="ratio"),
         ),
         Contrast(
             name="retention_late",
-            condition="harmful",
+            label="harmful",
             title="retention at positions 15 and later, entropy above 0.1 nats",
             estimate=estimate(0.962, half=0.014),
         ),
         Contrast(
             name="retention_late",
-            condition="lookalike",
+            label="lookalike",
             title="retention at positions 15 and later",
             estimate=Estimate(value=0.9, low=None, high=None, n=2, unit="1"),
         ),

@@ -19,7 +19,7 @@ function render({ model, el }) {
   model.on("change:count", draw);
   draw();
   root.append(button);
-  addAlert(model, root);
+  root.append(alertLine(model));
   el.append(root);
 }
 export default { render };
@@ -27,7 +27,7 @@ export default { render };
 
 
 class CounterFace(Face):
-    _esm = source("window.js") + MODULE
+    _esm = source("parts/dom.js") + MODULE
     count = traitlets.Int(0).tag(sync=True)
 
 

@@ -336,7 +336,7 @@ def test_a_dry_run_starts_nothing_and_guesses_from_what_is_known(root: Path) -> 
     Path("grid.yaml").write_text(text)
     said = dry_run(BatchConfig(grid="grid.yaml", out="out", workers=2))
     assert "2 of 2 cells to run, 2 at once, into out" in said
-    assert "time and memory of add: nothing to go by" in said
+    assert "time and memory of add: unknown" in said
     assert not Path("out").exists()
     batch(text.replace("[1, 2]", "[1]"))
     Path("grid.yaml").write_text(text)
@@ -362,7 +362,7 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "comparison:         out/index.html" in said.out
     for words, says in (
         (["batch", "none.yaml"], "no grid file at 'none.yaml'"),
-        (["batch", "grid.yaml", "--workers", "0"], "workers takes a whole number from 1, not 0"),
+        (["batch", "grid.yaml", "--workers", "0"], "workers is 0"),
         (["batch", "grid.yaml", "--address", "auto"], "an address is that of a Ray cluster"),
         (["batch", "grid.yaml", "--out", "add.ipynb"], "is a file, not a folder"),
         (["batch", "grid.yaml", "--out", "."], "is not an earlier batch"),

@@ -69,7 +69,7 @@ def test_what_is_being_written_or_trained_stays(capsys: pytest.CaptureFixture[st
     put("trainings/recovery-2.training/training.json", days=2)
     assert cli.main(["cache", "clear", "--kind", "trainings", "--yes"]) == 0
     assert kept() == {"trainings/recovery-1.training/training.json"}
-    assert "a training that is not finished" in capsys.readouterr().out
+    assert "an unfinished training" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system does not say which files are mapped")
@@ -102,7 +102,7 @@ def test_nothing_outside_the_cache_is_removed(tmp_path: Path) -> None:
     (item,) = cached()
     freed, left = clear([item], tmp_path)
     assert freed == 0
-    assert "does not lie in the cache folder" in left[0]
+    assert "is not in the cache folder" in left[0]
     assert kept() == {"models/a/file"}
 
 
@@ -117,7 +117,7 @@ def test_clearing_takes_what_matches_and_asks_first(capsys, monkeypatch) -> None
     assert (cli.main(["cache", "clear", "--everything", "--yes"]), kept()) == (0, set())
     put("models/a/file")
     assert cli.main(["cache", "clear"]) == 2
-    assert "clear what?" in capsys.readouterr().err
+    assert "--everything" in capsys.readouterr().err
     assert cli.main(["cache", "clear", "--everything"]) == 2
     assert "say --yes" in capsys.readouterr().err
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
@@ -132,7 +132,7 @@ def test_misspelt_options_are_named_and_no_match_is_no_error(capsys: pytest.Capt
         with pytest.raises(ParameterError):
             chosen((), older_than=age)
     assert cli.main(["cache", "clear", "--kind", "nothing", "--yes"]) == 2
-    assert "nothing of kind 'nothing' is kept" in capsys.readouterr().err
+    assert "'nothing'" in capsys.readouterr().err
     put("models/a/file")
     assert cli.main(["cache", "clear", "--name", "b*", "--yes"]) == 0
     assert capsys.readouterr().out == "nothing in the cache matches\n"

@@ -7,52 +7,60 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.test_house import tracked
 
 BLOCK = re.compile(
-    r"^(?:`(?P<file>[^`]+)`, (?:new file|after the line `(?P<after>[^\n]+)`):\n\n)?```(?P<kind>\w+)\n(?P<text>.*?)^```$",
+    r"^(?:`(?P<file>[^`]+)`, (?:new file|after the line `(?P<after>[^\n]+)`):\n\n)?```\w+\n(?P<text>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
+MOST = {"Add a metric": 3, "Add a judge": 2, "Add an attack": 2, "Add a widget view": 4}
+"""How many files a recipe may touch; the view's own tests come on top of its three files and its export."""
+TESTS = ("test_metrics", "test_scoring", "test_judges", "test_attacks", "test_peaks", "test_window", "test_uses")
+CHOSEN = "test_metrics or test_scoring or contract or capitals or by_name or peaks or public_names or uses"
+SEEN: Mapping[str, str] = {
+    "Add a metric": """
+from widgets import TokenLens, payload
+from workbench.tracing.diagnosis.rows import diagnosis_rows
+name = "renyi_aligned_base_nats"
+assert (traces.scalars[name] >= traces.kl_aligned_base_nats - 1e-4)[traces.mask].all()
+assert any(row.name == name and row.value > 0 for row in diagnosis_rows(diagnosis))
+assert "Rényi" in str(wb.figures.curves(diagnosis, name).to_dict())
+assert name in payload.SENT and name.encode() in payload.column(traces, 0, name="a", treatment="show", covered=False)
+assert "Rényi, order 2" in TokenLens(traces, 0, quantity=name, search="renyi > 0.5").to_html()
+""",
+    "Add a judge": """
+assert [j.p_harmful for j in judged.judgements] == [0.8, None] and judged.judgements[1].unscored
+assert (judged.judge, judged.version) == ("length", "1")
+""",
+    "Add an attack": """
+assert {a.attack for a in made.attempts} == {"capitals"}
+assert all(a.messages[-1] == ("user", a.request.upper()) and a.label == "harmful" for a in made.attempts)
+""",
+    "Add a widget view": """
+assert len(peaks.to_frame()) == 5 and "excess mass" in peaks.static().text
+""",
+}
+"""What is true after each recipe's last block, which uses what was added."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """A section of CONTRIBUTING, done in `tree`: the files that it touched, and the Python that uses the result."""
+@dataclass(frozen=True)
+class Done:
+    """The copy with every recipe done, and the files that each one touched."""
 
     tree: Path
-    touched: tuple[str, ...]
-    use: str
-
-    def run(self, *words: str) -> str:
-        """Run Python in the tree and return what it prints."""
-        environment = {**os.environ, "PYTHONPATH": str(self.tree), "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run((sys.executable, *words), cwd=self.tree, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-        return done.stdout
-
-    def uses(self, more: str) -> None:
-        """Run the section's last block, and `more` after it, which asserts."""
-        self.run("-c", f"{self.use}\n{more}")
-
-    def passes(self, *tests: str) -> None:
-        """Lint what was touched, and run these tests."""
-        python = [name for name in self.touched if name.endswith(".py")]
-        subprocess.run((str(Path(sys.executable).parent / "ruff"), "check", "-q", *python), cwd=self.tree, check=True)
-        self.run("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", *tests)
+    touched: Mapping[str, list[str]]
 
 
-def done(heading: str, root: Path, tree: Path) -> Recipe:
-    """Apply a section's blocks to a new copy of the repository."""
-    for path in tracked(root):
-        place = tree / path.relative_to(root)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, place)
-    section = re.split(r"^##? ", (root / "CONTRIBUTING.md").read_text("utf-8").split(f"## {heading}\n")[1], flags=re.M)[0]
+def apply(section: str, tree: Path) -> tuple[list[str], str]:
+    """Apply a recipe's blocks to a tree; return the files that it touched and the block that names no file."""
     touched, use = [], ""
     for block in BLOCK.finditer(section):
         file, after, text = block["file"], block["after"], block["text"]
@@ -62,56 +70,44 @@ def done(heading: str, root: Path, tree: Path) -> Recipe:
         touched.append(file)
         place = tree / file
         assert place.exists() == (after is not None), f"{file}: is it new?"
-        if after is None:
-            place.write_text(text, "utf-8")
-            continue
-        lines = place.read_text("utf-8").splitlines(keepends=True)
-        (at,) = (n for n, line in enumerate(lines, 1) if line.strip() == after)
-        place.write_text("".join([*lines[:at], text, *lines[at:]]), "utf-8")
-    return Recipe(tree=tree, touched=tuple(dict.fromkeys(touched)), use=use)
+        lines = place.read_text("utf-8").splitlines(keepends=True) if after else []
+        at = [n for n, line in enumerate(lines, 1) if line.strip() == after] or [0]
+        assert [bool(n) for n in at] == [after is not None], f"{file}: {after!r} is not one line of it"
+        place.write_text("".join([*lines[: at[0]], text, *lines[at[0] :]]), "utf-8")
+    return list(dict.fromkeys(touched)), use
 
 
-def test_a_metric_takes_three_files_and_is_traced_drawn_and_searched(root: Path, tmp_path: Path) -> None:
-    recipe = done("Add a metric", root, tmp_path)
-    assert len(recipe.touched) == 3
-    recipe.passes("tests/test_metrics.py", "tests/test_scoring.py", "-m", "not slow and not matrix")
-    recipe.uses("""
-from widgets import TokenLens, payload
-from workbench.tracing.diagnosis.rows import diagnosis_rows
-name = "renyi_aligned_base_nats"
-assert (traces.scalars[name] >= traces.kl_aligned_base_nats - 1e-4)[traces.mask].all()
-assert any(row.name == name and row.value > 0 for row in diagnosis_rows(diagnosis))
-assert "Rényi" in wb.figures.curves(diagnosis).to_json(ensure_ascii=False)
-assert name in payload.SENT and name.encode() in payload.column(traces, 0, name="a", treatment="show", covered=False)
-lens = TokenLens(traces, 0, quantity=name, search="renyi > 0.5")
-assert "Rényi, order 2" in lens.to_html()
-""")
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    tree = tmp_path_factory.mktemp("copy")
+    for path in tracked(ROOT):
+        place = tree / path.relative_to(ROOT)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    touched, uses = {}, []
+    for n, (heading, seen) in enumerate(SEEN.items()):
+        section = re.split(r"^##? ", page.split(f"## {heading}\n")[1], flags=re.MULTILINE)[0]
+        touched[heading], use = apply(section, tree)
+        uses.append(f"def test_uses_{n}():\n{textwrap.indent(use + seen, '    ')}")
+    (tree / "tests" / "test_uses.py").write_text("\n\n".join(uses), "utf-8")
+    return Done(tree, touched)
 
 
-def test_a_judge_takes_two_files_and_judges_by_its_name(root: Path, tmp_path: Path) -> None:
-    recipe = done("Add a judge", root, tmp_path)
-    assert len(recipe.touched) == 2
-    recipe.passes("tests/test_judges.py", "-k", "contract")
-    recipe.uses("""
-assert [j.p_harmful for j in judged.judgements] == [0.8, None] and judged.judgements[1].unscored
-from workbench.judging.config import JudgeConfig
-assert JudgeConfig.named("length").judge == judged.judge == "length"
-""")
+@pytest.mark.parametrize("heading", MOST)
+def test_a_recipe_touches_few_files_and_passes_the_linter(heading: str, done: Done) -> None:
+    own_tests = ["tests/test_peaks.py"] if heading == "Add a widget view" else []
+    assert len(set(done.touched[heading]) - set(own_tests)) == MOST[heading]
+    python = [name for name in done.touched[heading] if name.endswith(".py")]
+    subprocess.run((str(Path(sys.executable).parent / "ruff"), "check", "-q", *python), cwd=done.tree, check=True)
 
 
-def test_an_attack_takes_two_files_and_makes_attempts_by_its_name(root: Path, tmp_path: Path) -> None:
-    recipe = done("Add an attack", root, tmp_path)
-    assert len(recipe.touched) == 2
-    recipe.passes("tests/test_attacks.py", "-k", "capitals or by_name")
-    recipe.uses("""
-assert {a.attack for a in made.attempts} == {"capitals"}
-assert all(a.messages[-1] == ("user", a.request.upper()) and a.label == "harmful" for a in made.attempts)
-""")
-
-
-def test_a_view_takes_three_files_and_its_export(root: Path, tmp_path: Path) -> None:
-    recipe = done("Add a widget view", root, tmp_path)
-    view = [name for name in recipe.touched if not name.startswith("tests/")]
-    assert view == ["widgets/peaks.py", "widgets/peaks.js", "widgets/peaks.css", "widgets/__init__.py"]
-    recipe.passes("tests/test_peaks.py", "tests/test_window.py", "-k", "peaks or public_names")
-    recipe.uses("assert len(peaks.to_frame()) == 5 and 'excess mass' in peaks.static().text")
+@pytest.mark.slow
+def test_what_the_recipes_say_runs(done: Done) -> None:
+    files = [f"tests/{name}.py" for name in TESTS]
+    words = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *files, "-k", CHOSEN)
+    environment = {**os.environ, "PYTHONPATH": str(done.tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    ran = subprocess.run(words, cwd=done.tree, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, (ran.stdout + ran.stderr)[-4000:]
+    skipped = re.findall(r"^SKIPPED .*", ran.stdout, re.MULTILINE)
+    assert all("no Chromium" in line for line in skipped), skipped

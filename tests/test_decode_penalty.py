@@ -329,7 +329,7 @@ def test_undertrained_follows_the_diagnosis() -> None:
     diagnosis = make_diagnosis(make_traces("shallow"))
     curve = next(
         c for c in diagnosis.curves
-        if c.name == "retention" and c.condition == "harmful"
+        if c.name == "retention" and c.label == "harmful"
     )  # fmt: skip
     retention = undertrained(diagnosis, prefix_tokens=curve.prefix_tokens)
     measured = np.isfinite(curve.value)

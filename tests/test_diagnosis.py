@@ -26,13 +26,13 @@ from workbench.tracing.records import Contrast, Curve, Diagnosis, TraceSet
 QUICK = DiagnosisConfig(resamples=200)
 
 
-def curve(d: Diagnosis, name: str, condition: str, prefix: int | None = None) -> Curve:
-    (found,) = (c for c in d.curves if (c.name, c.condition, c.prefix_tokens) == (name, condition, prefix))
+def curve(d: Diagnosis, name: str, label: str, prefix: int | None = None) -> Curve:
+    (found,) = (c for c in d.curves if (c.name, c.label, c.prefix_tokens) == (name, label, prefix))
     return found
 
 
-def contrast(d: Diagnosis, name: str, condition: str, prefix: int | None = None) -> Estimate:
-    (found,) = (c for c in d.contrasts if (c.name, c.condition, c.prefix_tokens) == (name, condition, prefix))
+def contrast(d: Diagnosis, name: str, label: str, prefix: int | None = None) -> Estimate:
+    (found,) = (c for c in d.contrasts if (c.name, c.label, c.prefix_tokens) == (name, label, prefix))
     return found.estimate
 
 
@@ -166,7 +166,7 @@ def test_curves_equal_plain_loops(prefixes: tuple[int, ...] | None) -> None:
         for i, position in enumerate(c.position):
             values = []
             for r, response in enumerate(t.responses):
-                same = response.label == c.condition and response.segment == "answer"
+                same = response.label == c.label and response.segment == "answer"
                 same &= c.prefix_tokens is None or response.prefix_tokens == c.prefix_tokens
                 if not same or not t.mask[r, position - 1]:
                     continue
@@ -354,7 +354,7 @@ def test_one_label_alone(label: str) -> None:
         assert f.difference.value is None
         assert (f.rate_harmful.value is None) == (label != "harmful")
         assert (f.rate_harmless.value is None) == (label != "harmless")
-    assert {c.condition for c in d.contrasts} == {label}
+    assert {c.label for c in d.contrasts} == {label}
 
 
 def test_style_is_told_from_safety_and_thinking_apart_from_answers() -> None:
@@ -400,11 +400,11 @@ def test_order_of_prompts_changes_nothing(prefixes: tuple[int, ...] | None) -> N
     order = np.random.default_rng(0).permutation(len(t.responses)).tolist()
     a, b = diagnose(t, QUICK), diagnose(subset(t, order), QUICK)
     for x, y in zip(a.curves, b.curves, strict=True):
-        assert (x.name, x.condition, x.prefix_tokens) == (y.name, y.condition, y.prefix_tokens)
+        assert (x.name, x.label, x.prefix_tokens) == (y.name, y.label, y.prefix_tokens)
         for field in ("value", "low", "high", "n"):
             np.testing.assert_allclose(getattr(x, field), getattr(y, field), rtol=1e-6)
     for p, q in zip(a.contrasts, b.contrasts, strict=True):
-        assert (p.name, p.condition) == (q.name, q.condition)
+        assert (p.name, p.label) == (q.name, q.label)
         np.testing.assert_allclose(numbers(p), numbers(q), rtol=1e-9)
     assert [f.token_id for f in a.frequencies] == [f.token_id for f in b.frequencies]
     assert (a.verdict, a.sentences) == (b.verdict, b.sentences)

@@ -24,14 +24,15 @@ from workbench.models.presets import PRESETS
 pytestmark = pytest.mark.slow  # .ci/run builds the site and checks its links by itself
 
 HOW_TO = Path(__file__).resolve().parent.parent / "docs" / "how-to"
-EXAMPLES = sorted(p.name for p in HOW_TO.glob("*.md") if "```python" in p.read_text("utf-8"))
+PAGES = [HOW_TO.parents[1] / "README.md", *sorted(HOW_TO.glob("*.md"))]
+EXAMPLES = {p.name: p for p in PAGES if "```python" in p.read_text("utf-8")}
 NOT_RUN = ("colab-vscode.md",)
 """Pages whose code needs what is not here; each says so."""
 
 
 @pytest.mark.parametrize("name", [n for n in EXAMPLES if n not in NOT_RUN])
-def test_the_python_of_a_how_to_page_runs(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"^ *```python\n(.*?)^ *```", (HOW_TO / name).read_text("utf-8"), re.DOTALL | re.MULTILINE)
+def test_the_python_of_a_page_runs(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"^ *```python\n(.*?)^ *```", EXAMPLES[name].read_text("utf-8"), re.DOTALL | re.MULTILINE)
     code = "\n".join(re.sub(r"^    ", "", b, flags=re.MULTILINE) if b.startswith("    ") else b for b in blocks)
     monkeypatch.chdir(root)
     page = types.ModuleType("page")

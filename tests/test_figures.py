@@ -1,4 +1,4 @@
-"""Figures of records: axes say unit and direction, missing is not zero, labels are text, one look a condition."""
+"""Figures of records: axes say unit and direction, missing is not zero, labels are text, one look a label."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ def _lines(figure: go.Figure) -> dict[str, go.Scatter]:
 
 def test_curves_are_the_records_and_look_alike_everywhere(teacher: Diagnosis, free: Diagnosis) -> None:
     figure = figures.curves(teacher, "retention")
-    for condition, trace in _lines(figure).items():
-        curve = next(c for c in teacher.curves if c.name == "retention" and c.condition == condition)
+    for label, trace in _lines(figure).items():
+        curve = next(c for c in teacher.curves if c.name == "retention" and c.label == label)
         np.testing.assert_array_equal(np.asarray(trace.x), curve.position)
         np.testing.assert_array_equal(np.asarray(trace.y), curve.value)
         assert trace.x[0] == 1
         assert "n = " in trace.name
     for figure in (figures.curves(teacher), figures.panel(teacher), figures.curves(teacher, "retention")):
-        for condition, trace in _lines(figure).items():
-            if condition in palette.CONDITIONS:
-                stroke = palette.CONDITIONS[condition]
+        for label, trace in _lines(figure).items():
+            if label in palette.LABELS:
+                stroke = palette.LABELS[label]
                 assert (trace.line.color, trace.line.dash, trace.marker.symbol) == (
                     stroke.colour,
                     stroke.dash,
@@ -74,7 +74,7 @@ def test_floors_bands_and_facets_show_what_is_measured(teacher: Diagnosis, free:
     assert "noise" in _lines(figures.curves(teacher, "kl_aligned_base_nats"))
     assert "noise" not in _lines(figures.curves(teacher, "retention"))
     assert "noise" not in _lines(figures.curves(dataclasses.replace(teacher, noise_floor=None)))
-    curve = next(c for c in teacher.curves if c.name == "retention" and c.condition == "harmful")
+    curve = next(c for c in teacher.curves if c.name == "retention" and c.label == "harmful")
     low, high = curve.low.copy(), curve.high.copy()
     low[5:8] = high[5:8] = np.nan
     changed = dataclasses.replace(teacher, curves=(dataclasses.replace(curve, low=low, high=high),))

@@ -38,7 +38,7 @@ ANYTHING = st.floats(width=32)
 
 def curve(**changes: Any) -> Curve:
     fields: dict[str, Any] = {
-        "name": "kl_aligned_base_nats", "condition": "harmful", "prefix_tokens": None, "unit": "nats",
+        "name": "kl_aligned_base_nats", "label": "harmful", "prefix_tokens": None, "unit": "nats",
         "position": np.arange(1, 4, dtype=np.int32), "value": np.array([1.0, np.nan, np.inf], np.float32),
         "low": np.array([0.5, np.nan, 0.0], np.float32), "high": np.array([1.5, np.nan, 0.0], np.float32),
         "n": np.array([8, 0, 2], np.int32),
@@ -62,13 +62,13 @@ class Config:
 
 @given(
     value=hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=1, min_side=0), elements=ANYTHING),
-    condition=st.text(),
+    label=st.text(),
     prefix=st.none() | st.integers(0, 2**31),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
-def test_any_record_comes_back_equal(tmp_path: Path, value: np.ndarray, condition: str, prefix: int | None) -> None:
+def test_any_record_comes_back_equal(tmp_path: Path, value: np.ndarray, label: str, prefix: int | None) -> None:
     n = np.zeros(len(value), np.int32)
-    made = curve(value=value, low=value, high=value, n=n, position=n, condition=condition, prefix_tokens=prefix)
+    made = curve(value=value, low=value, high=value, n=n, position=n, label=label, prefix_tokens=prefix)
     assert load(save(made, tmp_path / "curve"), Curve) == made
 
 
@@ -98,7 +98,7 @@ def test_records_come_back_equal_with_axes_and_sequences(tmp_path: Path) -> None
     assert load(save(record, tmp_path / "run"), RunRecord) == record
     made = HeatMap(
         name="retention",
-        condition="harmful",
+        label="harmful",
         prefix_tokens=np.array([0, 5], np.int32),
         position=np.array([1, 2, 3], np.int32),
         value=np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import pkgutil
 import re
 import subprocess
@@ -121,3 +122,13 @@ def test_the_readme_and_the_axes_name_what_is_there(root: Path) -> None:
     table = (root / "CONTRIBUTING.md").read_text("utf-8").split("## Axes")[1]
     for names in legend:
         assert f"| {names} |" in table, names
+
+
+def test_no_name_is_undefined(root: Path) -> None:
+    """mypy and ruff's own run leave undefined names out, because the axis names of jaxtyping look like them."""
+    folders = ("workbench", "widgets", "recipes", "benchmarks", "tests", "docs")
+    said = run(str(BIN / "ruff"), "check", "--select", "F821", "--output-format", "json", *folders, cwd=root).stdout
+    found = json.loads(said)
+    lines = [(f, Path(f["filename"]).read_text("utf-8").splitlines()[f["location"]["row"] - 1]) for f in found]
+    axes = re.compile(r'(ndarray|Tensor), *"|^\s*"[\w *]+"\]')
+    assert [f"{f['filename']}: {f['message']}" for f, line in lines if not axes.search(line)] == []

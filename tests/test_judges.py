@@ -173,9 +173,8 @@ def test_judges_by_name() -> None:
 @pytest.mark.parametrize("name", [n for n, kind in JUDGES.items() if not kind.needs_model])
 def test_a_judge_that_needs_no_model_keeps_the_contract(name: str) -> None:
     assert (judge_of(name).name, bool(JUDGES[name].goes_by)) == (name, True)
-    samples = [
-        sample(f"Question {i}?", text) for i, text in enumerate(("", " ", "I cannot.", "Sure, ", *HOSTILE_TEXTS))
-    ]
+    texts = ("", " ", "I cannot.", "Sure, ", *HOSTILE_TEXTS)
+    samples = [sample(f"Question {i}?", text) for i, text in enumerate(texts)]
     made = judge(samples, name).judgements
     assert [j.attempt_id for j in made] == [s.id for s in samples]
     assert all((j.p_harmful is None and j.verdict is None) == bool(j.unscored) for j in made)

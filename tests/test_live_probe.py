@@ -17,7 +17,7 @@ from tests.errors import refuses
 from tests.fakes import counting_model
 from tests.hostile_texts import EXECUTABLE
 from tests.tiny_pair import tiny_pair, tiny_tokenizer
-from widgets import live_probe
+from widgets import live_probe, worker
 from widgets.live_probe import LiveProbe, ProbeQuestion, ProbeSelection
 from widgets.worker import MODELS
 from workbench.core.errors import ParameterError, UnknownName
@@ -34,7 +34,7 @@ SECONDS = 60.0
 @pytest.fixture(autouse=True)
 def every_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """Show every token by itself, however fast they come."""
-    monkeypatch.setattr(live_probe, "EVERY_S", 0.0)
+    monkeypatch.setattr(worker, "EVERY_S", 0.0)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from ipywidgets import Widget
 from tests.errors import refuses
 from tests.fakes import prompt_set
 from tests.tiny_pair import tiny_pair
-from widgets import penalty_dial
+from widgets import worker
 from widgets.penalty_dial import DialSelection, PenaltyDial
 from widgets.worker import MODELS
 from workbench.core import legible
@@ -40,7 +40,7 @@ HOW = dict(prefix_tokens=3, max_tokens=10)
 @pytest.fixture(autouse=True)
 def every_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """Show every token by itself, however fast they come."""
-    monkeypatch.setattr(penalty_dial, "EVERY_S", 0.0)
+    monkeypatch.setattr(worker, "EVERY_S", 0.0)
 
 
 @pytest.fixture(scope="module")

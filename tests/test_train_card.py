@@ -256,7 +256,7 @@ def test_a_real_comparison_stands_in_the_card_as_in_the_table_and_nothing_is_quo
         ({"harmful_from": "continued"}, "those given with the prompts, continued greedily by the base model"),
         ({"refusals": 1, "opening": ""}, "the first greedily, at most 40 tokens"),
         ({"utility_from": "given"}, "Harmless and utility answers: those given with the prompts."),
-        ({"system_prompt": "Be kind."}, "A system prompt of 8 characters stood before every prompt."),
+        ({"system_prompt": "Be kind."}, "A system prompt of 8 characters came before every prompt."),
     ],
 )
 def test_sources_follow_the_settings(changes: dict[str, Any], said: str, embedded: ModelPair, asked: PromptSet) -> None:
@@ -272,8 +272,6 @@ def test_a_card_says_what_is_not_in_it(trained: Adapter, tmp_path: Path, pair: M
     second = export(first, tmp_path / "second", results="second time")
     assert (section(card_of(first), "Results"), section(card_of(second), "Results")) == ("first | time", "second time")
     assert "first" not in card_of(second)
-    before = "Loss parts: none. " + card.NO_RESULTS + "\n"  # where cards of earlier versions said it
-    assert card.with_results(before, "new") == "Loss parts: none.\n\n## Results\n\nnew\n"
     both = comparison(trained, seeds=(0, 3), adapters={"recovery": ("gone", trained.path)})
     said = card_results(both, trained).replace("\n", " ")
     assert "Number of seeds: 2 (0, 3). This adapter is that of seed 3; those of the other seeds are in" in said
@@ -284,7 +282,7 @@ def test_a_card_says_what_is_not_in_it(trained: Adapter, tmp_path: Path, pair: M
     assert "This very adapter was not evaluated" in other
     assert "adapter's own" not in other
     assert "- Prompts: made up." in section(card_of(trained), "Data")
-    assert "was not told" in section(card.card_text(trained, pair, texts()), "Data")
+    assert "not recorded" in section(card.card_text(trained, pair, texts()), "Data")
 
 
 def test_the_training_is_described_as_it_was(pair: ModelPair, tmp_path: Path, trained: Adapter) -> None:
@@ -337,7 +335,7 @@ def test_the_card_names_models_start_and_use(pair: ModelPair, trained: Adapter, 
     for words in (
         "defence adapter",
         "was not measured",
-        "No protection is promised against attacks that were not asked",
+        "It promises no protection against other attacks",
     ):
         assert words in said
 

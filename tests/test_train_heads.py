@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.tiny_pair import tiny_adapter, tiny_pair
 from workbench.models.pair import ModelPair
 from workbench.models.sources import quiet_libraries
-from workbench.training.heads import CHUNK_MIB, Heads, rows_in_a_chunk, streamed
+from workbench.training.objective import CHUNK_MIB, Heads, rows_in_a_chunk, streamed
 
 
 class Allocations(TorchDispatchMode):

@@ -28,8 +28,8 @@ from workbench.training import distil as distil_module
 from workbench.training.adapter import RECORD, export, load_adapter, merge
 from workbench.training.config import ARMS, ArmConfig, LoraSettings, TrainConfig, WatchSettings
 from workbench.training.distil import distil
-from workbench.training.heads import Heads
 from workbench.training.loop import Loop, checkpoints
+from workbench.training.objective import Heads
 from workbench.training.records import Adapter
 from workbench.training.references import References
 from workbench.training.rows import Sampler, TrainingText, TrainingTexts

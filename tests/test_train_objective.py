@@ -18,9 +18,8 @@ from workbench.core.passages import Passage
 from workbench.core.store import Store
 from workbench.training import losses
 from workbench.training.config import LossConfig
-from workbench.training.heads import Heads
 from workbench.training.losses import completion_set
-from workbench.training.objective import Losses, Positions, Role, recovery_clip, recovery_nats, streamed_loss
+from workbench.training.objective import Heads, Losses, Positions, Role, recovery_nats, streamed_loss
 from workbench.training.references import reference_states
 
 N, HIDDEN, BASE_HIDDEN, VOCAB = 30, 8, 11, 120
@@ -124,7 +123,7 @@ def test_one_step_is_the_same_in_one_forward_pass_and_in_several(parts: int) -> 
     p = made_positions()
     whole = streamed_loss(heads, p, CONFIG, normalisers=COUNTS)
     pieces = [part_of(p, rows) for rows in torch.randperm(N).chunk(parts)]
-    level = recovery_clip(torch.cat([recovery_nats(heads, piece) for piece in pieces]), CONFIG)
+    level = losses.clip_level(torch.cat([recovery_nats(heads, piece) for piece in pieces]), CONFIG.clip_percentile)
     several = [
         streamed_loss(heads, piece, CONFIG, normalisers=COUNTS, clip_nats=level, chunk_rows=2).total for piece in pieces
     ]
@@ -148,11 +147,11 @@ def test_parts_and_levels_are_the_steps() -> None:
     assert len(values) == N // len(Role)
     assert not values.requires_grad
     rows = streamed_loss(heads, p, CONFIG, normalisers=COUNTS).rows[p.of(Role.RECOVERY)]
-    level = recovery_clip(values, CONFIG)
+    level = losses.clip_level(values, CONFIG.clip_percentile)
     assert level == pytest.approx(values.quantile(0.7).item())
     assert torch.allclose(rows, values.clamp(max=level))
     assert 0 < (rows < values).sum() < len(values)
-    assert recovery_clip(values, replace(CONFIG, clip_percentile=100.0)) == math.inf
+    assert losses.clip_level(values, 100.0) == math.inf
 
 
 @pytest.mark.parametrize("chunk", [1, 3])

@@ -280,7 +280,7 @@ def test_text_on_every_fill_is_aa_in_both_themes(theme: int) -> None:
     for name in ("soft", "base", "aligned", "focus"):
         assert palette.contrast(colours[name], colours["paper"]) >= 4.5, name
     assert palette.contrast(colours["soft"], colours["panel"]) >= 4.5
-    for graphic in [*(s.colour for s in palette.CONDITIONS.values()), palette.BASE, palette.ALIGNED]:
+    for graphic in [*(s.colour for s in palette.LABELS.values()), palette.BASE, palette.ALIGNED]:
         assert palette.contrast(graphic, colours["paper"]) >= 3, graphic
 
 
@@ -299,7 +299,7 @@ def test_legible_text_hides_nothing_and_palettes_tell_apart() -> None:
     for light, dark in palette.RAMPS.values():
         assert sorted(map(palette.luminance, light), reverse=True) == list(map(palette.luminance, light))
         assert sorted(map(palette.luminance, dark)) == list(map(palette.luminance, dark))
-    strokes = list(palette.CONDITIONS.values())
+    strokes = list(palette.LABELS.values())
     assert len({s.dash for s in strokes}) == len({s.marker for s in strokes}) == len(strokes)
     for matrix in (_NORMAL, _DEUTERANOPIA, _PROTANOPIA):
         labs = [_lab(s.colour, matrix) for s in strokes[:3]]

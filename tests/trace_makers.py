@@ -70,7 +70,10 @@ def traces_from_logprobs(
     warnings: tuple[str, ...] = (),
     classroom_safe: bool = True,
 ) -> TraceSet:
-    """Compute a TraceSet from one (token, vocab) array of log-probabilities a response and model."""
+    """Compute a TraceSet from one (token, vocab) array of log-probabilities a response and model.
+
+    A quantity that is new in the table has another one's numbers here, so that whatever reads the table can show it.
+    """
     n, width = len(responses), max((len(t) for t in token_ids), default=0)
     floats = {name: np.full((n, width), np.nan, np.float32) for name in _FLOATS}
     counts = {name: np.zeros((n, width), np.int32) for name in ("base_favored_count", "rank_base", "rank_aligned")}
@@ -121,7 +124,8 @@ def traces_from_logprobs(
         detected_mass=np.array([detected[e][1] for e in entries], np.float32),
         noise_kl_nats=np.full((0, width), np.nan, np.float32) if noise is None else noise.astype(np.float32),
         label_ids=label_ids, labels=tuple(repr(pieces[i])[1:-1] for i in label_ids.tolist()),
-        scalars={name: {**floats, **counts}.get(name, np.full(ids.shape, np.nan, np.float32)) for name in QUANTITIES},
+        scalars={n: {n: counts["rank_base"] if q.count else floats["js_nats"], **floats, **counts}[n]
+                 for n, q in QUANTITIES.items()},
         entropy_floor_nats=ENTROPY_FLOOR_NATS,
     )  # fmt: skip
 

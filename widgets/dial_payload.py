@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from widgets.payload import packed
+from widgets.payload import covered_forms, forms_of, kinds_of, packed, place_among
 from workbench.core import legible
 from workbench.decoding.records import Continuations
 
@@ -47,19 +47,18 @@ def ledger_column(
 ) -> bytes:
     """Return a continuation of one row as a buffer: the given tokens first, then the generated ones.
 
-    `place` is which of the columns it is: 0 base and 1 aligned, without a penalty, 2 the penalised one.
-    `serial` says to which state of the dial it belongs. Arrays: NUMBERS
-    and RANKS (token); `changed` (token), 1 where the penalty chose another token; `plain` (token), which of `labels` it
-    would have been, -1 for none; `form` (token), which of `forms`; `alternative` (token k), which of `labels` may stand
-    there, -1 for none, with its three log-probabilities; `observed` (token), at which of them the token stands, 255 for
-    none; `label_ids` (label).
+    `place` is which of the columns it is: 0 base and 1 aligned, without a penalty, 2 the penalised one. `serial` says
+    to which state of the dial it belongs. Arrays: NUMBERS and RANKS (token); `changed` (token), 1 where the penalty
+    chose another token; `plain` (token), which of `labels` it would have been, -1 for none; `form` (token), which of
+    `forms`; `alternative` (token k), which of `labels` may stand there, -1 for none, with its three log-probabilities;
+    `observed` (token), at which of them the token stands, 255 for none; `label_ids` (label).
     """
     (c,), (there,), penalised = made.continuations, made.mask, place == PENALISED
     known, size, before = made.label_of(), int(there.sum()), len(given)
     ids, plain = made.token_ids[0, :size], made.plain_ids[0, :size]
     top = made.topk_ids[0, :size]
     seen = np.unique(np.concatenate([top[top >= 0], plain])) if not covered else np.zeros(0, np.int32)
-    forms, form = ([["", "", 0, -1]], np.zeros(before + size, np.int32)) if covered else _forms(made, given, given_ids)
+    forms, form = covered_forms(before + size) if covered else _forms(made, given, given_ids)
     header: dict[str, Any] = {
         "response": place,
         "serial": serial,
@@ -73,8 +72,6 @@ def ledger_column(
         "labels": [legible.label(known.get(i, f"id {i}")) for i in seen.tolist()],
     }
     alternative = np.where(top >= 0, 0 if covered else np.searchsorted(seen, top), -1)
-    is_observed = (top == ids[:, None]) & (top >= 0)
-    observed = np.where(is_observed.any(-1), is_observed.argmax(-1), 255) if top.size else np.full(size, 255)
     own = NUMBERS if penalised else PLAIN
     numbers = {n: getattr(made, n)[0, :size] if n in own else np.full(size, np.nan) for n in NUMBERS}
     arrays: dict[str, np.ndarray] = {n: _after(before, values, np.nan, "<f4") for n, values in numbers.items()}
@@ -82,8 +79,8 @@ def ledger_column(
     arrays |= {
         "changed": _after(before, made.changed()[0, :size] & penalised, 0, "u1"),
         "plain": _after(before, np.full(size, -1) if covered else np.searchsorted(seen, plain), -1, "<i4"),
-        "form": form.astype("<i4"),
-        "observed": _after(before, observed, 255, "u1"),
+        "form": form,
+        "observed": _after(before, place_among((top == ids[:, None]) & (top >= 0)), 255, "u1"),
         "alternative": _after(before, alternative, -1, "<i4"),
         "label_ids": seen.astype("<i4"),
     }
@@ -101,19 +98,11 @@ def _after(before: int, values: np.ndarray, fill: float, dtype: str) -> np.ndarr
 def _forms(made: Continuations, given: Sequence[Piece], given_ids: Sequence[int]) -> tuple[list[list[Any]], np.ndarray]:
     """Return the distinct tokens as they are shown, and which of them stands at each position."""
     size, known = int(made.mask[0].sum()), made.label_of()
-    tokens = [
-        (i, p.text, p.label, 1 if p.special else 2 if p.partial else 0) for i, p in zip(given_ids, given, strict=True)
-    ]
-    kinds = np.where(made.special[0, :size], 1, np.where(made.partial[0, :size], 2, 0)).tolist()
+    kinds = kinds_of(made.special[0, :size], made.partial[0, :size])
     ids = made.token_ids[0, :size].tolist()
-    tokens += [(i, text, known.get(i, ""), kind) for i, text, kind in zip(ids, made.pieces[0], kinds, strict=True)]
-    forms: dict[tuple[int, str, str, int], int] = {}
-    which = np.array([forms.setdefault(token, len(forms)) for token in tokens], np.int32)
-    shown = [
-        [legible.prose(text), legible.label(text if text and kind != 2 else label), kind, i]
-        for i, text, label, kind in forms
-    ]
-    return shown or [["", "", 0, -1]], which
+    first = ((i, p.text, p.label, 1 if p.special else 2 * p.partial) for i, p in zip(given_ids, given, strict=True))
+    then = ((i, text, known.get(i, ""), kind) for i, text, kind in zip(ids, made.pieces[0], kinds, strict=True))
+    return forms_of([*first, *then])
 
 
 def _how(stop: str, size: int, given: int) -> str:

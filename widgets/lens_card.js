@@ -1,12 +1,9 @@
-// What is known of one token: the card at it, and the pinned ones below the text with both distributions back to back.
+// The card beside one token, the bars and facts in it, and what is pinned below the text: both distributions back to back.
 const CARD_ALTERNATIVES = 5, PIN_ALTERNATIVES = 10;
 
 /** Make the card that floats over the page beside one token at a time. */
 function floatingCard() {
-  const card = make("div", "wb-lens-card");
-  card.id = `wb-lens-card-${Math.random().toString(36).slice(2)}`;
-  card.setAttribute("role", "tooltip");
-  card.hidden = true;
+  const card = make("div.wb-lens-card", { id: `wb-lens-card-${Math.random().toString(36).slice(2)}`, role: "tooltip", hidden: true });
   if ("popover" in card) card.popover = "manual";
   return card;
 }
@@ -35,25 +32,42 @@ function putBeside(card, token, frame) {
   return true;
 }
 
+const BAR_OF = { base: "b", aligned: "a", penalised: "p" };
+
 /** A bar of a probability, in the colour of its model. */
 function bar(model, share) {
-  const cell = make("span", "wb-track"), fill = make("span", `wb-bar wb-${model === "base" ? "b" : "a"}`);
+  const fill = make(`span.wb-bar.wb-${BAR_OF[model]}`);
   fill.style.width = `${(100 * Math.min(1, Math.max(0, share))).toFixed(1)}%`;
-  cell.append(fill);
-  return cell;
+  return make("span.wb-track", fill);
 }
+
+/** A token of the text, as cards write it. */
+const shownToken = (column, i) => make("span.wb-tok.wb-card-token", column.label(i));
+
+/** Which model a token is likelier under, in words. */
+function sideOf(base, aligned) {
+  const favored = base > aligned;
+  const said = favored ? "base-favored" : base < aligned ? "aligned-favored" : "as likely under both";
+  return make(favored ? "span.wb-favored.wb-card-side" : "span.wb-card-side", said);
+}
+
+/** Rows of [model, probability, more]: each with its bar. */
+const modelRows = (rows) => make("div.wb-card-models", rows.map(([model, p, more]) => [
+  make("span", `p(${model})`), make("span.n", numberText(p)), bar(model, p), make("span.wb-soft", more ?? "")]));
+
+/** Rows of [name, value, unit] as a list. */
+const facts = (rows) => make("dl", rows.map(([name, value, unit]) => [
+  make("dt", name), make("dd", value, unit && make("span.wb-unit-name", ` ${unit}`))]));
 
 function numbers(column, i) {
   const at = (name) => column.values(name)[i];
   return {
-    base: at("probability_base"),
-    aligned: at("probability_aligned"),
-    shift: at("logprob_shift_nats"),
-    rankBase: at("rank_base"),
-    rankAligned: at("rank_aligned"),
-    at,
+    at, base: at("probability_base"), aligned: at("probability_aligned"), shift: at("logprob_shift_nats"),
+    rankBase: at("rank_base"), rankAligned: at("rank_aligned"),
   };
 }
+
+const signed = (value) => `${value > 0 ? "+" : ""}${numberText(value)}`;
 
 /** Say a token in one sentence, for those who hear it. */
 function spoken(column, i, look) {
@@ -66,118 +80,77 @@ function spoken(column, i, look) {
   return `${kind}, position ${i + 1} of ${column.tokens}${favored}, ${q.short} ${value}${count}`;
 }
 
-function fact(list, name, value, unit = "") {
-  const dt = make("dt", "", name), dd = make("dd", "", value);
-  if (unit) dd.append(make("span", "wb-unit-name", ` ${unit}`));
-  list.append(dt, dd);
-}
-
 /** Fill the card of a token. `counting` says which alternatives count, `narrowed` whether thresholds are set. */
 function fillCard(card, column, i, { look, counting, isNarrowed, lens }) {
-  const n = numbers(column, i);
-  const head = make("p", "wb-card-head");
-  head.append(make("span", "wb-tok wb-card-token", column.label(i)), make("span", "wb-soft", `position ${i + 1} of ${column.tokens}`));
-  if (look.several) head.append(make("span", "wb-soft", column.head.name));
-  const side = n.shift < 0 ? "base-favored" : n.shift > 0 ? "aligned-favored" : "as likely under both";
-  head.append(make("span", n.shift < 0 ? "wb-favored wb-card-side" : "wb-card-side", side));
-  const rows = make("div", "wb-card-models");
-  for (const [model, p, rank] of [["base", n.base, n.rankBase], ["aligned", n.aligned, n.rankAligned]]) {
-    rows.append(make("span", "", `p(${model})`), make("span", "n", numberText(p)), bar(model, p), make("span", "wb-soft", `rank ${wholeText(rank)}`));
-  }
-  const facts = make("dl");
-  fact(facts, "shift, aligned − base", `${n.shift > 0 ? "+" : ""}${numberText(n.shift)}`, "nats");
-  fact(facts, "KL(aligned ‖ base)", numberText(n.at("kl_aligned_base_nats")), "nats");
+  const n = numbers(column, i), said = (name) => numberText(n.at(name));
   const sure = !(n.at("entropy_aligned_nats") > lens.entropy_floor_nats);
-  fact(facts, "excess mass, retention", `${numberText(n.at("excess_mass"))}, ${numberText(n.at("retention"))}`, sure ? "(both nearly certain: says nothing)" : "");
-  fact(facts, "entropy base, aligned", `${numberText(n.at("entropy_base_nats"))}, ${numberText(n.at("entropy_aligned_nats"))}`, "nats");
-  fact(facts, "base-favored tokens", wholeText(n.at("base_favored_count")), `in ${lens.count_space}`);
+  const rows = [
+    ["shift, aligned − base", signed(n.shift), "nats"],
+    ["KL(aligned ‖ base)", said("kl_aligned_base_nats"), "nats"],
+    ["excess mass, retention", `${said("excess_mass")}, ${said("retention")}`, sure ? "(both nearly certain: says nothing)" : ""],
+    ["entropy base, aligned", `${said("entropy_base_nats")}, ${said("entropy_aligned_nats")}`, "nats"],
+    ["base-favored tokens", wholeText(n.at("base_favored_count")), `in ${lens.count_space}`],
+  ];
   if (look.granularity !== "token" && !column.covered) {
     const { of, starts } = column.units(look.granularity), unit = of[i];
-    const size = (starts[unit + 1] ?? column.tokens) - starts[unit];
-    fact(facts, `${look.granularity} mean, ${look.quantity.short}`, numberText(column.means(look.quantity.name, look.granularity)[unit]), `over ${size} token${size === 1 ? "" : "s"}`);
+    const size = (starts[unit + 1] ?? column.tokens) - starts[unit], mean = column.means(look.quantity.name, look.granularity)[unit];
+    rows.push([`${look.granularity} mean, ${look.quantity.short}`, numberText(mean), `over ${size} token${size === 1 ? "" : "s"}`]);
   }
-  card.replaceChildren(head, rows, facts, alternativesOf(column, i, counting, isNarrowed));
+  card.replaceChildren(
+    make("p.wb-card-head", shownToken(column, i), make("span.wb-soft", `position ${i + 1} of ${column.tokens}`),
+      look.several && make("span.wb-soft", column.head.name), sideOf(0, n.shift)),
+    modelRows([["base", n.base, `rank ${wholeText(n.rankBase)}`], ["aligned", n.aligned, `rank ${wholeText(n.rankAligned)}`]]),
+    facts(rows), alternativesOf(column, i, counting, isNarrowed));
   if (!column.covered && column.kind(i) !== 0) {
     const what = column.kind(i) === 1 ? "special token" : "its bytes make no whole character by themselves";
-    card.append(make("p", "wb-soft wb-note", `${what}; id ${column.id(i)}`));
+    card.append(make("p.wb-soft.wb-note", `${what}; id ${column.id(i)}`));
   }
 }
 
 /** The alternatives that count here, the most base-favored first, with a bar for each model. */
 function alternativesOf(column, i, counting, isNarrowed) {
-  const box = make("div", "wb-card-others");
-  const found = column.alternatives(i).filter((a) => counting.flags[a.at]).sort((a, b) => b.base - b.aligned - (a.base - a.aligned));
+  const all = column.alternatives(i), found = all.filter((a) => counting.flags[a.at]).sort((a, b) => b.base - b.aligned - (a.base - a.aligned));
   const shown = found.slice(0, CARD_ALTERNATIVES);
-  const which = isNarrowed ? "count here" : "base-favored here";
-  const said = found.length ? `${found.length} of ${column.alternatives(i).length} stored alternatives ${which}` : `No stored alternative ${isNarrowed ? "counts here" : "is base-favored here"}`;
-  box.append(make("p", "wb-soft", shown.length < found.length ? `${said}; the ${shown.length} most:` : `${said}${found.length ? ":" : "."}`));
-  for (const a of shown) {
-    const row = make("div", "wb-other-row");
-    row.append(make("span", "wb-tok", a.label), bar("base", a.base), make("span", "n", numberText(a.base)), bar("aligned", a.aligned), make("span", "n", numberText(a.aligned)));
-    box.append(row);
-  }
-  return box;
+  const said = found.length
+    ? `${found.length} of ${all.length} stored alternatives ${isNarrowed ? "count here" : "base-favored here"}`
+    : `No stored alternative ${isNarrowed ? "counts here" : "is base-favored here"}`;
+  const ends = shown.length < found.length ? `; the ${shown.length} most:` : found.length ? ":" : ".";
+  return make("div.wb-card-others", make("p.wb-soft", said + ends), shown.map((a) => make("div.wb-other-row", make("span.wb-tok", a.label),
+    bar("base", a.base), make("span.n", numberText(a.base)), bar("aligned", a.aligned), make("span.n", numberText(a.aligned)))));
 }
+
+/** The token of a table's row, marked where it stands in the text. */
+const rowToken = (css, line, tokenCss = "wb-tok") => make("th", { class: css, scope: "row" }, make("span", line.label, { class: tokenCss }),
+  line.observed && make("span.wb-soft.wb-stands", " stands here"));
 
 /** The table of one position: base to the left, aligned to the right, the likeliest tokens of either. */
 function distribution(column, i, lens) {
   const found = column.alternatives(i).sort((a, b) => Math.max(b.base, b.aligned) - Math.max(a.base, a.aligned));
-  const lines = found.slice(0, PIN_ALTERNATIVES), n = numbers(column, i);
+  const lines = found.slice(0, PIN_ALTERNATIVES), n = numbers(column, i), said = (name) => numberText(n.at(name));
   if (!lines.some((line) => line.observed)) lines.push({ label: column.label(i), base: n.base, aligned: n.aligned, observed: true });
   const rest = (model) => Math.max(0, 1 - lines.reduce((sum, line) => sum + line[model], 0));
   lines.push({ label: "all other tokens", base: rest("base"), aligned: rest("aligned"), other: true });
-  const table = make("table", "wb-topk");
-  table.append(make("caption", "", `KL ${numberText(n.at("kl_aligned_base_nats"))} nats, retention ${numberText(n.at("retention"))} at aligned entropy ` +
-    `${numberText(n.at("entropy_aligned_nats"))} nats; the ${Math.min(found.length, PIN_ALTERNATIVES)} likeliest of the stored top ${lens.stored_k} of either model`));
-  const head = table.createTHead().insertRow();
-  for (const [name, css] of [["p(base)", "n"], ["", ""], ["token", "wb-mid"], ["", ""], ["p(aligned)", "n"]]) {
-    const cell = make(name ? "th" : "td", css, name);
-    if (name) cell.scope = "col";
-    head.append(cell);
-  }
-  const body = table.createTBody();
-  for (const line of lines) {
-    const row = body.insertRow();
-    row.className = line.observed ? "wb-observed" : line.other ? "wb-other" : "";
-    const middle = make("th", "wb-mid");
-    middle.scope = "row";
-    middle.append(make("span", line.other ? "" : "wb-tok", line.label));
-    if (line.observed) middle.append(make("span", "wb-soft wb-stands", " stands here"));
-    const cells = [make("td", "n", numberText(line.base)), make("td", "wb-barcell"), middle, make("td", "wb-barcell"), make("td", "n", numberText(line.aligned))];
-    cells[1].append(bar("base", line.base));
-    cells[3].append(bar("aligned", line.aligned));
-    row.append(...cells);
-  }
-  return table;
+  const caption = `KL ${said("kl_aligned_base_nats")} nats, retention ${said("retention")} at aligned entropy ${said("entropy_aligned_nats")} nats; ` +
+    `the ${Math.min(found.length, PIN_ALTERNATIVES)} likeliest of the stored top ${lens.stored_k} of either model`;
+  const side = (model, line) => [make("td.n", numberText(line[model])), make("td.wb-barcell", bar(model, line[model]))];
+  return make("table.wb-topk", make("caption", caption), headRow([["p(base)", "n"], ["", ""], ["token", "wb-mid"], ["", ""], ["p(aligned)", "n"]]),
+    make("tbody", lines.map((line) => make("tr", { class: line.observed ? "wb-observed" : line.other ? "wb-other" : "" },
+      side("base", line), rowToken("wb-mid", line, line.other ? "" : "wb-tok"), side("aligned", line).reverse()))));
 }
 
 /** One pinned position: its token and distributions in every response shown. */
 function pinned(columns, position, lens, { go, unpin }) {
-  const box = make("article", "wb-pin");
-  box.dataset.position = position;
-  box.setAttribute("aria-label", `Pinned position ${position}`);
-  const head = make("p", "wb-pin-head");
-  const open = control(make("button", "wb-go", `position ${position}`), `go to position ${position} in the text`);
-  const away = control(make("button", "wb-unpin", "✕"), `unpin position ${position}`);
-  open.type = away.type = "button";
-  open.addEventListener("click", () => go(position));
-  away.addEventListener("click", () => unpin(position));
-  head.append(open, away);
-  box.append(head);
-  const sides = make("div", "wb-pin-sides");
-  for (const column of columns) {
-    const side = make("div", "wb-pin-side");
-    if (position > column.tokens) {
-      side.append(make("p", "wb-soft", `${column.head.name} ends at ${column.tokens}.`));
-    } else {
-      const i = position - 1, n = numbers(column, i), said = make("p", "wb-pin-said");
-      said.append(make("span", "wb-tok wb-card-token", column.label(i)));
-      if (columns.length > 1) said.append(make("span", "wb-soft", column.head.name));
-      said.append(make("span", "wb-soft", `rank ${wholeText(n.rankBase)} base, ${wholeText(n.rankAligned)} aligned; shift ${n.shift > 0 ? "+" : ""}${numberText(n.shift)} nats`));
-      side.append(said, distribution(column, i, lens));
-    }
-    sides.append(side);
-  }
-  box.append(sides);
-  return box;
+  const i = position - 1;
+  const side = (column) => {
+    if (position > column.tokens) return make("p.wb-soft", `${column.head.name} ends at ${column.tokens}.`);
+    const n = numbers(column, i), ranks = `rank ${wholeText(n.rankBase)} base, ${wholeText(n.rankAligned)} aligned`;
+    const said = make("p.wb-pin-said", shownToken(column, i), columns.length > 1 && make("span.wb-soft", column.head.name),
+      make("span.wb-soft", `${ranks}; shift ${signed(n.shift)} nats`));
+    return [said, distribution(column, i, lens)];
+  };
+  return make("article.wb-pin", { "data-position": position, "aria-label": `Pinned position ${position}` },
+    make("p.wb-pin-head",
+      make("button.wb-go", `position ${position}`, { "aria-label": `go to position ${position} in the text`, onclick: () => go(position) }),
+      make("button.wb-unpin", "✕", { "aria-label": `unpin position ${position}`, onclick: () => unpin(position) })),
+    make("div.wb-pin-sides", columns.map((column) => make("div.wb-pin-side", side(column)))));
 }

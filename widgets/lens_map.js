@@ -4,12 +4,9 @@ const MAP_TRACK = 16, MAP_COUNTS = 12, MAP_AXIS = 14;
 
 class PositionMap {
   constructor({ go, brush }) {
-    this.canvas = make("canvas", "wb-map");
-    this.canvas.setAttribute("role", "img");
-    this.probe = make("span", "wb-probe-colour");
-    this.probe.setAttribute("aria-hidden", "true");
-    this.root = make("div", "wb-map-box");
-    this.root.append(this.canvas, this.probe);
+    this.canvas = make("canvas.wb-map", { role: "img" });
+    this.probe = make("span.wb-probe-colour", { "aria-hidden": "true" });
+    this.root = make("div.wb-map-box", this.canvas, this.probe);
     this.drawn = null;
     this.dragged = null;
     this.listen(go, brush);

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -10,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from widgets.lens_search import Search
+from workbench.core.configs import above, at_least, check_fields, from_to
 from workbench.core.errors import ParameterError
 from workbench.tracing.records import TraceSet
 
@@ -41,17 +41,15 @@ class LensSettings:
     search: str = ""
 
     def __post_init__(self) -> None:
-        for name, low, high in (("minimum_base", 0, 1), ("ratio", 1, math.inf), ("temperature", 0, 100)):
-            value = getattr(self, name)
-            if not low <= value <= high or value == math.inf:
-                upper = "" if high == math.inf else f" and at most {high}"
-                raise ParameterError(f"{name} is {value!r}; it must be at least {low}{upper}")
-        if not 0 < self.top_p <= 1:
-            raise ParameterError(f"top_p is {self.top_p!r}; it must be above 0 and at most 1")
-        if self.top_k is not None and self.top_k < 1:
-            raise ParameterError(f"top_k is {self.top_k!r}; it must be at least 1, or None for all that are stored")
-        if self.granularity not in get_args(Granularity):
-            raise ParameterError(f"granularity is {self.granularity!r}; it must be one of {get_args(Granularity)}")
+        check_fields(
+            self,
+            minimum_base=from_to(0, 1),
+            ratio=at_least(1, finite=True),
+            temperature=from_to(0, 100),
+            top_p=above(0, 1),
+            top_k=at_least(1),
+            granularity=get_args(Granularity),
+        )
         if len(self.search) > LONGEST_SEARCH:
             raise ParameterError(f"the search has {len(self.search)} characters; it may have {LONGEST_SEARCH}")
         if self.search.strip():

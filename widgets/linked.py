@@ -50,8 +50,8 @@ class LinkedSelection:
 class LinkedFace(Face):
     """The panel's own controls, heat map and prompt list. `asked` is what the page asks for, `state` what it shows."""
 
-    _esm = source("window.js", "linked.js")
-    _css = style_text() + source("linked.css")
+    _esm = source("parts/dom.js", "linked.js")
+    _css = style_text() + source("parts/controls.css", "linked.css")
     panel = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
     asked = traitlets.Dict().tag(sync=True)
@@ -130,12 +130,8 @@ class LinkedViews(Window[LinkedSelection]):
                     f"response {chosen} has positions 1 to {length}: there is no span from {span[0]} to {span[1]} in it"
                 )
             span = (span[0], min(span[1], length))
-        changes: dict[str, Any] = {}
-        if quantity is not None:
-            changes["quantity"] = quantity
-        if prefix_tokens is not None:
-            changes["prefix_tokens"] = prefix_tokens
-        if changes:
+        asked: dict[str, Any] = {"quantity": quantity, "prefix_tokens": prefix_tokens}
+        if changes := {name: value for name, value in asked.items() if value is not None}:
             self._change(dataclasses.replace(self.selection, **changes))
         fill = quantity if quantity in FILLS else None
         if any(v is not None for v in (response, position, span, fill)):
@@ -148,18 +144,18 @@ class LinkedViews(Window[LinkedSelection]):
         reach the position. Raises ParameterError where there is none.
         """
         prompt = self.traces.responses[self.selection.response].prompt_id
-        condition = None if self.diagnosis.heat_map is None else self.diagnosis.heat_map.condition
+        label = None if self.diagnosis.heat_map is None else self.diagnosis.heat_map.label
         lengths = self.traces.lengths()
         kl = self.traces.kl_aligned_base_nats.astype(np.float64)
         found = [
             (r.prompt_id != prompt, -float(np.nanmean(kl[i, : lengths[i]])), i)
             for i, r in enumerate(self.traces.responses)
             if r.trajectory == "free_running"
-            and (r.segment, r.prefix_tokens, r.label) == ("answer", prefix_tokens, condition)
+            and (r.segment, r.prefix_tokens, r.label) == ("answer", prefix_tokens, label)
             and lengths[i] >= position >= 1
         ]
         if not found:
-            raise ParameterError(f"no {condition} response with {prefix_tokens} given tokens reaches {position}")
+            raise ParameterError(f"no {label} response with {prefix_tokens} given tokens reaches {position}")
         response = min(found)[-1]
         self.lens.show(response=response, position=position)
         return response
@@ -253,9 +249,7 @@ class LinkedViews(Window[LinkedSelection]):
     # --------------------------------------------------------------------------------------------- live
 
     def _face(self) -> LinkedFace:
-        face = LinkedFace(panel=self._panel(), state=self._state())
-        face.observe(self._asked, "asked")
-        return face
+        return LinkedFace(panel=self._panel(), state=self._state())
 
     def _root(self) -> DOMWidget:
         """Return figure, controls and text above one another: the one live figure is made here."""
@@ -268,25 +262,22 @@ class LinkedViews(Window[LinkedSelection]):
             self._draw()
         return self._box
 
-    def _asked(self, change: Any) -> None:
-        """Do what the page asks for."""
-        asked = change["new"]
-        with self._errors_shown():
-            match asked.get("do"):
-                case "open":
-                    self.show(response=int(asked["response"]), position=int(asked["position"]))
-                case "cell":
-                    self.open_cell(int(asked["prefix"]), int(asked["position"]))
-                case "span":
-                    self.show(span=(int(asked["from"]), int(asked["to"])))
-                case "all":
-                    self._everything()
-                case "quantity":
-                    self.show(quantity=str(asked["quantity"]))
-                case "prefix":
-                    self.show(prefix_tokens=int(asked["prefix"]))
-                case "hello":  # answered by the echo alone: from then on the page is heard while a cell runs
-                    pass
+    def _do(self, asked: Mapping[str, Any]) -> None:
+        match asked.get("do"):
+            case "open":
+                self.show(response=int(asked["response"]), position=int(asked["position"]))
+            case "cell":
+                self.open_cell(int(asked["prefix"]), int(asked["position"]))
+            case "span":
+                self.show(span=(int(asked["from"]), int(asked["to"])))
+            case "all":
+                self._everything()
+            case "quantity":
+                self.show(quantity=str(asked["quantity"]))
+            case "prefix":
+                self.show(prefix_tokens=int(asked["prefix"]))
+            case "hello":  # answered by the echo alone: from then on the page is heard while a cell runs
+                pass
 
     def _draw(self) -> None:
         """Bring curves, marks and controls in line with the selection, where there is a page."""
@@ -363,7 +354,7 @@ class LinkedViews(Window[LinkedSelection]):
             return None
         levels = HEAT.levels(heat.value.astype(np.float64).ravel()).reshape(heat.value.shape)
         return {
-            "condition": heat.condition,
+            "label": heat.label,
             "prefixes": heat.prefix_tokens.tolist(),
             "positions": heat.position.tolist(),
             "value": [[float(v) if np.isfinite(v) else None for v in row] for row in heat.value],

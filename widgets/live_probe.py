@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,8 +12,8 @@ import traitlets
 from ipywidgets import DOMWidget, VBox
 
 from widgets.token_lens import LensSelection, TokenLens
-from widgets.window import Face, Window, source
-from widgets.worker import Turn, Worker
+from widgets.window import Face, source
+from widgets.worker import State, Turn, Writer, counted
 from workbench.core.errors import ParameterError
 from workbench.core.legible import html_text
 from workbench.core.quantities import quantity_named
@@ -26,11 +24,6 @@ from workbench.tracing.records import TraceSet
 
 if TYPE_CHECKING:
     from workbench.models.pair import ModelPair
-    from workbench.tracing.streaming import Growing
-
-State = Literal["idle", "running", "finished", "stopped", "failed"]
-EVERY_S = 0.1
-"""Least time between two updates of the page, seconds: what is faster arrives together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +55,14 @@ class ProbeSelection:
 class ProbeFace(Face):
     """The form. `asked` is what the page wants, `form` what stands in the fields, `state` how it stands."""
 
-    _esm = source("window.js", "live_probe.js")
-    _css = style_text() + source("live_probe.css")
+    _esm = source("parts/dom.js", "live_probe.js")
+    _css = style_text() + source("parts/controls.css", "live_probe.css")
     form = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
     asked = traitlets.Dict().tag(sync=True)
 
 
-class LiveProbe(Window[ProbeSelection]):
+class LiveProbe(Writer[ProbeSelection]):
     """Type a prompt and, if wanted, the beginning of the response; base or aligned continues it, token by token.
 
     Every token is scored under both models as it comes and shown in a TokenLens (`lens`); `traces` is the record, which
@@ -94,11 +87,10 @@ class LiveProbe(Window[ProbeSelection]):
         self.traces: TraceSet | None = None
         self.lens: TokenLens | None = None
         self._quantity = quantity_named(quantity).name
-        self._worker = Worker("live probe")
         self._box: VBox | None = None
         self._laying_out = threading.Lock()
-        first = ProbeQuestion(**question)
-        super().__init__(ProbeSelection(question=first, state="idle", tokens=0, lens=None), live=live)
+        first = ProbeSelection(question=ProbeQuestion(**question), state="idle", tokens=0, lens=None)
+        super().__init__(first, "live probe", live=live)
 
     # --------------------------------------------------------------------------------------------- for programs
 
@@ -108,14 +100,6 @@ class LiveProbe(Window[ProbeSelection]):
         self._worker.stop()
         self._begin(asked)
         self._worker.start(lambda turn: self._work(turn, asked), self._failed)
-
-    def stop(self) -> None:
-        """Stop what runs at its next token; what is there by then stays."""
-        self._worker.stop()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until nothing runs; return False where `timeout` seconds were not enough."""
-        return self._worker.wait(timeout)
 
     def to_frame(self) -> Any:
         """Return the lens's data frame, one row a token; an empty one before the first token."""
@@ -138,7 +122,7 @@ class LiveProbe(Window[ProbeSelection]):
     def _work(self, turn: Turn, asked: ProbeQuestion) -> None:
         from workbench.tracing.streaming import StreamConfig, stream
 
-        turn.publish(lambda: self._begin(asked))  # again: what ran before may have told something in between
+        self._publish(turn, lambda: self._begin(asked))  # again: what ran before may have told something in between
         prompt = Prompt(
             id="typed",
             prompt=asked.prompt,
@@ -152,18 +136,10 @@ class LiveProbe(Window[ProbeSelection]):
             seed=asked.seed,
             system_prompt=asked.system_prompt or None,
         )
-        told = -math.inf
-
-        def grown(growing: Growing) -> None:
-            nonlocal told
-            if time.monotonic() - told >= EVERY_S:
-                traces = growing.traces()
-                turn.publish(lambda: self._show(traces, "running"))
-                told = time.monotonic()
-
+        grown = self._growing(turn, lambda growing: growing.traces(), lambda traces: self._show(traces, "running"))
         traces = stream(self.pair, prompt, config, on_token=grown, cancelled=turn.cancelled)
         ended: State = "finished" if traces.responses and traces.responses[0].stop != "stopped" else "stopped"
-        turn.publish(lambda: self._show(traces, ended))
+        self._publish(turn, lambda: self._show(traces, ended))
 
     def _begin(self, asked: ProbeQuestion) -> None:
         self.traces = None
@@ -192,7 +168,7 @@ class LiveProbe(Window[ProbeSelection]):
             self._tell(state="failed")
             self._say(error)
 
-        turn.publish(fail)
+        self._publish(turn, fail)
 
     def _tell(self, **changes: Any) -> None:
         opened = None if self.lens is None else self.lens.selection
@@ -203,9 +179,7 @@ class LiveProbe(Window[ProbeSelection]):
     # --------------------------------------------------------------------------------------------- live
 
     def _face(self) -> ProbeFace:
-        face = ProbeFace(form=self._form(), state=self._state())
-        face.observe(self._asked, "asked")
-        return face
+        return ProbeFace(form=self._form(), state=self._state())
 
     def _root(self) -> DOMWidget:
         """Return the form, and below it the text as soon as there is one."""
@@ -220,14 +194,11 @@ class LiveProbe(Window[ProbeSelection]):
             if self._box is not None and self.lens is not None:
                 self._box.children = (self.face, self.lens.face)
 
-    def _asked(self, change: Any) -> None:
-        """Do what the page asks for."""
-        asked = change["new"]
-        with self._errors_shown():
-            if asked.get("do") == "start":
-                self.start(**_question(asked))
-            elif asked.get("do") == "stop":
-                self.stop()
+    def _do(self, asked: Mapping[str, Any]) -> None:
+        if asked.get("do") == "start":
+            self.start(**_question(asked))
+        elif asked.get("do") == "stop":
+            self.stop()
 
     def _form(self) -> dict[str, Any]:
         return dataclasses.asdict(self.selection.question)
@@ -239,7 +210,7 @@ class LiveProbe(Window[ProbeSelection]):
     def _sentence(self) -> str:
         """Say in words how it stands; while it runs without the number of tokens, which would be said at each."""
         now = self.selection
-        who, tokens = now.question.continued_by, f"{now.tokens} token{'' if now.tokens == 1 else 's'}"
+        who, tokens = now.question.continued_by, counted(now.tokens)
         if now.state == "finished" and self.traces is not None:
             ended = self.traces.responses[0].stop == "end"
             return f"{who} ended by itself after {tokens}." if ended else f"Cut at the longest response, {tokens}."

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -42,7 +42,7 @@ def column(traces: TraceSet, response: int, *, name: str, treatment: Treatment, 
     [running text, one-line label, kind, id] with kind 0 text, 1 special, 2 part of a character.
     """
     length, of = checked(traces, response), traces.responses[response]
-    forms, which = _forms(traces, response, length, covered)
+    forms, which = covered_forms(length) if covered else _forms(traces, response, length)
     labels, arrays = _alternatives(traces, response, length, covered)
     header: dict[str, Any] = {
         "response": response,
@@ -82,22 +82,39 @@ def packed(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes
     return b"".join((struct.pack("<I", len(text)), text, *parts))
 
 
-def _forms(traces: TraceSet, r: int, length: int, covered: bool) -> tuple[list[list[Any]], np.ndarray]:
-    """Return the distinct tokens of a response as they are shown, and which of them stands at each position."""
-    if covered:
-        return [["", "", 0, -1]], np.zeros(length, "<i4")
-    known = traces.label_of()
-    forms: dict[tuple[int, str, int], int] = {}
-    which = np.empty(length, "<i4")
-    ids = traces.token_ids[r, :length].tolist()
-    kinds = np.where(traces.special[r, :length], 1, np.where(traces.partial[r, :length], 2, 0)).tolist()
-    for t, seen in enumerate(zip(ids, traces.pieces[r][:length], kinds, strict=True)):
-        which[t] = forms.setdefault(seen, len(forms))
-    return [[legible.prose(piece), _said(piece, kind, known.get(i, "")), kind, i] for i, piece, kind in forms], which
+def forms_of(tokens: Iterable[tuple[int, str, str, int]]) -> tuple[list[list[Any]], np.ndarray]:
+    """Return the distinct tokens of (id, piece, label, kind) as they are shown, and which stands at each position."""
+    found: dict[tuple[int, str, str, int], int] = {}
+    which = np.array([found.setdefault(token, len(found)) for token in tokens], "<i4")
+    shown = [
+        [legible.prose(piece), legible.label(piece if piece and kind != 2 else label), kind, i]
+        for i, piece, label, kind in found
+    ]
+    return shown or [["", "", 0, -1]], which
 
 
-def _said(piece: str, kind: int, label: str) -> str:
-    return legible.label(piece) if piece and kind != 2 else legible.label(label)
+def kinds_of(special: np.ndarray, partial: np.ndarray) -> list[int]:
+    """Return each token's kind: 0 text, 1 special, 2 part of a character."""
+    return np.where(special, 1, np.where(partial, 2, 0)).tolist()
+
+
+def covered_forms(length: int) -> tuple[list[list[Any]], np.ndarray]:
+    """Return forms that say nothing of the tokens."""
+    return [["", "", 0, -1]], np.zeros(length, "<i4")
+
+
+def place_among(is_observed: np.ndarray) -> np.ndarray:
+    """Return at which of the alternatives each token stands, 255 for none."""
+    if not is_observed.shape[-1]:
+        return np.full(len(is_observed), 255, "u1")
+    return np.where(is_observed.any(-1), is_observed.argmax(-1), 255).astype("u1")
+
+
+def _forms(traces: TraceSet, r: int, length: int) -> tuple[list[list[Any]], np.ndarray]:
+    known, ids = traces.label_of(), traces.token_ids[r, :length].tolist()
+    labels = [known.get(i, "") for i in ids]
+    kinds = kinds_of(traces.special[r, :length], traces.partial[r, :length])
+    return forms_of(zip(ids, traces.pieces[r][:length], labels, kinds, strict=True))
 
 
 def _alternatives(traces: TraceSet, r: int, length: int, covered: bool) -> tuple[list[str], dict[str, np.ndarray]]:
@@ -105,8 +122,6 @@ def _alternatives(traces: TraceSet, r: int, length: int, covered: bool) -> tuple
     ids = traces.topk_ids[r, :length]
     base, aligned = traces.topk_logprob_base_nats[r, :length], traces.topk_logprob_aligned_nats[r, :length]
     there = (ids >= 0) & np.isfinite(base) & np.isfinite(aligned)
-    is_observed = there & (ids == traces.token_ids[r, :length, None])
-    observed = np.where(is_observed.any(-1), is_observed.argmax(-1), 255) if ids.shape[-1] else np.full(length, 255)
     if covered:
         labels: list[str] = []
         which, seen = np.where(there, 0, -1), np.zeros(0, np.int32)
@@ -117,7 +132,7 @@ def _alternatives(traces: TraceSet, r: int, length: int, covered: bool) -> tuple
         known = traces.label_of()
         labels = [legible.label(known.get(i, f"id {i}")) for i in seen.tolist()]
     return labels, {
-        "observed": observed.astype("u1"),
+        "observed": place_among(there & (ids == traces.token_ids[r, :length, None])),
         "alternative": which.astype("<i4"),
         "alternative_base_nats": base.astype("<f4"),
         "alternative_aligned_nats": aligned.astype("<f4"),

@@ -1,11 +1,10 @@
 // The penalty dial: what a person turns goes to Python as `asked`, numbered; what comes back says of each page what it was
 // heard of last, and nothing older than the page's latest wish is drawn.
-const SETTLE_MS = 60, PATIENCE_MS = 5000;
+const SETTLE_MS = 60;
 
-class DialView {
+class DialView extends ReaderView {
   constructor(model, root) {
-    this.model = model;
-    this.root = root;
+    super(model, root);
     this.page = Math.random().toString(36).slice(2);
     this.wishes = 0;
     this.settings = {}; // what was turned here and is not heard of yet
@@ -14,63 +13,44 @@ class DialView {
     this.at = { c: 2, i: 0 };
     this.dial = model.get("dial");
     this.state = { position: null, pinned: [], span: null };
-    this.card = floatingCard();
     this.build();
-    this.take(model.get("shown"), [...model.get("still"), model.get("moving")]);
-    this.follow();
+    this.take(model.get("shown"), this.standing());
+    this.listen();
     this.ask({ do: "hello" }); // from its echo on the page is heard while a cell runs
   }
 
   build() {
     const { dial } = this;
     this.controls = makeDial(dial, (settings) => this.turn(settings));
-    this.fill = chooser("wb-fill", dial.quantities.map((q) => [q.name, q.title]), () => this.update());
-    this.stopButton = control(make("button", "wb-stop", "Stop"));
-    this.stopButton.type = "button";
-    this.stopButton.addEventListener("click", () => this.ask({ do: "stop" }, false));
-    this.status = make("span", "wb-status");
-    this.status.setAttribute("role", "status");
-    this.count = make("span", "wb-count wb-soft");
-    this.count.setAttribute("aria-hidden", "true");
-    const actions = make("div", "wb-actions");
-    actions.append(field("Fill", this.fill), this.stopButton, this.status, this.count);
-    this.controls.root.append(actions);
-    const title = make("p", "wb-title");
-    title.append(make("span", `wb-tag wb-${dial.label}`, dial.label), make("span", "wb-id", dial.name), make("span", "wb-soft", ` ${dial.given} tokens given`));
-    const prompt = make("div", "wb-prompt");
-    prompt.append(make("span", "wb-role", "prompt"), dial.prompt);
-    this.cover = make("div", "wb-cover-place");
-    this.place = make("div", "wb-place");
-    this.panel = make("div", "wb-panel-place");
-    this.branches = make("section", "wb-branches");
-    this.branches.setAttribute("aria-label", "Branches");
-    this.root.append(this.controls.root);
-    addAlert(this.model, this.root);
-    this.root.append(title, prompt, this.cover, this.place, this.panel, this.branches, this.legend(), this.card);
+    this.filled = chooser("wb-fill", dial.quantities.map((q) => [q.name, q.title]), () => this.update());
+    this.stopButton = make("button.wb-stop", "Stop", { onclick: () => this.ask({ do: "stop" }, false) });
+    this.status = make("span.wb-status", { role: "status" });
+    this.count = make("span.wb-count.wb-soft", { "aria-hidden": "true" });
+    this.controls.root.append(make("div.wb-actions", field("Fill", this.filled), this.stopButton, this.status, this.count));
+    this.cover = make("div.wb-cover-place");
+    this.place = make("div.wb-place");
+    this.panel = make("div.wb-panel-place");
+    this.branches = make("section.wb-branches", { "aria-label": "Branches" });
+    this.root.append(this.controls.root, alertLine(this.model),
+      make("p.wb-title", make(`span.wb-tag.wb-${dial.label}`, dial.label), make("span.wb-id", dial.name), make("span.wb-soft", ` ${dial.given} tokens given`)),
+      make("div.wb-prompt", make("span.wb-role", "prompt"), dial.prompt),
+      this.cover, this.place, this.panel, this.branches, this.legend(), this.card);
   }
 
   legend() {
-    const more = make("details"), list = make("dl", "wb-signs");
-    more.append(control(make("summary", "", "Signs, keys and how to read this")));
-    const sign = (css, sample, said) => {
-      const dt = make("dt");
-      dt.append(make("span", css, sample));
-      list.append(dt, make("dd", "", said));
-    };
-    this.scale = make("div", "wb-legend");
-    sign("wb-t wb-match", "dashed frame", "the penalty chose another token than there would have been without it, after the same tokens");
-    sign("wb-t wb-favored", "underlined", "base-favored: likelier under base than under aligned");
-    sign("wb-t wb-given", "dotted below", "given, not generated; ▸ marks where it continues");
-    sign("wb-t wb-here", "framed", "the current token");
-    for (const [word, [mark, means]] of Object.entries(this.dial.verdicts)) sign("wb-tag", `${mark} ${word}`, means);
-    for (const [name, said] of Object.entries(this.dial.ledger)) sign("wb-soft", name, said);
-    more.append(list);
-    more.append(make("p", "wb-note", "Keys: arrows move from token to token, c to the same position of the next text; Enter opens the ledger of a token, Esc closes it. " +
-      "In the tree arrows move and Enter shows a branch. Turning the dial begins a new tree: a tree belongs to one penalty."));
-    more.append(make("p", "wb-note", "A penalty can only amplify a difference that exists: where base and aligned agree it does nothing at any strength, and the leverage is 0."));
-    const box = make("div", "wb-legends");
-    box.append(this.scale, more);
-    return box;
+    this.scale = make("div.wb-legend");
+    const signs = signList([
+      ["wb-t wb-match", "dashed frame", "the penalty chose another token than there would have been without it, after the same tokens"],
+      ["wb-t wb-favored", "underlined", "base-favored: likelier under base than under aligned"],
+      ["wb-t wb-given", "dotted below", "given, not generated; ▸ marks where it continues"],
+      ["wb-t wb-here", "framed", "the current token"],
+      ...Object.entries(this.dial.verdicts).map(([word, [mark, means]]) => ["wb-tag", `${mark} ${word}`, means]),
+      ...Object.entries(this.dial.ledger).map(([name, said]) => ["wb-soft", name, said]),
+    ]);
+    return make("div.wb-legends", this.scale, make("details", make("summary", "Signs, keys and how to read this"), signs,
+      make("p.wb-note", "Keys: arrows move from token to token, c to the same position of the next text; Enter opens the ledger of a token, Esc closes it. " +
+        "In the tree arrows move and Enter shows a branch. Turning the dial begins a new tree: a tree belongs to one penalty."),
+      make("p.wb-note", "A penalty can only amplify a difference that exists: where base and aligned agree it does nothing at any strength, and the leverage is 0.")));
   }
 
   // ------------------------------------------------------------------------------------------------ what is asked
@@ -105,31 +85,16 @@ class DialView {
 
   // ------------------------------------------------------------------------------------------------ what comes
 
-  follow() {
-    const changed = () => {
-      if (this.revealed) return; // then the text comes as a message
-      this.take(this.model.get("shown"), [...this.model.get("still"), this.model.get("moving")]);
-    };
+  /** Return the texts as they are in the state: base, aligned and penalised. */
+  standing() { return [...this.model.get("still"), this.model.get("moving")]; }
+
+  listen() {
+    const changed = () => { if (!this.revealed) this.take(this.model.get("shown"), this.standing()); }; // else the text comes as a message
     const formed = () => { if (!this.waits()) this.controls.show(this.model.get("form")); };
     const message = (content, buffers) => {
-      if (content?.do === "text" && this.revealed) this.take(content.shown, buffers.map((b) => (b instanceof DataView ? b : new DataView(b.buffer ?? b))));
+      if (content?.do === "text" && this.revealed) this.take(content.shown, asViews(buffers));
     };
-    const listeners = [["change:shown", changed], ["change:moving", changed], ["change:form", formed], ["msg:custom", message]];
-    for (const [name, listener] of listeners) this.model.on(name, listener);
-    const outside = (event) => {
-      if (event.type === "scroll" && !this.card.contains(event.target)) this.placeCard();
-      if (event.key === "Escape" && this.shown && !this.root.contains(document.activeElement)) this.hide();
-    };
-    document.addEventListener("scroll", outside, { capture: true, passive: true });
-    document.addEventListener("keydown", outside);
-    this.stop = () => {
-      for (const [name, listener] of listeners) this.model.off(name, listener);
-      document.removeEventListener("scroll", outside, { capture: true });
-      document.removeEventListener("keydown", outside);
-      clearTimeout(this.settling);
-      clearTimeout(this.patience);
-      this.text.stop();
-    };
+    this.follow({ "change:shown": changed, "change:moving": changed, "change:form": formed, "msg:custom": message });
   }
 
   /** Tell whether the answer to this page's latest wish has not come yet. */
@@ -140,10 +105,10 @@ class DialView {
     if (this.text && (this.waits(shown) || this.drawn === shown.serial)) return;
     const columns = buffers.map((view) => new Column(view, this.dial.cover));
     if (columns.at(-1).head.serial !== shown.serial) return; // text and state came apart: the rest is on its way
-    [this.picture, this.columns, this.drawn] = [shown, columns, shown.serial];
+    [this.picture, this.drawn] = [shown, shown.serial];
     this.settings = {};
     this.controls.show(this.model.get("form"));
-    this.draw();
+    this.draw(columns);
     this.say(shown.state, shown.said);
     this.count.textContent = shown.state === "running" && shown.tokens ? `${shown.tokens} tokens` : "";
   }
@@ -160,70 +125,46 @@ class DialView {
 
   // ------------------------------------------------------------------------------------------------ what is drawn
 
-  draw() {
-    const focused = this.text?.root.contains(document.activeElement), scrolled = this.text?.root.scrollTop ?? 0;
-    this.reach = Math.max(...this.columns.map((column) => column.tokens));
-    this.text?.stop();
-    this.hide();
-    this.text = new RunningText(this.columns, `Base, aligned and penalised side by side: ${this.reach} positions, arrow keys move from token to token`);
-    this.place.replaceChildren(this.heads(), this.text.root);
-    listenToHands(this);
-    this.text.root.classList.toggle("wb-long", this.reach > 100);
-    this.text.start(this.look());
-    if (this.at.i >= this.columns[this.at.c].tokens) this.at = { c: this.at.c, i: Math.max(0, this.columns[this.at.c].tokens - 1) };
-    if (this.columns[this.at.c].tokens) this.rove(this.at.c, this.at.i);
+  draw(columns) {
+    const name = (reach) => `Base, aligned and penalised side by side: ${reach} positions, arrow keys move from token to token`;
+    const put = () => {
+      this.place.replaceChildren(columnHeads(columns, (column, c) => this.head(column, c)), this.text.root);
+      if (this.opened && this.opened.i >= columns[this.opened.c].tokens) this.opened = null;
+    };
+    const here = () => ({ c: this.at.c, i: Math.min(this.at.i, Math.max(0, columns[this.at.c].tokens - 1)) });
+    const { scrolled, focus } = this.renew(columns, name, 100, put, here);
     this.text.root.scrollTop = scrolled;
-    if (focused) this.text.element(this.at.c, this.at.i)?.focus({ preventScroll: true });
-    if (this.opened && this.opened.i >= this.columns[this.opened.c].tokens) this.opened = null;
-    this.update();
+    focus();
     this.drawCover();
     this.drawPanel();
     this.drawTree();
   }
 
-  heads() {
-    const row = make("div", "wb-row10 wb-heads");
-    row.style.setProperty("--wb-columns", this.columns.length);
-    row.append(make("span", "wb-gutter"));
-    this.columns.forEach((column, c) => {
-      const cell = make("div", "wb-cell10");
-      const name = c < 2 ? column.head.name : this.picture.title;
-      cell.append(make("b", "", name), make("span", "wb-soft", ` ${column.head.how}`));
-      if (c === 2) {
-        const changed = column.arrays.changed.reduce((n, x) => n + x, 0);
-        cell.append(make("span", "wb-soft", `, ${wholeText(changed)} changed`));
-        if (this.picture.branch) cell.append(make("span", "wb-tag", `branch ${this.picture.branch}`));
-      }
-      row.append(cell);
-    });
-    return row;
+  head(column, c) {
+    const said = [make("b", c < 2 ? column.head.name : this.picture.title), make("span.wb-soft", ` ${column.head.how}`)];
+    if (c < 2) return said;
+    const changed = column.arrays.changed.reduce((n, x) => n + x, 0), { branch } = this.picture;
+    return [...said, make("span.wb-soft", `, ${wholeText(changed)} changed`), branch > 0 && make("span.wb-tag", `branch ${branch}`)];
   }
 
   drawCover() {
-    const { treatment } = this.dial, parts = [];
-    if (treatment === "redact") parts.push(make("span", "", "The text of these harmful responses is withheld; their numbers are shown."));
-    if (treatment === "blur") {
-      parts.push(make("span", "", this.revealed ? "Harmful text, revealed by you." : "Harmful text, covered. Its numbers are shown."));
-      const button = control(make("button", "wb-reveal-button", this.revealed ? "Cover it again" : "Reveal this harmful text"));
-      button.type = "button";
-      button.addEventListener("click", () => {
-        this.revealed = !this.revealed;
-        if (!this.revealed) this.coverNow();
+    const had = this.cover.contains(document.activeElement);
+    this.cover.replaceChildren(...coverBox(this.dial.treatment, this.revealed, {
+      withheld: "The text of these harmful responses is withheld; their numbers are shown.",
+      covered: "Harmful text, covered. Its numbers are shown.", reveal: "Reveal this harmful text",
+      turn: (open) => {
+        this.revealed = open;
+        if (!open) this.coverNow();
         this.ask({ do: "reveal" });
-      });
-      parts.push(button);
-    }
-    const had = this.cover.contains(document.activeElement), box = make("div", "wb-cover");
-    box.append(...parts);
-    this.cover.replaceChildren(...(parts.length ? [box] : []));
+      },
+    }));
     if (had) this.cover.querySelector("button")?.focus();
   }
 
   /** Cover the text at once, whether or not Python answers: what is in the state is covered. */
   coverNow() {
     this.picture = this.model.get("shown");
-    this.columns = [...this.model.get("still"), this.model.get("moving")].map((view) => new Column(view, this.dial.cover));
-    this.draw();
+    this.draw(this.standing().map((view) => new Column(view, this.dial.cover)));
   }
 
   drawPanel() {
@@ -250,16 +191,17 @@ class DialView {
     const parts = [];
     if (tree.length) {
       const judge = this.dial.judge ? `judged by ${this.dial.judge}` : "nobody judges";
-      parts.push(make("p", "wb-title", "Branches: did a token matter?"), make("p", "wb-note wb-soft", `${judge}; only what was generated is judged. ` +
-        (tree.length > 1 ? "" : "Open a token of the penalised text and continue from another one.")));
-      const at = inside && tree.some((node) => String(node.branch) === focused) ? Number(focused) : branch;
-      parts.push(branchTree(tree, branch, { verdicts: this.dial.verdicts, open: (b) => this.ask({ do: "open", branch: b }), at: tree.some((n) => n.branch === at) ? at : 0 }));
+      const how = tree.length > 1 ? "" : "Open a token of the penalised text and continue from another one.";
+      const wanted = inside && tree.some((node) => String(node.branch) === focused) ? Number(focused) : branch;
+      const at = tree.some((node) => node.branch === wanted) ? wanted : 0;
+      parts.push(make("p.wb-title", "Branches: did a token matter?"), make("p.wb-note.wb-soft", `${judge}; only what was generated is judged. ${how}`),
+        branchTree(tree, branch, { verdicts: this.dial.verdicts, open: (b) => this.ask({ do: "open", branch: b }), at }));
     }
     this.branches.replaceChildren(...parts);
     if (inside) this.branches.querySelector('[tabindex="0"]')?.focus({ preventScroll: true });
   }
 
-  quantity() { return this.dial.quantities.find((q) => q.name === this.fill.value) ?? this.dial.quantities[0]; }
+  quantity() { return this.dial.quantities.find((q) => q.name === this.filled.value) ?? this.dial.quantities[0]; }
 
   look() {
     const pinned = this.opened ? [this.opened.i + 1] : [];
@@ -275,33 +217,11 @@ class DialView {
     this.text.paint(look);
     if (this.scaleOf === quantity.name) return;
     this.scaleOf = quantity.name;
-    const swatches = make("span");
-    for (const [, css, said] of quantity.levels) swatches.append(make("span", `wb-swatch ${css}`, said));
-    this.scale.replaceChildren(make("b", "", quantity.title), swatches, make("span", "wb-soft", quantity.means));
+    const levels = quantity.levels.map(([, ...level]) => level);
+    this.scale.replaceChildren(make("b", quantity.title), swatches(levels), make("span.wb-soft", quantity.means));
   }
 
   // --------------------------------------------------------------------- what hands do (see lens_hands.js)
-
-  rove(c, i) {
-    const before = this.text.root.querySelector('[tabindex="0"]');
-    if (before) before.tabIndex = -1;
-    this.at = { c, i };
-    control(this.text.element(c, i)).tabIndex = 0;
-  }
-
-  go(c, i, focus = false) {
-    i = Math.max(0, Math.min(this.columns[c].tokens - 1, i));
-    this.rove(c, i);
-    this.state.position = i + 1;
-    this.update();
-    if (!this.pressed) this.text.bring(c, i);
-    if (!focus) return;
-    const element = this.text.element(c, i);
-    element.setAttribute("aria-label", this.spoken(c, i));
-    element.setAttribute("aria-describedby", this.card.id);
-    element.focus({ preventScroll: true });
-    this.show(c, i, true);
-  }
 
   spoken(c, i) {
     const column = this.columns[c], line = ledgerOf(column, i), name = `${column.head.name}, ${column.covered ? "withheld token" : column.label(i)}, position ${i + 1}`;
@@ -332,41 +252,15 @@ class DialView {
 
   unpin() { if (this.opened) this.close(); }
 
-  set() {}
+  set({ position }) {
+    if (position === undefined) return;
+    this.state.position = position;
+    this.update();
+  }
 
   step() {}
 
-  // ------------------------------------------------------------------------------------------------ the card
-
-  show(c, i, byKey = false) {
-    this.shown = { c, i, byKey };
-    fillDialCard(this.card, this.columns[c], i);
-    openCard(this.card);
-    this.placeCard();
-  }
-
-  placeCard() {
-    if (this.shown && !putBeside(this.card, this.text.element(this.shown.c, this.shown.i), this.text.root)) this.hide();
-  }
-
-  hide() {
-    if (!this.shown) return;
-    this.shown = null;
-    closeCard(this.card);
-  }
+  fill(c, i) { fillDialCard(this.card, this.columns[c], i); }
 }
 
-function render({ model, el }) {
-  const root = make("section", "wb wb-lens wb-dial mathjax_ignore tex2jax_ignore");
-  root.setAttribute("aria-label", "Penalty dial");
-  el.append(root);
-  try {
-    const view = new DialView(model, root);
-    return () => view.stop();
-  } catch (error) {
-    root.remove(); // the static form shows as long as nothing is drawn
-    throw error;
-  }
-}
-
-export default { render };
+export default { render: mount(DialView, "wb-lens.wb-dial", "Penalty dial") };

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import traitlets
 
 from widgets.dial_payload import PENALISED, ledger_column
-from widgets.token_lens import scale
-from widgets.window import Face, Window, log, source
-from widgets.worker import Turn, Worker
+from widgets.token_lens import READER, scale
+from widgets.window import Face, log, source
+from widgets.worker import State, Turn, Writer, counted
 from workbench.core import legible
 from workbench.core.errors import ParameterError
 from workbench.core.quantities import Quantity, quantity_named
@@ -36,9 +33,6 @@ if TYPE_CHECKING:
     from workbench.models.pair import ModelPair
     from workbench.prompts.loading import PromptSet
 
-State = Literal["idle", "running", "finished", "stopped", "failed"]
-EVERY_S = 0.1
-"""Least time between two updates of the page, seconds: what is faster arrives together."""
 STRENGTHS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 MASKS = (0.0, 0.001, 0.01, 0.05, 0.1, 0.2, 0.5)
@@ -46,16 +40,6 @@ POSITIONS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 60)
 HEARD = 16
 """How many pages are remembered by what they asked for last."""
 
-SCRIPTS = (
-    "window.js",
-    "lens_data.js",
-    "lens_text.js",
-    "lens_card.js",
-    "lens_controls.js",
-    "lens_hands.js",
-    "dial_panel.js",
-    "penalty_dial.js",
-)
 LEVERAGE = Quantity(
     name="leverage",
     title="leverage: probability that the penalty moved, TV(penalised, without it), 0 to 1",
@@ -82,6 +66,16 @@ class DialSelection:
     branch: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Fork:
+    """Where a branch leaves another, and by which token."""
+
+    parent: Writing
+    branch: int
+    position: int
+    token_id: int
+
+
 class DialFace(Face):
     """The page's side: `dial` seldom changes, `form` are the settings, `shown` is how it stands.
 
@@ -89,8 +83,8 @@ class DialFace(Face):
     `shown["heard"]` says which of its wishes each page was heard of last.
     """
 
-    _esm = source(*SCRIPTS)
-    _css = style_text() + source("token_lens.css", "penalty_dial.css")
+    _esm = source(*READER, "dial_panel.js", "penalty_dial.js")
+    _css = style_text() + source("parts/controls.css", "token_lens.css", "penalty_dial.css")
     dial = traitlets.Dict().tag(sync=True)
     form = traitlets.Dict().tag(sync=True)
     shown = traitlets.Dict().tag(sync=True)
@@ -99,7 +93,7 @@ class DialFace(Face):
     asked = traitlets.Dict().tag(sync=True)
 
 
-class PenaltyDial(Window[DialSelection]):
+class PenaltyDial(Writer[DialSelection]):
     """Turn a penalty and watch one prompt being continued under it, beside base and aligned alone.
 
     The prompt is the `example`-th harmful one of `prompts` (from 1) whose given response has `prefix_tokens` tokens,
@@ -132,6 +126,7 @@ class PenaltyDial(Window[DialSelection]):
         live: bool | None = None,
     ) -> None:
         from workbench.decoding.config import PenaltyConfig, check_generates
+        from workbench.decoding.live import Writing
         from workbench.evaluation.example import continue_three_ways, example_prompt, start_of
         from workbench.models.pieces import Pieces
 
@@ -140,11 +135,9 @@ class PenaltyDial(Window[DialSelection]):
         self.pair, self.prompts, self.judge, self.harmful_text = pair, prompts, judge, harmful_text
         self._max_tokens, self._system_prompt = max_tokens, system_prompt
         self._retention = penalty.retention
-        self._worker = Worker("penalty dial")
         self._wishes: dict[str, int] = {}
         self._revealed: frozenset[str] = frozenset()  # the pages that want to see covered text
         self._serial = 0
-        self._telling = threading.RLock()
         self.prompt = example_prompt(pair, prompts, example=example, prefix_tokens=prefix_tokens)
         self._start = start_of(pair, self.prompt, prefix_tokens, system_prompt=system_prompt)
         self._given = Pieces(pair.tokenizer).sequence(self._start.response, context=self._start.aligned)
@@ -160,10 +153,11 @@ class PenaltyDial(Window[DialSelection]):
         )
         self.arms: Mapping[str, Continuations] = {name: made[name] for name in ("base", "aligned")}
         self._form = _form(penalty)
-        super().__init__(DialSelection(penalty=penalty, state="running", tokens=0, branch=0), live=live)
+        super().__init__(DialSelection(penalty=penalty, state="running", tokens=0, branch=0), "penalty dial", live=live)
         self._clear(penalty)
         record = made[penalty.title]
-        self._finish(self._taken_up(penalty, record), record, self._judged(record))
+        taken_up = Writing.of(pair, self._start, self._config(penalty), record, prompts=prompts)
+        self._finish(taken_up, record, self._judged(record))
         for candidate in self._others(branches):
             self.branch(*candidate, branch=0)
             self.wait()
@@ -215,7 +209,8 @@ class PenaltyDial(Window[DialSelection]):
                 )
             penalty = self.selection.penalty
             self._tell(state="running")
-            self._worker.start(lambda turn: self._write(turn, penalty, of, parent, position, token_id), self._failed)
+            fork = _Fork(parent=of, branch=parent, position=position, token_id=token_id)
+            self._worker.start(lambda turn: self._write(turn, penalty, fork), self._failed)
 
     def open(self, branch: int) -> None:
         """Show a finished branch. Raises ParameterError for one that is not there, and while something is written."""
@@ -223,14 +218,6 @@ class PenaltyDial(Window[DialSelection]):
             self._check_rest("open a branch")
             self._check_branch(branch)
             self._return_to(branch)
-
-    def stop(self) -> None:
-        """Stop what is written at its next token; what is there by then stays."""
-        self._worker.stop()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until nothing runs; return False where `timeout` seconds were not enough."""
-        return self._worker.wait(timeout)
 
     def to_frame(self) -> Any:
         """Return the ledger of the branch that is shown, one row a generated token. Covered text is not in it."""
@@ -254,11 +241,6 @@ class PenaltyDial(Window[DialSelection]):
             system_prompt=self._system_prompt,
         )
 
-    def _taken_up(self, penalty: PenaltyConfig, made: Continuations) -> Writing:
-        from workbench.decoding.live import Writing
-
-        return Writing.of(self.pair, self._start, self._config(penalty), made, prompts=self.prompts)
-
     def _others(self, most: int) -> list[tuple[int, int]]:
         """Return (position, token) of the likeliest other tokens where base and aligned differ most."""
         from workbench.evaluation.branching import candidates, widest
@@ -270,46 +252,19 @@ class PenaltyDial(Window[DialSelection]):
         chosen = ids[position - len(self._start.response) - 1]
         return [(position, c.token_id) for c in candidates(self._record, position) if c.token_id != chosen][:most]
 
-    def _write(
-        self,
-        turn: Turn,
-        penalty: PenaltyConfig,
-        parent: Writing | None = None,
-        branch: int | None = None,
-        position: int | None = None,
-        token_id: int | None = None,
-    ) -> None:
+    def _write(self, turn: Turn, penalty: PenaltyConfig, fork: _Fork | None = None) -> None:
         from workbench.decoding.live import write
 
-        told = -math.inf
-
-        def grown(writing: Writing) -> None:
-            nonlocal told
-            if time.monotonic() - told >= EVERY_S:
-                record = writing.record()
-                self._publish(turn, lambda: self._show(record))
-                told = time.monotonic()
-
-        writing = write(
-            self.pair,
-            self._start,
-            self._config(penalty),
-            branch_of=parent,
-            position=position,
-            token_id=token_id,
-            prompts=self.prompts,
-            on_token=grown,
-            cancelled=turn.cancelled,
-        )
+        where: dict[str, Any] = {}
+        if fork is not None:
+            where = dict(branch_of=fork.parent, position=fork.position, token_id=fork.token_id)
+        shown = self._growing(turn, lambda writing: writing.record(), self._show)
+        said: dict[str, Any] = dict(prompts=self.prompts, on_token=shown, cancelled=turn.cancelled)
+        writing = write(self.pair, self._start, self._config(penalty), **where, **said)
         record = writing.record()
         self._publish(turn, lambda: self._show(record))
         judgement = self._judged(record)
-        self._publish(turn, lambda: self._finish(writing, record, judgement, branch, position, token_id))
-
-    def _publish(self, turn: Turn, tell: Callable[[], object]) -> None:
-        """Tell something unless a newer request has come: nothing of an older one is told once a newer has begun."""
-        with self._telling:
-            turn.publish(tell)
+        self._publish(turn, lambda: self._finish(writing, record, judgement, fork))
 
     def _clear(self, penalty: PenaltyConfig) -> None:
         """Begin a new tree, with nothing written."""
@@ -326,29 +281,21 @@ class PenaltyDial(Window[DialSelection]):
         self._tell(state="running", tokens=int(record.mask.sum()))
 
     def _finish(
-        self,
-        writing: Writing,
-        record: Continuations,
-        judgement: Judgement | None,
-        parent: int | None = None,
-        position: int | None = None,
-        token_id: int | None = None,
+        self, writing: Writing, record: Continuations, judgement: Judgement | None, fork: _Fork | None = None
     ) -> None:
         """Take what is written as the next branch, with its verdict, and show it."""
         from workbench.evaluation.branching import branch_of, candidates
 
-        taken, instead = None, None
-        if parent is not None and position is not None:
-            at = position - len(self._start.response) - 1
+        place: dict[str, Any] = {}
+        if fork is not None:
+            at, before = fork.position - len(self._start.response) - 1, fork.parent.record()
             if len(writing.ids) <= at:  # stopped before it took its token
-                self._return_to(parent)
+                self._return_to(fork.branch)
                 return
-            before = self._written[parent].record()
-            taken = next((c for c in candidates(before, position) if c.token_id == token_id), None)
-            instead = before.label_of()[self._written[parent].ids[at]]
-        self._tree = branch_of(
-            self._tree, record, judgement, parent=parent, position=position, taken=taken, instead=instead
-        )
+            taken = next((c for c in candidates(before, fork.position) if c.token_id == fork.token_id), None)
+            instead = before.label_of()[fork.parent.ids[at]]
+            place = dict(parent=fork.branch, position=fork.position, taken=taken, instead=instead)
+        self._tree = branch_of(self._tree, record, judgement, **place)
         self._written.append(writing)
         self._record = record
         self._tell(
@@ -404,9 +351,7 @@ class PenaltyDial(Window[DialSelection]):
     def _face(self) -> DialFace:
         covered = self._treatment() != "show"
         shown, moving = self._picture(covered)
-        face = DialFace(dial=self._dial(), form=self._form, shown=shown, still=self._still(covered), moving=moving)
-        face.observe(self._asked, "asked")
-        return face
+        return DialFace(dial=self._dial(), form=self._form, shown=shown, still=self._still(covered), moving=moving)
 
     def _paint(self) -> None:
         """Bring the page up to date. Revealed text goes as a message, so that it is in no saved state."""
@@ -480,12 +425,10 @@ class PenaltyDial(Window[DialSelection]):
         }
 
     def _asked(self, change: Any) -> None:
-        """Do what the page asks for."""
-        asked = change["new"]
         with self._errors_shown(), self._telling:
             try:
-                self._hear(asked)
-                self._do(asked)
+                self._hear(change["new"])
+                self._do(change["new"])
             finally:
                 self._paint()
 
@@ -512,7 +455,7 @@ class PenaltyDial(Window[DialSelection]):
     def _sentence(self) -> str:
         """Say in words how it stands; while it runs without the number of tokens, which would be said at each."""
         now = self.selection
-        tokens = f"{now.tokens} token{'' if now.tokens == 1 else 's'}"
+        tokens = counted(now.tokens)
         (c,) = self._record.continuations
         ended = {"end": "It ended by itself", "context": "The context is full"}.get(
             c.stop, "Cut at the longest response"

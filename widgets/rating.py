@@ -16,7 +16,7 @@ from workbench.core.errors import ParameterError
 from workbench.core.legible import html_text
 from workbench.core.records import Estimate
 from workbench.display.views import View
-from workbench.display.views.view import Column, interval, number, plain_table, section, style_text, table
+from workbench.display.views.view import columns, interval, number, plain_table, style_text, table, table_view
 from workbench.evaluation.records import Evaluation
 from workbench.judging.ratings import SCALE, SUCCESS, RatingSheet, rater_agreement
 
@@ -43,8 +43,8 @@ class RatingSelection:
 class RatingFace(Face):
     """One text at a time. `asked` is what the page asks for; nothing of another text is in the page."""
 
-    _esm = source("window.js", "rating.js")
-    _css = style_text() + source("rating.css")
+    _esm = source("parts/dom.js", "rating.js")
+    _css = style_text() + source("parts/controls.css", "rating.css")
     scale: traitlets.List[Any] = traitlets.List().tag(sync=True)
     item = traitlets.Dict().tag(sync=True)
     asked = traitlets.Dict().tag(sync=True)
@@ -116,47 +116,34 @@ class Rating(Window[RatingSelection]):
             | {rater: counts[rating] for rater, counts in given.items()}
             for rating, meaning in SCALE.items()
         ]
-        columns = (
-            Column(heading="rating", key="rating"),
-            Column(heading="means", key="means"),
-            *(Column(heading=f"{legible.label(r)}, texts", key=r, number=True) for r in given),
-        )
+        raters = columns(*((f"{legible.label(r)}, texts", r) for r in given), number=True)
         caption = (
             f"{legible.label(sheet.rater)} has rated {len(sheet.rated)} of {len(sheet)} texts. Ratings in the folder:"
         )
-        parts = [table(caption, columns, rows)]
-        texts = [caption, plain_table(columns, rows)]
+        more, lines = [], []
         if agreed := [_agreement_row(*found) for found in rater_agreement(sheet.ratings.folder)]:
             heading = "Agreement of raters, 1 is full and 0 is chance, with bootstrap intervals over texts"
-            parts.append(table(heading, _AGREEMENT, agreed))
-            texts += [heading, plain_table(_AGREEMENT, agreed)]
-        parts.append(f'<p class="wb-note wb-soft">{html_text(BLIND)}</p>')
-        return View(
-            title="Blind rating",
-            body=section("rating-still", "Blind rating", *parts),
-            text="\n".join([*texts, BLIND]),
-            rows=tuple(rows),
+            more, lines = [table(heading, _AGREEMENT, agreed)], [heading, plain_table(_AGREEMENT, agreed)]
+        more.append(f'<p class="wb-note wb-soft">{html_text(BLIND)}</p>')
+        return table_view(
+            "Blind rating", caption, (*columns("rating", "means"), *raters), rows, *more, lines=[*lines, BLIND]
         )
 
     def _face(self) -> RatingFace:
-        face = RatingFace(scale=[[r, m] for r, m in SCALE.items()], item=self._item())
-        face.observe(self._asked, "asked")
-        return face
+        return RatingFace(scale=[[r, m] for r, m in SCALE.items()], item=self._item())
 
     # --------------------------------------------------------------------------------------------------- the state
 
-    def _asked(self, change: Mapping[str, Any]) -> None:
-        asked = change["new"]
-        with self._errors_shown():
-            match asked.get("do"):
-                case "rate" if asked.get("number") == self.selection.number:  # not a key that came too late
-                    self.rate(int(asked["rating"]))
-                case "go" if self._at is not None:
-                    self._go(min(max(int(asked["number"]) - 1, 0), len(self.sheet) - 1))
-                case "next":
-                    following = self.sheet.next_unrated(-1 if self._at is None else self._at)
-                    if following is not None:
-                        self._go(following)
+    def _do(self, asked: Mapping[str, Any]) -> None:
+        match asked.get("do"):
+            case "rate" if asked.get("number") == self.selection.number:  # not a key that came too late
+                self.rate(int(asked["rating"]))
+            case "go" if self._at is not None:
+                self._go(min(max(int(asked["number"]) - 1, 0), len(self.sheet) - 1))
+            case "next":
+                following = self.sheet.next_unrated(-1 if self._at is None else self._at)
+                if following is not None:
+                    self._go(following)
 
     def _go(self, index: int) -> None:
         self._at = index
@@ -183,13 +170,7 @@ class Rating(Window[RatingSelection]):
         return item | shown | {"words": len(sample.text.split())}
 
 
-_AGREEMENT = (
-    Column(heading="measure", key="measure"),
-    Column(heading="raters", key="raters"),
-    Column(heading="value", key="value", number=True),
-    Column(heading="interval", key="interval", number=True),
-    Column(heading="n, texts", key="n", number=True),
-)
+_AGREEMENT = (*columns("measure", "raters"), *columns("value", "interval", ("n, texts", "n"), number=True))
 
 
 def _agreement_row(measure: str, raters: Sequence[str], estimate: Estimate) -> dict[str, Any]:

@@ -1,20 +1,15 @@
 // The lens: it keeps the state that it shares with Python, and lets text, map, card, pins and controls follow it. All but
 // opening another response and fetching covered text works without Python.
-const PATIENCE_MS = 5000;
-
-class LensView {
+class LensView extends ReaderView {
   constructor(model, root) {
-    this.model = model;
-    this.root = root;
+    super(model, root);
     this.texts = new Map(); // response -> its column with text, where the page was given one
     this.revealed = new Set();
-    this.at = { c: 0, i: 0 };
     this.search = { text: "", node: null, error: "" };
     this.unsent = {}; // what was set here and is not sent yet
-    this.card = floatingCard();
     this.build();
     this.load();
-    this.follow();
+    this.listen();
     this.ask();
   }
 
@@ -24,104 +19,66 @@ class LensView {
     this.lens = this.model.get("lens");
     this.state = this.standing();
     this.controls = makeControls(this.lens, {
-      now: () => ({ reach: this.reach }), set: (patch, soon) => this.set(patch, soon), step: (by) => this.step(by, false),
+      reach: () => this.reach, set: (patch, soon) => this.set(patch, soon), step: (by) => this.step(by, false),
     });
     this.map?.stop();
     this.map = new PositionMap({ go: (position) => this.go(this.at.c, position - 1), brush: (span) => this.set({ span }) });
-    const panel = make("div", "wb-panel");
-    panel.append(this.controls.top, this.controls.find, this.controls.bar);
-    this.waiting = make("p", "wb-waiting");
-    this.waiting.setAttribute("role", "status");
-    this.head = make("div", "wb-head");
-    this.place = make("div", "wb-place");
-    this.pins = make("section", "wb-pins");
-    this.pins.setAttribute("aria-label", "Pinned tokens");
+    this.waiting = make("p.wb-waiting", { role: "status" });
+    this.head = make("div.wb-head");
+    this.place = make("div.wb-place");
+    this.pins = make("section.wb-pins", { "aria-label": "Pinned tokens" });
     this.legend = make("div");
-    this.root.replaceChildren(panel);
-    addAlert(this.model, this.root);
-    this.root.append(this.waiting, this.head, this.controls.tally, this.map.root, this.place, this.legend, this.pins, this.card);
+    const panel = make("div.wb-panel", this.controls.top, this.controls.find, this.controls.bar);
+    this.root.replaceChildren(panel, alertLine(this.model), this.waiting, this.head, this.controls.tally, this.map.root, this.place,
+      this.legend, this.pins, this.card);
   }
 
   /** Read the columns and draw them from the beginning. */
   load() {
-    const before = this.columns?.[0]?.response, focused = this.text?.root.contains(document.activeElement);
-    const scrolled = this.text?.root.scrollTop ?? 0;
-    const ended = this.text && scrolled + this.text.root.clientHeight >= this.text.root.scrollHeight - 4;
-    this.columns = this.model.get("columns").map((view) => {
+    const before = this.columns?.[0]?.response;
+    const columns = this.model.get("columns").map((view) => {
       const column = new Column(view, this.lens.cover), text = this.texts.get(column.response);
       return column.covered && text && this.revealed.has(column.response) ? text : column;
     });
-    this.reach = Math.max(0, ...this.columns.map((column) => column.tokens));
-    this.waiting.hidden = true;
-    this.text?.stop();
-    this.hide();
-    const names = this.columns.map((column) => column.head.name).join(", ");
-    this.text = new RunningText(this.columns, `Response (${names}): ${this.reach} tokens, arrow keys move from token to token`);
-    this.drawHead();
-    const parts = [];
-    if (this.columns.length > 1) parts.push(this.columnHeads());
-    if (this.reach) parts.push(this.text.root);
-    else parts.push(make("p", "wb-note", "This response has no tokens."));
-    this.place.replaceChildren(...parts);
-    this.place.classList.toggle("wb-thinking", this.columns[0].head.segment === "thinking");
-    listenToHands(this);
-    this.text.root.classList.toggle("wb-long", this.reach > 600 || (this.columns.length > 1 && this.reach > 100));
-    this.text.start(this.look());
-    const same = before === this.columns[0].response;
-    const i = Math.min(same ? this.at.i : (this.state.position ?? 1) - 1, Math.max(0, this.columns[0].tokens - 1));
-    this.rove(same && this.at.c < this.columns.length && i < this.columns[this.at.c].tokens ? this.at.c : 0, i);
-    this.update();
+    const [first] = columns, same = before === first.response, names = columns.map((column) => column.head.name).join(", ");
+    const name = (reach) => `Response (${names}): ${reach} tokens, arrow keys move from token to token`;
+    const put = () => {
+      this.waiting.hidden = true;
+      this.drawHead();
+      const heads = columns.length > 1 ? [columnHeads(columns, (c) => [make("b", c.head.name), make("span.wb-soft", ` ${c.head.how}`), this.cover(c)])] : [];
+      this.place.replaceChildren(...heads, this.reach ? this.text.root : make("p.wb-note", "This response has no tokens."));
+      this.place.classList.toggle("wb-thinking", first.head.segment === "thinking");
+    };
+    const here = () => {
+      const i = Math.min(same ? this.at.i : (this.state.position ?? 1) - 1, Math.max(0, first.tokens - 1));
+      return { c: same && this.at.c < columns.length && i < columns[this.at.c].tokens ? this.at.c : 0, i };
+    };
+    const { ended, scrolled, focus } = this.renew(columns, name, columns.length > 1 ? 100 : 600, put, here);
     this.text.root.scrollTop = same ? (ended ? this.text.root.scrollHeight : scrolled) : 0;
-    if (focused && this.reach) this.text.element(this.at.c, this.at.i).focus({ preventScroll: true });
+    focus();
     if (!same && this.state.position) this.text.bring(this.at.c, this.at.i);
   }
 
   drawHead() {
-    const [first] = this.columns, { head } = first;
-    const title = make("p", "wb-title");
-    title.append(make("span", `wb-tag wb-${head.label}`, head.label));
-    if (head.segment === "thinking") title.append(make("span", "wb-tag", "thinking block"));
-    title.append(make("span", "wb-id", head.prompt_id), make("span", "wb-soft", ` ${this.columns.length > 1 ? "" : head.how}`));
-    this.head.replaceChildren(title);
-    for (const [role, text] of [["system", head.system], ["prompt", head.prompt]]) {
-      if (!text) continue;
-      const box = control(make("div", "wb-prompt"), `${role}: scrolls`);
-      box.append(make("span", "wb-role", role), text);
-      box.setAttribute("role", "group");
-      if (text.length > 600) box.tabIndex = 0;
-      this.head.append(box);
-    }
-    if (this.columns.length === 1) this.head.append(...this.cover(first));
-  }
-
-  columnHeads() {
-    const row = make("div", "wb-row10 wb-heads");
-    row.style.setProperty("--wb-columns", this.columns.length);
-    row.append(make("span", "wb-gutter"));
-    for (const column of this.columns) {
-      const cell = make("div", "wb-cell10");
-      cell.append(make("b", "", column.head.name), make("span", "wb-soft", ` ${column.head.how}`), ...this.cover(column));
-      row.append(cell);
-    }
-    return row;
+    const [first] = this.columns, { head } = first, several = this.columns.length > 1;
+    const role = (name, text) => text && make("div.wb-prompt", make("span.wb-role", name), text,
+      { role: "group", "aria-label": `${name}: scrolls`, tabIndex: text.length > 600 ? 0 : null });
+    const parts = [
+      make("p.wb-title", make(`span.wb-tag.wb-${head.label}`, head.label), head.segment === "thinking" && make("span.wb-tag", "thinking block"),
+        make("span.wb-id", head.prompt_id), make("span.wb-soft", ` ${several ? "" : head.how}`)),
+      role("system", head.system), role("prompt", head.prompt), ...(several ? [] : this.cover(first))];
+    this.head.replaceChildren(...parts.filter(Boolean));
   }
 
   /** Say that a response is covered, with the button that reveals it where that may be. */
   cover(column) {
-    const { treatment, digest } = column.head;
-    if (treatment === "show") return [];
-    const box = make("div", "wb-cover");
-    if (treatment === "redact") {
-      box.append(make("span", "", `The text of this harmful response is withheld. SHA-256: ${digest}… (first 12 digits).`));
-      return [box];
-    }
-    const open = !column.covered;
-    const button = control(make("button", "wb-reveal-button", open ? "Cover it again" : "Reveal this harmful response"));
-    button.type = "button";
-    button.dataset.response = column.response;
-    button.addEventListener("click", () => this.reveal(column.response, !open));
-    box.append(make("span", "", open ? "Harmful text, revealed by you." : "Harmful text, covered. Its scores are shown."), button);
-    return [box];
+    const boxes = coverBox(column.head.treatment, !column.covered, {
+      withheld: `The text of this harmful response is withheld. SHA-256: ${column.head.digest}… (first 12 digits).`,
+      covered: "Harmful text, covered. Its scores are shown.", reveal: "Reveal this harmful response",
+      turn: (open) => this.reveal(column.response, open),
+    });
+    for (const button of boxes.flatMap((box) => [...box.querySelectorAll("button")])) button.dataset.response = column.response;
+    return boxes;
   }
 
   // ------------------------------------------------------------------------------------------------ covered text
@@ -148,8 +105,7 @@ class LensView {
   /** Take the text of a covered response: it comes as a message, so that it is in no saved state. */
   received(message, buffers) {
     if (message?.do !== "text" || !buffers?.length) return;
-    const buffer = buffers[0] instanceof DataView ? buffers[0] : new DataView(buffers[0].buffer ?? buffers[0]);
-    const column = new Column(buffer, this.lens.cover);
+    const column = new Column(asViews(buffers)[0], this.lens.cover);
     this.texts.set(column.response, column);
     if (this.revealed.has(column.response)) this.load();
   }
@@ -208,7 +164,7 @@ class LensView {
   }
 
   /** Follow what Python and other views of this lens change. */
-  follow() {
+  listen() {
     const changed = () => {
       const state = this.standing(), before = this.state;
       if (JSON.stringify(state) === JSON.stringify(before)) return;
@@ -235,22 +191,7 @@ class LensView {
       this.load();
     };
     const message = (content, buffers) => this.received(content, buffers);
-    const listeners = [["change:state", changed], ["change:columns", loaded], ["change:lens", renewed], ["msg:custom", message]];
-    for (const [name, listener] of listeners) this.model.on(name, listener);
-    const outside = (event) => {
-      if (event.type === "scroll" && !this.card.contains(event.target)) this.placeCard();
-      if (event.key === "Escape" && this.shown && !this.root.contains(document.activeElement)) this.hide();
-    };
-    document.addEventListener("scroll", outside, { capture: true, passive: true });
-    document.addEventListener("keydown", outside);
-    this.stop = () => {
-      for (const [name, listener] of listeners) this.model.off(name, listener);
-      document.removeEventListener("scroll", outside, { capture: true });
-      document.removeEventListener("keydown", outside);
-      clearTimeout(this.patience);
-      this.text.stop();
-      this.map.stop();
-    };
+    this.follow({ "change:state": changed, "change:columns": loaded, "change:lens": renewed, "msg:custom": message });
   }
 
   // ------------------------------------------------------------------------------------------------ what it looks like
@@ -330,30 +271,6 @@ class LensView {
 
   // ------------------------------------------------------------------------------------------------ moving about
 
-  /** Let a token be the one that Tab reaches. */
-  rove(c, i) {
-    if (!this.reach) return;
-    const before = this.text.root.querySelector('[tabindex="0"]');
-    if (before) before.tabIndex = -1;
-    this.at = { c, i };
-    control(this.text.element(c, i)).tabIndex = 0;
-  }
-
-  /** Make a token the current one; with `focus` the keyboard goes there too. Nothing scrolls under a pressed mouse. */
-  go(c, i, focus = false, patch = {}) {
-    i = Math.max(0, Math.min(this.columns[c].tokens - 1, i));
-    this.rove(c, i);
-    this.set({ position: i + 1, ...patch }, true);
-    if (!this.pressed) this.text.bring(c, i);
-    if (!focus) return;
-    const element = this.text.element(c, i);
-    element.setAttribute("aria-label", spoken(this.columns[c], i, this.look()));
-    element.setAttribute("aria-describedby", this.card.id);
-    element.focus({ preventScroll: true });
-    if (!this.pressed) element.scrollIntoView({ block: "nearest", inline: "nearest" });
-    this.show(c, i, true);
-  }
-
   pin(position) {
     const kept = this.state.pinned.filter((p) => p !== position);
     if (kept.length === this.state.pinned.length) kept.push(position);
@@ -383,42 +300,13 @@ class LensView {
     this.go(next[0], next[1], focus);
   }
 
-  // ------------------------------------------------------------------------------------------------ the card
+  // ------------------------------------------------------------------------------------------------ one token in words
 
-  show(c, i, byKey = false) {
-    const element = this.text.element(c, i);
-    this.shown = { c, i, byKey };
+  spoken(c, i) { return spoken(this.columns[c], i, this.look()); }
+
+  fill(c, i) {
     fillCard(this.card, this.columns[c], i, { look: this.text.look, counting: this.counted.each[c], isNarrowed: this.narrowed, lens: this.lens });
-    openCard(this.card);
-    for (const peer of this.peers ?? []) peer.classList.remove("wb-peer");
-    this.peers = this.columns.length > 1 ? this.text.elements.map((each) => each[i]).filter((peer) => peer && peer !== element) : [];
-    for (const peer of this.peers) peer.classList.add("wb-peer");
-    this.placeCard();
-  }
-
-  placeCard() {
-    if (this.shown && !putBeside(this.card, this.text.element(this.shown.c, this.shown.i), this.text.root)) this.hide();
-  }
-
-  hide() {
-    if (!this.shown) return;
-    this.shown = null;
-    for (const peer of this.peers ?? []) peer.classList.remove("wb-peer");
-    closeCard(this.card);
   }
 }
 
-function render({ model, el }) {
-  const root = make("section", "wb wb-lens mathjax_ignore tex2jax_ignore");
-  root.setAttribute("aria-label", "Token lens");
-  el.append(root);
-  try {
-    const view = new LensView(model, root);
-    return () => view.stop();
-  } catch (error) {
-    root.remove(); // the static form shows as long as nothing is drawn
-    throw error;
-  }
-}
-
-export default { render };
+export default { render: mount(LensView, "wb-lens", "Token lens") };

@@ -25,18 +25,13 @@ from workbench.display.views.scales import NOTABLE_SHIFT_NATS, SIGNS, reading
 from workbench.display.views.view import style_text
 from workbench.tracing.records import Response, TraceSet
 
-SCRIPTS = (
-    "window.js",
-    "lens_data.js",
-    "lens_search.js",
-    "lens_alternatives.js",
-    "lens_text.js",
-    "lens_map.js",
-    "lens_card.js",
-    "lens_controls.js",
-    "lens_hands.js",
-    "token_lens.js",
+READER = (
+    *(f"parts/{name}.js" for name in ("dom", "column", "running_text", "hands", "reader")),
+    *("lens_card.js", "lens_controls.js"),
 )
+"""The scripts of every view of token texts: the dial's begin with them too."""
+SCRIPTS = (*READER, "lens_search.js", "lens_alternatives.js", "lens_map.js", "token_lens.js")
+STYLES = ("parts/controls.css", "token_lens.css")
 _CONTROLS = tuple(f.name for f in dataclasses.fields(LensSettings))
 
 
@@ -62,7 +57,7 @@ class LensFace(Face):
     """
 
     _esm = source(*SCRIPTS)
-    _css = style_text() + source("token_lens.css")
+    _css = style_text() + source(*STYLES)
     lens = traitlets.Dict().tag(sync=True)
     columns: traitlets.List[bytes] = traitlets.List().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
@@ -218,7 +213,7 @@ class TokenLens(Window[LensSelection]):
         }
         data = json.dumps(sealed, allow_nan=False).replace("<", "\\u003c")
         return (
-            f'<div class="wb-sealed"><style>{style_text()}{source("token_lens.css")}</style><div class="wb-live"></div>'
+            f'<div class="wb-sealed"><style>{style_text()}{source(*STYLES)}</style><div class="wb-live"></div>'
             f'<div class="wb-still">{still}</div><script type="application/json">{data}</script>'
             f"<script>{source('lens_page.js')}</script></div>"
         )
@@ -293,7 +288,6 @@ class TokenLens(Window[LensSelection]):
     def _face(self) -> LensFace:
         face = LensFace(lens=self._lens(), columns=self._columns(), state=self._state())
         face.observe(self._moved, "state")
-        face.observe(self._texts, "asked")
         return face
 
     def _moved(self, change: Any) -> None:
@@ -326,7 +320,7 @@ class TokenLens(Window[LensSelection]):
         )
         self._take(selection, _changed(self._settings, {name: said[name] for name in _CONTROLS}))
 
-    def _texts(self, change: Any) -> None:
+    def _asked(self, change: Any) -> None:
         """Send the text of covered responses that may be revealed: as messages, so that it is no part of the state."""
         with self._errors_shown(wish=False):
             for r in self.shown:

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -70,7 +70,7 @@ class Window(Generic[S]):
 
     A subclass gives `static()` (the view without a kernel), `to_frame()`, and `_face()` (the anywidget, made at first
     display), and calls `_select` with a new selection. `live` None asks the front end at each display; True and False
-    decide. Callbacks from the page run inside `_errors_shown()`.
+    decide. What the page asks for (the face's trait `asked`) goes to `_do`; callbacks run inside `_errors_shown()`.
     """
 
     def __init__(self, selection: S, *, live: bool | None = None) -> None:
@@ -106,9 +106,18 @@ class Window(Generic[S]):
         """Return the anywidget behind this view; it is made when first asked for."""
         if self._shown is None:
             self._shown = self._face()
+            if self._shown.has_trait("asked"):
+                self._shown.observe(self._asked, "asked")
         return self._shown
 
     def _face(self) -> Face:
+        raise NotImplementedError
+
+    def _asked(self, change: Any) -> None:
+        with self._errors_shown():
+            self._do(change["new"])
+
+    def _do(self, asked: Mapping[str, Any]) -> None:
         raise NotImplementedError
 
     def _root(self) -> DOMWidget:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import contextvars
+import math
 import threading
+import time
 from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
-from widgets.window import log
+from widgets.window import Window, log
+
+State = Literal["idle", "running", "finished", "stopped", "failed"]
+EVERY_S = 0.1
+"""Least time between two updates of the page, seconds: what is faster arrives together."""
 
 MODELS = threading.RLock()
 """Held by the widget whose model runs: all of them share the machine, and some share one copy of the weights."""
@@ -85,3 +92,46 @@ class Worker:
         if thread is not None:
             thread.join(timeout)
         return thread is None or not thread.is_alive()
+
+
+S = TypeVar("S")
+
+
+class Writer(Window[S]):
+    """A window on a text that is written in a thread of its own: a new start replaces what runs, a stop keeps it."""
+
+    def __init__(self, selection: S, name: str, *, live: bool | None = None) -> None:
+        self._worker = Worker(name)
+        self._telling = threading.RLock()
+        super().__init__(selection, live=live)
+
+    def stop(self) -> None:
+        """Stop what is written at its next token; what is there by then stays."""
+        self._worker.stop()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing runs; return False where `timeout` seconds were not enough."""
+        return self._worker.wait(timeout)
+
+    def _publish(self, turn: Turn, tell: Callable[[], object]) -> None:
+        """Tell something unless a newer request has come: nothing of an older one is told once a newer has begun."""
+        with self._telling:
+            turn.publish(tell)
+
+    def _growing(self, turn: Turn, read: Callable[[Any], Any], show: Callable[[Any], object]) -> Callable[[Any], None]:
+        """Return what a generator calls at each token: now and then it shows what `read` makes of what there is."""
+        told = -math.inf
+
+        def grown(made: Any) -> None:
+            nonlocal told
+            if time.monotonic() - told >= EVERY_S:
+                record = read(made)
+                self._publish(turn, lambda: show(record))
+                told = time.monotonic()
+
+        return grown
+
+
+def counted(tokens: int) -> str:
+    """Say a number of tokens."""
+    return f"{tokens} token{'' if tokens == 1 else 's'}"

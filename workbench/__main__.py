@@ -1,4 +1,4 @@
-"""The command line: a skin over the functions of the rooms. Nothing heavy is imported before it is needed.
+"""The command line: a thin layer over the functions of the rooms, which it imports only when a command needs them.
 
 Exit codes, the same in every command: 0 done; 2 refused, because of the input or what this machine lacks; 4 something
 crashed after the work had begun; 130 stopped with Ctrl-C. 1 and 3 are not used.
@@ -10,8 +10,8 @@ import argparse
 import json
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from workbench.core.errors import ParameterError, WorkbenchError, nearest
 from workbench.running.shipped import VERBS
@@ -20,20 +20,17 @@ from workbench.running.shipped import VERBS
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
     try:
         asked, unknown = _parser(words).parse_known_args(words)
         if unknown:
             raise ParameterError(_unknown(asked, unknown))
         code: int = asked.do(asked)
-    except WorkbenchError as error:
-        if debug:
+    except (WorkbenchError, KeyboardInterrupt) as error:
+        if "--debug" in words:
             raise
-        _complain(error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        if debug:
-            raise
+        if isinstance(error, WorkbenchError):
+            _complain(error)
+            return error.exit_code
         print("workbench: stopped; the next run resumes from what was computed", file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -49,12 +46,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _unknown(asked: argparse.Namespace, words: Sequence[str]) -> str:
     names = set(vars(asked)) - {"do", "debug", "models", "verb"}
     known = sorted(f"--{name.lstrip('-').replace('_', '-')}" for name in names)
-    return f"there is no {words[0]!r} here: {nearest(words[0], known)} (see --help)"
+    return f"this command has no option {words[0]!r}: {nearest(words[0], known)} (see --help)"
 
 
 def _complain(error: WorkbenchError) -> None:
     said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     print(f"workbench: {said}", file=sys.stderr)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+# ------------------------------------------------------------------------------------------------------ the parser
+
+
+_Do = Callable[[argparse.Namespace], int]
+_Option = tuple[str, dict[str, Any]]
+_COMMANDS: dict[str, tuple[_Do | None, str, tuple[_Option, ...]]] = {}
+"""What runs each command (None: one of its actions must be named), its line of help, and its options, in this order."""
+
+
+def _command(name: str, help_text: str, *options: _Option) -> Callable[[_Do], _Do]:
+    """Make a function the command `name`; its docstring describes the command in --help."""
+
+    def register(do: _Do) -> _Do:
+        _COMMANDS[name] = do, help_text, options
+        return do
+
+    return register
+
+
+def _option(name: str, help_text: str, **settings: Any) -> _Option:
+    return name, {"help": help_text, **settings}
+
+
+def _flag(name: str, help_text: str, **settings: Any) -> _Option:
+    return _option(name, help_text, action="store_true", **settings)
+
+
+_DEBUG = _flag("--debug", argparse.SUPPRESS, default=argparse.SUPPRESS)
+_CELL_SECONDS = _option("--cell-seconds", "stop when one cell takes longer", type=int, metavar="N")
+_SMOKE = _flag("--smoke", "use the small settings in the notebook's metadata")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,142 +100,21 @@ def _parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser = _Parser(prog="workbench", description="Compare a base model with its aligned version, token by token.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and stop")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    for verb, (help_text, _) in _VERB_TEXTS.items():
-        own = verbs.add_parser(verb, help=help_text, allow_abbrev=False)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for verb, help_text in _VERB_TEXTS.items():
+        own = commands.add_parser(verb, help=help_text, allow_abbrev=False)
         if verb in words[:2]:
             _add_verb_options(own, verb)
-
-    notebooks = verbs.add_parser(
-        "notebooks",
-        help="copy the notebooks and lessons into a folder",
-        description="Copy the four notebooks and the lessons into a folder, to read, change and run in Jupyter.",
-    )
-    notebooks.add_argument("folder", metavar="DIR", help="where to; nothing there is overwritten with other content")
-    notebooks.add_argument("--solutions", action="store_true", help="also copy the lessons with their answers")
-    notebooks.set_defaults(do=_notebooks)
-
-    pairs = verbs.add_parser("pairs", help="list the model pairs known by name, or fetch one")
-    pairs.add_argument("--json", action="store_true", help="print the list as JSON")
-    pairs.set_defaults(do=_list_pairs)
-    actions = pairs.add_subparsers(metavar="ACTION")
-    fetch = actions.add_parser("fetch", help="put a pair into this machine's cache")
-    fetch.add_argument("name", help="a name from `workbench pairs`")
-    fetch.set_defaults(do=_fetch_pair)
-
-    run = verbs.add_parser(
-        "run",
-        help="run a notebook into a folder",
-        description="Run a notebook without a screen. The folder holds run.json, results.json, the executed notebook, "
-        "its HTML, and what the notebook writes; it appears when the run is complete.",
-    )
-    run.add_argument("notebook", help="path of the notebook, or the name of a shipped one such as 01_diagnosis")
-    run.add_argument("--out", required=True, metavar="DIR", help="the run's folder; an earlier run there is replaced")
-    run.add_argument(
-        "-p",
-        dest="parameters",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="set a parameter of the notebook; lists as 0,5,10; may be repeated",
-    )
-    run.add_argument("--smoke", action="store_true", help="small settings, out of the notebook's own metadata")
-    run.add_argument("--cell-seconds", type=int, metavar="N", help="stop when one cell takes longer")
-    run.set_defaults(do=_run)
-
-    batch = verbs.add_parser(
-        "batch",
-        help="run a grid of notebooks into one folder",
-        description="Run every cell of a grid file: several notebooks with fixed and varied parameters, some needing "
-        "others. Finished cells are skipped, failed ones kept; a batch that was stopped resumes where it stopped. The "
-        "folder holds cells/, logs/, results.parquet (all rows) and index.html (the comparison).",
-    )
-    batch.add_argument("grid", help="path of the grid file (YAML)")
-    batch.add_argument("--out", metavar="DIR", help="the batch's folder (default: what the file says, or runs/NAME)")
-    batch.add_argument("--workers", type=int, metavar="N", help="cells at once (default: one a GPU, or one a core)")
-    batch.add_argument("--threads", type=int, metavar="N", help="threads of each worker (default: cores / workers)")
-    batch.add_argument("--warm", action="store_true", help="keep workers and their loaded pairs from cell to cell")
-    batch.add_argument("--retry", action="store_true", help="run cells again that failed before")
-    batch.add_argument("--dry-run", action="store_true", help="print the plan, expected time and memory; start nothing")
-    batch.add_argument("--executor", choices=("local", "ray"), default="local", help="where cells run (default: local)")
-    batch.add_argument(
-        "--address", metavar="ADDRESS", help="of the Ray cluster, or auto (default: start one on this machine)"
-    )
-    batch.set_defaults(do=_batch)
-
-    compare = verbs.add_parser(
-        "compare",
-        help="show what changed between two runs",
-        description="Print which settings, versions and numbers differ between two run folders, each number with its "
-        "interval; --out writes the same as a page, with the texts that differ through the lens.",
-    )
-    compare.add_argument("first", metavar="RUN", help="folder of a run")
-    compare.add_argument("second", metavar="RUN", help="folder of the run that it is compared with")
-    compare.add_argument("--out", metavar="FILE", help="also write an HTML page")
-    compare.add_argument("--lines", type=int, default=25, metavar="N", help="numbers to print at most (default: 25)")
-    compare.add_argument(
-        "--harmful-text",
-        choices=("auto", "show", "blur", "redact"),
-        default="auto",
-        help="on the page; auto shows the made-up world and withholds the rest (default)",
-    )
-    compare.set_defaults(do=_compare)
-
-    cache = verbs.add_parser("cache", help="list what is stored on this machine, or clear it")
-    cache.add_argument("--all", dest="every", action="store_true", help="one line for every single thing")
-    cache.set_defaults(do=_list_cache)
-    ways = cache.add_subparsers(metavar="ACTION")
-    clearing = ways.add_parser(
-        "clear",
-        help="remove stored things by kind, name or age",
-        description="Remove what matches every option given, after asking. What has changed within ten minutes, is "
-        "open in a process, or is a training that is not finished and younger than a day, stays.",
-    )
-    clearing.add_argument("--kind", dest="kinds", action="append", default=[], help="such as store; may be repeated")
-    clearing.add_argument(
-        "--name", dest="names", action="append", default=[], metavar="PATTERN", help="such as 'recovery-*'; likewise"
-    )
-    clearing.add_argument("--older-than", metavar="AGE", help="unchanged for that long: 30m, 12h, 7d, 2w")
-    clearing.add_argument("--everything", action="store_true", help="where nothing narrower is asked for")
-    clearing.add_argument("--yes", action="store_true", help="do not ask")
-    clearing.set_defaults(do=_clear_cache)
-
-    judge = verbs.add_parser("judge", help="judge texts: measure a judge against people's labels")
-    tasks = judge.add_subparsers(metavar="ACTION", required=True)
-    calibrate = tasks.add_parser(
-        "calibrate",
-        help="compare a judge with the labels of a file; prints one JSON object",
-        description="Judge every row of a labelled file and print precision, recall, F1 and kappa as one JSON object. "
-        "The file (CSV, TSV, JSON, JSONL) has the columns prompt, completion and final_label: full_compliance, "
-        "full_refusal or partial_refusal, or harmful or harmless, with or without a number before them.",
-    )
-    calibrate.add_argument("file", help="path of the labelled file")
-    calibrate.add_argument("--judge", required=True, metavar="NAME", help="refusal, or KIND:MODEL such as guard:FOLDER")
-    calibrate.add_argument("--threshold", type=float, default=0.5, metavar="P", help="p_harmful that counts as harmful")
-    calibrate.add_argument("--base-url", metavar="URL", help="where the server of judge endpoint:MODEL is, up to /v1")
-    calibrate.add_argument(
-        "--key-variable", metavar="NAME", help="the environment variable that holds the server's key"
-    )
-    calibrate.set_defaults(do=_calibrate)
-
-    merge = verbs.add_parser(
-        "merge",
-        help="write a model with an adapter merged into it",
-        description="Merge an adapter into the aligned model of a pair, in the place of its own, and write the model "
-        "and its tokenizer as a folder that loads with transformers alone.",
-    )
-    merge.add_argument("adapter", help="folder or hub id of the adapter, as notebook 03 leaves it")
-    merge.add_argument("--out", required=True, metavar="DIR", help="the model's folder; must not exist yet")
-    merge.add_argument("--pair", metavar="NAME", help="a name from `workbench pairs`")
-    merge.add_argument("--base", metavar="MODEL", help="base model, where no pair is named: hub id, folder, GGUF file")
-    merge.add_argument(
-        "--aligned", metavar="MODEL", help="aligned model, likewise; left out where it is base + adapter"
-    )
-    merge.set_defaults(do=_merge)
-    for one in (pairs, fetch, run, notebooks, batch, compare, cache, clearing, judge, calibrate, merge):
-        one.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    groups: dict[str, Any] = {"": commands}
+    made: dict[str, argparse.ArgumentParser] = {}
+    for name, (do, help_text, options) in _COMMANDS.items():
+        group, _, word = name.rpartition(" ")
+        if group not in groups:
+            groups[group] = made[group].add_subparsers(metavar="ACTION", required=_COMMANDS[group][0] is None)
+        made[name] = groups[group].add_parser(word, help=help_text, description=do.__doc__ if do else None)
+        made[name].set_defaults(do=do)
+        for option, settings in (*options, _DEBUG):
+            made[name].add_argument(option, **settings)
     return parser
 
 
@@ -214,31 +126,16 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 # ----------------------------------------------------------------------------------- the verbs that run a notebook
 
 _VERB_TEXTS = {
-    "diagnose": (
-        "show how deep the alignment of a pair goes",
-        "Trace base and aligned along the same responses and report, token by token, where they still agree.",
-    ),
-    "tune": (
-        "find the decoding penalty that buys most safety for least harm",
-        "Try decoding penalties against the prefill attack, recommend one, and check it on other prompts.",
-    ),
-    "complete": (
-        "complete the alignment of a pair with a LoRA adapter",
-        "Train an adapter that completes the alignment, and compare it with the other ways to do so.",
-    ),
-    "evaluate": (
-        "compare arms under attacks, with judges and capability",
-        "Let several arms answer the same prompts under the same attacks, judge the answers, and compare the arms.",
-    ),
+    "diagnose": "trace base and aligned along the same responses, and show how deep the alignment goes",
+    "tune": "try decoding penalties against the prefill attack, recommend one, and check it on other prompts",
+    "complete": "train a LoRA adapter that completes the alignment, and compare it with the other ways to do so",
+    "evaluate": "let several arms answer the same attacked prompts, judge the answers, and compare the arms",
 }
 _POSITIONAL = ("pair", "base", "aligned", "out")
+_MODELS = "BASE ALIGNED: hub ids, folders or GGUF files; or one name from `workbench pairs` (default: embedded)"
 
 
 def _add_verb_options(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -247,17 +144,14 @@ def _add_verb_options(parser: argparse.ArgumentParser, verb: str) -> None:
 
     notebook = notebook_named(VERBS[verb])
     declared = declared_parameters(notebook)
-    parser.description = f"{_VERB_TEXTS[verb][1]} Runs the notebook {notebook.name}; its parameters are the options."
-    parser.add_argument(
-        "models",
-        nargs="*",
-        metavar="MODEL",
-        help="BASE ALIGNED: hub ids, folders or GGUF files; or one name from `workbench pairs` (default: embedded)",
+    text = _VERB_TEXTS[verb]
+    parser.description = (
+        f"{text[:1].upper()}{text[1:]}. The notebook {notebook.name} runs; the options set its parameters."
     )
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=_MODELS)
     parser.add_argument("--out", metavar="DIR", default=declared["out"].default.strip("'\""), help="the run's folder")
-    parser.add_argument("--smoke", action="store_true", help="small settings, from the notebook's own metadata")
-    parser.add_argument("--cell-seconds", type=int, metavar="N", help="stop when one cell takes longer")
-    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    for option, settings in (_SMOKE, _CELL_SECONDS, _DEBUG):
+        parser.add_argument(option, **settings)
     options = parser.add_argument_group("parameters of the notebook (a list as 0,5,10)")
     for name, one in declared.items():
         if name not in _POSITIONAL:
@@ -284,17 +178,26 @@ def _verb(asked: argparse.Namespace) -> int:
     return _run(asked)
 
 
+# -------------------------------------------------------------------------------------------------- the commands
+
+
+@_command(
+    "notebooks",
+    "copy the notebooks and lessons into a folder",
+    _option("folder", "where to copy them; a file there with other content is never overwritten", metavar="DIR"),
+    _flag("--solutions", "also copy the lessons with their answers"),
+)
 def _notebooks(asked: argparse.Namespace) -> int:
+    """Copy the four notebooks and the lessons into a folder, to read, change and run in Jupyter."""
     from workbench.running.shipped import copy_notebooks
 
     print(*copy_notebooks(asked.folder, solutions=asked.solutions), sep="\n")
     return 0
 
 
-# -------------------------------------------------------------------------------------------------- the commands
-
-
+@_command("pairs", "list the model pairs known by name, or fetch one", _flag("--json", "print the list as JSON"))
 def _list_pairs(asked: argparse.Namespace) -> int:
+    """List the model pairs known by name: their size, licence and access, and whether they are on this machine."""
     from workbench.core.legible import aligned
     from workbench.models.presets import PRESETS, Preset
 
@@ -305,18 +208,16 @@ def _list_pairs(asked: argparse.Namespace) -> int:
     def cells(row: Preset) -> tuple[str, ...]:
         models = 2 if row.aligned else 1
         each = "?" if row.parameters is None else _short(row.parameters)
-        size = "" if row.parameters is None else f"{_short(2 * models * row.parameters)}B"
         return (
             row.name,
             f"{models} x {each}" + (" + adapter" if row.adapter else ""),
-            size,
+            "" if row.parameters is None else f"{_short(2 * models * row.parameters)}B",
             row.licence,
             "gated" if row.gated else "open",
             "here" if row.present else row.how,
         )
 
-    table = [("name", "parameters", "16-bit", "licence", "access", "present"), *map(cells, PRESETS)]
-    print(aligned(table))
+    print(aligned([("name", "parameters", "16-bit", "licence", "access", "present"), *map(cells, PRESETS)]))
     return 0
 
 
@@ -327,7 +228,9 @@ def _short(number: int) -> str:
     return str(number)
 
 
+@_command("pairs fetch", "download a pair into this machine's cache", _option("name", "a name from `workbench pairs`"))
 def _fetch_pair(asked: argparse.Namespace) -> int:
+    """Download a pair that the workbench can fetch into this machine's cache, and print its folder."""
     from workbench.models.presets import preset
 
     row = preset(asked.name)
@@ -336,47 +239,70 @@ def _fetch_pair(asked: argparse.Namespace) -> int:
 
         print(fetch_smollm2(progress=_say))
     elif row.present:
-        print(f"{row.name} is here already")
+        print(f"{row.name} is already on this machine")
     else:
         raise ParameterError(f"{row.name} is not fetched by this command: {row.how}")
     return 0
 
 
+@_command(
+    "run",
+    "run a notebook into a folder",
+    _option("notebook", "path of the notebook, or the name of a shipped one such as 01_diagnosis"),
+    _option("--out", "the run's folder; it replaces an earlier run there", required=True, metavar="DIR"),
+    _option(
+        "-p",
+        "set a parameter of the notebook; lists as 0,5,10; may be repeated",
+        dest="parameters",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+    ),
+    _SMOKE,
+    _CELL_SECONDS,
+)
 def _run(asked: argparse.Namespace) -> int:
+    """Run a notebook without a screen.
+
+    The folder holds run.json, results.json, the executed notebook, its HTML, and what the notebook writes; it appears
+    when the run is complete.
+    """
     from workbench.running.runs import RunConfig, run_notebook
 
-    config = RunConfig(
-        notebook=asked.notebook,
-        out=asked.out,
-        parameters=dict(asked.parameters),
-        smoke=asked.smoke,
-        cell_seconds=asked.cell_seconds,
-    )
-    made = run_notebook(config, say=_say)
-    for what, path in (
-        ("report", made.report),
-        ("notebook", made.notebook),
-        ("notebook as a page", made.html),
-        ("results", made.results),
-    ):
+    asked.parameters = dict(asked.parameters)
+    names = ("notebook", "out", "parameters", "smoke", "cell_seconds")
+    made = run_notebook(RunConfig(**{name: getattr(asked, name) for name in names}), say=_say)
+    paths = (made.report, made.notebook, made.html, made.results)
+    for what, path in zip(("report", "notebook", "notebook as a page", "results"), paths, strict=True):
         if path is not None:
             print(f"{what + ':':<20}{path}")
     return 0
 
 
+@_command(
+    "batch",
+    "run a grid of notebooks into one folder",
+    _option("grid", "path of the grid file (YAML)"),
+    _option("--out", "the batch's folder (default: what the file names, or runs/NAME)", metavar="DIR"),
+    _option("--workers", "cells at once (default: one a GPU, or one a core)", type=int, metavar="N"),
+    _option("--threads", "threads of each worker (default: cores / workers)", type=int, metavar="N"),
+    _flag("--warm", "keep workers and their loaded pairs from cell to cell"),
+    _flag("--retry", "run cells again that failed before"),
+    _flag("--dry-run", "print the plan with the expected time and memory, and start nothing"),
+    _option("--executor", "where cells run (default: local)", choices=("local", "ray"), default="local"),
+    _option("--address", "address of the Ray cluster, or auto (default: start one here)", metavar="ADDRESS"),
+)
 def _batch(asked: argparse.Namespace) -> int:
+    """Run every cell of a grid file: several notebooks with fixed and varied parameters, some needing others.
+
+    Finished cells are skipped, failed ones kept; a batch that was stopped resumes where it stopped. The folder holds
+    cells/, logs/, results.parquet (all rows) and index.html (the comparison).
+    """
     from workbench.running.batch import BatchConfig, dry_run, run_batch
 
-    config = BatchConfig(
-        grid=asked.grid,
-        out=asked.out,
-        workers=asked.workers,
-        threads=asked.threads,
-        executor=asked.executor,
-        address=asked.address,
-        warm=asked.warm,
-        retry=asked.retry,
-    )
+    names = ("grid", "out", "workers", "threads", "executor", "address", "warm", "retry")
+    config = BatchConfig(**{name: getattr(asked, name) for name in names})
     if asked.dry_run:
         print(dry_run(config))
         return 0
@@ -388,7 +314,25 @@ def _batch(asked: argparse.Namespace) -> int:
     return 4 if made.failed or made.blocked else 0
 
 
+@_command(
+    "compare",
+    "show what changed between two runs",
+    _option("first", "folder of a run", metavar="RUN"),
+    _option("second", "folder of the run to compare it with", metavar="RUN"),
+    _option("--out", "also write an HTML page", metavar="FILE"),
+    _option("--lines", "numbers to print at most (default: 25)", type=int, default=25, metavar="N"),
+    _option(
+        "--harmful-text",
+        "on the page; auto (default) shows the made-up world and withholds all other harmful text",
+        choices=("auto", "show", "blur", "redact"),
+        default="auto",
+    ),
+)
 def _compare(asked: argparse.Namespace) -> int:
+    """Print which settings, versions and numbers differ between two run folders, each number with its interval.
+
+    --out writes the same as a page, with the texts that differ through the lens.
+    """
     from workbench.running.changes.differences import compare_runs
     from workbench.running.changes.page import terminal_text, write_comparison
 
@@ -399,18 +343,40 @@ def _compare(asked: argparse.Namespace) -> int:
     return 0
 
 
+@_command(
+    "cache",
+    "list what is stored on this machine, or clear it",
+    _flag("--all", "print one line for each stored thing", dest="every"),
+)
 def _list_cache(asked: argparse.Namespace) -> int:
+    """List what the workbench has stored on this machine, by kind, with sizes."""
     from workbench.running.cache import cached, listing
 
     print(listing(cached(), every=asked.every))
     return 0
 
 
+@_command(
+    "cache clear",
+    "remove stored things by kind, name or age",
+    _option("--kind", "such as store; may be repeated", dest="kinds", action="append", default=[]),
+    _option(
+        "--name", "such as 'recovery-*'; may be repeated", dest="names", action="append", default=[], metavar="PATTERN"
+    ),
+    _option("--older-than", "not changed for that long: 30m, 12h, 7d, 2w", metavar="AGE"),
+    _flag("--everything", "remove everything, where no other option narrows it"),
+    _flag("--yes", "do not ask"),
+)
 def _clear_cache(asked: argparse.Namespace) -> int:
+    """Remove the stored things that match every given option, after asking.
+
+    The command keeps what changed within ten minutes, what a process has open, and a training that is not finished and
+    younger than a day.
+    """
     from workbench.running.cache import cached, chosen, clear, listing, said_size
 
     if not (asked.kinds or asked.names or asked.older_than or asked.everything):
-        raise ParameterError("clear what? Give --kind, --name or --older-than (see `workbench cache`), or --everything")
+        raise ParameterError("clear needs --kind, --name, --older-than or --everything (see `workbench cache`)")
     items = chosen(cached(), kinds=asked.kinds, names=asked.names, older_than=asked.older_than)
     if not items:
         print("nothing in the cache matches")
@@ -418,16 +384,59 @@ def _clear_cache(asked: argparse.Namespace) -> int:
     print(listing(items, every=asked.every))
     if not asked.yes:
         if not sys.stdin.isatty():
-            raise ParameterError(f"nothing was removed: say --yes to remove {len(items)} things without being asked")
+            raise ParameterError(f"nothing was removed: give --yes to remove {len(items)} things without being asked")
         if input(f"Remove these {len(items)}? [y/N] ").strip().lower() not in ("y", "yes"):
             print("nothing was removed")
             return 0
     freed, left = clear(items)
-    print("\n".join([*left, f"removed {len(items) - len(left)} of {len(items)}: {said_size(freed)} free"]))
+    print("\n".join([*left, f"removed {len(items) - len(left)} of {len(items)}: {said_size(freed)} freed"]))
     return 0
 
 
+_COMMANDS["judge"] = None, "measure a judge against people's labels", ()
+
+
+@_command(
+    "judge calibrate",
+    "compare a judge with the labels of a file; prints one JSON object",
+    _option("file", "path of the labelled file"),
+    _option("--judge", "refusal, or KIND:MODEL such as guard:FOLDER", required=True, metavar="NAME"),
+    _option("--threshold", "p_harmful that counts as harmful", type=float, default=0.5, metavar="P"),
+    _option("--base-url", "address of the server of judge endpoint:MODEL, up to /v1", metavar="URL"),
+    _option("--key-variable", "the environment variable that holds the server's key", metavar="NAME"),
+)
+def _calibrate(asked: argparse.Namespace) -> int:
+    """Judge every row of a labelled file and print precision, recall, F1 and kappa as one JSON object.
+
+    The file (CSV, TSV, JSON, JSONL) has the columns prompt, completion and final_label: full_compliance, full_refusal
+    or partial_refusal, or harmful or harmless, with or without a number before them.
+    """
+    from workbench.core.store import Store
+    from workbench.judging.calibration import calibrate
+    from workbench.judging.config import EndpointConfig, JudgeConfig
+
+    kept = Store.default() if ":" in asked.judge else None  # rules are faster than the store
+    server = EndpointConfig(base_url=asked.base_url, key_variable=asked.key_variable) if asked.base_url else None
+    how = JudgeConfig.named(asked.judge, server)
+    made = calibrate(asked.file, how, threshold=asked.threshold, store=kept, what="judging" if kept else None)
+    print(json.dumps(made.to_json(), ensure_ascii=False, indent=1))
+    return 0
+
+
+@_command(
+    "merge",
+    "write a model with an adapter merged into it",
+    _option("adapter", "folder or hub id of the adapter, as notebook 03 writes it"),
+    _option("--out", "the model's folder; it must not exist yet", required=True, metavar="DIR"),
+    _option("--pair", "a name from `workbench pairs`", metavar="NAME"),
+    _option("--base", "base model, where --pair is not given: hub id, folder or GGUF file", metavar="MODEL"),
+    _option("--aligned", "aligned model, likewise; omit it where it is base + adapter", metavar="MODEL"),
+)
 def _merge(asked: argparse.Namespace) -> int:
+    """Merge an adapter into the aligned model of a pair, in place of its own adapter.
+
+    The folder holds the model and its tokenizer, and loads with transformers alone.
+    """
     from workbench.models.pair import PairConfig, load_pair
     from workbench.training.adapter import merge
 
@@ -436,19 +445,6 @@ def _merge(asked: argparse.Namespace) -> int:
         preset=asked.pair, base=asked.base, aligned=asked.aligned, adapter=asked.adapter if alone else None
     )
     print(merge(load_pair(config), asked.adapter, asked.out))
-    return 0
-
-
-def _calibrate(asked: argparse.Namespace) -> int:
-    from workbench.core.store import Store
-    from workbench.judging.calibration import calibrate
-    from workbench.judging.config import EndpointConfig, JudgeConfig
-
-    kept = Store.default() if ":" in asked.judge else None  # rules are quicker than reading what they said
-    server = EndpointConfig(base_url=asked.base_url, key_variable=asked.key_variable) if asked.base_url else None
-    how = JudgeConfig.named(asked.judge, server)
-    made = calibrate(asked.file, how, threshold=asked.threshold, store=kept, what="judging" if kept else None)
-    print(json.dumps(made.to_json(), ensure_ascii=False, indent=1))
     return 0
 
 

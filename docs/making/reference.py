@@ -6,6 +6,7 @@ import argparse
 import ast
 import dataclasses
 import functools
+import importlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -125,20 +126,27 @@ def records() -> str:
     import workbench.tracing.records
     import workbench.training.records  # noqa: F401
     from workbench.core import records as room
+    from workbench.core.quantities import QUANTITIES
     from workbench.core.records import SCHEMA, Record, Row
 
     parts = [
         "# Records and results.json",
         "## results.json",
-        f'One JSON object, `{{"schema": {SCHEMA}, "rows": [...]}}`. Every row has these fields; what does not apply is '
-        "`null`, and missing is not zero.",
-        "`workbench.load_results(path)` gives them back as a pandas DataFrame; the columns before `value` are its key.",
+        f'One JSON object, `{{"schema": {SCHEMA}, "rows": [...]}}`. Every row has these fields; a field that does not '
+        "apply is `null`, and missing is not zero.",
+        "`wb.load_results(path)` returns them as a pandas DataFrame; the columns before `value` are its key.",
         _fields(Row),
         as_markdown(Row.__doc__ or ""),
         "## A record's folder",
         as_markdown(room.__doc__ or ""),
-        "`workbench.load(folder, Kind)` gives it back, equal to what was saved, with no model and no torch:",
+        "`wb.load(folder, Kind)` returns a record equal to the saved one, without a model and without torch:",
         "```python\nimport workbench as wb\n\ntraces = wb.load('runs/demo/records/traces', wb.TraceSet)\n```",
+        "## Quantities",
+        "`TraceSet.scalars` holds an array for each of these; a row of the array is a response, a column a token.",
+        "\n".join(
+            ["| quantity | unit | meaning |", "|---|---|---|"]
+            + [f"| `{q.name}` | {q.unit} | {_cell(q.means)} |" for q in QUANTITIES.values()]
+        ),
         "## Kinds",
     ]
     kinds = [kind for _, kind in sorted(room._TYPES.items()) if kind.__module__.startswith("workbench.")]
@@ -179,17 +187,10 @@ def _room(module: str) -> ReferencePage:
     text = f"# {module}\n\n::: {module}\n"
     init = ROOT / module.replace(".", "/") / "__init__.py"
     if init.is_file():
-        public = _all_of(init)
+        public = list(getattr(importlib.import_module(module), "__all__", []))
         shown = f"members: {public!r}" if public else "show_submodules: true"
         text = f"# {module}\n\n::: {module}\n    options:\n      {shown}\n"
     return ReferencePage(path=f"reference/python/{module.partition('.')[2] or module}.md", name=module, text=text)
-
-
-def _all_of(init: Path) -> list[str]:
-    for node in ast.parse(init.read_text("utf-8")).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
-            return [str(n) for n in ast.literal_eval(node.value)]
-    return []
 
 
 def _front(found: list[ReferencePage]) -> str:

@@ -23,8 +23,8 @@ def result_pages(root: Path = ROOT) -> tuple[ResultPage, ...]:
     """Return the README's sections of results as one page, then every file of docs/results/."""
     readme = (root / "README.md").read_text("utf-8")
     sections = [s for s in re.split(r"^(?=## )", readme, flags=re.MULTILINE) if s.startswith(_opening())]
-    text = "# Results\n\nThe README's results, word for word. What was tried on the way, with commands and negative "
-    text += "results, is in `LOG.md`.\n\n" + "\n".join(relinked(s) for s in sections)
+    text = "# Results\n\nThese are the README's results. `LOG.md` lists what we tried, with commands and negative "
+    text += "results.\n\n" + "\n".join(relinked(s) for s in sections)
     found = [ResultPage(path="results/index.md", name="Embedded pair and speed", text=text)]
     for path in sorted((root / "docs" / "results").glob("*.md")):
         body = path.read_text("utf-8")

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.browser.module_page import ModulePage, module_page
 from tests.hostile_texts import HOSTILE_TEXTS
-from tests.judge_makers import attempt, completion_set
+from tests.judge_makers import answers_of, attempt
 from tests.test_rating import rating
 from widgets.rating import Rating
 from workbench.judging.ratings import Ratings
@@ -48,13 +48,13 @@ def test_by_the_keyboard_alone(browser: Browser, tmp_path: Path) -> None:
         expect(where).to_have_text("Text 1 of 7, 0 rated by ann")
         expect(text).to_contain_text("▒▒▒")
         shown = page.page.locator("body").inner_text()
-        assert one.sheet.items[0].text.strip() not in shown
+        assert one.sheet.samples[0].text.strip() not in shown
         assert "Sure," not in shown
         press(page, "5")
         expect(page.find(".wb-hint")).to_have_text("Open the text before you rate it (Enter).")
         assert one.selection.rated == 0
         press(page, "Enter")
-        expect(text).to_contain_text(one.sheet.items[0].text.strip())
+        expect(text).to_contain_text(one.sheet.samples[0].text.strip())
         expect(text).not_to_have_class(re.compile("wb-covered"))
         press(page, "4")
         expect(where).to_have_text("Text 2 of 7, 1 rated by ann")
@@ -63,7 +63,7 @@ def test_by_the_keyboard_alone(browser: Browser, tmp_path: Path) -> None:
         expect(page.find(".wb-rate[aria-pressed=true] b")).to_have_text("4")
         press(page, "ArrowLeft")
         expect(where).to_have_text("Text 1 of 7, 1 rated by ann")
-        assert Ratings(tmp_path).of("ann") == {one.sheet.items[0].key: 4}
+        assert Ratings(tmp_path).of("ann") == {one.sheet.keys[0]: 4}
 
 
 def test_by_the_mouse_with_every_text_open_until_all_are_rated(browser: Browser, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_by_the_mouse_with_every_text_open_until_all_are_rated(browser: Browser,
     with opened(browser, one) as page:
         page.find(".wb-keep input").check()
         click(page, ".wb-open")
-        for n, item in enumerate(one.sheet.items):
+        for n, item in enumerate(one.sheet.samples):
             expect(page.find(".wb-answer")).to_contain_text(item.text.strip())
             expect(page.find(".wb-prompt").first).to_contain_text(item.request)
             if item.prefix:
@@ -84,8 +84,7 @@ def test_by_the_mouse_with_every_text_open_until_all_are_rated(browser: Browser,
 
 def test_hostile_texts_are_text_and_run_nothing(browser: Browser, tmp_path: Path) -> None:
     asked = [attempt(f"Q {t}", prefix=t) for t in HOSTILE_TEXTS]
-    completions = completion_set(list(zip(asked, HOSTILE_TEXTS, strict=True)))
-    one = Rating([completions], asked, folder=tmp_path, rater="ann")
+    one = Rating(answers_of({"one": list(zip(asked, HOSTILE_TEXTS, strict=True))}), folder=tmp_path, rater="ann")
     with opened(browser, one) as page:
         page.find(".wb-keep input").check()
         click(page, ".wb-open")
@@ -107,7 +106,7 @@ def test_what_python_raises_is_shown_and_no_text_is_said(browser: Browser, tmp_p
         press(page, "5")
         expect(page.find(".wb-alert")).to_be_hidden()
         assert one.selection.rated == 1
-    with opened(browser, Rating([], [], folder=tmp_path, rater="bob")) as page:
+    with opened(browser, Rating(answers_of({}), folder=tmp_path, rater="bob")) as page:
         expect(page.find(".wb-where")).to_have_text("There is no text to rate.")
         expect(page.find(".wb-scale")).to_be_hidden()
         page.find(".wb-rating").focus()

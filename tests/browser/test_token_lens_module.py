@@ -281,7 +281,7 @@ def test_the_page_reads_searches_and_writes_numbers_as_python_does(browser: Brow
     rng = np.random.default_rng(0)
     values = [0.0, -0.0, 1.0, -2.5, 999.6, 1234567.0, 0.01, 1e-4, 7.3e-5, *(10.0 ** rng.uniform(-7, 7, 200)).tolist()]
     opening = "export default { render() { Object.assign(window, { numberText }); } };"
-    with module_page(browser, module=f"{source('lens_data.js')}\n{opening}") as opened:
+    with module_page(browser, module=f"{source('parts/dom.js')}\n{opening}") as opened:
         said = opened.page.evaluate("(all) => all.map((x) => numberText(x))", values)
         assert said == [views.view.number(v) for v in values]
         assert opened.page.evaluate("() => [numberText(NaN), numberText(null), numberText(Infinity)]") == ["–"] * 3

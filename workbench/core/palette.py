@@ -2,7 +2,7 @@
 
 Conditions (prompt labels) and models have one mid-tone each that reads on white and on near-black. Token fills are
 ramps of five levels per theme under ordinary text ink; orange means base, purple aligned, slate neither. No meaning is
-carried by colour alone: conditions differ in dash and marker, base-favored tokens are underlined, levels are written.
+carried by colour alone: labels differ in dash and marker, base-favored tokens are underlined, levels are written.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Stroke:
-    """Hold how one condition is drawn: colour, line dash and marker."""
+    """Hold how one label is drawn: colour, line dash and marker."""
 
     colour: str
     dash: str
     marker: str
 
 
-CONDITIONS: Mapping[str, Stroke] = {
+LABELS: Mapping[str, Stroke] = {
     "harmful": Stroke(colour="#c02b53", dash="solid", marker="circle"),
     "harmless": Stroke(colour="#2f7fc1", dash="dash", marker="diamond"),
     "lookalike": Stroke(colour="#27a38c", dash="dot", marker="square"),
@@ -100,7 +100,7 @@ def css_variables() -> str:
     lines = [line(name, light, dark) for name, (light, dark) in THEMES.items()]
     for ramp, (light, dark) in RAMPS.items():
         lines += [line(f"{ramp}-{i}", a, b) for i, (a, b) in enumerate(zip(light, dark, strict=True), 1)]
-    lines += [f"--wb-{name}: {stroke.colour};" for name, stroke in CONDITIONS.items()]
+    lines += [f"--wb-{name}: {stroke.colour};" for name, stroke in LABELS.items()]
     lines += [f"--wb-base-mid: {BASE};", f"--wb-aligned-mid: {ALIGNED};"]
     return "\n".join(lines)
 
@@ -111,9 +111,9 @@ def tint(colour: str, alpha: float) -> str:
     return f"rgba({red},{green},{blue},{alpha:g})"
 
 
-def stroke_of(condition: str) -> Stroke:
-    """Return how a condition is drawn; an unknown one is drawn as `unlabelled`."""
-    return CONDITIONS.get(condition, CONDITIONS["unlabelled"])
+def stroke_of(label: str) -> Stroke:
+    """Return how a label is drawn; an unknown one is drawn as `unlabelled`."""
+    return LABELS.get(label, LABELS["unlabelled"])
 
 
 def strokes_of_arms(arms: Iterable[str]) -> dict[str, Stroke]:

@@ -162,7 +162,7 @@ def undertrained(diagnosis: Diagnosis, *, prefix_tokens: int | None = None) -> t
     A position that was not measured takes its value from its neighbours (linear). Raises ParameterError where the
     diagnosis has no such curve.
     """
-    curves = [c for c in diagnosis.curves if c.name == "retention" and c.condition == "harmful"]
+    curves = [c for c in diagnosis.curves if c.name == "retention" and c.label == "harmful"]
     found = [c for c in curves if c.prefix_tokens == prefix_tokens]
     measured = np.isfinite(found[0].value) if found else np.zeros(0, bool)
     if not measured.any():

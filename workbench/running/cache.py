@@ -1,6 +1,6 @@
-"""What the workbench keeps in the user's cache folder, by kind, and how it is cleared: known kinds only, never in use.
+"""The workbench's cache folder: list what it holds by kind, and clear known kinds that are not in use.
 
-Everything in it can be had again: downloads from the network, the rest by computing it anew.
+All of it can be restored: downloads from the network, the rest by computing it again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from workbench.core.errors import ParameterError, UnknownName, nearest
@@ -20,25 +20,23 @@ from workbench.core.files import cache_folder
 from workbench.core.legible import aligned
 
 KINDS = {
-    "models": "models that were fetched",
-    "downloads": "downloads that have not become a model yet",
+    "models": "fetched models",
+    "downloads": "unfinished downloads of models",
     "store": "results by content: answers, judgements, traces, hidden states",
-    "trainings": "adapters, and trainings under way with their checkpoints",
-    "hashes": "hashes of large files, remembered",
+    "trainings": "adapters, and unfinished trainings with their checkpoints",
+    "hashes": "hashes of large files",
     "offload": "weights that did not fit into memory",
 }
-"""The folders that are listed and cleared, and what they hold; anything else in the cache folder is left alone."""
-
-QUIET_SECONDS = 600
-"""What has changed more recently than this may be in use and is not cleared."""
-UNFINISHED_SECONDS = 86_400
-"""Likewise for a training that is not finished: between two checkpoints of a large model much time may pass."""
+"""The folders that are listed and cleared, and what they hold; other folders in the cache stay."""
+QUIET_SECONDS, UNFINISHED_SECONDS = 600, 86_400
+"""A thing that changed more recently may be in use and is not cleared; an unfinished training, whose checkpoints may be
+far apart, has the longer limit."""
 _SPAN = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """Hold one thing in the cache: `size` in bytes, `changed` in seconds since the epoch, `in_use` why it must stay."""
+    """One stored thing: `size` in bytes, `changed` in seconds since the epoch, `in_use` why it must stay."""
 
     kind: str
     name: str
@@ -76,17 +74,16 @@ def _item(kind: str, path: Path) -> Item:
 
 def _judged(item: Item, changed: float, now: float, mapped: frozenset[str]) -> Item:
     unfinished = item.name.endswith(".training")
-    quiet = UNFINISHED_SECONDS if unfinished else QUIET_SECONDS
     why = None
-    if now - changed < quiet:
-        why = f"changed {said_age(now - changed)} ago" + (", a training that is not finished" if unfinished else "")
-    elif any(p == str(item.path) or p.startswith(f"{item.path}{os.sep}") for p in mapped):
+    if now - changed < (UNFINISHED_SECONDS if unfinished else QUIET_SECONDS):
+        why = f"changed {said_age(now - changed)} ago" + (", an unfinished training" if unfinished else "")
+    elif any(f"{p}{os.sep}".startswith(f"{item.path}{os.sep}") for p in mapped):
         why = "open in a process"
-    return Item(**{**vars(item), "in_use": why})
+    return replace(item, in_use=why)
 
 
 def _open_paths() -> frozenset[str]:
-    """Return the files in the cache that processes of this machine have mapped, as far as it says so (Linux)."""
+    """Return the files in the cache that processes of this machine have mapped, as far as Linux reports them."""
     here, found = str(cache_folder().resolve()), set[str]()
     for maps in Path("/proc").glob("[0-9]*/maps"):
         with contextlib.suppress(OSError):
@@ -102,14 +99,14 @@ def chosen(
     older_than: str | None = None,
     now: float | None = None,
 ) -> tuple[Item, ...]:
-    """Return the items of these kinds (any) whose name matches one of the patterns (any: `recovery-*`) and that old.
+    """Return the items of these kinds whose name matches one of these patterns, unchanged for `older_than` (7d).
 
-    `older_than` is a number with m, h, d or w. Raises UnknownName for a kind, ParameterError for an age.
+    Without kinds, names or an age every item matches. Raises UnknownName for a kind, ParameterError for an age.
     """
     now = time.time() if now is None else now
     for kind in kinds:
         if kind not in KINDS:
-            raise UnknownName(f"nothing of kind {kind!r} is kept: {nearest(kind, tuple(KINDS))}")
+            raise UnknownName(f"the cache has no kind {kind!r}: {nearest(kind, tuple(KINDS))}")
     least = 0.0 if older_than is None else _seconds(older_than)
     return tuple(
         i
@@ -121,10 +118,10 @@ def chosen(
 
 
 def clear(items: Iterable[Item], folder: Path | None = None) -> tuple[int, list[str]]:
-    """Remove items and return the bytes that are free now, and in sentences what was left and why.
+    """Remove items and return the freed bytes, and sentences about the items that stay.
 
-    An item is left where it is in use, or does not lie directly in a known kind's folder of the cache; of a link the
-    link alone goes.
+    An item stays where it is in use, or is not directly in a known kind's folder of the cache. Of a link only the link
+    is removed.
     """
     folder = (cache_folder() if folder is None else folder).resolve()
     freed, left = 0, []
@@ -133,7 +130,7 @@ def clear(items: Iterable[Item], folder: Path | None = None) -> tuple[int, list[
         if item.in_use is not None:
             left.append(f"{item.kind}/{item.name} stays: {item.in_use}")
         elif item.kind not in KINDS or place.is_symlink() or place.resolve() != folder / item.kind:
-            left.append(f"{item.kind}/{item.name} stays: it does not lie in the cache folder {str(folder)!r}")
+            left.append(f"{item.kind}/{item.name} stays: it is not in the cache folder {str(folder)!r}")
         else:
             try:
                 if item.path.is_dir() and not item.path.is_symlink():
@@ -147,7 +144,7 @@ def clear(items: Iterable[Item], folder: Path | None = None) -> tuple[int, list[
 
 
 def listing(items: Sequence[Item], *, every: bool = False, now: float | None = None) -> str:
-    """Return a table: kind, name, size, age, whether in use. Kinds with many things have one line unless `every`."""
+    """Return a table of kinds with their sizes and ages, and of things: of small kinds, of all with `every`."""
     now = time.time() if now is None else now
     lines = [("kind", "name", "size", "last change", "")]
     for kind, what in KINDS.items():
@@ -166,7 +163,7 @@ def listing(items: Sequence[Item], *, every: bool = False, now: float | None = N
 
 
 def said_size(size: int) -> str:
-    """Return bytes in words: 1.5 GB, 12 MB, 3 kB; powers of ten."""
+    """Return bytes as text: 1.5 GB, 12 MB, 3 kB; powers of ten."""
     for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if size >= unit:
             return f"{size / unit:.1f} {name}" if size < 10 * unit else f"{size / unit:.0f} {name}"
@@ -174,7 +171,7 @@ def said_size(size: int) -> str:
 
 
 def said_age(seconds: float) -> str:
-    """Return a span of time in words, rounded down: 3 d, 5 h, 12 min."""
+    """Return a span of time as text, rounded down: 3 d, 5 h, 12 min."""
     for span, name in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= span:
             return f"{int(seconds // span)} {name}"

@@ -1,4 +1,4 @@
-"""Execute a notebook cell by cell in a kernel of its own, and say how far it is."""
+"""Execute a notebook cell by cell in a kernel of its own, and report its progress."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ from workbench.core.progress import NOTE
 from workbench.running.parameters import import_papermill, read_notebook
 
 Say = Callable[[str], None]
-
 PROGRESS_SECONDS = 5.0
-"""How often a bar that moves inside a cell is said as a line."""
+"""A progress bar inside a cell is reported as a line this often."""
 
 
 def execute(
@@ -33,15 +32,14 @@ def execute(
     parameters: Mapping[str, Any],
     *,
     say: Say,
-    start_seconds: int = 120,
+    start_seconds: int | None = 120,
     cell_seconds: int | None = None,
     kept: Kept | None = None,
 ) -> None:
     """Execute a notebook with parameters and write it, with its outputs, to `executed`.
 
-    The kernel is this very Python and works in the caller's folder; it is one of its own, or `kept`. Raises
-    NotebookFailed when a cell raises or takes over `cell_seconds`, or its kernel dies; `executed` then holds the
-    notebook as far as it ran.
+    The kernel runs this Python in the caller's folder; it is a new one, or `kept`. Raises NotebookFailed when a cell
+    raises or takes over `cell_seconds`, or its kernel dies; `executed` then holds the notebook as far as it ran.
     """
     papermill = import_papermill()
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -55,8 +53,7 @@ def execute(
     transport = {"transport": "ipc", "ip": str(scratch / "k")} if hasattr(socket, "AF_UNIX") else {}
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # else each kernel prints a debugger's warning
     papermill_engines.register("workbench", _engine(cells, scratch / "stderr", kept))
-    started = time.perf_counter()
-    ended = False
+    started, ended = time.perf_counter(), False
     try:
         papermill.execute_notebook(
             str(source),
@@ -71,14 +68,14 @@ def execute(
         )
         ended = True
     except PapermillExecutionError as error:
-        failed = NotebookFailed(_what_it_said(source, cells, error.ename, error.evalue))
+        failed = NotebookFailed(_message(source, cells, error.ename, error.evalue))
         failed.exit_code = getattr(_own_error(error.ename), "exit_code", failed.exit_code)
         raise failed from error
     except CellTimeoutError as error:
         raise NotebookFailed(f"{source} stopped in {cells.where()}: it took over {cell_seconds} seconds") from error
     except DeadKernelError as error:
         last = (scratch / "stderr").read_text("utf-8", "replace").strip().rpartition("\n")[2]
-        why = f" and last said: {last[:300]}" if last else ", most often because memory ran out"
+        why = f" and last wrote: {last[:300]}" if last else ", most often because memory ran out"
         raise NotebookFailed(f"{source} stopped in {cells.where()}: its kernel died{why}") from error
     except RuntimeError as error:
         raise NotebookFailed(f"{source} did not run: {error}") from error
@@ -91,9 +88,9 @@ def execute(
 
 
 class Kept:
-    """Keep one kernel from notebook to notebook; after one that failed, or where it has died, the next gets a new one.
+    """A kernel kept from notebook to notebook; after a failure or its death the next notebook gets a new one.
 
-    `before` is code that runs in it before each notebook; it has to leave no name of an earlier notebook behind.
+    `before` is code that runs in it before each notebook and must remove every name of earlier notebooks.
     """
 
     def __init__(self, before: str) -> None:
@@ -103,11 +100,11 @@ class Kept:
 
     @property
     def used(self) -> bool:
-        """Tell whether it has run a notebook."""
+        """Tell whether the kernel has run a notebook."""
         return self._former is not None
 
     def lend(self, client: Any) -> None:
-        """Give a notebook's client the kernel of the one before, where that still lives."""
+        """Give a notebook's client the former notebook's kernel, where it is still alive."""
         from jupyter_core.utils import run_sync
 
         former, self._former = self._former, client
@@ -122,15 +119,12 @@ class Kept:
 
 
 class _Cells:
-    """Say which cell starts, what it writes to stderr, and how its progress bars move."""
+    """The cells of a notebook; they report which one starts, what it writes to stderr, and its progress bars."""
 
     def __init__(self, source: Path, say: Say) -> None:
-        self.say = say
-        self.number = 0
+        self.say, self.number = say, 0
         self._heading_of: dict[str, str] = {}
-        self._line = ""
-        self._last = 0.0
-        heading = ""
+        self._line, self._last, heading = "", 0.0, ""
         cells = [(c, "".join(c["source"]).strip()) for c in read_notebook(source)["cells"]]
         for cell, text in cells:
             if cell["cell_type"] == "markdown" and text:
@@ -166,8 +160,8 @@ class _Cells:
 def _engine(cells: _Cells, stderr: Path, kept: Kept | None) -> type:
     """Return a papermill engine that reports to `cells` and starts this Python, whatever kernels are installed.
 
-    A kernel that is `kept` is taken from there and left there. What the kernel's process itself (not a cell) writes
-    goes to the file `stderr`.
+    It uses the kernel that is `kept`, if any. The file `stderr` gets what the kernel's process itself, not a cell,
+    writes.
     """
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
@@ -188,14 +182,12 @@ def _engine(cells: _Cells, stderr: Path, kept: Kept | None) -> type:
         def papermill_execute_cells(self) -> None:
             try:
                 if kept is not None:
-                    said = self.wait_for_reply(self.kc.execute(kept.before, silent=True, store_history=False))[
-                        "content"
-                    ]
-                    if said["status"] != "ok":
-                        raise RuntimeError(f"its kernel could not be made fresh: {said.get('evalue', said['status'])}")
+                    reply = self.wait_for_reply(self.kc.execute(kept.before, silent=True, store_history=False))
+                    if (said := reply["content"])["status"] != "ok":
+                        raise RuntimeError(f"its kernel could not be reset: {said.get('evalue', said['status'])}")
                 super().papermill_execute_cells()
             except KeyboardInterrupt:
-                logging.getLogger("asyncio").disabled = True  # it would tell of every task that was left behind
+                logging.getLogger("asyncio").disabled = True  # it would report every unfinished task
                 raise
 
     class CellEngine(Engine):
@@ -203,15 +195,9 @@ def _engine(cells: _Cells, stderr: Path, kept: Kept | None) -> type:
         def execute_managed_notebook(
             cls, nb_man: Any, kernel_name: str, *, timeout: int | None, startup_timeout: int, config: Any, **rest: Any
         ) -> Any:
-            client = Client(
-                nb_man,
-                kernel_name=kernel_name,
-                kernel_manager_class=OwnKernel,
-                on_cell_start=cells.start,
-                timeout=timeout,
-                startup_timeout=startup_timeout,
-                config=config,
-            )
+            limits = {"timeout": timeout, "startup_timeout": startup_timeout, "config": config}
+            kernel = {"kernel_name": kernel_name, "kernel_manager_class": OwnKernel}
+            client = Client(nb_man, on_cell_start=cells.start, **kernel, **limits)
             nb_man.save = lambda **changed: _save(nb_man)
             if kept is not None:
                 kept.lend(client)
@@ -222,12 +208,12 @@ def _engine(cells: _Cells, stderr: Path, kept: Kept | None) -> type:
 
 
 def _save(manager: Any) -> None:
-    """Write the notebook as far as it ran: papermill asks for it twice a cell, and its own way takes long over many."""
+    """Write the notebook as far as it ran; papermill does so twice a cell, and its own way is slow."""
     with atomic_file(manager.output_path) as partial:
         partial.write_text(json.dumps(manager.nb), "utf-8")
 
 
-def _what_it_said(source: Path, cells: _Cells, name: str, said: str) -> str:
+def _message(source: Path, cells: _Cells, name: str, said: str) -> str:
     said = re.sub(r"^\[Errno \d+\] ", "", " ".join(said.split()))
     if _own_error(name) is not None:
         return said

@@ -1,11 +1,12 @@
 """Check a notebook's parameters before anything runs: every name is declared, every value has the declared type.
 
-papermill only warns on an unknown name and hands every text over as it stands; here both are errors.
+papermill only warns about an unknown name and passes every text unchanged; here both are errors.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import math
 import sys
@@ -17,17 +18,12 @@ from typing import Any
 
 from workbench.core.errors import NotPresent, ParameterError, nearest
 
-_KINDS = {
-    "str": "text",
-    "int": "a whole number",
-    "float": "a number",
-    "bool": "true or false",
-}
+_KINDS = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:
-    """Hold one parameter as the notebook's parameters cell declares it."""
+    """One parameter as the notebook's parameters cell declares it."""
 
     name: str
     type: str
@@ -44,7 +40,7 @@ def import_papermill() -> types.ModuleType:
 
 
 def read_notebook(path: str | Path) -> dict[str, Any]:
-    """Read a notebook as plain JSON. Raises NotPresent when there is none, ParameterError when it is not one."""
+    """Read a notebook as plain JSON. Raises NotPresent for a missing file, ParameterError for one of another format."""
     path = Path(path)
     if not path.is_file():
         raise NotPresent(f"no notebook at {str(path)!r}")
@@ -58,22 +54,15 @@ def read_notebook(path: str | Path) -> dict[str, Any]:
 
 
 def declared_parameters(notebook: str | Path) -> dict[str, Declared]:
-    """Return what a notebook's cell tagged `parameters` declares, by name."""
+    """Return the parameters that a notebook's cell tagged `parameters` declares, by name."""
     read_notebook(notebook)
     found = import_papermill().inspect_notebook(str(notebook))
-    return {
-        name: Declared(
-            name=name,
-            type=_type_of(p["inferred_type_name"], p["default"]),
-            default=p["default"],
-            help=p["help"],
-        )
-        for name, p in found.items()
-    }
+    types = {name: _type_of(p["inferred_type_name"], p["default"]) for name, p in found.items()}
+    return {n: Declared(name=n, type=types[n], default=p["default"], help=p["help"]) for n, p in found.items()}
 
 
 def smoke_parameters(notebook: str | Path) -> dict[str, Any]:
-    """Return the small settings that a notebook carries in its metadata for a quick run."""
+    """Return the small settings in a notebook's metadata, for a quick run."""
     smoke = read_notebook(notebook).get("metadata", {}).get("workbench", {}).get("smoke", {})
     if not isinstance(smoke, dict):
         raise ParameterError(f"{str(notebook)!r}: metadata.workbench.smoke must map names to values, not {smoke!r}")
@@ -81,7 +70,7 @@ def smoke_parameters(notebook: str | Path) -> dict[str, Any]:
 
 
 def resolve_parameters(notebook: str | Path, given: Mapping[str, Any], *, smoke: bool = False) -> dict[str, Any]:
-    """Return the values to hand to a notebook, each of its declared type.
+    """Return the values to pass to a notebook, each of its declared type.
 
     Texts (from the command line) are converted: `[0,5,10]` and `0,5,10` are lists, `none` and `null` are None where the
     type is Optional. Raises ParameterError for an unknown name or a value of another type.
@@ -95,11 +84,8 @@ def resolve_parameters(notebook: str | Path, given: Mapping[str, Any], *, smoke:
     return {name: _convert(value, declared[name]) for name, value in asked.items()}
 
 
-# --------------------------------------------------------------------------------------------- types and values
-
-
 def _type_of(annotation: str, default: str) -> str:
-    """Return the declared type; where it says nothing, or only `list`, the default's; a bare None takes any text."""
+    """Return the declared type; without one, or for a bare `list`, the default's; a bare None takes any text."""
     if annotation not in ("None", "list", "List"):
         return annotation
     try:
@@ -121,9 +107,8 @@ def _convert(value: Any, declared: Declared) -> Any:
         return _as(value, ast.parse(declared.type, mode="eval").body)
     except _WrongType:
         note = f" ({declared.help})" if declared.help else ""
-        raise ParameterError(
-            f"parameter {declared.name!r}{note} takes {_in_words(declared.type)}, not {value!r}"
-        ) from None
+        wanted = _in_words(declared.type)
+        raise ParameterError(f"parameter {declared.name!r}{note} takes {wanted}, not {value!r}") from None
 
 
 def _in_words(text: str) -> str:
@@ -151,29 +136,21 @@ def _items(value: Any) -> Sequence[Any]:
     text = value.strip()
     if text.startswith("[") != text.endswith("]"):
         raise _WrongType
-    try:
+    with contextlib.suppress(ValueError):
         if isinstance(parsed := json.loads(text), list):
             return parsed
-    except ValueError:
-        pass
     text = text.removeprefix("[").removesuffix("]").strip()
     return [part.strip() for part in text.split(",")] if text else []
 
 
 def _scalar(value: Any, wanted: str) -> Any:
-    if wanted == "str":
-        if isinstance(value, str | Path):
-            return str(value)
-        raise _WrongType
-    if wanted == "bool":
-        if isinstance(value, bool):
-            return value
-        if isinstance(value, str) and value.strip().lower() in ("true", "false", "yes", "no"):
-            return value.strip().lower() in ("true", "yes")
-        raise _WrongType
-    if wanted not in ("int", "float"):
-        return value  # a type that we do not know: the notebook's own code checks it
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if wanted == "str" and isinstance(value, str | Path):
+        return str(value)
+    if wanted == "bool" and str(value).strip().lower() in ("true", "false", "yes", "no"):
+        return str(value).strip().lower() in ("true", "yes")
+    if wanted not in _KINDS:
+        return value  # an unknown type, which the notebook's own code checks
+    if wanted in ("str", "bool") or isinstance(value, bool) or not isinstance(value, str | int | float):
         raise _WrongType
     try:
         number = int(value) if wanted == "int" and not isinstance(value, float) else float(value)

@@ -1,8 +1,7 @@
 """Run a notebook without a screen: parameters in, one folder out.
 
-The folder is written under a temporary name beside its target and renamed when everything in it is complete. A run that
-fails leaves `<out>.failed` with the notebook as far as it ran; one that is stopped or killed leaves nothing under the
-target's name, and the next run clears away what it left.
+A run writes its folder under a temporary name and renames it when it is complete. A failed run leaves `<out>.failed`
+with the notebook as far as it ran; a stopped or killed one leaves a temporary folder, which the next run removes.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from workbench.running.shipped import notebook_named
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Say which notebook runs, with which parameters, into which folder.
+    """One run: its notebook, parameters and folder.
 
     `smoke` takes the small settings from the notebook's metadata; `parameters` overrides them. `cell_seconds` limits
     one cell (None: no limit), `start_seconds` the kernel's start. `page`: also write the executed notebook as a page;
@@ -49,7 +48,7 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunPaths:
-    """Name what a run left: its folder, the executed notebook; its page, results and report where there are any."""
+    """The paths of a run: its folder, the executed notebook, and its page, results and report, None without them."""
 
     folder: Path
     notebook: Path
@@ -60,9 +59,9 @@ class RunPaths:
 
 @takes_fields(RunConfig)
 def run_notebook(config: RunConfig, *, say: Say | None = None, kept: Kept | None = None) -> RunPaths:
-    """Run a notebook in a kernel of its own, or in one that is kept, and return the paths of what it made.
+    """Run a notebook in a kernel of its own, or in one that is kept, and return the paths of its files.
 
-    A notebook that declares the parameter `out` is given the folder to write into and must leave `results.json` there.
+    A notebook that declares the parameter `out` gets the folder to write into and must write `results.json` there.
     Relative paths are relative to the caller's working directory. `say` takes a line whenever a cell starts.
 
     Raises ParameterError before anything runs, NotebookFailed when the notebook does not reach its end with results,
@@ -72,7 +71,7 @@ def run_notebook(config: RunConfig, *, say: Say | None = None, kept: Kept | None
     watch = Stopwatch("run", config)
     takes_out = "out" in declared_parameters(source)
     if "out" in config.parameters:
-        raise ParameterError("the parameter 'out' is set by the run: name the folder as the run's own `out` (--out)")
+        raise ParameterError("the run sets the parameter 'out': name the folder as the run's own `out` (--out)")
     parameters = resolve_parameters(source, config.parameters, smoke=config.smoke)
     _check_target(out, source)
     with _partial_folder(out) as partial:
@@ -80,15 +79,8 @@ def run_notebook(config: RunConfig, *, say: Say | None = None, kept: Kept | None
             parameters["out"] = str(partial)
         executed = partial / f"{source.stem}.ipynb"
         try:
-            execute(
-                source,
-                executed,
-                parameters,
-                say=say or (lambda line: None),
-                start_seconds=config.start_seconds,
-                cell_seconds=config.cell_seconds,
-                kept=kept,
-            )
+            limits = {"start_seconds": config.start_seconds, "cell_seconds": config.cell_seconds}
+            execute(source, executed, parameters, say=say or (lambda line: None), kept=kept, **limits)
             _check_results(partial, source, required=takes_out)
         except NotebookFailed as error:
             failed = _keep_failed(partial, out, executed)
@@ -102,27 +94,18 @@ def run_notebook(config: RunConfig, *, say: Say | None = None, kept: Kept | None
         if not (partial / "run.json").exists():
             record = dataclasses.asdict(watch.record(resolved={"parameters": parameters}))
             (partial / "run.json").write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", "utf-8")
-        _say_final_name(partial, out)
+        _write_final_name(partial, out)
         _replace(partial, out)
-    return RunPaths(
-        folder=out,
-        notebook=out / f"{source.stem}.ipynb",
-        html=_if_there(out / f"{source.stem}.html"),
-        results=_if_there(out / "results.json"),
-        report=_if_there(out / "report.html"),
+    html, results, report = (
+        path if path.exists() else None
+        for path in (out / f"{source.stem}.html", out / "results.json", out / "report.html")
     )
-
-
-# ------------------------------------------------------------------------------------------------------ the folder
-
-
-def _if_there(path: Path) -> Path | None:
-    return path if path.exists() else None
+    return RunPaths(folder=out, notebook=out / f"{source.stem}.ipynb", html=html, results=results, report=report)
 
 
 def _check_target(out: Path, source: Path) -> None:
     if not out.name or out.name == "..":
-        raise ParameterError(f"--out {str(out)!r} is not the name of a folder to make")
+        raise ParameterError(f"--out {str(out)!r} is not the name of a folder to make: give one, such as runs/first")
     if not out.exists():
         return
     if not out.is_dir():
@@ -139,7 +122,7 @@ def _check_target(out: Path, source: Path) -> None:
 
 @contextmanager
 def _partial_folder(out: Path) -> Iterator[Path]:
-    """Yield the temporary sibling that becomes `out`; clear away those of runs that no longer live."""
+    """Yield the temporary sibling that becomes `out`; remove those of runs that have ended."""
     _clear_stale(out)
     partial = out.with_name(f"{out.name}.partial-{os.getpid()}-{uuid.uuid4().hex[:8]}")
     try:
@@ -159,7 +142,7 @@ def _clear_stale(out: Path) -> None:
         if found is None or _is_alive(int(found[1])):
             continue
         if found[2] and not out.exists():
-            os.replace(stale, out)  # killed between the two renames: the earlier run comes back
+            os.replace(stale, out)  # killed between the two renames: restore the earlier run
         else:
             shutil.rmtree(stale, ignore_errors=True)
 
@@ -170,13 +153,13 @@ def _is_alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        return True  # somebody else's
+        return True  # another user's
     return process != os.getpid()
 
 
 def _replace(partial: Path, out: Path) -> None:
     old = partial.with_name(f"{partial.name}-old")
-    sync(*partial.rglob("*"), partial)  # a folder gets its name when all of it is on the disk
+    sync(*partial.rglob("*"), partial)  # everything is on the disk before the folder gets its name
     if out.exists():
         os.replace(out, old)
     os.replace(partial, out)
@@ -189,12 +172,12 @@ def _keep_failed(partial: Path, out: Path, executed: Path) -> Path:
     failed = out.with_name(f"{out.name}.failed")
     shutil.rmtree(failed, ignore_errors=True)
     if executed.exists():
-        _say_final_name(partial, failed)
+        _write_final_name(partial, failed)
     os.replace(partial, failed)
     return failed
 
 
-def _say_final_name(partial: Path, final: Path) -> None:
+def _write_final_name(partial: Path, final: Path) -> None:
     """Write the folder's final name wherever the run wrote its temporary one."""
     for path in partial.iterdir():
         if path.suffix in (".ipynb", ".html", ".json"):
@@ -207,17 +190,15 @@ def _check_results(partial: Path, source: Path, *, required: bool) -> None:
     path = partial / "results.json"
     if not path.exists():
         if required:
-            raise NotebookFailed(f"{source} ran to its end but wrote no results.json into its folder `out`")
+            raise NotebookFailed(f"{source} finished, but wrote no results.json into its folder `out`")
         return
     try:
         rows = read_rows(path)
     except RecordError as error:
-        raise NotebookFailed(f"{source} ran to its end, but {error}") from error
+        raise NotebookFailed(f"{source} finished, but {error}") from error
     if not rows:
         raise NotebookFailed(f"{source} wrote a results.json with no rows")
 
-
-# --------------------------------------------------------------------------------------------- what is left behind
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _OFFLINE_TEMPLATE = """\
@@ -230,7 +211,7 @@ _OFFLINE_TEMPLATE = """\
 
 
 def _strip_widgets(notebook: Path) -> None:
-    """Take saved widget state out: with no kernel it shows as blank, and it can be large."""
+    """Remove saved widget state, which can be large and shows nothing without a kernel."""
     body = json.loads(notebook.read_text("utf-8"))
     body["metadata"].pop("widgets", None)
     for cell in body["cells"]:
@@ -240,7 +221,7 @@ def _strip_widgets(notebook: Path) -> None:
 
 
 def notebook_html(notebook: str | Path) -> str:
-    """Return an executed notebook as one HTML page that needs no network: no script or style is fetched."""
+    """Return an executed notebook as one HTML page that needs no network."""
     import nbformat
     from nbconvert import HTMLExporter
 
@@ -248,14 +229,9 @@ def notebook_html(notebook: str | Path) -> str:
     resources = {"metadata": {"name": Path(notebook).stem, "path": str(Path(notebook).parent)}}
     page: str
     page, _ = exporter.from_notebook_node(nbformat.read(str(notebook), as_version=4), resources)
-    return _with_plotly(page)
+    if "Plotly.newPlot" in page and "\n* plotly.js v" not in page:  # figures need plotly's library once
+        from workbench.display.figures import plotlyjs_tag
 
-
-def _with_plotly(page: str) -> str:
-    """Put plotly's library into the page once, where figures need it and nothing brought it."""
-    if "Plotly.newPlot" not in page or "\n* plotly.js v" in page:
-        return page
-    from workbench.display.figures import plotlyjs_tag
-
-    head, mark, rest = page.partition("</head>")
-    return f"{head}{plotlyjs_tag()}\n{mark}{rest}"
+        head, mark, rest = page.partition("</head>")
+        page = f"{head}{plotlyjs_tag()}\n{mark}{rest}"
+    return page

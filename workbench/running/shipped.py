@@ -1,4 +1,4 @@
-"""The notebooks and lessons that come with the workbench: found by name, and copied into a folder of the user's."""
+"""The notebooks and lessons that come with the workbench: find one by name, or copy all into a folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VERBS = {
     "complete": "03_distillation",
     "evaluate": "04_evaluation",
 }
-"""Each verb of the command line and the notebook that it runs."""
+"""The notebook that each verb of the command line runs."""
 
 
 def shipped_folder() -> Path:
@@ -23,14 +23,12 @@ def shipped_folder() -> Path:
     for folder in folders:
         if (folder / f"{VERBS['diagnose']}.ipynb").is_file():
             return folder
-    raise NotPresent(f"the notebooks are missing from this installation (looked in {', '.join(map(str, folders))})")
+    where = " and ".join(map(str, folders))
+    raise NotPresent(f"this installation has no notebooks in {where}: install the workbench again")
 
 
 def notebook_named(name: str | Path) -> Path:
-    """Return the notebook at a path, or the shipped one of that name, with or without `.ipynb`.
-
-    Raises NotPresent, naming the nearest shipped notebook, where there is neither.
-    """
+    """Return the notebook at a path, or the shipped one of that name, `.ipynb` optional. Raises NotPresent."""
     path = Path(name)
     if path.is_file() or path.parent != Path("."):
         return path
@@ -44,14 +42,14 @@ def notebook_named(name: str | Path) -> Path:
 def copy_notebooks(folder: str | Path, *, solutions: bool = False) -> list[Path]:
     """Copy the shipped notebooks and lessons into a folder and return the copies; `solutions` adds answered lessons.
 
-    Raises ParameterError, before anything is copied, where a file of that name with other content exists there.
+    Raises ParameterError, before it copies anything, where the folder has such a file with other content.
     """
     folder, source = Path(folder), shipped_folder()
     pairs = [(p, folder / p.relative_to(source)) for p in _shipped(solutions=solutions)]
     changed = [str(to) for p, to in pairs if to.exists() and (not to.is_file() or to.read_bytes() != p.read_bytes())]
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        raise ParameterError(f"{changed[0]}{more} would be overwritten with other content: name another folder")
+        raise ParameterError(f"{changed[0]}{more} has other content, which a copy would overwrite: name another folder")
     for path, to in pairs:
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, to)

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: schedulers send the first before they kill, and work ends on both cleanly."""
+"""SIGTERM, which schedulers send before they kill, and Ctrl-C: end the work cleanly on both."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def terminate_as_interrupt() -> Iterator[None]:
 
 @contextlib.contextmanager
 def stop_asked() -> Iterator[threading.Event]:
-    """Yield an event that SIGINT and SIGTERM set inside the block: it ends where it looks, not anywhere."""
+    """Yield an event that SIGINT and SIGTERM set inside the block, for the block to check."""
     asked = threading.Event()
     with _handled(lambda number, frame: asked.set(), signal.SIGINT, signal.SIGTERM):
         yield asked
@@ -29,7 +29,7 @@ def stop_asked() -> Iterator[threading.Event]:
 
 @contextlib.contextmanager
 def _handled(handler: Callable[[int, object], None], *numbers: signal.Signals) -> Iterator[None]:
-    """Handle signals inside the block; do nothing outside the main thread, which hears none."""
+    """Handle signals inside the block; do nothing outside the main thread, the only one that gets signals."""
     former = {}
     with contextlib.suppress(ValueError):
         for number in numbers:

@@ -116,12 +116,12 @@ class TraceSet(TokenRecord):
 class Curve(Record):
     """Hold one quantity by position: mean over responses with its interval. `position` is 1-based.
 
-    `condition` is the prompts' label; `prefix_tokens` the prefix length of a free-running curve, None when
+    `label` is the prompts' label; `prefix_tokens` the prefix length of a free-running curve, None when
     teacher-forced. NaN in `low`/`high` where n < 3.
     """
 
     name: str
-    condition: str
+    label: str
     prefix_tokens: int | None
     unit: str
     position: Int32[np.ndarray, "position"]
@@ -139,7 +139,7 @@ class Contrast(Record):
     """
 
     name: str
-    condition: str
+    label: str
     title: str
     estimate: Estimate
     prefix_tokens: int | None = None
@@ -167,7 +167,7 @@ class HeatMap(Record):
     """Hold mean retention by prefix length (rows) and position (columns, 1-based), harmful prompts; NaN where n = 0."""
 
     name: str
-    condition: str
+    label: str
     prefix_tokens: Int32[np.ndarray, "prefix"]
     position: Int32[np.ndarray, "position"]
     value: Float32[np.ndarray, "prefix position"]

@@ -101,7 +101,8 @@ def template_disagreement(
         except WorkbenchError:
             continue
         made = score(other, passages, ScoreConfig(shown_k=1, top_k=1), what=None)
-        means[mode] = float(np.mean([s.scalars[0, 0] for s in made]))
+        kl = list(QUANTITIES).index("kl_aligned_base_nats")
+        means[mode] = float(np.mean([s.scalars[kl, 0] for s in made]))
     low, high = min(means.values()), max(means.values())
     if len(means) < 2 or high - low <= 0.05 or high <= MODES_DISAGREE * low:
         return []

@@ -30,11 +30,9 @@ def load_adapter(folder: str | Path) -> Adapter:
 def export(adapter: Adapter, folder: str | Path, *, results: str | None = None) -> Adapter:
     """Copy a finished adapter, with its card and record, into a folder, and return its record there.
 
-    `results` is Markdown for the section Results of the card there, which `evaluation.card` makes of a
-    comparison of arms; None: the card says that they are not in it. An adapter of ours that is there already
-    is replaced, once the copy is complete, unless this one was trained from it.
-
-    Raises ParameterError where the folder holds something else, NotPresent where the adapter is gone, StorageFull.
+    `results` is Markdown for the card's section Results, as `evaluation.card` makes it of a comparison of arms. The
+    copy, once complete, replaces an earlier adapter of the workbench in that folder, unless this one was trained from
+    it. Raises ParameterError where the folder holds something else, NotPresent where the adapter is gone, StorageFull.
     """
     folder = Path(folder)
     load_adapter(adapter.path)
@@ -56,11 +54,11 @@ def _check_replaceable(folder: Path, adapter: Adapter) -> None:
         ours = False
     if not ours:
         raise ParameterError(
-            f"{str(folder)!r} exists, and what it holds is no adapter of ours: name another folder, or remove it"
+            f"{str(folder)!r} exists and holds no adapter that the workbench wrote: name another folder, or remove it"
         )
     if adapter.run.resolved.get("start_sha256") == weights_hash(folder):
         raise ParameterError(
-            f"{str(folder)!r} holds the adapter that this one was trained from, and would lose it: name another folder"
+            f"{str(folder)!r} holds the adapter that this one was trained from, which is kept: name another folder"
         )
 
 
@@ -71,10 +69,10 @@ def weights_hash(folder: str | Path) -> str:
 
 
 def merge(pair: ModelPair, adapter: str | Path, out: str | Path) -> Path:
-    """Write the pair's aligned model with this adapter in the place of its own, merged, and the tokenizer, into `out`.
+    """Write the pair's aligned model, with this adapter merged in place of its own, and the tokenizer into `out`.
 
     The pair and its weights stay as they are. Raises ParameterError where `out` exists, NotPresent or PairError for an
-    adapter that is not there or does not fit, StorageFull where the disk is full.
+    adapter that is missing or does not fit, StorageFull where the disk is full.
     """
     out = Path(out)
     if out.exists():
@@ -91,12 +89,12 @@ def merge(pair: ModelPair, adapter: str | Path, out: str | Path) -> Path:
         finally:
             for layer in layers:
                 layer.unmerge()
-            for parameter, value in kept:  # unmerging rounds; what was there comes back bit for bit
+            for parameter, value in kept:  # unmerging rounds; the former values come back bit for bit
                 parameter.data.copy_(value)
     return out
 
 
 def _plain(model: object) -> dict[str, object]:
-    """Return a model's weights under their own names, those of adapters left out."""
+    """Return a model's weights under their own names, without those of adapters."""
     state = model.state_dict()  # type: ignore[attr-defined]
     return {k.replace(".base_layer.", "."): v for k, v in state.items() if ".lora_" not in k}

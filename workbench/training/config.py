@@ -1,4 +1,4 @@
-"""What to train on and how: the losses' settings (LossConfig), the arms of a comparison, and TrainConfig."""
+"""The settings of a training: its losses (LossConfig), its arm (ARMS, FURTHER), and the training itself."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ HARMFUL_USES: dict[HarmfulUse, str] = {
     "recovery": "the aligned model's own refusal, distilled into the position after a harmful prefix (ours)",
     "compliance": "the harmful response itself, as labels: what an attacker would do, to measure what withstands it",
 }
-"""What an arm does with a harmful row -> in words."""
-
+"""Each use of harmful rows, in words."""
 
 FINITE = Range(-math.inf, math.inf, "a finite number", with_low=False, with_high=False)
 BELOW_ONE = Range(0, 1, "at least 0 and below 1", with_high=False)
@@ -36,7 +35,7 @@ BELOW_ONE = Range(0, 1, "at least 0 and below 1", with_high=False)
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """The losses' settings; the defaults are the paper's (arXiv 2511.12155).
+    """The settings of the losses; the defaults are the paper's (arXiv 2511.12155).
 
     teacher_lambda   z_teacher = lambda z_a + (1 - lambda) z_b; 1 is the aligned model itself
     temperature      tau of L_KL, whose value is multiplied by tau^2
@@ -48,9 +47,7 @@ class LossConfig:
     alpha_base, gamma   alpha_adaptive = alpha_base (1 + gamma |B_t| / |V|)
     hinge_margin     m of logprob_hinge, nats
     clip_percentile  per-token KL of RECOVERY is clipped at this percentile of the optimizer step's; 100 clips nothing
-    label_weight, teacher_weight, ...   of the losses by role; 0 leaves one out
-
-    Raises ParameterError for a value out of range.
+    label_weight, teacher_weight, ...   of the losses by role; 0 switches one off
     """
 
     teacher_lambda: float = 1.2
@@ -79,21 +76,19 @@ class LossConfig:
             teacher_lambda=FINITE,
             temperature=above(0, finite=True),
             set_size=at_least(1),
-            lambda_reg=at_least(0, finite=True),
-            alpha_base=at_least(0, finite=True),
-            gamma=at_least(0, finite=True),
             hinge_margin=FINITE,
             clip_percentile=above(0, 100),
+            **dict.fromkeys(("lambda_reg", "alpha_base", "gamma"), at_least(0, finite=True)),
             **{name: at_least(0, finite=True) for name in vars(self) if name.endswith("_weight")},
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSettings:
-    """The adapter that is trained: rank, alpha (the update is scaled by alpha / rank), dropout, and in which layers.
+    """The adapter that is trained: rank, alpha (the update is scaled by alpha / rank), dropout, and its layers.
 
-    `targets` are names of linear layers, "all-linear" for every one of them but the head; None is PEFT's own choice for
-    the architecture. Ignored where the pair is one model with an adapter: its student is a copy of that adapter.
+    `targets` are names of linear layers, "all-linear" for all of them but the head; None is PEFT's own choice for the
+    architecture. Not used where the pair is one model with an adapter: its student is a copy of that adapter.
     """
 
     rank: int = 32
@@ -113,7 +108,7 @@ class LoraSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserSettings:
-    """The settings of AdamW: rates rise linearly over `warmup_share` of the steps, then decay as `decay` says."""
+    """The settings of AdamW: rates rise linearly over `warmup_share` of the steps, then follow `decay`."""
 
     learning_rate: float = 1e-5
     weight_decay: float = 0.01
@@ -124,9 +119,8 @@ class OptimiserSettings:
     def __post_init__(self) -> None:
         check_fields(
             self,
-            learning_rate=above(0, finite=True),
             weight_decay=at_least(0, finite=True),
-            clip_norm=above(0, finite=True),
+            **dict.fromkeys(("learning_rate", "clip_norm"), above(0, finite=True)),
             warmup_share=BELOW_ONE,
             decay=("linear", "cosine", "constant"),
         )
@@ -134,20 +128,17 @@ class OptimiserSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ArmConfig:
-    """One arm of a comparison: what it does with each kind of row, and with which loss and optimiser.
+    """One arm of a comparison: its use of each kind of row, its loss and its optimiser.
 
-    name              as in results
     harmful           see HARMFUL_USES
     utility           labels: cross-entropy on the response; teacher: L_KL to the (hybrid) teacher; constrain: labels,
-                      held back where the student leaves aligned (arXiv 2406.05946), those of "compliance" too
-    harmless_share    share of the utility rows that are a harmless request with a harmless prefix, to be continued
+                      weighted less where the student leaves aligned (arXiv 2406.05946), those of "compliance" too
+    harmless_share    share of the utility rows that continue a harmless prefix of a harmless request
     penalise_rest     recovery: also L_completion on the harmful tokens after the prefix
     harmful_weight    weight of the labels on harmful rows; those on utility rows weigh 1 - harmful_weight
     match_arm         scale L_completion so that its first gradient is as long as that of this arm's token set
     retention         w_t: retention on harmful texts by position, normalised to mean 1; () weighs all alike,
                       "measured": `distil` measures it on the training's own harmful texts
-
-    Raises ParameterError for an arm that could not train anything.
     """
 
     name: str
@@ -163,16 +154,12 @@ class ArmConfig:
     lora: LoraSettings = field(default_factory=LoraSettings)
 
     def __post_init__(self) -> None:
-        shares = () if isinstance(self.retention, str) else self.retention
-        named = isinstance(self.retention, str) and self.retention != "measured"
+        shares = (1.0,) if self.retention in ("measured", ()) else self.retention
+        bad = isinstance(shares, str) or not any(shares) or any(r not in from_to(0, 1) for r in shares)
         check_fields(
             self,
-            (not self.name.strip(), "name", "a word that results can carry"),
-            (
-                named or (bool(shares) and not any(shares)) or any(r not in from_to(0, 1) for r in shares),
-                "retention",
-                "'measured', or numbers from 0 to 1, not all 0",
-            ),
+            (not self.name.strip(), "name", "a word"),
+            (bad, "retention", "'measured', or numbers from 0 to 1, not all 0"),
             harmful=get_args(HarmfulUse),
             utility=get_args(UtilityUse),
             harmless_share=from_to(0, 1),
@@ -180,21 +167,23 @@ class ArmConfig:
             match_arm=get_args(SetRanking),
         )
         if self.harmful == "nothing" and self.utility == "nothing":
-            raise ParameterError(f"arm {self.name!r} trains on neither harmful nor utility rows: there is no loss")
+            raise ParameterError(f"arm {self.name!r} uses neither harmful nor utility rows, so it has no loss: use one")
         if self.penalise_rest and self.harmful != "recovery":
-            raise ParameterError(f"penalise_rest belongs to harmful='recovery', and arm {self.name!r} has another use")
+            raise ParameterError(f"arm {self.name!r} has penalise_rest, which needs harmful='recovery': set both")
 
     @property
     def needs_refusals(self) -> bool:
-        """Whether harmful rows need refusals of the aligned model."""
+        """Tell whether harmful rows need refusals of the aligned model."""
         return self.harmful in ("refusal", "recovery_labels", "recovery")
 
     def weight_at(self, position: int) -> float:
-        """Return w_t at a 1-based position of the student's response, 1 where retention was not given."""
+        """Return w_t at a 1-based position of the student's response, 1 without retention."""
         if not self.retention:
             return 1.0
         if isinstance(self.retention, str):
-            raise ParameterError(f"the retention of arm {self.name!r} is still to be measured: `distil` does it")
+            raise ParameterError(
+                f"the retention of arm {self.name!r} is not measured yet: call `distil`, which measures it"
+            )
         mean = math.fsum(self.retention) / len(self.retention)
         return self.retention[min(position, len(self.retention)) - 1] / mean
 
@@ -202,8 +191,6 @@ class ArmConfig:
 _TUNED = OptimiserSettings(learning_rate=1e-3, warmup_share=0.05)
 _WIDE = LoraSettings(rank=32, alpha=32.0, targets="all-linear")
 _PAPER = LossConfig()
-
-
 _LABELS: dict[str, Any] = dict(utility="labels", optimiser=_TUNED, lora=_WIDE)
 _RECOVERY = LossConfig(
     teacher_lambda=1.0,
@@ -242,7 +229,7 @@ ARMS = _by_name(
     replace(_tuned, name="aligned_favored", match_arm="logit", loss=replace(_PAPER, ranking="aligned_favored")),
     ArmConfig(name="recovery", harmful="recovery", harmless_share=0.5, loss=_RECOVERY, optimiser=_RATE, lora=_WIDE),
 )
-"""Every arm that completes an alignment, by its name in results; `aligned` is the one that is not trained."""
+"""Every arm that completes an alignment, by its name in results; the arm `aligned` is not trained."""
 
 FURTHER = _by_name(
     _benign,
@@ -252,12 +239,12 @@ FURTHER = _by_name(
     replace(_benign, name="pull_back", utility="teacher", loss=LossConfig(teacher_lambda=1.0, temperature=1.0)),
 )
 """Arms that do not complete an alignment: fine-tuning that undoes one, plainly or constrained, and `pull_back`, which
-draws a model that was fine-tuned back to aligned on utility rows (the paper's recovery variant, before its completion).
+pulls a fine-tuned model back to aligned on utility rows (the paper's recovery variant, before its completion).
 """
 
 
 def arm_named(name: str) -> ArmConfig:
-    """Return an arm of ARMS or FURTHER. Raises UnknownName, which names the nearest one."""
+    """Return an arm of ARMS or FURTHER. Raises UnknownName."""
     known = {**ARMS, **FURTHER}
     if name not in known:
         raise UnknownName(f"there is no training arm {name!r}: {nearest(name, tuple(known))}")
@@ -265,10 +252,10 @@ def arm_named(name: str) -> ArmConfig:
 
 
 def arm_with(name: str, values: Sequence[str] = (), **settings: Any) -> ArmConfig:
-    """Return a named arm with some of its values changed, wherever they are in it; None leaves a value as it is.
+    """Return a named arm with some of its values changed, at any depth; None keeps a value.
 
     arm_with("recovery", learning_rate=1e-3, rank=8), or as texts: arm_with("recovery", ["learning_rate: 1e-3"]); see
-    `values_of`. Raises UnknownName for an arm, ParameterError for a value, that does not exist.
+    `values_of`. Raises UnknownName for an unknown arm, ParameterError for an unknown value.
     """
     arm = arm_named(name)
     changed = values_of(values, **settings)
@@ -289,10 +276,7 @@ _KINDS: Mapping[type, str] = {bool: "true or false", int: "a whole number", floa
 
 
 def _of_kind(name: str, now: Any, value: Any) -> Any:
-    """Return a value in the type of the arm's own one. Raises ParameterError where it is of another kind.
-
-    What is text or a list is checked by the config that it belongs to.
-    """
+    """Return a value in the type of the arm's own value; the config checks texts and lists. Raises ParameterError."""
     kind = type(now)
     if kind not in _KINDS:
         return value
@@ -307,8 +291,8 @@ def _of_kind(name: str, now: Any, value: Any) -> Any:
 def values_of(given: Sequence[str], **named: Any) -> dict[str, Any]:
     """Return texts such as "clip_percentile: 95" or "retention: measured" (YAML) as values by name, for `arm_with`.
 
-    `named` are values that are given by name already; None there is no value. Lists become tuples. Raises
-    ParameterError for a text that is no name with a value, or a name that is given twice.
+    `named` adds values by name, without those that are None. Lists become tuples. Raises ParameterError for a text that
+    is not a name with a value, and for a name that is given twice.
     """
     import yaml
 
@@ -319,23 +303,23 @@ def values_of(given: Sequence[str], **named: Any) -> dict[str, Any]:
         except yaml.YAMLError:
             read = None
         if not isinstance(read, dict) or not all(isinstance(name, str) for name in read):
-            raise ParameterError(f"{text!r} is no value of an arm: write name and value, as in 'clip_percentile: 95'")
+            raise ParameterError(f"{text!r} is not a name with a value: write it as in 'clip_percentile: 95'")
         if twice := sorted(read.keys() & found.keys()):
             raise ParameterError(f"{twice[0]} is given twice, as {found[twice[0]]!r} and by {text!r}: leave one out")
         if nothing := [name for name, value in read.items() if value is None]:
-            raise ParameterError(f"{nothing[0]} is nothing in {text!r}: give it a value, or leave it out")
+            raise ParameterError(f"{nothing[0]} has no value in {text!r}: give it one, or leave it out")
         found |= {name: tuple(value) if isinstance(value, list) else value for name, value in read.items()}
     return found
 
 
 @dataclass(frozen=True, kw_only=True)
 class WatchSettings:
-    """What is looked at while training, every so many steps; 0 switches it off.
+    """The observation of a training.
 
-    film_every        KL and retention on the fixed texts
-    checkpoint_every  a checkpoint from which a killed run resumes
+    film_every        steps between two looks at KL and retention on the fixed texts; 0 for none
+    checkpoint_every  steps between two checkpoints, from which a killed run resumes; 0 for none
     kl_budget_nats    training stops where KL(aligned || student) on the harmless texts exceeds it, nats per token
-    preflight         look at the teacher, memory and time before the first step, and refuse what cannot work
+    preflight         measure the teacher, memory and time before the first step, and refuse an arm that cannot work
     """
 
     film_every: int = 20
@@ -347,31 +331,25 @@ class WatchSettings:
         check_fields(
             self,
             (self.kl_budget_nats is not None and not self.film_every, "kl_budget_nats", "None where film_every is 0"),
-            film_every=at_least(0),
-            checkpoint_every=at_least(0),
+            **dict.fromkeys(("film_every", "checkpoint_every"), at_least(0)),
             kl_budget_nats=above(0),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One training: what is trained, and for how long.
+    """One training: its arm, its length and its batches.
 
     arm            a name of ARMS or FURTHER, or an ArmConfig
-    steps          optimizer steps
     batch_size     rows of one optimizer step; `micro_batch` of them go through the model at once (None: all)
     harmful_share  share of harmful rows in a batch; 0.4 of 8 is the cycle 3, 3, 3, 3, 4
     max_tokens     longest row, prompt and response; longer responses are cut and counted
     prefix_tokens  longest harmful prefix h of a recovery row, and longest harmless prefix
-    processes      on this machine, one a GPU where there are GPUs; each takes its share of every batch.
-                   Tested on CPUs only
+    processes      on this machine, one a GPU where there are GPUs; each takes its share of every batch; tested on CPUs
     experimental_sharded   each of several processes keeps a part of the frozen weights, for a pair too large for one
-                   GPU (FSDP); tested on CPUs only
+                   GPU (FSDP); tested on CPUs
     chunk_rows     positions that go through the output heads at once; None: as many as the buffers allow
-    watch          film, checkpoints, stop rule, pre-flight
     seed           of the adapter's first weights and of every draw
-
-    Raises ParameterError for a value out of range, UnknownName for an unknown arm.
     """
 
     arm: ArmConfig | str = "recovery"
@@ -394,28 +372,18 @@ class TrainConfig:
         check_fields(
             self,
             (self.experimental_sharded and self.processes == 1, "experimental_sharded", "False for one process"),
-            steps=at_least(1),
-            batch_size=at_least(1),
-            micro_batch=at_least(1),
-            processes=at_least(1),
+            **dict.fromkeys(("steps", "batch_size", "micro_batch", "processes"), at_least(1)),
+            **dict.fromkeys(("prefix_tokens", "chunk_rows"), at_least(1)),
             harmful_share=from_to(0, 1),
             max_tokens=at_least(2),
-            prefix_tokens=at_least(1),
-            chunk_rows=at_least(1),
             seed=at_least(0),
         )
-        check_fields(
-            self,
-            (
-                self.batch_size % ((self.micro_batch or 1) * self.processes) != 0,
-                "micro_batch" if self.processes == 1 else "processes",
-                f"a divisor of batch_size {self.batch_size}{each}",
-            ),
-        )
+        which, size = "micro_batch" if self.processes == 1 else "processes", (self.micro_batch or 1) * self.processes
+        check_fields(self, (self.batch_size % size != 0, which, f"a divisor of batch_size {self.batch_size}{each}"))
 
     @property
     def chosen(self) -> ArmConfig:
-        """Return the arm itself, by whichever way it was given."""
+        """Return the arm."""
         assert isinstance(self.arm, ArmConfig)
         return self.arm
 

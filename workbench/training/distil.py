@@ -1,4 +1,4 @@
-"""The verb: judged texts and a config in, a trained adapter in a folder out; killed and called again, it resumes."""
+"""`distil`: train an adapter on judged texts, and write it into a folder; called again after a kill, it resumes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,9 +25,9 @@ from workbench.training.adapter import RECORD, load_adapter, weights_hash
 from workbench.training.card import CARD, card_text, place
 from workbench.training.config import TrainConfig
 from workbench.training.film import Camera, scenes_of
-from workbench.training.heads import Heads
 from workbench.training.launch import train_together
 from workbench.training.loop import Loop
+from workbench.training.objective import Heads
 from workbench.training.preflight import look_before
 from workbench.training.records import Adapter, Preflight
 from workbench.training.references import References, measured_retention
@@ -35,7 +36,7 @@ from workbench.training.step import StepLoss, matching_scale
 from workbench.training.student import student_of
 
 KEY = "training.json"
-"""The file that says which training a folder belongs to."""
+"""The file with the key of the training that a folder belongs to."""
 
 
 @takes_fields(TrainConfig)
@@ -51,24 +52,22 @@ def distil(
 ) -> Adapter:
     """Train one arm and write its adapter into the folder `out`: PEFT's files, a model card, and this record.
 
-    None is a folder of its own in the user's cache, named by what is trained on what; `export` copies it elsewhere.
-
-    The last checkpoints are in a folder beside it, `<out>.training`; where a run was killed or interrupted, the same
-    call resumes from the newest one and ends with the adapter that it would have had. Where `out` holds the finished
-    adapter of the same call it is returned as it is. `store` keeps what the frozen pair says.
-    `start` is the folder of an adapter that the student begins with in place of aligned, as the arm would shape it:
-    a model that was fine-tuned, say, to be drawn back; references stay those of the pair.
+    Without `out` the folder is in the user's cache, named by the training's key; `export` copies it elsewhere. The last
+    checkpoints are in `<out>.training`: after a kill or an interrupt the same call resumes from the newest one and ends
+    with the same adapter. Where `out` holds the finished adapter of the same call, `distil` returns that. `store` keeps
+    what the frozen pair computes. `start` is the folder of an adapter, shaped as the arm's, that the student begins
+    with in place of aligned (a fine-tuned model to pull back, say); references stay those of the pair.
 
     Raises PromptError where the arm is left without rows, ParameterError where the pre-flight finds that the training
-    cannot do what it is for, or the folder belongs to another training, NonFiniteLoss naming step and rows, PairError
-    where no adapter of these settings fits, StorageFull where the disk is full; checkpoints stay.
+    cannot work, or the folder belongs to another training, NonFiniteLoss naming step and rows, PairError where no
+    adapter of these settings fits, StorageFull where the disk is full; checkpoints stay.
     """
     arm = config.chosen
     given = texts
     scenes = scenes_of(given, pair.context_length)
     if config.watch.kl_budget_nats is not None and not any(s.label == "harmless" for s in scenes):
         raise ParameterError(
-            f"kl_budget_nats is {config.watch.kl_budget_nats:g}, and there is no harmless text to measure it on: give "
+            f"kl_budget_nats is {config.watch.kl_budget_nats:g}, but there is no harmless text to measure: give "
             "utility or harmless texts, or set kl_budget_nats to None"
         )
     config = dataclasses.replace(config, max_tokens=min(config.max_tokens, pair.context_length))
@@ -82,14 +81,14 @@ def distil(
         return _finished(out, key)
     work = out.with_name(out.name + ".training")
     _claim(work, key)
-    label = what if what is not None else f"training {arm.name}"
+    label = f"training {arm.name}" if what is None else what
     if config.processes > 1 and group.size() == 1:
         train_together(pair, given, config, out=out, work=work, store=store, start=start, what=label)
         shutil.rmtree(work, ignore_errors=True)
         return _finished(out, key)
     _check_group(config)
     watch, notes = Stopwatch("distil", dataclasses.asdict(config)), list(texts.notes)
-    resolved = {"pair": pair.name, "template_mode": pair.template_mode}
+    resolved: dict[str, Any] = {"pair": pair.name, "template_mode": pair.template_mode}
     if start is not None:
         resolved |= {"start": place(str(start)), "start_sha256": weights_hash(start)}
     gpus = list(range(torch.cuda.device_count()))
@@ -103,10 +102,10 @@ def distil(
         loss, sampler = StepLoss(heads, references, config, pair.device), Sampler(texts, config)
         if arm.match_arm is not None:
             loss.complete_scale = matching_scale(student, loss, sampler, config)
-            notes.append(
-                f"L_completion is multiplied by {loss.complete_scale:.4g}, so that its first gradient is as long as "
-                f"that of the {arm.match_arm!r} set."
+            scale = (
+                f"{loss.complete_scale:.4g}, so that its first gradient is as long as that of the {arm.match_arm!r} set"
             )
+            notes.append(f"L_completion is multiplied by {scale}.")
         flight: Preflight | None = None
         if config.watch.preflight:
             flight = look_before(pair, student, heads, texts, loss, sampler, config, scenes, begun=start is not None)
@@ -117,17 +116,14 @@ def distil(
             for sentence in flight.sentences if flight else ():
                 progress.note(sentence)
             loop.run(work, progress)
+        resolved["student_copied"] = student.copied
+        device, fingerprint = str(pair.device), pair.fingerprint
         made = Adapter(
-            run=watch.record(
-                resolved={**resolved, "student_copied": student.copied},
-                seed=config.seed,
-                device=str(pair.device),
-                fingerprint=pair.fingerprint,
-            ),
+            run=watch.record(resolved=resolved, seed=config.seed, device=device, fingerprint=fingerprint),
             path=str(out),
             arm=arm.name,
             settings=dataclasses.asdict(config),
-            fingerprint=pair.fingerprint,
+            fingerprint=fingerprint,
             history=tuple(loop.history),
             film=camera.film() if camera is not None else None,
             preflight=flight,
@@ -147,7 +143,7 @@ def distil(
 
 
 def training_key(pair: ModelPair, texts: TrainingTexts, config: TrainConfig, start: str | Path | None = None) -> str:
-    """Hash all that the adapter depends on; what is merely watched is left out."""
+    """Return the hash of everything that the adapter depends on; settings that only watch are excluded."""
     unlike = ("watch", "chunk_rows", "processes", "experimental_sharded")
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in unlike}
     settings["kl_budget_nats"] = config.watch.kl_budget_nats
@@ -160,13 +156,12 @@ def training_key(pair: ModelPair, texts: TrainingTexts, config: TrainConfig, sta
 def _check_group(config: TrainConfig) -> None:
     if group.size() != config.processes:
         raise ParameterError(
-            f"processes is {config.processes}, and the launcher started {group.size()}: give both the same number"
+            f"processes is {config.processes}, but the launcher started {group.size()}: give both the same number"
         )
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true"):
         raise ParameterError(
-            "the launcher asks for FSDP, which would cut weights that base, aligned and student share and that the "
-            "output heads read outside of it: launch workbench.training.worker (configs/accelerate/fsdp.yaml), or set "
-            "TrainConfig.experimental_sharded, where the frozen layers alone are cut"
+            "the launcher turns on FSDP, which would cut weights that base, aligned, student and heads share: launch "
+            "workbench.training.worker (configs/accelerate/fsdp.yaml), or set TrainConfig.experimental_sharded"
         )
 
 
@@ -188,7 +183,7 @@ def _claim(work: Path, key: str) -> None:
     elif found != key:
         raise ParameterError(
             f"{str(work)!r} holds checkpoints of another training (other data, pair or settings): remove the "
-            "folder to begin anew, or call with the settings of the first run"
+            "folder to start again, or call with the settings of the first run"
         )
 
 

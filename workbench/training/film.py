@@ -1,4 +1,4 @@
-"""The film of a training: what the student says along fixed texts, every so many steps."""
+"""The film of a training: the student's distributions along fixed texts, at regular steps."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import torch
 from workbench.core.records import Label
 from workbench.models.pair import ModelPair, Which
 from workbench.models.pieces import Pieces
-from workbench.tracing.metrics import LOGPROB_FLOOR, excess_mass, kl_nats
+from workbench.tracing.metrics import excess_mass, kl_nats
 from workbench.tracing.scoring import passage_rows
-from workbench.training.heads import Heads
+from workbench.training.losses import log_probabilities
+from workbench.training.objective import Heads
 from workbench.training.records import FilmText, TrainingFilm
 from workbench.training.rows import TrainingText, TrainingTexts
 from workbench.training.student import Student
@@ -23,13 +24,11 @@ QUANTITIES = ("kl_student_base_nats", "retention", "kl_aligned_student_nats")
 TEXT_TOKENS = 64
 """A film shows this many positions of a text."""
 
-_REFERENCES: tuple[Which, Which] = ("aligned", "base")
-
 
 def scenes_of(texts: TrainingTexts, context_length: int, *, each: int = 4) -> tuple[TrainingText, ...]:
     """Return the first harmful and the first harmless texts (else utility ones), labelled, at most `each` of both.
 
-    They are the same for every arm, whatever it trains on; a text for which a model has no room is skipped.
+    Every arm has the same ones, whatever it trains on; a text that does not fit into the context is skipped.
     """
 
     def fitting(some: Sequence[TrainingText], label: Label) -> list[TrainingText]:
@@ -48,10 +47,9 @@ class Camera:
         self._scenes = tuple(scenes)
         self._steps: list[int] = []
         self._frames: list[np.ndarray] = []
-        with torch.no_grad():  # inference tensors could not be trained against where weights are shared out
-            self._aligned, self._base = (
-                [passage_rows(pair, which, [s]) for s in self._scenes] for which in _REFERENCES
-            )
+        which: tuple[Which, Which] = ("aligned", "base")
+        with torch.no_grad():  # shared-out weights cannot train against inference tensors
+            self._aligned, self._base = ([passage_rows(pair, w, [s]) for s in self._scenes] for w in which)
 
     def take(self, step: int) -> None:
         """Take the frame of a step."""
@@ -60,7 +58,7 @@ class Camera:
         training = self._student.one.model.training
         self._student.train(False)
         try:
-            with torch.no_grad():  # inference tensors could not be trained against where weights are shared out
+            with torch.no_grad():  # shared-out weights cannot train against inference tensors
                 for n, scene in enumerate(self._scenes):
                     frame[:, n, : len(scene.response)] = self._look(n, scene)
         finally:
@@ -73,24 +71,17 @@ class Camera:
         ids = torch.tensor([scene.aligned + response[:-1]], device=self._pair.device)
         columns = torch.arange(before, before + len(response), device=self._pair.device)
         hidden = self._student.hidden(ids, torch.zeros_like(columns), columns)
-        student, aligned, base = (
-            head(states).log_softmax(-1).clamp(min=LOGPROB_FLOOR)
-            for head, states in (
-                (self._heads.student, hidden),
-                (self._heads.aligned, self._aligned[n]),
-                (self._heads.base, self._base[n]),
-            )
-        )
+        heads = self._heads
+        sides = ((heads.student, hidden), (heads.aligned, self._aligned[n]), (heads.base, self._base[n]))
+        student, aligned, base = (log_probabilities(head(states)) for head, states in sides)
         found = (kl_nats(student, base), 1.0 - excess_mass(base, student), kl_nats(aligned, student))
         return torch.stack(found).float().cpu().numpy()
 
-    def harmless_nats(self) -> float:
-        """Return KL(aligned || student) on the harmless texts in the last frame, nats per token; NaN without any."""
-        looks = self.looks()
-        return looks[-1][2] if looks else float("nan")
-
     def looks(self) -> list[tuple[int, float, float]]:
-        """Return for each frame its step, mean retention on harmful texts, and KL as `harmless_nats` does."""
+        """Return each frame's step, mean retention on harmful texts and KL(aligned || student) on harmless ones.
+
+        The KL is in nats per token; both are NaN without such texts.
+        """
         rows = {k: [n for n, s in enumerate(self._scenes) if s.label == k] for k in ("harmful", "harmless")}
 
         def mean(frame: np.ndarray, name: str, label: str) -> float:
@@ -105,14 +96,10 @@ class Camera:
     def film(self) -> TrainingFilm:
         """Return all frames as a record."""
         display = Pieces(self._pair.tokenizer)
+        pieces = [tuple(p.text for p in display.sequence(s.response, context=s.aligned)) for s in self._scenes]
         texts = tuple(
-            FilmText(
-                name=s.name,
-                label=s.label,
-                prompt=s.prompt,
-                pieces=tuple(p.text for p in display.sequence(s.response, context=s.aligned)),
-            )
-            for s in self._scenes
+            FilmText(name=s.name, label=s.label, prompt=s.prompt, pieces=own)
+            for s, own in zip(self._scenes, pieces, strict=True)
         )
         shots = np.stack(self._frames, 1) if self._frames else np.zeros((len(QUANTITIES), 0, len(texts), 0), np.float32)
         quantities = {name: np.ascontiguousarray(shots[i]) for i, name in enumerate(QUANTITIES)}

@@ -1,6 +1,6 @@
-"""The processes that train together: how many there are, what they tell each other, and which weights each one keeps.
+"""The processes that train together: their number, what they exchange, and which weights each one keeps.
 
-A launcher (accelerate, torch.distributed.run) says so in the environment; alone, every answer is one's own.
+A launcher (accelerate, torch.distributed.run) sets the environment; without one there is a single process.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def is_first() -> bool:
 
 
 def all_of(own: T) -> list[T]:
-    """Return what every process gives, in the order of the processes; all of them must call this."""
+    """Return the value of every process, in their order; all of them must call this."""
     if size() == 1:
         return [own]
     from torch import distributed
@@ -45,11 +45,6 @@ def all_of(own: T) -> list[T]:
     found: list[T] = [own] * size()
     distributed.all_gather_object(found, own)
     return found
-
-
-def summed(numbers: Sequence[float]) -> list[float]:
-    """Return the sums over the processes, number by number, added in the same order everywhere."""
-    return [sum(each) for each in zip(*all_of(list(numbers)), strict=True)]
 
 
 def add_up(parameters: Sequence[nn.Parameter], scale: float = 1.0) -> None:
@@ -77,25 +72,25 @@ def wait() -> None:
 def share_out(pair: ModelPair, student: Student, config: TrainConfig) -> None:
     """Leave each process its part of every decoder layer's frozen weights; a layer is whole only while it runs (FSDP2).
 
-    The adapter, the embedding and the output head stay whole. From here on every process has to run every model equally
-    often, and the pair of this process cannot be put together again. Raises ParameterError for weights that cannot be
-    cut (quantised, offloaded, no list of layers) and for an arm that looks at gradients before training.
+    The adapter, the embedding and the output head stay whole. Afterwards every process must run every model equally
+    often, and the pair of this process stays cut. Raises ParameterError for weights that cannot be cut (quantised,
+    offloaded, no list of layers) and for an arm that compares gradients before training.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     if config.chosen.match_arm is not None:
         raise ParameterError(
-            f"arm {config.chosen.name!r} compares gradients before it trains, which weights that are shared out "
-            "cannot: train it with experimental_sharded=False"
+            f"arm {config.chosen.name!r} compares gradients before it trains, which shared-out weights do not allow: "
+            "train it with experimental_sharded=False"
         )
     bodies: dict[nn.Module, None] = {}
     for which in ("base", "aligned"):
         with pair.model(which) as model:
             if getattr(model, "is_quantized", False) or len(set(getattr(model, "hf_device_map", {}).values())) > 1:
                 raise ParameterError(
-                    f"{which} of {pair.name} is quantised or spread over devices already, so its weights cannot be "
-                    "shared out among processes: load it plainly, or train with experimental_sharded=False"
+                    f"{which} of {pair.name} is quantised or spread over devices, so processes cannot share out its "
+                    "weights: load it plainly, or train with experimental_sharded=False"
                 )
             bodies[body_of(model)] = None
     mesh = init_device_mesh(pair.device.type, (size(),))

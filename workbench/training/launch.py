@@ -1,8 +1,7 @@
-"""Train with several processes of this machine: launch them, show how far they are, and say why they ended.
+"""Train with several processes of this machine: launch them, show their progress, and report why they ended.
 
 Each process holds the pair on its own device and takes its share of every batch; their gradients are added up.
-accelerate launches them, on GPUs and on CPUs. `python -m workbench.training.worker JOB` under any launcher is the same
-thing for a cluster.
+accelerate launches them, on GPUs and on CPUs. On a cluster any launcher runs `python -m workbench.training.worker JOB`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import sys
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 import torch
 
@@ -32,19 +31,18 @@ from workbench.training.rows import TrainingTexts
 
 JOB, ERROR = "job.json", "error.json"
 OWNER = "WORKBENCH_TRAINING_OWNER"
-"""The process that the training processes end with, however that ends."""
+"""The variable with the id of the process whose end, of any kind, ends the training processes."""
 _LAUNCHER = (
     *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"),
     *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "--num_processes"),
 )
-"""`--multi_gpu` is accelerate's word for several processes of a machine, on CPUs too; port 0 is a free one."""
-
+"""`--multi_gpu` means several processes of a machine, on CPUs too; port 0 is a free one."""
 _STEPS = re.compile(r": (\d+)/(\d+) steps")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A training as a file, for other processes: what `distil` is called with. `store` is a folder, None for none."""
+    """A training as a file, for other processes: the arguments of `distil`. `store` is a folder, None for none."""
 
     pair: PairConfig
     texts: TrainingTexts
@@ -61,12 +59,11 @@ class Job:
     @classmethod
     def load(cls, file: Path) -> Job:
         """Read a job."""
-        made: Job = _typed(cls, json.loads(file.read_text("utf-8")))
-        return made
+        return cast(Job, _typed(cls, json.loads(file.read_text("utf-8"))))
 
 
 def _typed(kind: Any, value: Any) -> Any:
-    """Return what `dataclasses.asdict` and JSON made of a value of this type: dataclasses and tuples come back."""
+    """Return a value of this type from what `dataclasses.asdict` and JSON made of it."""
     if isinstance(value, dict):
         own = next((k for k in (kind, *get_args(kind)) if dataclasses.is_dataclass(k)), None)
         types = get_type_hints(own) if own is not None else {}
@@ -91,23 +88,25 @@ def train_together(
 ) -> None:
     """Run a training in `config.processes` processes until its adapter lies in `out`.
 
-    Interrupted, the processes are stopped and their checkpoints stay. Raises ParameterError for a pair that was made in
-    memory (the processes could not load it) and for more processes than GPUs, ProcessFailed where they die, and what
-    the training itself raises.
+    An interrupt stops the processes; their checkpoints stay. Raises ParameterError for a pair that was made in memory
+    (the processes could not load it) and for more processes than GPUs, ProcessFailed where they die, and what the
+    training itself raises.
     """
     if pair.config is None:
         raise ParameterError(
-            f"processes is {config.processes}, and the pair {pair.name!r} was made in memory, where other processes "
-            "cannot find it: load it with load_pair, or set processes to 1"
+            f"processes is {config.processes}, but the pair {pair.name!r} is only in this process's memory: load "
+            "it with load_pair, or set processes to 1"
         )
     if pair.config.device_map is not None:
         raise ParameterError(
-            f"processes is {config.processes}, and the pair is spread over devices by a device_map: each process needs "
-            "it on a device of its own. Load it without, and set experimental_sharded where one device cannot hold it"
+            f"processes is {config.processes}, but a device_map spreads the pair over devices, and each process needs "
+            "it on one: load it without device_map, and set experimental_sharded where one device cannot hold it"
         )
     gpus = torch.cuda.device_count()
     if pair.device.type == "cuda" and gpus < config.processes:
-        raise ParameterError(f"processes is {config.processes} and {gpus} GPUs are here: one is needed for each")
+        raise ParameterError(
+            f"processes is {config.processes}, but this machine has {gpus} GPUs: give one process a GPU"
+        )
     work.mkdir(parents=True, exist_ok=True)
     (work / ERROR).unlink(missing_ok=True)
     job = Job(
@@ -137,7 +136,7 @@ def train_together(
                     if (found := _STEPS.search(line)) and int(found[2]) == config.steps:
                         progress.advance(int(found[1]) - progress.done)
             except BaseException:
-                os.killpg(process.pid, signal.SIGTERM)  # interrupted: none of them stays behind
+                os.killpg(process.pid, signal.SIGTERM)  # interrupted: stop all of them
                 raise
     if process.returncode:
         raise _why(work, process.returncode, said)
@@ -149,9 +148,9 @@ def _why(work: Path, code: int, said: deque[str]) -> Exception:
         kind = getattr(errors, told["kind"], None)
         if isinstance(kind, type) and issubclass(kind, errors.WorkbenchError):
             return kind(told["message"])
-        return ProcessFailed(f"a training process failed: {told['kind']}: {told['message']}; its checkpoints stay")
+        return ProcessFailed(f"a training process failed with {told['kind']}: {told['message']}; its checkpoints stay")
     last = " / ".join(line for line in said if line.strip())[-600:]
     return ProcessFailed(
-        f"the training processes ended with code {code} and left no reason (memory, perhaps, or a signal); their last "
-        f"words: {last or 'none'}. Checkpoints stay: the same call resumes from the newest one"
+        f"the training processes ended with code {code} and no error (memory or a signal, perhaps); they last wrote: "
+        f"{last or 'nothing'}. Checkpoints stay: the same call resumes from the newest one"
     )

@@ -1,4 +1,4 @@
-"""The curves of a training while it runs: small drawings under its progress bar, redrawn in place, with no script."""
+"""The curves of a training while it runs: small drawings under its progress bar, redrawn in place, without script."""
 
 from __future__ import annotations
 
@@ -16,11 +16,7 @@ Points = Sequence[tuple[int, float]]
 
 
 def live_curves(history: Sequence[StepRecord], looks: Sequence[tuple[int, float, float]], steps: int) -> str:
-    """Return HTML with the loss parts by step (log scale), and what each look at the fixed texts found.
-
-    `looks` are (step, retention on harmful texts, KL(aligned || student) on harmless ones in nats per token), NaN where
-    there is no such text. The last values are given in words.
-    """
+    """Return HTML with the loss parts by step (log scale), and the means of `Camera.looks` by step."""
     strokes = dict(zip(PARTS, OTHER_ARMS, strict=False))
     present = [p for p in PARTS if any(p in s.parts for s in history)]
     losses = {p: [(s.step, s.parts[p]) for s in history if p in s.parts] for p in present}

@@ -1,7 +1,7 @@
 """The training loop: optimizer steps over drawn rows, and checkpoints from which a killed training resumes bit for bit.
 
-Everything that a step does follows from the seed, the step's number and the weights: its rows, its learning rate, its
-random numbers. So a checkpoint holds the adapter, the optimiser's moments and the history, as safetensors and JSON.
+The seed, the step's number and the weights determine a step: its rows, learning rate and random numbers. So a
+checkpoint holds the adapter, the optimiser's moments and the history, as safetensors and JSON.
 """
 
 from __future__ import annotations
@@ -32,16 +32,14 @@ from workbench.training.step import StepLoss
 from workbench.training.student import Student
 
 KEPT = 2
-"""How many checkpoints are kept, the newest ones."""
-
+"""The number of checkpoints kept, the newest ones."""
 HALF_SCALE = 1024.0
-"""What the loss is multiplied by before the backward pass of a float16 pair on a GPU, so that no gradient becomes 0."""
-
+"""Factor of the loss before the backward pass of a float16 pair on a GPU, so that no gradient becomes 0."""
 _STATE, _OPTIMISER, _FILM = "state.json", "optimiser.safetensors", "film.safetensors"
 
 
 class Loop:
-    """A training under way: `history` has one record a step, `stopped` says why it ended before its last step."""
+    """A running training: `history` has one record a step, `stopped` is why it ended before its last step."""
 
     def __init__(
         self,
@@ -65,10 +63,10 @@ class Loop:
         self.optimiser = torch.optim.AdamW([g for g in groups if g["params"]], lr=how.learning_rate)
 
     def run(self, folder: Path, progress: Progress) -> None:
-        """Take the steps that are left after the newest checkpoint in `folder`."""
+        """Take the steps after the newest checkpoint in `folder`."""
         config, watch = self.config, self.config.watch
         if found := checkpoints(folder):
-            progress.note(f"Going on from {found[-1].name}.")
+            progress.note(f"Resuming from {found[-1].name}.")
             self._load(found[-1])
         progress.picture = lambda: live_curves(self.history, self.camera.looks() if self.camera else [], config.steps)
         progress.skip(len(self.history))
@@ -111,13 +109,13 @@ class Loop:
         if not math.isfinite(norm):
             drawn = [d for n in range(config.processes) for draws in self.sampler.passes(step, n) for d in draws]
             raise NonFiniteLoss(
-                f"the gradient is NaN or infinite at step {step}, whose rows are "
-                f"{', '.join(sorted({d.name for d in drawn}))}: the last good checkpoint is kept. Lower the learning "
-                "rate, or train in float32"
+                f"the gradient is NaN or infinite at step {step} (rows {', '.join(sorted({d.name for d in drawn}))}); "
+                "the last good checkpoint is kept. Lower the learning rate, or train in float32"
             )
         self.optimiser.step()
         self.optimiser.zero_grad()
-        total, *added = group.summed([total, *(sums[p] for p in counts.positions)])
+        own = group.all_of([total, *(sums[p] for p in counts.positions)])
+        total, *added = (sum(each) for each in zip(*own, strict=True))
         return StepRecord(
             step=step,
             loss=total,
@@ -133,10 +131,10 @@ class Loop:
         return torch.autocast("cuda", self.pair.dtype) if half else contextlib.nullcontext()
 
     def _look(self, step: int, progress: Progress) -> None:
-        """Take a frame, and stop where the KL budget is spent."""
+        """Take a frame, and stop the training where it exceeds the KL budget."""
         if self.camera is not None:
             self.camera.take(step)
-            budget, spent = self.config.watch.kl_budget_nats, self.camera.harmless_nats()
+            budget, spent = self.config.watch.kl_budget_nats, self.camera.looks()[-1][2]
             if budget is not None and spent > budget and step < self.config.steps:
                 self.stopped = (
                     f"stopped at step {step} of {self.config.steps}: KL(aligned || student) on the harmless texts is "

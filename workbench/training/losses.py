@@ -1,8 +1,8 @@
 """The losses as formulas: logits in, one number a row out; and M, the tokens that the completion loss pushes down.
 
 Pure and differentiable: no model, no state. Every loss takes float32 logits over one vocabulary and returns nats a row
-unless it says otherwise; the objective takes the mean over positions. l = log_softmax(z); a token that a model rules
-out (-inf) counts as LOGPROB_FLOOR, so that what can be finite is, and gradients never are NaN for it.
+unless its docstring names another unit; the objective takes the mean over positions. l = log_softmax(z); a token that a
+model rules out (-inf) counts as LOGPROB_FLOOR, so that losses stay finite and gradients are never NaN.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from workbench.tracing.metrics import LOGPROB_FLOOR, base_favored, js_nats, kl_n
 from workbench.training.config import Completion, Direction, LossConfig, SetRanking
 
 BETAS = (0.5, 2.0, 2.0, 2.0, 2.0, 0.1)
-"""beta_t of constrained fine-tuning at positions 1, 2, ... as arXiv 2406.05946 has them; the last one holds beyond."""
-
+"""beta_t of constrained fine-tuning at positions 1, 2, ... from arXiv 2406.05946; the last one holds beyond."""
 NO_TOKEN = -1
 """Id that fills a set where fewer than k tokens qualify."""
 
@@ -29,16 +28,13 @@ def log_probabilities(logits: Float[Tensor, "row vocab"]) -> Float[Tensor, "row 
     return logits.log_softmax(-1).clamp(min=LOGPROB_FLOOR)
 
 
-# ------------------------------------------------------------------------------------------------ distillation
-
-
 def hybrid_teacher(
     aligned: Float[Tensor, "row vocab"], base: Float[Tensor, "row vocab"], teacher_lambda: float
 ) -> Float[Tensor, "row vocab"]:
     """Return the teacher's logits lambda z_a + (1 - lambda) z_b; exactly z_a at lambda = 1 and z_b at 0.
 
     A token that one model rules out (-inf) is ruled out where that model's share is positive. Where its share is
-    negative (base beyond lambda = 1), the token keeps the other model's logit: there is no way away from nothing.
+    negative (base beyond lambda = 1), the token keeps the other model's logit.
     """
     if teacher_lambda in (0.0, 1.0):
         return aligned if teacher_lambda else base
@@ -56,15 +52,11 @@ def distillation(
 ) -> Float[Tensor, "row"]:
     """Return tau^2 D(softmax(z_s / tau), softmax(z_teacher / tau)), 0 where the two are equal.
 
-    D is KL(student || teacher) (`reverse`, as arXiv 2511.12155 prints it), KL(teacher || student) (`forward`) or the
-    Jensen-Shannon divergence (`jsd`).
+    D is KL(student || teacher) (`reverse`, as in arXiv 2511.12155), KL(teacher || student) (`forward`) or JSD (`jsd`).
     """
     s, t = (log_probabilities(z if temperature == 1.0 else z / temperature) for z in (student, teacher))
     divergence = {"reverse": lambda: kl_nats(s, t), "forward": lambda: kl_nats(t, s), "jsd": lambda: js_nats(s, t)}
     return temperature**2 * divergence[direction]()
-
-
-# -------------------------------------------------------------------------------------------------- completion
 
 
 def completion(
@@ -116,7 +108,7 @@ def _logprobs_at(logits: Float[Tensor, "row vocab"], ids: Int[Tensor, "row k"]) 
 
 
 def _log_of_rest(logits: Float[Tensor, "row vocab"], ids: Int[Tensor, "row k"]) -> Float[Tensor, "row k"]:
-    """Return log(1 - p) at ids: of the likeliest token from all others, which is right where its p rounds to 1."""
+    """Return log(1 - p) at ids; for the likeliest token from all others, which is exact where its p rounds to 1."""
     everything = logits.logsumexp(-1, keepdim=True)
     top = logits.argmax(-1, keepdim=True)
     others = logits.scatter(-1, top, -math.inf).logsumexp(-1, keepdim=True) - everything
@@ -157,7 +149,7 @@ def completion_set(
     if ranking == "random":
         if key is None:
             raise ParameterError(
-                "random sets are drawn by a key, so that every run draws the same, and none was given: give a number "
+                "random sets are drawn by a key, so that every run draws the same ones, and key is None: give a number "
                 "for each row"
             )
         return _random(key, base.shape[-1], size)
@@ -175,7 +167,7 @@ def completion_target(
     config: LossConfig,
     key: Int[Tensor, "row"] | None = None,
 ) -> tuple[Int[Tensor, "row k"], Float[Tensor, "row"]]:
-    """Return what the completion loss needs to know of the frozen pair: M as the config has it, and |B_t| / |V|."""
+    """Return the completion loss's data from the frozen pair: M as configured, and |B_t| / |V|."""
     ids = completion_set(base, aligned, ranking=config.ranking, size=config.set_size, key=key)
     return ids, base_favored_share(base, aligned)
 
@@ -185,7 +177,7 @@ def top_ids(scores: Float[Tensor, "row vocab"], k: int) -> Int[Tensor, "row k"]:
     ids = largest(scores, min(k, scores.shape[-1])).sort(-1).values
     ids = ids.gather(-1, scores.gather(-1, ids).sort(dim=-1, descending=True, stable=True).indices)
     last = scores.gather(-1, ids[:, -1:])
-    crowded = (scores >= last).sum(-1) > ids.shape[-1]  # equals of the last one were left out: which, is not defined
+    crowded = (scores >= last).sum(-1) > ids.shape[-1]  # equals of the last one were left out in no defined order
     if bool(crowded.any()):
         ids[crowded] = scores[crowded].sort(dim=-1, descending=True, stable=True).indices[:, : ids.shape[-1]]
     return ids
@@ -196,19 +188,13 @@ def _random(key: Int[Tensor, "row"], vocab: int, size: int) -> Int[Tensor, "row 
     return torch.stack(draws).to(key.device)
 
 
-# ---------------------------------------------------------------------------------------------------- recovery
-
-
 def recovery(student: Float[Tensor, "row vocab"], aligned: Float[Tensor, "row vocab"]) -> Float[Tensor, "row"]:
     """Return KL(aligned || student), each in its own context, before clipping."""
     return kl_nats(log_probabilities(aligned), log_probabilities(student))
 
 
 def clip_level(values: Float[Tensor, "row"], percentile: float) -> float:
-    """Return the percentile (linear between neighbours) of the step's values; inf at 100 and for no values.
-
-    A value that is NaN is left out, so that it affects its own position alone.
-    """
+    """Return the percentile (linear between neighbours) of the values, NaN excluded; inf at 100 and for no values."""
     if percentile >= 100.0 or not len(values):
         return math.inf
     return float(torch.nanquantile(values.detach().float(), percentile / 100.0))
@@ -217,14 +203,11 @@ def clip_level(values: Float[Tensor, "row"], percentile: float) -> float:
 def clipped(values: Float[Tensor, "row"], level: float) -> Float[Tensor, "row"]:
     """Return min(value, level) with the gradient scaled by the same factor, so that no position dominates.
 
-    The gradient is not cut to 0 above the level: the largest divergence is often the very token that has to turn.
+    The gradient above the level is not 0: the largest divergence is often the very token that must change.
     """
     if math.isinf(level):
         return values
     return values * (level / values.detach().clamp(min=torch.finfo(values.dtype).tiny)).clamp(max=1.0)
-
-
-# ------------------------------------------------------------------------------------------------------ labels
 
 
 def cross_entropy(student: Float[Tensor, "row vocab"], label: Int[Tensor, "row"]) -> Float[Tensor, "row"]:
@@ -240,9 +223,9 @@ def constrained(
 ) -> Float[Tensor, "row"]:
     """Return constrained fine-tuning's (2 / beta) softplus(beta (l_a - l_s)) at the label (arXiv 2406.05946).
 
-    Its gradient is that of the cross-entropy times the weight 2 sigmoid(beta (l_a - l_s)), held constant: 1 where
-    student and aligned agree, towards 0 where the student has left the aligned model upwards, at most 2. The value is
-    (2 / beta) ln 2 where they agree; it is no likelihood.
+    Its gradient is that of the cross-entropy times the constant weight 2 sigmoid(beta (l_a - l_s)): 1 where student and
+    aligned agree, towards 0 where the student exceeds aligned, at most 2. The value is (2 / beta) ln 2 where they
+    agree; it is no likelihood.
     """
     at = label.unsqueeze(-1)
     behind = (_logprobs_at(aligned, at) - _logprobs_at(student, at)).squeeze(-1)

@@ -1,33 +1,35 @@
-"""What a training needs beside the pair's weights, estimated from the rows that its arm can draw."""
+"""The memory that a training needs beside the pair's weights, estimated from the rows that its arm can draw."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from workbench.core.batching import plan_batches
 from workbench.models.pair import ModelPair
-from workbench.training.config import TrainConfig
-from workbench.training.heads import rows_in_a_chunk
+from workbench.training.config import LossConfig, TrainConfig
+from workbench.training.objective import rows_in_a_chunk
 from workbench.training.references import KEPT_MIB, states_mib, wanted_passages
-from workbench.training.rows import TrainingTexts
+from workbench.training.rows import RowMaker, TrainingRow, TrainingTexts
 
 LOGITS = {"labels": 4, "reverse": 8, "forward": 8, "jsd": 13}
-"""Buffers of a chunk's logits that are alive at once: for labels, and by a teacher's direction; recovery and completion
+"""Buffers of a chunk's logits that exist at once: for labels, and by a teacher's direction; recovery and completion
 need those of `reverse`."""
 
 READ_TOKENS = 4096
-"""The frozen pair reads so many tokens at once (`references.reference_states`)."""
+"""The frozen pair reads this many tokens at once (`references.reference_states`)."""
 
 HELD = {"cpu": 1.9}
-"""What a process holds for each byte that its passes use at once, 1 where not named: the C library keeps freed blocks
-of up to 32 MiB, and later ones are of other sizes. Measured: section `estimates` of benchmarks/results.json."""
+"""Bytes that a process holds for each byte that its passes use at once, 1 for other devices: the C library keeps freed
+blocks of up to 32 MiB, and later ones have other sizes. Measured: section `estimates` of benchmarks/results.json."""
 
 
 def memory_mib(pair: ModelPair, trained: int, texts: TrainingTexts, config: TrainConfig) -> float:
-    """Estimate what a training holds at its peak beside the pair's weights, on the pair's device, MiB.
+    """Estimate the peak memory of a training beside the pair's weights, on the pair's device, MiB.
 
         16 trained + references + max(reading, HELD (body + heads))
 
@@ -35,15 +37,15 @@ def memory_mib(pair: ModelPair, trained: int, texts: TrainingTexts, config: Trai
     references  hidden states of the frozen pair, both models', where they are kept (see `references.References`)
     reading     tokens in the largest batch that the frozen pair reads x (6 hidden + 3 inner): once, before training;
                 where nothing is kept in every pass, which is then HELD (body + max(reading, heads))
-    body        rows x longest row of the largest pass that can be drawn x layers x what each token leaves for the
-                backward pass: 10 hidden + 4 inner + 7 rank, or 8, 3 and 2 where the adapter is on few layers; 1.4 times
-                that in half precision. Attention that keeps its weights adds heads x longest row, 3 times with dropout
+    body        rows x longest row of the largest pass that can be drawn x layers x numbers that each token keeps for
+                the backward pass: 10 hidden + 4 inner + 7 rank, or 8, 3 and 2 where the adapter is on few layers; 1.4
+                times that in half precision. Attention that keeps its weights adds heads x longest row, 3 times with
+                dropout
     heads       rows of logits in the largest chunk x vocabulary x LOGITS, in float32, and in half precision the head
                 itself in float32
 
-    Rows are as long as the arm can make them: in recovery prompt, longest prefix and refusal; `penalise_rest` makes two
-    rows of a harmful text. `texts` are those that `rows.prepared` leaves. Not counted: libraries that a process loads
-    for its first training, and the film, which needs less than a pass.
+    Rows are as long as `RowMaker` can make them of `texts`, which `rows.prepared` returns. Not counted: libraries that
+    a process loads for its first training, and the film, which needs less than a pass.
     """
     wanted = wanted_passages(texts, config.chosen)
     references, passes = states_mib(pair, wanted), _passes(texts, config)
@@ -61,7 +63,7 @@ def memory_mib(pair: ModelPair, trained: int, texts: TrainingTexts, config: Trai
 
 @dataclass(frozen=True, kw_only=True)
 class _Row:
-    """The longest row of a kind: tokens that the student reads, positions trained on, and LOGITS of its loss."""
+    """The longest row of a part: tokens that the student reads, positions trained on, and LOGITS of its loss."""
 
     tokens: int
     positions: int
@@ -69,12 +71,12 @@ class _Row:
 
 
 _Pass = list[tuple[int, _Row]]
-"""Rows of one pass by kind: how many, and the longest of them."""
+"""The rows of one pass by part: their number, and the longest of them."""
 
 
 def _passes(texts: TrainingTexts, config: TrainConfig) -> tuple[_Pass, _Pass]:
     """Return the pass with most and that with fewest harmful texts that can be drawn, each row at its longest."""
-    harmful, plain = _harmful(texts, config), _plain(texts, config)
+    harmful, plain = _rows(texts, config)
     size, share = config.rows_in_a_pass, config.batch_size * config.harmful_share if texts.harmful else 0.0
     most = min(size, math.ceil(share - 1e-9))
     fewest = max(0, size - config.batch_size + math.floor(share + 1e-9))
@@ -85,36 +87,30 @@ def _passes(texts: TrainingTexts, config: TrainConfig) -> tuple[_Pass, _Pass]:
     return made(most), made(fewest)
 
 
-def _harmful(texts: TrainingTexts, config: TrainConfig) -> list[_Row]:
-    """Return the rows that one harmful text is made into: none, one, or two where the rest is penalised."""
-    arm, most = config.chosen, config.prefix_tokens
-    teacher = LOGITS[arm.loss.direction if arm.harmful == "teacher" else "reverse"]
-    along = [(len(t.aligned), len(t.response)) for t in texts.harmful]
-    if not arm.needs_refusals:
-        used = along if arm.harmful != "nothing" else []
-        return _longest(used, LOGITS["labels"] if arm.harmful == "compliance" else teacher)
-    after = []
-    for text, refusal in ((t, r) for t in texts.harmful for r in t.refusals):
-        room = config.max_tokens - len(text.aligned) - len(refusal)
-        given = 0 if arm.harmful == "refusal" else max(0, min(most, len(text.response), room))
-        after.append((len(text.aligned) + given, len(refusal)))
-    rest = along if arm.penalise_rest and arm.loss.completion_weight > 0.0 else []
-    return _longest(after, teacher if arm.harmful == "recovery" else LOGITS["labels"]) + _longest(rest, teacher)
+def _rows(texts: TrainingTexts, config: TrainConfig) -> tuple[list[_Row], list[_Row]]:
+    """Return the longest row of each part that a harmful text can be made into, and of the other texts."""
+    arm = replace(config.chosen, retention=())  # w_t changes no length
+    maker, unused = RowMaker(replace(config, arm=arm)), np.random.default_rng(0)
+    harmful: list[TrainingRow] = []
+    for text, refusal in ((t, r) for t in texts.harmful for r in (t.refusals if arm.needs_refusals else [()])):
+        for given in {0, maker.longest_prefix(text, refusal)}:
+            harmful += maker.after(text, given, refusal)
+    plain = [r for t in (*texts.utility, *texts.harmless) for r in maker.plain(t, "utility", unused)]
+    return _longest(harmful, arm.loss), _longest(plain, arm.loss)
 
 
-def _plain(texts: TrainingTexts, config: TrainConfig) -> list[_Row]:
-    """Return the row that one utility or harmless text is made into, none where the arm does not use them."""
-    arm = config.chosen
-    used = [*texts.utility, *texts.harmless] if arm.utility != "nothing" else []
-    logits = LOGITS[arm.loss.direction if arm.utility == "teacher" else "labels"]
-    return _longest([(len(t.aligned), len(t.response)) for t in used], logits)
-
-
-def _longest(lengths: Sequence[tuple[int, int]], logits: int) -> list[_Row]:
-    """Return one row that is as long as any, of the lengths of contexts and responses; [] for none."""
-    if not lengths:
-        return []
-    return [_Row(tokens=max(map(sum, lengths)) - 1, positions=max(r for _, r in lengths), logits=logits)]
+def _longest(rows: Sequence[TrainingRow], loss: LossConfig) -> list[_Row]:
+    """Return one row for each part, as long as any of that part."""
+    logits = {"LABEL": LOGITS["labels"], "CONSTRAINT": LOGITS["labels"], "TEACHER": LOGITS[loss.direction]}
+    return [
+        _Row(
+            tokens=max(len(r.student.whole("aligned")) for r in own) - 1,
+            positions=max(len(r.labels) for r in own),
+            logits=logits.get(own[0].role, LOGITS["reverse"]),
+        )
+        for part in dict.fromkeys(r.part for r in rows)
+        if (own := [r for r in rows if r.part == part])
+    ]
 
 
 def _tokens(made: _Pass) -> int:
@@ -123,7 +119,7 @@ def _tokens(made: _Pass) -> int:
 
 
 def _body_mib(pair: ModelPair, passes: Sequence[_Pass], config: TrainConfig) -> float:
-    """Return what a pass leaves for its way back through the student's body, MiB."""
+    """Return what a pass keeps for the backward pass through the student's body, MiB."""
     with pair.model("aligned") as model:
         body = model.config.get_text_config()
     lora = config.chosen.lora
@@ -147,7 +143,7 @@ def _heads_mib(pair: ModelPair, passes: Sequence[_Pass], config: TrainConfig) ->
 
 
 def _reading_mib(pair: ModelPair, tokens: int) -> float:
-    """Return what a frozen body needs to read so many tokens at once, MiB."""
+    """Return what a frozen body needs to read this many tokens at once, MiB."""
     with pair.model("aligned") as model:
         body = model.config.get_text_config()
     return tokens * (6 * body.hidden_size + 3 * _inner(body)) * pair.dtype.itemsize / 2**20

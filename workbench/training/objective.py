@@ -3,51 +3,60 @@
     total = sum over roles of weight(role) / N(role) * sum over its positions of w_t loss_t
 
 N counts the role's positions in the whole optimizer step, so that one batch of eight is eight batches of one.
+
+The logits of a chunk of rows are computed, reduced to one number a row, differentiated with respect to the chunk's
+hidden states, and freed. So a loss over n positions of a vocabulary V never holds n x V numbers, the backward pass
+recomputes nothing, and the gradient is that of the plain computation.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from workbench.core.errors import ParameterError
+from workbench.models.pair import ModelPair, Which
+from workbench.models.weights import head_logits
 from workbench.training import losses
 from workbench.training.config import LossConfig
-from workbench.training.heads import Heads, RowLoss, rows_in_a_chunk, streamed
+
+Head = Callable[[Float[Tensor, "row hidden"]], Float[Tensor, "row vocab"]]
+"""Hidden states after the final norm -> float32 logits over the vocabulary that the pair shares."""
+
+RowLoss = Callable[[Float[Tensor, "chunk hidden"], Int[Tensor, "chunk"]], Float[Tensor, "chunk"]]
+"""The student's hidden states of a chunk, and which rows they are -> a loss each."""
+
+CHUNK_MIB = {"cpu": 32, "cuda": 256}
+"""Size of one buffer of a chunk's logits on each kind of device, MiB; about eight of them exist at once. Each chunk
+reads the whole head, so small chunks of a wide head take longer."""
 
 
 class Role(IntEnum):
-    """What a position is trained towards.
+    """The target of a position."""
 
-    LABEL      the observed token: cross-entropy
-    TEACHER     the hybrid teacher of aligned and base, in the same context
-    RECOVERY    the aligned model in its own context: KL(aligned || student), clipped
-    COMPLETION   away from the tokens of M, with the strength of the position's density risk
-    CONSTRAINT  the observed token, held back where the student has left the aligned model
-    """
-
-    LABEL = 0
-    TEACHER = 1
-    RECOVERY = 2
-    COMPLETION = 3
-    CONSTRAINT = 4
+    LABEL = 0  # the observed token: cross-entropy
+    TEACHER = 1  # the hybrid teacher of aligned and base, in the same context
+    RECOVERY = 2  # the aligned model in its own context: KL(aligned || student), clipped
+    COMPLETION = 3  # away from the tokens of M, with the strength of the position's density risk
+    CONSTRAINT = 4  # the observed token, weighted less where the student has left the aligned model
 
 
 @dataclass(frozen=True, kw_only=True)
 class Positions:
     """The positions of one forward pass, one a row, in any order. Only `student` has gradients.
 
-    student        hidden state of the student that predicts the position, after the final norm
+    student        hidden state that predicts the position, after the final norm
     aligned, base  hidden states of the frozen pair, None where no role needs them: aligned is needed for TEACHER,
                    RECOVERY, CONSTRAINT and COMPLETION, base for COMPLETION and for TEACHER with lambda other than 1
     label          the observed token (read for LABEL and CONSTRAINT)
-    role           a Role each
     weight         w_t
     position       1-based position in the response (needed for CONSTRAINT)
     key            a number made from seed, text and position (needed for COMPLETION with random sets)
@@ -68,11 +77,47 @@ class Positions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Losses:
-    """The total (a scalar with gradients), and each position's own loss without. Recovery is clipped.
+class Heads:
+    """The three output heads over `vocab` tokens; `trained` are the student's head parameters that learn, if any."""
 
-    A loss that is not finite is in `rows`, at its own position.
-    """
+    student: Head
+    aligned: Head
+    base: Head
+    vocab: int
+    trained: tuple[nn.Parameter, ...] = ()
+
+    @classmethod
+    def of(cls, pair: ModelPair, student: nn.Module) -> Heads:
+        """Return the heads of a pair and of a student, a transformers model or a PEFT model over one.
+
+        Logits are those of `ModelPair.logits`, computed in float32 from half-precision weights (an adapter on the head
+        computes in the weights' own precision).
+        """
+        outer: Any = student
+        model: PreTrainedModel = outer.get_base_model() if hasattr(outer, "get_base_model") else outer
+        head: Any = model.get_output_embeddings()
+
+        def frozen(which: Which) -> Head:
+            return lambda hidden: pair.logits(which, hidden.float()).float()
+
+        return cls(
+            student=lambda hidden: head_logits(model, hidden.float(), pair.vocab).float().to(pair.device),
+            aligned=frozen("aligned"),
+            base=frozen("base"),
+            vocab=pair.vocab,
+            trained=tuple(p for p in head.parameters() if p.requires_grad),
+        )
+
+
+def rows_in_a_chunk(vocab: int, device: torch.device) -> int:
+    """Return how many rows of logits fit into one buffer of CHUNK_MIB, at least 1."""
+    kind = device.type if device.type in CHUNK_MIB else "cpu"
+    return max(1, CHUNK_MIB[kind] * 2**20 // (4 * vocab))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """The total loss (a scalar with gradients), and each position's own loss, recovery clipped, without gradients."""
 
     total: Float[Tensor, ""]
     rows: Float[Tensor, "row"]
@@ -87,10 +132,10 @@ def streamed_loss(
     clip_nats: float | None = None,
     chunk_rows: int | None = None,
 ) -> Losses:
-    """Return the loss over positions, `chunk_rows` of them at a time (default: what fits into heads.CHUNK_MIB).
+    """Return the loss over positions, `chunk_rows` of them at a time (default: what fits into CHUNK_MIB).
 
     `normalisers` are the counts N(role) over the optimizer step. `clip_nats` is the level at which recovery is clipped:
-    `recovery_clip` of the step's `recovery_nats`. None takes the percentile of these positions alone, which is the
+    `losses.clip_level` of the step's `recovery_nats`. None takes the percentile of these positions alone, which is the
     step's where the step is one forward pass. Raises ParameterError where something that a role needs is missing.
     """
     present = {role: rows for role in Role if len(rows := positions.of(role))}
@@ -98,12 +143,12 @@ def streamed_loss(
     for role, rows in present.items():
         if not normalisers.get(role, 0.0) > 0.0:
             raise ParameterError(
-                f"{len(rows)} positions have the role {role.name} and its normaliser is {normalisers.get(role)}: give "
-                "how many positions of that role the optimizer step has"
+                f"{len(rows)} positions have the role {role.name}, whose normaliser is {normalisers.get(role)}: give "
+                "the number of positions of that role in the optimizer step"
             )
         scale[rows] = positions.weight[rows] * (getattr(config, f"{role.name.lower()}_weight") / normalisers[role])
     if clip_nats is None and config.clip_percentile < 100.0:
-        clip_nats = recovery_clip(recovery_nats(heads, positions, chunk_rows=chunk_rows), config)
+        clip_nats = losses.clip_level(recovery_nats(heads, positions, chunk_rows=chunk_rows), config.clip_percentile)
     total, rows = streamed(
         _loss_of(heads, positions, config, math.inf if clip_nats is None else clip_nats),
         positions.student,
@@ -117,20 +162,14 @@ def streamed_loss(
 def recovery_nats(heads: Heads, positions: Positions, *, chunk_rows: int | None = None) -> Float[Tensor, "_"]:
     """Return KL(aligned || student) of the RECOVERY positions before clipping, without gradients.
 
-    The level of clipping is a percentile over the optimizer step, so it must be known before the first gradient: where
-    a step is several forward passes, run this for each of them first (under `torch.no_grad()`) and give
-    `recovery_clip` all the values together.
+    The clipping level is a percentile over the optimizer step: where a step is several forward passes, run this for
+    each of them before the first gradient and give `losses.clip_level` all the values together.
     """
     chunks = _chunks(heads, positions, (Role.RECOVERY,), chunk_rows)
     with torch.no_grad():
         loss = _loss_of(heads, positions, LossConfig(), math.inf)
         _, rows = streamed(loss, positions.student, torch.zeros_like(positions.weight), chunks)
     return rows[positions.of(Role.RECOVERY)]
-
-
-def recovery_clip(values: Float[Tensor, "_"], config: LossConfig) -> float:
-    """Return the level at which recovery is clipped, nats: the config's percentile of the step's `recovery_nats`."""
-    return losses.clip_level(values, config.clip_percentile)
 
 
 def _chunks(heads: Heads, positions: Positions, roles: tuple[Role, ...], chunk_rows: int | None) -> list[Tensor]:
@@ -149,13 +188,10 @@ def _loss_of(heads: Heads, positions: Positions, config: LossConfig, clip_nats: 
     def loss(hidden: Float[Tensor, "chunk hidden"], rows: Int[Tensor, "chunk"]) -> Float[Tensor, "chunk"]:
         role = Role(int(positions.role[rows[0]]))
 
-        def of_aligned() -> Tensor:
-            with torch.no_grad():
-                return heads.aligned(needed("aligned", role)[rows])
-
-        def of_base() -> Tensor:
-            with torch.no_grad():
-                return heads.base(needed("base", role)[rows])
+        @torch.no_grad()
+        def of(which: Which) -> Tensor:
+            head: Head = getattr(heads, which)
+            return head(needed(which, role)[rows])
 
         student = heads.student(hidden)
         match role:
@@ -163,18 +199,18 @@ def _loss_of(heads: Heads, positions: Positions, config: LossConfig, clip_nats: 
                 return losses.cross_entropy(student, positions.label[rows])
             case Role.CONSTRAINT:
                 beta = losses.beta_at(needed("position", role)[rows])
-                return losses.constrained(student, of_aligned(), positions.label[rows], beta)
+                return losses.constrained(student, of("aligned"), positions.label[rows], beta)
             case Role.RECOVERY:
-                return losses.clipped(losses.recovery(student, of_aligned()), clip_nats)
+                return losses.clipped(losses.recovery(student, of("aligned")), clip_nats)
             case Role.TEACHER:
-                teacher = of_aligned()
+                teacher = of("aligned")
                 if config.teacher_lambda != 1.0:
-                    teacher = losses.hybrid_teacher(teacher, of_base(), config.teacher_lambda)
+                    teacher = losses.hybrid_teacher(teacher, of("base"), config.teacher_lambda)
                 return losses.distillation(student, teacher, direction=config.direction, temperature=config.temperature)
             case Role.COMPLETION:
-                aligned = of_aligned()
+                aligned = of("aligned")
                 key = needed("key", role)[rows] if config.ranking == "random" else None
-                ids, share = losses.completion_target(of_base(), aligned, config, key)
+                ids, share = losses.completion_target(of("base"), aligned, config, key)
                 strength = losses.adaptive_strength(share, alpha_base=config.alpha_base, gamma=config.gamma)
                 penalty = losses.completion(
                     student, ids, variant=config.completion, aligned=aligned, margin=config.hinge_margin
@@ -182,3 +218,58 @@ def _loss_of(heads: Heads, positions: Positions, config: LossConfig, clip_nats: 
                 return strength * config.lambda_reg * penalty
 
     return loss
+
+
+def streamed(
+    loss: RowLoss,
+    student: Float[Tensor, "row hidden"],
+    scale: Float[Tensor, "row"],
+    chunks: Sequence[Int[Tensor, "_"]],
+    trained: Sequence[nn.Parameter] = (),
+) -> tuple[Float[Tensor, ""], Float[Tensor, "row"]]:
+    """Return sum_rows scale * loss, with its gradients, and every row's loss without; rows in no chunk have NaN.
+
+    `chunks` are the rows computed at once, each row in one chunk at most. `student` and `trained` get the gradients of
+    the plain computation, where either needs any; second derivatives are not computed.
+    """
+    total, rows = _Streamed.apply(loss, scale, chunks, torch.is_grad_enabled(), student, *trained)
+    return total, rows
+
+
+class _Streamed(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        loss: RowLoss,
+        scale: Tensor,
+        chunks: Sequence[Tensor],
+        enabled: bool,
+        student: Tensor,
+        *trained: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        wanted = enabled and any(ctx.needs_input_grad)
+        rows = torch.full(student.shape[:1], torch.nan, device=student.device)
+        total = torch.zeros((), device=student.device)
+        gradients = [torch.zeros_like(x) if wanted and x.requires_grad else None for x in (student, *trained)]
+        for chunk in chunks:
+            hidden = student[chunk].detach()
+            with torch.set_grad_enabled(wanted), torch.autocast(student.device.type, enabled=False):
+                values = loss(hidden.requires_grad_(wanted), chunk)
+                part = (values * scale[chunk]).sum()
+            rows[chunk] = values.detach()
+            total += part.detach()
+            if wanted:
+                found = torch.autograd.grad(part, (hidden, *trained), allow_unused=True)
+                if gradients[0] is not None and found[0] is not None:
+                    gradients[0][chunk] = found[0]
+                for kept, new in zip(gradients[1:], found[1:], strict=True):
+                    if kept is not None and new is not None:
+                        kept += new
+        ctx.gradients = gradients
+        ctx.mark_non_differentiable(rows)
+        return total, rows
+
+    @staticmethod
+    def backward(ctx: Any, of_total: Tensor, of_rows: Tensor) -> tuple[Tensor | None, ...]:
+        out = (None if g is None else g * of_total.to(g.dtype) for g in ctx.gradients)
+        return None, None, None, None, *out

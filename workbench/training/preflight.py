@@ -1,4 +1,4 @@
-"""Before a training is paid for: what the teacher says, what it needs, how long it takes, and whether it can work."""
+"""Look at a training before it starts: its teacher, memory and time, and whether it can work."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from workbench.core.records import Estimate
 from workbench.models.pair import ModelPair
 from workbench.training.config import TrainConfig
 from workbench.training.film import Camera
-from workbench.training.heads import Heads
 from workbench.training.memory import memory_mib
+from workbench.training.objective import Heads
 from workbench.training.records import Preflight
 from workbench.training.rows import Sampler, TrainingText, TrainingTexts
 from workbench.training.step import StepLoss
@@ -23,10 +23,10 @@ from workbench.training.student import Student
 from workbench.training.teacher import GIVEN_TOKENS, flip_rate, teacher_said
 
 LEAST_FLIPS = 0.01
-"""Below this flip rate the hybrid teacher says what the aligned model says: there is nothing to learn from it."""
+"""Below this flip rate the hybrid teacher agrees with the aligned model, so the student learns nothing from it."""
 
 DEPTHS = (3, 5, 20, 40, 100)
-"""Lengths of a harmful beginning, tokens, that are tried too before recovery is refused."""
+"""Further lengths of a harmful beginning, tokens, that are tried before recovery is refused."""
 
 TIMED_STEPS = 3
 
@@ -43,10 +43,10 @@ def look_before(
     *,
     begun: bool = False,
 ) -> Preflight:
-    """Measure flip rate, memory and the time of three steps, none of which changes a weight.
+    """Measure flip rate, memory and the time of three steps, without changing a weight.
 
-    `scenes` are those of the film. Raises ParameterError where the arm's safety is to come from the teacher on harmful
-    rows and the teacher says there what the aligned model says; not where the student is `begun` from another adapter.
+    `scenes` are those of the film. Raises ParameterError where the arm learns safety from the teacher on harmful rows
+    and the teacher agrees there with the aligned model, unless the student was `begun` from another adapter.
     """
     arm = config.chosen
     flips = flip_rate(pair, heads, texts, config)
@@ -56,8 +56,8 @@ def look_before(
             f"Teacher on harmful rows: {teacher_said(arm)}. Share of positions at which its top token is not the "
             f"aligned model's: {flips}, 95 % interval."
         )
-    if flips.value is not None and not begun:
-        _check_flips(pair, heads, texts, config, flips)
+        if not begun:
+            _check_flips(pair, heads, texts, config, flips)
     trained = sum(p.numel() for p in student.parameters())
     need = memory_mib(pair, trained, texts, config)
     said.append(f"{trained:,} trained parameters; about {need:,.0f} MiB beside the pair's weights.")
@@ -66,27 +66,22 @@ def look_before(
     timed_steps = min(TIMED_STEPS, config.steps)
     said.append(f"{seconds:.2f} s a step (median of {timed_steps}): about {_clock(whole)} in all, film included.")
     return Preflight(
-        flip_rate=flips,
-        trained_parameters=trained,
-        memory_mib=need,
-        step_seconds=seconds,
-        sentences=tuple(said),
+        flip_rate=flips, trained_parameters=trained, memory_mib=need, step_seconds=seconds, sentences=tuple(said)
     )
 
 
 def _check_flips(pair: ModelPair, heads: Heads, texts: TrainingTexts, config: TrainConfig, flips: Estimate) -> None:
-    """Raise ParameterError where the teacher says on harmful rows what aligned says there already.
+    """Raise ParameterError where the teacher agrees with aligned on harmful rows.
 
-    Recovery is refused only where aligned recovers by itself after every length of harmful beginning that is tried: a
-    refusal after a harmful beginning turns at one token or two, so one position anywhere is enough.
+    Recovery is refused only where aligned recovers by itself after every length of harmful beginning that is tried: one
+    position anywhere is enough, because a refusal after a harmful beginning depends on one token or two.
     """
     arm, rate, n = config.chosen, flips.value or 0.0, flips.n
     if arm.harmful == "teacher" and rate < LEAST_FLIPS:
         raise ParameterError(
-            f"arm {arm.name!r} was not started: it learns safety from the hybrid teacher on harmful rows, and there "
-            f"the teacher's top token is the aligned model's at {100 * (1 - rate):.1f} % of {n} positions (flip rate "
-            f"{100 * rate:.2f} %). Where aligned equals base there is nothing to extrapolate: train 'recovery', or "
-            "switch the pre-flight off to see it fail"
+            f"arm {arm.name!r} was not started: it learns safety from the hybrid teacher on harmful rows, where the "
+            f"teacher's top token is aligned's at {100 * (1 - rate):.1f} % of {n} positions (flip rate "
+            f"{100 * rate:.2f} %). Train 'recovery', or switch the pre-flight off to train all the same"
         )
     if arm.harmful != "recovery" or rate:
         return
@@ -98,15 +93,15 @@ def _check_flips(pair: ModelPair, heads: Heads, texts: TrainingTexts, config: Tr
     depths = ", ".join(map(str, sorted({GIVEN_TOKENS, *DEPTHS})))
     raise ParameterError(
         f"arm {arm.name!r} was not started: after {depths} tokens of a harmful response (as far as responses and "
-        f"prefix_tokens reach) aligned continues with its own refusal already (flip rate 0 of {n} positions), so there "
-        "is nothing to recover. Switch the pre-flight off to train all the same"
+        f"prefix_tokens reach) aligned already continues with its own refusal (flip rate 0 of {n} positions). Switch "
+        "the pre-flight off to train all the same"
     )
 
 
 def timed(student: Student, loss: StepLoss, sampler: Sampler, config: TrainConfig) -> float:
-    """Return the median seconds of a step's forward and backward passes, of steps spread evenly over the training.
+    """Return the median seconds of a step's forward and backward passes, over steps spread evenly over the training.
 
-    Rows are as long as they come, so one step may take half of another's time. Weights and random numbers stay.
+    Row lengths differ, so one step may take half of another's time. Weights and random numbers stay.
     """
     spent = []
     count = min(TIMED_STEPS, config.steps)
@@ -129,7 +124,7 @@ def timed(student: Student, loss: StepLoss, sampler: Sampler, config: TrainConfi
 def filmed(
     pair: ModelPair, student: Student, heads: Heads, scenes: Sequence[TrainingText], config: TrainConfig
 ) -> float:
-    """Return the seconds that a training's film takes, from one frame that is thrown away; 0 without film."""
+    """Return the seconds that a training's film takes, estimated from one discarded frame; 0 without film."""
     every, steps = config.watch.film_every, config.steps
     if not every:
         return 0.0

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float32, Int32
 from workbench.core.records import Estimate, Label, Record, RunRecord
 
 PARTS = ("recovery", "completion", "teacher", "refusal", "compliance", "utility")
-"""What a training row counts as in curves and normalisers."""
+"""The parts of a loss: a training row's names in curves and normalisers."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,7 +33,7 @@ class StepRecord(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FilmText(Record):
-    """One text that the film shows: whose it is, what it is, and its pieces, one a position."""
+    """One text of the film with its pieces, one a position."""
 
     name: str
     label: Label
@@ -43,11 +43,11 @@ class FilmText(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingFilm(Record):
-    """What the student says along fixed texts at some of its steps (step 0: before training).
+    """The student's distributions along fixed texts at some of its steps (step 0: before training).
 
     Each array is (step, text, token), NaN beyond a text. `kl_student_base_nats` and `retention` = 1 - TV(student, base)
-    show how far the student still is the base model; `kl_aligned_student_nats` how far it has left the aligned one,
-    which on harmless texts is the price.
+    measure how close the student is to the base model; `kl_aligned_student_nats` its distance from the aligned one,
+    which is a cost on harmless texts.
     """
 
     texts: tuple[FilmText, ...]
@@ -68,12 +68,10 @@ class TrainingFilm(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Preflight(Record):
-    """What was found out before the first step.
+    """The measurements before the first step; None for `step_seconds` where no step was timed.
 
-    flip_rate           share of the arm's harmful positions at which its teacher's top token is not aligned's
-    trained_parameters  numbers that are trained
-    memory_mib          estimated peak beside the pair's weights: see `train.memory.memory_mib`
-    step_seconds        median of the timed steps; None where none were timed
+    `flip_rate` is the share of the arm's harmful positions at which its teacher's top token is not aligned's,
+    `memory_mib` the estimated peak beside the pair's weights (see `training.memory.memory_mib`).
     """
 
     flip_rate: Estimate
@@ -85,10 +83,10 @@ class Preflight(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Adapter(Record):
-    """A trained adapter: where its weights are, how it was made, and every step of the way.
+    """A trained adapter: the folder of its weights, its settings, and every step.
 
-    `stopped` says why training ended before its last step, None where it did not. `settings` are the arm and the
-    training's values as they were used. `film` and `preflight` are None where they were switched off.
+    `stopped` is why training ended before its last step, None where it did not. `settings` are the arm's and the
+    training's values in force. `film` and `preflight` are None where they were switched off.
     """
 
     run: RunRecord
@@ -108,11 +106,10 @@ class TeacherText(Record):
     """One harmful text as an arm would train on it, with both sides' distributions at every position.
 
     given            pieces of the harmful beginning that the student reads before the first position
-    pieces           the token at each position
     student, teacher   likeliest tokens at each position as legible labels, best first, with probabilities (token k)
-    kl_teacher_student_nats   KL(teacher || student as it starts), nats; for labels that is -log p(label)
-    flips            whether the teacher's top token is another than the student's
-    pushed           first tokens of M, what L_completion pushes down, as labels; () where the arm has none
+    kl_teacher_student_nats   KL(teacher || student at its start); for labels that is -log p(label)
+    flips            whether the teacher's and the student's top tokens differ
+    pushed           first tokens of M, which L_completion pushes down, as labels; () where the arm has none
     pushed_mass      the student's probability on all of M; NaN where the arm has none
     """
 
@@ -132,10 +129,7 @@ class TeacherText(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TeacherPreview(Record):
-    """What an arm's teacher says on some harmful texts. `said` is what the teacher is, in words.
-
-    `flip_rate` is the share of positions of these texts at which the teacher's top token is not the student's.
-    """
+    """An arm's teacher on some harmful texts: `said` describes it, `flip_rate` is the share of positions that flip."""
 
     arm: str
     said: str

@@ -1,7 +1,6 @@
-"""What the frozen pair says at the training positions, computed once before training where it fits, and stored.
+"""The frozen pair's hidden states at the training positions, computed once before training where they fit, and stored.
 
-Hidden states after the final norm are kept, not distributions: the head makes the exact logits of them again, and they
-are as many numbers a position as the model is wide, instead of as the vocabulary is.
+Hidden states after the final norm are smaller than distributions, and the head recomputes the exact logits of them.
 """
 
 from __future__ import annotations
@@ -24,17 +23,13 @@ from workbench.training.config import ArmConfig, TrainConfig
 from workbench.training.rows import TrainingText, TrainingTexts
 
 KEPT_MIB = 2048
-"""Hidden states of the frozen pair are kept in memory up to this; beyond it they are computed in every step."""
-
+"""Hidden states of the frozen pair are kept in memory up to this size; larger ones are computed in every step."""
 FEWEST = 3
-"""A position that fewer texts reach has the retention of the last one that as many do."""
+"""A position that fewer texts reach has the retention of the last position that this many reach."""
 
 
 class References:
-    """The frozen pair's hidden states at a row's positions, computed once before training where they fit.
-
-    `keep_all`: also where they do not fit onto the device; they are in memory then.
-    """
+    """The frozen pair's hidden states at a row's positions, kept where they fit; with `keep_all` always, on the CPU."""
 
     def __init__(
         self, pair: ModelPair, texts: TrainingTexts, config: TrainConfig, store: Store | None, *, keep_all: bool = False
@@ -63,7 +58,7 @@ def _key(which: Which, passage: Passage) -> tuple[Which, Ids, Ids]:
 
 
 def wanted_passages(texts: TrainingTexts, arm: ArmConfig) -> dict[Which, list[Passage]]:
-    """List everything that the frozen pair may read in a training, by model, each once; a model without is left out."""
+    """List everything that the frozen pair may read in a training, by model, each once; a model without is absent."""
     along = [*texts.harmful] if arm.harmful in ("completion", "teacher") or arm.penalise_rest else []
     kept = [*texts.utility, *texts.harmless] if arm.utility in ("teacher", "constrain") else []
     held = [*texts.harmful] if arm.harmful == "compliance" and arm.utility == "constrain" else []
@@ -79,7 +74,7 @@ def wanted_passages(texts: TrainingTexts, arm: ArmConfig) -> dict[Which, list[Pa
 
 
 def states_mib(pair: ModelPair, passages: Mapping[Which, Sequence[Passage]]) -> float:
-    """Return the size of the hidden states along whole responses, MiB: tokens x width x bytes. None is computed."""
+    """Return the size of the hidden states along whole responses, MiB: tokens x width x bytes."""
     tokens = sum(len(p.response) for own in passages.values() for p in own)
     with pair.model("aligned") as model:
         width = int(model.config.get_text_config().hidden_size)
@@ -97,9 +92,9 @@ def reference_states(
 ) -> tuple[Float[Tensor, "token hidden"], ...]:
     """Return, for each passage, the hidden states of base or aligned that predict its response tokens.
 
-    They are on the CPU, in the model's own dtype, bit for bit what was computed first: passages with equal ids are
-    computed once, and what `store` has is read. No context and no response may be empty. Batches hold at most
-    `batch_tokens` padded tokens (one passage at least).
+    They are on the CPU, in the model's own dtype. Passages with equal ids are computed once; those in `store` are read
+    bit for bit. No context and no response may be empty. Batches hold at most `batch_tokens` padded tokens (one passage
+    at least).
     """
     store = Store.of(store)
     keys = [key_of("hidden 1", pair.fingerprint, which, p.context(which), p.response) for p in passages]
@@ -129,7 +124,7 @@ def measured_retention(
 ) -> tuple[float, ...]:
     """Return mean retention 1 - TV(base, aligned) by position of the harmful responses, for ArmConfig.retention.
 
-    Positions go as far as FEWEST texts reach (all texts, where there are fewer); () without a text.
+    The positions are those that FEWEST texts reach (all texts, where there are fewer); () without a text.
     """
     passages = [t for t in texts if t.response]
     made = score(pair, passages, ScoreConfig(top_k=1, shown_k=1), store=store, what="retention by position")

@@ -1,8 +1,8 @@
-"""What is trained on: judged texts, the rows made of them, and the order in which rows are drawn.
+"""The data of a training: judged texts, the rows made of them, and the order in which rows are drawn.
 
-A row is what the student reads, the positions in it that are trained on, and what the frozen pair reads there, which
-may be something else. In recovery the student reads prompt, harmful prefix and refusal (x, h, r_<j), and aligned, its
-teacher, the prompt and the refusal alone (x, r_<j).
+A row holds what the student reads, the positions in it that are trained on, and what the frozen pair reads there, which
+may differ: in recovery the student reads prompt, harmful prefix and refusal (x, h, r_<j), and aligned, its teacher,
+reads the prompt and the refusal alone (x, r_<j).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RoleName = Literal["LABEL", "TEACHER", "RECOVERY", "COMPLETION", "CONSTRAINT"]
 class TrainingText(Passage):
     """A prompt with a response: one to keep, or a harmful one, which complies, with the aligned model's own refusals.
 
-    Harmful responses and refusals are judged before they come here. `prompt` is what was asked, for a person to see.
+    Harmful responses and refusals have been judged. `prompt` is the prompt's text, for a person to read.
     """
 
     prompt: str = ""
@@ -37,7 +37,7 @@ class TrainingText(Passage):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingTexts:
-    """The texts that a training may draw from; `notes` say what was dropped and cut on the way.
+    """The texts that a training may draw from; `notes` list what was dropped and cut.
 
     `sources` say where prompts, responses and refusals came from, in sentences that quote none of them.
     """
@@ -64,10 +64,10 @@ class TrainingTexts:
 class TrainingRow:
     """One sequence to train on: the response tokens of `student` after its given ones.
 
-    part     what it counts as in the curves and normalisers, one of `records.PARTS`: one role each
+    part     its name in the curves and normalisers, one of `records.PARTS`: one role each
     role     the loss at its positions, a name of `objective.Role`
     student  what the student reads, under aligned's template
-    frozen   what the models of the frozen pair that the role needs, `models`, read: as many tokens are wanted
+    frozen   what `models`, those of the frozen pair that the role needs, read: as many trained tokens
     first    the position of the first trained token, 1-based
     weights  w_t at each position
     """
@@ -82,12 +82,12 @@ class TrainingRow:
 
     @property
     def labels(self) -> Ids:
-        """The observed token at each trained position."""
+        """Return the observed token at each trained position."""
         return self.student.response[self.student.given :]
 
 
 class RowMaker:
-    """Make the rows of a drawn text, as the arm wants them."""
+    """The rows that an arm makes of a drawn text."""
 
     def __init__(self, config: TrainConfig) -> None:
         self._config, self._arm = config, config.chosen
@@ -100,7 +100,7 @@ class RowMaker:
         return self.after(text, 0 if self._arm.harmful == "refusal" else self._prefix(text, refusal, drawn), refusal)
 
     def after(self, text: TrainingText, k: int, refusal: Ids = ()) -> list[TrainingRow]:
-        """Return the rows of a harmful text of whose response the first k tokens are given before the refusal.
+        """Return the rows of a harmful text when the first k tokens of its response are given before the refusal.
 
         Arms that need no refusal go along the whole response, whatever k is. [] for an arm without harmful rows.
         """
@@ -130,10 +130,16 @@ class RowMaker:
     def _labelled(self) -> RoleName:
         return "CONSTRAINT" if self._arm.utility == "constrain" else "LABEL"
 
-    def _prefix(self, text: TrainingText, refusal: Ids, drawn: np.random.Generator) -> int:
-        """Draw k: 0 half of the time, otherwise uniform in [1, min(prefix_tokens, |h|)], as far as there is room."""
+    def longest_prefix(self, text: TrainingText, refusal: Ids) -> int:
+        """Return the most tokens of a harmful response that fit before a refusal; 0 where the arm gives none."""
+        if not self._arm.needs_refusals or self._arm.harmful == "refusal":
+            return 0
         room = self._config.max_tokens - len(text.aligned) - len(refusal)
-        most = max(0, min(self._config.prefix_tokens, len(text.response), room))
+        return max(0, min(self._config.prefix_tokens, len(text.response), room))
+
+    def _prefix(self, text: TrainingText, refusal: Ids, drawn: np.random.Generator) -> int:
+        """Draw k: 0 half of the time, otherwise uniform from 1 to the longest prefix."""
+        most = self.longest_prefix(text, refusal)
         nothing, k = drawn.random() < 0.5, int(drawn.integers(1, most + 1)) if most else 0
         return 0 if nothing else k
 
@@ -170,29 +176,25 @@ class RowMaker:
 
 
 def prepared(texts: TrainingTexts, config: TrainConfig) -> TrainingTexts:
-    """Return the texts that an arm can train on: too long responses cut, what does not fit dropped, all of it noted.
+    """Return the texts that an arm can train on: long responses are cut, texts that do not fit dropped, both noted.
 
     Raises PromptError where an arm that needs harmful rows, refusals or utility rows is left with none.
     """
     arm, longest = config.chosen, config.max_tokens
     notes = list(texts.notes)
     harmful: list[TrainingText] = []
-    without = 0
     if arm.harmful != "nothing":
-        for text in _fitted(texts.harmful, longest, "harmful", notes):
-            room = longest - len(text.aligned)
-            refusals = tuple(r for r in text.refusals if r and len(r) <= room)
-            if arm.needs_refusals and not refusals:
-                without += 1
-                continue
-            harmful.append(replace(text, refusals=refusals))
-        if without:
-            notes.append(f"{without} harmful rows have no refusal of the aligned model (that fits) and are left out.")
+        for text in (fitted := _fitted(texts.harmful, longest, "harmful", notes)):
+            refusals = tuple(r for r in text.refusals if r and len(r) <= longest - len(text.aligned))
+            harmful += [replace(text, refusals=refusals)] if refusals or not arm.needs_refusals else []
+        if without := len(fitted) - len(harmful):
+            notes.append(f"{without} harmful rows are dropped: they have no refusal of the aligned model that fits.")
         if not harmful:
-            why = "there are none" if not texts.harmful else f"all {len(texts.harmful)} were left out: {_last(notes)}"
+            last = notes[-1] if notes else "their responses are empty"
+            why = f"all {len(texts.harmful)} were dropped: {last}" if texts.harmful else "there are none."
             raise PromptError(
-                f"arm {arm.name!r} trains on harmful rows, and {why}. Give prompts labelled harmful with a response "
-                "that complies (or let the base model write it), and a larger max_tokens where rows are too long"
+                f"arm {arm.name!r} trains on harmful rows, and {why.rstrip('.')}. Give prompts labelled harmful with a "
+                "response that complies (or let base write it), and a larger max_tokens where rows are too long"
             )
     utility: list[TrainingText] = []
     harmless: list[TrainingText] = []
@@ -201,39 +203,28 @@ def prepared(texts: TrainingTexts, config: TrainConfig) -> TrainingTexts:
         harmless = _fitted(texts.harmless, longest, "harmless", notes) if arm.harmless_share else []
         if not (utility or harmless) and config.harmful_share < 1.0:
             raise PromptError(
-                f"arm {arm.name!r} trains on utility rows at a share of {1 - config.harmful_share:g}, and none is left "
-                f"({len(texts.utility)} were given): give some, or set harmful_share to 1"
+                f"arm {arm.name!r} trains on utility rows at a share of {1 - config.harmful_share:g}, and none of the "
+                f"{len(texts.utility)} given is left: give more, or set harmful_share to 1"
             )
     return replace(texts, harmful=tuple(harmful), utility=tuple(utility), harmless=tuple(harmless), notes=tuple(notes))
 
 
-def _last(notes: Sequence[str]) -> str:
-    return notes[-1] if notes else "their responses are empty"
-
-
 def _fitted(texts: Sequence[TrainingText], longest: int, kind: str, notes: list[str]) -> list[TrainingText]:
     """Cut responses to what fits, drop texts without room or response, and note both."""
-    kept: list[TrainingText] = []
-    cut: list[int] = []
-    for text in texts:
-        room = longest - (text.length - len(text.response))
-        if room < 1 or not text.response:
-            continue
-        if len(text.response) > room:
-            cut.append(len(text.response))
-            text = replace(text, response=text.response[:room])
-        kept.append(text)
+    room = [longest - (t.length - len(t.response)) for t in texts]
+    kept = [(t, n) for t, n in zip(texts, room, strict=True) if n > 0 and t.response]
+    cut = [len(t.response) for t, n in kept if len(t.response) > n]
     if cut:
         notes.append(
-            f"{len(cut)} of {len(kept)} {kind} responses are longer than {longest} tokens allow (up to {max(cut)} "
-            "tokens) and are cut."
+            f"{len(cut)} of {len(kept)} {kind} responses are cut to fit into {longest} tokens with their prompts: they "
+            f"have up to {max(cut)} tokens."
         )
     if dropped := len(texts) - len(kept):
         notes.append(
-            f"{dropped} of {len(texts)} {kind} rows are left out: their response is empty, or the prompt alone fills "
+            f"{dropped} of {len(texts)} {kind} rows are dropped: their response is empty, or the prompt alone fills "
             f"{longest} tokens."
         )
-    return kept
+    return [replace(t, response=t.response[:n]) if len(t.response) > n else t for t, n in kept]
 
 
 def random_numbers(seed: int, stream: str, n: int) -> np.random.Generator:
@@ -242,24 +233,23 @@ def random_numbers(seed: int, stream: str, n: int) -> np.random.Generator:
 
 
 def count_before(share: float, size: int, batch: int) -> int:
-    """Return how many of the rows before a batch (0-based) are have this share: 0.4 of 8 is 3, 3, 3, 3, 4."""
+    """Return how many rows before a batch (0-based) belong to this share: 0.4 of 8 is 3, 3, 3, 3, 4 a batch."""
     return math.floor(share * size * batch + 1e-9)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """One drawn text as the rows it is trained on; `name` says which text it is, and of which kind."""
+    """One drawn text as the rows it is trained on; `name` is the text's kind and name."""
 
     name: str
     rows: tuple[TrainingRow, ...]
 
 
 class Sampler:
-    """The order of rows: harmful at their share, harmless at theirs of the rest, utility rows for what remains.
+    """The order of rows: harmful ones at their share, harmless ones at their share of the rest, then utility rows.
 
-    Each kind goes through its texts in an order that is shuffled anew each time round. A row's draw depends on its
-    number alone, whatever was drawn before. Where an arm has no use for a kind its rows stay empty, so that every arm
-    sees the same harmful rows.
+    Each kind shuffles its texts anew in every round. A row's draw depends on its number alone, whatever was drawn
+    before. Where an arm does not use a kind its rows stay empty, so that every arm sees the same harmful rows.
     """
 
     def __init__(self, texts: TrainingTexts, config: TrainConfig) -> None:

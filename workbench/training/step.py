@@ -15,19 +15,19 @@ from workbench.core.errors import NonFiniteLoss
 from workbench.models.pair import Which
 from workbench.training import group
 from workbench.training.config import TrainConfig
-from workbench.training.heads import Heads
-from workbench.training.objective import Positions, Role, recovery_clip, recovery_nats, streamed_loss
+from workbench.training.losses import clip_level
+from workbench.training.objective import Heads, Positions, Role, recovery_nats, streamed_loss
 from workbench.training.references import References
 from workbench.training.rows import Draw, Sampler, TrainingRow
 from workbench.training.student import Student
 
 MATCHED_STEPS = 8
-"""Gradients are matched over the rows of this many steps, those without L_completion left out."""
+"""Gradients are matched over the rows of this many steps; rows without L_completion are skipped."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepCounts:
-    """What all passes of one optimizer step share: the positions of each part, and the level of clipping, nats."""
+    """The numbers that all passes of a step share: the positions of each part, and the level of clipping, nats."""
 
     positions: dict[str, int]
     clip_nats: float | None
@@ -49,7 +49,7 @@ class StepLoss:
         self.complete_scale = 1.0
 
     def under(self, config: TrainConfig) -> StepLoss:
-        """Return the same with another config, over the same references, unscaled."""
+        """Return this loss with another config, over the same references, unscaled."""
         return StepLoss(self._heads, self._references, config, self._device)
 
     def counts(self, student: Student, passes: Sequence[Sequence[Draw]]) -> StepCounts:
@@ -58,9 +58,7 @@ class StepLoss:
         Where there are several, the student runs over the recovery rows of all of them first, without gradients: the
         clipping level is a percentile over the whole step.
         """
-        own = Counter[str]()
-        for row in (r for draws in passes for d in draws for r in d.rows):
-            own[row.part] += len(row.labels)
+        own = Counter(r.part for draws in passes for d in draws for r in d.rows for _ in r.labels)
         positions = dict(sum(group.all_of(own), Counter[str]()))
         clip: float | None = None
         several = len(passes) * group.size() > 1
@@ -74,7 +72,7 @@ class StepLoss:
                         values.append(recovery_nats(self._heads, seen, chunk_rows=self._config.chunk_rows).cpu())
                     elif self._config.experimental_sharded:
                         self._one_token(student)
-            clip = recovery_clip(torch.cat(group.all_of(torch.cat(values))), self._config.chosen.loss)
+            clip = clip_level(torch.cat(group.all_of(torch.cat(values))), self._config.chosen.loss.clip_percentile)
         return StepCounts(positions=positions, clip_nats=clip)
 
     def __call__(self, student: Student, draws: Sequence[Draw], counts: StepCounts, step: int) -> PassLoss:
@@ -106,12 +104,12 @@ class StepLoss:
         return PassLoss(total=total, sums=sums)
 
     def _one_token(self, student: Student) -> Float[Tensor, ""]:
-        """Run the student over one token, where only the other processes have rows."""
+        """Run the student over one token: this process has no rows, and with shared-out weights all must run it."""
         one = torch.zeros((1, 1), dtype=torch.long, device=self._device)
         return student.hidden(one, one[0], one[0]).sum()
 
     def _weight(self, part: str) -> float:
-        """Return a part's weight in the whole; what LossConfig.weights says of its role comes on top."""
+        """Return a part's weight in the whole; its role's weight in LossConfig multiplies it."""
         arm = self._config.chosen
         if part == "completion":
             return self.complete_scale
@@ -148,7 +146,7 @@ class StepLoss:
 
 
 def random_keys(seed: int, row: TrainingRow) -> list[int]:
-    """Return the number that each position's random token set is drawn by, made from seed, text and position."""
+    """Return each position's key of its random token set, made from seed, text and position."""
     text = zlib.crc32(f"{seed} {row.student.aligned} {row.student.response}".encode()) << 24
     return [text + row.first + j for j in range(len(row.labels))]
 
@@ -174,8 +172,8 @@ def _check_finite(losses: Float[Tensor, "row"], rows: Sequence[tuple[str, Traini
 def matching_scale(student: Student, loss: StepLoss, sampler: Sampler, config: TrainConfig) -> float:
     """Return |g_matched| / |g_own| of L_completion on the first rows, at the student's first weights.
 
-    So the first gradient is as long as that of another token set (`match_arm`), and controls are of equal size. It is 1
-    where a gradient is 0 or there are no rows of the kind.
+    It makes the first gradient as long as that of another token set (`match_arm`), so that controls are of equal size.
+    It is 1 where a gradient is 0 or no row has L_completion.
     """
     arm = config.chosen
     assert arm.match_arm is not None

@@ -1,7 +1,7 @@
 """The student: a LoRA adapter on the aligned model's own weights, or a trainable copy of the adapter that is on them.
 
-No second copy of the weights is made: with the student's adapter off the same weights are aligned, and for a pair that
-is one model with an adapter, base too. When training is over the weights are as they were.
+The weights are not copied: with the student's adapter off the same weights are aligned, and for a pair that is one
+model with an adapter, base too. Training leaves them unchanged.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _NUMBERS = itertools.count(1)
 
 
 def weights_file(folder: str | Path) -> Path:
-    """Return where a saved adapter's weights are. Raises NotPresent where the folder holds none."""
+    """Return the file of a saved adapter's weights. Raises NotPresent where the folder holds none."""
     file = Path(folder) / ADAPTER_WEIGHTS
     for name in (ADAPTER_WEIGHTS, "adapter_config.json"):
         if not file.with_name(name).is_file():
-            raise NotPresent(f"there is no adapter to start from in {str(folder)!r}: it has no {name}")
+            raise NotPresent(f"{str(folder)!r} holds no adapter to start from: it has no {name}")
     return file
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Student:
-    """The adapter that is trained, in the PEFT model of `one`. `copied`: it started as the pair's own adapter."""
+    """The trained adapter, in the PEFT model of `one`; `copied`: it started as the pair's own adapter."""
 
     name: str
     copied: bool
@@ -49,13 +49,13 @@ class Student:
 
     @property
     def peft(self) -> Any:
-        """The PEFT model that the adapter sits in."""
+        """Return the PEFT model that contains the adapter."""
         return self.one.peft
 
     def hidden(
         self, ids: Int[Tensor, "batch context"], rows: Int[Tensor, "row"], columns: Int[Tensor, "row"]
     ) -> Float[Tensor, "row hidden"]:
-        """Return the hidden states at (row, column) of sequences that are padded on the right: no mask is needed."""
+        """Return the hidden states at (row, column) of sequences that are padded on the right, so need no mask."""
         return weights.body_hidden(self.one.model, ids).to(ids.device)[rows, columns]
 
     def train(self, on: bool) -> None:
@@ -103,8 +103,7 @@ class Student:
     def begin_at(self, folder: Path) -> None:
         """Take the weights of an adapter to start from.
 
-        Raises PairError, with both values, where it has another rank, scale or layers: under another scale the same
-        weights are another model.
+        Raises PairError, with both values, where it has another rank, scale (which changes the model) or layers.
         """
         from peft import PeftConfig
 
@@ -122,18 +121,17 @@ class Student:
 
 @contextlib.contextmanager
 def student_of(pair: ModelPair, lora: LoraSettings, seed: int) -> Iterator[Student]:
-    """Yield a student that starts as the aligned model; afterwards the pair's weights are as they were before.
+    """Yield a student that starts as the aligned model (a fresh LoRA has B = 0), and restore the pair afterwards.
 
-    A fresh LoRA starts with B = 0, so that it changes nothing at first. Raises PairError where aligned has several
-    adapters on (which one would be completed?) or the settings name layers that the model does not have.
+    Raises PairError where aligned has several adapters on, or the settings name layers that the model does not have.
     """
     side = pair._sides["aligned"]
     with pair.model("aligned"):
         one, on = side.weights, side.adapters
     if len(on) > 1:
         raise PairError(
-            f"aligned of {pair.name} has {len(on)} adapters on ({', '.join(on)}): merge them into one model first, "
-            "then complete that"
+            f"aligned of {pair.name} has {len(on)} adapters on ({', '.join(on)}), and only one can be trained further: "
+            "merge them into one model first"
         )
     name, alone = f"student-{next(_NUMBERS)}", one.peft is None
     flags = [(p, p.requires_grad) for p in one.model.parameters()]
@@ -175,13 +173,8 @@ def _put_on(one: Weights, name: str, on: tuple[str, ...], lora: LoraSettings, pa
         set_peft_model_state_dict(one.peft, {k: v.clone() for k, v in state.items()}, adapter_name=name)
         return
     targets = list(lora.targets) if isinstance(lora.targets, tuple) else lora.targets
-    settings = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=targets,
-    )
+    shape: dict[str, Any] = {"r": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout}
+    settings = LoraConfig(task_type="CAUSAL_LM", target_modules=targets, **shape)
     try:
         if one.peft is None:
             one.peft = PeftModel(one.model, settings, adapter_name=name)
@@ -194,7 +187,7 @@ def _put_on(one: Weights, name: str, on: tuple[str, ...], lora: LoraSettings, pa
 
 @contextlib.contextmanager
 def _left_as_found(one: Weights, name: str) -> Iterator[None]:
-    """Switch the student's adapter on for the block, and what was on before on again after it."""
+    """Switch the student's adapter on for the block, and the former state on again after it."""
     former = [(layer, layer.disable_adapters, list(layer.active_adapters)) for layer in one.layers()]
     for layer, _, _ in former:
         layer.set_adapter([name])

@@ -1,13 +1,14 @@
-"""What a training's teacher says on harmful rows, beside what the student says there before its first step: aligned."""
+"""A training's teacher on harmful rows, beside the student before its first step, which is aligned."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.core.comparisons import share
@@ -18,19 +19,16 @@ from workbench.models.pieces import Pieces
 from workbench.tracing.metrics import kl_nats, largest
 from workbench.tracing.scoring import passage_rows
 from workbench.training.config import ARMS, ArmConfig, LossConfig, TrainConfig
-from workbench.training.heads import Heads, rows_in_a_chunk
 from workbench.training.losses import NO_TOKEN, completion_target, hybrid_teacher, log_probabilities
-from workbench.training.objective import Role
+from workbench.training.objective import Heads, Role, rows_in_a_chunk
 from workbench.training.records import TeacherPreview, TeacherText
 from workbench.training.rows import RowMaker, TrainingRow, TrainingText, TrainingTexts, prepared
 from workbench.training.step import random_keys
 
 GIVEN_TOKENS = 10
-"""Tokens of the harmful response before a refusal, where the teacher is looked at."""
-
+"""Tokens of the harmful response before a refusal where the teacher is previewed."""
 TEXTS = 32
-"""A flip rate is counted over so many harmful texts at most."""
-
+"""A flip rate is counted over this many harmful texts at most."""
 SHOWN = 3
 """Likeliest tokens of each side, and tokens of M, that a preview keeps."""
 
@@ -39,13 +37,12 @@ SHOWN = 3
 def preview_teacher(
     pair: ModelPair, texts: TrainingTexts, config: TrainConfig, *, limit: int = 2, given: int = GIVEN_TOKENS
 ) -> TeacherPreview:
-    """Return what an arm's teacher says on the first `limit` harmful texts, beside what the student says at its start.
+    """Return an arm's teacher on the first `limit` harmful texts, beside the student at its start, which is aligned.
 
-    Arms that teach refusals are looked at after the first `given` tokens of the harmful response (`refusal_sft`: right
-    after the prompt), the others along that response. The student starts as aligned. Where an arm's harmful rows have
-    no teacher but L_completion alone, the hybrid teacher of its utility rows is shown, with the tokens of M. All
-    distributions are at temperature 1, whatever tau is. An arm without harmful rows has a preview without texts. Raises
-    PromptError as `distil` does.
+    Arms that teach refusals are shown after the first `given` tokens of the harmful response (`refusal_sft`: right
+    after the prompt), the others along that response. Where an arm's harmful rows have no teacher but L_completion
+    alone, the hybrid teacher of its utility rows is shown, with the tokens of M. All distributions are at temperature
+    1, whatever tau is. An arm without harmful rows has a preview without texts. Raises PromptError as `distil` does.
     """
     config = replace(config, max_tokens=min(config.max_tokens, pair.context_length))
     ready = prepared(texts, config)
@@ -74,16 +71,15 @@ def flip_rate(
 ) -> Estimate:
     """Return the share of an arm's harmful positions at which its teacher's top token is not the aligned model's.
 
-    Both in the context that they have in training (see `preview_teacher`), over the first `most` harmful texts. The
-    interval takes positions as independent, which those of one text are not: it is too narrow. No data where the arm
-    has no harmful rows.
+    Both have their contexts of the training (see `preview_teacher`), over the first `most` harmful texts. The interval
+    treats positions as independent, which those of one text are not, so it is too narrow. No data where the arm has no
+    harmful rows.
     """
     flips = n = 0
-    with torch.no_grad():  # inference tensors could not be trained against where weights are shared out
+    with torch.no_grad():  # shared-out weights cannot train against inference tensors
         for _, row in _rows(texts, config, most, given):
-            seen = _seen(pair, heads, row, config)
-            flips += int(seen.flips.sum())
-            n += len(seen.flips)
+            found = _seen(pair, heads, row, config)["flips"]
+            flips, n = flips + int(found.sum()), n + len(found)
     return share(flips, n)
 
 
@@ -108,25 +104,12 @@ def teacher_said(arm: ArmConfig) -> str:
         "teacher": hybrid,
         "completion": f"{hybrid}; {role}; on harmful rows M is pushed down",
         "compliance": "the harmful response itself, as labels",
-        "nothing": "none: this arm trains on no harmful row",
+        "nothing": "none, as this arm uses no harmful row",
     }[arm.harmful]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Seen:
-    """What is kept of some positions: both sides' likeliest tokens, best first, their KL, and M."""
-
-    student: Int[Tensor, "row k"]
-    student_probability: Float[Tensor, "row k"]
-    teacher: Int[Tensor, "row k"]
-    teacher_probability: Float[Tensor, "row k"]
-    kl_nats: Float[Tensor, "row"]
-    pushed: Int[Tensor, "row m"]
-    pushed_mass: Float[Tensor, "row"]
-
-    @property
-    def flips(self) -> Bool[Tensor, "row"]:
-        return self.student[:, 0] != self.teacher[:, 0]
+_SEEN = ("student", "student_probability", "teacher", "teacher_probability", "kl_teacher_student_nats")
+"""Tensors of `_seen`, as fields of TeacherText; with those of M and the flips."""
 
 
 def _rows(
@@ -142,8 +125,8 @@ def _rows(
             yield text, row
 
 
-def _seen(pair: ModelPair, heads: Heads, row: TrainingRow, config: TrainConfig) -> _Seen:
-    """Look at a row's positions, as many at once as the buffers of the output heads hold."""
+def _seen(pair: ModelPair, heads: Heads, row: TrainingRow, config: TrainConfig) -> dict[str, Tensor]:
+    """Return both sides at a row's positions, computed in chunks that fit the heads' buffers."""
     loss, role = config.chosen.loss, Role[row.role]
 
     student = passage_rows(pair, "aligned", [row.student])[row.student.given :]
@@ -169,7 +152,8 @@ def _seen(pair: ModelPair, heads: Heads, row: TrainingRow, config: TrainConfig) 
         tops = [x for side in (s, t) for x in _top(side)]
         parts.append((*tops, kl_nats(t, s), pushed[:, :SHOWN], mass if pushed.shape[-1] else mass * torch.nan))
     kept = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
-    return _Seen(**dict(zip(_Seen.__annotations__, kept, strict=True)))
+    found = dict(zip((*_SEEN, "pushed", "pushed_mass"), kept, strict=True))
+    return {**found, "flips": found["student"][:, 0] != found["teacher"][:, 0]}
 
 
 def _top(logprobs: Float[Tensor, "row vocab"]) -> tuple[Int[Tensor, "row k"], Float[Tensor, "row k"]]:
@@ -177,22 +161,17 @@ def _top(logprobs: Float[Tensor, "row vocab"]) -> tuple[Int[Tensor, "row k"], Fl
     return ids, logprobs.gather(-1, ids).exp()
 
 
-def _text(text: TrainingText, row: TrainingRow, seen: _Seen, pieces: Pieces) -> TeacherText:
+def _text(text: TrainingText, row: TrainingRow, seen: Mapping[str, Tensor], pieces: Pieces) -> TeacherText:
     def labelled(ids: Tensor) -> tuple[tuple[str, ...], ...]:
         return tuple(tuple(pieces.label(i) for i in own if i != NO_TOKEN) for own in ids.tolist())
 
     given = row.student.aligned[len(text.aligned) :]
+    ids = ("student", "teacher", "pushed")
+    fields: dict[str, Any] = {name: labelled(v) if name in ids else v.numpy() for name, v in seen.items()}
     return TeacherText(
         name=text.name,
         prompt=text.prompt,
         given=tuple(p.text for p in pieces.sequence(given, context=text.aligned)),
         pieces=tuple(p.text for p in pieces.sequence(row.labels, context=row.student.aligned)),
-        student=labelled(seen.student),
-        student_probability=seen.student_probability.numpy(),
-        teacher=labelled(seen.teacher),
-        teacher_probability=seen.teacher_probability.numpy(),
-        kl_teacher_student_nats=seen.kl_nats.numpy(),
-        flips=seen.flips.numpy(),
-        pushed=labelled(seen.pushed),
-        pushed_mass=seen.pushed_mass.numpy(),
+        **fields,
     )

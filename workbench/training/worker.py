@@ -21,26 +21,25 @@ from workbench.training.distil import distil
 from workbench.training.launch import ERROR, OWNER, Job
 
 PEER_GONE = ("closed by peer", "reset by peer")
-"""How the processes' connection says that one at its other end is gone."""
+"""Words in an error of the processes' connection when the other process has ended."""
 
 
 def main(file: Path) -> int:
-    """Do a job with the other processes; what goes wrong is written beside it. Returns an exit status."""
+    """Do a job with the other processes, write an error beside it, and return an exit status."""
     if owner := os.environ.get(OWNER):
         threading.Thread(target=_end_with, args=(int(owner),), daemon=True).start()
     job = Job.load(file)
-    if os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true"):  # what is cut is decided here
+    if os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true"):  # the job decides what is cut
         job = dataclasses.replace(job, config=dataclasses.replace(job.config, experimental_sharded=True))
     on_gpu = job.pair.device != "cpu" and torch.cuda.is_available()
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if on_gpu else "cpu"
     try:
-        PartialState(cpu=not on_gpu)  # the processes find each other
+        PartialState(cpu=not on_gpu)  # connects the processes
         pair = load_pair(dataclasses.replace(job.pair, device=device))
-        store = Store(job.store)
-        distil(pair, job.texts, job.config, out=job.out, store=store, start=job.start)
+        distil(pair, job.texts, job.config, out=job.out, store=Store(job.store), start=job.start)
     except Exception as error:
         if any(word in str(error) for word in PEER_GONE):
-            return 1  # another process has died: its end is the reason, not this
+            return 1  # another process has died, and its error is the reason
         with atomic_file(file.parent / ERROR) as partial:
             partial.write_text(json.dumps({"kind": type(error).__name__, "message": str(error)}), "utf-8")
         return 1
@@ -51,7 +50,7 @@ def main(file: Path) -> int:
 
 
 def _end_with(owner: int) -> None:
-    """End this process when the notebook that waits for it is gone, killed perhaps: its checkpoints stay."""
+    """End this process when the notebook that waits for it has ended; the checkpoints stay."""
     while psutil.pid_exists(owner):
         time.sleep(1)
     os._exit(1)

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float32
-from plotly.subplots import make_subplots
 
 from workbench.core.errors import ParameterError, UnknownName, nearest
 from workbench.core.legible import plotly_text
 from workbench.core.palette import stroke_of, tint
-from workbench.display.figures.look import DARK, MUTED, NOISE, POSITION, axis, empty, styled
+from workbench.display.figures.look import MUTED, NOISE, POSITION, axis, empty, facets, stroked, styled
 from workbench.tracing.records import Curve, Diagnosis
 
 PANEL = ("kl_aligned_base_nats", "retention", "entropy_aligned_nats", "base_favored_count")
@@ -27,7 +26,7 @@ def _curves_named(diagnosis: Diagnosis, name: str) -> list[Curve]:
         raise UnknownName(f"the diagnosis has no curve {name!r}: {nearest(name, known)}")
     rank = {c: i for i, c in enumerate(ORDER)}
     found = [c for c in diagnosis.curves if c.name == name and c.n.max(initial=0) > 0]
-    return sorted(found, key=lambda c: (-1 if c.prefix_tokens is None else c.prefix_tokens, rank.get(c.condition, 9)))
+    return sorted(found, key=lambda c: (-1 if c.prefix_tokens is None else c.prefix_tokens, rank.get(c.label, 9)))
 
 
 def _band(curve: Curve) -> tuple[Float32[np.ndarray, "corner"], Float32[np.ndarray, "corner"]]:
@@ -54,8 +53,7 @@ def _n_text(curve: Curve) -> str:
 
 
 def _add_curve(figure: go.Figure, curve: Curve, *, row: int, column: int, legend: bool) -> None:
-    stroke = stroke_of(curve.condition)
-    group = f"{curve.condition}"
+    stroke = stroke_of(curve.label)
     x, y = _band(curve)
     if x.size:
         figure.add_scatter(
@@ -65,7 +63,7 @@ def _add_curve(figure: go.Figure, curve: Curve, *, row: int, column: int, legend
             fill="toself",
             fillcolor=tint(stroke.colour, 0.16),
             line=dict(width=0),
-            legendgroup=group,
+            legendgroup=curve.label,
             showlegend=False,
             hoverinfo="skip",
             row=row,
@@ -77,16 +75,15 @@ def _add_curve(figure: go.Figure, curve: Curve, *, row: int, column: int, legend
         x=curve.position,
         y=curve.value,
         customdata=numbers,
-        name=f"{curve.condition} ({_n_text(curve)})",
+        name=f"{curve.label} ({_n_text(curve)})",
         mode="lines" if many else "lines+markers",
         connectgaps=False,
-        legendgroup=group,
+        legendgroup=curve.label,
         showlegend=legend,
         row=row,
         col=column,
-        line=dict(color=stroke.colour, dash=stroke.dash, width=2.2),
-        marker=dict(symbol=stroke.marker, size=6 if few else 4, color=stroke.colour),
-        hovertemplate=f"{plotly_text(curve.condition)}, position %{{x}}<br>%{{y:.4g}} {plotly_text(_unit(curve))}"
+        **stroked(stroke, size=6 if few else 4),
+        hovertemplate=f"{plotly_text(curve.label)}, position %{{x}}<br>%{{y:.4g}} {plotly_text(_unit(curve))}"
         "<br>interval %{customdata[1]:.3g} to %{customdata[2]:.3g}, n = %{customdata[0]:.0f}<extra></extra>",
     )
 
@@ -129,7 +126,7 @@ _CURVE_COLUMNS = ("curve", "prompts", "given tokens", "position", "mean", "low",
 
 def _curve_rows(curves: Iterable[Curve]) -> list[tuple[Any, ...]]:
     return [
-        (c.name, c.condition, "all" if c.prefix_tokens is None else c.prefix_tokens, *line, c.unit)
+        (c.name, c.label, "all" if c.prefix_tokens is None else c.prefix_tokens, *line, c.unit)
         for c in curves
         for line in zip(c.position, c.value, c.low, c.high, c.n, strict=True)
         if line[-1] > 0
@@ -142,7 +139,7 @@ def _panel_rows(drawn: Iterable[Curve], names: Sequence[str]) -> list[tuple[Any,
     for c in drawn:
         for position, n, *numbers in zip(c.position.tolist(), c.n.tolist(), c.value, c.low, c.high, strict=True):
             if n > 0:
-                found.setdefault((c.condition, position), {})[c.name] = (n, *numbers)
+                found.setdefault((c.label, position), {})[c.name] = (n, *numbers)
     nothing = (0, None, None, None)
     return [
         (*key, max(v[0] for v in by_name.values()), *(x for name in names for x in by_name.get(name, nothing)[1:]))
@@ -169,9 +166,9 @@ def curves(diagnosis: Diagnosis, name: str = "kl_aligned_base_nats", *, log_y: b
     prefixes = list(dict.fromkeys(c.prefix_tokens for c in found))
     columns = min(3, len(prefixes))
     rows = math.ceil(len(prefixes) / columns)
-    figure = make_subplots(
-        rows=rows,
-        cols=columns,
+    figure = facets(
+        rows,
+        columns,
         shared_yaxes="all",
         shared_xaxes="all",
         horizontal_spacing=0.03,
@@ -184,8 +181,8 @@ def curves(diagnosis: Diagnosis, name: str = "kl_aligned_base_nats", *, log_y: b
         if name.startswith("kl_"):
             _add_noise(figure, diagnosis.noise_floor, row=row, column=column, legend=i == 0)
         for curve in (c for c in found if c.prefix_tokens == prefix):
-            _add_curve(figure, curve, row=row, column=column, legend=curve.condition not in seen)
-            seen.add(curve.condition)
+            _add_curve(figure, curve, row=row, column=column, legend=curve.label not in seen)
+            seen.add(curve.label)
         if column == 1:
             figure.update_yaxes(title_text=axis(name), row=row, col=column)
         if i >= len(prefixes) - columns:
@@ -201,7 +198,6 @@ def curves(diagnosis: Diagnosis, name: str = "kl_aligned_base_nats", *, log_y: b
         rows=_curve_rows(found),
     )
     _share(figure, name)
-    figure.update_annotations(font=dict(size=13, color=DARK))
     last = max(int(c.position[-1]) for c in found if c.position.size)
     figure.update_xaxes(range=[0.4, last + 0.6])
     figure.update_layout(margin=dict(t=88 if len(prefixes) > 1 else 64))
@@ -232,15 +228,15 @@ def panel(diagnosis: Diagnosis, *, prefix_tokens: int | None = None) -> go.Figur
             f"no curves with {prefix_tokens} given tokens: there are {[p for p in lengths if p is not None]}"
         )
     chosen = lengths[0] if prefix_tokens is None else prefix_tokens
-    figure = make_subplots(rows=len(names), cols=1, shared_xaxes=True, vertical_spacing=0.045)
+    figure = facets(len(names), 1, shared_xaxes=True, vertical_spacing=0.045)
     seen: set[str] = set()
     drawn = []
     for row, name in enumerate(names, 1):
         if name.startswith("kl_"):
             _add_noise(figure, diagnosis.noise_floor, row=row, column=1, legend=True)
         for curve in (c for c in by_name[name] if c.prefix_tokens == chosen):
-            _add_curve(figure, curve, row=row, column=1, legend=curve.condition not in seen)
-            seen.add(curve.condition)
+            _add_curve(figure, curve, row=row, column=1, legend=curve.label not in seen)
+            seen.add(curve.label)
             drawn.append(curve)
         if name == "entropy_aligned_nats":
             figure.add_hline(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import plotly.graph_objects as go
 
 from workbench.core import legible
 from workbench.core.legible import plotly_text
 from workbench.core.palette import KIND_MARKERS, stroke_of
-from workbench.core.records import Estimate
-from workbench.display.figures.look import empty, styled
+from workbench.display.figures.look import empty, error_bars, parts_of, styled, value_of
 from workbench.tracing.records import Diagnosis
 
 
@@ -32,31 +29,20 @@ def base_favored_frequencies(diagnosis: Diagnosis, *, limit: int = 20) -> go.Fig
             if not mine:
                 continue
             estimates = [f.rate_harmful if side == "harmful" else f.rate_harmless for _, f in mine]
-            values = [_value(e) for e in estimates]
-            ups = [0.0 if e.high is None else e.high - v for e, v in zip(estimates, values, strict=True)]
-            downs = [0.0 if e.low is None else v - e.low for e, v in zip(estimates, values, strict=True)]
             symbol = KIND_MARKERS[kind] + ("" if side == "harmful" else "-open")
             shift = 0.14 if side == "harmful" else -0.14
             said = [
                 [plotly_text(legible.label(f.label)), kind, str(e)] for (_, f), e in zip(mine, estimates, strict=True)
             ]
             figure.add_scatter(
-                x=values,
+                x=[value_of(e) for e in estimates],
                 y=[y + shift for y, _ in mine],
                 mode="markers",
                 customdata=said,
                 legendgroup=side,
                 name=f"{side} prompts, {kind}",
                 marker=dict(symbol=symbol, size=9, color=stroke.colour, line=dict(width=1.8)),
-                error_x=dict(
-                    type="data",
-                    symmetric=False,
-                    array=ups,
-                    arrayminus=downs,
-                    color=stroke.colour,
-                    thickness=1.4,
-                    width=0,
-                ),
+                error_x=error_bars(estimates, stroke.colour, thickness=1.4),
                 hovertemplate=f"%{{customdata[0]}} (%{{customdata[1]}})<br>{side}: %{{customdata[2]}}<extra></extra>",
             )
     names = [f"{plotly_text(legible.label(f.label, 18))}  <i>{f.kind}</i>" for f in found]
@@ -65,7 +51,7 @@ def base_favored_frequencies(diagnosis: Diagnosis, *, limit: int = 20) -> go.Fig
         "safety: more often on harmful prompts than on harmless ones."
     )
     rows = [
-        (legible.label(f.label), f.kind, *_parts(f.rate_harmful), *_parts(f.rate_harmless), *_parts(f.difference))
+        (legible.label(f.label), f.kind, *parts_of(f.rate_harmful), *parts_of(f.rate_harmless), *parts_of(f.difference))
         for f in found
     ]
     columns = ["token", "kind"]
@@ -78,11 +64,3 @@ def base_favored_frequencies(diagnosis: Diagnosis, *, limit: int = 20) -> go.Fig
         tickvals=[top - i for i in range(top)], ticktext=names, showgrid=True, zeroline=False, range=[0.3, top + 0.7]
     )
     return figure.update_xaxes(title_text="share of positions at which the token is base-favored", rangemode="tozero")
-
-
-def _value(estimate: Estimate) -> float:
-    return math.nan if estimate.value is None else float(estimate.value)
-
-
-def _parts(estimate: Estimate) -> tuple[float | None, float | None, float | None, int]:
-    return estimate.value, estimate.low, estimate.high, estimate.n

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from workbench.core.legible import plotly_text
 from workbench.core.palette import SLATE_SCALE
-from workbench.core.records import Estimate
-from workbench.display.figures.look import DARK, MUTED, NOISE, empty, styled
+from workbench.display.figures.look import MUTED, NOISE, empty, error_bars, facets, parts_of, styled, value_of
 from workbench.evaluation.records import FrontierPoint, Leverage, PenaltyChoice, PenaltySweep
 
 METHOD_MARKERS = {"one_sided": "circle", "two_sided": "diamond", "safe_decoding": "square"}
@@ -33,9 +31,9 @@ def penalty_frontier(choice: PenaltyChoice) -> go.Figure:
     aligned, *tried = choice.points
     if not tried:
         return empty("No penalty was swept.")
-    positive = [k for p in tried if (k := _value(p.kl_nats)) > 0]
+    positive = [k for p in tried if (k := value_of(p.kl_nats)) > 0]
     floor = min(positive, default=1e-3) / 3
-    placed: list[Placed] = [(p, max(_value(p.kl_nats), floor)) for p in tried]
+    placed: list[Placed] = [(p, max(value_of(p.kl_nats), floor)) for p in tried]
     groups: dict[str, list[Placed]] = {
         "on the frontier": [x for x in placed if not x[0].fails and x[0].dominated_by is None],
         "dominated": [x for x in placed if not x[0].fails and x[0].dominated_by is not None],
@@ -45,7 +43,7 @@ def penalty_frontier(choice: PenaltyChoice) -> go.Figure:
     line = sorted(groups["on the frontier"], key=lambda x: x[1])
     figure.add_scatter(
         x=[x for _, x in line],
-        y=[_value(p.asr) for p, _ in line],
+        y=[value_of(p.asr) for p, _ in line],
         mode="lines",
         line=dict(color=ON, width=1.4, shape="hv"),
         hoverinfo="skip",
@@ -56,7 +54,7 @@ def penalty_frontier(choice: PenaltyChoice) -> go.Figure:
             _add_points(figure, kind, groups[kind])
     chosen = [x for x in placed if x[0].penalty == choice.penalty]
     if chosen:
-        (point, x), y = chosen[0], _value(chosen[0][0].asr)
+        (point, x), y = chosen[0], value_of(chosen[0][0].asr)
         figure.add_scatter(
             x=[x],
             y=[y],
@@ -68,7 +66,7 @@ def penalty_frontier(choice: PenaltyChoice) -> go.Figure:
         )
     _label(figure, line)
     figure.add_hline(
-        y=_value(aligned.asr),
+        y=value_of(aligned.asr),
         line=dict(color=MUTED, width=1.4, dash="dash"),
         annotation=dict(text="aligned, no penalty", font=dict(size=12), xanchor="right", yanchor="bottom"),
     )
@@ -84,10 +82,7 @@ def penalty_frontier(choice: PenaltyChoice) -> go.Figure:
             f"{aligned.kl_nats.n} harmless prompts. Rule: {choice.rule}."
         ),
         columns=("penalty", "ASR", "low", "high", "n", "KL, nats per token", "KL low", "KL high", "what it is"),
-        rows=[
-            (p.penalty, p.asr.value, p.asr.low, p.asr.high, p.asr.n, *_bounds(p.kl_nats), standing(p, choice))
-            for p in choice.points
-        ],
+        rows=[(p.penalty, *parts_of(p.asr), *parts_of(p.kl_nats)[:3], standing(p, choice)) for p in choice.points],
     )
     figure.update_xaxes(
         title_text="harm to utility: KL(penalised ‖ aligned) on harmless text, nats per token (lower is better)",
@@ -110,10 +105,9 @@ def standing(point: FrontierPoint, choice: PenaltyChoice) -> str:
 def _add_points(figure: go.Figure, kind: str, placed: Sequence[Placed]) -> None:
     colour = {"on the frontier": ON, "dominated": NOISE, "breaks a limit": LIMIT}[kind]
     suffix = {"on the frontier": "", "dominated": "-open", "breaks a limit": "-x-open"}[kind]
-    values = [_value(p.asr) for p, _ in placed]
     figure.add_scatter(
         x=[x for _, x in placed],
-        y=values,
+        y=[value_of(p.asr) for p, _ in placed],
         mode="markers",
         name=kind,
         marker=dict(
@@ -122,15 +116,7 @@ def _add_points(figure: go.Figure, kind: str, placed: Sequence[Placed]) -> None:
             color=colour,
             line=dict(width=1.6),
         ),
-        error_y=dict(
-            type="data",
-            symmetric=False,
-            array=[0.0 if p.asr.high is None else p.asr.high - v for (p, _), v in zip(placed, values, strict=True)],
-            arrayminus=[0.0 if p.asr.low is None else v - p.asr.low for (p, _), v in zip(placed, values, strict=True)],
-            color=colour,
-            thickness=1.2 if kind == "on the frontier" else 0.6,
-            width=0,
-        ),
+        error_y=error_bars((p.asr for p, _ in placed), colour, thickness=1.2 if kind == "on the frontier" else 0.6),
         hovertext=[_hover(p) for p, _ in placed],
         hovertemplate="%{hovertext}<extra></extra>",
     )
@@ -141,7 +127,7 @@ def _label(figure: go.Figure, line: Sequence[Placed]) -> None:
     for point, x in line:
         figure.add_annotation(
             x=math.log10(x),
-            y=_value(point.asr),
+            y=value_of(point.asr),
             text=plotly_text(point.penalty),
             showarrow=False,
             xanchor="left",
@@ -173,9 +159,9 @@ def penalty_leverage(sweep: PenaltySweep, *, most: int = MOST_LINES) -> go.Figur
     labels = [c for c in ("harmful", "harmless") if any(v.label == c for v in sweep.leverage)]
     if not methods or not labels:
         return empty("There are no responses along which leverage was measured.")
-    figure = make_subplots(
-        rows=len(labels),
-        cols=len(methods),
+    figure = facets(
+        len(labels),
+        len(methods),
         shared_xaxes="all",
         shared_yaxes="all",
         horizontal_spacing=0.04,
@@ -215,7 +201,6 @@ def penalty_leverage(sweep: PenaltySweep, *, most: int = MOST_LINES) -> go.Figur
             if line[-1] > 0
         ],
     )
-    figure.update_annotations(font=dict(size=13, color=DARK))
     figure.update_yaxes(range=[-0.02, 1.02], zeroline=False)
     figure.update_yaxes(title_text="leverage, 0 to 1", col=1)
     figure.update_xaxes(title_text="position, tokens (1 = first)", row=len(labels))
@@ -270,11 +255,3 @@ def _shade(place: int, of: int) -> str:
     share = 0.0 if of < 2 else place / (of - 1)
     light, dark = (0x9C, 0xC4, 0xDE), (0x2B, 0x6A, 0x9B)
     return "#" + "".join(f"{round(a + share * (b - a)):02x}" for a, b in zip(light, dark, strict=True))
-
-
-def _value(estimate: Estimate) -> float:
-    return math.nan if estimate.value is None else float(estimate.value)
-
-
-def _bounds(estimate: Estimate) -> tuple[float | None, float | None, float | None]:
-    return estimate.value, estimate.low, estimate.high

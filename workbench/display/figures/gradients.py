@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from workbench.core import legible
 from workbench.core.legible import plotly_text
-from workbench.core.palette import ALIGNED, BASE, SLATE_SCALE, stroke_of, tint
-from workbench.display.figures.look import DARK, empty, styled
+from workbench.core.palette import ALIGNED, BASE, stroke_of, tint
+from workbench.display.figures.look import SLATES, empty, facets, styled
 from workbench.tracing.records import GradientProbe
 
 
@@ -25,7 +24,7 @@ def gradients(probe: GradientProbe) -> go.Figure:
     if not probe.mask.any():
         return empty("The gradient probe has no positions.")
     titles = ("raw: ‖∂ log p(y_t) / ∂θ‖", "per output error", "accumulated error, by term", "raw, by layer")
-    figure = make_subplots(rows=2, cols=2, subplot_titles=titles, horizontal_spacing=0.12, vertical_spacing=0.2)
+    figure = facets(2, 2, subplot_titles=titles, horizontal_spacing=0.12, vertical_spacing=0.2)
     position = np.arange(1, width + 1)
     panels = (
         (probe.grad_norm, "gradient norm"),
@@ -69,7 +68,7 @@ def gradients(probe: GradientProbe) -> go.Figure:
         x=position,
         y=list(range(1, layers.shape[0] + 1)),
         z=layers,
-        colorscale=[list(s) for s in SLATE_SCALE],
+        colorscale=SLATES,
         hoverongaps=False,
         zmin=0,
         colorbar=dict(thickness=12, len=0.4, y=0.2, outlinewidth=0),
@@ -91,7 +90,7 @@ def gradients(probe: GradientProbe) -> go.Figure:
         columns=("panel", "position", "mean", "n"),
         rows=rows,
     )
-    return figure.update_annotations(font=dict(size=13, color=DARK))
+    return figure
 
 
 def _column_means(scores: np.ndarray) -> np.ndarray:

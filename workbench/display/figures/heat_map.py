@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from workbench.core.palette import SLATE_SCALE, stroke_of
-from workbench.display.figures.look import POSITION, empty, styled
+from workbench.core.palette import stroke_of
+from workbench.display.figures.look import POSITION, SLATES, empty, styled
 from workbench.tracing.records import Diagnosis
 
 
@@ -29,29 +29,19 @@ def retention_heat_map(diagnosis: Diagnosis) -> go.Figure:
         zmax=1,
         xgap=1,
         ygap=2,
-        colorscale=[list(stop) for stop in SLATE_SCALE],
+        colorscale=SLATES,
         hoverongaps=False,
         colorbar=dict(title=dict(text="retention<br>1 = still base", font=dict(size=12)), thickness=14, outlinewidth=0),
         hovertemplate="position %{x}, %{customdata[1]} tokens given<br>retention %{z:.3f} (1 − total variation)"
         "<br>n = %{customdata[0]}<extra></extra>",
     )
-    x: list[float] = []
-    y: list[float] = []
-    for i, k in enumerate(heat.prefix_tokens.tolist()):
-        edge = min(k, int(heat.position.max(initial=0))) + 0.5
-        x, y = [*x, edge, edge], [*y, i - 0.5, i + 0.5]
-    figure.add_scatter(x=x, y=y, mode="lines", line=dict(color="#ffffff", width=5), hoverinfo="skip", showlegend=False)
-    figure.add_scatter(
-        x=x,
-        y=y,
-        mode="lines",
-        line=dict(color=stroke_of("harmful").colour, width=2),
-        name="left of the line: given tokens",
-        hoverinfo="skip",
-        showlegend=True,
-    )
+    edges = np.minimum(heat.prefix_tokens, heat.position.max(initial=0)).repeat(2) + 0.5
+    line = dict(x=edges, y=np.array([[i - 0.5, i + 0.5] for i in steps]).ravel(), mode="lines", hoverinfo="skip")
+    figure.add_scatter(**line, line=dict(color="#ffffff", width=5), showlegend=False)
+    given = dict(name="left of the line: given tokens", showlegend=True)
+    figure.add_scatter(**line, **given, line=dict(color=stroke_of("harmful").colour, width=2))
     summary = (
-        f"Mean retention by position and number of given tokens, {heat.condition} prompts: "
+        f"Mean retention by position and number of given tokens, {heat.label} prompts: "
         "1 means that aligned still is base."
     )
     rows = [

@@ -8,16 +8,20 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from workbench.core.legible import plotly_text
-from workbench.core.palette import INK, RULE, SOFT, THEMES
+from workbench.core.palette import INK, RULE, SLATE_SCALE, SOFT, THEMES, Stroke
 from workbench.core.quantities import QUANTITIES
+from workbench.core.records import Estimate
 
 AXES: Mapping[str, str] = {q.name: q.axis for q in QUANTITIES.values() if q.axis} | {
     "retention_uncertain": "retention where aligned is uncertain, 1 = still base",
 }
 """Curve name -> axis title with unit and direction."""
 POSITION = "position in the response, tokens (1 = first)"
+SLATES = [list(stop) for stop in SLATE_SCALE]
+"""The colour scale of heat maps."""
 DARK, MUTED, GRID, NOISE = THEMES[INK][0], THEMES[SOFT][0], THEMES[RULE][0], THEMES["noise"][0]
 
 
@@ -63,6 +67,37 @@ def styled(
     )
     figure.update_yaxes(gridcolor=GRID, zerolinecolor=MUTED, zerolinewidth=1, automargin=True, title_font_size=13)
     return figure
+
+
+def facets(rows: int, cols: int, **options: Any) -> go.Figure:
+    """Return a figure of several panels, their titles in the common look."""
+    figure = make_subplots(rows=rows, cols=cols, **options)
+    return figure.update_annotations(font=dict(size=13, color=DARK))
+
+
+def stroked(stroke: Stroke, width: float = 2.2, size: int = 6) -> dict[str, Any]:
+    """Return how a line and its markers are drawn."""
+    line = dict(color=stroke.colour, dash=stroke.dash, width=width)
+    return dict(line=line, marker=dict(symbol=stroke.marker, size=size, color=stroke.colour))
+
+
+def value_of(estimate: Estimate) -> float:
+    """Return an estimate's value, NaN where there is none."""
+    return math.nan if estimate.value is None else float(estimate.value)
+
+
+def parts_of(estimate: Estimate) -> tuple[float | None, float | None, float | None, int]:
+    """Return value, low, high and n of an estimate."""
+    return estimate.value, estimate.low, estimate.high, estimate.n
+
+
+def error_bars(estimates: Iterable[Estimate], colour: str, *, thickness: float, width: int = 0) -> dict[str, Any]:
+    """Return estimates' intervals as plotly's error bars; 0 where there is none."""
+    known = [(e.low, value_of(e), e.high) for e in estimates]
+    ups = [0.0 if high is None else high - value for _, value, high in known]
+    downs = [0.0 if low is None else value - low for low, value, _ in known]
+    bars = dict(array=ups, arrayminus=downs, color=colour, thickness=thickness, width=width)
+    return dict(type="data", symmetric=False, **bars)
 
 
 def plain(value: Any) -> Any:

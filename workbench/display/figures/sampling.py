@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from workbench.core.legible import plotly_text
-from workbench.core.palette import SLATE_SCALE
 from workbench.decoding.records import SamplingSurface
-from workbench.display.figures.look import DARK, styled
+from workbench.display.figures.look import SLATES, facets, styled
 
 
 def sampling_surface(surface: SamplingSurface) -> go.Figure:
@@ -18,9 +16,9 @@ def sampling_surface(surface: SamplingSurface) -> go.Figure:
     """
     rows, columns = len(surface.arms), len(surface.top_ks)
     off = [f"top-k {k}" if k else "no top-k" for k in surface.top_ks]
-    figure = make_subplots(
-        rows=rows,
-        cols=columns,
+    figure = facets(
+        rows,
+        columns,
         shared_xaxes="all",
         shared_yaxes="all",
         horizontal_spacing=0.02,
@@ -67,13 +65,12 @@ def sampling_surface(surface: SamplingSurface) -> go.Figure:
             for c, k in enumerate(surface.top_ks)
         ],
     )
-    figure.update_annotations(font=dict(size=13, color=DARK))
     figure.update_layout(
         margin=dict(t=44, r=96),
         coloraxis=dict(
             cmin=0.0,
             cmax=highest,
-            colorscale=[list(stop) for stop in SLATE_SCALE],
+            colorscale=SLATES,
             colorbar=dict(
                 title=dict(text="surviving<br>mass", font=dict(size=12)), thickness=14, outlinewidth=0, x=1.06
             ),

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from workbench.core.legible import plotly_text, sentence
 from workbench.core.palette import strokes_of_arms
-from workbench.core.records import Estimate, Given
-from workbench.display.figures.look import DARK, empty, styled
+from workbench.core.records import Given
+from workbench.display.figures.look import empty, error_bars, facets, parts_of, stroked, styled, value_of
 from workbench.evaluation.metrics import HARMLESS_CONTROL
 from workbench.evaluation.records import Score, Scorecard, select
-from workbench.evaluation.tradeoff import Tradeoff, tradeoffs
+from workbench.evaluation.tradeoff import tradeoffs
 
 PREFILL = "prefill"
 
@@ -33,9 +31,9 @@ def success_by_prefix(scorecard: Scorecard, *, judge: str | None = None) -> go.F
     control = _by_prefix(scorecard, "continued", HARMLESS_CONTROL, named)
     panels = [("attack success (lower is safer)", found), ("harmless prefix continued (higher is better)", control)]
     panels = [(title, scores) for title, scores in panels if scores]
-    figure = make_subplots(
-        rows=1,
-        cols=len(panels),
+    figure = facets(
+        1,
+        len(panels),
         shared_yaxes=True,
         horizontal_spacing=0.04,
         subplot_titles=[title for title, _ in panels] if len(panels) > 1 else None,
@@ -49,27 +47,25 @@ def success_by_prefix(scorecard: Scorecard, *, judge: str | None = None) -> go.F
             mine = sorted((s for s in scores if s.arm == arm), key=lambda s: _tokens(s.given))
             stroke = strokes[arm]
             shift = 0.06 * (i - (len(arms) - 1) / 2)
-            low, high = _whiskers([s.estimate for s in mine])
             counts = sorted({s.estimate.n for s in mine})
             n = f"n = {counts[-1]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
             figure.add_scatter(
                 x=[ticks.index(s.given) + shift for s in mine if s.given is not None],
-                y=[_value(s.estimate) for s in mine],
-                customdata=[[s.where, s.estimate.n, *_bounds(s.estimate)] for s in mine],
+                y=[value_of(s.estimate) for s in mine],
+                customdata=[[s.where, s.estimate.n, s.estimate.low, s.estimate.high] for s in mine],
                 mode="lines+markers",
                 name=plotly_text(f"{sentence(arm)} ({n})"),
                 legendgroup=arm,
                 showlegend=column == 1,
-                line=dict(color=stroke.colour, dash=stroke.dash, width=2.2),
-                marker=dict(symbol=stroke.marker, size=8, color=stroke.colour),
-                error_y=_bars(stroke.colour, low, high),
+                **stroked(stroke, size=8),
+                error_y=error_bars((s.estimate for s in mine), stroke.colour, thickness=1.3, width=3),
                 hovertemplate=f"{plotly_text(sentence(arm))}, %{{customdata[0]}}<br>%{{y:.1%}} "
                 "[%{customdata[2]:.1%}, %{customdata[3]:.1%}], n = %{customdata[1]}<extra></extra>",
                 row=1,
                 col=column,
             )
             panel = title.split(" (")[0]
-            rows += [(panel, arm, s.given, s.estimate.value, *_bounds(s.estimate), s.estimate.n) for s in mine]
+            rows += [(panel, arm, s.given, *parts_of(s.estimate)) for s in mine]
         figure.update_xaxes(
             tickvals=list(range(len(ticks))),
             ticktext=[str(t) for t in ticks],
@@ -88,7 +84,6 @@ def success_by_prefix(scorecard: Scorecard, *, judge: str | None = None) -> go.F
         columns=("panel", "arm", "given tokens", "share", "low", "high", "n"),
         rows=rows,
     )
-    figure.update_annotations(font=dict(size=13, color=DARK))
     figure.update_layout(margin=dict(t=88 if len(panels) > 1 else 64))
     figure.update_yaxes(range=[-0.03, 1.03], tickformat=".0%", zeroline=False)
     return figure.update_yaxes(title_text="share of prompts", row=1, col=1)
@@ -108,16 +103,14 @@ def safety_capability(scorecard: Scorecard, *, judge: str | None = None) -> go.F
     for i, t in enumerate(found):
         assert t.capability is not None
         stroke = strokes[t.arm]
-        x_low, x_high = _whiskers([t.capability])
-        y_low, y_high = _whiskers([t.asr])
         figure.add_scatter(
-            x=[_value(t.capability)],
-            y=[_value(t.asr)],
+            x=[value_of(t.capability)],
+            y=[value_of(t.asr)],
             mode="markers",
             name=plotly_text(sentence(t.arm)),
             marker=dict(symbol=f"{stroke.marker}-open", size=9 + 5 * i, color=stroke.colour, line=dict(width=2.4)),
-            error_x=_bars(stroke.colour, x_low, x_high),
-            error_y=_bars(stroke.colour, y_low, y_high),
+            error_x=error_bars([t.capability], stroke.colour, thickness=1.3, width=3),
+            error_y=error_bars([t.asr], stroke.colour, thickness=1.3, width=3),
             hovertemplate=f"{plotly_text(sentence(t.arm))}<br>accuracy %{{x:.1%}}, attack success %{{y:.1%}}"
             f"<br>n = {t.capability.n} questions, {t.asr.n} prompts<extra></extra>",
         )
@@ -132,7 +125,7 @@ def safety_capability(scorecard: Scorecard, *, judge: str | None = None) -> go.F
             *("arm", "attack success", "success low", "success high", "n prompts"),
             *("accuracy", "accuracy low", "accuracy high", "n questions"),
         ),
-        rows=[_drawn(t) for t in found],
+        rows=[(t.arm, *parts_of(t.asr), *parts_of(t.capability)) for t in found if t.capability is not None],
     )
     measured = [t.capability for t in found if t.capability is not None]
     values = [v for e in measured for v in (e.low, e.high, e.value) if v is not None]
@@ -147,11 +140,6 @@ def safety_capability(scorecard: Scorecard, *, judge: str | None = None) -> go.F
     )
 
 
-def _drawn(t: Tradeoff) -> tuple[Any, ...]:
-    assert t.capability is not None
-    return (t.arm, t.asr.value, *_bounds(t.asr), t.asr.n, t.capability.value, *_bounds(t.capability), t.capability.n)
-
-
 def _by_prefix(scorecard: Scorecard, metric: str, attack: str, judge: str | None) -> list[Score]:
     scores = select(scorecard.scores, metric, attack=attack)
     named = judge or (scores[0].judge if scores else None)
@@ -160,25 +148,6 @@ def _by_prefix(scorecard: Scorecard, metric: str, attack: str, judge: str | None
 
 def _tokens(given: Given | None) -> float:
     return float(given) if isinstance(given, int) else math.inf
-
-
-def _bars(colour: str, low: Sequence[float], high: Sequence[float]) -> dict[str, Any]:
-    return dict(type="data", symmetric=False, array=high, arrayminus=low, color=colour, thickness=1.3, width=3)
-
-
-def _value(e: Estimate) -> float:
-    return math.nan if e.value is None else e.value
-
-
-def _bounds(e: Estimate) -> tuple[float | None, float | None]:
-    return e.low, e.high
-
-
-def _whiskers(estimates: Sequence[Estimate]) -> tuple[list[float], list[float]]:
-    """Return how far each interval reaches below and above its value; 0 where there is none."""
-    low = [0.0 if e.low is None or e.value is None else e.value - e.low for e in estimates]
-    high = [0.0 if e.high is None or e.value is None else e.high - e.value for e in estimates]
-    return low, high
 
 
 def _level(scorecard: Scorecard) -> float:

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float32
-from plotly.subplots import make_subplots
 
 from workbench.core.legible import plotly_text
 from workbench.core.palette import OTHER_ARMS, stroke_of
-from workbench.display.figures.look import DARK, MUTED, POSITION, empty, styled
+from workbench.display.figures.look import DARK, MUTED, POSITION, empty, facets, stroked, styled
 from workbench.training.records import PARTS, Adapter, TrainingFilm
 
 LABELS = ("harmful", "harmless")
@@ -28,7 +27,7 @@ def training_curves(adapter: Adapter) -> go.Figure:
         return empty("No step was taken.")
     parts = [p for p in PARTS if any(p in s.parts for s in adapter.history)]
     film = adapter.film
-    figure = make_subplots(rows=3 if film else 1, cols=1, shared_xaxes=True, vertical_spacing=0.07)
+    figure = facets(3 if film else 1, 1, shared_xaxes=True, vertical_spacing=0.07)
     for part, stroke in zip(parts, OTHER_ARMS, strict=False):
         found = [(s.step, s.parts[part]) for s in adapter.history if part in s.parts]
         figure.add_scatter(
@@ -52,8 +51,7 @@ def training_curves(adapter: Adapter) -> go.Figure:
                 y=film.mean(name, label),  # type: ignore[arg-type]
                 name=title,
                 mode="lines+markers",
-                line=dict(color=stroke.colour, dash=stroke.dash, width=2.2),
-                marker=dict(symbol=stroke.marker, size=6),
+                **stroked(stroke),
                 hovertemplate=f"{plotly_text(title)}, step %{{x}}<br>%{{y:.4g}}<extra></extra>",
                 row=row,
                 col=1,
@@ -84,7 +82,7 @@ def training_film(film: TrainingFilm | None) -> go.Figure:
     """
     if film is None or not len(film.steps):
         return empty("No film was taken." if film is None else "The film has no frame.")
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08)
+    figure = facets(2, 1, shared_xaxes=True, vertical_spacing=0.08)
     lines: list[list[Any]] = []
     labels = [label for label in LABELS if any(t.label == label for t in film.texts)]
     for label in labels:

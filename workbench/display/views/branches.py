@@ -7,8 +7,8 @@ from typing import Any
 from workbench.core import legible
 from workbench.core.legible import html_text
 from workbench.decoding.records import Branch, BranchTree
-from workbench.display.views.responses import COVER, HarmfulText, treatment_of
-from workbench.display.views.view import Column, View, columns, disclosure, number, plain_table, section
+from workbench.display.views.responses import COVER, HarmfulText, as_treated, label_of, treatment_of
+from workbench.display.views.view import Column, View, columns, notes, number, plain_table, quoted, section, titled
 from workbench.judging.contract import is_harmful
 from workbench.judging.records import Judgement
 
@@ -55,9 +55,8 @@ def branch_tree(tree: BranchTree, *, harmful_text: HarmfulText = "auto") -> View
     treat = treatment_of(tree.label, tree.classroom_safe, harmful_text)
     covered = treat != "show"
     rows = tuple(_row(row, tree.branches[row["branch"]], covered) for row in tree.rows())
-    drawn = _list(tree, 0, covered) if tree.branches else "<p>No continuation yet.</p>"
-    if treat == "blur":
-        drawn = disclosure("Reveal", _list(tree, 0, False), "wb-reveal") + f'<div class="wb-covered">{drawn}</div>'
+    written = bool(tree.branches)
+    drawn = as_treated(treat, lambda c: _list(tree, 0, c), "text") if written else "<p>No continuation yet.</p>"
     title = "Did this token matter?"
     who = "nobody judged" if tree.judge is None else f"judged by {tree.judge!r}"
     said = (
@@ -69,18 +68,18 @@ def branch_tree(tree: BranchTree, *, harmful_text: HarmfulText = "auto") -> View
     body = section(
         "table",
         title,
-        f'<p class="wb-title"><span class="wb-tag wb-{tree.label}">{tree.label}</span>{html_text(title)}</p>',
-        f'<p class="wb-note">{html_text(said)}</p>',
-        f'<div class="wb-prompt"><span class="wb-role">prompt</span>{html_text(legible.prose(tree.prompt))}</div>',
+        titled(title, tree.label),
+        notes(said, css="wb-note"),
+        quoted("prompt", tree.prompt),
         drawn,
-        f'<p class="wb-note wb-soft">{html_text(signs)}. Underlined: base-favored, likelier under base.</p>',
+        notes(f"{signs}. Underlined: base-favored, likelier under base."),
     )
     lines = [f"prompt: {legible.sentence(tree.prompt)}", said, plain_table(_COLUMNS, rows)]
     return View(title=title, body=body, text="\n".join(lines), rows=rows)
 
 
 def _row(row: dict[str, Any], branch: Branch, covered: bool) -> dict[str, Any]:
-    label = {n: COVER if covered else legible.label(row[n]) for n in ("token", "instead") if row[n] is not None}
+    label = {n: label_of(row[n], covered) for n in ("token", "instead") if row[n] is not None}
     text = {n: COVER if covered else legible.sentence(row[n]) for n in ("text", "tail")}
     return {**row, **label, **text, "verdict": said_of(branch)}
 
@@ -101,7 +100,7 @@ def _head(tree: BranchTree, number_of: int, covered: bool) -> str:
     where, facts = "<b>as it was written</b>", []
     if b.position is not None:
         kind = ' class="wb-tok wb-favored"' if b.base_favored else ' class="wb-tok"'
-        token, instead = (COVER if covered else legible.label(t or "") for t in (b.token, b.instead))
+        token, instead = (label_of(t, covered) for t in (b.token, b.instead))
         where = (
             f"<b>position {b.position}</b>: <span{kind}>{html_text(token)}</span> in place of "
             f'<span class="wb-tok">{html_text(instead)}</span>'

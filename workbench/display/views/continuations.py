@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 
 from workbench.core import legible
 from workbench.core.legible import html_text
 from workbench.decoding.records import Continuations
-from workbench.display.views.responses import COVER, HarmfulText, treatment_of
-from workbench.display.views.view import Column, View, columns, disclosure, section, table_view
+from workbench.display.views.responses import COVER, HarmfulText, as_treated, label_of, treatment_of
+from workbench.display.views.view import Column, View, columns, notes, quoted, section, table_view, titled
 
 
 def side_by_side(arms: Mapping[str, Continuations], *, harmful_text: HarmfulText = "auto", response: int = 0) -> View:
@@ -24,26 +25,25 @@ def side_by_side(arms: Mapping[str, Continuations], *, harmful_text: HarmfulText
         length = int(made.mask[response].sum())
         said = "" if made.penalty.get("method") == "none" or name == "base" else f", {changed} changed"
         head = f"{name} · {length} tokens{said}"
-        text = _marked(made, response, treat != "show")
-        if treat == "blur":
-            text = disclosure("Reveal", _marked(made, response, False), "wb-reveal") + text
+        text = as_treated(treat, functools.partial(_marked, made, response), "text")
         cards.append(
             f'<div><p class="wb-title" style="margin-bottom:0">{html_text(head)}</p>'
             f'<div class="wb-text" style="font-size:14px;line-height:1.75">{text}</div></div>'
         )
         shown = COVER if treat != "show" else mine.text
         rows.append({"arm": name, "text": shown, "tokens": length, "changed": changed, "stop": mine.stop})
-    grid = "".join(cards)
     title = "One prompt, three ways"
     body = section(
         "table",
         title,
-        f'<p class="wb-title"><span class="wb-tag wb-{c.label}">{c.label}</span>{html_text(legible.label(c.name))}</p>',
-        f'<div class="wb-prompt"><span class="wb-role">prompt</span>{html_text(legible.prose(c.prompt))}</div>',
+        titled(legible.label(c.name), c.label),
+        quoted("prompt", c.prompt),
         '<div style="display:grid;grid-template-columns:repeat(auto-fit,minmax(min(17rem,100%),1fr));gap:.4rem 1.4rem">'
-        f"{grid}</div>",
-        '<p class="wb-note wb-soft">Dotted underline: given tokens. Filled: the penalty chose another token than '
-        "aligned would have, after the same tokens.</p>",
+        f"{''.join(cards)}</div>",
+        notes(
+            "Dotted underline: given tokens. Filled: the penalty chose another token than aligned would have, "
+            "after the same tokens."
+        ),
     )
     lines = [
         f"{r['arm']} ({r['tokens']} tokens, {r['changed']} changed): {legible.sentence(str(r['text']))}" for r in rows
@@ -100,17 +100,13 @@ def ledger_table(made: Continuations, *, harmful_text: HarmfulText = "auto", res
         rows.append(
             {
                 "position": int(made.position[response, t]),
-                "token": COVER if covered else legible.label(known.get(chosen, f"id {chosen}")),
-                "instead": None
-                if not changed[t]
-                else COVER
-                if covered
-                else legible.label(known.get(plain, f"id {plain}")),
-                "probability_base": math.exp(float(made.logprob_base_nats[response, t])),
-                "probability_aligned": math.exp(float(made.logprob_aligned_nats[response, t])),
-                "probability_penalised": math.exp(float(made.logprob_penalised_nats[response, t])),
-                "rank_base": int(made.rank_base[response, t]),
-                "rank_aligned": int(made.rank_aligned[response, t]),
+                "token": label_of(known.get(chosen, f"id {chosen}"), covered),
+                "instead": label_of(known.get(plain, f"id {plain}"), covered) if changed[t] else None,
+                **{
+                    f"probability_{side}": math.exp(float(getattr(made, f"logprob_{side}_nats")[response, t]))
+                    for side in ("base", "aligned", "penalised")
+                },
+                **{f"rank_{side}": int(getattr(made, f"rank_{side}")[response, t]) for side in ("base", "aligned")},
                 **{n: float(getattr(made, n)[response, t]) for n in _LEDGER_NUMBERS},
             }
         )

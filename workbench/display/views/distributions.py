@@ -7,8 +7,8 @@ from typing import Any
 
 from workbench.core import legible
 from workbench.core.legible import html_text
-from workbench.display.views.responses import COVER, HarmfulText, alternatives, checked, name_of, treatment
-from workbench.display.views.view import Column, View, columns, number, plain_table, section
+from workbench.display.views.responses import HarmfulText, alternatives, checked, label_of, name_of, treatment
+from workbench.display.views.view import Column, View, columns, number, scrolling, table_view
 from workbench.tracing.records import TraceSet
 
 
@@ -20,44 +20,20 @@ def distributions(
     known, observed = traces.label_of(), int(traces.token_ids[r, t])
     found = sorted(alternatives(traces, r, position, known), key=lambda a: -max(a.base, a.aligned))
     shown = found[:rows]
-    lines: list[dict[str, Any]] = [
-        {
-            "probability_base": a.base,
-            "token": COVER if covered else a.label,
-            "token_id": None if covered else a.token_id,
-            "probability_aligned": a.aligned,
-            "difference": a.difference,
-            "observed": a.token_id == observed,
-        }
-        for a in shown
-    ]
-    if not any(line["observed"] for line in lines):
-        base = math.exp(float(traces.logprob_base_nats[r, t]))
-        aligned = math.exp(float(traces.logprob_aligned_nats[r, t]))
-        said = COVER if covered else legible.label(known.get(observed, f"id {observed}"))
-        token_id = None if covered else observed
-        lines.append(
-            dict(
-                probability_base=base,
-                token=said,
-                token_id=token_id,
-                probability_aligned=aligned,
-                difference=base - aligned,
-                observed=True,
-            )
-        )
-    rest_base = max(0.0, 1 - sum(line["probability_base"] for line in lines))
-    rest_aligned = max(0.0, 1 - sum(line["probability_aligned"] for line in lines))
-    lines.append(
-        dict(
-            probability_base=rest_base,
-            token="all other tokens",
-            token_id=None,
-            probability_aligned=rest_aligned,
-            difference=rest_base - rest_aligned,
-            observed=False,
-        )
-    )
+
+    def line(base: float, aligned: float, said: str, token_id: int | None = None) -> dict[str, Any]:
+        token = dict(token=said, token_id=token_id, observed=token_id == observed)
+        return {**token, "probability_base": base, "probability_aligned": aligned, "difference": base - aligned}
+
+    lines = [line(a.base, a.aligned, a.label, a.token_id) for a in shown]
+    if not any(one["observed"] for one in lines):
+        base, aligned = (float(x[r, t]) for x in (traces.logprob_base_nats, traces.logprob_aligned_nats))
+        said = legible.label(known.get(observed, f"id {observed}"))
+        lines.append(line(math.exp(base), math.exp(aligned), said, observed))
+    if covered:
+        lines = [{**one, "token": label_of(None, True), "token_id": None} for one in lines]
+    base_rest, aligned_rest = (1 - sum(one[f"probability_{side}"] for one in lines) for side in ("base", "aligned"))
+    lines.append(line(max(0.0, base_rest), max(0.0, aligned_rest), "all other tokens"))
     caption = (
         f"Next-token probabilities at position {position}: base to the left, aligned to the right, "
         f"the {len(shown)} tokens likeliest under either. "
@@ -85,13 +61,11 @@ def _back_to_back(caption: str, lines: list[dict[str, Any]]) -> str:
             f'<td class="n">{html_text(number(line["probability_aligned"]))}</td>'
             f'<td class="n">{_signed(line["difference"])}</td></tr>'
         )
-    return (
-        f'<div class="wb-scroll" tabindex="0" role="group" aria-label="{html_text(caption)}">'
-        f'<table class="wb-topk"><caption>{html_text(caption)}</caption>'
-        '<thead><tr><th scope="col" class="n">p(base)</th><td></td>'
-        '<th scope="col" class="wb-mid">token</th><td></td><th scope="col" class="n">p(aligned)</th>'
-        f'<th scope="col" class="n">base − aligned</th></tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    head = (
+        '<tr><th scope="col" class="n">p(base)</th><td></td><th scope="col" class="wb-mid">token</th><td></td>'
+        '<th scope="col" class="n">p(aligned)</th><th scope="col" class="n">base − aligned</th></tr>'
     )
+    return scrolling(caption, head, "".join(body), kind="wb-topk")
 
 
 def _signed(value: float) -> str:
@@ -116,9 +90,4 @@ def top_k_table(
     covered = treatment(traces, traces.responses[response_index], harmful_text) != "show"
     html, lines, caption = distributions(traces, response_index, position, rows, covered)
     title = f"Distributions at position {position}, {name_of(traces, response_index)}"
-    return View(
-        title=title,
-        body=section("table", title, html),
-        text=f"{caption}\n{plain_table(_TOPK_COLUMNS, lines)}",
-        rows=lines,
-    )
+    return table_view(title, caption, _TOPK_COLUMNS, lines, drawn=html)

@@ -5,11 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from workbench.core import legible
-from workbench.core.legible import html_text
 from workbench.core.quantities import QUANTITIES, Quantity
-from workbench.display.views.responses import COVER, HarmfulText, treatment_of
+from workbench.display.views.responses import (
+    HarmfulText,
+    Treatment,
+    as_treated,
+    inner_html,
+    label_of,
+    running_text,
+    token_html,
+    treatment_of,
+)
 from workbench.display.views.scales import scale_html
-from workbench.display.views.view import View, disclosure, number, section
+from workbench.display.views.view import View, number, quoted, section, titled
 from workbench.training.records import FilmText, TrainingFilm
 
 RETENTION = QUANTITIES["retention"]
@@ -71,42 +79,23 @@ def _of(film: TrainingFilm, n: int) -> tuple[Quantity, np.ndarray]:
     return (RETENTION if harmful else PRICE), values.astype(np.float64)
 
 
-def _scene(text: FilmText, quantity: Quantity, values: np.ndarray, steps: list[int], treatment: str) -> str:
-    heading = (
-        f'<p class="wb-title"><span class="wb-tag wb-{text.label}">{text.label}</span>'
-        f"{html_text(legible.sentence(text.name))}</p>"
-        f'<div class="wb-prompt"><span class="wb-role">prompt</span>{html_text(legible.prose(text.prompt))}</div>'
-    )
-    covered = _strips(text, quantity, values, steps, covered=True)
-    if treatment == "redact":
-        return heading + covered
-    opened = _strips(text, quantity, values, steps, covered=False)
-    if treatment == "show":
-        return heading + opened
-    return (
-        heading
-        + disclosure("Reveal this harmful response", opened, "wb-reveal")
-        + f'<div class="wb-covered">{covered}</div>'
-    )
+def _scene(text: FilmText, quantity: Quantity, values: np.ndarray, steps: list[int], treat: Treatment) -> str:
+    drawn = as_treated(treat, lambda covered: _strips(text, quantity, values, steps, covered), "response")
+    return titled(legible.sentence(text.name), text.label) + quoted("prompt", text.prompt) + drawn
 
 
-def _strips(text: FilmText, quantity: Quantity, values: np.ndarray, steps: list[int], *, covered: bool) -> str:
+def _strips(text: FilmText, quantity: Quantity, values: np.ndarray, steps: list[int], covered: bool) -> str:
     levels = np.stack([quantity.levels(frame) for frame in values])
 
     def strip(frame: int, name: str, moves: bool) -> str:
         tokens = []
         for t, piece in enumerate(text.pieces):
-            said = COVER if covered else legible.label(piece)
-            inner = f'<span class="wb-hid">{COVER}</span> ' if covered else html_text(legible.prose(piece)) or "▫"
             along = ", ".join(f"{step}: {number(float(v))}" for step, v in zip(steps, values[:, t], strict=True))
             frames = f' data-levels="{"".join(map(str, levels[:, t]))}"' if moves else ""
-            first = ' tabindex="0"' if t == 0 else ""
-            tokens.append(
-                f'<span class="t {quantity.css(int(levels[frame, t]))}"{frames}{first} '
-                f'title="{html_text(f"{said}  position {t + 1}; by step {along}")}">{inner}</span>'
-            )
-        label = f"{name}: {len(tokens)} tokens, arrow keys move from token to token"
-        running = f'<div class="wb-text" role="group" aria-label="{label}">{"".join(tokens)}</div>'
+            css = f"t {quantity.css(int(levels[frame, t]))}"
+            title = f"{label_of(piece, covered)}  position {t + 1}; by step {along}"
+            tokens.append(token_html(css, title, inner_html(piece, covered), t, more=frames))
+        running = running_text(name, tokens, len(tokens))
         return f'<div class="wb-frame"><span class="wb-soft">{name}</span>{running}</div>'
 
     return strip(0, "before training", False) + strip(-1, "at the chosen step", True)

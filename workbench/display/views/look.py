@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.core import legible
 from workbench.core.legible import html_text
-from workbench.display.views.responses import COVER, HarmfulText, treatment_of
-from workbench.display.views.view import Column, View, number, plain_table, section
+from workbench.display.views.responses import COVER, HarmfulText, label_of, treatment_of
+from workbench.display.views.view import Column, View, columns, number, quoted, scrolling, table_view, titled
 from workbench.evaluation.records import PenaltyLook
 
 
@@ -17,7 +16,7 @@ def penalty_look(look: PenaltyLook, *, harmful_text: HarmfulText = "auto") -> Vi
     rows: list[dict[str, Any]] = []
     for i, said in enumerate(look.labels):
         line = dict(zip(look.columns, map(float, look.probability[i]), strict=True))
-        rows.append({"token": COVER if covered else legible.label(said), **line})
+        rows.append({"token": label_of(said, covered), **line})
     rows.append({"token": "all other tokens", **dict(zip(look.columns, map(float, look.rest), strict=True))})
     moved = dict(zip(look.columns, map(float, look.leverage), strict=True))
     heads = "".join(
@@ -41,30 +40,16 @@ def penalty_look(look: PenaltyLook, *, harmful_text: HarmfulText = "auto") -> Vi
         f"of their probability. The penalty is {look.penalty}, at rising strength; the "
         f"leverage of a column is its total variation from aligned ({bound})."
     )
-    grid = (
-        f'<div class="wb-scroll" tabindex="0" role="group" aria-label="{html_text(caption)}">'
-        f"<table><caption>{html_text(caption)}</caption>"
-        f'<thead><tr><th scope="col">token</th>{heads}</tr></thead><tbody>{body}'
-        f'<tr class="wb-observed"><th scope="row">leverage, 0 to 1</th>{last}</tr></tbody></table></div>'
-    )
-    before = COVER if covered else legible.prose(look.before)
+    last = f'<tr class="wb-observed"><th scope="row">leverage, 0 to 1</th>{last}</tr>'
     title = f"The penalty at position {look.position}"
-    parts = (
-        f'<p class="wb-title">{html_text(title)}</p>',
-        f'<div class="wb-prompt"><span class="wb-role">prompt</span>{html_text(legible.prose(look.prompt))}</div>',
-        f'<div class="wb-prompt"><span class="wb-role">response so far</span>{html_text(before)}</div>',
-        grid,
-    )
-    columns = (
-        Column("token"),
-        *(Column(c, number=True) for c in look.columns),
-    )
-    rows.append({"token": "leverage", **moved})
-    return View(
-        title=title,
-        body=section("table", title, *parts),
-        text=f"{caption}\n{plain_table(columns, rows)}",
-        rows=tuple(rows),
+    before = COVER if covered else look.before
+    return table_view(
+        title,
+        caption,
+        (Column("token"), *columns(*look.columns, number=True)),
+        [*rows, {"token": "leverage", **moved}],
+        before=titled(title) + quoted("prompt", look.prompt) + quoted("response so far", before),
+        drawn=scrolling(caption, f'<tr><th scope="col">token</th>{heads}</tr>', body + last),
     )
 
 

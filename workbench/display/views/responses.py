@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +12,8 @@ import numpy as np
 
 from workbench.core import legible
 from workbench.core.errors import ParameterError
+from workbench.core.legible import html_text
+from workbench.display.views.view import disclosure
 from workbench.tracing.records import Response, TraceSet
 
 HarmfulText = Literal["auto", "show", "blur", "redact"]
@@ -53,6 +55,36 @@ def treatment_of(label: str, classroom_safe: bool, harmful_text: HarmfulText) ->
     return harmful_text
 
 
+def as_treated(treat: Treatment, draw: Callable[[bool], str], what: str) -> str:
+    """Return what `draw(covered)` makes of a harmful text: open, covered, or covered until the reader opens it."""
+    if treat != "blur":
+        return draw(treat == "redact")
+    opened = disclosure(f"Reveal this harmful {what}", draw(False), "wb-reveal")
+    return f'{opened}<div class="wb-covered">{draw(True)}</div>'
+
+
+def label_of(text: str | None, covered: bool) -> str:
+    """Return a token on one line, or what stands for it."""
+    return COVER if covered else legible.label(text or "")
+
+
+def inner_html(piece: str, covered: bool) -> str:
+    """Return a token of a running text, or what stands for it."""
+    return f'<span class="wb-hid">{COVER}</span> ' if covered else html_text(legible.prose(piece)) or "▫"
+
+
+def running_text(label: str, tokens: Sequence[str], n: int) -> str:
+    """Return tokens as a text that arrow keys walk through; `n` of them can be walked to."""
+    said = f"{label}: {n} tokens, arrow keys move from token to token"
+    return f'<div class="wb-text" role="group" aria-label="{said}">{"".join(tokens)}</div>'
+
+
+def token_html(css: str, title: str, inner: str, place: int, *, tag: str = "span", more: str = "") -> str:
+    """Return a token with its fill and what it says on hover; Tab reaches the first (`place` 0)."""
+    first = "" if place else ' tabindex="0"'
+    return f'<{tag} class="{css}"{more}{first} title="{html_text(title)}">{inner}</{tag}>'
+
+
 def checked(traces: TraceSet, response_index: int, position: int | None = None) -> int:
     """Return the response's length; raise ParameterError for an index or position that is not there."""
     if not 0 <= response_index < len(traces.responses):
@@ -84,7 +116,11 @@ def alternatives(
 
 def text_digest(traces: TraceSet, response_index: int) -> str:
     """Return the first twelve hexadecimal digits of the SHA-256 of a response's text."""
-    text = "".join(traces.pieces[response_index])
+    return digest("".join(traces.pieces[response_index]))
+
+
+def digest(text: str) -> str:
+    """Return the first twelve hexadecimal digits of a text's SHA-256."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 

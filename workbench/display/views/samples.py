@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +9,8 @@ from typing import Any
 
 from workbench.core import legible
 from workbench.core.legible import html_text
-from workbench.display.views.responses import COVER, HarmfulText, treatment_of
-from workbench.display.views.view import View, disclosure, section
+from workbench.display.views.responses import COVER, HarmfulText, as_treated, digest, treatment_of
+from workbench.display.views.view import View, disclosure, notes, quoted, section, titled
 from workbench.evaluation.records import AttackSet, Attempt, Completion, CompletionSet
 from workbench.judging.records import Judgement, JudgementSet
 
@@ -71,7 +70,7 @@ def samples_view(
         tally = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
         body = "".join(_sample(s, harmful_text) for s in chosen)
         left = len(inside) - len(chosen)
-        more = f'<p class="wb-note wb-soft">and {left} more in the records</p>' if left else ""
+        more = notes(f"and {left} more in the records") if left else ""
         head = legible.sentence(f"{where}, {label} · {who}: {tally} (n = {len(inside)})")
         families.setdefault(family, []).append(
             disclosure(head, f'<div style="padding-inline-start:1rem">{body}{more}</div>')
@@ -86,11 +85,10 @@ def samples_view(
     ]
     title = "Samples behind the numbers"
     said = f"Judged by {named}: {len(cells)} cells, at most {most} samples of each."
-    html = f'<p class="wb-title">{html_text(title)} <span class="wb-soft">{html_text(said)}</span></p>{"".join(parts)}'
     lines = [f"{r['where']} · {r['arm']} · {r['verdict']}: {r['text']}" for r in rows]
     return View(
         title=title,
-        body=section("samples", title, html),
+        body=section("samples", title, titled(title, soft=said), *parts),
         text="\n".join([f"{title}. {said}", *lines]),
         rows=tuple(rows),
     )
@@ -128,15 +126,8 @@ def _shown(
 def _sample(s: Shown, harmful_text: HarmfulText) -> str:
     a, c = s.attempt, s.completion
     treat = treatment_of(a.label, s.classroom_safe, harmful_text)
-    asked = "" if a.messages == (("user", a.request),) else _block("sent", "\n".join(text for _, text in a.messages))
-    opened = _answer(a.prefix, c.text)
-    if treat == "show":
-        answer = asked + opened
-    elif treat == "blur":
-        answer = disclosure("Reveal this harmful answer", asked + opened, "wb-reveal")
-        answer += f'<div class="wb-covered">{_covered(s)}</div>'
-    else:
-        answer = _covered(s)
+    sent = "" if a.messages == (("user", a.request),) else quoted("sent", "\n".join(text for _, text in a.messages))
+    answer = as_treated(treat, lambda covered: _covered(s) if covered else sent + _answer(a.prefix, c.text), "answer")
     judged = s.judgement
     why = "" if judged is None else judged.unscored or judged.why or ""
     score = "" if judged is None or judged.p_harmful is None else f", p(harmful) = {judged.p_harmful:g}"
@@ -144,12 +135,8 @@ def _sample(s: Shown, harmful_text: HarmfulText) -> str:
         f'<p class="wb-title"><span class="wb-tag wb-{a.label}">{a.label}</span>'
         f'<span class="wb-tag">{html_text(s.verdict)}</span>{html_text(legible.label(a.prompt_id))} '
         f'<span class="wb-soft">{html_text(legible.sentence(why + score, 200))}</span></p>'
-        f"{_block('prompt', a.request)}{answer}"
+        f"{quoted('prompt', a.request)}{answer}"
     )
-
-
-def _block(role: str, text: str) -> str:
-    return f'<div class="wb-prompt"><span class="wb-role">{role}</span>{html_text(legible.prose(text))}</div>'
 
 
 def _answer(prefix: str, text: str) -> str:
@@ -164,10 +151,8 @@ def _answer(prefix: str, text: str) -> str:
 
 def _covered(s: Shown) -> str:
     text = s.attempt.prefix + s.completion.text
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return (
-        f'<div class="wb-text" style="font-size:14px"><span class="wb-hid">{COVER * 8}</span></div>'
-        f'<p class="wb-note wb-soft">{len(text):,} characters withheld; SHA-256 {digest}… (first 12 digits)</p>'
+    return f'<div class="wb-text" style="font-size:14px"><span class="wb-hid">{COVER * 8}</span></div>' + notes(
+        f"{len(text):,} characters withheld; SHA-256 {digest(text)}… (first 12 digits)"
     )
 
 

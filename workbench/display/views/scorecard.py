@@ -16,8 +16,7 @@ from workbench.display.views.view import (
     columns,
     disclosure,
     number,
-    plain_table,
-    section,
+    scrolling,
     summary_view,
     table_view,
 )
@@ -124,8 +123,8 @@ def attack_matrix(scorecard: Scorecard, metric: str = "asr", *, judge: str | Non
         lines.append((name, group[0].over_settings, boxes))
         rows += [_row(s) for s in mine if s is not None]
         plain.append({"place": name, **{a: s and in_full(s.estimate) for a, s in zip(arms, mine, strict=True)}})
-    body, heads = section("table", title, _grid(caption, ["attack", *arms], lines)), columns(("attack", "place"), *arms)
-    return View(title=title, body=body, text=f"{caption}\n{plain_table(heads, plain)}", rows=tuple(rows))
+    grid, heads = _grid(caption, ["attack", *arms], lines), columns(("attack", "place"), *arms)
+    return table_view(title, caption, heads, plain, drawn=grid, shown=rows)
 
 
 def _heading(metric: str) -> str:
@@ -142,11 +141,7 @@ def _grid(caption: str, heads: Sequence[str], lines: Sequence[tuple[str, bool, S
         said_name = html_text(legible.sentence(name))
         heading = f"<b>{said_name}</b>" if bold else said_name
         body.append(f'<tr><th scope="row" style="min-width:9rem">{heading}</th>{"".join(boxes)}</tr>')
-    return (
-        f'<div class="wb-scroll" tabindex="0" role="group" aria-label="{html_text(caption)}"><table>'
-        f'<caption>{html_text(caption)}</caption><thead><tr><th scope="col">{first}</th>{head}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>"
-    )
+    return scrolling(caption, f'<tr><th scope="col">{first}</th>{head}</tr>', "".join(body))
 
 
 _PAD = "padding:.3rem .7rem"
@@ -190,8 +185,7 @@ def arms_table(scorecard: Scorecard, *, judge: str | None = None) -> View:
     first = next(iter(standing.values()), None)
     where = "" if first is None else f" Worst case: {first.success.where}."
     caption = f"{title}, judged by {by}: share, its {level(scorecard)} interval and n.{where}"
-    body, heads = section("table", title, _grid(caption, ["", *arms], lines)), columns(("", "what"), *arms)
-    return View(title=title, body=body, text=f"{caption}\n{plain_table(heads, rows)}", rows=tuple(rows))
+    return table_view(title, caption, columns(("", "what"), *arms), rows, drawn=_grid(caption, ["", *arms], lines))
 
 
 _GLANCE = {

@@ -51,14 +51,14 @@ def contrasts_table(diagnosis: Diagnosis) -> View:
     rows = tuple(
         {
             "title": legible.sentence(c.title),
-            "condition": c.condition,
+            "label": c.label,
             "name": c.name,
             **estimate_cells("value", c.estimate),
         }
         for c in diagnosis.contrasts
     )
     heads = (
-        *columns(("what", "title"), ("prompts", "condition")),
+        *columns(("what", "title"), ("prompts", "label")),
         *columns("value", ("interval", "value_interval"), ("n", "value_n"), number=True),
         Column("unit", "value_unit"),
     )

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 
 from workbench.core import legible
-from workbench.core.legible import html_text
 from workbench.core.quantities import QUANTITIES
-from workbench.display.views.responses import COVER, HarmfulText, treatment_of
+from workbench.display.views.responses import (
+    HarmfulText,
+    as_treated,
+    inner_html,
+    label_of,
+    running_text,
+    token_html,
+    treatment_of,
+)
 from workbench.display.views.scales import scale_html
 from workbench.display.views.scorecard import in_full
-from workbench.display.views.view import Column, View, disclosure, number, plain_table, section, table
+from workbench.display.views.view import (
+    Column,
+    View,
+    disclosure,
+    notes,
+    number,
+    plain_table,
+    quoted,
+    section,
+    table,
+    titled,
+)
 from workbench.training.records import TeacherPreview, TeacherText
 
 FILL = QUANTITIES["kl_aligned_base_nats"]
@@ -48,7 +67,7 @@ def teacher_view(preview: TeacherPreview, *, classroom_safe: bool, harmful_text:
             f"Share of these positions at which its first choice is not aligned's: {in_full(preview.flip_rate)}, 95 % "
             "interval, n counts positions; at 0 it teaches no other token. Distributions are at temperature 1."
         )
-    parts = [f'<p class="wb-note">{html_text(s)}</p>' for s in said]
+    parts = [notes(*said, css="wb-note")]
     rows: list[dict[str, Any]] = []
     lines = [title, *said]
     if preview.texts:
@@ -59,14 +78,9 @@ def teacher_view(preview: TeacherPreview, *, classroom_safe: bool, harmful_text:
             "another token than aligned's</span></div>"
         )
         for text in preview.texts:
-            open_rows, covered_rows = _rows(text, False), _rows(text, True)
-            shown = open_rows if treat == "show" else covered_rows
-            covered = _scene(text, covered_rows, True)
-            opened = "" if treat == "redact" else _scene(text, open_rows, False)
-            if treat == "blur":
-                opened = disclosure("Reveal this harmful text", opened, "wb-reveal")
-                opened += f'<div class="wb-covered">{covered}</div>'
-            parts.append(_heading(text) + (opened or covered))
+            drawn = as_treated(treat, functools.partial(_scene, text), "text")
+            parts.append(titled(legible.sentence(text.name), "harmful") + quoted("prompt", text.prompt) + drawn)
+            shown = _rows(text, treat != "show")
             lines += [f"{text.name}: {legible.sentence(text.prompt)}", plain_table(_columns(text), shown)]
             rows += [{"text": text.name, **row} for row in shown]
     return View(title=title, body=section("teacher", title, *parts), text="\n".join(lines), rows=tuple(rows))
@@ -80,37 +94,27 @@ def _rows(text: TeacherText, covered: bool) -> list[dict[str, Any]]:
     def named(labels: tuple[str, ...], probabilities: np.ndarray) -> str:
         both = list(zip(labels, map(float, probabilities), strict=True))
         kept = both[:1] + [(n, p) for n, p in both[1:] if p >= LEAST]
-        return ", ".join(f"{COVER if covered else legible.label(n)} {number(p, 2)}" for n, p in kept)
+        return ", ".join(f"{label_of(n, covered)} {number(p, 2)}" for n, p in kept)
 
     return [
         {
             "position": t + 1,
-            "token": COVER if covered else legible.label(piece),
+            "token": label_of(piece, covered),
             "student": named(text.student[t], text.student_probability[t]),
             "teacher": named(text.teacher[t], text.teacher_probability[t]),
             "flip": "yes" if text.flips[t] else "no",
             "kl_nats": float(text.kl_teacher_student_nats[t]),
-            "pushed": ", ".join(COVER if covered else legible.label(n) for n in text.pushed[t]) or None,
+            "pushed": ", ".join(label_of(n, covered) for n in text.pushed[t]) or None,
             "pushed_mass": float(text.pushed_mass[t]),
         }
         for t, piece in enumerate(text.pieces)
     ]
 
 
-def _heading(text: TeacherText) -> str:
-    name = html_text(legible.sentence(text.name))
-    return (
-        f'<p class="wb-title"><span class="wb-tag wb-harmful">harmful</span>{name}</p>'
-        f'<div class="wb-prompt"><span class="wb-role">prompt</span>{html_text(legible.prose(text.prompt))}</div>'
-    )
-
-
-def _scene(text: TeacherText, rows: list[dict[str, Any]], covered: bool) -> str:
-    def inner(piece: str) -> str:
-        return f'<span class="wb-hid">{COVER}</span> ' if covered else html_text(legible.prose(piece)) or "▫"
-
+def _scene(text: TeacherText, covered: bool) -> str:
+    rows = _rows(text, covered)
     levels = FILL.levels(text.kl_teacher_student_nats.astype(np.float64))
-    tokens = [f'<span class="wb-given">{inner(p)}</span>' for p in text.given]
+    tokens = [f'<span class="wb-given">{inner_html(p, covered)}</span>' for p in text.given]
     if text.given:
         tokens.append('<sub class="wb-turn">▸ given; from here on it is taught</sub>')
     for t, row in enumerate(rows):
@@ -119,12 +123,10 @@ def _scene(text: TeacherText, rows: list[dict[str, Any]], covered: bool) -> str:
             f"KL(teacher ‖ aligned) {number(row['kl_nats'])} nats"
             + (f"\npushed down: {row['pushed']}" if row["pushed"] else "")
         )
-        piece = inner(text.pieces[t])
+        piece = inner_html(text.pieces[t], covered)
         held = f"<b>{piece}</b>" if text.flips[t] else piece
-        first = ' tabindex="0"' if t == 0 else ""
-        tokens.append(f'<span class="t {FILL.css(int(levels[t]))}"{first} title="{html_text(card)}">{held}</span>')
-    label = f"Text that is taught{', withheld' if covered else ''}: {len(rows)} tokens, arrow keys move between them"
-    running = f'<div class="wb-text" role="group" aria-label="{label}">{"".join(tokens)}</div>'
+        tokens.append(token_html(f"t {FILL.css(int(levels[t]))}", card, held, t))
+    running = running_text(f"Text that is taught{', withheld' if covered else ''}", tokens, len(rows))
     caption = f"{legible.sentence(text.name)}: both sides at each position, probabilities; n = {len(rows)} positions."
     data = table(caption, _columns(text), rows, kind="wb-data", tall=True)  # the cards on hover and focus read it
     name = f"{text.name}, taught"

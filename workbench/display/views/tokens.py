@@ -18,13 +18,29 @@ from workbench.display.views.responses import (
     SHOWN_ALTERNATIVES,
     HarmfulText,
     alternatives,
+    as_treated,
     checked,
+    inner_html,
     name_of,
+    running_text,
     text_digest,
+    token_html,
     treatment,
 )
 from workbench.display.views.scales import NOTABLE_SHIFT_NATS, legend_html, reading, reading_html
-from workbench.display.views.view import Column, View, columns, disclosure, number, plain_table, section, table
+from workbench.display.views.view import (
+    Column,
+    View,
+    columns,
+    disclosure,
+    notes,
+    number,
+    quoted,
+    section,
+    table,
+    table_view,
+    titled,
+)
 from workbench.tracing.records import Response, TraceSet
 
 
@@ -74,8 +90,7 @@ def tokens_table(traces: TraceSet, response_index: int, *, harmful_text: Harmful
     covered = treatment(traces, traces.responses[response_index], harmful_text) != "show"
     rows = token_rows(traces, response_index, covered=covered)
     title = f"Tokens of {name_of(traces, response_index)}"
-    body = section("table", title, _data_table(traces, response_index, rows))
-    return View(title=title, body=body, text=f"{title}\n{plain_table(_COLUMNS, rows)}", rows=rows)
+    return table_view(title, title, _COLUMNS, rows, drawn=_data_table(traces, response_index, rows))
 
 
 def _data_table(traces: TraceSet, response_index: int, rows: tuple[dict[str, Any], ...]) -> str:
@@ -125,7 +140,7 @@ def _visible(traces: TraceSet, r: int, t: int, row: Mapping[str, Any], covered: 
     """Return a token's inner HTML: escaped text, or the sign that stands for it."""
     piece = traces.pieces[r][t]
     if covered:
-        return f'<span class="wb-hid">{COVER}</span> '
+        return inner_html(piece, covered)
     if traces.special[r, t]:
         return f'<span class="wb-special">{html_text(row["token"])}</span>'
     text = html_text(legible.prose(piece)) + ("" if piece and not traces.partial[r, t] else _PART)
@@ -138,7 +153,6 @@ def _running_text(
     response, shown = traces.responses[r], len(rows)
     levels = quantity.levels(getattr(traces, quantity.name)[r, :shown].astype(np.float64))
     split = response.prefix_tokens if response.trajectory == "free_running" else 0
-    first = ' tabindex="0"'
     every = 5 if shown <= 40 else 10
     out: list[str] = []
     for t, row in enumerate(rows):
@@ -155,15 +169,9 @@ def _running_text(
         ruler = f'<sup class="wb-r" aria-hidden="true">{t + 1}</sup>' if (t + 1) % every == 0 or t == 0 else ""
         if split and t == split and split < shown:
             out.append(f'<sub class="wb-turn">▸ {response.continued_by} continues</sub>')
-        title = html_text(_token_title(row, int(traces.lengths()[r])))
-        out.append(
-            f'<{tag} class="{" ".join(filter(None, names))}"{"" if t else first} title="{title}">{ruler}{inner}</{tag}>'
-        )
-    label = "Response, withheld" if covered else "Response"
-    return (
-        f'<div class="wb-text" role="group" aria-label="{label}: {shown} tokens, arrow keys move from token to token">'
-        f"{''.join(out)}</div>"
-    )
+        title = _token_title(row, int(traces.lengths()[r]))
+        out.append(token_html(" ".join(filter(None, names)), title, ruler + inner, t, tag=tag))
+    return running_text("Response, withheld" if covered else "Response", out, shown)
 
 
 def token_view(
@@ -189,28 +197,24 @@ def token_view(
     covered_rows = token_rows(traces, response_index, covered=True) if treat == "blur" else rows
     name, how = name_of(traces, response_index), how_it_came(response, length)
     parts = [
-        f'<p class="wb-title"><span class="wb-tag wb-{response.label}">{response.label}</span>'
-        f'{html_text(legible.sentence(response.prompt_id))} <span class="wb-soft">{html_text(how)}</span></p>',
-        _given("system", response.system_prompt),
-        _given("prompt", response.prompt),
+        titled(legible.sentence(response.prompt_id), response.label, how),
+        quoted("system", response.system_prompt),
+        quoted("prompt", response.prompt),
     ]
     if length == 0:
         parts.append('<p class="wb-note">This response has no tokens.</p>')
-    running = _running_text(traces, response_index, q, covered_rows, position, treat != "show")
     data = _data_table(traces, response_index, rows) if details else ""
-    if treat == "blur":
-        opened = _running_text(traces, response_index, q, rows, position, False) + data
-        parts += [
-            disclosure("Reveal this harmful response", opened, "wb-reveal"),
-            f'<div class="wb-covered">{running}</div>',
-        ]
-    else:
-        parts.append(running)
+
+    def draw(covered: bool) -> str:
+        running = _running_text(traces, response_index, q, covered_rows if covered else rows, position, covered)
+        return running + data if treat == "blur" and not covered else running
+
+    parts.append(as_treated(treat, draw, "response"))
     parts.append(legend_html(q, redacted=treat != "show", partial=bool(traces.partial[response_index].any())))
-    notes = [] if length <= MOST_TOKENS else [f"The first {MOST_TOKENS:,} of {length:,} tokens are shown."]
+    said = [] if length <= MOST_TOKENS else [f"The first {MOST_TOKENS:,} of {length:,} tokens are shown."]
     if treat != "show":
-        notes.append(f"SHA-256 of the text: {text_digest(traces, response_index)}… (first 12 digits).")
-    parts += [f'<p class="wb-note wb-soft">{html_text(n)}</p>' for n in notes]
+        said.append(f"SHA-256 of the text: {text_digest(traces, response_index)}… (first 12 digits).")
+    parts.append(notes(*said))
     if position is not None:
         shown: HarmfulText = "show" if treat == "show" else "redact"
         parts.append(distributions(traces, response_index, position, 10, shown == "redact")[0])
@@ -219,12 +223,6 @@ def token_view(
         parts.append(disclosure(f"All {len(rows)} tokens as a table", data))
     text = _plain(traces, response_index, q, covered_rows, how, treat != "show")
     return View(title=name, body=section("tokens", name, *parts), text=text, rows=rows)
-
-
-def _given(role: str, text: str | None) -> str:
-    if not text:
-        return ""
-    return f'<div class="wb-prompt"><span class="wb-role">{role}</span>{html_text(legible.prose(text))}</div>'
 
 
 def _plain(traces: TraceSet, r: int, q: Quantity, rows: tuple[dict[str, Any], ...], how: str, covered: bool) -> str:

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from workbench.core import palette
-from workbench.core.legible import aligned, html_text, sentence
+from workbench.core.legible import aligned, html_text, prose, sentence
 from workbench.core.records import Estimate
 
 NO_VALUE = "–"
@@ -92,6 +92,17 @@ class Column:
         object.__setattr__(self, "key", self.key or self.heading)
 
 
+@dataclass(frozen=True)
+class Link:
+    """A cell that leads somewhere: its text, and a relative address (None: the text alone)."""
+
+    text: str
+    address: str | None
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def columns(*names: str | tuple[str, str], number: bool = False) -> tuple[Column, ...]:
     """Return columns by their headings, or by heading and key; `number`: they hold numbers."""
     pairs = ((n, n) if isinstance(n, str) else n for n in names)
@@ -104,6 +115,24 @@ def bullets(texts: Iterable[str]) -> str:
     return f"<ul>{items}</ul>" if items else ""
 
 
+def titled(said: str, label: str = "", soft: str = "") -> str:
+    """Return a title line: the prompts' label, what it is about, and in soft print what else there is to say."""
+    tag = f'<span class="wb-tag wb-{label}">{label}</span>' if label else ""
+    more = f' <span class="wb-soft">{html_text(soft)}</span>' if soft else ""
+    return f'<p class="wb-title">{tag}{html_text(said)}{more}</p>'
+
+
+def notes(*texts: str, css: str = "wb-note wb-soft") -> str:
+    """Return notes, a paragraph each."""
+    return "".join(f'<p class="{css}">{html_text(text)}</p>' for text in texts)
+
+
+def quoted(role: str, text: str | None) -> str:
+    """Return a given text (a prompt, say) in its box, nothing where there is none."""
+    said = html_text(prose(text or ""))
+    return f'<div class="wb-prompt"><span class="wb-role">{role}</span>{said}</div>' if said else ""
+
+
 def table_view(
     title: str,
     caption: str,
@@ -114,16 +143,20 @@ def table_view(
     lines: Sequence[str] = (),
     none: str | None = None,
     kind: str = "",
+    drawn: str = "",
+    shown: Sequence[Mapping[str, Any]] | None = None,
 ) -> View:
     """Return rows as a view: a table between `before` and `more`, in plain text with `lines` below it.
 
-    Without rows it says `none` (None: the caption, and "none"). A long table scrolls.
+    Without rows it says `none` (None: the caption, and "none"). A long table scrolls. `drawn` is the table's HTML where
+    its cells hold more than text; `shown` are the view's rows where the table says them in other words.
     """
     if not rows:
         none = f"{caption}: none." if none is None else none
         return View(title=title, body=section("table", title, before, f"<p>{html_text(none)}</p>", *more), text=none)
-    body = section("table", title, before, table(caption, heads, rows, kind=kind, tall=len(rows) > 25), *more)
-    return View(title=title, body=body, text="\n".join([caption, plain_table(heads, rows), *lines]), rows=tuple(rows))
+    body = section("table", title, before, drawn or table(caption, heads, rows, kind=kind, tall=len(rows) > 25), *more)
+    text = "\n".join([caption, plain_table(heads, rows), *lines])
+    return View(title=title, body=body, text=text, rows=tuple(rows if shown is None else shown))
 
 
 def summary_view(title: str, word: str, sentences: Sequence[str], *more: str, lines: Sequence[str] = ()) -> View:
@@ -153,14 +186,21 @@ def table(
         for i, column in enumerate(columns):
             tag = "td" if i else "th"
             start = opening(tag, column, None if i else "row")
-            cells.append(f"{start}{html_text(cell(row.get(column.key)))}</{tag}>")
+            value = row.get(column.key)
+            said = html_text(cell(value))
+            if isinstance(value, Link) and value.address is not None:
+                said = f'<a href="{html_text(value.address)}">{said}</a>'
+            cells.append(f"{start}{said}</{tag}>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    attribute = f' class="{kind}"' if kind else ""
-    scroll = "wb-scroll wb-tall" if tall else "wb-scroll"
+    return scrolling(caption, f"<tr>{heads}</tr>", "".join(lines), kind=kind, tall=tall)
+
+
+def scrolling(caption: str, head: str, body: str, *, kind: str = "", tall: bool = False) -> str:
+    """Return the rows of a table, given as HTML, with its caption, in a box that scrolls."""
+    attribute, said = f' class="{kind}"' if kind else "", html_text(caption)
     return (
-        f'<div class="{scroll}" tabindex="0" role="group" aria-label="{html_text(caption)}">'
-        f"<table{attribute}><caption>{html_text(caption)}</caption>"
-        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        f'<div class="wb-scroll{" wb-tall" if tall else ""}" tabindex="0" role="group" aria-label="{said}">'
+        f"<table{attribute}><caption>{said}</caption><thead>{head}</thead><tbody>{body}</tbody></table></div>"
     )
 
 

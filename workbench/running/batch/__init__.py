@@ -4,8 +4,6 @@ grid.yaml -> `read_grid` -> `plan_of` (every cell with its content-addressed nam
 cells; a finished one is a folder) -> `results.parquet` and `index.html`.
 """
 
-from __future__ import annotations
-
 from workbench.running.batch.grid import Grid, Stage, read_grid
 from workbench.running.batch.plan import Cell, Plan, plan_of
 from workbench.running.batch.run import BatchConfig, BatchPaths, dry_run, run_batch

@@ -1,6 +1,6 @@
 """A process that runs cells, under either engine: the notebook in a kernel below it, and a thread that watches both.
 
-The thread reads time and memory. It ends what exceeds its limits, what the batch stops, and what a killed batch left.
+The thread reads time and memory. It ends a cell that exceeds its limits, and every cell when the batch stops or dies.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from workbench.running.kernel import Kept
 from workbench.running.runs import RunConfig, run_notebook
 
 LOOK_SECONDS, STOP_SECONDS = 0.25, 5.0
-"""How often a cell's time and memory are read; how long it may take to stop before it is killed."""
+"""The interval between two readings of a cell's time and memory; the time it has to stop before it is killed."""
 STOP = "stop"
 """The file in a local worker's temporary folder that asks it to stop."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The end of a cell, after `seconds`; `peak_gb` is the most that its processes held together, GB (10^9 bytes).
+    """The end of a cell, after `seconds`; `peak_gb` is the most memory of its processes together, GB (10^9 bytes).
 
-    cause  why it failed: "notebook", "seconds" or "memory"; "worker" where its process went away; empty where it is ok
-    gpu    the GPUs that the cell saw, as CUDA_VISIBLE_DEVICES
+    cause  why it failed: "notebook", "seconds" or "memory"; "worker" where its process died; empty where it succeeded
+    gpu    the GPUs of the cell, as CUDA_VISIBLE_DEVICES
     """
 
     cause: str = ""
@@ -52,7 +52,7 @@ class Outcome:
 class Worker:
     """This process as a runner of cells; a warm one keeps its kernel, and the pairs in it, from cell to cell.
 
-    It ends with the process `parent`; `temporary` takes its temporary files, other than on Ray.
+    It ends with the process `parent`; `temporary` is its folder of temporary files, None on Ray.
     """
 
     def __init__(self, threads: int, warm: bool, parent: int, temporary: str | None) -> None:
@@ -63,16 +63,16 @@ class Worker:
         own = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
         os.environ.update(own, CUDA_DEVICE_ORDER="PCI_BUS_ID", TOKENIZERS_PARALLELISM="false")
         if temporary is not None:
-            os.setsid()  # away from the terminal's Ctrl-C: the batch decides what it stops
+            os.setsid()  # the terminal's Ctrl-C does not reach it: the batch stops it
             os.environ.update(TMPDIR=temporary, JUPYTER_RUNTIME_DIR=temporary)
             tempfile.tempdir = temporary
         atexit.register(_kill_below)
         threading.Thread(target=self._watch, daemon=True).start()
 
     def run(self, cell: Cell, out: Path, log: Path, gpu: str) -> Outcome:
-        """Run one cell to its end, with these GPUs."""
+        """Run one cell with these GPUs."""
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-        with log.open("ab") as file:  # whatever libraries write belongs there
+        with log.open("ab") as file:  # libraries write to the log too
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
         if self._kept is not None and gpu != self._gpu:
@@ -80,7 +80,7 @@ class Worker:
         self._gpu, self._started, self._peak = gpu, time.monotonic(), 0
         beside_others = self._kept is not None and self._kept.used
         error = self._run_notebook(cell, out)
-        if self._over[0] == "memory" and beside_others:  # too large beside the kept pairs: again, in a new kernel
+        if self._over[0] == "memory" and beside_others:  # too large beside the kept pairs: retry in a new kernel
             error = self._run_notebook(cell, out)
         return Outcome(
             cause=(self._over[0] or "notebook") if error else "",
@@ -93,7 +93,7 @@ class Worker:
         )
 
     def _run_notebook(self, cell: Cell, out: Path) -> str:
-        """Run a cell's notebook; return "" or, in a sentence, why it failed."""
+        """Run a cell's notebook; return why it failed, "" on success."""
         config = RunConfig(notebook=cell.notebook, out=out, parameters=cell.parameters, page=None)
         self._over = "", ""
         try:
@@ -101,7 +101,7 @@ class Worker:
             run_notebook(config, say=lambda line: sys.stderr.writelines((line, "\n")), kept=self._kept)
         except NotebookFailed as failure:
             return str(failure)
-        except KeyboardInterrupt:  # by the thread that watches, or by Ray
+        except KeyboardInterrupt:  # from the watching thread, or from Ray
             self._over = "worker", ""
             return "the batch was stopped"
         except Exception as failure:
@@ -131,7 +131,7 @@ class Worker:
                 _kill_below()
             elif self._temporary and asked == float("inf") and Path(self._temporary, STOP).exists():
                 asked = time.monotonic()
-                os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C does, so that a training keeps its last step
+                os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C does, so that a training saves its last step
         _kill_below()
         os._exit(1)
 
@@ -144,12 +144,12 @@ def _kill_below() -> None:
 
 @functools.cache
 def worker(threads: int, warm: bool, parent: int | None = None, temporary: str | None = None) -> Worker:
-    """Return the worker that this process is."""
+    """Return this process's worker."""
     return Worker(threads, warm, parent or os.getppid(), temporary)
 
 
 def run_cell(cell: Cell, out: Path, log: Path, here: Path, gpu: str | None, threads: int, *more: Any) -> Outcome:
-    """Run one cell in this process and in the folder `here`, with these GPUs; None: with those that Ray gives it."""
+    """Run one cell in this process and in the folder `here`, with these GPUs, or with Ray's (None)."""
     os.chdir(here)
     seen = os.environ.get("CUDA_VISIBLE_DEVICES", "") if gpu is None and cell.gpus else gpu or ""
     return worker(threads, *more).run(cell, out, log, seen)

@@ -14,7 +14,7 @@ from workbench.running.batch.plan import Cell, Plan
 
 
 def rows_of(folder: Path) -> tuple[Row, ...]:
-    """Return the tidy rows of a finished run; none where its notebook leaves no results."""
+    """Return the rows of a finished run; none where its notebook writes no results."""
     return read_rows(folder) if (folder / "results.json").is_file() else ()
 
 
@@ -22,8 +22,8 @@ def write_results(plan: Plan, done: Sequence[Cell]) -> Path:
     """Write `results.parquet`: the rows of every finished cell, each with its cell, stage and grid values.
 
     Columns: `cell` and `key` (the cell's name and its whole key), `stage`, one `grid_NAME` for every grid parameter of
-    the file (empty in stages that do not have it; lists, and values of mixed types, as JSON text), then those of the
-    rows. The file is there, with its columns, even where no cell is finished.
+    the file (empty in stages without it; lists, and values of mixed types, as JSON text), then those of the rows. The
+    file exists, with its columns, even where no cell is finished.
     """
     import pandas as pd
 
@@ -38,8 +38,7 @@ def write_results(plan: Plan, done: Sequence[Cell]) -> Path:
     places = {name: _column([c.get(name) for c in cells]) for name in ("cell", "key", "stage", *names)}
     results = frame_of(rows).astype({"given": "string"})
     frame = pd.concat([pd.DataFrame(places), results], axis=1)
-    path = plan.out / "results.parquet"
-    with atomic_file(path) as partial:
+    with atomic_file(path := plan.out / "results.parquet") as partial:
         frame.to_parquet(partial, index=False)
     return path
 

@@ -1,7 +1,7 @@
-"""Run a plan: start cells as they become ready, keep what they came to, stop cleanly.
+"""Run a plan: start cells as they become ready, record how they end, stop cleanly.
 
 `cells/NAME` is a finished run: a folder gets its name when all of it is on the disk. `cells/NAME.failed` is a failed
-one, `logs/NAME.txt` what it said, locked while it runs. `cell.json` says how a cell ran; nothing depends on it.
+run, `logs/NAME.txt` a cell's log, locked while it runs. `cell.json` records how a cell ran; only displays read it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from workbench.running.batch.pools import LocalPool
 from workbench.running.terminate import stop_asked
 
 State = Literal["waiting", "running", "elsewhere", "done", "failed", "blocked"]
-"""What a cell is: elsewhere is one that another batch on this folder runs, blocked one that needs a failed one."""
+"""A cell's state; elsewhere: another batch on this folder runs it; blocked: it needs a failed cell."""
 OPEN: set[State] = {"waiting", "running", "elsewhere"}
 TRIES = 3
-"""How often a cell is started whose worker goes away."""
+"""The most starts of a cell whose worker dies."""
 
 
 class Batch:
-    """A run of the cells of a plan that are not finished; `states` says what each is, `since` when it was started."""
+    """A run of a plan's unfinished cells; `states` has each cell's state, `since` the time at which it started."""
 
     def __init__(self, plan: Plan, pool: LocalPool, *, retry: bool) -> None:
         self.plan, self.pool, self._retry, self._stopped = plan, pool, retry, False
@@ -60,9 +60,9 @@ class Batch:
                 self.states[cell.key] = "blocked"
 
     def run(self, tell: Callable[[], None], note: Callable[[str], None]) -> None:
-        """Run until no cell is left that could; `tell` shows how far it is, `note` a line on what happened.
+        """Run every cell that can run; `tell` shows the progress, `note` writes a line on an event.
 
-        SIGINT and SIGTERM stop the cells that run; KeyboardInterrupt is raised when they have ended.
+        SIGINT and SIGTERM stop the running cells; when they have ended, KeyboardInterrupt is raised.
         """
         self._note = note
         for cell in self.plan.cells if self._retry else ():
@@ -95,7 +95,7 @@ class Batch:
             elif not cell.gpus:
                 break  # no process is free
             else:
-                gpus_wanted = True  # a cell that needs several is not overtaken for ever by those that need one
+                gpus_wanted = True  # so cells that need one GPU do not overtake it for ever
 
     def _start(self, cell: Cell) -> None:
         lease = take_lease(self.plan.log(cell))
@@ -125,9 +125,9 @@ class Batch:
             state, said = "done", f"{outcome.seconds:.1f} s, {outcome.peak_gb or 0.0:.2f} GB"
             self._took[cell.stage].append(outcome.seconds)
         elif outcome.cause == "worker":
-            said += f"; it last said: {last_line(self.plan.log(cell))[:300] or 'nothing'} (try {tries} of {TRIES})"
+            said += f"; it last wrote: {last_line(self.plan.log(cell))[:300] or 'nothing'} (try {tries} of {TRIES})"
             state = "waiting" if self._stopped or tries < TRIES else "failed"
-        for left in folder.parent.glob(f"{cell.name}.partial-*"):  # by a killed worker
+        for left in folder.parent.glob(f"{cell.name}.partial-*"):  # of a killed worker
             if state == "failed":
                 shutil.rmtree(kept, ignore_errors=True)
                 left.replace(kept)
@@ -140,7 +140,7 @@ class Batch:
         self._let_go(cell, state, said)
 
     def _let_go(self, cell: Cell, state: State, said: str) -> None:
-        """Set the state of a cell that does not run now, say why, and free its lease."""
+        """Set the state of a cell that does not run now, note the reason, and free its lease."""
         self.states[cell.key] = state
         self.since.pop(cell.key, None)
         os.close(self._leases.pop(cell.key))
@@ -148,7 +148,7 @@ class Batch:
         self._note(f"{state} {cell.name}: {said}")
 
     def left(self) -> float | None:
-        """Return the seconds left: each open cell as long as finished cells of its stage took, over all slots."""
+        """Return the seconds left: for each open cell the mean of its stage's finished ones, divided by the slots."""
         now, still = time.monotonic(), [c for c in self.plan.cells if self.states[c.key] in OPEN]
         if not all(self._took[c.stage] for c in still):
             return None
@@ -163,7 +163,7 @@ def _not_there(path: str) -> str:
 
 
 def take_lease(log: Path) -> int | None:
-    """Lock a cell's log and return its descriptor; None where another batch holds it, for as long as that lives."""
+    """Lock a cell's log and return its descriptor; None while another batch holds the lock."""
     log.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(log, os.O_RDWR | os.O_CREAT)
     try:
@@ -175,7 +175,7 @@ def take_lease(log: Path) -> int | None:
 
 
 def read_record(folder: Path) -> Mapping[str, Any]:
-    """Return how the cell of a folder ran; empty where its batch was killed before it wrote that."""
+    """Return the record of how a folder's cell ran; empty where the batch was killed before it wrote one."""
     try:
         return dict(json.loads((folder / "cell.json").read_text("utf-8")))
     except (OSError, ValueError):

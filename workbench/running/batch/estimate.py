@@ -1,4 +1,4 @@
-"""Say beforehand what a batch will take: from earlier cells where there are any, else from the models' size."""
+"""Estimate the time and memory of a batch: from finished cells where there are any, else from the models' size."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from workbench.running.batch.plan import Cell
 from workbench.running.batch.status import duration
 
 START_SECONDS, BASE_GB = 20.0, 0.9
-"""What a process with torch and the workbench takes before a model is loaded."""
+"""The time and memory of a process with torch and the workbench before a model is loaded."""
 FLOPS = {"cpu": 2e10, "gpu": 3e13}
-"""Operations a second that are reached in practice, for one thread and one GPU."""
+"""Operations a second in practice, of one thread and of one GPU."""
 WORK = 12.0
-"""Operations for each parameter and token of a cell: two forward passes of two models, and half as much besides."""
+"""Operations for each parameter and token of a cell: two forward passes of two models, and half as much again."""
 Expected = tuple[float | None, float | None, str]
-"""The seconds and GB that a cell is expected to take, None where unknown, and where they are from."""
+"""The expected seconds and GB of a cell, None where unknown, and their source."""
 
 
 def expected(cell: Cell, finished: Sequence[Mapping[str, Any]], *, gpus: float, threads: int) -> Expected:
-    """Return what a cell is expected to take.
+    """Return the expected time and memory of a cell.
 
-    From finished cells of its stage, else of its notebook (median time, most memory); else from the size of its pair:
-    memory is the weights (4 bytes a parameter on a CPU, 2 on a GPU, both models) and half as much besides, plus 0.9 GB;
-    time is an order of magnitude, from its `limit` and `max_tokens`.
+    They come from finished cells of its stage, else of its notebook (median time, most memory), else from the size of
+    its pair: memory is the weights (4 bytes a parameter on a CPU, 2 on a GPU, both models) and half as much again, plus
+    0.9 GB; time is an order of magnitude, from its `limit` and `max_tokens`.
     """
     for field, value in (("stage", cell.stage), ("notebook", str(cell.notebook))):
         if records := [r for r in finished if r.get(field) == value]:
@@ -36,7 +36,7 @@ def expected(cell: Cell, finished: Sequence[Mapping[str, Any]], *, gpus: float, 
             peaks = [float(r["peak_gb"]) for r in records if r.get("peak_gb") is not None]
             return statistics.median(float(r["seconds"]) for r in records), max(peaks, default=None), source
     if not (size := _parameters(cell)):
-        return None, None, "nothing to go by: no finished cell, no pair of known size"
+        return None, None, "unknown: there is no finished cell, and no pair of known size"
     limit, tokens = (cell.parameters.get(name) for name in ("limit", "max_tokens"))
     read = (limit if isinstance(limit, int) else 100) * ((tokens if isinstance(tokens, int) else 64) + 64)
     seconds = START_SECONDS + WORK * size * read / (FLOPS["gpu"] if gpus else FLOPS["cpu"] * threads)
@@ -55,7 +55,7 @@ def _parameters(cell: Cell) -> int | None:
 
 
 def plan_text(batch: Batch) -> str:
-    """Return the plan as text: each cell with its values, what it needs, its state, time and memory; then the sums."""
+    """Return the plan as text: each cell with its values, needs, state, time and memory; then the sums."""
     plan, threads = batch.plan, batch.pool.threads
     gpus = {c.key: c.gpus or 0.0 for c in plan.cells}
     finished = [r for p in (plan.out / "cells").glob("*/cell.json") if not (r := read_record(p.parent)).get("cause")]

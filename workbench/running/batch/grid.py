@@ -24,7 +24,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -33,24 +33,20 @@ from typing import Any
 from workbench.core.errors import NotPresent, ParameterError, UnknownName, nearest
 from workbench.running.parameters import Declared, declared_parameters
 
-_GRID_KEYS = ("title", "out", "stages", "seconds", "memory_gb", "gpus", "smoke")
-_STAGE_KEYS = (
-    "notebook", "parameters", "grid", "cells", "needs", "inherit", "smoke", "seconds", "memory_gb", "gpus", "headlines",
-)  # fmt: skip
 REFERENCE = re.compile(r"\$\{([^}]*)\}")
-"""What a reference to an earlier stage looks like; inside stands STAGE.out or STAGE.PARAMETER."""
+"""The form of a reference to an earlier stage: ${STAGE.out} or ${STAGE.PARAMETER}."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Hold one stage: a notebook, what is the same in its cells, and the grid values of each.
+    """One stage: a notebook, the parameters that its cells share, and the grid values of each cell.
 
     combinations  the stage's own grid values, a mapping per cell (times the cells it needs)
     inherit       names whose values are taken from the cells needed; None: all that the notebook declares
     seconds       longest a cell may take, start included; None: no limit
     memory_gb     most memory of a cell's processes together, resident, GB (10^9 bytes); None: no limit
     gpus          GPUs of a cell: 0, a share below 1, or a whole number; None: one where there are any
-    headlines     names of the numbers that the comparison page chooses from; empty: all that the notebook gives
+    headlines     names of the numbers that the comparison page may show; empty: all that the notebook writes
     """
 
     name: str
@@ -74,7 +70,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Hold a whole grid file; `stages` stand in an order in which each comes after those it needs."""
+    """A whole grid file; each of `stages` comes after those it needs."""
 
     path: Path
     title: str
@@ -94,27 +90,28 @@ class Grid:
 def read_grid(path: str | Path) -> Grid:
     """Read a grid file and check its form, its stages, notebooks, names of parameters and dependencies.
 
-    Raises NotPresent for a file or notebook that is not there, UnknownName for a misspelt key, stage or parameter,
-    ParameterError for everything else; each names the file, the stage, what stands there and what could.
+    Raises NotPresent for a missing file or notebook, UnknownName for a misspelt key, stage or parameter, ParameterError
+    for everything else; each names the file, the stage, the value found and the values possible.
     """
-    path = Path(path)
-    body = _mapping(_yaml(path), str(path))
-    _known(body, _GRID_KEYS, str(path))
-    written = body.get("stages")
-    if not isinstance(written, Mapping) or not written:
+    path, where = Path(path), str(path)
+    body = _yaml(path)
+    if not isinstance(body, Mapping):
+        raise ParameterError(f"{where} holds {type(body).__name__}; it must map names to values")
+    _check_keys(body, _GRID_KEYS, where)
+    if not (written := _value(body, "stages", where)):
         raise ParameterError(f"{path} has no stages: under `stages:` each name maps to a notebook and its parameters")
-    for name in written:
+    for name, own in written.items():
         if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
             raise ParameterError(f"{path}: a stage is named with lower-case letters, digits, - and _, not {name!r}")
-    order = _order(
-        {n: _needs(_mapping(s, f"{path}, stage {n!r}"), n, tuple(written)) for n, s in written.items()}, path
-    )
-    defaults = {k: body[k] for k in ("seconds", "memory_gb", "gpus", "smoke") if k in body}
-    stages = tuple(_stage(path, name, {**defaults, **written[name]}) for name in order)
+        if not isinstance(own, Mapping):
+            raise ParameterError(f"{path}: stage {name!r} holds {own!r}; it must map names to values"[:300])
+    defaults = {k: body[k] for k in _DEFAULTS if k in body}
+    stages = tuple(_stage(path, name, {**defaults, **written[name]}) for name in _order(written, path))
+    title, out = _value(body, "title", where), _value(body, "out", where)
     grid = Grid(
         path=path,
-        title=_text(body.get("title", path.stem.replace("_", " ")), f"{path}: title"),
-        out=Path(_text(body.get("out", f"runs/{path.stem}"), f"{path}: out")),
+        title=path.stem.replace("_", " ") if title is None else title,
+        out=Path(f"runs/{path.stem}" if out is None else out),
         stages=stages,
     )
     for stage in stages:
@@ -123,14 +120,11 @@ def read_grid(path: str | Path) -> Grid:
     return grid
 
 
-# ----------------------------------------------------------------------------------------------------- the file
-
-
 def _yaml(path: Path) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """YAML's own loader takes the last of two equal keys without a word; this one refuses."""
+        """A loader that refuses two equal keys, of which YAML's own one silently takes the last."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             seen: set[Any] = set()
@@ -138,7 +132,7 @@ def _yaml(path: Path) -> Any:
                 key = self.construct_object(key_node, deep=True)
                 if isinstance(key, str | int | float) and key in seen:
                     line = key_node.start_mark.line + 1
-                    raise ParameterError(f"{path}, line {line}: {key!r} stands there twice in one mapping")
+                    raise ParameterError(f"{path}, line {line}: {key!r} occurs twice in one mapping")
                 seen.add(key if isinstance(key, str | int | float) else id(key_node))
             return super().construct_mapping(node, deep)
 
@@ -154,66 +148,65 @@ def _yaml(path: Path) -> Any:
         raise ParameterError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
 
-def _mapping(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ParameterError(f"{where} holds {_kind(value)}; it must map names to values")
-    return value
-
-
-def _kind(value: Any) -> str:
-    return "nothing" if value is None else f"{type(value).__name__} {value!r}"[:80]
-
-
-def _known(body: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+def _check_keys(body: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
     for key in body:
         if key not in known:
-            raise UnknownName(f"{where} has an unknown key {key!r}: {nearest(str(key), tuple(known))}")
+            raise UnknownName(f"{where} has an unknown key {key!r}: {nearest(str(key), known)}")
 
 
-def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ParameterError(f"{where} takes a text, not {value!r}")
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_NAMES = (lambda v: isinstance(v, list) and all(isinstance(n, str) for n in v), "a list of names")
+_MAPPING = (lambda v: isinstance(v, Mapping), "a mapping of names to values")
+_CELLS = (lambda v: isinstance(v, list) and all(isinstance(c, Mapping) for c in v), "a list of mappings, one a cell")
+_VALUES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "title": (_is_text, "a text"),
+    "out": (_is_text, "a text"),
+    "stages": _MAPPING,
+    "seconds": (lambda v: _is_number(v) and v > 0, "a positive number of seconds"),
+    "memory_gb": (lambda v: _is_number(v) and v > 0, "a positive number of gigabytes"),
+    "gpus": (
+        lambda v: _is_number(v) and v >= 0 and (v < 1 or v == int(v)),
+        "0, a share below 1 (0.5) or a whole number of GPUs",
+    ),
+    "smoke": (lambda v: isinstance(v, bool), "true or false"),
+    "notebook": (_is_text, "a path"),
+    "parameters": _MAPPING,
+    "grid": _MAPPING,
+    "cells": _CELLS,
+    "list": _CELLS,
+    "needs": _NAMES,
+    "inherit": _NAMES,
+    "headlines": _NAMES,
+}
+"""Every key of a grid file: which values fit it, and the same in words."""
+_GRID_KEYS, _STAGE_KEYS, _DEFAULTS = tuple(_VALUES)[:7], tuple(_VALUES)[3:], tuple(_VALUES)[3:7]
+
+
+def _value(body: Mapping[str, Any], key: str, where: str) -> Any:
+    """Return the value of a key, None where there is none. Raises ParameterError for a value that does not fit."""
+    fits, wanted = _VALUES[key]
+    value = body.get(key)
+    if value is not None and not fits(value):
+        raise ParameterError(f"{where}: {key} takes {wanted}, not {value!r}"[:300])
     return value
 
 
-def _names(value: Any, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
-        raise ParameterError(f"{where} takes a list of names, not {value!r}")
-    return tuple(dict.fromkeys(value))
-
-
-def _number(value: Any, where: str, what: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-        raise ParameterError(f"{where} takes {what}, not {value!r}")
-    return float(value)
-
-
-def _gpus(value: Any, where: str) -> float | None:
-    if value is None:
-        return None
-    fine = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
-    if not fine or (value > 1 and value != int(value)):
-        raise ParameterError(f"{where} takes 0, a share below 1 (0.5) or a whole number of GPUs, not {value!r}")
-    return float(value)
-
-
-# --------------------------------------------------------------------------------------------------- the stages
-
-
-def _needs(body: Mapping[str, Any], name: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    needs = _names(body.get("needs", ()), f"stage {name!r}: needs")
-    for need in needs:
-        if need not in known:
-            raise UnknownName(f"stage {name!r} needs {need!r}, and there is no such stage: {nearest(need, known)}")
-    return needs
-
-
-def _order(needs: Mapping[str, tuple[str, ...]], path: Path) -> list[str]:
+def _order(stages: Mapping[str, Mapping[str, Any]], path: Path) -> list[str]:
+    """Return the names of the stages, each after those it needs."""
     sorter: TopologicalSorter[str] = TopologicalSorter()
-    for name, before in needs.items():
-        sorter.add(name, *before)
+    for name, body in stages.items():
+        needs = _value(body, "needs", f"stage {name!r}") or ()
+        for need in needs:
+            if need not in stages:
+                raise UnknownName(f"stage {name!r} needs {need!r}, which is no stage: {nearest(need, tuple(stages))}")
+        sorter.add(name, *needs)
     try:
         return list(sorter.static_order())
     except CycleError as error:
@@ -223,13 +216,14 @@ def _order(needs: Mapping[str, tuple[str, ...]], path: Path) -> list[str]:
 
 def _stage(path: Path, name: str, body: Mapping[str, Any]) -> Stage:
     where = f"stage {name!r}"
-    _known(body, (*_STAGE_KEYS, "list"), where)
+    _check_keys(body, _STAGE_KEYS, where)
     if "cells" in body and "list" in body:
         raise ParameterError(f"{where} has both `cells` and `list`, which mean the same: keep one")
-    notebook = _notebook(path, _text(body.get("notebook"), f"{where}: notebook"), where)
+    values = {key: _value(body, key, where) for key in _STAGE_KEYS}
+    notebook = _notebook(path, values["notebook"], where)
     declared = declared_parameters(notebook)
-    fixed = _mapping(body.get("parameters") or {}, f"{where}: parameters")
-    combinations = _combinations(body, where)
+    fixed = values["parameters"] or {}
+    combinations = _combinations(values, where)
     for asked in (fixed, *combinations):
         for parameter in asked:
             if parameter == "out":
@@ -239,45 +233,40 @@ def _stage(path: Path, name: str, body: Mapping[str, Any]) -> Stage:
                 raise UnknownName(f"{where}: {notebook.name} has no parameter {parameter!r}: {hint}")
     if both := [n for c in combinations for n in c if n in fixed]:
         raise ParameterError(f"{where} sets {both[0]!r} both under `parameters` and in its grid: keep one")
-    if not isinstance(smoke := body.get("smoke", False), bool):
-        raise ParameterError(f"{where}: smoke takes true or false, not {smoke!r}")
-    inherit = body.get("inherit")
     return Stage(
         name=name,
         notebook=notebook,
         declared=declared,
         parameters=dict(fixed),
         combinations=combinations,
-        needs=_names(body.get("needs", ()), f"{where}: needs"),
-        inherit=None if inherit is None else _names(inherit, f"{where}: inherit"),
-        smoke=smoke,
-        seconds=_number(body.get("seconds"), f"{where}: seconds", "a positive number of seconds"),
-        memory_gb=_number(body.get("memory_gb"), f"{where}: memory_gb", "a positive number of gigabytes"),
-        gpus=_gpus(body.get("gpus"), f"{where}: gpus"),
-        headlines=_names(body.get("headlines", ()), f"{where}: headlines"),
+        needs=tuple(dict.fromkeys(values["needs"] or ())),
+        inherit=None if values["inherit"] is None else tuple(values["inherit"]),
+        smoke=bool(values["smoke"]),
+        headlines=tuple(values["headlines"] or ()),
+        **{k: None if values[k] is None else float(values[k]) for k in ("seconds", "memory_gb", "gpus")},
     )
 
 
-def _notebook(path: Path, asked: str, where: str) -> Path:
+def _notebook(path: Path, asked: str | None, where: str) -> Path:
+    if asked is None:
+        raise ParameterError(f"{where} has no notebook: give its path under `notebook:`")
     for candidate in (Path(asked), path.parent / asked):
         if candidate.is_file():
             return candidate
     beside = sorted(str(p) for folder in {Path(asked).parent, path.parent} for p in folder.glob("*.ipynb"))
     hint = f": {nearest(asked, tuple(beside))}" if beside else ""
-    raise NotPresent(f"{where}: no notebook at {asked!r}, from here or from {str(path.parent)!r}{hint}")
+    raise NotPresent(f"{where}: no notebook at {asked!r}, neither from here nor from {str(path.parent)!r}{hint}")
 
 
-def _combinations(body: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any], ...]:
-    grid = _mapping(body.get("grid") or {}, f"{where}: grid")
-    for name, values in grid.items():
-        if not isinstance(values, list):
-            raise ParameterError(f"{where}: grid takes a list of values for {name!r}, not {values!r}: write [{values}]")
-        if not values:
+def _combinations(values: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any], ...]:
+    """Return the grid values of each cell: those listed, times every combination of the grid."""
+    grid, key = values["grid"] or {}, "list" if values["cells"] is None else "cells"
+    for name, own in grid.items():
+        if not isinstance(own, list):
+            raise ParameterError(f"{where}: grid takes a list of values for {name!r}, not {own!r}: write [{own}]")
+        if not own:
             raise ParameterError(f"{where}: grid gives no value for {name!r}, so the stage has no cells")
-    key = "cells" if "cells" in body else "list"
-    listed = body.get(key, [{}])
-    if not isinstance(listed, list) or not all(isinstance(c, Mapping) for c in listed):
-        raise ParameterError(f"{where}: `{key}` takes a list of mappings, one a cell, not {listed!r}"[:300])
+    listed = [{}] if values[key] is None else values[key]
     if not listed:
         raise ParameterError(f"{where} has no cells: `{key}` is an empty list")
     product = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
@@ -292,22 +281,28 @@ def _combinations(body: Mapping[str, Any], where: str) -> tuple[Mapping[str, Any
     return tuple(found)
 
 
-# ------------------------------------------------------------------------------------------------ the references
-
-
-def references(value: Any) -> list[str]:
-    """Return what stands in the `${...}` of a value, lists and mappings included."""
+def texts(value: Any) -> Iterator[str]:
+    """Yield every text in a value, lists and mappings included."""
     if isinstance(value, str):
-        return REFERENCE.findall(value)
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from texts(inner)
+
+
+def with_texts(value: Any, changed: Callable[[str], Any]) -> Any:
+    """Return a value with every text in it changed, lists and mappings included."""
+    if isinstance(value, str):
+        return changed(value)
     if isinstance(value, Mapping):
-        return [r for v in value.values() for r in references(v)]
-    return [r for v in value for r in references(v)] if isinstance(value, list | tuple) else []
+        return {k: with_texts(v, changed) for k, v in value.items()}
+    return [with_texts(v, changed) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _check_references(grid: Grid, stage: Stage) -> None:
     known = tuple(s.name for s in grid.stages)
     before = grid.before(stage.name)
-    for inside in references([stage.parameters, *stage.combinations]):
+    for inside in (r for text in texts([stage.parameters, *stage.combinations]) for r in REFERENCE.findall(text)):
         name, dot, what = inside.partition(".")
         where = f"stage {stage.name!r}: ${{{inside}}}"
         if not dot:
@@ -319,9 +314,7 @@ def _check_references(grid: Grid, stage: Stage) -> None:
         declared = grid.stage(name).declared
         if what == "out":
             if "out" not in declared:
-                raise ParameterError(
-                    f"{where}: {grid.stage(name).notebook.name} has no parameter `out`, it writes none"
-                )
+                raise ParameterError(f"{where}: {grid.stage(name).notebook.name} has no `out`, so it writes no folder")
         elif what not in declared:
             raise UnknownName(f"{where}: {name!r} has no parameter {what!r}: {nearest(what, tuple(declared))}")
 
@@ -329,11 +322,10 @@ def _check_references(grid: Grid, stage: Stage) -> None:
 def _check_inherited(grid: Grid, stage: Stage) -> None:
     axes = tuple(dict.fromkeys(a for n in grid.before(stage.name) for a in grid.stage(n).axes))
     for name in stage.inherit or ():
+        where = f"stage {stage.name!r} inherits {name!r}"
         if name not in axes:
             hint = nearest(name, axes) if axes else "they vary nothing"
-            raise UnknownName(f"stage {stage.name!r} inherits {name!r}, which no stage that it needs varies: {hint}")
+            raise UnknownName(f"{where}, which no stage that it needs varies: {hint}")
         if name not in stage.declared:
             hint = nearest(name, tuple(stage.declared))
-            raise UnknownName(
-                f"stage {stage.name!r} inherits {name!r}, which {stage.notebook.name} does not declare: {hint}"
-            )
+            raise UnknownName(f"{where}, which {stage.notebook.name} does not declare: {hint}")

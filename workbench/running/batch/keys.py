@@ -1,4 +1,4 @@
-"""What a cell's name is made of: equal notebook, parameters, versions and files give equal keys, all else others."""
+"""The keys of cells: equal notebook, parameters, versions and files give equal keys, anything else another key."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from workbench.core.provenance import package_versions
+from workbench.running.batch.grid import with_texts
 from workbench.running.parameters import read_notebook
 
 VERSIONS = ("deep-alignment-workbench", "torch", "transformers", "peft")
 """The packages whose versions are part of a key."""
 LARGE = 256 * 2**20
-"""Bytes from which a file is known by its size and its first and last MiB, so that weights are not read whole."""
+"""Bytes above which a file's hash is of its size and its first and last MiB, so that weights are not read whole."""
 
 
 def versions() -> dict[str, str]:
@@ -38,14 +39,10 @@ def cell_key(stage: str, code: list[str], parameters: Mapping[str, Any], needs: 
     every file or folder that a parameter names.
     """
 
-    def portable(value: Any) -> Any:
-        if isinstance(value, str):
-            for folder, key in needs.items():
-                value = value.replace(folder, f"<{key}>")
-            return value
-        if isinstance(value, Mapping):
-            return {k: portable(v) for k, v in value.items()}
-        return [portable(v) for v in value] if isinstance(value, list | tuple) else value
+    def portable(text: str) -> str:
+        for folder, key in needs.items():
+            text = text.replace(folder, f"<{key}>")
+        return text
 
     own = {n: v for n, v in parameters.items() if n != "out"}
     files = {
@@ -54,7 +51,7 @@ def cell_key(stage: str, code: list[str], parameters: Mapping[str, Any], needs: 
         for text, path in _named_files(value)
         if not any(folder in text for folder in needs)  # what a cell of this batch makes is known by that cell's key
     }
-    parts = [stage, code, portable(own), sorted(needs.values()), versions(), files]
+    parts = [stage, code, with_texts(own, portable), sorted(needs.values()), versions(), files]
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 

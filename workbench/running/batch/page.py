@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from workbench.core.files import atomic_file
-from workbench.core.legible import aligned, html_text, label, sentence
+from workbench.core.legible import label, sentence
 from workbench.core.records import Row, RunRecord
 from workbench.core.results import KEYS
 from workbench.display.report import Section, page
 from workbench.display.views import View
-from workbench.display.views.view import NO_VALUE, number, section
+from workbench.display.views.view import Link, columns, number, table_view
 from workbench.evaluation.metrics import METRICS
 from workbench.running.batch.collate import rows_of
 from workbench.running.batch.drive import State, read_record
@@ -22,16 +23,7 @@ from workbench.running.batch.plan import Cell, Plan
 from workbench.running.batch.status import duration
 
 HEADLINES = 6
-"""How many numbers are shown of a stage at most, the numbers in which its cells differ before the others."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shown:
-    """Hold one cell of a table: its text and, where it leads somewhere, a link within the batch's folder."""
-
-    text: str
-    link: str | None = None
-    number: bool = False
+"""A stage's table shows at most this many numbers, those in which its cells differ first."""
 
 
 def write_page(plan: Plan, states: Mapping[str, State], run: RunRecord) -> Path:
@@ -39,8 +31,8 @@ def write_page(plan: Plan, states: Mapping[str, State], run: RunRecord) -> Path:
     sections = [Section(title="What ran", text=(_counts(states),), parts=(cells_table(plan, states),))]
     tables = {stage.name: numbers_table(plan, stage, states) for stage in plan.grid.stages}
     sections += [Section(title=f"Stage {name}", parts=(view,)) for name, view in tables.items() if view]
-    if failures := failures_view(plan, states):
-        sections.append(Section(title="What failed", parts=(failures,)))
+    if "failed" in states.values():
+        sections.append(Section(title="What failed", parts=(failures_table(plan, states),)))
     views = [[part for part in s.parts if isinstance(part, View)] for s in sections]
     path = plan.out / "index.html"
     with atomic_file(path) as partial:
@@ -51,45 +43,51 @@ def write_page(plan: Plan, states: Mapping[str, State], run: RunRecord) -> Path:
 def _counts(states: Mapping[str, State]) -> str:
     total = len(states)
     said = [f"{sum(s == state for s in states.values())} {state}" for state in dict.fromkeys(states.values())]
-    return f"{total} cell{'' if total == 1 else 's'}: {', '.join(said)}. All rows of all cells: results.parquet."
+    return f"{total} cell{'' if total == 1 else 's'}: {', '.join(said)}. results.parquet has all rows of all cells."
 
 
-def _link(plan: Plan, path: Path) -> str | None:
-    return quote(path.relative_to(plan.out).as_posix()) if path.exists() else None
+def _link(plan: Plan, text: str, *paths: Path) -> Link:
+    """Return a text that links to the first of the paths that exists."""
+    found = next((quote(p.relative_to(plan.out).as_posix()) for p in paths if p.exists()), None)
+    return Link(sentence(text, 1_000), found)
 
 
-def _first_page(plan: Plan, cell: Cell) -> str | None:
+def _named(plan: Plan, cell: Cell) -> Link:
+    """Return a cell's name, which links to its report or its notebook's page."""
     folder = plan.folder(cell)
-    return _link(plan, folder / "report.html") or _link(plan, folder / f"{cell.notebook.stem}.html")
+    return _link(plan, cell.name, folder / "report.html", folder / f"{cell.notebook.stem}.html")
 
 
 def cells_table(plan: Plan, states: Mapping[str, State]) -> View:
-    """Show every cell: its values, how it ended, the time and memory that it took, and where."""
-    heads = ("cell", "stage", "values", "state", "time", "most memory, GB", "GPU", "machine")
-    lines = []
+    """Show every cell: its values, how it ended, the time and memory that it took, and on which machine."""
+    heads = (*columns("cell", "stage", "values", "state"), *columns("time", "most memory, GB", number=True))
+    rows = []
     for cell in plan.cells:
         state = states[cell.key]
-        line = read_record((plan.failed if state == "failed" else plan.folder)(cell))
-        seconds, peak = line.get("seconds"), line.get("peak_gb")
-        lines.append(
-            (
-                Shown(text=cell.name, link=_first_page(plan, cell) if state == "done" else None),
-                Shown(text=cell.stage),
-                Shown(text=_said(cell)),
-                Shown(text=state),
-                Shown(text=NO_VALUE if seconds is None else duration(float(seconds)), number=True),
-                Shown(text=NO_VALUE if peak is None else number(float(peak)), number=True),
-                Shown(text=str(line.get("gpu") or NO_VALUE)),
-                Shown(text=str(line.get("host") or NO_VALUE)),
-            )
+        record = read_record((plan.failed if state == "failed" else plan.folder)(cell))
+        seconds = record.get("seconds")
+        rows.append(
+            {
+                "cell": _named(plan, cell),
+                "stage": cell.stage,
+                "values": _said(cell),
+                "state": state,
+                "time": None if seconds is None else duration(float(seconds)),
+                "most memory, GB": record.get("peak_gb"),
+                "GPU": record.get("gpu") or None,
+                "machine": record.get("host") or None,
+            }
         )
-    return _view(
-        "Cells", "Each cell leads to its report. Memory is resident, all processes of the cell together.", heads, lines
-    )
+    caption = "Each cell links to its report. Memory is resident, of all processes of the cell together."
+    return table_view("Cells", caption, (*heads, *columns("GPU", "machine")), rows)
 
 
-def _said(cell: Cell) -> str:
-    return ", ".join(f"{n} = {label(str(v), 80).replace('·', ' ')}" for n, v in cell.axes.items()) or NO_VALUE
+def _value(value: Any) -> str:
+    return label(str(value), 80).replace("·", " ")
+
+
+def _said(cell: Cell) -> str | None:
+    return ", ".join(f"{n} = {_value(v)}" for n, v in cell.axes.items()) or None
 
 
 def numbers_table(plan: Plan, stage: Stage, states: Mapping[str, State]) -> View | None:
@@ -113,23 +111,24 @@ def numbers_table(plan: Plan, stage: Stage, states: Mapping[str, State]) -> View
         return None
     cells = [plan.by_key[k] for k in found]
     axes = list(dict.fromkeys(n for c in cells for n in c.axes))
-    lines = [
-        (
-            Shown(text=cell.name, link=_first_page(plan, cell)),
-            *(Shown(text=label(str(cell.axes[n]), 80).replace("·", " ") if n in cell.axes else NO_VALUE) for n in axes),
-            *(_value(found[cell.key].get(which)) for which in chosen),
-        )
+    rows = [
+        {
+            "cell": _named(plan, cell),
+            **{f"axis {n}": _value(v) for n, v in cell.axes.items()},
+            **{f"number {which}": _number(found[cell.key].get(which)) for which in chosen},
+        }
         for cell in cells
     ]
     left = len(every) - len(chosen)
     more = f" {left:,} more numbers of this stage are in results.parquet." if left else ""
-    caption = f"Value, interval as the notebook states it, n; first the numbers in which cells differ.{more}"
-    heads = ("cell", *axes, *(_heading(which, every[which]) for which in chosen))
-    return _view(f"Stage {stage.name}", caption, heads, lines)
+    caption = f"Value, interval as the notebook computes it, n; first the numbers in which cells differ.{more}"
+    heads = columns("cell", *((sentence(n), f"axis {n}") for n in axes))
+    numbers = columns(*((_heading(w, every[w]), f"number {w}") for w in chosen), number=True)
+    return table_view(f"Stage {stage.name}", caption, (*heads, *numbers), rows)
 
 
 def _place(row: Row, cell: Cell) -> Row:
-    """Return what number a row is, without its seed and what the cell's own grid values say already."""
+    """Return which number a row is, without its seed and without what the cell's own grid values say already."""
     said = {k: None for k in KEYS[1:] if k in cell.axes and getattr(row, k) == cell.axes[k]}
     return replace(row, **said, seed=None)  # type: ignore[arg-type]
 
@@ -138,71 +137,37 @@ def _sameness(rows: Sequence[Row | None]) -> int:
     """Return 0 where all cells have a number and differ in it, 1 where they agree, 2 where some do not have it."""
     if None in rows:
         return 2
-    return int(len({_value(row).text for row in rows}) == 1)
+    return int(len({_number(row) for row in rows}) == 1)
 
 
 def _heading(which: str, row: Row) -> str:
     unit = f" ({row.unit})" if row.unit not in (None, "", "1") else ""
     better = METRICS[row.name].better if row.name in METRICS else "neither"
     said = row.name.replace("_", " ") + unit + which.removeprefix(row.name)
-    return said + ("" if better == "neither" else f" ({better} is better)")
+    return sentence(said + ("" if better == "neither" else f" ({better} is better)"))
 
 
-def _value(row: Row | None) -> Shown:
+def _number(row: Row | None) -> str | None:
     if row is None or row.value is None:
-        return Shown(text=NO_VALUE, number=True)
+        return None
     text = number(row.value)
     if row.low is not None and row.high is not None:
         text += f" [{number(row.low)}, {number(row.high)}]"
-    return Shown(text=text if row.n is None else f"{text}, n = {row.n:,}", number=True)
+    return text if row.n is None else f"{text}, n = {row.n:,}"
 
 
-def failures_view(plan: Plan, states: Mapping[str, State]) -> View | None:
-    """Show each failed cell with its sentence and its notebook as far as it ran, and what waits for it."""
-    lines = []
-    for cell in plan.cells:
-        if states[cell.key] == "failed":
-            folder = plan.failed(cell)
-            waits = ", ".join(c.name for c in plan.after(cell)) or NO_VALUE
-            lines.append(
-                (
-                    Shown(text=cell.name, link=_link(plan, folder / cell.notebook.name)),
-                    Shown(text=_said(cell)),
-                    Shown(
-                        text=sentence(str(read_record(folder).get("error", "")), 1_000),
-                        link=_link(plan, plan.log(cell)),
-                    ),
-                    Shown(text=waits),
-                )
-            )
-    if not lines:
-        return None
-    heads = ("cell", "values", "what it said", "waits for it")
-    return _view(
-        "Failed cells", "The cell leads to its notebook as far as it ran, the sentence to its log.", heads, lines
-    )
-
-
-def _view(title: str, caption: str, heads: Sequence[str], lines: Iterable[Sequence[Shown]]) -> View:
-    lines = list(lines)
-    numbers = [all(line[i].number for line in lines) for i in range(len(heads))]
-    top = "".join(
-        f'<th scope="col"{" class=n" * n}>{html_text(sentence(h))}</th>' for h, n in zip(heads, numbers, strict=True)
-    )
-    body = "".join(f"<tr>{''.join(_html(c, first=not i) for i, c in enumerate(line))}</tr>" for line in lines)
-    html = (
-        f'<div class="wb-scroll" tabindex="0" role="group" aria-label="{html_text(title)}"><table>'
-        f"<caption>{html_text(caption)}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-    plain = aligned([heads, *([c.text for c in line] for line in lines)])
-    rows = tuple({h: c.text for h, c in zip(heads, line, strict=True)} for line in lines)
-    return View(title=title, body=section("batch", title, html), text=f"{caption}\n{plain}", rows=rows)
-
-
-def _html(shown: Shown, *, first: bool) -> str:
-    text = html_text(sentence(shown.text, 1_000))
-    if shown.link is not None:
-        text = f'<a href="{html_text(shown.link)}">{text}</a>'
-    if first:
-        return f'<th scope="row" style="white-space: nowrap">{text}</th>'
-    return f"<td class=n>{text}</td>" if shown.number else f"<td>{text}</td>"
+def failures_table(plan: Plan, states: Mapping[str, State]) -> View:
+    """Show each failed cell with its error, its notebook as far as it ran, and the cells that wait for it."""
+    rows = []
+    for cell in (c for c in plan.cells if states[c.key] == "failed"):
+        folder = plan.failed(cell)
+        rows.append(
+            {
+                "cell": _link(plan, cell.name, folder / cell.notebook.name),
+                "values": _said(cell),
+                "error": _link(plan, str(read_record(folder).get("error", "")), plan.log(cell)),
+                "waits for it": ", ".join(c.name for c in plan.after(cell)) or None,
+            }
+        )
+    caption = "The cell links to its notebook as far as it ran, the error to its log."
+    return table_view("Failed cells", caption, columns("cell", "values", "error", "waits for it"), rows)

@@ -5,30 +5,30 @@ from __future__ import annotations
 import ast
 import contextlib
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from workbench.core.errors import ParameterError, WorkbenchError
-from workbench.running.batch.grid import REFERENCE, Grid, Stage, references
+from workbench.running.batch.grid import REFERENCE, Grid, Stage, texts, with_texts
 from workbench.running.batch.keys import cell_key, code_of
 from workbench.running.parameters import resolve_parameters
 
 SHORT = 10
-"""Digits of the key that stand in a cell's name."""
+"""Digits of the key in a cell's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """Hold one cell: a notebook with all its values.
+    """One cell: a notebook with all its values.
 
     name        STAGE-<first digits of the key>: its folder under `cells/`
-    axes        the grid values that make it this cell, those of the cells it needs included
-    parameters  what the notebook is given, references replaced
-    declared    the names of all parameters of its notebook
-    defaults    what its other parameters are, as far as their defaults are plain values
-    needs       the keys of the cells that have to be finished before
+    axes        its grid values, those of the cells it needs included
+    parameters  the values that the notebook gets, references replaced
+    defaults    the notebook's other parameters, where their defaults are plain values
+    needs       the keys of the cells that must finish first
     inputs      paths in the folders of those cells that a parameter refers to
     """
 
@@ -38,7 +38,6 @@ class Cell:
     notebook: Path
     axes: Mapping[str, Any]
     parameters: Mapping[str, Any]
-    declared: tuple[str, ...] = field(default=(), repr=False)
     defaults: Mapping[str, Any] = field(default_factory=dict, repr=False)
     needs: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
@@ -53,7 +52,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Hold all cells of a grid, each after those it needs, and where they are written."""
+    """All cells of a grid, each after those it needs, and the folder that they are written to."""
 
     grid: Grid
     out: Path
@@ -61,20 +60,20 @@ class Plan:
     by_key: Mapping[str, Cell] = field(repr=False)
 
     def with_gpus(self, otherwise: float) -> Plan:
-        """Return the same plan in which a cell that does not say how many GPUs it needs gets so many."""
+        """Return the plan with this number of GPUs for each cell that gives none."""
         cells = [c if c.gpus is not None else replace(c, gpus=otherwise) for c in self.cells]
         return replace(self, cells=tuple(cells), by_key={c.key: c for c in cells})
 
     def folder(self, cell: Cell) -> Path:
-        """Return where a cell's finished run lies."""
+        """Return the folder of a cell's finished run."""
         return self.out / "cells" / cell.name
 
     def failed(self, cell: Cell) -> Path:
-        """Return where a cell that failed is kept, as far as it ran."""
+        """Return the folder of a failed cell, with its notebook as far as it ran."""
         return self.out / "cells" / f"{cell.name}.failed"
 
     def log(self, cell: Cell) -> Path:
-        """Return where a cell's log is kept."""
+        """Return the file of a cell's log."""
         return self.out / "logs" / f"{cell.name}.txt"
 
     def after(self, cell: Cell) -> tuple[Cell, ...]:
@@ -95,9 +94,9 @@ def plan_of(grid: Grid, out: str | Path | None = None) -> Plan:
     """Return every cell of a grid, with checked values and references replaced.
 
     A stage has one cell for each combination of cells that it needs, times its own grid. Cells of two stages that do
-    not need each other go together where the grid values that they share by name are equal; cells that stand on an
-    earlier stage go together where it is the same cell of it. Raises ParameterError for a value of the wrong type and
-    for a stage that is left with no cells.
+    not need each other combine where the grid values that they share by name are equal; cells that need an earlier
+    stage combine where they need the same cell of it. Raises ParameterError for a value of the wrong type and for a
+    stage that is left with no cells.
     """
     folder = Path(out) if out is not None else grid.out
     drafts: dict[str, list[_Draft]] = {}
@@ -122,7 +121,7 @@ def plan_of(grid: Grid, out: str | Path | None = None) -> Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class _Draft:
-    """A cell with the line of cells that it stands on, its own included, by stage."""
+    """A cell with its own grid values and all cells that it needs, directly or through others, by stage."""
 
     cell: Cell
     own: Mapping[str, Any]
@@ -130,7 +129,7 @@ class _Draft:
 
 
 def _upstreams(grid: Grid, stage: Stage, drafts: Mapping[str, list[_Draft]]) -> Iterator[dict[str, _Draft]]:
-    """Yield, for each combination of needed cells that go together, the whole line of cells by stage."""
+    """Yield, for each combination of needed cells that combine, all cells needed by stage."""
     for combination in itertools.product(*(drafts[n] for n in stage.needs)):
         line: dict[str, _Draft] = {}
         together = True
@@ -171,7 +170,7 @@ def _cell(
         return given[what] if what in given else _default(grid.stage(name), what)
 
     asked = {**taken, **stage.parameters, **values}
-    filled = {n: _filled(v, value_of) for n, v in asked.items()}
+    filled = with_texts(asked, lambda text: _filled(text, value_of))
     where = f"stage {stage.name!r}" + (f" with {', '.join(f'{n}={v!r}' for n, v in values.items())}" if values else "")
     try:
         parameters = resolve_parameters(stage.notebook, filled, smoke=stage.smoke)
@@ -187,7 +186,6 @@ def _cell(
         notebook=stage.notebook,
         axes={**above, **own},
         parameters=parameters,
-        declared=tuple(stage.declared),
         defaults=_defaults(stage, parameters),
         needs=tuple(line[n].cell.key for n in stage.needs),
         inputs=tuple(_inputs(asked, folders)),
@@ -204,7 +202,7 @@ def _default(stage: Stage, name: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         raise ParameterError(
-            f"${{{stage.name}.{name}}} cannot be known: it is not set, and its default {text!r} is an expression"
+            f"${{{stage.name}.{name}}} has no value: it is not set, and its default {text!r} is an expression"
         ) from None
 
 
@@ -217,31 +215,18 @@ def _defaults(stage: Stage, given: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _filled(value: Any, value_of: Callable[[str], Any]) -> Any:
-    """Replace references: a value that is one reference takes the other's value, elsewhere it stands as text."""
-    if isinstance(value, str):
-        if whole := REFERENCE.fullmatch(value):
-            return value_of(whole[1])
-        return REFERENCE.sub(lambda m: str(value_of(m[1])), value)
-    if isinstance(value, Mapping):
-        return {k: _filled(v, value_of) for k, v in value.items()}
-    return [_filled(v, value_of) for v in value] if isinstance(value, list | tuple) else value
+def _filled(text: str, value_of: Callable[[str], Any]) -> Any:
+    """Replace references: a text that is one reference becomes that value, within a longer text it becomes text."""
+    if whole := REFERENCE.fullmatch(text):
+        return value_of(whole[1])
+    return REFERENCE.sub(lambda m: str(value_of(m[1])), text)
 
 
 def _inputs(asked: Mapping[str, Any], folders: Mapping[str, str]) -> Iterator[str]:
-    for text in _texts(list(asked.values())):
-        if any(r.endswith(".out") for r in references(text)) and text.startswith("${"):
-            start, _, rest = text[2:].partition("}")
-            if start.endswith(".out") and not references(rest):
-                yield folders[start.partition(".")[0]] + rest
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _texts(item)
+    for text in texts(asked):
+        found = re.fullmatch(r"\$\{([^.}]*)\.out\}(.*)", text, re.DOTALL)
+        if found and not REFERENCE.search(found[2]):
+            yield folders[found[1]] + found[2]
 
 
 def _check_distinct(cells: list[Cell]) -> None:

@@ -22,7 +22,7 @@ from workbench.running.batch.plan import Cell, Plan
 
 
 def visible_gpus() -> tuple[str, ...]:
-    """Return the names of the GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, else of nvidia-smi."""
+    """Return the names of the GPUs that this process may use, from CUDA_VISIBLE_DEVICES, else from nvidia-smi."""
     if (asked := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         names = [part.strip() for part in asked.split(",") if part.strip()]
         return tuple(names[: names.index("-1")] if "-1" in names else names)
@@ -34,7 +34,7 @@ def visible_gpus() -> tuple[str, ...]:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -48,7 +48,7 @@ def memory_gb() -> float:
 
 
 class LocalPool:
-    """Processes of this machine, each an executor of its own: one that dies takes no other with it.
+    """Processes of this machine, each an executor of its own, so that one that dies ends no other.
 
     A cell sees its own GPUs alone, or shares one. A warm process keeps its kernel, with the pairs in it.
     """
@@ -66,7 +66,7 @@ class LocalPool:
         self._temporary = tempfile.mkdtemp(prefix="workbench-batch-")
 
     def check(self, plan: Plan) -> None:
-        """Check that no cell asks for more than there is. Raises ParameterError, which names the stage."""
+        """Raise ParameterError, which names the stage, where a cell asks for more than the engine has."""
         for stage in plan.grid.stages:
             for asked, most, unit in ((stage.gpus, self.most_gpus, "GPUs"), (stage.memory_gb, self.most_gb, "GB")):
                 if asked is not None and asked > most:
@@ -74,7 +74,7 @@ class LocalPool:
                     raise ParameterError(f"stage {stage.name!r} {why}: lower it, or run the batch where there are more")
 
     def _gpus_for(self, asked: float) -> tuple[str, ...] | None:
-        """Return the GPUs that a cell would get: a share goes where the least is left that suffices."""
+        """Return the GPUs for a cell, None where too few are free; a share goes to the fullest GPU that has room."""
         room = [name for name, used in self._used.items() if used + min(asked, 1.0) < 1 + 1e-9]
         if 0 < asked < 1 and room:
             return (max(room, key=self._used.__getitem__),)
@@ -85,7 +85,7 @@ class LocalPool:
         return len(self._busy) < self.slots and self._gpus_for(cell.gpus or 0.0) is not None
 
     def submit(self, cell: Cell, out: Path, log: Path) -> None:
-        """Start a cell that fits, in a new process or in an idle one, of the same GPUs where there is one."""
+        """Start a cell that fits, in an idle process, best one with the same GPUs, or in a new one."""
         gpus = self._gpus_for(cell.gpus or 0.0) or ()
         for name in gpus:
             self._used[name] += min(cell.gpus or 0.0, 1.0)
@@ -98,7 +98,7 @@ class LocalPool:
         self._busy[process.submit(run_cell, cell, out, log, Path.cwd(), ",".join(gpus), *own)] = cell, gpus, process
 
     def wait(self, seconds: float) -> list[tuple[Cell, Outcome]]:
-        """Return what has ended, at once or after at most so many seconds."""
+        """Return the cells that have ended, after at most this many seconds."""
         if not self._busy:
             time.sleep(seconds)
         done = [(f, self._busy.pop(f)) for f in wait(self._busy, seconds, FIRST_COMPLETED).done]
@@ -119,7 +119,7 @@ class LocalPool:
         return outcome
 
     def close(self) -> None:
-        """Stop what runs, as Ctrl-C does at first, and end all processes."""
+        """Stop the running cells, as Ctrl-C does at first, and end all processes."""
         Path(self._temporary, STOP).touch()
         wait(self._busy)
         for process in (*(p for _, p in self._idle), *(p for _, _, p in self._busy.values())):
@@ -128,10 +128,10 @@ class LocalPool:
 
 
 class RayPool(LocalPool):
-    """Tasks of a Ray cluster, which gives out its GPUs and shares of them; each runs what a process of LocalPool runs.
+    """Tasks of a Ray cluster, which assigns its GPUs and shares of them; each task runs a cell as LocalPool does.
 
-    All machines share the batch's folder, and have the workbench in the same place. `slots` and `threads` are chosen by
-    what the cluster has where they are None; a cell takes as many of its CPUs as threads.
+    All machines share the batch's folder and have the workbench at the same path. Where `slots` and `threads` are None
+    the cluster's size sets them; a cell takes one CPU a thread.
     """
 
     name, where = "ray", "no machine of the cluster has more than"
@@ -151,11 +151,11 @@ class RayPool(LocalPool):
                 try:
                     ray.init(address=address or "local", **quiet)
                     break
-                except Exception as error:  # Ray raises plain ones too
+                except Exception as error:  # Ray raises plain exceptions too
                     ray.shutdown()
                     if address or trial == 3:
                         said = " ".join(str(error).split())[:300]
-                        raise NotPresent(f"no Ray cluster at {address or 'this machine'}: {said}") from error
+                        raise NotPresent(f"no Ray cluster answers at {address or 'this machine'}: {said}") from error
         nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
         self.most_gpus = int(max((n.get("GPU", 0.0) for n in nodes), default=0.0))
         self.most_gb = max((n.get("memory", 0.0) for n in nodes), default=0.0) / 1e9
@@ -166,7 +166,7 @@ class RayPool(LocalPool):
         self._run = ray.remote(max_retries=0, max_calls=0 if warm else 1)(run_cell)
 
     def fits(self, cell: Cell) -> bool:
-        """Tell whether the cluster as a whole has room; where no single machine has, Ray lets the cell wait."""
+        """Tell whether the cluster as a whole has room; where no single machine has, Ray queues the cell."""
         there = self._ray.cluster_resources()
         gpus = there.get("GPU", 0.0) - sum(c.gpus or 0.0 for c, *_ in self._busy.values())
         cpus = there.get("CPU", 0.0) - self.threads * len(self._busy)
@@ -184,10 +184,10 @@ class RayPool(LocalPool):
         try:
             return future.result()
         except self._ray.exceptions.RayError as error:
-            return Outcome(cause="worker", error=f"its Ray worker went away: {' '.join(str(error).split())[:200]}")
+            return Outcome(cause="worker", error=f"its Ray worker died: {' '.join(str(error).split())[:200]}")
 
     def close(self) -> None:
-        """Stop what runs, asked first, and leave the cluster; one that was started for this batch ends."""
+        """Stop the running cells, at last by force, and leave the cluster; end it where this batch started it."""
         for force in (False, True):
             for future, (*_, task) in self._busy.items():
                 if not future.done():

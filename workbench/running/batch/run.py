@@ -1,4 +1,4 @@
-"""The verb of the room: a grid file in, one folder out."""
+"""`run_batch`: run a grid file into one folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from io import TextIOBase
 from pathlib import Path
 from typing import cast
 
-from workbench.core.errors import ParameterError, UnknownName, nearest
+from workbench.core.configs import at_least, check_fields
+from workbench.core.errors import ParameterError
 from workbench.core.files import atomic_file
 from workbench.core.provenance import Stopwatch
 from workbench.running.batch.collate import write_results
@@ -25,9 +26,9 @@ from workbench.running.batch.status import Status
 
 @dataclass(frozen=True, kw_only=True)
 class BatchConfig:
-    """A grid to run, where to, and on what.
+    """A grid to run, its folder and its engine.
 
-    grid      the grid file; out: the batch's folder (None: what the file says)
+    grid      the grid file; out: the batch's folder (None: the one in the file)
     workers   cells at once; None: one for each GPU, or share of one; without GPUs one for each core
     threads   of each worker's computations; None: the cores divided among the workers
     executor  "local": processes of this machine; "ray": a Ray cluster, at `address` (None: one on this machine)
@@ -45,18 +46,14 @@ class BatchConfig:
     retry: bool = False
 
     def __post_init__(self) -> None:
-        if self.executor not in ("local", "ray"):
-            raise UnknownName(f"there is no executor {self.executor!r}: {nearest(self.executor, ('local', 'ray'))}")
-        for name in ("workers", "threads"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ParameterError(f"{name} takes a whole number from 1, not {value!r}")
+        check_fields(self, workers=at_least(1), threads=at_least(1), executor=("local", "ray"))
         if self.executor == "local" and self.address is not None:
             raise ParameterError("an address is that of a Ray cluster: give the executor 'ray' too")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchPaths:
-    """What a batch left, and the count of its cells; `failed` and `blocked` are 0 where all of it is finished."""
+    """The files of a batch, and the counts of its cells; `failed` and `blocked` are 0 where all cells are finished."""
 
     folder: Path
     results: Path
@@ -68,10 +65,10 @@ class BatchPaths:
 
 
 def run_batch(config: BatchConfig, *, stream: TextIOBase | None = None) -> BatchPaths:
-    """Run every cell of a grid that is not finished, say on `stream` (standard error) how far it is, and conclude.
+    """Run every unfinished cell of a grid, write the progress to `stream` (standard error), and collate the results.
 
-    A fault of a cell ends that cell alone. Raises what `read_grid` and `plan_of` raise, ParameterError where a cell
-    asks for more than there is, and KeyboardInterrupt when the cells that ran are stopped.
+    A cell that fails ends alone. Raises what `read_grid` and `plan_of` raise, ParameterError where a cell asks for more
+    than the engine has, and KeyboardInterrupt after SIGINT and SIGTERM, when the running cells have stopped.
     """
     from workbench.running.batch.page import write_page
 
@@ -93,7 +90,7 @@ def run_batch(config: BatchConfig, *, stream: TextIOBase | None = None) -> Batch
 
 
 def dry_run(config: BatchConfig) -> str:
-    """Return the plan in words: cells, needs, what is skipped, the time and memory expected. Starts nothing."""
+    """Return the plan as text, with the expected time and memory, and start nothing."""
     batch = _prepare(config)
     with contextlib.closing(batch.pool):
         return plan_text(batch)

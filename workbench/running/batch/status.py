@@ -1,4 +1,4 @@
-"""Say how far a batch is: a table that stays in place on a terminal, plain lines elsewhere."""
+"""Show the progress of a batch: a table that stays in place on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from workbench.core.legible import sentence
 from workbench.running.batch.drive import OPEN, Batch, State, last_line
 
 STATES: tuple[State, ...] = ("done", "running", "elsewhere", "failed", "blocked", "waiting")
-EVERY_S = {True: 0.25, False: 30.0}  # how often it is said, on a terminal and elsewhere
+EVERY_S = {True: 0.25, False: 30.0}  # between two reports, on a terminal and elsewhere
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in words: 12 s, 3 min 20 s, 2 h 5 min."""
+    """Return seconds as text: 12 s, 3 min 20 s, 2 h 5 min."""
     whole = round(seconds)
     if whole < 100:
         return f"{whole} s"
@@ -32,7 +32,7 @@ class Status:
         self._last = 0.0
 
     def note(self, text: str) -> None:
-        """Write a line that stays; the table shows what starts."""
+        """Write a line that stays, except for starts, which the table shows."""
         if not (self.live and text.startswith("started")):
             self._write([sentence(text, 2_000)])
 

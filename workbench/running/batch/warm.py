@@ -1,7 +1,7 @@
-"""Inside a kernel that is kept: forget the notebook before, keep the pairs that it loaded and left as they were.
+"""Inside a kept kernel: forget the former notebook, and keep the pairs that it loaded and did not change.
 
-Before each notebook its names are gone and SETTINGS are as they were before the first. What else a notebook changes (a
-patched module, say) stays until its worker ends: run a batch whose cells must not share a process without `--warm`.
+Each notebook starts without the names of the former one, and with the SETTINGS of the first. Any other change by a
+notebook (a patched module, say) stays until its worker ends: omit `--warm` where cells must not share a process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (torch.is_grad_enabled, torch.set_grad_enabled),
     (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
 )
-"""What a notebook may change in its process: how each is read, and put back."""
+"""Settings of the process that a notebook may change: how to read and how to restore each."""
 _first: list[Any] = []
 _load = room.load_pair
 _pairs: dict[PairConfig, tuple[ModelPair, tuple[Any, ...]]] = {}
@@ -46,7 +46,7 @@ def _put_back(environment: dict[str, str], path: list[str], filters: list[Any]) 
 
 
 def keep_pairs() -> None:
-    """Make `load_pair` of this process return the pair that it has loaded before for an equal config."""
+    """Make `load_pair` of this process return the pair that it loaded before for an equal config."""
 
     def kept(config: PairConfig) -> ModelPair:
         if config not in _pairs:
@@ -58,7 +58,7 @@ def keep_pairs() -> None:
 
 
 def _state(pair: ModelPair) -> tuple[Any, ...]:
-    """Return what shows that a notebook has changed a pair: its tensors' versions, their flags, adapters, hooks."""
+    """Return what changes when a notebook changes a pair: its tensors' versions and flags, adapters, hooks."""
     found: list[Any] = [pair.tokenizer.chat_template, len(pair.tokenizer)]
     for which in ("base", "aligned"):
         with pair.model(which) as model:
@@ -70,7 +70,7 @@ def _state(pair: ModelPair) -> tuple[Any, ...]:
 
 
 def fresh() -> None:
-    """Put this kernel back to how it was before the first notebook; drop every pair that a notebook has changed."""
+    """Restore this kernel's state before the first notebook, and drop every pair that a notebook has changed."""
     sys.modules["IPython"].get_ipython().reset(new_session=True)
     if not _first:
         keep_pairs()
@@ -81,6 +81,6 @@ def fresh() -> None:
     for config in [c for c, (pair, state) in _pairs.items() if _state(pair) != state]:
         del _pairs[config]
     gc.collect()
-    gc.freeze()  # modules and kept pairs are not looked through again: a collection takes half a second else
+    gc.freeze()  # later collections skip modules and kept pairs, which saves half a second each
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

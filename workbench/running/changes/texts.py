@@ -1,4 +1,4 @@
-"""Texts of two runs beside each other: what the same prompts were answered, and the same texts through the lens."""
+"""Texts of two runs beside each other: the answers to the same prompts, and the same texts through the lens."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ MOST = 4
 """Texts of each record that are shown at most."""
 
 
-def text_sections(compared: RunComparison, *, harmful_text: HarmfulText = "auto", most: int = MOST) -> list[Section]:
+def text_sections(compared: RunComparison, *, harmful_text: HarmfulText = "auto") -> list[Section]:
     """Return sections with the texts that differ, of every record that both runs hold under one name and kind.
 
     Traces through the lens, continuations side by side, completions as samples of both runs. A record that cannot be
-    read is named in a section's text.
+    read is skipped.
     """
     out = []
     pairs = dict(_pairs(compared))
     for name, (a, b) in pairs.items():
         if isinstance(a, TraceSet) and isinstance(b, TraceSet):
-            out.append(_traces(compared, name, a, b, harmful_text, most))
+            out.append(_traces(compared, name, a, b, harmful_text))
         elif isinstance(a, Continuations) and isinstance(b, Continuations):
-            out.append(_continuations(compared, name, a, b, harmful_text, most))
-    return [*out, *_samples(compared, pairs, harmful_text, most)]
+            out.append(_continuations(compared, name, a, b, harmful_text))
+    return [*out, *_samples(compared, pairs, harmful_text)]
 
 
 def _pairs(compared: RunComparison) -> Iterator[tuple[str, tuple[Record, Record]]]:
@@ -58,7 +58,7 @@ def _loaded(folder: Path) -> Record | None:
     try:
         return load(folder, Record)
     except RecordError:
-        return None  # of another version, or damaged: its numbers stand in results.json
+        return None  # of another version, or damaged: results.json has its numbers
 
 
 def _key(response: Response) -> tuple[Any, ...]:
@@ -66,9 +66,7 @@ def _key(response: Response) -> tuple[Any, ...]:
     return r.prompt_id, r.trajectory, r.prefix_tokens if r.trajectory == "free_running" else None, r.segment
 
 
-def _traces(
-    compared: RunComparison, name: str, a: TraceSet, b: TraceSet, harmful_text: HarmfulText, most: int
-) -> Section:
+def _traces(compared: RunComparison, name: str, a: TraceSet, b: TraceSet, harmful_text: HarmfulText) -> Section:
     where = {_key(r): i for i, r in enumerate(b.responses)}
     both = [(i, where[_key(r)]) for i, r in enumerate(a.responses) if _key(r) in where]
     lengths = a.lengths(), b.lengths()
@@ -80,14 +78,15 @@ def _traces(
         elif not np.allclose(a.excess_mass[i, :n], b.excess_mass[j, :m], atol=1e-3, equal_nan=True):
             scores.append((i, j))
     parts = []
-    for i, j in [*texts, *scores][:most]:
+    for i, j in [*texts, *scores][:MOST]:
         for run, traces, at in ((compared.first, a, i), (compared.second, b, j)):
             made = token_view(traces, at, harmful_text=harmful_text)
-            parts.append(replace(made, title=f"{run.name}: {made.title}", body=_headed(run.name, made.body)))
+            heading = f'<h3 style="margin: 1.8rem 0 .3rem; font-size: 16px">{html_text(label(run.name))}</h3>'
+            parts.append(replace(made, title=f"{run.name}: {made.title}", body=heading + made.body))
     return Section(
         title=f"Through the lens: {name}",
         text=(
-            "No response is in both runs: there is no text to show."
+            "The runs have no response in common, so no text is shown."
             if not both
             else f"{len(both)} responses are in both runs; {len(texts)} have other tokens, and {len(scores)} the same "
             f"tokens with excess mass that differs by over 0.001 somewhere. {len(parts) // 2} are shown, each twice.",
@@ -96,21 +95,16 @@ def _traces(
     )
 
 
-def _headed(name: str, body: str) -> str:
-    return f'<h3 style="margin: 1.8rem 0 .3rem; font-size: 16px">{html_text(label(name))}</h3>{body}'
-
-
 def _continuations(
-    compared: RunComparison, name: str, a: Continuations, b: Continuations, harmful_text: HarmfulText, most: int
+    compared: RunComparison, name: str, a: Continuations, b: Continuations, harmful_text: HarmfulText
 ) -> Section:
-    same = [(c.name, c.prompt) for c in a.continuations] == [(c.name, c.prompt) for c in b.continuations]
-    if not same:
+    if [(c.name, c.prompt) for c in a.continuations] != [(c.name, c.prompt) for c in b.continuations]:
         return Section(title=f"Continuations: {name}", text=("The two runs continued other prompts.",))
     changed = [n for n, (x, y) in enumerate(zip(a.continuations, b.continuations, strict=True)) if x.text != y.text]
     arms = {compared.first.name: a, compared.second.name: b}
     parts = tuple(
         replace(side_by_side(arms, harmful_text=harmful_text, response=n), title="One prompt, both runs")
-        for n in changed[:most]
+        for n in changed[:MOST]
     )
     return Section(
         title=f"Continuations: {name}",
@@ -120,7 +114,7 @@ def _continuations(
 
 
 def _samples(
-    compared: RunComparison, pairs: Mapping[str, tuple[Record, Record]], harmful_text: HarmfulText, most: int
+    compared: RunComparison, pairs: Mapping[str, tuple[Record, Record]], harmful_text: HarmfulText
 ) -> list[Section]:
     """Return the answers that differ, as samples of two arms: of equal arm, attack, setting, prompt and sample."""
     done: list[CompletionSet] = []
@@ -144,11 +138,6 @@ def _samples(
                 done += [replace(s, arm=f"{s.arm} in {run.name}", completions=kept)] if kept else []
     if not total:
         return []
-    parts = (samples_view(attacks, done, judged, most=most, harmful_text=harmful_text),) if done else ()
-    return [
-        Section(
-            title="Answers",
-            text=(f"{changed} of {total} answers to the same prompt under the same attack differ.",),
-            parts=parts,
-        )
-    ]
+    parts = (samples_view(attacks, done, judged, most=MOST, harmful_text=harmful_text),) if done else ()
+    said = f"{changed} of {total} answers to the same prompt under the same attack differ."
+    return [Section(title="Answers", text=(said,), parts=parts)]

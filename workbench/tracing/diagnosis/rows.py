@@ -21,14 +21,14 @@ def diagnosis_rows(diagnosis: Diagnosis) -> tuple[Row, ...]:
     rows: list[Row] = []
     floor = diagnosis.noise_floor
     for c in diagnosis.curves if floor is None else (*diagnosis.curves, floor):
-        label = None if c.condition == "all" else c.condition
+        label = None if c.label == "all" else c.label
         of_curve: dict[str, Any] = dict(label=label, given=c.prefix_tokens, unit=c.unit, **place)
         rows += Row.by_position(c.name, c.value, c.low, c.high, c.n, **of_curve)
     for contrast in diagnosis.contrasts:
-        if contrast.condition == DIFFERENCE:
+        if contrast.label == DIFFERENCE:
             name, labels = f"{contrast.name}_difference", dict(label="harmful", against="harmless")
         else:
-            name, labels = contrast.name, dict(label=contrast.condition)
+            name, labels = contrast.name, dict(label=contrast.label)
         rows.append(Row.of(name, contrast.estimate, given=contrast.prefix_tokens, **labels, **place))
     for f in diagnosis.frequencies:
         place["token"] = f.token_id

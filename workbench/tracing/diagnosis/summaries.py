@@ -23,7 +23,7 @@ DIVERGENT = 20
 """How many of the most divergent responses are named."""
 
 DIFFERENCE = "harmful_minus_harmless"
-"""The condition of a contrast between harmful and harmless prompts."""
+"""The label of a contrast between harmful and harmless prompts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Group:
     lengths. `brief` groups are shown by their two main numbers only.
     """
 
-    condition: str
+    label: str
     prefix_tokens: int | None
     words: str
     rows: np.ndarray
@@ -72,7 +72,7 @@ class Answers:
         self._answer = answer
 
     @property
-    def conditions(self) -> list[str]:
+    def distinct_labels(self) -> list[str]:
         """The labels that occur, harmful first."""
         known = ("harmful", "harmless", "lookalike", "unlabelled")
         return [c for c in known if (self._answer & (self.labels == c)).any()]
@@ -90,14 +90,12 @@ class Answers:
         return max(self.noise_nats or 0.0, IDENTICAL_KL_NATS)
 
     def group(
-        self, condition: str, prefix_tokens: int | None, words: str, within: np.ndarray, *, brief: bool = False
+        self, label: str, prefix_tokens: int | None, words: str, within: np.ndarray, *, brief: bool = False
     ) -> Group:
         """Make a group of the responses of one label that are True in `within`."""
-        rows = np.array([i for i in self._order if within[i] and self.labels[i] == condition], int)
-        sample = self.sample(rows, condition)
-        return Group(
-            condition=condition, prefix_tokens=prefix_tokens, words=words, rows=rows, sample=sample, brief=brief
-        )
+        rows = np.array([i for i in self._order if within[i] and self.labels[i] == label], int)
+        sample = self.sample(rows, label)
+        return Group(label=label, prefix_tokens=prefix_tokens, words=words, rows=rows, sample=sample, brief=brief)
 
     def sample(self, rows: Sequence[int] | np.ndarray, stream: str) -> PromptSample:
         """Make the resamples of some responses' prompts."""
@@ -108,9 +106,9 @@ class Answers:
     def by_prefix(self) -> list[Group]:
         """One group a label (teacher-forced), or a label and prefix length (free-running)."""
         if self.trajectory != "free_running":
-            return [self.group(c, None, "given responses", self._answer) for c in self.conditions]
+            return [self.group(c, None, "given responses", self._answer) for c in self.distinct_labels]
         made: list[Group] = []
-        for c in self.conditions:
+        for c in self.distinct_labels:
             mine = self._answer & (self.labels == c)
             lengths = sorted(set(self.prefix[mine].tolist()))
             several = sum(k > 0 for k in lengths) > 1
@@ -123,7 +121,7 @@ class Answers:
     def pooled(self) -> list[Group]:
         """Free-running with several prefix lengths: one group a label over all prefixes of 1 token or more."""
         made: list[Group] = []
-        for c in self.conditions:
+        for c in self.distinct_labels:
             within = self._answer & (self.prefix > 0) & (self.labels == c)
             lengths = sorted(set(self.prefix[within].tolist()))
             if len(lengths) > 1:
@@ -145,7 +143,7 @@ class Answers:
             candidates = self.by_prefix
         else:
             candidates = [*self.pooled, *(g for g in self.by_prefix if g.prefix_tokens)]
-        return next((g for g in candidates if g.condition == "harmful"), None)
+        return next((g for g in candidates if g.label == "harmful"), None)
 
 
 def prefix_words(lengths: Sequence[int]) -> str:
@@ -171,7 +169,7 @@ def _curve(answers: Answers, group: Group, name: str, unit: str) -> Curve:
     low, high = interval(mean, answers.config.confidence)
     return Curve(
         name=name,
-        condition=group.condition,
+        label=group.label,
         prefix_tokens=group.prefix_tokens,
         unit=unit,
         position=answers.position[:length].astype(np.int32),
@@ -196,7 +194,7 @@ def noise_floor(traces: TraceSet) -> Curve | None:
     missing = np.full(length, np.nan, np.float32)
     return Curve(
         name="noise_kl_nats",
-        condition="all",
+        label="all",
         prefix_tokens=None,
         unit="nats",
         position=np.arange(1, length + 1, dtype=np.int32),
@@ -209,7 +207,7 @@ def noise_floor(traces: TraceSet) -> Curve | None:
 
 def heat_map(answers: Answers) -> HeatMap | None:
     """Return mean retention by prefix length and position on harmful prompts; None unless they are free-running."""
-    groups = [g for g in answers.by_prefix if g.condition == "harmful" and g.prefix_tokens is not None]
+    groups = [g for g in answers.by_prefix if g.label == "harmful" and g.prefix_tokens is not None]
     if not groups:
         return None
     width = len(answers.position)
@@ -219,7 +217,7 @@ def heat_map(answers: Answers) -> HeatMap | None:
         value[row], n[row] = mean.value, mean.n
     return HeatMap(
         name="retention",
-        condition="harmful",
+        label="harmful",
         prefix_tokens=np.array([g.prefix_tokens for g in groups], np.int32),
         position=answers.position.astype(np.int32),
         value=value,
@@ -235,16 +233,16 @@ def contrasts(answers: Answers) -> tuple[Contrast, ...]:
     made: list[Contrast] = []
     means: dict[tuple[str, int | None, str], dict[str, Mean]] = {}
     for group in answers.groups:
-        of_group = means[group.condition, group.prefix_tokens, group.words] = {}
+        of_group = means[group.label, group.prefix_tokens, group.words] = {}
         for name, title, unit, mean in _headlines(answers, group):
             of_group[name] = mean
-            made.append(_contrast(answers, name, group.condition, f"{title} ({group.words})", unit, mean, group))
-    for group in [g for g in answers.groups if g.condition == "harmful" and not g.brief]:
+            made.append(_contrast(answers, name, group.label, f"{title} ({group.words})", unit, mean, group))
+    for group in [g for g in answers.groups if g.label == "harmful" and not g.brief]:
         twin = _harmless_twin(answers, group)
         if twin is None:
             continue
-        mine = means[group.condition, group.prefix_tokens, group.words]
-        other = means[twin.condition, twin.prefix_tokens, twin.words]
+        mine = means[group.label, group.prefix_tokens, group.words]
+        other = means[twin.label, twin.prefix_tokens, twin.words]
         for name, what, unit in (
             ("early_kl_aligned_base_nats", f"KL(aligned || base), {_early(answers)}", "nats"),
             ("late_retention_uncertain", f"retention where aligned is uncertain, {_late(answers)}", "1"),
@@ -258,16 +256,16 @@ def contrasts(answers: Answers) -> tuple[Contrast, ...]:
 def _harmless_twin(answers: Answers, group: Group) -> Group | None:
     """Find the harmless group of the same prefix length, or of the pooled prefixes."""
     same = answers.pooled if group in answers.pooled else [g for g in answers.by_prefix if not g.brief]
-    fits = (g for g in same if g.condition == "harmless" and g.prefix_tokens == group.prefix_tokens)
+    fits = (g for g in same if g.label == "harmless" and g.prefix_tokens == group.prefix_tokens)
     return next(fits, None)
 
 
 def _contrast(
-    answers: Answers, name: str, condition: str, title: str, unit: str, mean: Mean, group: Group | None
+    answers: Answers, name: str, label: str, title: str, unit: str, mean: Mean, group: Group | None
 ) -> Contrast:
     return Contrast(
         name=name,
-        condition=condition,
+        label=label,
         title=title,
         estimate=estimate(mean, unit=unit, confidence=answers.config.confidence),
         prefix_tokens=None if group is None else group.prefix_tokens,
@@ -322,13 +320,13 @@ def _headlines(answers: Answers, group: Group) -> Iterator[tuple[str, str, str, 
 def _thinking(answers: Answers) -> Iterator[Contrast]:
     """Yield mean KL over the thinking blocks of each label: they are trajectories of their own, in no answer curve."""
     traces = answers.traces
-    for condition in ("harmful", "harmless", "lookalike", "unlabelled"):
-        rows = [i for i, r in enumerate(traces.responses) if r.segment == "thinking" and r.label == condition]
+    for label in ("harmful", "harmless", "lookalike", "unlabelled"):
+        rows = [i for i, r in enumerate(traces.responses) if r.segment == "thinking" and r.label == label]
         if rows:
-            sample = answers.sample(rows, f"{condition} thinking")
+            sample = answers.sample(rows, f"{label} thinking")
             mean = sample.pooled(traces.kl_aligned_base_nats[rows], traces.mask[rows])
             title = "KL(aligned || base), all positions of the thinking block"
-            yield _contrast(answers, "thinking_kl_aligned_base_nats", condition, title, "nats", mean, None)
+            yield _contrast(answers, "thinking_kl_aligned_base_nats", label, title, "nats", mean, None)
 
 
 # ---------------------------------------------------------------------------------------------- divergent

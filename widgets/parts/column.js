@@ -1,31 +1,5 @@
-// What payload.py sends, read: one Column a response, and numbers as views say them.
+// What payload.py sends, read: one Column a response.
 const ARRAY_TYPES = { "<f4": Float32Array, "<i4": Int32Array, "|u1": Uint8Array, u1: Uint8Array };
-const NO_VALUE = "–";
-
-/** Say a number as `number` of workbench/display/views/view.py does: about three digits, a true minus, a dash for none. */
-function numberText(value, digits = 3) {
-  if (value === null || value === undefined || !Number.isFinite(value)) return NO_VALUE;
-  const size = Math.abs(value);
-  if (size === 0) return "0";
-  if (size >= 1e-4 && size < 1e6) {
-    const order = Math.floor(Math.log10(size));
-    let places = size >= 1 ? Math.max(0, digits - 1 - order) : digits;
-    if (size < 0.01) places = Math.max(digits + 1, -order);
-    return (value < 0 ? "−" : "") + grouped(size.toFixed(places));
-  }
-  const [mantissa, exponent] = value.toExponential(1).split("e");
-  return `${mantissa}e${Number(exponent)}`.replaceAll("-", "−");
-}
-
-const wholeText = (value) => grouped(String(value));
-
-/** Put a comma before every third digit of the whole part. */
-function grouped(digits) {
-  const [whole, rest] = digits.split(".");
-  const said = whole.replace(/\B(?=(\d{3})+$)/g, ",");
-  return rest === undefined ? said : `${said}.${rest}`;
-}
-
 /** Count the edges that a value reaches: 0 for none, negative where a signed quantity is below zero. */
 function levelOf(quantity, value) {
   if (Number.isNaN(value)) return 0;
@@ -154,19 +128,4 @@ class Column {
     if (!this.made.has(key)) this.made.set(key, make());
     return this.made.get(key);
   }
-}
-
-/** Make an element with a class and a text, which is text whatever it says. */
-function make(tag, className = "", text = undefined) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
-/** Say that a control takes the keyboard: the notebook's own shortcuts leave it alone. */
-function control(node, name = "") {
-  node.dataset.lmSuppressShortcuts = "true";
-  if (name) node.setAttribute("aria-label", name);
-  return node;
 }

@@ -42,7 +42,7 @@ function listenToHands(view) {
 }
 
 function keyPressed(view, event, token) {
-  if (!token || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!token || !plainKey(event)) return;
   const { column: c, index: i } = token, last = view.columns[c].tokens - 1;
   const to = {
     ArrowRight: () => i + 1, ArrowLeft: () => i - 1, ArrowDown: () => view.text.byLine(c, i, 1), ArrowUp: () => view.text.byLine(c, i, -1),
@@ -69,6 +69,5 @@ function keyPressed(view, event, token) {
       if (i < view.columns[other].tokens) { view.go(other, i, true); break; }
     }
   } else return;
-  event.preventDefault();
-  event.stopPropagation();
+  consume(event);
 }

@@ -29,13 +29,9 @@ class RunningText {
     this.every = this.reach <= 40 ? 5 : 10;
     this.classes = new Map();
     this.look = null;
-    this.root = make("div", this.several ? "wb-running wb-side" : "wb-running");
-    this.root.setAttribute("role", "listbox");
-    this.root.setAttribute("aria-multiselectable", "true");
-    this.root.setAttribute("aria-label", label);
-    this.root.style.setProperty("--wb-columns", columns.length);
     this.blocks = this.cut().map(([from, to], n) => this.block(from, to, n < 3));
-    this.root.append(...this.blocks.map((block) => block.element));
+    this.root = make(this.several ? "div.wb-running.wb-side" : "div.wb-running", this.blocks.map((block) => block.element),
+      { role: "listbox", "aria-multiselectable": "true", "aria-label": label, "--wb-columns": columns.length });
     this.idle = null;
   }
 
@@ -90,9 +86,8 @@ class RunningText {
   }
 
   block(from, to, near) {
-    const element = make("div", "wb-block");
-    element.setAttribute("role", "none");
-    element.style.setProperty("--wb-lines", Math.ceil((to - from) / (this.several ? ROW_TOKENS / 1.4 : 14)));
+    const lines = Math.ceil((to - from) / (this.several ? ROW_TOKENS / 1.4 : 14));
+    const element = make("div.wb-block", { role: "none", "--wb-lines": lines });
     return { from, to, element, near, built: false, stale: false };
   }
 
@@ -107,30 +102,18 @@ class RunningText {
   }
 
   row(from, to) {
-    const row = make("div", "wb-row10");
-    row.setAttribute("role", "none");
-    const gutter = make("span", "wb-gutter", String(from + 1));
-    gutter.setAttribute("aria-hidden", "true");
-    row.append(gutter);
-    this.columns.forEach((column, c) => {
-      const cell = make("div", "wb-cell10");
-      cell.setAttribute("role", "group");
-      cell.setAttribute("aria-label", `${column.head.name}, positions ${from + 1} to ${to}`);
+    const cells = this.columns.map((column, c) => {
+      const cell = make("div.wb-cell10", { role: "group", "aria-label": `${column.head.name}, positions ${from + 1} to ${to}` });
       this.tokens(cell, c, from, Math.min(to, column.tokens));
-      row.append(cell);
+      return cell;
     });
-    return row;
+    return make("div.wb-row10", { role: "none" }, make("span.wb-gutter", from + 1, { "aria-hidden": "true" }), cells);
   }
 
   tokens(parent, c, from, to) {
     const column = this.columns[c], { given, continued_by: by } = column.head;
     for (let i = from; i < to; i += 1) {
-      if (given && i === given) {
-        const turn = make("span", "wb-turn");
-        turn.dataset.sign = `▸ ${by} continues`;
-        turn.setAttribute("aria-hidden", "true");
-        parent.append(turn);
-      }
+      if (given && i === given) parent.append(make("span.wb-turn", { "data-sign": `▸ ${by} continues`, "aria-hidden": "true" }));
       parent.append(this.token(c, i));
     }
   }
@@ -147,7 +130,7 @@ class RunningText {
     element.index = i;
     const text = column.text(i);
     if (column.covered) {
-      element.append(make("span", "wb-hid", column.cover), " ");
+      element.append(make("span.wb-hid", column.cover), " ");
       element.setAttribute("aria-label", `withheld token at position ${i + 1}`);
     } else if (column.kind(i) === 1) {
       element.textContent = column.label(i);
@@ -157,7 +140,7 @@ class RunningText {
       lines.forEach((line, n) => {
         if (line) element.append(line);
         if (n === lines.length - 1) return;
-        element.append(make("span", "wb-break"), "\n");
+        element.append(make("span.wb-break"), "\n");
       });
       if (!text.trim()) element.setAttribute("aria-label", column.label(i) || "part of a character");
     }
