@@ -249,7 +249,7 @@ def test_what_is_missing_is_answered_or_said(pair: ModelPair) -> None:
     prompts = replace(tiny_prompts(2), prompts=tiny_prompts(2).prompts[:2])
     found = sweep(pair, prompts, small(how="refusal"))
     assert found.judge == "refusal"
-    assert any("There is no harmless prompt" in n for n in found.notes)
+    assert any("The set has no harmless prompt" in n for n in found.notes)
     assert any("upper bound" in n for n in found.notes)
     assert found.score("aligned", "over_refusal") is None
     refuses(lambda: wb.recommend(found), ParameterError)

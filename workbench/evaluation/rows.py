@@ -12,7 +12,6 @@ from workbench.core.records import Record, Row
 from workbench.core.statistics import known
 from workbench.evaluation.records import ArmComparison, Evaluation, PenaltyCheck, PenaltySweep, Score, Scorecard
 from workbench.tracing.diagnosis.rows import diagnosis_rows
-from workbench.tracing.gradients import probe_rows
 from workbench.tracing.records import Diagnosis, GradientProbe
 
 
@@ -80,9 +79,15 @@ def comparison_rows(comparison: ArmComparison) -> tuple[Row, ...]:
     return tuple(replace(r, seed=seed) for seed, card in cards for r in evaluation_rows(card))
 
 
+def _probe_rows(probe: GradientProbe) -> tuple[Row, ...]:
+    from workbench.tracing.gradients import probe_rows  # loads torch
+
+    return probe_rows(probe)
+
+
 ROWS: Mapping[type[Record], Callable[..., tuple[Row, ...]]] = {
     Diagnosis: diagnosis_rows,
-    GradientProbe: probe_rows,
+    GradientProbe: _probe_rows,
     Scorecard: evaluation_rows,
     Evaluation: lambda evaluation: (*evaluation.agreement, *evaluation_rows(evaluation.scorecard)),
     PenaltySweep: sweep_rows,
