@@ -27,7 +27,7 @@ from workbench.decoding.penalised import decode
 from workbench.display.figures import save_figure
 from workbench.evaluation.attacks import Prefill, attack, attack_config
 from workbench.evaluation.capability import CapabilityConfig
-from workbench.evaluation.config import EvaluateConfig
+from workbench.evaluation.metrics import EvaluateConfig
 from workbench.evaluation.paper import paper_preset
 from workbench.judging.calibration import calibrate
 from workbench.judging.config import JudgeConfig

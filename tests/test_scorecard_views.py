@@ -10,7 +10,7 @@ from tests import evaluation_makers as make
 from tests.hostile_texts import EXECUTABLE
 from workbench.core.palette import contrast, strokes_of_arms
 from workbench.display import figures, views
-from workbench.evaluation.config import EvaluateConfig
+from workbench.evaluation.metrics import EvaluateConfig
 from workbench.evaluation.paper import paper_preset
 from workbench.evaluation.records import AttackSet, CapabilitySet, CompletionSet, Scorecard
 from workbench.evaluation.rows import evaluation_rows

@@ -21,8 +21,9 @@ from workbench.models.chat import tokenizer_hash
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 
-_KINDS = (
-    NoAttack, Prefill, HarmlessPrefill, GCG, RandomSuffix, Decoding, Template, Insertion, BenignTuning, FewHarmfulTuning
+_KINDS: tuple[type[AttackConfig], ...] = (
+    NoAttack,
+    Prefill, HarmlessPrefill, GCG, RandomSuffix, Decoding, Template, Insertion, BenignTuning, FewHarmfulTuning,
 )  # fmt: skip
 ATTACKS: Mapping[str, type[AttackConfig]] = {kind.family: kind for kind in _KINDS}
 """Every attack by its family's name."""
