@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Callable
+from itertools import count
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,6 +31,30 @@ def counting_model(vocab: int) -> LlamaForCausalLM:
         # the final norm makes the one-hot vector sqrt(vocab) long
         model.lm_head.weight.copy_(torch.eye(vocab).roll(1, 0) * 1000.0 / math.sqrt(vocab))
     return model
+
+
+def interrupted_after(tokens: int) -> Callable[..., None]:
+    """Return a listener that presses Ctrl-C when it hears one token more."""
+    heard = count(1)
+
+    def listen(*_: object) -> None:
+        if next(heard) > tokens:
+            raise KeyboardInterrupt
+
+    return listen
+
+
+def at_token(widget: Any, number: int, seconds: float) -> tuple[threading.Event, threading.Event]:
+    """Return two events: the widget's text has its n-th token and waits; it may go on."""
+    there, go_on = threading.Event(), threading.Event()
+
+    def heard(now: Any) -> None:
+        if now.state == "running" and now.tokens == number and not there.is_set():
+            there.set()
+            assert go_on.wait(seconds)
+
+    widget.on_select(heard)
+    return there, go_on
 
 
 def prompt_set(*texts: str, response: str | None = " sat on the mat", label: str = "harmful") -> PromptSet:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.errors import refuses
-from tests.fakes import counting_model, prompt_set
+from tests.fakes import counting_model, interrupted_after, prompt_set
 from tests.test_attacks import mixed_set
 from tests.test_generate import plain
 from tests.tiny_pair import THINKING_TEMPLATE, sentencepiece_like_tokenizer, tiny_adapter, tiny_pair, tiny_tokenizer
@@ -106,16 +106,8 @@ def test_a_killed_arm_resumes_and_gives_the_same(tmp_path: Path) -> None:
     made = attack(pair, prompt_set("the cat", "the dog sat", "the sea"), PREFILL)
     arm = ModelArm(pair=pair, which="aligned")
     whole = answer(arm, made)
-    tokens = 0
-
-    def die(_attempt: int, _token: int) -> None:
-        nonlocal tokens
-        tokens += 1
-        if tokens > 60:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        answer(arm, made, store=Store(tmp_path), batch_tokens=100, on_token=die)
+        answer(arm, made, store=Store(tmp_path), batch_tokens=100, on_token=interrupted_after(60))
     assert 0 < len(Store(tmp_path)) < len(made.attempts)
     resumed = answer(arm, made, store=Store(tmp_path), batch_tokens=100)
     assert resumed.completions == whole.completions

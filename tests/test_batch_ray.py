@@ -36,25 +36,11 @@ stages:
   half: {notebook: see.ipynb, grid: {number: [4, 5]}, gpus: 0.5}
   none: {notebook: see.ipynb, grid: {number: [6]}, gpus: 0, needs: []}
 """
-ONE_MACHINE = """
-for trial in range(3):
-    try:
-        ray.init(address='local', num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
-        break
-    except Exception as error:
-        said = error
-        ray.shutdown()
-else:
-    print("too slow", said)
-    sys.exit(99)
-"""
-TWO_NODES = """
+TRIED = """
 from ray.cluster_utils import Cluster
 for trial in range(3):
     try:
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 1})
-        other = cluster.add_node(num_cpus=2, num_gpus=1)
-        ray.init(address=cluster.address, log_to_driver=False)
+        {start}
         break
     except Exception as error:
         said = error
@@ -63,6 +49,13 @@ else:
     print("too slow", said)
     sys.exit(99)
 """
+ONE_MACHINE = TRIED.format(
+    start="ray.init(address='local', num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)"
+)
+TWO_NODES = TRIED.format(
+    start="cluster = Cluster(initialize_head=True, head_node_args=dict(num_cpus=2, num_gpus=1)); "
+    "other = cluster.add_node(num_cpus=2, num_gpus=1); ray.init(address=cluster.address, log_to_driver=False)"
+)
 RUN = """
 from workbench.__main__ import main
 code = main(["batch", "grid.yaml", "--out", "out", "--executor", "ray", "--threads", "1"])

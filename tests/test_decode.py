@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.errors import refuses
-from tests.fakes import counting_model, prompt_set
+from tests.fakes import counting_model, interrupted_after, prompt_set
 from tests.tiny_pair import ARCHITECTURES, tiny_adapter, tiny_pair, tiny_tokenizer
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterError, PromptError
 from workbench.core.passages import Passage
@@ -300,16 +300,8 @@ def test_a_killed_run_keeps_finished_rows_and_resumes_to_the_same(tmp_path: Path
     contexts = [(318,), (40,), (60,)]  # the first one ends after 3 tokens, in one batch with the others
     config = DecodeConfig(penalty=STRONG, generation=GenerateConfig(max_tokens=12))
     whole = decode(pair, contexts, config, what=None)
-    tokens = 0
-
-    def die(_index: int, _entry: Entry) -> None:
-        nonlocal tokens
-        tokens += 1
-        if tokens > 20:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        decode(pair, contexts, config, on_token=die, store=Store(tmp_path), what=None)
+        decode(pair, contexts, config, on_token=interrupted_after(20), store=Store(tmp_path), what=None)
     assert len(Store(tmp_path)) == 1
     seen: list[tuple[int, int]] = []
     again = decode(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.errors import refuses
-from tests.fakes import counting_model
+from tests.fakes import counting_model, interrupted_after
 from tests.tiny_pair import ARCHITECTURES, tiny_pair, tiny_tokenizer
 from workbench.core.batching import halving_on_memory, plan_batches
 from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterError, PromptError
@@ -98,16 +98,8 @@ def test_a_killed_run_resumes_and_gives_the_same(tmp_path: Path) -> None:
     pair = tiny_pair()
     config = GenerateConfig(max_tokens=8, batch_tokens=20)
     whole = generate(pair, "aligned", CONTEXTS, config)
-    tokens = 0
-
-    def die(_index: int, _token: int) -> None:
-        nonlocal tokens
-        tokens += 1
-        if tokens > 18:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        generate(pair, "aligned", CONTEXTS, config, on_token=die, store=Store(tmp_path))
+        generate(pair, "aligned", CONTEXTS, config, on_token=interrupted_after(18), store=Store(tmp_path))
     kept = len(Store(tmp_path))
     assert 0 < kept < len(CONTEXTS)
     calls = 0

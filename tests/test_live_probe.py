@@ -14,7 +14,7 @@ import torch
 from ipywidgets import Widget
 
 from tests.errors import refuses
-from tests.fakes import counting_model
+from tests.fakes import at_token, counting_model
 from tests.hostile_texts import EXECUTABLE
 from tests.tiny_pair import tiny_pair, tiny_tokenizer
 from widgets import live_probe, worker
@@ -59,19 +59,6 @@ def asks(probe: LiveProbe, do: str, **fields: Any) -> None:
     probe.face.asked = {"do": do, **form, "n": str(id(object()))}  # type: ignore[attr-defined]
 
 
-def at_token(probe: LiveProbe, number: int) -> tuple[threading.Event, threading.Event]:
-    """Return two events: the stream has its n-th token and waits; it may go on."""
-    there, go_on = threading.Event(), threading.Event()
-
-    def heard(now: ProbeSelection) -> None:
-        if now.state == "running" and now.tokens == number and not there.is_set():
-            there.set()
-            assert go_on.wait(SECONDS)
-
-    probe.on_select(heard)
-    return there, go_on
-
-
 def test_what_was_typed_is_continued_scored_and_shown(probe: LiveProbe, counting: ModelPair, tmp_path: Path) -> None:
     seen: list[int] = []
     probe.on_select(lambda now: seen.append(now.tokens))
@@ -101,7 +88,7 @@ def test_what_was_typed_is_continued_scored_and_shown(probe: LiveProbe, counting
 
 
 def test_stops_and_newer_starts_win(probe: LiveProbe, counting: ModelPair) -> None:
-    there, go_on = at_token(probe, 4)
+    there, go_on = at_token(probe, 4, SECONDS)
     asks(probe, "start", prompt="count")
     assert there.wait(SECONDS)
     asks(probe, "stop")
@@ -111,7 +98,7 @@ def test_stops_and_newer_starts_win(probe: LiveProbe, counting: ModelPair) -> No
     assert (probe.selection.state, probe.face.state["said"]) == ("stopped", "Stopped after 4 tokens.")  # type: ignore[attr-defined]
     asks(probe, "stop")  # nothing runs: nothing happens
     assert probe.selection.state == "stopped"
-    there, go_on = at_token(probe, 3)
+    there, go_on = at_token(probe, 3, SECONDS)
     asks(probe, "start", prompt="first", prefix=counting.decode((60,)))
     assert there.wait(SECONDS)
     lens = probe.lens

@@ -15,7 +15,7 @@ import pytest
 from ipywidgets import Widget
 
 from tests.errors import refuses
-from tests.fakes import prompt_set
+from tests.fakes import at_token, prompt_set
 from tests.tiny_pair import tiny_pair
 from widgets import worker
 from widgets.penalty_dial import DialSelection, PenaltyDial
@@ -93,19 +93,6 @@ def decoded(pair: ModelPair, prompts: PromptSet, penalty: PenaltyConfig) -> tupl
     return tuple(made.token_ids[0][made.mask[0]].tolist())
 
 
-def at_token(dial: PenaltyDial, number: int) -> tuple[threading.Event, threading.Event]:
-    """Return two events: the text has its n-th token and waits; it may go on."""
-    there, go_on = threading.Event(), threading.Event()
-
-    def heard(now: DialSelection) -> None:
-        if now.state == "running" and now.tokens == number and not there.is_set():
-            there.set()
-            assert go_on.wait(SECONDS)
-
-    dial.on_select(heard)
-    return there, go_on
-
-
 def test_every_setting_generates_anew_token_by_token(dial: PenaltyDial, pair: ModelPair, prompts: PromptSet) -> None:
     for settings, want in (
         (dict(strength=4.0), PenaltyConfig(strength=4.0)),
@@ -177,7 +164,7 @@ def test_it_makes_no_dial_that_no_generator_may_use(pair: ModelPair, prompts: Pr
 
 
 def test_fast_moves_end_at_the_last_and_show_nothing_older(dial, pair, prompts) -> None:
-    there, go_on = at_token(dial, 3)
+    there, go_on = at_token(dial, 3, SECONDS)
     painted: list[tuple[int, float, int]] = []
     face(dial).observe(
         lambda c: painted.append((c["new"]["heard"].get("one", 0), face(dial).form["strength"], c["new"]["tokens"])),
@@ -208,7 +195,7 @@ def test_fast_moves_end_at_the_last_and_show_nothing_older(dial, pair, prompts) 
 
 
 def test_stop_keeps_what_is_there(dial: PenaltyDial) -> None:
-    there, go_on = at_token(dial, 4)
+    there, go_on = at_token(dial, 4, SECONDS)
     asks(dial, "turn", 1, settings=dict(strength=2.0))
     assert there.wait(SECONDS)
     asks_stop = threading.Thread(target=dial.stop)
