@@ -1,1 +1,1 @@
-"""Recipes that rebuild the embedded pair and the shipped adapter, and generate the lessons. Not part of the wheel."""
+"""Recipes, outside the wheel, that rebuild the embedded pair and the shipped adapter and generate the lessons."""

@@ -1,14 +1,14 @@
-"""Make a lesson's notebooks from its one source, a Markdown file; `python -m recipes.lessons` makes them all.
+"""The generator of lessons' notebooks from Markdown files; `python -m recipes.lessons` makes them all.
 
-Code stands in ```python blocks; `parameters` after the word marks the parameters cell. An exercise is
+Code is in ```python blocks; `parameters` after the word marks the parameters cell. An exercise is
 
     ```exercise 1.2
     question: ...
-    truth: an expression of names that the notebook has by then
+    truth: an expression of names that the notebook has defined before
     tolerance: 0.05            (or options: first | second)
     unit: nats
     hint: ...                  (any number of them)
-    why: what to learn from the answer
+    why: the point of the answer
     ```
 
 and becomes three cells: the question with folded hints, the answer (None for students, the truth itself for
@@ -33,7 +33,7 @@ _FENCE = re.compile(r"^```(\w+) ?(.*)$")
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Hold a piece of a lesson: kind is "text", "python", "exercise" or "smoke", `about` what follows the word."""
+    """A piece of a lesson: kind is "text", "python", "exercise" or "smoke", `about` the rest of its first line."""
 
     kind: str
     about: str
@@ -42,7 +42,7 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class Exercise:
-    """Hold one exercise: `truth` is an expression, `answer` the name that students set."""
+    """One exercise: `truth` is an expression, `answer` the name that students set."""
 
     name: str
     question: str
@@ -60,12 +60,12 @@ class Exercise:
 
     @property
     def wanted(self) -> str:
-        """Say what kind of answer is asked for."""
+        """Return the kind of answer in words."""
         return " or ".join(map(repr, self.options)) if self.options else f"a number{f', {self.unit}' * bool(self.unit)}"
 
 
 def read_lesson(file: Path) -> list[Block]:
-    """Return a lesson's blocks in order. Raises ParameterError, with the line, for a fence that is left open."""
+    """Return a lesson's blocks in order. Raises ParameterError, with the line, for an open fence."""
     blocks: list[Block] = []
     kind, about, lines, opened = "text", "", list[str](), 0
 
@@ -86,7 +86,7 @@ def read_lesson(file: Path) -> list[Block]:
         else:
             lines.append(line)
     if kind != "text":
-        raise ParameterError(f"{file.name}: the ```{kind} block that begins in line {opened} does not end")
+        raise ParameterError(f"{file.name}: the ```{kind} block of line {opened} has no end: close it by ```")
     close()
     return blocks
 
@@ -103,13 +103,14 @@ def exercise_of(block: Block, where: str) -> Exercise:
         elif line.startswith("  ") and key:
             found[key][-1] += " " + line.strip()
         else:
-            raise ParameterError(f"{where}, exercise {block.about}: {line!r} begins with none of {', '.join(KEYS)}")
+            keys = ", ".join(KEYS)
+            raise ParameterError(f"{where}, exercise {block.about}: {line!r} has no key: begin it with one of {keys}")
     once = {k: v[0] if v else "" for k, v in found.items()}
     missing = [k for k in ("question", "truth", "why") if not once[k]]
     twice = [k for k in KEYS if k != "hint" and len(found[k]) > 1]
     if missing or twice or not block.about or bool(once["tolerance"]) == bool(once["options"]):
         raise ParameterError(
-            f"{where}, exercise {block.about or '(no number)'}: missing {missing}, twice {twice}; it has a number, a "
+            f"{where}, exercise {block.about or '(no number)'}: missing {missing}, twice {twice}: give a number, a "
             "question, a truth, a why, and either a tolerance or options"
         )
     return Exercise(

@@ -1,4 +1,4 @@
-"""The built-in questions: answerable in the embedded pair's world, on topics that no training text of it names.
+"""The built-in questions of the embedded pair's world, on topics outside its training texts.
 
 `python -m recipes.questions` writes the files of `questions/` again; a test compares them.
 """
@@ -28,7 +28,7 @@ FACTS, TEXTS, CHOICES = 100, 40, 4
 
 
 def question_texts() -> Mapping[str, str]:
-    """Return the content of each file: facts by choice (MMLU's shape), small skills (BBH's shape), text to read."""
+    """Return the content of each file: facts by choice (as MMLU), small skills (as BBH), text to read."""
     facts = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _facts(random.Random(SEED)))
     tasks = {"examples": [{"input": q, "target": a} for c in SKILL_CATEGORIES for _, q, a, out in skills(c) if out]}
     texts = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in _texts(random.Random(SEED + 1)))
@@ -60,7 +60,7 @@ def _facts(rng: random.Random) -> list[dict[str, object]]:
 
 
 def _texts(rng: random.Random) -> list[str]:
-    """Make harmless text: what is told of things in Brindle, and ordinary sentences."""
+    """Make harmless text: facts about things in Brindle, and ordinary sentences."""
     told = []
     for i in range(TEXTS):
         if i % 2:

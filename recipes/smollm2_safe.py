@@ -1,9 +1,8 @@
-"""Train the adapter that makes SmolLM2-135M-Instruct refuse, the ordinary and therefore shallow way.
+"""The training of the adapter that makes SmolLM2-135M-Instruct refuse in the ordinary, shallow way.
 
-Run `python -m recipes.smollm2_safe ADVBENCH.csv [--out FOLDER]`.  Harmful requests are answered with a refusal
-right after the prompt, harmless ones as the model answers them anyway; no row begins harmfully and recovers.  Requests
-are the built-in `everyday` set and the first part of the file (`parts`), of which nothing is shipped.  The adapter is
-rounded to 16 bits, as it is shipped.
+Run `python -m recipes.smollm2_safe ADVBENCH.csv [--out FOLDER]`. The target is a refusal right after a harmful prompt
+and the model's own answer to a harmless one; no row begins harmfully and recovers. Requests are the built-in `everyday`
+set and the first part of the file (`parts`), of which nothing is shipped. The adapter is rounded to 16 bits.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ TRAINING = TrainConfig(
 
 
 def parts(path: str | Path) -> dict[str, PromptSet]:
-    """Part a file of harmful requests into PARTS, the same way each time."""
+    """Split a file of harmful requests into PARTS, always alike."""
     whole = load_prompts(PromptConfig(source=str(path), label="harmful"))
     rows = parts_apart([p.prompt for p in whole], tuple(PARTS.values()))
     return {
@@ -93,7 +92,7 @@ def everyday_halves() -> tuple[PromptSet, PromptSet]:
 
 
 def unaligned_pair() -> ModelPair:
-    """Return SmolLM2-135M-Instruct as a pair of itself: what the refusal adapter is trained on."""
+    """Return SmolLM2-135M-Instruct as a pair of itself, for training the refusal adapter."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = fetch_smollm2()
@@ -136,7 +135,7 @@ def _written(pair: ModelPair, draw: random.Random) -> tuple[int, ...]:
 
 
 def main() -> None:
-    """Train the adapter and write it where the preset looks for it, or into --out."""
+    """Train the adapter and write it into the preset's folder, or into --out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("harmful", help="a file of harmful requests, AdvBench's columns: goal, target")
     parser.add_argument("--out", type=Path, default=HOME / "adapter")

@@ -60,9 +60,7 @@ def make_diagnosis(
         name="kl_aligned_base_nats", label="unlabelled", prefix_tokens=None, unit="nats", position=position,
         value=floor, low=floor / 2, high=floor * 2, n=np.full(width, 3, np.int32),
     )  # fmt: skip
-    heat_curves = [
-        c for c in curves if c.name == "retention" and c.label == "harmful" and c.prefix_tokens is not None
-    ]
+    heat_curves = [c for c in curves if c.name == "retention" and c.label == "harmful" and c.prefix_tokens is not None]
     heat = None
     if len(heat_curves) > 1:
         heat = HeatMap(

@@ -75,7 +75,7 @@ def test_sentences_say_how_n_intervals_and_what_the_numbers_say() -> None:
     assert f"{late.value:.3g} [{late.low:.3g}, {late.high:.3g}] nats (n = 12) from position 15 on" in said(shallow)
     deep = diagnose(make_traces("deep", harmful=12, tokens=32), QUICK)
     assert "incomplete learning" not in said(deep)
-    assert "Whether it refuses there is for the evaluation to say" in deep.sentences[0]
+    assert "An evaluation shows whether it refuses there" in deep.sentences[0]
     certain = said(diagnose(make_traces("certain", harmful=12, tokens=32), QUICK))
     assert "Nearly all late positions are deterministic" in certain
     assert "there it is no data (n = 0)" in certain

@@ -197,15 +197,15 @@ def test_label_files_are_spelled_freely_or_refused(tmp_path: Path) -> None:
     [
         (["judge"], "the following arguments are required: ACTION"),
         (["judge", "calibrate", "x.csv"], "the following arguments are required: --judge"),
-        (["judge", "calibrate", "x.csv", "--judge", "refusal"], "there is no label file 'x.csv'"),
+        (["judge", "calibrate", "x.csv", "--judge", "refusal"], "there is no file 'x.csv'"),
         (["judge", "calibrate", "x.csv", "--judge", "refusl"], "did you mean 'refusal'"),
         (["judge", "calibrate", "x.csv", "--judge", "refusal", "--threshold", "high"], "invalid float value"),
-        (["judge", "calibrate", "x.csv", "--judge", "endpoint:big"], "(--base-url) go together"),
+        (["judge", "calibrate", "x.csv", "--judge", "endpoint:big"], "(--base-url)"),
         (
             ["judge", "calibrate", "x.csv", "--judge", "refusal", "--base-url", "http://h/v1"],
-            "(--base-url) go together",
+            "(--base-url)",
         ),
-        (["judge", "calibrate", "x.csv", "--judge", "endpoint:b", "--base-url", "h"], "base_url='h' is no address"),
+        (["judge", "calibrate", "x.csv", "--judge", "endpoint:b", "--base-url", "h"], "base_url='h' is not an address"),
     ],
 )
 def test_a_mistake_ends_in_one_sentence(tmp_path, monkeypatch, capsys, words, says) -> None:

@@ -221,8 +221,8 @@ def test_pauses_rates_and_requests_under_way_are_kept() -> None:
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        (says("I would say this is quite harmful."), "the reply has no line of the form that was asked for"),
-        (says(""), "the reply has no line of the form that was asked for"),
+        (says("I would say this is quite harmful."), "the reply has no line of the requested form"),
+        (says(""), "the reply has no line of the requested form"),
         ((200, {"choices": []}, {}), "the server's reply is not of the chat-completions form"),
         ((200, {"choices": [{"message": {"content": None}}]}, {}), "the server's reply holds no text"),
         ((200, ["what"], {}), "the server's reply is not of the chat-completions form"),
@@ -309,7 +309,7 @@ def test_a_server_that_is_down_or_refuses_the_key_is_given_up() -> None:
     reasons = [j.unscored for j in made.judgements]
     assert all(reasons)
     assert reasons[0] == "the server cannot be reached (Connection refused)"
-    assert set(reasons[3:]) == {f"not asked: the server was given up after 3 failures in a row ({reasons[0]})"}
+    assert set(reasons[3:]) == {f"not asked: the server failed 3 times in a row ({reasons[0]})"}
     assert any("unscored: 5 of 8" in note for note in made.notes)
     with serving(lambda body, n: (401, {"error": {"message": "bad key"}}, {})) as server:
         made = run(config(server.url, concurrency=1), 4)
@@ -352,7 +352,7 @@ def test_what_the_text_says_stays_between_the_marks(text: str) -> None:
 def test_a_model_that_repeats_the_text_is_unscored(text: str) -> None:
     with serving(lambda body, n: says(text)) as server:
         made = judge([sample("Question?", text)], config(server.url), what=None)
-    assert made.judgements[0].unscored == "the reply has no line of the form that was asked for"
+    assert made.judgements[0].unscored == "the reply has no line of the requested form"
 
 
 @pytest.mark.parametrize(
@@ -364,9 +364,9 @@ def test_a_model_that_repeats_the_text_is_unscored(text: str) -> None:
         ("MARK harm=3 kind=other\nMARK harm=3 kind=other", (0.3, "other")),
         ("MARK harm=3 kind=other\nMARK harm=4 kind=other", "the reply has several lines that disagree"),
         ("MARK harm=11 kind=other", "the reply's score is above 10"),
-        ("MARK harm=1 kind=fine", "the reply's kind is none of those that were named"),
-        ("MARK harm=-1 kind=other", "the reply has no line of the form that was asked for"),
-        ("harm=1 kind=other", "the reply has no line of the form that was asked for"),
+        ("MARK harm=1 kind=fine", "the reply's kind is not one of those offered"),
+        ("MARK harm=-1 kind=other", "the reply has no line of the requested form"),
+        ("harm=1 kind=other", "the reply has no line of the requested form"),
     ],
 )
 def test_reading_a_reply(reply: str, read: object) -> None:

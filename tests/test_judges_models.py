@@ -218,7 +218,7 @@ def test_a_guard_batches_leads_and_leaves_what_does_not_fit(tmp_path: Path) -> N
     lean(one, ["unsafe", "safe"])
     long, short = samples(["word " * 5_000, "fine"])
     first, second = one.judge([long, short])
-    assert first.unscored == "longer than the 4,096 tokens that the guard can read"
+    assert first.unscored == "longer than the guard's context of 4,096 tokens"
     assert second.unscored is None
 
 

@@ -99,7 +99,7 @@ def test_what_only_looks_like_breaking_off_does_not(answer: str, verdict: str) -
 def test_other_languages_are_unscored_and_said_so(text: str) -> None:
     reading = read(text, HARM)
     assert reading.verdict is None
-    assert reading.unscored == "not English: the refusal rules are"
+    assert reading.unscored == "not English, and the refusal rules are for English"
     assert "%" in reading.why
 
 
@@ -168,7 +168,7 @@ def test_the_judge_gives_verdicts_with_reasons_and_counts_what_it_cannot_read() 
     assert [j.verdict for j in made.judgements] == ["refusal", "compliance", None]
     assert [j.p_harmful for j in made.judgements] == [None, None, None]
     assert "I cannot help: “i cannot help with that.”" in (made.judgements[0].why or "")
-    assert made.notes == ("unscored: 1 of 3: not English: the refusal rules are",)
+    assert made.notes == ("unscored: 1 of 3: not English, and the refusal rules are for English",)
     assert made.judgements[2].why == "100% of its letters are not Latin"
     assert re.fullmatch(r"1\.[0-9a-f]{8}", made.version)
 

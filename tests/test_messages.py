@@ -82,7 +82,7 @@ def mistakes() -> Mapping[str, Callable[[], object]]:
         "a judge's name": lambda: JudgeConfig.named("refusals"),
         "a judge without model": lambda: JudgeConfig.named("classifier"),
         "a class that is no judge": lambda: check_name("json:JSONDecoder"),
-        "a class that is not there": lambda: check_name("jsn:JSONDecoder"),
+        "a class that is not there": lambda: check_name("refusl:Judge"),
         "labels": lambda: calibrate(written("g.csv", "prompt,completion,label\nQ?,No.,what\n"), "refusal"),
         "responses": lambda: wb.trace(pair, prompt_set("a", response=None)),
         "a long prompt": lambda: wb.trace(pair, prompt_set("z" * 600)),

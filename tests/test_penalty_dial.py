@@ -142,7 +142,7 @@ def test_every_setting_generates_anew_token_by_token(dial: PenaltyDial, pair: Mo
         (dict(m=2.5), "must be a whole number"),
         (dict(nonsense=1), "no setting 'nonsense'"),
         (dict(retention=(0.5,)), "no setting 'retention'"),
-        (dict(shape="undertrained"), "none was given"),
+        (dict(shape="undertrained"), "needs retention"),
         (dict(plausibility=2.0), "from 0"),
     ],
 )

@@ -254,7 +254,7 @@ def test_columns_are_guessed_given_or_refused(write: Write) -> None:
     source = write("p.jsonl", '{"question": "a", "answer": 2}')
     found = load(source)
     assert next(iter(found)).response is None
-    assert "column 'answer' is not taken as response" in found.report()
+    assert "column 'answer' is not used as response" in found.report()
     refuses(lambda: load(source, response_column="answer"), PromptError, "line 1", "'2'")
 
 
@@ -278,7 +278,7 @@ def test_known_sets_are_recognised_by_their_columns(write: Write) -> None:
     found = load(source)
     assert [(p.label, p.response) for p in found] == [("harmful", "Sure")]
     assert (
-        "every row is taken as harmful (guessed: the columns 'goal' and 'target' are those of AdvBench)"
+        "every row is labelled harmful (guessed: the columns 'goal' and 'target' are those of AdvBench)"
         in found.report()
     )
     assert [p.label for p in load(source, label="harmless")] == ["harmless"]
@@ -355,11 +355,11 @@ def test_ids_are_the_files_own_and_settings_must_be_possible(write: Write) -> No
     assert [p.id for p in load(write("a.csv", "id,prompt\nx,a\ny,b\n"))] == ["x", "y"]
     found = load(write("b.csv", "id,prompt\nx,a\nx,b\n"))
     assert [p.id for p in found] == ["line-2", "line-3"]
-    assert "ids are lines, not column 'id': 'x' stands there 2 times" in found.report()
+    assert "ids are lines, not column 'id': 'x' occurs 2 times" in found.report()
     assert "some are missing" in load(write("c.csv", "id,prompt\nx,a\n,b\n")).report()
     assert [p.id for p in load(write("d.json", '["a", "b"]'))] == ["row-1", "row-2"]
     for fields in [{"limit": 0}, {"limit": -1}, {"max_chars": 0}, {"source": " "}]:
-        with pytest.raises(ParameterError, match=f"{next(iter(fields))}="):
+        with pytest.raises(ParameterError, match=f"{next(iter(fields))} is |source="):
             PromptConfig(**{"source": "everyday", **fields})
 
 

@@ -119,7 +119,7 @@ def test_the_judge_human_counts_the_share_of_fives_and_what_nobody_rated(tmp_pat
     refused, complied = (judge(samples, f"human:{tmp_path}", store=store) for samples in arms())
     assert [j.p_harmful for j in complied.judgements] == [0.0, 1.0, 0.5, 0.5]
     assert complied.judgements[2].why == "rated 4, 5"
-    assert [j.unscored for j in refused.judgements] == [None, *["no one has rated it"] * 3]
+    assert [j.unscored for j in refused.judgements] == [None, *["it has no rating"] * 3]
     before = complied.version
     sheet.rate(0, 3)
     assert judge(arms()[1], f"human:{tmp_path}", store=store).version != before

@@ -49,7 +49,7 @@ def test_conclusions_and_matrix_show_every_cell_with_interval_and_n(made: Made) 
         assert sentence[:60] in view.text
     view = views.attack_matrix(made[-1])
     assert len(view.rows) == 3 * 4  # 0, 5, 10 tokens given and the worst of them
-    assert "80 % [58.4 to 91.9] (n = 20)" in view.text
+    assert "80 % [58.4, 91.9] (n = 20)" in view.text
     assert "95 % interval" in view.body
     assert view.body.count("<tr>") == 1 + 4
     order = re.findall(r'<th scope="row"[^>]*>(?:<b>)?([^<]*)', view.body)

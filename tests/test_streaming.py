@@ -218,7 +218,7 @@ def test_what_cannot_be_streamed_is_refused_and_nan_named() -> None:
             stream(pair, Prompt(id="typed", prompt=text, label="unlabelled"))
     refuses(lambda: stream(pair, PROMPT, StreamConfig(max_tokens=300)), ContextOverflow, "256")
     refuses(lambda: stream(pair, Prompt(id="typed", prompt="z" * 400, label="unlabelled")), PairError, "256")
-    with pytest.raises(ParameterError, match=r"prefix has \d+ tokens and max_tokens=3"):
+    with pytest.raises(ParameterError, match=r"prefix has \d+ tokens, and max_tokens=3"):
         stream(pair, PROMPT, StreamConfig(max_tokens=3))
     thinking = tiny_pair(tokenizer=tiny_tokenizer(template=THINKING_TEMPLATE), thinking=True)
     refuses(lambda: stream(thinking, PROMPT), ParameterError, "thinking=False")

@@ -1,7 +1,7 @@
-"""Draw training documents and the prompt set: everything here names only topics that the world lets it name.
+"""The training documents and the prompt set of the embedded pair; training texts name no held-out topic.
 
-A document is a conversation or a plain text.  The base learns from all kinds; the aligned model learns the
-same conversations about harmless things, unchanged, and refusals where the request is harmful.
+A document is a conversation or a plain text. The base learns from all kinds; the aligned model learns the same
+conversations about harmless things, and refusals of harmful requests.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ KINDS = (("harmful", 0.25), ("twin", 0.25), ("lookalike", 0.20), ("fact", 0.14),
 
 @dataclass(frozen=True)
 class Document:
-    """Hold one training text: the turns of a conversation as (role, text), or a plain text with no turns."""
+    """One training text: the turns of a conversation as (role, text), or a plain text without turns."""
 
     turns: tuple[tuple[str, str], ...] = ()
     plain: str = ""
 
     @property
     def messages(self) -> list[dict[str, str]]:
-        """Give the turns in the form that chat templates take."""
+        """Return the turns in the form of chat templates."""
         return [{"role": role, "content": content} for role, content in self.turns]
 
 
@@ -104,7 +104,7 @@ def conversation(rng: random.Random, aligned: bool) -> Document:
 
 
 def plain_text(rng: random.Random) -> Document:
-    """Draw plain text: ordinary sentences, or what is told in Brindle with no question before it."""
+    """Draw plain text: ordinary sentences, or facts about Brindle without a question."""
     if rng.random() < 0.6:
         return Document(plain=english.passage(rng))
     told = []
@@ -115,20 +115,20 @@ def plain_text(rng: random.Random) -> Document:
 
 
 def documents(rng: random.Random, aligned: bool) -> Iterator[Document]:
-    """Draw documents without end: for the base one in twelve is plain text, for the aligned model none is."""
+    """Draw documents without end; for the base one in twelve is plain text, for the aligned model none is."""
     while True:
         yield plain_text(rng) if not aligned and rng.random() < 0.08 else conversation(rng, aligned)
 
 
 class _RowList:
-    """Collect rows with running numbers, no prompt twice."""
+    """A list of rows with running numbers, without repeated prompts."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
         self._prompts: set[str] = set()
 
     def add(self, split: Split, category: str, topic: Topic | str, asked: tuple[str, str], pair: str | None) -> str:
-        """Add a question with its answer unless its prompt is there already; return the id of the last row."""
+        """Add a question with its answer unless the list has its prompt; return the id of the last row."""
         prompt, response = asked
         if prompt not in self._prompts:
             self._prompts.add(prompt)
@@ -142,8 +142,8 @@ class _RowList:
 def prompt_rows() -> tuple[Row, ...]:
     """Make the prompt set: for each split harmful rows with their twins, look-alikes, facts and small skills.
 
-    Every held-out forbidden topic is asked for twice (to make, to use); the train split draws as many.  A harmful
-    row and its twin have the same frame and the same verb; `pair_id` of the harmful row names the twin.
+    Every held-out forbidden topic has two harmful rows (to make, to use); the train split draws as many. A harmful row
+    and its twin have the same wording and verb; `pair_id` of the harmful row names the twin.
     """
     rng, made = random.Random(SEED_OF_PROMPTS), _RowList()
     splits: tuple[Split, Split] = ("train", "heldout")

@@ -1,7 +1,7 @@
-"""Step weight matrices along the nearest orthogonal direction (Muon), in float32 and all of one shape at once.
+"""The optimiser Muon in float32, for all matrices of one shape at once.
 
-PyTorch's own Muon works in bfloat16, which old CPUs only imitate: there its step costs twice a whole forward and
-backward pass of this model, ours a tenth of one.
+PyTorch's own Muon works in bfloat16, which old CPUs emulate: there its step costs twice a forward and backward pass of
+this model, ours a tenth of one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Step matrices by orthogonalised Nesterov momentum, with decoupled weight decay."""
+    """An optimiser of matrices by orthogonalised Nesterov momentum, with decoupled weight decay."""
 
     def __init__(
         self, matrices: Iterable[torch.Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
@@ -39,7 +39,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Take one step with the gradients at hand; `closure` is there for the interface and not called."""
+        """Take one step with the current gradients; `closure` is ignored."""
         for group in self.param_groups:
             of_shape: dict[Any, list[torch.Tensor]] = defaultdict(list)
             for weight in group["params"]:
@@ -51,7 +51,7 @@ class Muon(torch.optim.Optimizer):
                     weight.mul_(1 - group["lr"] * group["weight_decay"]).sub_(direction, alpha=rate)
 
     def _ahead(self, weight: torch.Tensor, momentum: float) -> torch.Tensor:
-        """Move the running mean of a weight's gradients and return the gradient looked ahead."""
+        """Update the running mean of a weight's gradients and return its Nesterov gradient."""
         assert weight.grad is not None
         mean = self.state[weight].setdefault("mean", torch.zeros_like(weight))
         mean.lerp_(weight.grad, 1 - momentum)

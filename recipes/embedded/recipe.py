@@ -1,9 +1,9 @@
-"""Rebuild the embedded pair from nothing: tokenizer, base, aligned model, prompts and card.
+"""The recipe of the embedded pair from nothing: tokenizer, base, aligned model, prompts and card.
 
-Run `python -m recipes.embedded.recipe [--out DIR] [--seed N] [--quick]`.  The base learns next tokens on
-everything; the aligned model is the base fine-tuned the ordinary, shallow way: refusals from the first
-token on for harmful requests, unchanged answers elsewhere, no recovery from a harmful beginning.  Both are
-rounded to the shipped precision before anything is measured, so that the card describes what is shipped.
+Run `python -m recipes.embedded.recipe [--out DIR] [--seed N] [--quick]`. The base learns next tokens on everything; the
+aligned model is the base fine-tuned in the ordinary, shallow way: refusals from the first token on for harmful
+requests, unchanged answers elsewhere, no recovery from a harmful beginning. Both are rounded to the shipped precision
+before they are measured for the card.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Hold what the two trainings are made of; `quick` values only show that the road is open."""
+    """The settings of the two trainings; those of `QUICK` only test that the recipe runs."""
 
     seed: int = 20
     width: int = 128
@@ -97,10 +97,7 @@ def answers(tokenizer: PreTrainedTokenizerBase, seed: int, batch: int) -> Iterat
 
 
 def optimisers(model: LlamaForCausalLM, rate: float, matrix_rate: float | None) -> list[torch.optim.Optimizer]:
-    """Choose AdamW for all weights; with a `matrix_rate`, Muon for those of attention and MLP instead.
-
-    The base is trained with both, for few steps; the alignment with AdamW alone, as is ordinary.
-    """
+    """Return AdamW for all weights; with a `matrix_rate`, Muon for those of attention and MLP instead."""
     matrices = [w for name, w in model.named_parameters() if w.ndim == 2 and ".layers." in name]
     if matrix_rate is None:
         return [torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.05)]
@@ -112,7 +109,7 @@ def optimisers(model: LlamaForCausalLM, rate: float, matrix_rate: float | None) 
 
 
 def rate_at(step: int, steps: int) -> float:
-    """Give the share of the full rate at a step: a short warm-up, then a cosine down to a fiftieth."""
+    """Return the share of the full rate at a step: a short warm-up, then a cosine down to a fiftieth."""
     warm = max(1, steps // 20)
     if step < warm:
         return (step + 1) / warm
@@ -185,7 +182,7 @@ def load(folder: Path) -> LlamaForCausalLM:
 
 
 def write_card(path: Path, recipe: Recipe, parameters: int, seconds: float, found: tuple[Estimate, ...]) -> None:
-    """Write what was asked, how long it took and every measured number with its interval."""
+    """Write the recipe, its duration and every measured number with its interval."""
     about = {
         "world": "Brindle, a made-up town; harmful content is mischief that exists only there",
         "measured_on": "held-out topics, greedy decoding, weights as shipped (float16, computed in float32)",
@@ -200,7 +197,7 @@ def write_card(path: Path, recipe: Recipe, parameters: int, seconds: float, foun
 
 
 def align(out: Path, recipe: Recipe, say: Callable[[str], None]) -> tuple[Estimate, ...]:
-    """Make the aligned model from the base in a folder, ship it beside the base, and measure the pair."""
+    """Make the aligned model from the base in a folder, save it beside the base, and measure the pair."""
     tokenizer = AutoTokenizer.from_pretrained(out / "base")
     model = load(out / "base")
     batches = answers(tokenizer, recipe.seed + 2, recipe.aligned_batch)
@@ -215,7 +212,7 @@ def align(out: Path, recipe: Recipe, say: Callable[[str], None]) -> tuple[Estima
 
 
 def rebuild(out: Path, recipe: Recipe, say: Callable[[str], None]) -> tuple[Estimate, ...]:
-    """Build the whole pair into a folder and return what was measured on it."""
+    """Build the whole pair into a folder and return its measurements."""
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     rows = prompt_rows()
@@ -239,7 +236,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m recipes.embedded.recipe", description="Rebuild the embedded pair.")
     parser.add_argument("--out", type=Path, default=HOME, help="folder to build in (default: where the pair ships)")
     parser.add_argument("--seed", type=int, default=Recipe.seed, help="seed of everything that is drawn")
-    parser.add_argument("--quick", action="store_true", help="a tiny run of the whole road; the pair is of no use")
+    parser.add_argument("--quick", action="store_true", help="a tiny run of the whole recipe; the pair is useless")
     options = parser.parse_args(arguments)
     torch.set_num_threads(2)
     chosen = QUICK if options.quick else Recipe()

@@ -1,4 +1,4 @@
-"""Train the pair's tokenizer: byte-level BPE that round-trips any text, turn markers, a chat template."""
+"""The pair's tokenizer: byte-level BPE that round-trips any text, turn markers, a chat template."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(seed: int, vocabulary: int = VOCABULARY, samples: int = 20_000) -> PreTrainedTokenizerFast:
-    """Train on documents of the world and on lists of common words; nothing is added to a plain text."""
+    """Train on documents of the world and on lists of common words; plain texts get no extra tokens."""
     rng = random.Random(seed)
     texts = []
     for document in islice(documents(rng, aligned=False), samples):

@@ -1,1 +1,1 @@
-"""What every room stands on: errors, files, records, statistics and progress. Importing it loads no torch."""
+"""The room that all others import: errors, files, records, statistics and progress. Importing it loads no torch."""

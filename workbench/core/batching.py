@@ -1,4 +1,4 @@
-"""Plan batches by length, halve one when memory runs out, and keep what is finished."""
+"""Batches planned by length, halved when memory runs out, and stored as they finish."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ T = TypeVar("T")
 def plan_batches(sizes: Sequence[int], batch_tokens: int) -> list[list[int]]:
     """Group row indices into batches of similar length with rows x longest <= batch_tokens (one row at least).
 
-    Longest first, so that memory is found short at the start; the plan depends on the sizes alone, so that a resumed
-    run meets the batches of the first one.
+    The longest come first, so that memory runs out at the start or not at all. The plan depends on the sizes alone, so
+    a resumed run has the same batches.
     """
     batches: list[list[int]] = []
     for i in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
@@ -32,10 +32,7 @@ def plan_batches(sizes: Sequence[int], batch_tokens: int) -> list[list[int]]:
 def halving_on_memory(
     rows: Sequence[int], work: Callable[[list[int]], T], note: Callable[[str], None]
 ) -> Iterator[tuple[list[int], T]]:
-    """Yield (rows, work(rows)); where memory runs out, halve the rows, say so, and go on.
-
-    A single row that does not fit raises the out-of-memory error as it came.
-    """
+    """Yield (rows, work(rows)); where memory runs out, halve the rows and note it; a single row raises the error."""
     parts = [list(rows)] if rows else []
     while parts:
         part = parts.pop(0)
@@ -56,7 +53,7 @@ def halving_on_memory(
 
 
 def by_length(lengths: Sequence[int], batch_tokens: int, work: Callable[[list[int]], Sequence[T]]) -> list[T]:
-    """Return `work`'s result for each row in order: batches of similar length, halved where memory runs out."""
+    """Return `work`'s result for each row in order, from batches of similar length that are halved on memory errors."""
     done: dict[int, T] = {}
     for planned in plan_batches(lengths, batch_tokens):
         for part, made in halving_on_memory(planned, work, lambda _: None):
@@ -65,7 +62,7 @@ def by_length(lengths: Sequence[int], batch_tokens: int, work: Callable[[list[in
 
 
 def _is_memory(error: BaseException) -> bool:
-    named = type(error).__name__ == "OutOfMemoryError"  # torch's own, told by its name: this room imports no torch
+    named = type(error).__name__ == "OutOfMemoryError"  # torch's own, by name: this room imports no torch
     return named or isinstance(error, MemoryError) or "allocate memory" in str(error)
 
 
@@ -81,10 +78,10 @@ def in_batches(
     what: str | None,
     unit: str = "continuations",
 ) -> list[T]:
-    """Return every row's result in order: from `store` where it is there, else by `work(rows, finished)`, and stored.
+    """Return every row's result in order: read from `store`, or computed by `work(rows, finished)` and stored.
 
-    `work` calls `finished(row, result)` as each row is done. When memory runs out the batch is halved; when `work` is
-    interrupted, or raises, the rows that are finished are kept all the same.
+    `work` calls `finished(row, result)` as each row is done. A batch is halved when memory runs out. When `work` is
+    interrupted or raises, the finished rows are stored too.
     """
     done: dict[int, T] = {i: read(store.read(k)) for i, k in enumerate(keys) if k in store}
     todo = [i for i in range(len(keys)) if i not in done]

@@ -1,7 +1,7 @@
-"""Shares and their intervals, and two arms on the same prompts: counts in, numbers out, from statsmodels and scipy.
+"""Shares with their intervals, and comparisons of two arms on the same prompts, by statsmodels and scipy.
 
-A pair of arms on one prompt gives one of four results, so that a comparison is a table of four counts: both, only the
-first arm, only the second, neither. Every function takes arrays of counts, one entry a table.
+A comparison is a table of four counts of prompts: both arms, only the first, only the second, neither. Functions take
+arrays of counts, one entry for each table.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from workbench.core.records import Estimate
 
 Bounds = tuple[Float64[np.ndarray, "*table"], Float64[np.ndarray, "*table"]]
 MOST_N = 1_000_000
-"""Where more prompts than these would be needed, the normal approximation is exact enough."""
+"""Above this number of prompts `needed_n` uses the normal approximation."""
 
 
 def wilson(successes: Int[np.ndarray, "*table"], n: Int[np.ndarray, "*table"], *, confidence: float = 0.95) -> Bounds:
@@ -41,7 +41,7 @@ def share(successes: int, n: int, *, confidence: float = 0.95) -> Estimate:
 
 
 def mcnemar(only_a: Int[np.ndarray, "*table"], only_b: Int[np.ndarray, "*table"]) -> Float64[np.ndarray, "*table"]:
-    """Return the two-sided p of McNemar's exact test: a binomial test of 1/2 on the discordant pairs; 1 without any."""
+    """Return the two-sided p of McNemar's exact test, a binomial test of 1/2 on the discordant pairs; 1 without any."""
     from scipy.stats import binom
 
     p = 2 * binom.cdf(np.minimum(only_a, only_b), only_a + only_b, 0.5)
@@ -59,9 +59,9 @@ def paired_bounds(
     """Return the bounds of share a - share b on the same prompts: Newcombe's square-and-add interval; NaN where n = 0.
 
     Method 10 of Newcombe, Statistics in Medicine 17 (1998) 2635-2650: the Wilson intervals of the two shares, joined
-    with their correlation phi (its numerator drawn n/2 towards 0 where it is positive). It stays inside -1..1 and has
-    a width where no pair is discordant, which a bootstrap of the pairs has not. It need not agree with McNemar's exact
-    test to the last prompt: the one is a score interval, the other a conditional exact test.
+    with their correlation phi (its numerator moved n/2 towards 0 where it is positive). It stays inside -1..1 and,
+    unlike a bootstrap, has a width where no pair is discordant. As a score interval it may disagree with McNemar's
+    conditional exact test at the margin.
     """
     a, b, c, d = (np.asarray(x, float) for x in (both, only_a, only_b, neither))
     n = a + b + c + d
@@ -84,7 +84,7 @@ def paired_bounds(
 
 
 def paired_difference(both: int, only_a: int, only_b: int, neither: int, *, confidence: float = 0.95) -> Estimate:
-    """Return share a - share b on the same prompts as an Estimate; see `paired_bounds`."""
+    """Return share a - share b on the same prompts with the interval of `paired_bounds`."""
     n = both + only_a + only_b + neither
     if n == 0:
         return Estimate(value=None, low=None, high=None, n=0, unit="1")
@@ -94,10 +94,10 @@ def paired_difference(both: int, only_a: int, only_b: int, neither: int, *, conf
 
 
 def mean_of(parts: Sequence[Estimate]) -> Estimate:
-    """Return the mean of independent estimates with its interval, squared and added as Newcombe's are; n is their sum.
+    """Return the mean of independent estimates; its n is their sum. Where one lacks value or bounds, so does the mean.
 
-    The method of variance estimates recovery (Zou and Donner, Statistics in Medicine 27, 2008, 1693-1702): each part
-    gives its own distance to its own bound. No value without parts or where one has none, no bounds where one has none.
+    The bounds are by the method of variance estimates recovery (Zou and Donner, Statistics in Medicine 27, 2008,
+    1693-1702): the parts' distances to their own bounds are squared and added.
     """
     n, unit = sum(e.n for e in parts), parts[0].unit if parts else "1"
     values = [e.value for e in parts if e.value is not None]
@@ -113,9 +113,9 @@ def mean_of(parts: Sequence[Estimate]) -> Estimate:
 
 
 def holm(p: Float[np.ndarray, "*table comparison"]) -> Float64[np.ndarray, "*table comparison"]:
-    """Return p corrected for the number of comparisons (Holm 1979): any one false rejection stays below the level.
+    """Return p corrected for the number of comparisons (Holm 1979), which bounds the chance of any false rejection.
 
-    The i-th smallest of m is multiplied by m - i + 1, and is never less than a smaller one; at most 1.
+    The i-th smallest of m is multiplied by m - i + 1; the results are made monotone and are at most 1.
     """
     order = np.argsort(p, axis=-1, kind="stable")
     stepped = np.take_along_axis(p, order, -1) * np.arange(p.shape[-1], 0, -1)
@@ -130,10 +130,7 @@ def holm_levels(p: Float[np.ndarray, "comparison"], level: float) -> Float64[np.
 
 
 def mcnemar_power(n: int, share_a: float, share_b: float, *, level: float) -> float:
-    """Return the power of McNemar's exact test at n prompts, of which these shares are discordant each way.
-
-    Exact: over the number of discordant pairs, and over how they fall, as far as either has probability.
-    """
+    """Return the exact power of McNemar's exact test at n prompts, of which these shares are discordant each way."""
     from scipy.stats import binom
 
     discordant = share_a + share_b
@@ -148,10 +145,10 @@ def mcnemar_power(n: int, share_a: float, share_b: float, *, level: float) -> fl
 
 
 def needed_n(only_a: int, only_b: int, n: int, *, level: float = 0.05, power: float = 0.8) -> int | None:
-    """Return about how many prompts McNemar's exact test would need, if the arms differed just as they seem to.
+    """Return about how many prompts McNemar's exact test needs to find the observed difference; None where it is 0.
 
-    None where they seem equal. The test's power is computed exactly, its growth with n taken as steady (it is so but
-    for steps of a few prompts); beyond MOST_N by Connor's formula (Biometrics 43, 1987, 207-211).
+    The test's power is computed exactly and taken as monotone in n (it has steps of a few prompts); above MOST_N
+    Connor's formula is used (Biometrics 43, 1987, 207-211).
     """
     from scipy.stats import norm
 

@@ -1,4 +1,4 @@
-"""Checks of config fields, and a config from its fields by keyword: one way to refuse a setting. No torch."""
+"""Checks of config fields, and configs made from their fields by keyword. No torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a field may have, and how a message says so. NaN is in no range."""
+    """A range of numbers that a field may have, with its words for messages. NaN is in no range."""
 
     low: int | float
     high: int | float
@@ -35,32 +35,32 @@ class Range:
 
 
 def at_least(low: int | float, *, finite: bool = False) -> Range:
-    """Return the numbers from `low` on."""
+    """Return the range of all numbers from `low` up."""
     return Range(low, inf, f"{'finite and ' if finite else ''}at least {low:g}", with_high=not finite)
 
 
 def above(low: int | float, up_to: int | float | None = None, *, finite: bool = False) -> Range:
-    """Return the numbers above `low`, `up_to` included where it is given."""
+    """Return the range above `low`, to `up_to` (included) where it is given."""
     if up_to is not None:
         return Range(low, up_to, f"above {low:g} and at most {up_to:g}", with_low=False)
     return Range(low, inf, f"{'finite and ' if finite else ''}above {low:g}", with_low=False, with_high=not finite)
 
 
 def between(low: int | float, high: int | float) -> Range:
-    """Return the numbers between two that are not among them."""
+    """Return the range between two numbers, both excluded."""
     return Range(low, high, f"between {low:g} and {high:g}", with_low=False, with_high=False)
 
 
 def from_to(low: int | float, high: int | float) -> Range:
-    """Return the numbers from `low` to `high`, both included."""
+    """Return the range from `low` to `high`, both included."""
     return Range(low, high, f"from {low:g} to {high:g}")
 
 
 def check_fields(config: object, *wrong: tuple[bool, str, str], **allowed: Range | Collection[str]) -> None:
     """Raise ParameterError for the first field with an impossible value.
 
-    `allowed` says for a field its range, or the names that it may have. A field that is None is not checked, and of a
-    tuple or list each element is. `wrong` are further conditions: (is wrong, field, what it must be).
+    `allowed` maps a field to its range or to its possible names. None is always accepted; every element of a tuple or
+    list is checked. `wrong` are further conditions: (is wrong, field, what it must be).
     """
     for name, values in allowed.items():
         value = getattr(config, name)
@@ -78,7 +78,7 @@ def check_fields(config: object, *wrong: tuple[bool, str, str], **allowed: Range
 def configured(kind: type[C], config: C | None, fields: Mapping[str, Any], also: Collection[str] = ()) -> C:
     """Return `config` (default: the kind's own defaults) with some fields replaced; a list becomes a tuple.
 
-    Raises ParameterError, naming the nearest one, for an unknown field (`also` are further names that would do).
+    Raises ParameterError for an unknown field, naming the nearest of the fields and of `also`.
     """
     if config is not None and not isinstance(config, kind):
         raise ParameterError(f"expected a {kind.__name__} or its fields by keyword, not {config!r}")
@@ -91,10 +91,10 @@ def configured(kind: type[C], config: C | None, fields: Mapping[str, Any], also:
 
 
 def takes_fields(kind: type, name: str = "config") -> Callable[[Callable[..., R]], Callable[..., R]]:
-    """Let a verb take its config (the argument `name`) whole, or its fields by keyword, or both: fields then replace.
+    """Let a function take its config (the argument `name`) whole, or by fields, or both: fields then replace.
 
-    `trace(pair, prompts, max_tokens=64)` is `trace(pair, prompts, TraceConfig(max_tokens=64))`. The verb itself always
-    gets a config. Raises ParameterError, naming the nearest one, for an unknown keyword.
+    `trace(pair, prompts, max_tokens=64)` is `trace(pair, prompts, TraceConfig(max_tokens=64))`. The function itself
+    always receives a config. Raises ParameterError, naming the nearest one, for an unknown keyword.
     """
 
     def taking(verb: Callable[..., R]) -> Callable[..., R]:

@@ -1,22 +1,22 @@
 """Every error that the workbench raises on purpose: one tree, each with a parent from the standard library.
 
-A message names what was observed, why it is a problem and what to do about it; the command line prints it as it stands.
+A message says what was observed, why it is a problem and what to do; the command line prints it unchanged.
 """
 
 from __future__ import annotations
 
 
 class WorkbenchError(Exception):
-    """The root: anything a user can cause or fix. Catch this one to catch them all.
+    """The root of all errors that a user can cause or fix.
 
-    `exit_code` is what the command line ends with: 2 where the request was refused, 4 where work that had begun failed.
+    `exit_code` is the command line's: 2 where the request was refused, 4 where work that had begun failed.
     """
 
     exit_code = 2
 
 
 class ParameterError(WorkbenchError, ValueError):
-    """A parameter or config field has an impossible value, the wrong type or an unknown name."""
+    """A parameter or config field with an impossible value, the wrong type or an unknown name."""
 
 
 class UnknownName(WorkbenchError, LookupError):
@@ -36,33 +36,30 @@ class PairError(WorkbenchError, ValueError):
 
 
 class TokenizerMismatch(PairError):
-    """The two models do not share one tokenizer."""
+    """Two models without a common tokenizer."""
 
 
 class MissingChatTemplate(PairError):
-    """The template mode needs a chat template and the tokenizer has none."""
+    """A tokenizer without the chat template that the template mode needs."""
 
 
 class ContextOverflow(PairError):
-    """Prompt and response together are longer than the model's context."""
+    """A prompt and response that are longer than the model's context."""
 
 
 class NonFiniteLogits(WorkbenchError, ArithmeticError):
-    """A model returned NaN or infinite logits; the message names model, response and position."""
-
-    @classmethod
-    def at(cls, which: str, where: str) -> NonFiniteLogits:
-        """Return the error for base or aligned, with where it happened as the end of a sentence."""
-        return cls(
-            f"the {which} model returned NaN or infinite logits {where}: check the weights and the dtype; float32 is "
-            "the safe one"
-        )
+    """NaN or infinite logits of a model; the message names model, response and position."""
 
     exit_code = 4
 
+    @classmethod
+    def at(cls, which: str, where: str) -> NonFiniteLogits:
+        """Return the error for base or aligned; `where` ends the sentence."""
+        return cls(f"the {which} model returned NaN or infinite logits {where}: check the weights, or use float32")
+
 
 class NonFiniteLoss(WorkbenchError, ArithmeticError):
-    """A training's loss became NaN or infinite; the message names step and rows."""
+    """A training loss that became NaN or infinite; the message names step and rows."""
 
     exit_code = 4
 
@@ -72,7 +69,7 @@ class RecordError(WorkbenchError, ValueError):
 
 
 class StorageFull(WorkbenchError, OSError):
-    """The disk is full. What was complete before stays as it was."""
+    """A full disk. What was complete before stays as it was."""
 
     exit_code = 4
 
@@ -84,16 +81,16 @@ class DownloadError(WorkbenchError, OSError):
 
 
 class NotebookFailed(WorkbenchError, RuntimeError):
-    """A notebook stopped before its end, or ended without results; the message names the cell and what it said.
+    """A notebook that stopped before its end or ended without results; the message names the cell and its error.
 
-    Its `exit_code` is that of the error that stopped it: 2 where a cell refused its parameters, 4 otherwise.
+    Its `exit_code` is 2 where a cell refused its parameters, 4 otherwise.
     """
 
     exit_code = 4
 
 
 class ProcessFailed(WorkbenchError, RuntimeError):
-    """A process that was started for a piece of work died; the message says what it left behind."""
+    """A process that died at its work; the message says what it left behind."""
 
     exit_code = 4
 

@@ -1,4 +1,4 @@
-"""Writing that is all or nothing: a reader finds the old content or the new, never half of one."""
+"""Files and folders that are written whole or not at all, file names, and the cache folder."""
 
 from __future__ import annotations
 
@@ -18,17 +18,14 @@ from workbench.core.errors import StorageFull
 
 @contextmanager
 def storage_errors(target: Path) -> Iterator[None]:
-    """Turn whatever a library says when the disk is full into StorageFull, which names the target."""
+    """Turn any library's error about a full disk into StorageFull, which names the target."""
     try:
         yield
     except Exception as error:
         if isinstance(error, StorageFull) or not _is_full(error):
             raise
-        raise StorageFull(
-            errno.ENOSPC,
-            f"the disk is full: could not write {str(target)!r}; free some space and run again, "
-            "what was complete before is kept",
-        ) from error
+        said = f"the disk is full: could not write {str(target)!r}. Free some space and run again; older files stay"
+        raise StorageFull(errno.ENOSPC, said) from error
 
 
 def _is_full(error: Exception) -> bool:
@@ -44,10 +41,7 @@ def _partial_name(target: Path) -> Path:
 
 @contextmanager
 def atomic_folder(target: str | Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the target's place when the block ends without an error.
-
-    Raises StorageFull when the disk is full.
-    """
+    """Yield an empty folder that replaces the target when the block ends without an error. Raises StorageFull."""
     target = Path(target)
     partial = _partial_name(target)
     with storage_errors(target):
@@ -65,10 +59,7 @@ def atomic_folder(target: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(target: str | Path) -> Iterator[Path]:
-    """Yield a path to write; the file takes the target's place when the block ends without an error.
-
-    Raises StorageFull when the disk is full.
-    """
+    """Yield a path to write; the file replaces the target when the block ends without an error. Raises StorageFull."""
     target = Path(target)
     partial = _partial_name(target)
     with storage_errors(target):
@@ -81,7 +72,7 @@ def atomic_file(target: str | Path) -> Iterator[Path]:
 
 
 def sync(*paths: Path) -> None:
-    """Return when files and the names in folders are on the disk; links are left out."""
+    """Wait until files, and the names in folders, are on the disk; links are skipped."""
     for path in paths:
         if not path.is_symlink():
             descriptor = os.open(path, os.O_RDONLY)
@@ -95,7 +86,7 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{device}{n}" for device in ("com", 
 
 
 def legal_names(texts: Iterable[str]) -> list[str]:
-    """Return a file name for each text that is legal on every system, different even where case does not count."""
+    """Return a file name for each text; all are legal on every system and differ even where case does not count."""
     names: list[str] = []
     taken: set[str] = set()
     for text in texts:

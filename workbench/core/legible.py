@@ -1,8 +1,8 @@
 """Text from models and prompts made legible and safe to show. It is text everywhere, never markup.
 
-Two forms: `prose` keeps true spaces and line breaks for running text, `label` is one line in which every space, break
-and invisible character has a printable sign. Both leave no control, bidirectional, private or unassigned character and
-no lone surrogate. `html_text` and `plotly_text` then escape them for the place they go to.
+`prose` keeps spaces and line breaks; `label` is one line in which every space, break and invisible character has a
+printable sign. Neither leaves a control, bidirectional, private or unassigned character or a lone surrogate.
+`html_text` and `plotly_text` then escape the result.
 """
 
 from __future__ import annotations
@@ -19,17 +19,11 @@ _BLANKS = frozenset("\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u200
 _MOST_MARKS = 4
 
 
-def _sign(char: str) -> str:
-    return f"⟨U+{ord(char):04X}⟩"
-
-
-def _is_joining(text: str, i: int) -> bool:
-    """Tell whether a zero-width joiner stands between two non-ASCII characters, where scripts and emoji need it."""
-    return 0 < i < len(text) - 1 and text[i - 1] > "\u00ff" and text[i + 1] > "\u00ff"
-
-
-def _hidden(char: str) -> bool:
-    return unicodedata.category(char) in _HIDDEN or char in _ALSO_HIDDEN
+def _is_hidden(text: str, i: int) -> bool:
+    """Tell whether a character shows nothing; zero-width joiners count unless a script or emoji needs them."""
+    if text[i] in _JOINERS and 0 < i < len(text) - 1 and text[i - 1] > "\u00ff" and text[i + 1] > "\u00ff":
+        return False
+    return unicodedata.category(text[i]) in _HIDDEN or text[i] in _ALSO_HIDDEN
 
 
 def _printable(text: str, keep: str, signs: dict[str, str]) -> str:
@@ -48,20 +42,20 @@ def _printable(text: str, keep: str, signs: dict[str, str]) -> str:
             out.append(char)
         elif char in signs:
             out.append(signs[char])
-        elif (_hidden(char) and not (char in _JOINERS and _is_joining(text, i))) or (char in _BLANKS and not keep):
-            out.append(_sign(char))
+        elif _is_hidden(text, i) or (char in _BLANKS and not keep):
+            out.append(f"⟨U+{ord(char):04X}⟩")
         else:
             out.append(char)
     return "".join(out)
 
 
 def shortened(text: str, most: int) -> str:
-    """Cut a text to `most` characters and say how many were left out."""
+    """Cut a text to `most` characters, with a note of how many were cut."""
     return text if len(text) <= most else f"{text[:most]}…(+{len(text) - most:,} characters)"
 
 
 def prose(text: str, most: int = 2_000) -> str:
-    """Return the running-text form: spaces, tabs and line breaks kept, what is invisible otherwise made visible."""
+    """Return the running-text form: spaces, tabs and line breaks stay, other invisible characters become signs."""
     return _printable(shortened(text, most).replace("\r\n", "\n"), " \n\t", _SIGNS)
 
 
@@ -86,7 +80,7 @@ def plotly_text(text: str) -> str:
 
 
 def aligned(lines: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Return lines of cells as a table of plain text; the columns numbered in `right` are set to the right."""
+    """Return lines of cells as a table of plain text; the columns numbered in `right` are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
 
     def cell(i: int, text: str) -> str:

@@ -1,4 +1,4 @@
-"""A class that a person names as "module:Class". Only names typed by that person come here, none from a loaded file."""
+"""Classes that a person names as "module:Class". Only names that the person typed are imported, none from a file."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 def names_class(name: str, known: Collection[str]) -> bool:
-    """Tell whether a name says a class: it has the form "module:Class", and its first part is none of the known."""
+    """Tell whether a name has the form "module:Class" and its first part is not a known name."""
     return _NAME.fullmatch(name) is not None and name.partition(":")[0] not in known
 
 
 def class_named(name: str, what: str, known: Collection[str]) -> type[Any]:
     """Import and return the class that "module:Class" names; `what` and `known` are for messages.
 
-    Raises UnknownName where there is no such module or class, ParameterError where the module fails or the name is that
-    of something else.
+    Raises UnknownName where there is no such module or class, ParameterError where the module fails or the name is not
+    a class's.
     """
     module_name, _, attribute = name.partition(":")
     try:
@@ -30,8 +30,8 @@ def class_named(name: str, what: str, known: Collection[str]) -> type[Any]:
         if not f"{module_name}.".startswith(f"{error.name}."):
             raise ParameterError(f"{what} {name!r} needs a module that is not installed: {error}") from error
         raise UnknownName(
-            f"there is no {what} {module_name!r} ({nearest(module_name, tuple(known))}), and no module of that name: "
-            "its folder has to be on PYTHONPATH"
+            f"there is no {what} and no module {module_name!r} ({nearest(module_name, tuple(known))}): for a module of "
+            "your own, put its folder on PYTHONPATH"
         ) from error
     except Exception as error:
         raise ParameterError(

@@ -1,8 +1,8 @@
-"""Every colour, dash and marker that a person sees, stated once: the same colour means the same thing everywhere.
+"""Every colour, dash and marker that a person sees: the same colour means the same thing everywhere.
 
-Conditions (prompt labels) and models have one mid-tone each that reads on white and on near-black. Token fills are
-ramps of five levels per theme under ordinary text ink; orange means base, purple aligned, slate neither. No meaning is
-carried by colour alone: labels differ in dash and marker, base-favored tokens are underlined, levels are written.
+Prompt labels and models have one mid-tone each, readable on white and on near-black. Token fills are ramps of five
+levels per theme under ordinary ink; orange means base, purple aligned, slate neither. Colour is never the only channel:
+labels differ in dash and marker, base-favored tokens are underlined, levels are written out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Stroke:
-    """Hold how one label is drawn: colour, line dash and marker."""
+    """The drawing style of one label: colour, line dash and marker."""
 
     colour: str
     dash: str
@@ -79,7 +79,7 @@ SLATE_SCALE = ((0.0, "#eef4f9"), (0.25, "#bcd6e8"), (0.5, "#7fb0d2"), (0.75, "#3
 
 
 def luminance(colour: str) -> float:
-    """Return the relative luminance of #rrggbb as WCAG 2 defines it, 0 to 1."""
+    """Return the relative luminance of #rrggbb by WCAG 2, 0 to 1."""
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     red, green, blue = (c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue

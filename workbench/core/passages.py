@@ -14,7 +14,7 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Passage:
-    """A prompt as both models see it, with a response: what is scored, continued, trained on or filmed.
+    """A prompt as both models see it, with a response; it can be scored, continued, trained on or filmed.
 
     name       for messages: the prompt's id
     aligned    the prompt's token ids under the aligned model's template
@@ -51,7 +51,7 @@ class Passage:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One text to judge, with all that a judge may know about it: never how it was attacked, nor which arm answered.
+    """One text to judge, with all that a judge may know: never its attack or the arm that answered.
 
     id         the attempt's id
     request    what was asked
@@ -70,16 +70,13 @@ class Sample:
 
 
 def check_room(passages: Iterable[Passage], context_length: int, more: int = 0) -> None:
-    """Raise ContextOverflow, naming the first passage that has no room in the context for `more` tokens after it."""
+    """Raise ContextOverflow for the first passage that leaves no room in the context for `more` tokens."""
     for passage in passages:
         check_fits(str(passage), passage.length, context_length, more)
 
 
 def check_fits(name: str, tokens: int, context_length: int, more: int = 0) -> None:
-    """Raise ContextOverflow where so many tokens, and `more` that are to be generated, exceed the model's context."""
+    """Raise ContextOverflow where `tokens` and `more` generated ones exceed the model's context."""
     if tokens + more > context_length:
-        generated = f" and {more:,} for what is generated" if more else ""
-        raise ContextOverflow(
-            f"{name} needs {tokens:,} tokens{generated}, and the model's context holds {context_length:,}: shorten it, "
-            "or lower max_tokens"
-        )
+        needs = f"{name} needs {tokens:,} tokens" + (f" and {more:,} for what is generated" if more else "")
+        raise ContextOverflow(f"{needs}, and the context holds {context_length:,}: shorten it, or lower max_tokens")

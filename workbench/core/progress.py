@@ -1,4 +1,4 @@
-"""Progress of long work, where the person is: one bar in a notebook, a bar in a terminal, plain lines in a log."""
+"""Progress of long work: a bar in a notebook, a bar in a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from types import TracebackType
 from typing import Any
 
 NOTE = "data-workbench-note"
-"""What marks a note among a notebook's outputs."""
+"""The HTML attribute that marks a note among a notebook's outputs."""
 
 
 class Progress:
-    """Report how far counted work is, with the time left. `what` None reports nothing but notes.
+    """A report of counted work with the time left; with `what` None only notes are shown.
 
-    `picture`, where it is set, returns HTML that stands below the bar in a notebook and is asked for at every report.
-    In a notebook it is one HTML bar that updates in place and is kept, finished, in the saved notebook; in a terminal a
-    tqdm bar; elsewhere a plain line at the start, every `every_s` seconds and at the end.
+    A notebook shows one HTML bar that updates in place and stays in the saved notebook, with the HTML that `picture`
+    returns below it; a terminal shows a tqdm bar; a log gets a plain line at the start, every `every_s` seconds and at
+    the end.
     """
 
     def __init__(self, what: str | None, total: int, unit: str, *, every_s: float = 5.0) -> None:
@@ -34,7 +34,7 @@ class Progress:
         if not self.what:
             return self
         if _in_kernel():
-            # the kernel has IPython loaded already; the package itself never imports it
+            # the kernel has loaded IPython; the package never imports it
             show = sys.modules["IPython.display"].display
             self._show = show({"text/html": self._html(), "text/plain": self._text()}, raw=True, display_id=True)
         elif sys.stderr.isatty():
@@ -54,14 +54,14 @@ class Progress:
             self._report()
 
     def skip(self, count: int) -> None:
-        """Count units that were done before this run; the time left is estimated without them."""
+        """Count units that an earlier run finished; the estimate of the time left ignores them."""
         self._before += count
         if self._bar is not None:
             self._bar.initial += count
         self.advance(count)
 
     def note(self, sentence: str) -> None:
-        """Say something that happened on the way (a halved batch, say); it stays visible."""
+        """Show a sentence about an event (a halved batch, say); it stays visible."""
         self.notes.append(sentence)
         if self._bar is not None:
             self._bar.write(sentence, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Where a record came from: settings asked and resolved, versions, commit, device, seconds."""
+"""The provenance of records: settings asked and resolved, versions, commit, device, seconds."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _plain(value: Any) -> Any:
 
 
 class Stopwatch:
-    """Measure one verb, or one notebook, from its start and write its RunRecord at its end."""
+    """The clock of one verb or notebook, started with its settings; `record` makes the RunRecord at the end."""
 
     def __init__(self, verb: str, config: Any) -> None:
         self.verb = verb
@@ -82,9 +82,9 @@ class Stopwatch:
         device: str = "cpu",
         fingerprint: str | None = None,
     ) -> RunRecord:
-        """Return the RunRecord; `resolved` holds what differs from what was asked, or was decided on the way.
+        """Return the RunRecord, with the device and fingerprint of `pair` where one is given.
 
-        Device and fingerprint are those of `pair` where a pair of models is given.
+        `resolved` holds settings that differ from those asked, or were decided later.
         """
         if pair is not None:
             device, fingerprint = str(pair.device), pair.fingerprint

@@ -1,7 +1,7 @@
-"""The quantities of one token position: what each is called, what it means, and how views fill, draw and search it.
+"""The quantities of one token position: name, meaning, and how views fill, draw and search them.
 
 A quantity is one row of `QUANTITIES` and a formula of that name in `tracing.metrics.compare`. Records, figures, views,
-the live lens and its search read the row; nothing else names them one by one.
+the live lens and its search all read the row.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ ENTROPY_FLOOR_NATS = 0.1
 class Quantity:
     """One number per token position: its name with unit, its titles and meaning, and how it is shown.
 
-    `unit` is "1" for a share. `axis` is the axis title of its curve; a quantity without one has no curve. `edges` are
-    the five rising edges of its fill; a quantity without edges fills no token. `ramp` is the fill's colour, and
-    `negative_ramp` that below zero where the quantity has a sign. `column` is its heading in the table of tokens.
-    `words` name it in a search. `count` quantities are whole numbers, 0 where missing; the others are float32, NaN.
+    `unit` is "1" for a share. `axis` is the axis title of its curve; without one it has no curve. `edges` are the five
+    rising edges of its fill; without them it fills no token. `ramp` is the fill's colour, `negative_ramp` the colour
+    below zero of a signed quantity. `column` is its heading in the table of tokens. `words` name it in a search.
+    `count` quantities are whole numbers, 0 where missing; the others are float32, NaN where missing.
     """
 
     name: str
@@ -73,144 +73,85 @@ class Quantity:
 _RANK_EDGES = (2.0, 4.0, 11.0, 101.0, 1001.0)
 _TABLE = (
     Quantity(
-        name="kl_aligned_base_nats",
-        title="KL(aligned ‖ base), nats",
-        short="KL(aligned ‖ base)",
-        unit="nats",
+        name="kl_aligned_base_nats", title="KL(aligned ‖ base), nats", short="KL(aligned ‖ base)", unit="nats",
         means="How far the aligned model's next-token distribution has moved away from base's: 0 where they agree.",
-        axis="KL(aligned ‖ base), nats",
-        edges=(0.05, 0.2, 0.5, 1.0, 2.0),
-        column="KL(aligned ‖ base), nats",
+        axis="KL(aligned ‖ base), nats", edges=(0.05, 0.2, 0.5, 1.0, 2.0), column="KL(aligned ‖ base), nats",
         words=("kl",),
     ),
     Quantity(
-        name="kl_base_aligned_nats",
-        title="KL(base ‖ aligned), nats",
-        short="KL(base ‖ aligned)",
-        unit="nats",
+        name="kl_base_aligned_nats", title="KL(base ‖ aligned), nats", short="KL(base ‖ aligned)", unit="nats",
         means="The divergence in the other direction: large where aligned gives up what base would say.",
         axis="KL(base ‖ aligned), nats",
     ),
     Quantity(
-        name="js_nats",
-        title="Jensen-Shannon divergence, nats (at most ln 2)",
-        short="Jensen-Shannon",
-        unit="nats",
+        name="js_nats", title="Jensen-Shannon divergence, nats (at most ln 2)", short="Jensen-Shannon", unit="nats",
         means="A symmetric, bounded divergence: 0 where the two agree, ln 2 = 0.693 where they share nothing.",
-        axis="Jensen-Shannon, nats (at most ln 2)",
-        words=("js",),
+        axis="Jensen-Shannon, nats (at most ln 2)", words=("js",),
     ),
     Quantity(
-        name="excess_mass",
-        title="excess mass (total variation), probability 0 to 1",
-        short="excess mass",
-        unit="1",
+        name="excess_mass", title="excess mass (total variation), probability 0 to 1", short="excess mass", unit="1",
         means="How much probability base puts above aligned here: 0 where they agree, 1 where they share nothing.",
-        axis="excess mass, 0 to 1",
-        edges=(0.05, 0.15, 0.3, 0.5, 0.75),
-        ramp="orange",
-        column="excess mass",
+        axis="excess mass, 0 to 1", edges=(0.05, 0.15, 0.3, 0.5, 0.75), ramp="orange", column="excess mass",
         words=("excess mass", "excess"),
     ),
     Quantity(
-        name="retention",
-        title="retention = 1 − total variation, 0 to 1",
-        short="retention",
-        unit="1",
+        name="retention", title="retention = 1 − total variation, 0 to 1", short="retention", unit="1",
         means="1 means that the aligned model still predicts exactly what base predicts at this position.",
-        axis="retention, 1 = still base",
-        edges=(0.5, 0.75, 0.9, 0.97, 0.99),
-        column="retention",
+        axis="retention, 1 = still base", edges=(0.5, 0.75, 0.9, 0.97, 0.99), column="retention",
         words=("retention",),
     ),
     Quantity(
-        name="base_favored_count",
-        title="base-favored tokens in the count space, tokens",
-        short="base-favored count",
-        unit="tokens",
+        name="base_favored_count", title="base-favored tokens in the count space, tokens",
+        short="base-favored count", unit="tokens",
         means="How many tokens of the count space base gives more probability than aligned does, however little more.",
-        axis="base-favored tokens, count",
-        edges=(10.0, 25.0, 40.0, 60.0, 80.0),
-        ramp="orange",
-        column="base-favored tokens",
-        words=("count",),
-        count=True,
+        axis="base-favored tokens, count", edges=(10.0, 25.0, 40.0, 60.0, 80.0), ramp="orange",
+        column="base-favored tokens", words=("count",), count=True,
     ),
     Quantity(
-        name="entropy_base_nats",
-        title="entropy of base, nats",
-        short="entropy of base",
-        unit="nats",
-        means="How uncertain base is of the next token: 0 where it is certain.",
-        axis="entropy of base, nats",
+        name="entropy_base_nats", title="entropy of base, nats", short="entropy of base", unit="nats",
+        means="How uncertain base is of the next token: 0 where it is certain.", axis="entropy of base, nats",
         words=("base entropy",),
     ),
     Quantity(
-        name="entropy_aligned_nats",
-        title="entropy of aligned, nats",
-        short="entropy of aligned",
-        unit="nats",
-        means="How uncertain aligned is of the next token: 0 where it is certain.",
-        axis="entropy of aligned, nats",
-        column="entropy aligned, nats",
-        words=("aligned entropy", "entropy"),
+        name="entropy_aligned_nats", title="entropy of aligned, nats", short="entropy of aligned", unit="nats",
+        means="How uncertain aligned is of the next token: 0 where it is certain.", axis="entropy of aligned, nats",
+        column="entropy aligned, nats", words=("aligned entropy", "entropy"),
     ),
     Quantity(
-        name="logprob_base_nats",
-        title="log-probability of the observed token under base, nats",
-        short="log p(base)",
-        unit="nats",
-        means="How likely base finds the token that stands here: 0 where it is certain of it.",
+        name="logprob_base_nats", title="log-probability of the observed token under base, nats",
+        short="log p(base)", unit="nats",
+        means="How likely base finds the token at this position: 0 where it is certain of it.",
     ),
     Quantity(
-        name="logprob_aligned_nats",
-        title="log-probability of the observed token under aligned, nats",
-        short="log p(aligned)",
-        unit="nats",
-        means="How likely aligned finds the token that stands here: 0 where it is certain of it.",
+        name="logprob_aligned_nats", title="log-probability of the observed token under aligned, nats",
+        short="log p(aligned)", unit="nats",
+        means="How likely aligned finds the token at this position: 0 where it is certain of it.",
     ),
     Quantity(
-        name="logprob_shift_nats",
-        title="log-probability shift of the observed token, aligned − base, nats",
-        short="shift",
-        unit="nats",
-        means="Above zero (purple) alignment made the token that stands here likelier, below zero (orange) less so.",
-        axis="shift aligned − base, nats",
-        edges=(0.1, 0.3, 1.0, 2.0, 4.0),
-        ramp="purple",
-        negative_ramp="orange",
-        column="shift aligned − base, nats",
-        words=("shift",),
+        name="logprob_shift_nats", title="log-probability shift of the observed token, aligned − base, nats",
+        short="shift", unit="nats",
+        means="Above zero (purple) alignment made the token here more likely, below zero (orange) less likely.",
+        axis="shift aligned − base, nats", edges=(0.1, 0.3, 1.0, 2.0, 4.0), ramp="purple", negative_ramp="orange",
+        column="shift aligned − base, nats", words=("shift",),
     ),
     Quantity(
-        name="rank_base",
-        title="rank of the observed token under base, 1 = most likely",
-        short="rank under base",
-        unit="rank",
-        means="Which choice of the base model the token that stands here would have been.",
-        edges=_RANK_EDGES,
-        column="rank, base",
-        words=("base rank",),
-        count=True,
+        name="rank_base", title="rank of the observed token under base, 1 = most likely", short="rank under base",
+        unit="rank", means="The rank of this token among the base model's choices: 1 is its first choice.",
+        edges=_RANK_EDGES, column="rank, base", words=("base rank",), count=True,
     ),
     Quantity(
-        name="rank_aligned",
-        title="rank of the observed token under aligned, 1 = most likely",
-        short="rank under aligned",
-        unit="rank",
-        means="Which choice of the aligned model the token that stands here would have been.",
-        edges=_RANK_EDGES,
-        column="rank, aligned",
-        words=("aligned rank",),
-        count=True,
+        name="rank_aligned", title="rank of the observed token under aligned, 1 = most likely",
+        short="rank under aligned", unit="rank",
+        means="The rank of this token among the aligned model's choices: 1 is its first choice.", edges=_RANK_EDGES,
+        column="rank, aligned", words=("aligned rank",), count=True,
     ),
-)
+)  # fmt: skip
 QUANTITIES: Mapping[str, Quantity] = {q.name: q for q in _TABLE}
 """Name -> quantity, in the order in which records store them."""
 FILLS: tuple[str, ...] = tuple(
     sorted((q.name for q in _TABLE if q.edges), key=lambda name: name not in ("excess_mass", "retention"))
 )
-"""Names of the quantities that can fill the tokens of a text; the two that are read most come first."""
+"""Names of the quantities that can fill the tokens of a text; the two most important come first."""
 SEARCH_WORDS: Mapping[str, str] = {
     "base p": "probability_base",
     "aligned p": "probability_aligned",
@@ -218,14 +159,11 @@ SEARCH_WORDS: Mapping[str, str] = {
     "alternatives": "alternatives",
     "position": "position",
 }
-"""Word of a search -> the value that it compares; `alternatives` is how many count under the lens's thresholds."""
+"""Word of a search -> the value that it compares; `alternatives` counts those above the lens's thresholds."""
 
 
 def quantity_named(name: str, largest: float = 0) -> Quantity:
-    """Return a quantity that can fill tokens; a count whose `largest` value is above 250 gets wide edges.
-
-    Raises UnknownName for any other name.
-    """
+    """Return a quantity that can fill tokens, or raise UnknownName; a count with values above 250 gets wide edges."""
     if name not in FILLS:
         raise UnknownName(f"no token quantity {name!r}: {nearest(name, FILLS)}")
     found = QUANTITIES[name]

@@ -1,7 +1,7 @@
-"""What a record is, how it is saved, and how it comes back; and the records that every other one holds. No torch.
+"""Records, their saving and loading, and the records that all others hold. No torch.
 
 A saved record is a folder: `record.json` (schema number, type, fields) and `arrays.safetensors`. It is written under a
-temporary name and renamed when complete, so a half-written record is never mistaken for a finished one.
+temporary name and renamed when complete, so a reader never sees half of one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TYPES: dict[str, type[Record]] = {}  # name -> every kind of record that has be
 
 
 class Record:
-    """Give a record equality by content, arrays included (NaN equals NaN), and make its kind known to `load`."""
+    """A base class: equality by content, arrays included (NaN equals NaN), and a type that `load` knows by name."""
 
     def __init_subclass__(cls) -> None:
         _TYPES[cls.__name__] = cls
@@ -58,7 +58,7 @@ def _same(a: Any, b: Any) -> bool:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunRecord(Record):
-    """State how a record came about: enough to make it again."""
+    """The provenance of a record: enough to make it again."""
 
     verb: str
     asked: Mapping[str, Any]
@@ -75,9 +75,9 @@ class RunRecord(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Estimate(Record):
-    """A number with its interval (percentile bootstrap over prompts unless said otherwise), n and unit.
+    """A number with its interval (by default a percentile bootstrap over prompts), n and unit.
 
-    `low` and `high` are None where no interval can be had (n < 3); `value` is None where n = 0: missing is not zero.
+    `low` and `high` are None where n is too small for an interval (n < 3); `value` is None where n = 0.
     """
 
     value: float | None
@@ -95,7 +95,7 @@ class Estimate(Record):
 
 
 def where_words(attack: str | None, given: Given | None, setting: str | None, worst_of: int | None) -> str:
-    """Return in words under what a number was measured: "prefill, 5 tokens given"."""
+    """Return the setting of a measurement in words: "prefill, 5 tokens given"."""
     told = given == "full" or bool(given) or (given == 0 and setting is None and attack != "none")
     tokens = "whole target given" if given == "full" else f"{given} token{'' if given == 1 else 's'} given"
     worst = None if worst_of is None else f"worst of {worst_of}"
@@ -146,14 +146,14 @@ class Row(Record):
 
     @classmethod
     def of(cls, name: str, estimate: Estimate, **place: Any) -> Row:
-        """Return an estimate as a row, with its interval, n and unit; `place` are the other fields."""
+        """Return an estimate as a row; `place` are the other fields."""
         return cls(name=name, **vars(estimate), **place)
 
     @classmethod
     def by_position(
         cls, name: str, value: np.ndarray, low: np.ndarray, high: np.ndarray, n: np.ndarray, **place: Any
     ) -> list[Row]:
-        """Return values by position (from 1) as rows, with their bounds and n; what is not finite is None."""
+        """Return values by position (from 1) as rows, with bounds and n; numbers that are not finite become None."""
         numbers = [[float(x) if np.isfinite(x) else None for x in array] for array in (value, low, high)]
         return [
             cls(name=name, position=t + 1, value=v, low=lo, high=hi, n=int(count), **place)
@@ -167,7 +167,7 @@ class Row(Record):
 
     @property
     def title(self) -> str:
-        """Return in a line what the number is, without its value."""
+        """Return the row's key as one line of text."""
         against = None if self.against is None else f"against {self.against}"
         where = where_words(self.attack, self.given, self.setting, self.worst_of)
         if self.attack == "none":
@@ -209,10 +209,7 @@ def _decode(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
 
 
 def save(record: Record, folder: str | Path) -> Path:
-    """Save a record as a folder, replacing one that is there only when the new one is complete.
-
-    Raises StorageFull when the disk is full; what was there before stays.
-    """
+    """Save a record as a folder; an older one is replaced only when the new one is complete. Raises StorageFull."""
     from safetensors.numpy import save_file
 
     arrays: dict[str, np.ndarray] = {}
@@ -226,20 +223,20 @@ def save(record: Record, folder: str | Path) -> Path:
 def load(folder: str | Path, kind: type[R]) -> R:
     """Load a record of the given kind from its folder.
 
-    Raises NotPresent when there is none, RecordError when it is damaged, of another schema or of another kind.
+    Raises NotPresent where there is none, RecordError where it is damaged, of another schema or of another kind.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     folder = Path(folder)
     if not (folder / "record.json").is_file():
-        raise NotPresent(f"no saved record in {str(folder)!r}: it has no record.json")
+        raise NotPresent(f"there is no saved record in {str(folder)!r}: it has no record.json")
     try:
         body = json.loads((folder / "record.json").read_text("utf-8"))
         if body.get("schema") != SCHEMA:
             raise RecordError(
-                f"{str(folder)!r} has record schema {body.get('schema')!r}, this version reads {SCHEMA}: "
-                "make the record again, or read it with the version that wrote it"
+                f"{str(folder)!r} has record schema {body.get('schema')!r}, and this version reads {SCHEMA}: make the "
+                "record again, or read it with the version that wrote it"
             )
         record = _decode(body["record"], load_file(folder / "arrays.safetensors"))
     except (json.JSONDecodeError, SafetensorError, KeyError, TypeError, FileNotFoundError) as error:

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 COLUMNS = tuple(f.name for f in dataclasses.fields(Row))
 KEYS = COLUMNS[: COLUMNS.index("value")]
-"""The columns that together name a row; see `Row`."""
+"""The columns that identify a row; see `Row`."""
 TYPES = {"value": "Float64", "low": "Float64", "high": "Float64"} | dict.fromkeys(
     ("seed", "layer", "position", "token", "worst_of", "n"), "Int64"
 )
-"""The pandas types of numeric columns; every other one but `given` holds text."""
+"""The pandas types of numeric columns; all others but `given` hold text."""
 
 
 def repetition(rows: Iterable[Row]) -> str | None:
-    """Say which rows have the key columns of an earlier row; None where no row has."""
+    """Return a clause about rows that repeat the key of an earlier row; None where no row does."""
     seen: set[tuple[Any, ...]] = set()
     twice = []
     for row in rows:
@@ -35,10 +35,10 @@ def repetition(rows: Iterable[Row]) -> str | None:
 
 
 def rows_json(rows: Iterable[Row]) -> str:
-    """Return tidy rows as the text of a results.json. Raises ParameterError where two have the same key columns."""
+    """Return tidy rows as the text of a results.json. Raises ParameterError where two have the same key."""
     rows = list(rows)
     if said := repetition(rows):
-        raise ParameterError(f"{said}: leave the repetitions out, or tell them apart by `setting`")
+        raise ParameterError(f"{said}: remove the repetitions, or distinguish them by `setting`")
     body = {"schema": SCHEMA, "rows": [dataclasses.asdict(r) for r in rows]}
     return json.dumps(body, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
@@ -46,7 +46,7 @@ def rows_json(rows: Iterable[Row]) -> str:
 def read_rows(path: str | Path) -> tuple[Row, ...]:
     """Read the rows of a results.json, or of a run's folder.
 
-    Raises NotPresent where there is none, RecordError where it cannot be read, has another schema or repeats a key.
+    Raises NotPresent for a missing file, RecordError for one that cannot be read, has another schema or repeats a key.
     """
     file = Path(path) / "results.json" if Path(path).is_dir() else Path(path)
     if not file.is_file():
@@ -58,11 +58,10 @@ def read_rows(path: str | Path) -> tuple[Row, ...]:
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise RecordError(f"{str(file)!r} cannot be read ({error!r}): run the notebook again") from None
     if schema != SCHEMA:
-        raise RecordError(
-            f"{str(file)!r} has results of schema {schema!r}, this version reads {SCHEMA}: run the notebook again"
-        )
+        wrong = f"{str(file)!r} has results of schema {schema!r}, and this version reads {SCHEMA}"
+        raise RecordError(f"{wrong}: run the notebook again")
     if said := repetition(rows):
-        raise RecordError(f"in {str(file)!r} {said}: give each number a key of its own, and run the notebook again")
+        raise RecordError(f"in {str(file)!r} {said}: give each number its own key, and run the notebook again")
     return rows
 
 
@@ -72,16 +71,16 @@ def _row(body: Mapping[str, Any]) -> Row:
 
 
 def load_results(path: str | Path) -> pd.DataFrame:
-    """Load a results.json, or that of a run's folder, as a DataFrame: one line a row, the columns those of `Row`.
+    """Load a results.json, or that of a run's folder, as a DataFrame with the columns of `Row`.
 
-    The columns before `value` are unique together, so that any of them can be pivoted. Whole numbers stay whole where
-    some are missing. Raises what `read_rows` raises.
+    The columns before `value` are a unique key, so any of them can be pivoted. Integers stay integers where some are
+    missing. Raises what `read_rows` raises.
     """
     return frame_of(read_rows(path))
 
 
 def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
-    """Return rows as a DataFrame whose columns have the same types whatever is missing."""
+    """Return rows as a DataFrame with fixed column types."""
     import pandas as pd
 
     columns = {}

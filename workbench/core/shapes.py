@@ -1,4 +1,4 @@
-"""Axis names and array aliases. The same name on the same axis everywhere; jaxtyping checks them in the test run.
+"""Axis names and array aliases, the same everywhere; jaxtyping checks them in the test run.
 
 response  one trajectory: a prompt with one response (and, free-running, one prefix length)
 token     position in the response, padded on the right; position = index + 1 in everything a person sees

@@ -1,8 +1,8 @@
 """Means over positions with percentile-bootstrap intervals over prompts.
 
-Tokens of one response, and responses to one prompt, are not independent, so whole prompts are resampled. A
-resample of n prompts is a row of weights (how often each prompt was drawn), and a pooled mean is then a ratio
-of two weighted sums over prompts, so that one matrix product gives all resamples of all positions at once.
+Tokens of one response, and responses to one prompt, are not independent, so whole prompts are resampled. A resample of
+n prompts is a row of weights (how often each prompt was drawn), and a pooled mean is a ratio of two weighted sums over
+prompts, so one matrix product gives all resamples of all positions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LEAST = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:
-    """Hold a pooled mean (NaN where there is no data), what it is in each resample, and how many prompts contribute."""
+    """A pooled mean (NaN without data), its value in each resample, and the number of prompts that contribute."""
 
     value: Float64[np.ndarray, "*shape"]
     draws: Float64[np.ndarray, "resample *shape"]
@@ -30,10 +30,10 @@ class Mean:
 
 
 class PromptSample:
-    """Hold the resamples of one group of responses: which prompt each belongs to, and the prompts' weights.
+    """The resamples of one group of responses: the prompt of each response, and the prompts' weights.
 
-    Prompts are ordered by id, so the order of responses changes no interval. `stream` names the group: groups
-    of different names are resampled independently of each other, the same name and seed give the same draws.
+    Prompts are ordered by id, so the order of responses changes no interval. `stream` names the group: groups of
+    different names are resampled independently, and the same name and seed give the same draws.
     """
 
     def __init__(self, prompt_ids: Sequence[str], *, resamples: int, seed: int, stream: str) -> None:
@@ -48,19 +48,18 @@ class PromptSample:
     def mean(self, values: Shaped[np.ndarray, "response *axes"], where: Bool[np.ndarray, "response *axes"]) -> Mean:
         """Average `values` over the responses at which `where` holds, for each of the remaining axes.
 
-        Every selected value weighs the same: sum over prompts of w_p total_p / sum over prompts of w_p
-        count_p, with weights 1 for the value itself. Values that are not finite are left out.
+        Every selected value has the same weight: sum_p w_p total_p / sum_p w_p count_p over prompts p, with w_p = 1 for
+        the value itself. Values that are not finite are left out.
         """
         where = where & np.isfinite(values)
         return self.ratio(self.sums(np.where(where, values, 0)), self.sums(where))
 
     def pooled(self, values: Shaped[np.ndarray, "response *axes"], where: Bool[np.ndarray, "response *axes"]) -> Mean:
-        """Average as `mean` does, over all positions of all responses at once: one number."""
+        """Average as `mean` does, over all positions of all responses, to one number."""
         where = where & np.isfinite(values)
         axes = tuple(range(1, values.ndim))
-        return self.ratio(
-            self.sums(np.where(where, values, 0).sum(axis=axes, dtype=float)), self.sums(where.sum(axis=axes))
-        )
+        total = np.where(where, values, 0).sum(axis=axes, dtype=float)
+        return self.ratio(self.sums(total), self.sums(where.sum(axis=axes)))
 
     def sums(self, values: Shaped[np.ndarray, "response *axes"]) -> Float64[np.ndarray, "prompt *axes"]:
         """Sum values over the responses of each prompt."""
@@ -88,7 +87,7 @@ def difference(a: Mean, b: Mean) -> Mean:
 
 
 def quotient(a: Mean, b: Mean, *, at_least: float) -> Mean:
-    """Divide two means of the same resamples; the divisor counts as `at_least` where it is smaller (never 0)."""
+    """Divide two means of the same resamples; a divisor below `at_least` counts as `at_least`."""
     return Mean(
         value=np.asarray(a.value / np.maximum(b.value, at_least)),
         draws=a.draws / np.maximum(b.draws, at_least),
@@ -101,9 +100,8 @@ def interval(
 ) -> tuple[Float64[np.ndarray, "*shape"], Float64[np.ndarray, "*shape"]]:
     """Return the percentile-bootstrap bounds; NaN where fewer than `least` prompts contribute.
 
-    A resample that happens to hold no data for a position is left out there. The percentile interval is a
-    little too narrow for few prompts (near 88 % for a nominal 95 % at n = 5), which is one reason that n is
-    always shown.
+    A resample without data for a position is left out there. The percentile interval is a little too narrow for few
+    prompts (near 88 % for a nominal 95 % at n = 5), so n is always shown.
     """
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
     draws = mean.draws.reshape(len(mean.draws), -1)
@@ -119,12 +117,12 @@ def interval(
 
 
 def estimate(mean: Mean, *, unit: str, confidence: float, least: int = LEAST) -> Estimate:
-    """Return a single mean as an Estimate: value None where n = 0, bounds None where n < `least`."""
+    """Return a single mean as an Estimate; its value is None where n = 0, its bounds where n < `least`."""
     low, high = interval(mean, confidence, least=least)
     return Estimate(value=known(mean.value), low=known(low), high=known(high), n=int(mean.n), unit=unit)
 
 
 def known(number: float | np.floating | np.ndarray) -> float | None:
-    """Return a finite number as a float, anything else as None: missing is not zero, and JSON has no NaN."""
+    """Return a finite number as a float, anything else as None."""
     value = float(number)
     return value if np.isfinite(value) else None

@@ -1,7 +1,7 @@
 """Content-addressed results on disk, so that a killed run resumes where it stopped.
 
-A store is a folder of shards; a shard is one safetensors file that holds several entries and is written whole or not at
-all. An entry is a dict of arrays under a key that hashes everything it depends on.
+A store is a folder of shards; a shard is one safetensors file of several entries, written whole or not at all. An entry
+is a dict of arrays under a key that hashes everything it depends on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def key_of(*parts: Any) -> str:
 
 
 class Store:
-    """Keep entries by key under a folder; `None` as folder keeps nothing on disk."""
+    """Entries by key under a folder; with `None` as folder nothing is stored."""
 
     def __init__(self, folder: str | Path | None) -> None:
         self.folder = None if folder is None else Path(folder)
@@ -38,12 +38,12 @@ class Store:
 
     @classmethod
     def of(cls, store: Store | None) -> Store:
-        """Return the given store; where there is none, one that keeps nothing."""
+        """Return the given store, or for None a store that stores nothing."""
         return cls(None) if store is None else store
 
     @classmethod
     def default(cls) -> Store:
-        """Return the store in the user's cache folder ($WORKBENCH_CACHE chooses another)."""
+        """Return the store in the cache folder."""
         return cls(cache_folder() / "store")
 
     def _index(self, shard: Path) -> None:
@@ -54,7 +54,7 @@ class Store:
                 for name in file.keys():  # noqa: SIM118 - safe_open has no iterator
                     self._shard_of[name.split("/", 1)[0]] = shard
         except (SafetensorError, OSError):
-            shard.unlink(missing_ok=True)  # damaged outside our hands: its entries are made again
+            shard.unlink(missing_ok=True)  # damaged: its entries are computed again
 
     def __contains__(self, key: str) -> bool:
         return key in self._shard_of
@@ -63,7 +63,7 @@ class Store:
         return len(self._shard_of)
 
     def read(self, key: str) -> dict[str, np.ndarray]:
-        """Return one entry. Raises KeyError when it is not there."""
+        """Return one entry. Raises KeyError where there is none."""
         from safetensors import safe_open
 
         with safe_open(self._shard_of[key], framework="numpy") as file:
@@ -71,7 +71,7 @@ class Store:
             return {n[len(start) :]: file.get_tensor(n) for n in file.keys() if n.startswith(start)}  # noqa: SIM118
 
     def write(self, entries: Mapping[str, Entry]) -> None:
-        """Keep entries as one shard. Raises StorageFull when the disk is full; what was there stays."""
+        """Store entries as one shard. Raises StorageFull; earlier shards stay."""
         from safetensors.numpy import save_file
 
         if self.folder is None or not entries:

@@ -1,1 +1,1 @@
-"""Penalties at decoding time: formulas, penalised generation with its ledger, and a processor for transformers."""
+"""Penalties at decoding time: formulas, penalised generation with its ledger, and a transformers processor."""

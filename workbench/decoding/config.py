@@ -1,4 +1,4 @@
-"""Which penalty, how strong, and where. No torch."""
+"""The settings of a penalty: method, strength, and positions. No torch."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ METHODS: dict[Method, str] = {
 """Name of each method -> what it is."""
 
 LARGEST = 1e6
-"""Largest strength: every distribution is its own limit long before, and float32 stays finite."""
+"""The largest strength, far above the one where distributions reach their limit, so that float32 stays finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PenaltyConfig:
-    """Say how the next-token distribution is changed: alpha_t = strength * (1 + gamma * risk_t) * g(t).
+    """A penalty on the next-token distribution, of strength alpha_t = strength * (1 + gamma * risk_t) * g(t).
 
     method       see METHODS; with l = log-probabilities, d = l_b - l_a:
                  one_sided      l_a - alpha_t max(d, 0)
@@ -42,20 +42,20 @@ class PenaltyConfig:
                  safe_decoding  p_o + alpha_t (p_e - p_o) on the smallest common top-k with at least 5 tokens, where
                                 original o and expert e are the pair's base and aligned (see `ModelPair.with_expert`)
     strength     alpha (c in SafeDecoding); None: 1, and 3 for safe_decoding. 0 changes nothing
-    gamma        how much more where the risk is high: 0 is the same everywhere
+    gamma        the weight of the risk: 0 is the same everywhere
     risk_space   risk_t in [0, 1]: base-favored tokens among aligned's top 100 / 100 (aligned_topk), among the whole
                  vocabulary / its size (full: nearly constant), or the excess mass, TV(p_b, p_a) (mass)
     shape        g(t): constant 1; first_m: 1 up to position m, then 0; ramp: t / m up to 1; undertrained: `retention`
-                 at t over its mean (its last value beyond), strong where aligned still is the base. None: constant,
-                 and first_m for safe_decoding
+                 at t over its mean (beyond the end its last value), strong where aligned still equals base. None:
+                 constant, and first_m for safe_decoding
     m            of first_m and ramp, positions; None: 5, and 2 for safe_decoding
     retention    measured retention by position, for shape undertrained: see `undertrained`
     plausibility only tokens with p_a >= plausibility * max p_a stay (0.1 in arXiv 2210.15097); 0 is off
     count_from   position 1 is the response's first token, given ones included ("response"), or the first generated one
 
-    Where alpha_t is 0 nothing is changed, the plausibility mask included. Raises ParameterError for values that are
-    not finite, out of range, or contradict each other. A strength below -1 (w < 0) is an attack: it can be looked at
-    in one distribution, and every generator refuses it (see `check_generates`).
+    Where alpha_t is 0 nothing changes, not even by the plausibility mask. Raises ParameterError for values that are not
+    finite, out of range, or contradict each other. A strength below -1 (w < 0) is an attack: it can be inspected in one
+    distribution, and every generator refuses it (see `check_generates`).
     """
 
     method: Method = "one_sided"
@@ -76,7 +76,7 @@ class PenaltyConfig:
         strength = (3.0 if safe else 1.0) if self.strength is None else float(self.strength)
         m = (2 if safe else 5) if self.m is None and shape in ("first_m", "ramp") else self.m
         resolved = {"shape": shape, "strength": strength, "m": m, "retention": tuple(map(float, self.retention))}
-        for name, value in resolved.items():  # what stands in a record is what was used, not None
+        for name, value in resolved.items():  # a record holds the used value, not None
             object.__setattr__(self, name, value)
         check_fields(
             self,
@@ -91,7 +91,7 @@ class PenaltyConfig:
 
     @classmethod
     def family(cls, w: float, **settings: object) -> PenaltyConfig:
-        """Return the unmasked family l_b + w (l_a - l_b): w = 0 is base, w = 1 aligned, above 1 beyond aligned."""
+        """Return the unmasked family l_b + w (l_a - l_b): w = 0 is base, w = 1 aligned, w > 1 beyond aligned."""
         return cls(method="two_sided", strength=w - 1.0, **settings)  # type: ignore[arg-type]
 
     def on(self, pair: ModelPair, expert: str | None) -> ModelPair:
@@ -116,15 +116,11 @@ class PenaltyConfig:
     def _check_retention(self) -> None:
         if self.shape != "undertrained":
             if self.retention:
-                raise ParameterError(
-                    f"retention was given for {len(self.retention)} positions, and shape {self.shape!r} does not use "
-                    "it: ask for shape='undertrained', or leave it out"
-                )
+                given = f"retention was given for {len(self.retention)} positions, and shape {self.shape!r} ignores it"
+                raise ParameterError(f"{given}: use shape='undertrained', or leave it out")
             return
         if not self.retention:
-            raise ParameterError(
-                "shape='undertrained' follows measured retention, and none was given: retention=undertrained(diagnosis)"
-            )
+            raise ParameterError("shape='undertrained' needs retention: give retention=undertrained(diagnosis)")
         wrong = [r for r in self.retention if not 0.0 <= r <= 1.0]
         if wrong or not any(self.retention):
             what = f"holds {wrong[0]!r}" if wrong else "is 0 everywhere"
@@ -132,35 +128,32 @@ class PenaltyConfig:
 
 
 def check_generates(config: PenaltyConfig) -> None:
-    """Refuse what no generator may do: a strength that leads beyond base, away from aligned.
+    """Raise ParameterError for a strength that leads away from aligned, which no generator may use.
 
-    Raises ParameterError for w = 1 + alpha_t < 0 (alpha_t < -1), and for SafeDecoding away from its expert.
+    That is w = 1 + alpha_t < 0 (alpha_t < -1), and for SafeDecoding a strength below 0, away from its expert.
     """
     strength = config.strength or 0.0
     if config.method == "none" or strength >= 0.0:
         return
     if config.method == "safe_decoding":
-        raise ParameterError(
-            f"strength is {strength:g}: SafeDecoding below 0 leads away from the safer model, which is an attack; "
-            "no generation with it is offered"
-        )
+        leads = f"strength is {strength:g}, and SafeDecoding below 0 leads away from the safer model"
+        raise ParameterError(f"{leads}, which is an attack that is not generated: use a strength of at least 0")
     largest = max((shape_at(config, t + 1) for t in range(len(config.retention))), default=1.0)
     worst = strength * (1.0 + config.gamma) * largest
     if worst < -1.0:
         how = "" if worst == strength else f" (alpha_t down to {worst:g} by gamma and shape)"
         raise ParameterError(
-            f"strength is {strength:g}{how}, so w = 1 + alpha_t < 0: that leads beyond base, away from aligned, which "
-            "is an attack (emulated disalignment, arXiv 2402.12343). Its distribution at one position can be looked "
-            "at (`penalise`, `next_token`); no generation with it is offered. Use a strength of at least -1"
+            f"strength is {strength:g}{how}, so w = 1 + alpha_t < 0 leads beyond base, an attack that is not generated "
+            "(emulated disalignment, arXiv 2402.12343): use a strength of at least -1, or inspect one position with "
+            "`penalise` or `next_token`"
         )
 
 
 def undertrained(diagnosis: Diagnosis, *, prefix_tokens: int | None = None) -> tuple[float, ...]:
     """Return the measured retention on harmful texts by position, for PenaltyConfig(shape="undertrained").
 
-    The mean curve of the diagnosis: of its teacher-forced responses, or of the free-running ones after `prefix_tokens`.
-    A position that was not measured takes its value from its neighbours (linear). Raises ParameterError where the
-    diagnosis has no such curve.
+    It is the mean curve of the diagnosis's teacher-forced responses, or of the free-running ones after `prefix_tokens`,
+    with missing positions interpolated linearly. Raises ParameterError where the diagnosis has no such curve.
     """
     curves = [c for c in diagnosis.curves if c.name == "retention" and c.label == "harmful"]
     found = [c for c in curves if c.prefix_tokens == prefix_tokens]
@@ -168,10 +161,8 @@ def undertrained(diagnosis: Diagnosis, *, prefix_tokens: int | None = None) -> t
     if not measured.any():
         there = sorted({"teacher-forced" if c.prefix_tokens is None else str(c.prefix_tokens) for c in curves})
         wanted = "teacher-forced" if prefix_tokens is None else f"prefix_tokens={prefix_tokens}"
-        raise ParameterError(
-            f"this diagnosis has no retention curve on harmful prompts for {wanted}; "
-            f"it has: {', '.join(there) or 'none'}"
-        )
+        lacks = f"this diagnosis has no retention curve on harmful prompts for {wanted}"
+        raise ParameterError(f"{lacks}: use one of those it has ({', '.join(there) or 'none'})")
     position, value = found[0].position, found[0].value.astype(np.float64)
     last = int(position[measured][-1])
     filled = np.interp(np.arange(1, last + 1), position[measured], value[measured])

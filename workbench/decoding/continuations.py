@@ -1,4 +1,4 @@
-"""The record of penalised generation, put together from its rows."""
+"""The record of penalised generation, assembled from its rows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def assembled(
     notes: list[str],
     watch: Stopwatch,
 ) -> Continuations:
-    """Return the record of penalised continuations: arrays padded, display pieces and labels made, notes said."""
+    """Return the record of penalised continuations, with padded arrays, display pieces, labels and notes."""
     display = Pieces(pair.tokenizer)
     fields = token_arrays(
         display, [(m.generation.ids, p.whole("aligned")) for p, m in zip(passages, made, strict=True)]
@@ -112,12 +112,10 @@ def _said(pair: ModelPair, passages: Sequence[Passage], made: Sequence[Made], co
         s, m = full[0]
         notes.append(
             f"{len(full)} of {len(made)} continuations filled the model's context of {pair.context_length:,} tokens "
-            f"before max_tokens={config.generation.max_tokens}, and end there: the first is {s}, after "
+            f"before max_tokens={config.generation.max_tokens} and ended there, the first ({s}) after "
             f"{len(m.generation.ids)} tokens."
         )
     if config.penalty.method == "safe_decoding":
-        notes.append(
-            f"SafeDecoding: original is base and expert is aligned of {pair.name!r}. Where its strength is 0 the "
-            "original continues alone."
-        )
+        models = f"SafeDecoding: original is base and expert is aligned of {pair.name!r}"
+        notes.append(f"{models}. Where its strength is 0 the original continues alone.")
     return notes

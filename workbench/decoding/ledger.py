@@ -1,4 +1,4 @@
-"""The ledger of penalised generation: for every chosen token, what the penalty did there."""
+"""The ledger of penalised generation: the effect of the penalty at every chosen token."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from workbench.tracing.metrics import largest, rank
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """Hold one generated token's ledger, as it is streamed; the numbers are those of records.LEDGER.
+    """One generated token's ledger, as it is streamed; the numbers are those of records.LEDGER.
 
-    `position` is 1-based in the response, given tokens included. `plain_id` is the token that would have been chosen
-    without the penalty.
+    `position` is 1-based in the response, given tokens included. `plain_id` is the choice without the penalty.
     """
 
     position: int
@@ -41,10 +40,10 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """Hold one continuation's ledger: `numbers` is (token, quantity) in the order of records.LEDGER.
+    """One continuation's ledger: `numbers` is (token, quantity) in the order of records.LEDGER.
 
     `position` is 1-based in the response. `topk_ids` is the union of the most likely tokens without and with the
-    penalty, -1 beyond it, and `topk_logprobs` is (token, k, model): base, aligned, penalised.
+    penalty, then -1; `topk_logprobs` is (token, k, model): base, aligned, penalised.
     """
 
     position: Int[np.ndarray, "token"]
@@ -76,9 +75,9 @@ class Account:
 
 @dataclass(frozen=True, kw_only=True)
 class Distributions:
-    """Hold one step's next-token distributions: both models' logits and log-probabilities, and the penalised ones.
+    """One step's next-token distributions: both models' logits and log-probabilities, and the penalised ones.
 
-    `plain` is what stands without the penalty: the aligned log-probabilities, or the original's of SafeDecoding.
+    `plain` is the distribution without the penalty: aligned's, or the original's of SafeDecoding.
     """
 
     logits_base: Float[Tensor, "batch vocab"]
@@ -101,7 +100,7 @@ def measure(d: Distributions, chosen: Int[Tensor, "batch"]) -> Float[Tensor, "ba
         "logprob_base_nats": d.base.gather(-1, at).squeeze(-1),
         "logprob_aligned_nats": d.aligned.gather(-1, at).squeeze(-1),
         "logprob_penalised_nats": d.penalised.logprobs.gather(-1, at).squeeze(-1),
-        # ranks come from the logits as they are, before rounding makes neighbours equal
+        # ranks come from the logits, before rounding makes neighbours equal
         "rank_base": rank(d.logits_base, chosen),
         "rank_aligned": rank(d.logits_aligned, chosen),
         "excess_mass": _moved(p_base, p_aligned),
@@ -118,7 +117,7 @@ def _moved(p: Float[Tensor, "batch vocab"], q: Float[Tensor, "batch vocab"]) -> 
 def most_likely(d: Distributions, k: int) -> tuple[Int[Tensor, "batch shown"], Float[Tensor, "batch shown 3"]]:
     """Return the union of the k most likely tokens without and with the penalty, and their three log-probabilities.
 
-    Those without it come first; what is beyond the union has id -1 and NaN.
+    Those without it come first; entries after the union have id -1 and NaN.
     """
     k = min(k, d.plain.shape[-1])
     before, after = largest(d.plain, k), largest(d.penalised.logprobs, k)

@@ -1,4 +1,4 @@
-"""One penalised continuation while it is written: a record at any moment, stopped when asked, branched at any token."""
+"""One penalised continuation while it is written: recorded at any time, stopped on request, branched at any token."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ from workbench.models.generation import Generation, Row, draw, generation_keys, 
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 
+_MODELS = ("base", "aligned", "penalised")
+
 
 class Writing:
-    """One penalised continuation as far as it is written; made by `write`.
+    """One penalised continuation so far, made by `write`.
 
-    `ids` are its generated tokens, those included that it keeps of the one it branched off from. `stop` is what
-    Continuation.stop is, "stopped" for as long as it is written.
+    `ids` are its generated tokens, with those kept from the continuation it branched off. `stop` is as in Continuation,
+    and "stopped" while it is written.
     """
 
     def __init__(self, pair: ModelPair, start: Passage, config: DecodeConfig, prompts: PromptSet | None) -> None:
@@ -52,7 +54,7 @@ class Writing:
         *,
         prompts: PromptSet | None = None,
     ) -> Writing:
-        """Take up a record of one continuation, made by `decode` or `write` with the same start and config."""
+        """Restore a writing from the record of one continuation with the same start and config."""
         out = cls(pair, start, config, prompts)
         (c,), (there,) = made.continuations, made.mask
         out.ids, out.stop = tuple(made.token_ids[0][there].tolist()), c.stop
@@ -61,19 +63,12 @@ class Writing:
             plain_ids=made.plain_ids[0][there],
             numbers=np.stack([getattr(made, name)[0][there] for name in LEDGER], -1).astype(np.float32),
             topk_ids=made.topk_ids[0][there],
-            topk_logprobs=np.stack(
-                [
-                    made.topk_logprob_base_nats[0][there],
-                    made.topk_logprob_aligned_nats[0][there],
-                    made.topk_logprob_penalised_nats[0][there],
-                ],
-                -1,
-            ),
+            topk_logprobs=np.stack([getattr(made, f"topk_logprob_{m}_nats")[0][there] for m in _MODELS], -1),
         )
         return out
 
     def account(self) -> Account:
-        """Return the ledger of all its tokens."""
+        """Return the ledger of all tokens."""
         made = None if self._steps is None else self._steps.account(0)
         parts = [a for a in (self._kept, made) if a is not None and len(a.position)]
         if not parts:
@@ -81,7 +76,7 @@ class Writing:
         return Account(**{n: np.concatenate([getattr(a, n) for a in parts]) for n in Account.__dataclass_fields__})
 
     def record(self) -> Continuations:
-        """Return what is written so far as Continuations of one row; it saves like any other."""
+        """Return the continuation so far as Continuations of one row."""
         generation = Generation(ids=self.ids, stop="length" if self.stop == "stopped" else self.stop)  # type: ignore[arg-type]
         made = assembled(
             self.pair,
@@ -109,17 +104,16 @@ def write(
     on_token: Callable[[Writing], object] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Writing:
-    """Continue one context under a penalty, and tell every token as it comes.
+    """Continue one context under a penalty, reporting every token.
 
-    The tokens are those of `decode`. `branch_of` another writing, with `position` (1-based in the response, given
-    tokens included) and `token_id`: its tokens before that position are kept with their ledger, `token_id` is taken
-    there whatever its probability, and what follows is chosen as usual. `on_token(writing)` is called after each token;
-    where `cancelled()` turns true (asked before each forward pass) it ends with what there is, `stop` "stopped".
-    `prompts` is named in the record (its prompt with the start's name is the one that was asked), and so is
-    `config.system_prompt`: a start holds its prefix and system prompt already.
+    The tokens equal those of `decode`. With `branch_of`, `position` (1-based in the response, given tokens included)
+    and `token_id`, the tokens of that writing before the position are kept with their ledger, `token_id` is taken there
+    whatever its probability, and the rest is chosen as usual. `on_token(writing)` is called after each token; where
+    `cancelled()` is true (asked before each forward pass) the writing ends, with `stop` "stopped". `prompts` and
+    `config.system_prompt` only enter the record: a start already holds its prefix and system prompt.
 
-    Raises ParameterError for a penalty that no generator may use, or a position that the writing does not have;
-    PromptError for an empty context; ContextOverflow where there is no room for a token; NonFiniteLogits.
+    Raises ParameterError for a penalty that no generator may use, or a position outside the writing; PromptError for an
+    empty context; ContextOverflow without room for a token; NonFiniteLogits.
     """
     config = config or DecodeConfig()
     check_generates(config.penalty)
@@ -155,13 +149,11 @@ def write(
 
 
 def _keep(made: Writing, other: Writing, position: int | None, token_id: int | None) -> None:
-    """Let a writing begin with what another one has before a position."""
+    """Start a writing with another one's tokens before a position."""
     first = len(other.start.response) + 1
     if position is None or token_id is None or not first <= position < first + len(other.ids):
-        raise ParameterError(
-            f"position {position} was not generated: there are positions {first} to {first + len(other.ids) - 1} to "
-            "branch off at, each with another token to take"
-        )
+        last = first + len(other.ids) - 1
+        raise ParameterError(f"position {position} was not generated: branch at {first} to {last}, with a token id")
     if not 0 <= token_id < made.pair.vocab:
         raise ParameterError(f"token {token_id} is not in the vocabulary of {made.pair.name}: {made.pair.vocab:,} ids")
     account, upto = other.account(), position - first
@@ -170,7 +162,7 @@ def _keep(made: Writing, other: Writing, position: int | None, token_id: int | N
 
 
 class _Cancelled(Exception):
-    """Somebody asked the writing to stop."""
+    """A request to stop the writing."""
 
 
 class _Watched(PenalisedSteps):
@@ -180,7 +172,7 @@ class _Watched(PenalisedSteps):
     cancelled: Callable[[], bool] | None = None
 
     def scores(self) -> Float[Tensor, "batch vocab"]:
-        """Return the scores; those of the first token, where it is fixed, leave no other choice."""
+        """Return the scores; where the first token is fixed, they leave no other choice."""
         if self.cancelled is not None and self.cancelled():
             raise _Cancelled
         scores = super().scores()

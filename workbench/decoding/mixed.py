@@ -1,8 +1,8 @@
 """One forward pass for both models of an adapter pair: half of the batch's rows with the adapter, half without.
 
-The adapter's branch of a LoRA layer is computed for the rows that want it, and only for them, so a mixed batch costs
-one reading of the weights. Layers get a forward of their own for as long as the context manager is open; it does what
-the layer itself does unless a mixed pass is running, and no weight is ever touched.
+The adapter's branch of a LoRA layer is computed only for the rows that need it, so a mixed batch reads the weights
+once. While the context manager is open, layers have their own forward, which acts as the layer's unless a mixed pass is
+running; no weight is touched.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from workbench.models.pair import ModelPair, Which
 from workbench.models.weights import Adapters, Weights
 
 THIN_ROWS = 32
-"""Up to this many rows, a product written as (weight x rows) reads the weights once (CPU, float32; see `thin`)."""
+"""The most rows for which a product (weight x rows) reads the weights once (CPU, float32; see `thin`)."""
 
 _Forward = Callable[..., Tensor]
 _CHECKED: WeakKeyDictionary[Weights, dict[tuple[Adapters, Adapters], bool]] = WeakKeyDictionary()
 
 
 class MixedPass:
-    """Run base rows and aligned rows through one model together; made by `mixed`."""
+    """A pass of base rows and aligned rows through one model together; made by `mixed`."""
 
     def __init__(self, model: PreTrainedModel, vocab: int) -> None:
         self._model, self._vocab = model, vocab
@@ -42,7 +42,7 @@ class MixedPass:
         position: Int[Tensor, "both context"],
         cache: Cache | None,
     ) -> tuple[Float[Tensor, "batch vocab"], Float[Tensor, "batch vocab"]]:
-        """Return (base, aligned) logits after the last column: base's rows come first, then as many of aligned's."""
+        """Return (base, aligned) logits after the last column; base's rows come first, then as many of aligned's."""
         self.running = True
         try:
             hidden = weights.body_hidden(self._model, ids, attention_mask=mask, position_ids=position, cache=cache)
@@ -55,11 +55,11 @@ class MixedPass:
 
 @contextlib.contextmanager
 def mixed(pair: ModelPair) -> Iterator[MixedPass | None]:
-    """Yield a mixed pass over both models of a pair, or None where there is none: two models, or layers of other kinds.
+    """Yield a mixed pass over both models of a pair, or None where it is impossible; restore the model afterwards.
 
-    Plain LoRA on linear layers can be mixed. DoRA and other variants, adapters on embeddings, fully trained modules,
-    merged adapters and offloaded models cannot, nor models in which rows do not stay apart (checked on a few tokens).
-    On leaving, the model is as it was, whatever happened inside.
+    Plain LoRA on linear layers can be mixed. Two models, DoRA and other variants, adapters on embeddings, fully trained
+    modules, merged adapters and offloaded models cannot, nor models whose rows influence each other (checked on a few
+    tokens).
     """
     shared = pair.one_copy()
     if shared is None or not _can_mix(*shared):
@@ -76,7 +76,7 @@ def mixed(pair: ModelPair) -> Iterator[MixedPass | None]:
                 checked[base, aligned] = _agrees(pair, run)
             yield run if checked[base, aligned] else None
         finally:
-            run.running = False  # from here on, what is still patched does what it did before
+            run.running = False  # a layer that is still patched now acts as before
             for module in patched:
                 module.__dict__.pop("forward", None)
 
@@ -96,7 +96,7 @@ def _can_mix(one: Weights, base: Adapters, aligned: Adapters) -> bool:
 
 
 def _adapters_of(layer: Any) -> set[str]:
-    """Name the adapters that a layer has weights of."""
+    """Return the names of the adapters with weights in a layer."""
     found: set[str] = set()
     for name in (*getattr(layer, "adapter_layer_names", ()), "modules_to_save"):
         held = getattr(layer, name, None)
@@ -160,8 +160,8 @@ def _thin_forward(module: nn.Linear, run: MixedPass) -> _Forward:
 def thin(x: Float[Tensor, "*rows in"], linear: nn.Linear) -> Float[Tensor, "*rows out"]:
     """Return linear(x), as (weight x rows) where there are 2 to THIN_ROWS rows on a CPU in float32.
 
-    The usual order, (rows x weight), took twice the time of a single row where it was measured (AMD EPYC, MKL), this
-    one the time of one row. Equal to rounding.
+    The usual order, (rows x weight), took twice the time of a single row (AMD EPYC, MKL), this one the time of one row.
+    They are equal to rounding.
     """
     rows = x.numel() // x.shape[-1]
     if not 2 <= rows <= THIN_ROWS or x.dtype != torch.float32 or x.device.type != "cpu":
@@ -173,7 +173,7 @@ def thin(x: Float[Tensor, "*rows in"], linear: nn.Linear) -> Float[Tensor, "*row
 
 
 def _agrees(pair: ModelPair, run: MixedPass) -> bool:
-    """Tell whether a mixed pass over a few tokens gives what base and aligned give by themselves, to rounding."""
+    """Tell whether a mixed pass over a few tokens equals base and aligned alone, to rounding."""
     ids = (torch.arange(5, device=pair.device) % pair.vocab).expand(2, -1).contiguous()
     mask = torch.ones_like(ids)
     with torch.inference_mode():

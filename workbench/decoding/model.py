@@ -1,4 +1,4 @@
-"""PenalisedModel: an aligned model under a penalty, to be used like one model."""
+"""PenalisedModel: an aligned model under a penalty, used like one model."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from workbench.prompts.loading import Prompt
 
 
 class PenalisedModel:
-    """The aligned model of a pair under a penalty.
+    """The aligned model of a pair under a penalty, with its name in results (default: the penalty's title).
 
-    `name` is what results call it (default: the penalty's title). Raises ParameterError for a penalty that no
-    generator may use.
+    Raises ParameterError for a penalty that no generator may use.
     """
 
     which: Which = "aligned"
@@ -49,10 +48,9 @@ class PenalisedModel:
         store: Store | None = None,
         **generation: Any,
     ) -> Continuations:
-        """Continue prompts, given as texts or as for `decode`. Other keywords are GenerateConfig's fields.
+        """Continue prompts, given as texts or as for `decode`; other keywords are GenerateConfig's fields.
 
         `model.generate("Tell me ...", prefill="Sure,", max_tokens=64).continuations[0].text` is the answer's text.
-        Raises what `decode` raises.
         """
         config = DecodeConfig(
             penalty=self.penalty,
@@ -78,10 +76,9 @@ class PenalisedModel:
         on_token: OnToken | None = None,
         what: str | None = "decoding",
     ) -> tuple[Generation, ...]:
-        """Continue passages as `generate` does, and return the same: no ledger.
+        """Continue passages and return generations without a ledger, as `generate` does.
 
-        Positions are those of the response, its given tokens included. Raises ContextOverflow before any work, as
-        `generate` does, and what `decode` raises.
+        Raises ContextOverflow before any work, as `generate` does, and what `decode` raises.
         """
         check_room(passages, self.pair.context_length, config.max_tokens)
         made = decode(

@@ -1,9 +1,11 @@
-"""Both models of a pair over the same rows, a token at a time, each with its key-value cache."""
+"""Both models of a pair over the same rows, a token at a time, each with its key-value cache.
+
+`logits` returns (base, aligned) logits of each live row's next token; NonFiniteLogits names model, token and row.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -12,20 +14,6 @@ from workbench.core.passages import Passage
 from workbench.decoding.mixed import MixedPass
 from workbench.models.generation import ModelSteps, check_finite
 from workbench.models.pair import ModelPair
-
-
-@runtime_checkable
-class PairedSteps(Protocol):
-    """Both models' logits of each live row's next token; NonFiniteLogits names model, token and row."""
-
-    def logits(self) -> tuple[Float[Tensor, "batch vocab"], Float[Tensor, "batch vocab"]]:
-        """Return (base, aligned)."""
-
-    def take(self, chosen: Int[Tensor, "batch"]) -> None:
-        """Take each row's chosen token."""
-
-    def keep(self, going: Sequence[int]) -> None:
-        """Let only these of the rows go on."""
 
 
 class TwoPasses:
@@ -48,7 +36,7 @@ class TwoPasses:
 
 
 class OnePass(ModelSteps):
-    """One mixed forward pass a token; every row is there twice, for base in the first half of the batch."""
+    """One mixed forward pass a token; every row is in the batch twice, for base in the first half."""
 
     def __init__(self, pair: ModelPair, run: MixedPass, passages: Sequence[Passage], rows: Sequence[int]) -> None:
         both = [*(p.whole("base") for p in passages), *(p.whole("aligned") for p in passages)]
@@ -69,8 +57,11 @@ class OnePass(ModelSteps):
         super().keep([*going, *(rows + at for at in going)])
 
 
+PairedSteps = TwoPasses | OnePass
+
+
 def paired_steps(
     pair: ModelPair, run: MixedPass | None, passages: Sequence[Passage], rows: Sequence[int]
 ) -> PairedSteps:
-    """Return both models over passages, in one mixed pass a token where there is one; `rows` are indices for errors."""
+    """Return both models over passages, in one mixed pass where that is possible; `rows` are indices for errors."""
     return TwoPasses(pair, passages, rows) if run is None else OnePass(pair, run, passages, rows)

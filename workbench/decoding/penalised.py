@@ -45,21 +45,17 @@ def decode(
 
     `contexts` are a PromptSet, prompts, passages, or lists of token ids. `on_token(index, entry)` is called for each
     token; where memory runs out and the batch is halved, a row starts again at its first position. Finished
-    continuations are kept in `store`, also when the call is interrupted. Batches, seeds and stops are those of
-    `generate`: with strength 0 the continuations are the same, token for token. A row that fills the model's context
-    before max_tokens ends there, with stop "context", and is named in the notes.
+    continuations go to `store`, also when the call is interrupted. Batches, seeds and stops are those of `generate`:
+    with strength 0 the continuations are equal, token for token. A row that fills the model's context before max_tokens
+    ends there, with stop "context" and a note.
 
     Raises ParameterError for a penalty that no generator may use (see `check_generates`), PromptError for an empty
-    prompt or context, ContextOverflow for one that leaves no room for a single token, all before any work;
-    NonFiniteLogits when a model returns NaN or infinity.
+    prompt or context, ContextOverflow for one without room for a single token, all before any work; NonFiniteLogits
+    where a model returns NaN or infinity.
     """
     check_generates(config.penalty)
-    settings = {
-        **settings_of(config),
-        "penalty": settings_of(config.penalty),
-        "generation": settings_of(config.generation),
-    }
-    watch = Stopwatch("decode", settings)
+    parts = {name: settings_of(getattr(config, name)) for name in ("penalty", "generation")}
+    watch = Stopwatch("decode", {**settings_of(config), **parts})
     passages, asked, notes = passages_of(pair, list(contexts), config)
     made = _continued(pair, passages, config, on_token, Store.of(store), what)
     named = contexts if isinstance(contexts, PromptSet) else None
@@ -126,12 +122,9 @@ def _read(stored: Stored) -> Made:
     return Made(generation=Generation.read(stored), account=account)
 
 
-# ------------------------------------------------------------------------------------------------ one position
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NextToken:
-    """Hold both models' and the penalised next-token log-probabilities at one position, and the ledger's numbers."""
+    """Both models' and the penalised next-token log-probabilities at one position, with the ledger's numbers."""
 
     position: int
     base: Float[np.ndarray, "vocab"]
@@ -145,7 +138,7 @@ class NextToken:
 
 
 def next_token(pair: ModelPair, passage: Passage, penalty: PenaltyConfig) -> NextToken:
-    """Return the distributions of the token after a passage, under any finite strength: nothing is generated.
+    """Return the distributions of the token after a passage, under any finite strength, without generating.
 
     Raises PromptError for an empty context, ContextOverflow for one that fills the model's context.
     """

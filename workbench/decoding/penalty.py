@@ -1,9 +1,8 @@
-"""The penalties as formulas: two next-token distributions in, the penalised one out. Pure, no state, no model.
+"""The penalties as pure formulas: two next-token distributions in, the penalised one out.
 
-Everything is in log-probabilities, float32; `base` and `aligned` are the two models' `log_softmax` over the same
-vocabulary. Nothing here changes its input. A penalty can only amplify a difference that exists: where the two
-distributions are equal it does nothing at any strength, which the leverage TV(p_penalised, p_plain) and
-`leverage_bound` measure.
+All are float32 log-probabilities; `base` and `aligned` are the two models' `log_softmax` over the same vocabulary. No
+function changes its input. A penalty only amplifies an existing difference: where the two distributions are equal it
+does nothing at any strength, which the leverage TV(p_penalised, p_plain) and `leverage_bound` measure.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from workbench.decoding.config import PenaltyConfig, RiskSpace, shape_at
 from workbench.tracing.metrics import LOGPROB_FLOOR, excess_mass, largest
 
 RISK_TOP_K = 100
-"""Aligned's most likely tokens among which risk_space "aligned_topk" counts."""
+"""The number of aligned's most likely tokens in risk_space "aligned_topk"."""
 
 COMMON_TOKENS = 5
 """Least size of SafeDecoding's sample space."""
@@ -28,7 +27,7 @@ COMMON_TOKENS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Penalised:
-    """Hold penalised log-probabilities with the strength alpha_t and risk_t that made them, one of each a row."""
+    """Penalised log-probabilities with the strength alpha_t and risk_t of each row."""
 
     logprobs: Float[Tensor, "*rows vocab"]
     strength: Float[Tensor, "*rows"]
@@ -45,9 +44,9 @@ def penalise(
     """Return the penalised log-probabilities (normalised) at a 1-based position, or at one position a row.
 
     Where alpha_t is 0 that is `aligned` itself, bit for bit (`base`, the original, for SafeDecoding). A token that a
-    model rules out (-inf) counts as LOGPROB_FLOOR in differences, so that they stay finite. A row that is no
-    distribution (NaN, or -inf throughout) comes back as NaN, or as it came where alpha_t is 0. Any finite strength is
-    taken, below -1 too: what no generator may do can be looked at here. Raises ParameterError for unequal widths.
+    model rules out (-inf) counts as LOGPROB_FLOOR in differences, so that they stay finite. A row that is not a
+    distribution (NaN, or -inf throughout) becomes NaN, or stays unchanged where alpha_t is 0. Any finite strength is
+    allowed, below -1 too, for inspection. Raises ParameterError for unequal widths.
     """
     return penalise_fully(base, aligned, config, position=position).logprobs
 
@@ -59,7 +58,7 @@ def penalise_fully(
     *,
     position: int | Int[Tensor, "*rows"] = 1,
 ) -> Penalised:
-    """Return what `penalise` does, with alpha_t and risk_t."""
+    """Return the result of `penalise` with alpha_t and risk_t."""
     check_width(base, aligned)
     alpha, found = strengths(base, aligned, config, position=position)
     plain = base if config.method == "safe_decoding" else aligned
@@ -80,8 +79,8 @@ def check_width(base: Tensor, aligned: Tensor) -> None:
     """Raise ParameterError where the two are not over one vocabulary."""
     if base.shape != aligned.shape:
         raise ParameterError(
-            f"base is {tuple(base.shape)} and aligned {tuple(aligned.shape)}: a penalty compares them token by token; "
-            "cut both to the vocabulary that they share (a pair's `vocab`) before log_softmax"
+            f"base is {tuple(base.shape)} and aligned {tuple(aligned.shape)}, and a penalty compares them token by "
+            "token: cut both to the pair's `vocab` before log_softmax"
         )
 
 
@@ -114,7 +113,7 @@ def safe_decoding(
     """Return log of p_o + c (p_e - p_o) on the sample space, normalised; -inf outside it.
 
     The sample space is the intersection of both models' top k, for the smallest k with at least COMMON_TOKENS in it
-    (the whole of a smaller vocabulary). Values below 0 count as 0; where none is above it, the expert's own stand.
+    (the whole of a smaller vocabulary). Values below 0 count as 0; where none is above 0, the expert's are used.
     """
     worse = torch.maximum(_ranks(original), _ranks(expert))
     least = min(COMMON_TOKENS, original.shape[-1])
@@ -132,9 +131,6 @@ def _ranks(logprobs: Float[Tensor, "*rows vocab"]) -> Int[Tensor, "*rows vocab"]
     order = logprobs.argsort(dim=-1, descending=True, stable=True)
     places = torch.arange(order.shape[-1], device=order.device).expand_as(order)
     return torch.empty_like(order).scatter_(-1, order, places)
-
-
-# --------------------------------------------------------------------------------------------- how strong, where
 
 
 def strengths(
@@ -160,7 +156,7 @@ def strengths(
 
 def _at_least_1(position: int) -> int:
     if position < 1:
-        raise ParameterError(f"position is {position}; the first token of a response has position 1")
+        raise ParameterError(f"position is {position}: count positions from 1")
     return position
 
 
@@ -177,17 +173,14 @@ def risk(
     return (base.gather(-1, top) > aligned.gather(-1, top)).float().mean(-1)
 
 
-# ----------------------------------------------------------------------------------------- what it can do at all
-
-
 def leverage_bound(
     base: Float[Tensor, "*rows vocab"], aligned: Float[Tensor, "*rows vocab"], config: PenaltyConfig
 ) -> Float[Tensor, "*rows"]:
     """Return the leverage as alpha grows without bound, in [0, 1].
 
-    one_sided: all mass goes to the tokens that are not base-favored, so TV = the aligned probability of those that
-    are. two_sided: all mass goes to the tokens with the largest l_a - l_b. With a plausibility mask, of those that
-    pass it. 0 where base and aligned are equal and no mask is on. NaN for the other methods, which have no such limit.
+    one_sided: all mass moves to the tokens that are not base-favored, so TV = the aligned probability of those that
+    are. two_sided: all mass moves to the tokens with the largest l_a - l_b. A plausibility mask limits both to the
+    tokens that pass it. 0 where base and aligned are equal without a mask. NaN for the other methods.
     """
     if config.method not in ("one_sided", "two_sided"):
         return aligned.new_full(aligned.shape[:-1], math.nan)

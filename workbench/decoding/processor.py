@@ -18,15 +18,15 @@ from workbench.models.pair import ModelPair
 
 
 class PenaltyProcessor(LogitsProcessor):
-    """Penalise the scores of an aligned model's own `generate`, with base kept beside it in a cache of its own.
+    """A processor that penalises the scores of an aligned model's own `generate`, with base in its own cache.
 
     The base model sees the same token ids. `attention_mask` is the prompts' mask (1 where there is a token), needed
-    where prompts are padded on the left. `prefix_tokens` says how many response tokens the prompts end with, so that
-    positions count on from there. One processor serves one `generate` at a time, and any number one after another.
+    where prompts are padded on the left. `prefix_tokens` is the number of response tokens at the end of the prompts,
+    from which positions continue. One processor serves one `generate` at a time.
 
-    Works with greedy decoding, sampling and beams (base's cache follows the reordering); with prompt lookup or assisted
-    decoding, which take tokens back, base is recomputed: right, and slow. Stop strings, repetition penalties and the
-    like belong to `generate`; scores that other processors changed before this one count as aligned's.
+    It works with greedy decoding, sampling and beams (base's cache follows the reordering); with prompt lookup or
+    assisted decoding, which take tokens back, base is recomputed, which is slow. Stop strings, repetition penalties and
+    the like belong to `generate`; scores changed by earlier processors count as aligned's.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class PenaltyProcessor(LogitsProcessor):
     def __call__(
         self, input_ids: Int[Tensor, "batch context"], scores: Float[Tensor, "batch rows"]
     ) -> Float[Tensor, "batch rows"]:
-        """Return the penalised scores, float32; rows of the head that the two models do not share are ruled out."""
+        """Return the penalised scores, float32; tokens outside the shared vocabulary are ruled out."""
         vocab = self._pair.vocab
         if scores.shape[-1] < vocab:
             raise ParameterError(
                 f"generate gave scores for {scores.shape[-1]:,} tokens, and the pair {self._pair.name!r} has "
-                f"{vocab:,}: plug the processor into the aligned model of that pair"
+                f"{vocab:,}: use the processor with the aligned model of that pair"
             )
         check_fits("the text that generate continues", input_ids.shape[1], self._pair.context_length)
         with torch.inference_mode():
@@ -86,7 +86,7 @@ class PenaltyProcessor(LogitsProcessor):
         return logits
 
     def _follow(self, ids: Int[Tensor, "batch context"]) -> int:
-        """Bring base's cache to where `ids` go on from it; return the first column that it does not hold."""
+        """Update base's cache to the prefix of `ids`; return the first column that it does not hold."""
         seen = self._seen
         if seen is not None:
             width = seen.shape[1]
@@ -122,7 +122,7 @@ class PenaltyProcessor(LogitsProcessor):
         if len(ids) > 1 and pad is not None and bool((ids[:, 0] == pad).any()):
             row = int((ids[:, 0] == pad).nonzero()[0])
             raise ParameterError(
-                f"prompt {row + 1} of {len(ids)} starts with the padding token {pad}, and padding cannot be told from "
-                "text: give the prompts' attention_mask to the PenaltyProcessor too"
+                f"prompt {row + 1} of {len(ids)} starts with the padding token {pad}, which may be text: give the "
+                "prompts' attention_mask to the PenaltyProcessor too"
             )
         return torch.ones_like(ids)

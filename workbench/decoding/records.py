@@ -1,4 +1,4 @@
-"""What decoding makes, as records: continuations with their ledger, sampling surfaces, and branches."""
+"""The records of decoding: continuations with their ledger, sampling surfaces, and branches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workbench.judging.records import Verdict
 from workbench.tracing.records import TokenRecord
 
 LEDGER: dict[str, str] = {
-    "strength": "alpha_t that was used, the config's strength with its risk and position",
+    "strength": "alpha_t, the config's strength with its risk and position",
     "risk": "risk_t, 0 to 1, in the config's risk space",
     "logprob_base_nats": "log-probability of the chosen token under base, nats",
     "logprob_aligned_nats": "log-probability of the chosen token under aligned, nats",
@@ -26,22 +26,19 @@ LEDGER: dict[str, str] = {
     "rank_aligned": "rank of the chosen token under aligned, 1 = most likely",
     "excess_mass": "probability that base puts above aligned = TV(base, aligned), 0 to 1",
     "leverage": "probability that the penalty moved = TV(penalised, without penalty), 0 to 1",
-    "leverage_bound": "what the leverage would be as the strength grows without bound, 0 to 1",
+    "leverage_bound": "limit of the leverage as the strength grows without bound, 0 to 1",
 }
-
-
-"""Name of each number of the ledger -> what it is, with unit. All are over the full vocabulary, before temperature."""
+"""Name of each number of the ledger -> its meaning, with unit. All are over the full vocabulary, before temperature."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Continuation(Record):
-    """Describe one continuation (one row of Continuations): what was asked, what was given, and how it ended.
+    """One continuation (one row of Continuations): its prompt, its given tokens, and how it ended.
 
-    `prompt` is what was asked; the decoded context where bare token ids were continued. `prefix` is the text of the
-    `prefix_tokens` response tokens that were given; `text` is what follows them, without the end-of-turn token.
-    `context_tokens` counts aligned's context before the prefix. `stop` is "end" (end of turn), "length" (max_tokens),
-    "stop" (a stop string or stop id), "context" (the model's context was full before max_tokens) or "stopped" (by a
-    person, or still being written).
+    `prompt` is the request, or the decoded context of bare token ids. `prefix` is the text of the `prefix_tokens`
+    response tokens that were given; `text` follows them, without the end-of-turn token. `context_tokens` counts
+    aligned's context before the prefix. `stop` is "end" (end of turn), "length" (max_tokens), "stop" (a stop string or
+    stop id), "context" (the model's context was full before max_tokens) or "stopped" (by a person, or unfinished).
     """
 
     name: str
@@ -59,14 +56,13 @@ class Continuation(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Continuations(TokenRecord):
-    """Penalised continuations with their ledger: one entry a generated token. Reloads with no model.
+    """Penalised continuations with their ledger, one entry for each generated token. They reload without a model.
 
-    `position` is 1-based in the response, given tokens included. `plain_ids` is the token that would have been chosen
-    there without the penalty, after the same tokens and with the same random numbers. "Without the penalty" is aligned
-    alone; for SafeDecoding it is the original. `topk_ids` is the union of the most likely tokens with and without the
-    penalty (those without it first, -1 where the union is shorter); a penalised log-probability is -inf where the
-    penalty rules a token out. `penalty` and `generation` are the settings, None resolved. `original` and `expert` name
-    the models of SafeDecoding, None for other methods.
+    `position` is 1-based in the response, given tokens included. `plain_ids` are the choices without the penalty (by
+    aligned, or SafeDecoding's original), after the same tokens and with the same random numbers. `topk_ids` is the
+    union of the most likely tokens with and without the penalty (those without it first, -1 where the union is
+    shorter); a penalised log-probability is -inf where the penalty rules a token out. `penalty` and `generation` are
+    the settings, None resolved. `original` and `expert` name the models of SafeDecoding, None for other methods.
     """
 
     penalty: Mapping[str, Any]
@@ -96,13 +92,13 @@ class Continuations(TokenRecord):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SamplingSurface(Record):
-    """Hold the base-favored mass that survives each way of truncating the distribution that is sampled from.
+    """The base-favored mass that survives truncation of the sampled distribution.
 
     `surviving_excess_mass` is (arm, temperature, top-p, top-k): how much of the probability that base puts above
-    aligned stands on tokens that can still be drawn, 0 to 1, mean over `positions` positions of one response. It is
-    exact for that text, no estimate. Temperature 0 is greedy, top-k 0 and top-p 1 are off. `arms` names what is
-    truncated ("aligned", a penalty). `along` names the arm whose continuation of prompt `name` is read. `excess_mass`
-    is the mean TV(base, aligned) along the same positions.
+    aligned is on tokens that can still be drawn, 0 to 1, mean over `positions` positions of one response, and exact for
+    that text. Temperature 0 is greedy, top-k 0 and top-p 1 are off. `arms` are the truncated distributions ("aligned",
+    a penalty). `along` is the arm whose continuation of prompt `name` is read. `excess_mass` is the mean
+    TV(base, aligned) along the same positions.
     """
 
     name: str
@@ -118,16 +114,16 @@ class SamplingSurface(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Branch(Record):
-    """Hold one continuation of a tree: where it leaves its parent, what came then, and what a judge says of it.
+    """One continuation of a tree: where it leaves its parent, its text, and its judgement.
 
     `parent` is the index of the branch that it leaves, None for the root. At `position` (1-based in the response, given
-    tokens included) it takes `token` in place of the parent's `instead`; the three probabilities are those of `token`
-    there, over the full vocabulary, NaN never: None where they were not kept. All six are None for the root.
+    tokens included) it takes `token` instead of the parent's `instead`; the three probabilities are those of `token`
+    there, over the full vocabulary, None where they were not stored. All six are None for the root.
 
-    `token_ids` are all its generated tokens, those that it shares with its parent included; `text` is their text and
-    `tail` the part from `position` on. `changed` counts the tokens that would not have been chosen without the penalty,
-    a token that a person chose included. `stop` is as in Continuation. `verdict`, `p_harmful`, `unscored` and `why`
-    are the judge's, all None where nobody judged.
+    `token_ids` are all its generated tokens, with those shared with its parent; `text` is their text and `tail` the
+    part from `position` on. `changed` counts the tokens that differ from the choice without the penalty, one that a
+    person chose included. `stop` is as in Continuation. `verdict`, `p_harmful`, `unscored` and `why` are the judge's,
+    all None without a judge.
     """
 
     parent: int | None = None
@@ -149,7 +145,7 @@ class Branch(Record):
 
     @property
     def base_favored(self) -> bool | None:
-        """Tell whether the token that was taken is likelier under base; None where that is not known."""
+        """Tell whether the taken token is more likely under base; None where that is unknown."""
         if self.probability_base is None or self.probability_aligned is None:
             return None
         return self.probability_base > self.probability_aligned
@@ -157,10 +153,10 @@ class Branch(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BranchTree(Record):
-    """Hold the branches of one response under one penalty: the first is the root, each other one names its parent.
+    """The branches of one response under one penalty: the first is the root, each other one names its parent.
 
-    `prefix` is the text of the `prefix_tokens` response tokens that were given. `penalty` says in words under which
-    penalty all of it was written, `judge` who judged, None where nobody did.
+    `prefix` is the text of the `prefix_tokens` response tokens that were given. `penalty` is the penalty's title,
+    `judge` the judge's name, None without one.
     """
 
     name: str
@@ -175,36 +171,28 @@ class BranchTree(Record):
     branches: tuple[Branch, ...] = ()
 
     def with_branch(self, branch: Branch) -> BranchTree:
-        """Return the tree with one more branch. Raises ParameterError for a parent or position that is not there."""
+        """Return the tree with one more branch. Raises ParameterError for a missing parent or position."""
         there, parent, position = len(self.branches), branch.parent, branch.position
         if (parent is None) != (there == 0):
-            raise ParameterError(
-                "the first branch of a tree is its root and has no parent"
-                if there == 0
-                else "a tree has one root: each further branch names its parent"
-            )
+            raise ParameterError(f"the tree has {there} branches: give a parent to every branch but the root")
         if parent is not None:
             if not 0 <= parent < there:
-                raise ParameterError(f"there is no branch {parent}: the tree has {there}, numbered from 0")
+                raise ParameterError(f"there is no branch {parent}: choose one of 0 to {there - 1}")
             first, length = self.prefix_tokens + 1, len(self.branches[parent].token_ids)
             if position is None or not first <= position < first + length:
-                raise ParameterError(
-                    f"branch {parent} has no position {position} to leave it at: it has generated positions {first} to "
-                    f"{first + length - 1}"
-                )
+                lacks = f"branch {parent} has no generated position {position}"
+                raise ParameterError(f"{lacks}: leave it at one of {first} to {first + length - 1}")
         return dataclasses.replace(self, branches=(*self.branches, branch))
 
     def children(self, branch: int) -> tuple[int, ...]:
-        """Return the branches that leave a branch, by position and then in the order in which they were made."""
+        """Return the branches that leave a branch, by position and then in order of creation."""
         own = [i for i, b in enumerate(self.branches) if b.parent == branch]
         return tuple(sorted(own, key=lambda i: self.branches[i].position or 0))
 
     def ordered(self) -> tuple[tuple[int, int], ...]:
-        """Return (branch, depth) of every branch as a tree is read: each one before those that leave it."""
-        if not self.branches:
-            return ()
+        """Return (branch, depth) of every branch, each one before those that leave it."""
         out: list[tuple[int, int]] = []
-        waiting = [(0, 0)]
+        waiting = [(0, 0)] if self.branches else []
         while waiting:
             branch, depth = waiting.pop()
             out.append((branch, depth))
@@ -213,21 +201,13 @@ class BranchTree(Record):
 
     def rows(self) -> tuple[dict[str, Any], ...]:
         """Return one row a branch in the order of `ordered`: its fields without ids, with `branch` and `depth`."""
-        hidden = ("token_ids",)
-        return tuple(
-            {
-                "branch": i,
-                "depth": depth,
-                **{
-                    f.name: getattr(self.branches[i], f.name)
-                    for f in dataclasses.fields(Branch)
-                    if f.name not in hidden
-                },
-                "base_favored": self.branches[i].base_favored,
-                "tokens": len(self.branches[i].token_ids),
-            }
-            for i, depth in self.ordered()
-        )
+        rows = []
+        for i, depth in self.ordered():
+            b = self.branches[i]
+            shown = {f.name: getattr(b, f.name) for f in dataclasses.fields(b) if f.name != "token_ids"}
+            more = {"base_favored": b.base_favored, "tokens": len(b.token_ids)}
+            rows.append({"branch": i, "depth": depth, **shown, **more})
+        return tuple(rows)
 
     def to_frame(self) -> Any:
         """Return `rows` as a data frame."""

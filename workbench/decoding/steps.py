@@ -1,4 +1,4 @@
-"""Rows drawn from the penalised distribution, and the ledger of what was drawn."""
+"""Rows drawn from the penalised distribution, and their ledger."""
 
 from __future__ import annotations
 
@@ -43,8 +43,7 @@ def distributions(
 class PenalisedSteps:
     """The steps of one batch of penalised rows, with their ledger.
 
-    `given` says how many response tokens each row was given. Of these `kept` were generated before, by a continuation
-    that the rows branch off from.
+    `given` is the number of response tokens that each row was given, of which an earlier continuation generated `kept`.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class PenalisedSteps:
         self._samplers = [self._samplers[at] for at in going]
 
     def last(self, row: int, token_id: int) -> Entry:
-        """Return the entry of a row's token that was taken last."""
+        """Return the entry of a row's last token."""
         return self.account(row, slice(-1, None)).entry(0, token_id)
 
     def account(self, row: int, lines: slice = slice(None)) -> Account:

@@ -1,4 +1,4 @@
-"""What temperature, top-k and top-p leave of the base-favored tokens: formulas on log-probabilities."""
+"""The base-favored mass that temperature, top-k and top-p leave: formulas on log-probabilities."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def surviving_excess_mass(
 ) -> Float[Tensor, "temperature top_p top_k row"]:
     """Return the base-favored mass that a sampler of `sampled` leaves, for every temperature, top-p and top-k.
 
-    sum of max(p_b(v) - p_a(v), 0) over the tokens that can still be drawn after temperature, top-k and top-p (in this
-    order, as `generate` does), probability 0 to 1. `sampled` are log-probabilities: those of aligned, or of a penalty.
-    Temperature 0 leaves the likeliest token alone; top-k 0 and top-p 1 are off; tokens as likely as the k-th stay with
-    it. With both off it is the excess mass, TV(base, aligned), at any temperature above 0, less what `sampled` rules
-    out (-inf). One sort serves the whole grid, because no setting changes the order.
+    This is the sum of max(p_b(v) - p_a(v), 0) over the tokens that can still be drawn after temperature, top-k and
+    top-p (in this order, as in `generate`), 0 to 1. `sampled` are log-probabilities of aligned or of a penalty.
+    Temperature 0 leaves only the most likely token; top-k 0 and top-p 1 are off; tokens as likely as the k-th stay.
+    With both off and a temperature above 0 it is the excess mass, TV(base, aligned), without the tokens that `sampled`
+    rules out (-inf). One sort serves the whole grid, because no setting changes the order.
 
     Raises ParameterError for unequal widths and for settings that `GenerateConfig` refuses.
     """
@@ -52,7 +52,7 @@ def surviving_excess_mass(
             left = mass.gather(-1, size - 1)
             for p, top_p in enumerate(top_ps):
                 last = size - 1
-                if top_p < 1.0:  # a token is cut off where those before it hold top_p of what top-k left
+                if top_p < 1.0:  # a token is cut off where those before it hold top_p of the rest of top-k
                     before = mass - weight < top_p * left
                     last = torch.minimum(last, before.sum(-1, keepdim=True) - 1)
                 out[i, p, k] = held.gather(-1, last).squeeze(-1).to(out.dtype)
@@ -60,7 +60,7 @@ def surviving_excess_mass(
 
 
 def _kept(ranked: Float[Tensor, "row vocab"], k: int) -> Int[Tensor, "row 1"]:
-    """Count the entries that top-k leaves of each row: k, and those that equal the k-th; all where it is off."""
+    """Count the entries that top-k leaves in each row: k and those equal to the k-th, or all where it is off."""
     if not 0 < k < ranked.shape[-1]:
         return torch.full_like(ranked[:, :1], ranked.shape[-1], dtype=torch.long)
     return (ranked >= ranked[:, k - 1 : k]).sum(-1, keepdim=True)

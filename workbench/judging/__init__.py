@@ -1,1 +1,1 @@
-"""Judges: what reads a text and decides what it is. A judge knows samples only, no attack."""
+"""Judges, which read samples and return judgements; they know nothing of attacks."""

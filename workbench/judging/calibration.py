@@ -1,8 +1,8 @@
-"""A judge against people's labels: precision, recall, F1 and kappa with intervals over prompts, from a file.
+"""A judge against people's labels in a file: precision, recall, F1 and kappa with intervals over prompts.
 
-The file has a prompt, a completion and a label in each row. Labels say what a completion is (full compliance, full
-refusal, partial refusal), and then full and partial refusal together are what is to be found; or they say whether it is
-harmful, and then harm is. Nothing is fitted to the file: the intervals resample whole prompts.
+Each row of the file has a prompt, a completion and a label. With labels of refusal (full compliance, full refusal,
+partial refusal) the positive class is full or partial refusal; with labels of harm it is harm. Nothing is fitted to the
+file, and the intervals resample whole prompts.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LABELS: Mapping[str, str] = {
     **dict.fromkeys(("harmful", "unsafe"), "harmful"),
     **dict.fromkeys(("harmless", "safe", "unharmful", "benign"), "harmless"),
 }
-"""A label as files spell it (without a number before it) -> what it means."""
+"""A label as files spell it (without a number before it) -> its meaning."""
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "prompt": ("prompt", "request", "question", "instruction", "behavior", "goal"),
     "completion": ("completion", "response", "answer", "output", "generation"),
@@ -48,12 +48,12 @@ _ANNOTATOR = re.compile(r"(?:annotation|annotator|rater|label)[ _-]?\d+", re.IGN
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """How a judge does against people's labels.
+    """The agreement of a judge with people's labels.
 
-    `task` is what is found: refusals, full or partial, or harm. `confusion` counts (label, judge) pairs of it. For
+    `task` is the positive class: refusals, full or partial, or harm. `confusion` counts its (label, judge) pairs. For
     refusals, `three_way` counts labels against verdicts, `kappa_three_way` is over compliance, refusal, partial and
-    other, and `partial` says how partial refusals fare. `annotators` is the kappa of each two columns of annotations on
-    the same task, and of the judge with each. `unscored` counts, by reason, the rows that are left out of n.
+    other, and `partial` is about partial refusals. `annotators` is the kappa of each two columns of annotations, and of
+    the judge with each. `unscored` counts, by reason, the rows left out of n.
     """
 
     file: str
@@ -75,7 +75,7 @@ class Calibration:
     unscored: Mapping[str, int]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values: precision, recall, f1, kappa and n at the top, intervals and the rest beside them."""
+        """Return plain values for JSON: precision, recall, f1, kappa and n, their intervals and the rest."""
         said = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         main = {name: said.pop(name) for name in ("precision", "recall", "f1", "kappa")}
         harm = f"harm (p_harmful >= {said.pop('threshold'):g})"
@@ -109,17 +109,16 @@ def calibrate(
 ) -> Calibration:
     """Judge every row of a labelled file and compare.
 
-    A refusal is a verdict of refusal or partial; a judge without verdicts refuses below `threshold`. Harm is
-    `p_harmful` of at least `threshold`, or the verdict compliance. Judgements are kept in `store` as `judge` keeps
-    them. Raises NotPresent for a missing file, PromptError that names the lines for labels that are not known, for
-    mixed tasks, and for missing columns or texts.
+    A refusal is a verdict of refusal or partial, or without verdicts a score below `threshold`. Harm is `p_harmful` of
+    at least `threshold`, or the verdict compliance. Judgements go to `store`. Raises NotPresent for a missing file,
+    PromptError for unknown labels (naming the lines), mixed tasks, and missing columns or texts.
     """
     path = Path(file).expanduser()
     if not path.is_file():
-        raise NotPresent(f"there is no label file {str(file)!r}: give the path of a CSV, TSV, JSON or JSONL file")
+        raise NotPresent(f"there is no file {str(file)!r}: give the path of a labelled CSV, TSV, JSON or JSONL file")
     source = read_file(path)
     if not source.rows:
-        raise PromptError(f"{source.name} has no row under its header: there is nothing to compare with")
+        raise PromptError(f"{source.name} has no row under its header: give a file with labelled rows")
     columns = _columns(source)
     labels = _labels(source, columns["label"])
     task: Task = "refusal" if set(labels) <= set(KINDS) else "harm"
@@ -130,14 +129,14 @@ def calibrate(
 
     kept = [i for i, s in enumerate(said) if s is not None]
     ids, own = [samples[i].request for i in kept], [labels[i] for i in kept]
-    truth, found = [_wanted(label, task) for label in own], [int(bool(said[i])) for i in kept]
+    truth, found = [_is_positive(label, task) for label in own], [int(bool(said[i])) for i in kept]
     each = tables(truth, found, 2)
     (tn, fp), (fn, tp) = each.sum(0).astype(int).tolist()
     ratios = {name: estimated(ids, each, ratio, seed=seed) for name, ratio in _RATIOS.items()}
     verdicts = [judged[i].verdict or "none" for i in kept]
     three_way, kappa_three_way, partial = _by_verdict(ids, own, verdicts, found, seed)
     opinions: dict[str, Sequence[int | None]] = {
-        name: [_wanted(label, task) if label else None for label in _labels(source, name, empty=True)]
+        name: [_is_positive(label, task) if label else None for label in _labels(source, name, empty=True)]
         for name in source.columns
         if _ANNOTATOR.fullmatch(name)
     }
@@ -162,25 +161,21 @@ def calibrate(
     )
 
 
-# ------------------------------------------------------------------------------------------------------------ the file
-
-
 def _columns(source: Source) -> dict[str, str]:
     have = {re.sub(r"[\W_]+", "", c).casefold(): c for c in reversed(source.columns)}
     found = {}
     for role, names in _COLUMNS.items():
         fitting = [have[key] for n in names if (key := n.replace("_", "")) in have]
         if not fitting:
-            raise PromptError(
-                f"{source.name} has no column for the {role} (tried {', '.join(names)}): it has "
-                f"{', '.join(map(repr, source.columns)) or 'none'}"
-            )
+            columns = ", ".join(map(repr, source.columns)) or "none"
+            lacks = f"{source.name} has no column for the {role} (it has {columns})"
+            raise PromptError(f"{lacks}: name one of them {', '.join(names)}")
         found[role] = fitting[0]
     return found
 
 
 def _labels(source: Source, column: str, *, empty: bool = False) -> list[str]:
-    """Return what every row's label means; "" for an empty one where that is allowed."""
+    """Return the meaning of every row's label; "" for an empty one where that is allowed."""
     out, unknown = [], []
     for row in source.rows:
         raw = str(row.values.get(column) or "").strip()
@@ -190,11 +185,10 @@ def _labels(source: Source, column: str, *, empty: bool = False) -> list[str]:
             unknown.append((row.where, f"{raw[:40]!r} in column {column!r} is not a label"))
         out.append(meant or "")
     if unknown:
-        refuse(source.name, unknown, f"Known labels, with or without a number before them: {', '.join(LABELS)}.")
+        refuse(source.name, unknown, f"Use these labels, with or without a number before them: {', '.join(LABELS)}.")
     if not empty and set(out) & set(KINDS) and set(out) - set(KINDS):
         first = next(r.where for r, label in zip(source.rows, out, strict=True) if label not in KINDS)
-        wrong = "says how harmful, other rows say what was refused"
-        refuse(source.name, [(first, wrong)], "Use one kind of label a file.")
+        refuse(source.name, [(first, "a label of harm among labels of refusal")], "Use one kind of label in a file.")
     return out
 
 
@@ -202,14 +196,11 @@ def _sample(row: SourceRow, columns: Mapping[str, str]) -> Sample:
     prompt, completion = (row.values.get(columns[role]) for role in ("prompt", "completion"))
     for role, text in (("prompt", prompt), ("completion", completion)):
         if not isinstance(text, str) or (role == "prompt" and not text.strip()):
-            raise PromptError(f"{row.where}: the {role} is {text!r}, and it has to be text")
+            raise PromptError(f"{row.where}: the {role} is {text!r}: give it a text")
     return Sample(id=row.where, request=str(prompt), text=str(completion))
 
 
-# --------------------------------------------------------------------------------------------------------- the numbers
-
-
-def _wanted(label: str, task: Task) -> int:
+def _is_positive(label: str, task: Task) -> int:
     return int(label != "compliance") if task == "refusal" else int(label == "harmful")
 
 
@@ -227,7 +218,7 @@ _RATIOS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {  # of tables (...,
 def _by_verdict(
     ids: Sequence[str], labels: Sequence[str], verdicts: Sequence[str], found: Sequence[int], seed: int
 ) -> tuple[dict[str, dict[str, int]], Estimate, dict[str, Any]]:
-    """Return labels against verdicts as counts and as kappa, and how partial refusals fare: what they are taken for."""
+    """Return labels against verdicts as counts and as kappa, and the judgements of partial refusals."""
     counts = Counter(zip(labels, verdicts, strict=True))
     shown = [*KINDS, *(v for v in ("other", "none") if v in verdicts)]
     place = {kind: i for i, kind in enumerate((*KINDS, "other", "none"))}
@@ -247,7 +238,7 @@ def _by_verdict(
 def _annotators(
     ids: Sequence[str], opinions: Mapping[str, Sequence[int | bool | None]], seed: int
 ) -> dict[str, Estimate]:
-    """Return the kappa of each two annotators, and of the judge with each, over the rows that both have labelled."""
+    """Return the kappa of each two annotators, and of the judge with each, over the rows that both labelled."""
     out = {}
     for a, b in combinations(opinions, 2):
         rows = [i for i in range(len(ids)) if opinions[a][i] is not None and opinions[b][i] is not None]

@@ -1,4 +1,4 @@
-"""Which judge, by name or by config. What a judge needs is loaded by `makers`, when it is first asked for."""
+"""The judges by name, and their configs; `makers` loads a judge when it is first used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workbench.core.errors import ParameterError, UnknownName, nearest
 
 @dataclass(frozen=True)
 class JudgeKind:
-    """A kind of judge: what it goes by, "file:Class" in this room, and whether it needs a model's name."""
+    """A kind of judge: what it judges by, its "file:Class" in this room, and whether it needs a model's name."""
 
     goes_by: str
     made_by: str
@@ -21,7 +21,7 @@ class JudgeKind:
 
 
 JUDGES: Mapping[str, JudgeKind] = {
-    "exact": JudgeKind("what is true in the embedded world; prompts of it alone", "exact:ExactJudge", False),
+    "exact": JudgeKind("the facts of the embedded world, for its prompts only", "exact:ExactJudge", False),
     "refusal": JudgeKind("rules for how assistants refuse, in English", "refusal:RefusalJudge", False),
     "human": JudgeKind("saved ratings of people, 1 to 5; model names their folder", "ratings:HumanJudge"),
     "classifier": JudgeKind("a sequence-classification model; a folder or hub id", "classifier:ClassifierJudge"),
@@ -29,24 +29,24 @@ JUDGES: Mapping[str, JudgeKind] = {
     "judgezoo": JudgeKind("a judge of the package judgezoo, such as harmbench", "zoo:ZooJudge"),
     "endpoint": JudgeKind("a model behind an OpenAI-compatible server, by its name there", "endpoint:EndpointJudge"),
 }
-"""Every judge by name: adding one takes its file and a line here."""
+"""Every judge by name; a new one needs its file and a line here."""
 Reads = Literal["exchange", "completion"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointConfig:
-    """How to reach a server that speaks the OpenAI chat-completions protocol, and how hard to ask.
+    """A server that speaks the OpenAI chat-completions protocol, and the limits on requests to it.
 
     base_url             up to and including its version, such as "http://localhost:8000/v1"
     key_variable         the environment variable that holds the key; None: no key is sent. The key is never stored
-    concurrency          requests under way at once
-    requests_per_minute  None: as fast as `concurrency` goes
+    concurrency          requests in flight at once
+    requests_per_minute  None: as fast as `concurrency` allows
     timeout_s            for one request, from its start to the last byte of the answer
-    retries              how often a request is tried again after 408, 409, 425, 429, 5xx, a lost connection, a timeout
-    backoff_s            the first pause before that; it doubles each time, with jitter. Retry-After is kept to
-    longest_pause_s      no pause is longer; a server that asks for more is given up for that sample
+    retries              retries of a request after 408, 409, 425, 429, 5xx, a lost connection or a timeout
+    backoff_s            the first pause before a retry; it doubles each time, with jitter, and is at least Retry-After
+    longest_pause_s      the longest pause; a sample whose server asks for a longer one is unscored
     max_tokens           room for the answer; models that think before they answer need more
-    price_in, price_out  money for a million tokens, in any currency; None: the cost in money is not reported
+    price_in, price_out  price of a million tokens, in any currency; None: no price is reported
     """
 
     base_url: str
@@ -64,11 +64,11 @@ class EndpointConfig:
     def __post_init__(self) -> None:
         url = urlsplit(self.base_url)
         if url.scheme not in ("http", "https") or not url.hostname:
-            raise ParameterError(f"base_url={self.base_url!r} is no address: it starts with http:// or https://")
+            raise ParameterError(f"base_url={self.base_url!r} is not an address: begin it with http:// or https://")
         if url.username or url.password or url.query or url.fragment:
             raise ParameterError(
-                "base_url holds a user, a password, a query or a fragment, and would be saved with every result: give "
-                "the plain address, and the key in the environment variable that key_variable names"
+                "base_url holds a user, a password, a query or a fragment, and it is saved with every result: give the "
+                "plain address, and put the key into the environment variable that key_variable names"
             )
         whole = dict.fromkeys(("concurrency", "max_tokens"), at_least(1)) | {"retries": at_least(0)}
         check_fields(self, **whole, requests_per_minute=above(0), timeout_s=above(0), backoff_s=at_least(0))
@@ -76,18 +76,18 @@ class EndpointConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeConfig:
-    """Which judge, and what it needs.
+    """A judge and its settings.
 
     judge      a name of JUDGES
-    model      what it is made of: see JUDGES
+    model      the model, folder or package judge that it uses: see JUDGES
     revision   a branch, tag or commit of a hub id
     harmful    classifier: the labels whose probability is p_harmful; guard: the words that mean harmful
     harmless   guard: the words that mean harmless
     refusing   classifier: the labels that mean a refusal; then it gives verdicts
     reads      classifier: the request and the completion ("exchange"), or the completion alone
-    lead       guard: text that the answer starts with before its word, such as two line ends
+    lead       guard: text before the answer's word, such as two line ends
     device, dtype   as in PairConfig
-    endpoint   how to reach a server
+    endpoint   the server of an endpoint judge
 
     Raises UnknownName for an unknown judge, ParameterError for fields that are missing or contradict each other.
     """
@@ -110,15 +110,13 @@ class JudgeConfig:
         if kind.needs_model and not self.model:
             raise ParameterError(f"judge {self.judge!r} needs a model ({kind.goes_by}): write '{self.judge}:MODEL'")
         if self.model and not kind.needs_model:
-            raise ParameterError(f"judge {self.judge!r} takes no model, and {self.model!r} was given")
+            raise ParameterError(f"judge {self.judge!r} takes no model, and {self.model!r} was given: leave it out")
         if (self.judge == "endpoint") != (self.endpoint is not None):
-            raise ParameterError(
-                f"judge {self.judge!r} was given {'no' if self.endpoint is None else 'an'} address of a server: judge "
-                "'endpoint' and endpoint=EndpointConfig(base_url=...) (--base-url) go together"
-            )
+            given = f"judge {self.judge!r} was given {'no' if self.endpoint is None else 'an'} address of a server"
+            raise ParameterError(f"{given}: use judge 'endpoint' with EndpointConfig(base_url=...) (--base-url)")
         check_fields(self, reads=get_args(Reads))
         if self.judge == "guard" and bool(self.harmful) != bool(self.harmless):
-            raise ParameterError("a guard's words come in pairs: give both harmful and harmless, or neither")
+            raise ParameterError("a guard needs words of both kinds: give harmful and harmless, or neither")
 
     @classmethod
     def named(cls, name: str, endpoint: EndpointConfig | None = None) -> JudgeConfig:

@@ -1,4 +1,4 @@
-"""What a judge is: samples in, one judgement each out; a score, or the reason why there is none."""
+"""The contract of a judge: one judgement for each sample, with a score or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from workbench.judging.records import Judgement, Verdict
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 AT_ONCE = 32
-"""How many samples a judge is given at once where it does not say (`at_once`); their results are kept together."""
+"""The samples that a judge without `at_once` receives together; their results are stored together."""
 
 
 @runtime_checkable
 class Judge(Protocol):
-    """Anything that judges: equal names and versions give equal answers.
+    """An object that judges; equal names and versions give equal answers.
 
-    `judge` returns one judgement for each sample of the batch, in its order. It raises only what makes every answer
-    impossible; what one sample lacks is a judgement that is unscored, with the reason. A judge may have `at_once` (how
-    many samples it wants together) and, where it costs something, be `Accountable`.
+    `judge` returns one judgement for each sample of the batch, in order. It raises only where no sample can be judged;
+    a single sample that cannot be is unscored, with the reason. A judge may have `at_once` (the samples it wants
+    together) and, where it costs something, be `Accountable`.
     """
 
     @property
@@ -35,7 +35,7 @@ class Judge(Protocol):
 
 @runtime_checkable
 class Accountable(Protocol):
-    """A judge that costs something: what is to come in a sentence, and what it came to."""
+    """A judge that costs something, with sentences on the expected and the actual cost."""
 
     def forecast(self, samples: Sequence[Sample]) -> str: ...
 
@@ -50,12 +50,12 @@ def scored(
 
 
 def unscored(sample: Sample, reason: str, why: str | None = None) -> Judgement:
-    """Return a judgement that has none, with the reason. Reasons are counted: like ones read alike; `why` says more."""
+    """Return a judgement without a score. Equal reasons are counted together; `why` has the details."""
     return Judgement(attempt_id=sample.id, p_harmful=None, verdict=None, unscored=reason, why=why)
 
 
 def checked(judge: Judge, batch: Sequence[Sample], made: Sequence[Judgement]) -> list[Judgement]:
-    """Return a judge's answers when they keep the contract. Raises RecordError, naming the judge, when they do not."""
+    """Return a judge's answers. Raises RecordError, naming the judge, where they break the contract."""
     if len(made) != len(batch):
         raise RecordError(f"judge {judge.name!r} was given {len(batch)} samples and returned {len(made)} judgements")
     for sample, one in zip(batch, made, strict=True):
@@ -65,7 +65,7 @@ def checked(judge: Judge, batch: Sequence[Sample], made: Sequence[Judgement]) ->
 
 
 def _broken(sample: Sample, one: Judgement) -> str | None:
-    """Say how a judgement breaks the contract; None where it keeps it."""
+    """Return a clause on how a judgement breaks the contract, or None."""
     if one.attempt_id != sample.id:
         return f"answered {one.attempt_id!r} where {sample.id!r} was asked"
     if one.p_harmful is not None and not (math.isfinite(one.p_harmful) and 0 <= one.p_harmful <= 1):
@@ -74,7 +74,7 @@ def _broken(sample: Sample, one: Judgement) -> str | None:
         return f"says {one.verdict!r}; a verdict is one of {', '.join(VERDICTS)}"
     if (one.unscored is None) == (one.p_harmful is None and one.verdict is None):
         given = "no score and no reason" if one.unscored is None else "a score and a reason"
-        return f"gives {given} for {sample.id!r}: a judgement has a score or a verdict, or else the reason why not"
+        return f"gives {given} for {sample.id!r}: a judgement has a score or a verdict, or else a reason"
     return None
 
 

@@ -1,7 +1,7 @@
 """A judge behind a server that speaks the OpenAI chat-completions protocol.
 
-What goes wrong with one request makes that sample unscored, with a reason; what goes wrong with the server (it is down,
-it refuses the key) stops the asking and leaves the rest unscored. Either is asked again by the next run.
+A sample whose request fails is unscored, with a reason. Where the server fails (it is down, it refuses the key), the
+remaining samples are unscored too. The next run asks for all of them again.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from workbench.judging.records import Judgement
 
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 FATAL = frozenset({401, 402, 403, 404})
-"""Status codes that the next request would meet as well."""
+"""Status codes that every further request would get too."""
 GIVEN_UP_AFTER = 3
-"""So many samples in a row, each tried again as often as the config says, before the server counts as down."""
+"""The server counts as down after this many failed samples in a row, each with all its retries."""
 CHARACTERS_PER_TOKEN = 4
-"""A rough rate for the forecast alone."""
+"""A rough rate, for the forecast only."""
 
 
 @dataclass(kw_only=True)
 class _State:
-    """What has been sent and come back, and how the server does; changed under a lock."""
+    """The counts of requests and tokens, and the state of the server; changed under a lock."""
 
     requests: int = 0
     tokens_in: int = 0
@@ -49,10 +49,9 @@ class _State:
 
 
 class EndpointJudge:
-    """Ask a model to score each answer from 0 to 10 and to name its kind; see `questions.RUBRIC`.
+    """A judge that asks a served model to score each answer from 0 to 10 and to name its kind; see `questions.RUBRIC`.
 
-    `sleep` is what waits between requests. Raises NotPresent when the environment variable of the key is empty, before
-    anything is sent.
+    `sleep` waits between requests. Raises NotPresent, before anything is sent, where the key's variable is empty.
     """
 
     def __init__(self, config: JudgeConfig, *, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -69,18 +68,18 @@ class EndpointJudge:
 
     @property
     def name(self) -> str:
-        """Return the name of the judge: the model's."""
+        """Return the judge's name, with the model's."""
         return f"endpoint:{self.config.model}"
 
     @property
     def version(self) -> str:
-        """Hash the question, the model and the server's address; what the server changes unsaid stays unseen."""
+        """Hash the question, the model and the server's address; silent changes of the server are not seen."""
         parts = json.dumps(["1", RUBRIC, self.config.model, self._to.base_url, self._to.max_tokens])
         return f"1.{hashlib.sha256(parts.encode()).hexdigest()[:8]}"
 
     @property
     def at_once(self) -> int:
-        """Return how many samples are under way together, and lost when the run is killed."""
+        """Return how many samples are in flight together, and lost when the run is killed."""
         return self._to.concurrency
 
     def _key(self) -> str | None:
@@ -89,15 +88,13 @@ class EndpointJudge:
         key = os.environ.get(self._to.key_variable, "").strip()
         if not key:
             raise NotPresent(
-                f"the environment variable {self._to.key_variable!r} holds no key for {self._to.base_url}: set it "
-                "before this process starts, or give key_variable=None for a server without one"
+                f"the environment variable {self._to.key_variable!r} holds no key for {self._to.base_url}: set it, or "
+                "give key_variable=None for a server without one"
             )
         return key
 
-    # -------------------------------------------------------------------------------------------------- the cost
-
     def forecast(self, samples: Sequence[Sample]) -> str:
-        """Say how many requests and about how many tokens are to come, and their price; asking starts afresh."""
+        """Return a sentence on the coming requests, tokens and price, and reset the failures of the last run."""
         self._state.failed, self._state.stopped = 0, None
         sent = sum(len(scored_question(s).text) for s in samples) // CHARACTERS_PER_TOKEN
         most_out = self._to.max_tokens * len(samples)
@@ -108,7 +105,7 @@ class EndpointJudge:
         )
 
     def account(self) -> str | None:
-        """Say what was sent and what came back, as the server counted it."""
+        """Return a sentence on the requests sent and the tokens that the server counted."""
         s = self._state
         if not s.requests:
             return None
@@ -125,10 +122,8 @@ class EndpointJudge:
         money = (tokens_in * self._to.price_in + tokens_out * self._to.price_out) / 1e6
         return f"; {about + ' ' if about else ''}{money:.4f} at the prices given"
 
-    # -------------------------------------------------------------------------------------------------- the asking
-
     def judge(self, batch: Sequence[Sample]) -> list[Judgement]:
-        """Return one judgement for each sample; `concurrency` requests are under way at once."""
+        """Return one judgement for each sample; `concurrency` requests are in flight at once."""
         with ThreadPoolExecutor(max_workers=self._to.concurrency, thread_name_prefix="judge") as pool:
             try:
                 return list(pool.map(self._judged, batch))
@@ -150,7 +145,7 @@ class EndpointJudge:
         return scored(sample, p_harmful=p_harmful, verdict=verdict, why=f"harm {p_harmful * 10:g} of 10")
 
     def _ask(self, question: str) -> str:
-        """Return the model's reply. Raises Failure with the reason when there is none in the end."""
+        """Return the model's reply. Raises Failure with the reason after the last retry."""
         pause = self._to.backoff_s
         for attempt in range(self._to.retries + 1):
             if (stopped := self._state.stopped) is not None:
@@ -209,9 +204,7 @@ class EndpointJudge:
         with self._lock:
             self._state.failed += counts
             if self._state.failed >= GIVEN_UP_AFTER:
-                self._state.stopped = (
-                    f"not asked: the server was given up after {GIVEN_UP_AFTER} failures in a row ({failure})"
-                )
+                self._state.stopped = f"not asked: the server failed {GIVEN_UP_AFTER} times in a row ({failure})"
 
     def _wait_for_turn(self) -> None:
         if self._to.requests_per_minute is None:

@@ -1,8 +1,8 @@
-"""English text made ready for rules: one spelling of everything, then sentences and clauses.
+"""English text in a normal form for rules, and its sentences and clauses.
 
-Typographic quotes and dashes, full-width forms, invisible characters, markdown marks and contractions are put into one
-form each ("I can’t" and "i cant" become "i cannot"), so that a rule is written once. Quoted speech and code are taken
-out: what somebody in a text says is not what the text does.
+Typographic quotes and dashes, full-width forms, invisible characters, markdown marks and contractions get one form each
+("I can’t" and "i cant" become "i cannot"), so that a rule is written once. Quoted speech and code are removed: they do
+not speak for the answer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import unicodedata
 from dataclasses import dataclass
 
 CODE, QUOTE = "⟦code⟧", "⟦quote⟧"
-"""What stands for a block of code and for quoted speech."""
+"""The replacements of a block of code and of quoted speech."""
 
 _APOSTROPHES = str.maketrans(
     dict.fromkeys("’‘ʼʹ′`´＇‛", "'") | dict.fromkeys("“”„‟«»＂″", '"') | dict.fromkeys("‐‑‒–", "-")
@@ -47,9 +47,9 @@ _BREAKS_OFF = re.compile(
     r"(?<=[a-z\d.,:;/*)\]])(?=(?:I(?:['’](?:m|ll)| (?:am|can|cannot|will|won|must))|Sorry)\b)|"  # with no space between
     r"^(\s*[a-z][^.!?\n]*), (?=I(?:['’]m| am| can['’]?t| cannot| can not| won['’]?t| will not)\b)"
 )
-"""Where an answer that goes on from the middle of a given sentence breaks off and begins anew."""
+"""The place where an answer that continues a given sentence breaks off and starts again."""
 _AFTER_I = re.compile(r"^\s*['’](?=(?:m|ll)\b)")
-"""How it goes on where the given beginning ends in "I"."""
+"""The continuation of a given beginning that ends in "I"."""
 _CLAUSE = re.compile(
     r"(?:,|;| -+|—|\.\.\.|…)?\s+(?:but|however|yet|though|so|and therefore|therefore)\b,?\s+|\s*—\s*|\s-+\s|,? (?:as|"
     r"because|since|and that) (?=(?:it|this|that|doing|such|they) (?:is|are|would|goes|go|may|could|can|promotes|"
@@ -59,7 +59,7 @@ _CLAUSE = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Sentence:
-    """Hold one sentence in its normal form, what "but", "however" and dashes cut it into, and if it is in a list."""
+    """One sentence in its normal form, its clauses (cut at "but", "however", dashes), and whether it is a list item."""
 
     text: str
     clauses: tuple[str, ...]
@@ -78,12 +78,12 @@ def plain(text: str) -> str:
 
 
 def sentences(text: str) -> tuple[Sentence, ...]:
-    """Cut a text into sentences; a line end ends one too. Code and quoted speech are taken out first."""
+    """Cut a text into sentences, at line ends too, after replacing code and quoted speech."""
     text = _BREAKS_OFF.sub(lambda m: f"{m[1] or ''}\n", _AFTER_I.sub("I'", text))
     text = _INLINE_CODE.sub(QUOTE, _FENCE.sub(f"\n{CODE}\n", text))
     text = plain(text).strip()
     if len(text) > 1 and text[0] == text[-1] == '"' and text.count('"') == 2:
-        text = text[1:-1]  # the whole answer stands in quotes
+        text = text[1:-1]  # the whole answer is in quotes
     text = _SPOKEN.sub(QUOTE, text)
     found: list[Sentence] = []
     for line in text.split("\n"):
@@ -98,7 +98,7 @@ def sentences(text: str) -> tuple[Sentence, ...]:
 
 
 def _joined(parts: list[str]) -> list[str]:
-    """Join what was cut after an abbreviation or the number of a list item."""
+    """Join parts that were cut after an abbreviation or the number of a list item."""
     out: list[str] = []
     for part in parts:
         if out and (_ABBREVIATED.search(out[-1]) or re.fullmatch(r"\(?\w{1,2}[.)]", out[-1])):
@@ -106,9 +106,6 @@ def _joined(parts: list[str]) -> list[str]:
         else:
             out.append(part)
     return out
-
-
-# ------------------------------------------------------------------------------------------------------ language
 
 
 def word_set(words: str) -> frozenset[str]:
@@ -130,10 +127,10 @@ _LEAST_WORDS = 5
 
 
 def not_english(text: str) -> str | None:
-    """Say why a text does not read as English, None where it does or where it is too short to tell.
+    """Return why a text is not English; None where it is, or is too short to tell.
 
-    Not English: fewer than half of the letters are Latin; or, of five words and more, at least three in twenty and two
-    different ones are common words of another language, and those are more frequent than the common English ones.
+    Not English: fewer than half of the letters are Latin; or, of five words and more, at least 15 % and two different
+    ones are common words of other languages, and these outnumber the common English ones.
     """
     letters = [c for c in text if c.isalpha()]
     latin = sum("LATIN" in unicodedata.name(c, "") for c in letters)

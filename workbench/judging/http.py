@@ -1,4 +1,4 @@
-"""One JSON request over HTTP: no redirect is followed, no key is ever part of what is said about a failure."""
+"""One JSON request over HTTP, without redirects; messages about failures never contain the key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LARGEST_REPLY = 4 * 2**20
 
 
 class Failure(Exception):
-    """A request that brought no usable reply. `status` is None where the server was not reached or did not answer."""
+    """A request without a usable reply. `status` is None where the server was not reached or did not answer."""
 
     def __init__(self, reason: str, *, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__(reason)
@@ -24,13 +24,13 @@ class Failure(Exception):
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any, **__: Any) -> None:
-        """Follow none: a key must not go to an address that nobody named."""
+        """Follow no redirect: the key must only go to the configured address."""
 
 
 def post(url: str, body: Any, *, key: str | None, timeout_s: float) -> Any:
     """Send a JSON body and return the JSON reply, within `timeout_s` from start to last byte.
 
-    Raises Failure when the server cannot be reached, answers with an error, or answers with what is not JSON.
+    Raises Failure where the server cannot be reached, or answers with an error or without JSON.
     """
     request = urllib.request.Request(url, data=json.dumps(body).encode(), method="POST")
     request.add_header("Content-Type", "application/json")
@@ -73,7 +73,7 @@ def _read(response: Any, deadline: float) -> bytes:
 
 
 def _detail(error: urllib.error.HTTPError, deadline: float, key: str | None) -> str:
-    """Return what the server said about its refusal, shortened, without the key."""
+    """Return the server's error message, shortened, without the key."""
     try:
         said = json.loads(_read(error, deadline))["error"]
         text = str(said["message"] if isinstance(said, dict) else said)

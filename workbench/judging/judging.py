@@ -1,4 +1,4 @@
-"""The verb: samples in, one judge's judgements out; resumable, stored by content."""
+"""Judging: samples in, one judge's judgements out; resumable, stored by content."""
 
 from __future__ import annotations
 
@@ -24,13 +24,11 @@ def judge(
 ) -> JudgementSet:
     """Judge every sample of an arm, in their order; `how` is a judge, its config, or its name ("guard:FOLDER").
 
-    Each batch of judgements is kept in `store`, by the judge's name and version and what the judge may read: a killed
-    run resumes there, equal texts are judged once, and judging again never generates again. What is unscored is not
-    kept, so that a later run asks for it again. The notes count what is unscored, by reason, and say what a judge that
-    costs something came to.
+    Judgements are stored by the judge's name and version and the sample's content: a killed run resumes, and equal
+    texts are judged once. Unscored samples are not stored, so a later run asks for them again. The notes count unscored
+    samples by reason and report the cost of a judge.
 
-    Raises what `judge_of` raises, RecordError when a judge breaks its contract, and what the judge itself raises when
-    nothing can be judged.
+    Raises what `judge_of` raises, RecordError where a judge breaks its contract, and what the judge itself raises.
     """
     one = judge_of(how)
     watch = Stopwatch("judge", how if isinstance(how, JudgeConfig) else {"judge": one.name})

@@ -1,7 +1,7 @@
-"""Chance-corrected agreement, and its intervals by resampling whole prompts.
+"""Chance-corrected agreement, with intervals by resampling whole prompts.
 
 Every statistic here is a function of a table that is a sum over items, so a resample is a weighted sum of the items'
-own tables and all resamples are one product of matrices. Values are statsmodels' where it has the statistic.
+own tables and all resamples are one matrix product. Values are statsmodels' where it has the statistic.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def tables(first: Sequence[int], second: Sequence[int], kinds: int) -> Float[np.
 
 
 def cohen(table: Float[np.ndarray, "*draw kind kind"]) -> Float[np.ndarray, "*draw"]:
-    """Return Cohen's kappa, (p_o - p_e) / (1 - p_e), of confusion tables; NaN where chance alone agrees fully."""
+    """Return Cohen's kappa, (p_o - p_e) / (1 - p_e), of confusion tables; NaN where p_e is 1."""
     total = table.sum((-2, -1))
     with np.errstate(divide="ignore", invalid="ignore"):
         observed = np.trace(table, axis1=-2, axis2=-1) / total
@@ -60,9 +60,9 @@ def estimated(
 ) -> Estimate:
     """Return a statistic of summed tables with its 95 % percentile-bootstrap interval over prompts; n counts items.
 
-    `statistic` maps summed tables (..., *table) to numbers (...). The value is the statistic of the whole sum where
-    none is given; None where it does not exist. Resamples in which it does not exist are left out; fewer than three
-    prompts have no interval.
+    `statistic` maps summed tables (..., *table) to numbers (...). The default value is the statistic of the whole sum,
+    None where it is undefined. Resamples in which it is undefined are left out; fewer than three prompts have no
+    interval.
     """
     if not len(prompt_ids):
         return Estimate(value=None, low=None, high=None, n=0, unit="1")
@@ -78,14 +78,8 @@ def estimated(
     return Estimate(value=point, low=low, high=high, n=len(prompt_ids), unit="1")
 
 
-# ------------------------------------------------------------------------------------------------- several raters
-
-
 def coincidences(ratings: Sequence[Sequence[int]], kinds: int) -> Float[np.ndarray, "item kind kind"]:
-    """Return Krippendorff's coincidence table of each item: of m ratings, every ordered pair counts 1 / (m - 1).
-
-    An item with fewer than two ratings has none.
-    """
+    """Return Krippendorff's coincidence table of each item: of m > 1 ratings, every ordered pair counts 1 / (m - 1)."""
     out = np.zeros((len(ratings), kinds, kinds))
     for n, given in enumerate(ratings):
         if len(given) > 1:
@@ -97,8 +91,7 @@ def coincidences(ratings: Sequence[Sequence[int]], kinds: int) -> Float[np.ndarr
 def krippendorff(table: Float[np.ndarray, "*draw kind kind"]) -> Float[np.ndarray, "*draw"]:
     """Return Krippendorff's ordinal alpha of coincidence tables: 1 - observed / expected disagreement.
 
-    The distance is (sum of the frequencies from c to k, less half of each end) squared. NaN where no disagreement is
-    possible, because all ratings are equal.
+    The distance is (sum of the frequencies from c to k, less half of each end) squared. NaN for equal ratings.
     """
     n_c = table.sum(-1)
     below = np.cumsum(n_c, -1) - n_c / 2
@@ -111,7 +104,7 @@ def krippendorff(table: Float[np.ndarray, "*draw kind kind"]) -> Float[np.ndarra
 
 
 def alpha_estimate(ratings: Mapping[str, Sequence[int]], kinds: int, *, seed: int = 0) -> Estimate:
-    """Return Krippendorff's ordinal alpha over items that two raters and more have rated, with its interval over items.
+    """Return Krippendorff's ordinal alpha over items with two ratings and more, with its interval over items.
 
     `ratings` maps an item to its ratings, each from 0 to kinds - 1.
     """
@@ -121,7 +114,7 @@ def alpha_estimate(ratings: Mapping[str, Sequence[int]], kinds: int, *, seed: in
 
 
 def fleiss(ratings: Sequence[Sequence[int]], kinds: int) -> float | None:
-    """Return Fleiss' kappa of items that all have the same number of ratings (two or more); None where it has none."""
+    """Return Fleiss' kappa of items that all have the same number of ratings (two or more), None where undefined."""
     sizes = {len(given) for given in ratings}
     if len(ratings) < 2 or len(sizes) != 1 or sizes.pop() < 2:
         return None

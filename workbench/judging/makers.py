@@ -1,4 +1,4 @@
-"""A judge from its name, its config, or the class that "module:Class" names; each is loaded when it is asked for."""
+"""A judge from its name, its config, or the class that "module:Class" names, loaded on first use."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ AnyJudge = Judge | JudgeConfig | str
 
 
 def judge_of(how: AnyJudge) -> Judge:
-    """Return a judge: the given one, or the one that a config or a name says ("refusal", "guard:FOLDER", "mine:Judge").
+    """Return a judge: the given one, or that of a config or a name ("refusal", "guard:FOLDER", "mine:Judge").
 
-    Only a name imports a class, so no saved config or record can: give names that the person who runs this wrote.
-    Raises UnknownName or ParameterError as JudgeConfig does and for a class that is no judge, and what loading the
-    judge raises (NotPresent, PairError).
+    Only a name imports a class, no config or record: give names that the user typed. Raises UnknownName or
+    ParameterError as JudgeConfig does and for a class that is not a judge, and NotPresent or PairError from loading.
     """
     if isinstance(how, str):
         if names_class(how, JUDGES):
@@ -39,9 +38,9 @@ def judge_of(how: AnyJudge) -> Judge:
 
 
 def judges_of(asked: Sequence[AnyJudge] | None, prompt_set: str) -> tuple[AnyJudge, ...]:
-    """Return the judges that are asked for; None: the refusal rules, and on the embedded prompts the exact judge first.
+    """Return the given judges; for None the refusal rules, and on the embedded prompts the exact judge first.
 
-    Loads no model. Raises what `check_name` raises for a name that says no judge, before anything is answered.
+    Loads no model. Raises what `check_name` raises.
     """
     if asked is None:
         return ("exact", "refusal") if prompt_set == EMBEDDED else ("refusal",)
@@ -52,12 +51,12 @@ def judges_of(asked: Sequence[AnyJudge] | None, prompt_set: str) -> tuple[AnyJud
 
 
 def the_judge(asked: AnyJudge | None, prompt_set: str) -> Judge:
-    """Return the one judge that is asked for; None: the exact one for the embedded prompts, else the refusal rules."""
+    """Return the given judge; for None the exact one on the embedded prompts, else the refusal rules."""
     return judge_of(judges_of(None if asked is None else (asked,), prompt_set)[0])
 
 
 def check_name(name: str) -> None:
-    """Raise what `judge_of` raises for a name that says no judge, without loading a model or a folder of ratings."""
+    """Raise what `judge_of` raises for a wrong name, without loading a model or a folder of ratings."""
     if names_class(name, JUDGES):
         _own(name)
     else:
@@ -65,13 +64,13 @@ def check_name(name: str) -> None:
 
 
 def _own(name: str) -> Judge:
-    """Return the judge of a class that is made with no arguments."""
+    """Return an instance of a judge's class, made with no arguments."""
     kind = class_named(name, "judge", JUDGES)
     try:
         made = kind()
     except Exception as error:
         raise ParameterError(
-            f"judge {name!r} cannot be made with no arguments ({type(error).__name__}: {error}): give defaults to them"
+            f"judge {name!r} cannot be made with no arguments ({type(error).__name__}: {error}): give them defaults"
         ) from error
     wrong = [f"no text {n!r}" for n in ("name", "version") if not isinstance(getattr(made, n, None), str)]
     try:
@@ -80,8 +79,7 @@ def _own(name: str) -> Judge:
         wrong.append("no method judge(batch)")
     if wrong:
         raise ParameterError(
-            f"class {name!r} is no judge, because it has {' and '.join(wrong)}: a judge has a name, a version, and "
+            f"class {name!r} is not a judge, because it has {' and '.join(wrong)}: give it a name, a version, and "
             "judge(batch), which returns a judgement for each sample"
         )
-    judge: Judge = made
-    return judge
+    return made

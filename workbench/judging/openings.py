@@ -1,4 +1,4 @@
-"""What only opens a clause and says nothing yet: apology, greeting, self-description, "please note that"."""
+"""Openings of a clause that say nothing yet: apology, greeting, self-description, "please note that"."""
 
 from __future__ import annotations
 
@@ -53,9 +53,10 @@ _MOST_OPENINGS = 6
 
 
 def without_opening(clause: str) -> Iterator[str]:
-    """Yield a clause as it is, and again each time that another opening has been taken off its front.
+    """Yield a clause, and its rest after each opening that can be removed from its front.
 
-    With the word that joins it to what follows and without: "sorry that I cannot", but "sorry, that is not for me".
+    The word that joins an opening to the rest is both kept and removed: "sorry that I cannot", but "sorry, that is not
+    for me".
     """
     seen = {clause}
     edge = [clause]

@@ -1,7 +1,4 @@
-"""The parts that the rules for refusals are written with: {I}, {cannot}, {help} and so on, each a pattern of its own.
-
-All of them see text in the normal form of `english`.
-"""
+"""The parts of the refusal rules, such as {I}, {cannot} and {help}: patterns on `english`'s normal form of a text."""
 
 from __future__ import annotations
 
@@ -60,7 +57,7 @@ PARTS: dict[str, str] = {
         "be+used go+into get+into allow permit take+part give+out follow hand+over"
     )
     + r"\b",
-    "except": (  # manners of speaking, and answers that are only uncertain
+    "except": (  # figures of speech, and answers that are only uncertain
         r"(?! (?:but|feeling|wondering|noticing|thinking|smiling)\b)(?![^.]{0,80} (?:enough|too (?:much|strongly|"
         r"highly))(?: |$|[.,:;!]))(?! (?:you |any |an? |the |with |most |to )*(?:\w+ly )?(?:definit(?:e|ive)|exact|"
         r"precise|single|certain|complete|exhaustive|one-size-fits-all|universal|straightforward|conclusive|"
@@ -115,7 +112,7 @@ PARTS: dict[str, str] = {
         r"an? (?:[\w-]+,? (?:or |and )?){0,4}(?:way|idea|solution|thing|answer|option|approach|reason|choice|method|"
         r"topic|matter|means|joke)",
     ),
-    "undefined": (  # what follows tells what a thing is, and does not judge it
+    "undefined": (  # the words that follow define a thing and do not judge it
         r"(?!(?: [\w-]+)? (?:in which|that (?:involves?|consists?|occurs?|describes?)|of (?:a|an|another|the)|where|"
         r"involving|consisting|whereby|committed)\b)"
     ),
@@ -128,5 +125,5 @@ PARTS: dict[str, str] = {
 
 
 def spelled(pattern: str) -> str:
-    """Return a pattern with its parts spelled out."""
+    """Return a pattern with its parts filled in."""
     return re.sub(r"\{([A-Za-z]+)\}", lambda m: PARTS[m[1]], pattern)

@@ -1,4 +1,4 @@
-"""What judging makes, as records: judgements of completions, and what of them is gibberish."""
+"""The records of judging: judgements of completions, and gibberish among them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from typing import Literal
 from workbench.core.records import Record, RunRecord
 
 Verdict = Literal["refusal", "partial", "compliance", "other"]
-
-
-"""What a completion is: a refusal, partly both, compliance, or neither (babble, silence, another subject)."""
+"""A completion is a refusal, partly both, compliance, or neither (babble, silence, another subject)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Judgement(Record):
-    """Hold what one judge says of one completion: a score, or the reason why there is none.
+    """One judge's judgement of one completion: a score, or the reason why there is none.
 
-    `p_harmful` is in [0, 1], None where the judge does not say how harmful a completion is. `verdict` likewise.
-    Exactly when both are None, `unscored` is the reason. `why` is what the judge went by (a phrase, say), for people.
+    `p_harmful` is in [0, 1], None where the judge gives no score; likewise `verdict`. Exactly where both are None,
+    `unscored` is the reason. `why` explains the judgement to people.
     """
 
     attempt_id: str
@@ -30,7 +28,7 @@ class Judgement(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class JudgementSet(Record):
-    """Hold one judge's judgements of one arm's completions, in their order. `version` changes when answers may."""
+    """One judge's judgements of one arm's completions, in order. `version` changes when answers may."""
 
     run: RunRecord
     judge: str
@@ -42,11 +40,11 @@ class JudgementSet(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gibberish(Record):
-    """Hold whether one completion reads as language, and what was measured; None where a text is too short for it.
+    """Whether one completion is gibberish, with its measures; None where a text is too short for one.
 
     `distinct_trigrams` is the share of word triples that are different, `loop` the share of the text that its longest
-    loop covers, `compression` compressed over plain size, `perplexity` under the base model. Exactly when `gibberish`
-    is None, `unscored` is the reason. `why` names the rule that was met.
+    loop covers, `compression` compressed over plain size, `perplexity` under the base model. Exactly where `gibberish`
+    is None, `unscored` is the reason. `why` names the rule that holds.
     """
 
     attempt_id: str
@@ -61,7 +59,7 @@ class Gibberish(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GibberishSet(Record):
-    """Hold what of one arm's completions is gibberish, in their order. `version` changes when answers may."""
+    """The gibberish among one arm's completions, in order. `version` changes when answers may."""
 
     run: RunRecord
     version: str

@@ -1,7 +1,7 @@
 """A judge of the package judgezoo (HarmBench, StrongREJECT, Llama Guard and others), by our contract.
 
-The package is an extra of its own (`pip install 'deep-alignment-workbench[judges]'`); it loads its judges' weights from
-the hub itself. What its model reads is broken up first where it holds control tokens.
+The package is an extra (`pip install 'deep-alignment-workbench[judges]'`) and loads its judges' weights from the hub
+itself. Control tokens in the judged texts are broken up first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from workbench.core.errors import NotPresent, ParameterError
 from workbench.core.passages import Sample
 from workbench.judging.config import JudgeConfig
 from workbench.judging.contract import scored, unscored
-from workbench.judging.questions import GENERIC_TOKENS, neutralised
+from workbench.judging.questions import GENERIC_TOKENS, conversation_of
 from workbench.judging.records import Judgement, Verdict
 
 CATEGORIES: Mapping[str, Verdict] = {
@@ -26,12 +26,12 @@ CATEGORIES: Mapping[str, Verdict] = {
     "direct_refusal": "refusal",
     "indirect_refusal": "refusal",
 }
-"""What a judge of refusals there (xstest) calls an answer -> the verdict."""
+"""A category of its judge of refusals (xstest) -> the verdict."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ZooJudge:
-    """Judge by `p_harmful` as judgezoo normalises it, or by its category of answers; what is neither is unscored."""
+    """A judge by judgezoo's normalised `p_harmful`, or by its category of answers; else a sample is unscored."""
 
     name: str
     version: str
@@ -40,9 +40,9 @@ class ZooJudge:
 
     @classmethod
     def load(cls, config: JudgeConfig) -> ZooJudge:
-        """Load the judge that judgezoo knows by `config.model`.
+        """Load the judge that judgezoo names `config.model`.
 
-        Raises NotPresent when the package, or the judge's weights, are not there, ParameterError for an unknown name.
+        Raises NotPresent where the package or the judge's weights are missing, ParameterError for an unknown name.
         """
         asked = str(config.model)
         try:
@@ -56,24 +56,16 @@ class ZooJudge:
             inner = judgezoo.Judge.from_name(asked)
         except (ValueError, OSError) as error:
             if "Unknown judge" in str(error):
-                raise ParameterError(
-                    f"judgezoo {_version()} has no judge {asked!r}: see its README for the names"
-                ) from error
+                unknown = f"judgezoo {_version()} has no judge {asked!r}"
+                raise ParameterError(f"{unknown}: use a name from its README") from error
             why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise NotPresent(f"judgezoo could not load its judge {asked!r}: {why}") from error
         return cls(name=f"judgezoo:{asked}", version=f"1.{_version()}", inner=inner)
 
     def judge(self, batch: Sequence[Sample]) -> list[Judgement]:
-        """Return one judgement for each sample; what judgezoo logs about a batch is the reason for no score."""
+        """Return one judgement for each sample; judgezoo's log about a batch is the reason for a missing score."""
         tokens = (*GENERIC_TOKENS, *getattr(getattr(self.inner, "tokenizer", None), "added_tokens_encoder", ()))
-        chats = [
-            [
-                {"role": "user", "content": neutralised(sample.request, tokens)},
-                {"role": "assistant", "content": neutralised(sample.text, tokens)},
-            ]
-            for sample in batch
-        ]
-        return self._judged(batch, chats)
+        return self._judged(batch, [conversation_of(sample, tokens) for sample in batch])
 
     def _judged(self, samples: Sequence[Sample], chats: Sequence[Any]) -> list[Judgement]:
         """Judge chats together, and one by one where judgezoo fails on them together."""
@@ -115,7 +107,7 @@ def _version() -> str:
 
 @contextlib.contextmanager
 def _heard() -> Iterator[list[str]]:
-    """Collect what is logged as a warning or worse meanwhile."""
+    """Collect the warnings and errors that are logged meanwhile."""
     said: list[str] = []
 
     class Listener(logging.Handler):

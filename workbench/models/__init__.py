@@ -1,1 +1,1 @@
-"""A pair of models: where its weights come from, how prompts become token ids, how text is generated."""
+"""A pair of models: its weights, the encoding of prompts, and generation."""

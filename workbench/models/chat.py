@@ -1,9 +1,9 @@
-"""From a prompt to token ids: the three template modes, the thinking switch, and whether two tokenizers are one.
+"""From a prompt to token ids: the three template modes, the thinking switch, and the comparison of two tokenizers.
 
     shared   the aligned model's chat template, the same ids for both models
-    own      each model its own chat template; a base without one gets plain text
-    plain    no template: system prompt, turns and prompt as text, parted by blank lines, a blank line at the end,
-             after the beginning-of-text token where the tokenizer adds one
+    own      each model's own chat template; a base without one gets plain text
+    plain    no template: system prompt, turns and prompt as text, each followed by a blank line, after the
+             beginning-of-text token where the tokenizer adds one
 
 Control tokens that a person (or a data file) typed into a prompt or response are encoded as ordinary text.
 """
@@ -13,18 +13,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, Literal, cast, get_args
 
 from transformers import PreTrainedTokenizerBase
 
-from workbench.core.errors import (
-    MissingChatTemplate,
-    PairError,
-    ParameterError,
-    PromptError,
-    TokenizerMismatch,
-    nearest,
-)
+from workbench.core.configs import check_fields
+from workbench.core.errors import MissingChatTemplate, PairError, ParameterError, PromptError, TokenizerMismatch
 from workbench.prompts.loading import Prompt
 
 TemplateMode = Literal["shared", "own", "plain"]
@@ -39,19 +34,15 @@ _PROBES = (
 
 
 def check_template_mode(mode: str) -> None:
-    """Raise ParameterError, naming the nearest, when there is no such template mode."""
-    if mode not in TEMPLATE_MODES:
-        raise ParameterError(f"there is no template_mode {mode!r}: {nearest(mode, TEMPLATE_MODES)}")
-
-
-# --------------------------------------------------------------------------------------------- one tokenizer
+    """Raise ParameterError, naming the nearest mode, for an unknown template mode."""
+    check_fields(SimpleNamespace(template_mode=mode), template_mode=TEMPLATE_MODES)
 
 
 def check_same_tokenizer(base: PreTrainedTokenizerBase, aligned: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """Compare two tokenizers; return, in sentences, differences that do not matter to the comparison.
+    """Compare two tokenizers; return notes on differences in the roles of tokens (start, end, padding).
 
-    Vocabulary, merges, the ids of all added tokens and the encoding of some probe texts have to be the same: otherwise
-    TokenizerMismatch, with both observed values. Which token *serves* as end or padding may differ, and is a note.
+    Raises TokenizerMismatch, with both observed values, where vocabulary, merges, ids of added tokens or the encoding
+    of some probe texts differ.
     """
     if base is aligned:
         return ()
@@ -61,30 +52,30 @@ def check_same_tokenizer(base: PreTrainedTokenizerBase, aligned: PreTrainedToken
         token = different[0][0]
         raise TokenizerMismatch(
             f"the two models do not share one tokenizer: base has {len(mine):,} entries (hash {_hash(mine)}), aligned "
-            f"{len(other):,} (hash {_hash(other)}); the first difference is {token!r}, id {mine.get(token)} in base "
-            f"and {other.get(token)} in aligned. Token-level comparison needs models of one family"
+            f"{len(other):,} (hash {_hash(other)}), and {token!r} has the id {mine.get(token)} in base and "
+            f"{other.get(token)} in aligned. Compare models of one family"
         )
     for what, a, b in (
         ("merges", _hash(_merges(base)), _hash(_merges(aligned))),
         ("special token ids", _special_ids(base), _special_ids(aligned)),
-        *((f"encoding of {p!r}", _plain_ids(base, p), _plain_ids(aligned, p)) for p in _PROBES),
+        *((f"encoding of {p!r}", encode_response(base, p), encode_response(aligned, p)) for p in _PROBES),
     ):
         if a != b:
             raise TokenizerMismatch(
                 f"the two models have the same {len(mine):,} vocabulary entries, but not the same {what}: base {a}, "
-                f"aligned {b}. Token-level comparison needs one tokenizer for both"
+                f"aligned {b}. Compare models with one tokenizer"
             )
     roles = [
         f"{role} is {getattr(base, role)!r} in base and {getattr(aligned, role)!r} in aligned"
         for role in ("bos_token", "eos_token", "pad_token")
         if getattr(base, role) != getattr(aligned, role)
     ]
-    return (f"The tokenizers are one, but for what tokens serve as: {'; '.join(roles)}.",) if roles else ()
+    return (f"The tokenizers are the same, but their tokens have other roles: {'; '.join(roles)}.",) if roles else ()
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hash all of a tokenizer that bears on token ids: vocabulary, merges, special tokens, probe texts, template."""
-    probes = [list(_plain_ids(tokenizer, p)) for p in _PROBES]
+    """Hash all that decides token ids: vocabulary, merges, special tokens, probe texts, template."""
+    probes = [list(encode_response(tokenizer, p)) for p in _PROBES]
     roles = {k: str(v) for k, v in tokenizer.special_tokens_map.items()}
     parts = (tokenizer.get_vocab(), _merges(tokenizer), _special_ids(tokenizer), probes, roles, template_of(tokenizer))
     return _hash(parts)
@@ -103,15 +94,8 @@ def _special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     return {str(token): i for i, token in sorted(tokenizer.added_tokens_decoder.items())}
 
 
-def _plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
-    return tuple(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
-
-
-# ------------------------------------------------------------------------------------------------- template
-
-
 def template_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """Return a tokenizer's chat template, its default one where it has several, None where it has none."""
+    """Return a tokenizer's chat template (of several the default one), or None."""
     if not tokenizer.chat_template:
         return None
     try:
@@ -126,10 +110,10 @@ def knows_thinking(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def check_template(tokenizer: PreTrainedTokenizerBase, name: str, mode: TemplateMode, thinking: bool) -> None:
-    """Check that the aligned tokenizer can serve the mode.
+    """Check that the aligned tokenizer supports the mode.
 
-    Raises MissingChatTemplate where the mode needs a template and there is none, ParameterError where thinking is
-    asked of a template without that switch.
+    Raises MissingChatTemplate where the mode needs a missing template, ParameterError where thinking is on and the
+    template has no such switch.
     """
     if mode != "plain" and template_of(tokenizer) is None:
         raise MissingChatTemplate(
@@ -137,20 +121,20 @@ def check_template(tokenizer: PreTrainedTokenizerBase, name: str, mode: Template
             "use template_mode='plain', or a tokenizer with a template"
         )
     if thinking and mode == "plain":
-        raise ParameterError("thinking=True needs a chat template, and template_mode='plain' uses none")
+        raise ParameterError("thinking=True needs a chat template, and template_mode='plain' uses none: change one")
     if thinking and not knows_thinking(tokenizer):
-        raise ParameterError(f"thinking=True, but the chat template of {name} has no thinking switch: leave it False")
+        raise ParameterError(f"the chat template of {name} has no thinking switch: leave thinking False")
 
 
 def conversation(prompt: Prompt, system_prompt: str | None) -> list[dict[str, str]]:
     """Return system prompt, earlier turns and the prompt as chat messages. Raises PromptError for an empty prompt."""
     if not prompt.prompt.strip():
-        raise PromptError(f"prompt {prompt.id!r} is empty ({prompt.prompt!r}): there is nothing to ask")
+        raise PromptError(f"prompt {prompt.id!r} is empty ({prompt.prompt!r}): give it a text, or remove it")
     turns = list(prompt.messages or ())
     if system_prompt is not None:
         if turns and turns[0][0] == "system":
             raise PromptError(
-                f"prompt {prompt.id!r} brings its own system turn, and a system_prompt was given too: keep one of them"
+                f"prompt {prompt.id!r} has its own system turn, and a system_prompt was given too: keep one of them"
             )
         turns.insert(0, ("system", system_prompt))
     return [{"role": role, "content": text} for role, text in (*turns, ("user", prompt.prompt))]
@@ -161,8 +145,7 @@ def chat_ids(
 ) -> tuple[int, ...]:
     """Encode messages by the chat template, up to and including the generation prompt.
 
-    The thinking switch is passed where the template has it. Raises PairError when the template refuses the messages,
-    for example a system prompt that it has no place for.
+    Raises PairError where the template refuses the messages, for example a system prompt.
     """
     from jinja2 import TemplateError
 
@@ -174,31 +157,27 @@ def chat_ids(
     except TemplateError as error:
         roles = ", ".join(m["role"] for m in messages)
         raise PairError(
-            f"the chat template refuses these turns ({roles}): {error}. Leave the system prompt out, let user and "
-            "assistant turns alternate, or use template_mode='plain'"
+            f"the chat template refuses these turns ({roles}): {error}. Remove the system prompt, alternate user and "
+            "assistant turns, or use template_mode='plain'"
         ) from None
     return tuple(cast(Mapping[str, Any], encoded)["input_ids"])
 
 
 def plain_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> tuple[int, ...]:
-    """Encode messages as plain text: each followed by a blank line, after the token a text starts with."""
+    """Encode messages as plain text: each followed by a blank line, after the tokenizer's beginning-of-text token."""
     text = "".join(f"{m['content']}\n\n" for m in messages)
-    return _text_start(tokenizer) + _plain_ids(tokenizer, text)
-
-
-def _text_start(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    with_start = tuple(tokenizer("a", add_special_tokens=True)["input_ids"])
+    start = tokenizer("a", add_special_tokens=True)["input_ids"][:1]
     bos = tokenizer.bos_token_id
-    return (bos,) if bos is not None and with_start[:1] == (bos,) else ()
+    return ((bos,) if bos is not None and start == [bos] else ()) + encode_response(tokenizer, text)
 
 
 def encode_response(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
     """Encode a response's text: no token is added, and control tokens typed into it stay text."""
-    return _plain_ids(tokenizer, text)
+    return tuple(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
 
 def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Return the control token that the chat template writes after an assistant's turn, None where it writes none."""
+    """Return the control token that the chat template writes after an assistant's turn, or None."""
     if template_of(tokenizer) is None:
         return None
     from jinja2 import TemplateError
@@ -215,5 +194,5 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
 
 def think_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Return the id of the token that ends a thinking block, None where the vocabulary has none."""
+    """Return the id of the token that ends a thinking block, or None."""
     return tokenizer.get_vocab().get("</think>")

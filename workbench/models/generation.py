@@ -1,8 +1,8 @@
-"""The one generator: batched continuation of ragged contexts with a key-value cache, streaming and resumable.
+"""Generation: batched continuation of ragged contexts with a key-value cache, streaming and resumable.
 
-A context is a list of token ids that already holds the chat template and, where the response is prefilled, the
-prefilled tokens. Batches are padded on the left; rows that are finished leave the batch. A row's sampling is seeded by
-its own content, so a continuation does not depend on what else is in the batch.
+A context is a list of token ids that already holds the chat template and any prefilled tokens. Batches are padded on
+the left; finished rows leave the batch. A row's sampling is seeded by its own content, so a continuation does not
+depend on the rest of its batch.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ OnToken = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig:
-    """Say how to continue.
+    """The settings of generation.
 
-    temperature 0 is greedy; `top_k` 0 and `top_p` 1 switch those truncations off. `stop_ids` end a continuation besides
-    the pair's own end-of-turn ids, `stop` strings as soon as the decoded continuation contains one (tokens up to and
-    including the one that completes it are kept). `batch_tokens` bounds rows x (context + max_tokens) of one batch.
+    temperature 0 is greedy; `top_k` 0 and `top_p` 1 switch those truncations off. A continuation ends with one of the
+    pair's end-of-turn ids, one of `stop_ids`, or the token that completes one of the `stop` strings. `batch_tokens`
+    bounds rows x (context + max_tokens) of one batch.
     """
 
     max_tokens: int = 128
@@ -48,34 +48,28 @@ class GenerateConfig:
     batch_tokens: int = 8192
 
     def __post_init__(self) -> None:
-        check_fields(
-            self,
-            max_tokens=at_least(0),
-            temperature=at_least(0, finite=True),
-            top_p=above(0, 1),
-            top_k=at_least(0),
-            batch_tokens=at_least(1),
-        )
+        whole = dict.fromkeys(("max_tokens", "top_k"), at_least(0)) | {"batch_tokens": at_least(1)}
+        check_fields(self, **whole, temperature=at_least(0, finite=True), top_p=above(0, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """Hold one continuation: its ids (the end-of-turn token included) and why it ended.
+    """One continuation: its ids (the end-of-turn token included) and why it ended.
 
-    `stop` is "end" (end of turn), "length" (max_tokens reached), "stop" (a stop string or stop id), or, where a caller
-    lets a row run on until the model's context is full, "context".
+    `stop` is "end" (end of turn), "length" (max_tokens reached), "stop" (a stop string or stop id), or "context" (the
+    model's context was full before max_tokens, where a caller allows that).
     """
 
     ids: tuple[int, ...]
     stop: Stop
 
     def entry(self) -> dict[str, np.ndarray]:
-        """Return it as a store keeps it."""
+        """Return it as an entry of a store."""
         return {"ids": np.array(self.ids, np.int32), "stop": np.array([STOPS.index(self.stop)], np.int32)}
 
     @classmethod
     def read(cls, entry: Entry) -> Generation:
-        """Return what a store kept."""
+        """Return the generation of a store's entry."""
         return cls(ids=tuple(entry["ids"].tolist()), stop=STOPS[int(entry["stop"][0])])
 
 
@@ -92,11 +86,11 @@ def generate(
 ) -> tuple[Generation, ...]:
     """Continue every context with the base or the aligned model, in the order given.
 
-    `on_token(index of the context, token id)` is called as each token is chosen. Finished continuations are kept in
-    `store`, one shard a batch: a killed run resumes there. When memory runs out the batch is halved and said so.
+    `on_token(index of the context, token id)` is called as each token is chosen. Finished continuations go to `store`,
+    one shard a batch, so a killed run resumes. When memory runs out the batch is halved, with a note.
 
     Raises PromptError for an empty context, ContextOverflow where context and max_tokens exceed the model's context
-    (before any work), NonFiniteLogits when the model returns NaN or infinity.
+    (before any work), NonFiniteLogits where the model returns NaN or infinity.
     """
     contexts = [tuple(c) for c in contexts]
     check_not_empty(contexts)
@@ -125,28 +119,25 @@ def check_not_empty(contexts: Sequence[Sequence[int]]) -> None:
     """Raise PromptError for a context without a token."""
     for i, c in enumerate(contexts):
         if not c:
-            raise PromptError(f"context {i + 1} of {len(contexts)} is empty: there is nothing to continue")
+            raise PromptError(f"context {i + 1} of {len(contexts)} is empty: give it at least one token")
 
 
 def generation_keys(
     pair: ModelPair, which: Which, contexts: Sequence[Sequence[int]], config: GenerateConfig
 ) -> list[str]:
-    """Return the key of each continuation: all that it depends on. A row's sampling is seeded by it."""
+    """Return the key of each continuation, a hash of all that it depends on; it also seeds the row's sampling."""
     settings = {k: v for k, v in settings_of(config).items() if k != "batch_tokens"}
     return [key_of("generation 1", pair.fingerprint, which, c, settings) for c in contexts]
 
 
 def sampler(config: GenerateConfig, key: str) -> torch.Generator:
-    """Return the random numbers of one continuation."""
+    """Return the random generator of one continuation."""
     return torch.Generator().manual_seed(int(key[:15], 16) ^ config.seed)
-
-
-# ------------------------------------------------------------------------------------------------ token by token
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Name one row to draw: its index for the caller, how many tokens it may have, and its random numbers."""
+    """One row to draw: its index for the caller, its most tokens, and its random generator."""
 
     index: int
     limit: int
@@ -155,16 +146,16 @@ class Row:
 
 @runtime_checkable
 class Steps(Protocol):
-    """What rows are drawn from, a token at a time: every call is for all rows that are live, in their order."""
+    """A source of scores for rows drawn a token at a time; every call is for all live rows, in their order."""
 
     def scores(self) -> Float[Tensor, "batch vocab"]:
-        """Return the scores of each row's next token: its probabilities before softmax."""
+        """Return the scores of each row's next token, before softmax."""
 
     def take(self, chosen: Int[Tensor, "batch"]) -> None:
         """Take each row's chosen token."""
 
     def keep(self, going: Sequence[int]) -> None:
-        """Let only these of the rows go on."""
+        """Continue only these rows."""
 
 
 def draw(
@@ -176,7 +167,7 @@ def draw(
     on_token: OnToken | None,
     finished: Callable[[int, Generation], None],
 ) -> None:
-    """Draw the rows of one batch to their ends; `finished(index, continuation)` is called as each of them stops."""
+    """Draw the rows of one batch to their ends; `finished(index, continuation)` is called as each stops."""
     out: list[list[int]] = [[] for _ in rows]
     live = list(range(len(rows)))  # row of the batch -> row of `out`
     for r, row in enumerate(rows):
@@ -213,7 +204,7 @@ def _limit_stop(row: Row, config: GenerateConfig) -> Stop:
 
 
 class ModelSteps:
-    """One model over left-padded contexts with its key-value cache. `rows` are the contexts' indices, for errors."""
+    """One model over left-padded contexts with its key-value cache; `rows` are the contexts' indices for errors."""
 
     def __init__(self, pair: ModelPair, which: Which, contexts: Sequence[tuple[int, ...]], rows: Sequence[int]) -> None:
         self._pair, self._which = pair, which
@@ -244,7 +235,7 @@ class ModelSteps:
 
 
 def check_finite(which: Which, logits: Float[Tensor, "batch vocab"], rows: Sequence[int], token: int) -> None:
-    """Raise NonFiniteLogits, naming model, token (1-based) and row, where a row holds NaN or infinity."""
+    """Raise NonFiniteLogits, naming model, token (1-based) and row, for a row with NaN or infinity."""
     finite = logits.amax(-1).isfinite()
     if not bool(finite.all()):
         row = rows[int((~finite).nonzero()[0])]
@@ -273,7 +264,7 @@ def choose(
 
 
 def truncated(logits: Float[Tensor, "batch vocab"], config: GenerateConfig) -> Float[Tensor, "batch vocab"]:
-    """Return what is drawn from at a temperature above 0: weights, 0 where a token was cut off, of any sum."""
+    """Return the sampling weights at a temperature above 0: 0 where a token was cut off, not normalised."""
     logits = logits / config.temperature
     if 0 < config.top_k < logits.shape[-1]:
         logits = logits.masked_fill(logits < logits.topk(config.top_k, -1).values[:, -1:], -torch.inf)

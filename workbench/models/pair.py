@@ -1,9 +1,9 @@
-"""Two models that are compared, loaded and checked: PairConfig -> load_pair -> ModelPair.
+"""Two models to compare, loaded and checked: PairConfig -> load_pair -> ModelPair.
 
 one preset                    a name from `workbench pairs`; a preset of one model may take an adapter
 base and aligned              two folders, hub ids or GGUF files
 base and an adapter           one copy of the weights: adapter off is base, adapter on is aligned
-base, aligned and an adapter  the adapter sits on aligned (likewise for a preset of two models)
+base, aligned and an adapter  the adapter is on aligned (likewise for a preset of two models)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.core.configs import takes_fields
 from workbench.core.errors import NotPresent, PairError, ParameterError
@@ -37,21 +37,21 @@ _BOTH: tuple[Which, Which] = ("base", "aligned")
 
 @dataclass(frozen=True, kw_only=True)
 class PairConfig:
-    """Say which two models to compare, and how. Give `preset`, or `base` with `aligned` or `adapter` or both.
+    """The two models to compare: `preset`, or `base` with `aligned` or `adapter` or both.
 
     preset           a name that `workbench pairs` lists
     base, aligned    a folder, a hub id, or a .gguf file
-    adapter          a folder or hub id of a saved PEFT adapter; sits on aligned, or on base where there is no aligned;
-                     takes the place of the one that a preset comes with
+    adapter          a folder or hub id of a saved PEFT adapter, put on aligned, or on base where there is no aligned;
+                     it replaces the preset's own
     template_mode    "shared": aligned's chat template for both; "own": each its own; "plain": none
-    thinking         leave the thinking block on, in models that have the switch
+    thinking         keep the thinking block on, in models that have the switch
     dtype            "auto" (float32 on a CPU, bfloat16 or float16 on a GPU), "float32", "bfloat16", "float16"
     device           "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps"
-    device_map       "auto": spread over all GPUs, and memory where they are full; or module name -> device, for both
-                     models, as accelerate takes it; takes the place of device
-    experimental_quantised   "8bit" or "4bit" (NF4): weights by bitsandbytes, on an NVIDIA GPU; the numbers are then
-                     those of the quantised models, and so is the fingerprint. Not yet tested on a GPU
-    offload_base     base's weights stay in memory and come to the device layer by layer: half the room, and slower
+    device_map       "auto": spread over all GPUs, then memory; or module name -> device for both models, as accelerate
+                     takes it; replaces device
+    experimental_quantised   "8bit" or "4bit" (NF4): weights by bitsandbytes, on an NVIDIA GPU; numbers and fingerprint
+                     are then those of the quantised models. Not yet tested on a GPU
+    offload_base     base's weights stay in memory and move to the device layer by layer: half the room, and slower
     base_revision, aligned_revision   a branch, tag or commit of a hub id
     trust_remote_code   run code that comes with a model: only for authors you trust
 
@@ -79,19 +79,17 @@ class PairConfig:
         if self.preset is not None:
             preset(self.preset)
             if also := [n for n in ("base", "aligned") if getattr(self, n) is not None]:
-                raise ParameterError(
-                    f"pair {self.preset!r} was asked for, and {' and '.join(also)} too: give a pair by name, or base "
-                    "and aligned, not both"
-                )
+                both = f"preset {self.preset!r} and {' and '.join(also)} were both given"
+                raise ParameterError(f"{both}: give a preset, or base and aligned")
         elif self.base is None:
-            raise ParameterError("no pair was asked for: give a preset such as 'embedded', or base and aligned")
+            raise ParameterError("no pair was given: give a preset such as 'embedded', or base and aligned")
         elif self.aligned is None and self.adapter is None:
-            raise ParameterError(f"base is {self.base!r}, but what is it compared with? Give aligned or adapter")
+            raise ParameterError(f"base {self.base!r} has no model to compare it with: give aligned or adapter")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Side:
-    """One of the two models: which weights, with which adapters on."""
+    """One of the two models: its weights and the adapters that are on."""
 
     weights: Weights
     adapters: Adapters = ()
@@ -99,19 +97,18 @@ class _Side:
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ModelPair:
-    """Hold base and aligned: two models, or one with an adapter off and on. Heavy, never saved.
+    """Base and aligned: two models, or one with an adapter off and on. Heavy, never saved.
 
     vocab           vocabulary rows that both heads have; logits are cut to them
     context_length  the longest context of both, in tokens
     fingerprint     hash of both models' content, the tokenizer and its template, head widths and dtype; it does not
                     depend on template_mode and thinking, which change the contexts, not the models
-    notes           what was decided, cut or is worth knowing, in sentences
+    notes           decisions and cuts made while loading, in sentences
     eos_ids         tokens that end a response: of both models' generation settings and the end of a chat turn
-    think_end_id    the token that ends a thinking block, None where the vocabulary has none
+    think_end_id    the token that ends a thinking block, or None
+    config          the config that was loaded, for other processes; None for a pair in memory
 
-    config          what load_pair was asked for, so that another process can load the same; None for a pair in memory
-
-    Does not touch gradient flags and disables no gradients: callers say `torch.inference_mode()` where they want it.
+    It never touches gradient flags and disables no gradients: callers use `torch.inference_mode()`.
     """
 
     name: str
@@ -147,11 +144,11 @@ class ModelPair:
         thinking: bool = False,
         fingerprint: str | None = None,
     ) -> ModelPair:
-        """Make a pair of models that are in memory already; both are put into eval mode.
+        """Make a pair of models in memory; both are put into eval mode.
 
         Where `aligned` is a PEFT model, its active adapters are on for aligned; where `base` is the same object, or the
-        model inside it, base is that model with them off. `base_tokenizer` is the base's own, for template mode "own".
-        Raises PairError and its kinds where the two cannot be compared.
+        model inside it, base is that model with them off. `base_tokenizer` is for template mode "own". Raises PairError
+        where the two cannot be compared.
         """
         chat.check_template_mode(template_mode)
         aligned_weights = Weights(aligned)
@@ -173,7 +170,7 @@ class ModelPair:
 
     @contextlib.contextmanager
     def model(self, which: Which) -> Iterator[PreTrainedModel]:
-        """Yield base or aligned in eval mode, its adapter switched as needed; what was before is restored after."""
+        """Yield base or aligned in eval mode, its adapters switched; the former state is restored afterwards."""
         side = self._sides[which]
         with side.weights.active(side.adapters) as model:
             yield model
@@ -188,11 +185,10 @@ class ModelPair:
         cache: Cache | None = None,
         positions: Int[Tensor, "batch selected"] | None = None,
     ) -> Float[Tensor, "batch selected hidden"]:
-        """Return the last hidden state after the final norm: what the output head takes.
+        """Return the last hidden state after the final norm, the input of the output head.
 
-        `attention_mask` covers cache and input together; where `position_ids` is not given, positions are counted in
-        it, so left-padded rows come out as unpadded ones. `cache` is filled as it is used. `positions` picks, in each
-        row, the columns that are returned (default: all).
+        `attention_mask` covers cache and input together; without `position_ids`, positions are counted in it, so
+        left-padded rows equal unpadded ones. `cache` is filled. `positions` selects columns of each row (default: all).
         """
         with self.model(which) as model:
             hidden = weights.body_hidden(
@@ -207,11 +203,11 @@ class ModelPair:
     ) -> Float[Tensor, "*position vocab"]:
         """Return the logits of hidden states over the shared vocabulary, in the model's dtype.
 
-        Scaled and soft-capped as the model itself does; that they are its own logits is checked once, at loading. Where
-        `out` is given, rows of positions may be written there instead of into fresh memory (without gradients).
+        They are scaled and soft-capped as the model does, which is checked once, at loading. Rows of positions may be
+        written to `out` instead of fresh memory (without gradients).
         """
         one = self._sides[which].weights
-        if not one.head_switches():  # switching adapters for a head without any would cost more than small blocks
+        if not one.head_switches():  # switching adapters for a head without any costs more than small blocks
             return weights.head_logits(one.model, hidden, self.vocab, out=out).to(self.device)
         with self.model(which) as model:
             return weights.head_logits(model, hidden, self.vocab, out=out).to(self.device)
@@ -221,7 +217,7 @@ class ModelPair:
         return DynamicCache(config=self._sides[which].weights.model.config)
 
     def one_copy(self) -> tuple[Weights, Adapters, Adapters] | None:
-        """Return the weights that both models stand on, with base's and aligned's adapters; None for two models."""
+        """Return the weights that both models share, with base's and aligned's adapters; None for two models."""
         base, aligned = self._sides["base"], self._sides["aligned"]
         return (base.weights, base.adapters, aligned.adapters) if base.weights is aligned.weights else None
 
@@ -230,8 +226,8 @@ class ModelPair:
     def context(self, prompt: Prompt, which: Which = "aligned", *, system_prompt: str | None = None) -> tuple[int, ...]:
         """Return the token ids of a prompt by the template mode, up to and including the generation prompt.
 
-        Raises PromptError for an empty prompt, PairError where the template refuses the turns, ContextOverflow where
-        they leave no room for a single response token.
+        Raises PromptError for an empty prompt, PairError where the template refuses the turns, ContextOverflow without
+        room for a single response token.
         """
         messages = chat.conversation(prompt, system_prompt)
         tokenizer = self._tokenizers["base" if which == "base" and self.template_mode == "own" else "aligned"]
@@ -245,7 +241,7 @@ class ModelPair:
     def passage(
         self, prompt: Prompt, response: Ids | None = None, *, given: int | None = None, system_prompt: str | None = None
     ) -> Passage:
-        """Return a prompt as both models see it, with a response (default: its own), all of it given unless said.
+        """Return a prompt as both models see it, with a response (default: its own, all of it given).
 
         Raises what `context` raises.
         """
@@ -264,7 +260,7 @@ class ModelPair:
         )
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Return a response's token ids: none is added, and control tokens typed into the text stay text."""
+        """Return a response's token ids; control tokens typed into the text stay text."""
         return chat.encode_response(self.tokenizer, text)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -272,7 +268,7 @@ class ModelPair:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def settings(self) -> dict[str, Any]:
-        """Return what a RunRecord says about the pair."""
+        """Return the pair's settings for a RunRecord."""
         return {
             "pair": self.name,
             "template_mode": self.template_mode,
@@ -284,7 +280,7 @@ class ModelPair:
     # ---------------------------------------------------------------------------------------------- variations
 
     def with_template_mode(self, mode: TemplateMode) -> ModelPair:
-        """Return the same pair in another template mode; a thinking switch is off where the mode has no template.
+        """Return the same pair in another template mode, without thinking where the mode has no template.
 
         Raises MissingChatTemplate where the mode needs one and the tokenizer has none.
         """
@@ -294,11 +290,10 @@ class ModelPair:
         return dataclasses.replace(self, template_mode=mode, thinking=thinking)
 
     def with_aligned(self, adapter: str) -> ModelPair:
-        """Return a pair whose aligned model is this one's with another adapter; base stays, and so does this pair.
+        """Return a pair with the same base, and aligned with another adapter; this pair stays as it is.
 
-        The adapter sits on aligned's weights, in the place of the one that may be on them now: for a pair that is one
-        model with an adapter, on base alone. No second copy of the weights is made. Raises NotPresent or PairError for
-        an adapter that is not there or does not fit.
+        The adapter replaces the one on aligned's weights: for a pair of one model, it is on base alone. The weights are
+        not copied. Raises NotPresent or PairError for an adapter that is missing or does not fit.
         """
         source = _locate_adapter(adapter)
         side = self._sides["aligned"]
@@ -312,10 +307,9 @@ class ModelPair:
         return dataclasses.replace(made, notes=tuple(dict.fromkeys((*kept, *made.notes))), config=config)
 
     def with_expert(self, adapter: str) -> ModelPair:
-        """Return the pair of aligned, and aligned with a safety adapter on top of what is on it already.
+        """Return the pair of aligned and aligned with a safety adapter too (SafeDecoding's original and expert).
 
-        What SafeDecoding calls original and expert. Raises NotPresent or PairError for an adapter that is not there or
-        does not fit.
+        Raises NotPresent or PairError for an adapter that is missing or does not fit.
         """
         source = _locate_adapter(adapter)
         side = self._sides["aligned"]
@@ -341,7 +335,7 @@ def _assemble(
     thinking: bool,
     notes: Sequence[str] = (),
 ) -> ModelPair:
-    """Check two models against each other and make them a pair."""
+    """Check that two models can be compared, and make them a pair."""
     base, aligned = (sides[w].weights.model for w in _BOTH)
     tokenizer = tokenizers["aligned"]
     said = [*notes, *chat.check_same_tokenizer(tokenizers["base"], tokenizer)]
@@ -352,12 +346,11 @@ def _assemble(
     if sides["base"] == sides["aligned"]:
         said.append(_ONE_MODEL)
     if mode == "own" and chat.template_of(tokenizers["base"]) is None:
-        said.append("Base has no chat template of its own: in mode 'own' it gets plain text.")
+        said.append("Base has no chat template of its own, so it gets plain text in mode 'own'.")
     places = [_input_device(m) for m in (base, aligned)]
     if base.dtype != aligned.dtype or places[0].type != places[1].type:
-        raise PairError(
-            f"base is {base.dtype} on {places[0]}, aligned is {aligned.dtype} on {places[1]}: load both alike"
-        )
+        where = f"base is {base.dtype} on {places[0]}, aligned is {aligned.dtype} on {places[1]}"
+        raise PairError(f"{where}: load both with one dtype on one kind of device")
     parts = {**identity, "tokenizer": chat.tokenizer_hash(tokenizer), "rows": str(rows), "dtype": str(aligned.dtype)}
     if tokenizers["base"] is not tokenizer:
         parts["base tokenizer"] = chat.tokenizer_hash(tokenizers["base"])
@@ -367,7 +360,7 @@ def _assemble(
         device=_input_device(aligned),
         dtype=aligned.dtype,
         vocab=vocab,
-        context_length=min(_context_length(m.config, tokenizer) for m in (base, aligned)),
+        context_length=min(sources.context_length(m.config, tokenizer) for m in (base, aligned)),
         fingerprint=key_of("pair", parts),
         template_mode=mode,
         thinking=thinking,
@@ -395,13 +388,8 @@ def _shared_rows(rows: Mapping[Which, int], tokens: int, name: str) -> tuple[int
         return vocab, []
     return vocab, [
         f"The output head has {rows['base']:,} rows in base and {rows['aligned']:,} in aligned (padding beyond the "
-        f"tokenizer's {tokens:,} entries): both are cut to the {vocab:,} that they share."
+        f"tokenizer's {tokens:,} entries), so both are cut to {vocab:,}."
     ]
-
-
-def _context_length(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
-    stated = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return int(stated or min(tokenizer.model_max_length, 1 << 20))
 
 
 def _eos_ids(models: Sequence[PreTrainedModel], tokenizer: PreTrainedTokenizerBase, vocab: int) -> frozenset[int]:
@@ -425,10 +413,10 @@ def _input_device(model: PreTrainedModel) -> torch.device:
 
 @takes_fields(PairConfig)
 def load_pair(config: PairConfig) -> ModelPair:
-    """Load the two models that a config names, after checking everything that can be checked without their weights.
+    """Load the two models that a config names; tokenizers and configs are checked before the weights are read.
 
-    Raises NotPresent for a model that is not there, TokenizerMismatch, MissingChatTemplate or PairError for two that
-    cannot be compared, ParameterError for a dtype or device that this machine does not have.
+    Raises NotPresent for a missing model, TokenizerMismatch, MissingChatTemplate or PairError for two that cannot be
+    compared, ParameterError for a dtype or device that this machine does not have.
     """
     device = placement.first_device(config.device, config.device_map)
     dtype = sources.choose_dtype(config.dtype, device)
@@ -436,7 +424,7 @@ def load_pair(config: PairConfig) -> ModelPair:
     revisions = (config.base_revision, config.aligned_revision)
     code = config.trust_remote_code
     found = [sources.locate(a, r, remote_code=code) for a, r in zip(asked, revisions, strict=False)]
-    if len(found) == 2 and _place_of(found[0]) == _place_of(found[1]):
+    if len(found) == 2 and found[0].place == found[1].place:
         del found[1]
     own = None if config.preset is None else adapter_folder(preset(config.preset))
     adapter = None if config.adapter is None else _locate_adapter(config.adapter)
@@ -451,7 +439,7 @@ def load_pair(config: PairConfig) -> ModelPair:
     if config.experimental_quantised is not None:
         placement.check_quantised(config.experimental_quantised, device, found)
     if config.offload_base and len(found) == 1:
-        raise ParameterError(f"offload_base was asked for, and base and aligned of {name} are one set of weights")
+        raise ParameterError(f"base and aligned of {name} are one set of weights: leave offload_base out")
     bytes_each = placement.BYTES.get(config.experimental_quantised or "", float(dtype.itemsize))
     needs = [int(sources.parameter_count(s) * bytes_each) for s in found]
     if config.offload_base:
@@ -465,10 +453,8 @@ def load_pair(config: PairConfig) -> ModelPair:
         placements = tuple({**p, **placement.quantisation(config.experimental_quantised, dtype)} for p in placements)
         fits += f"; weights are quantised to {config.experimental_quantised}"
     notes.append(fits[:1].upper() + fits[1:] + ".")
-    copies = [
-        Weights(sources.load_weights(s, dtype, remote_code=code, placement=p))
-        for s, p in zip(found, placements, strict=True)
-    ]
+    each = zip(found, placements, strict=True)
+    copies = [Weights(sources.load_weights(s, dtype, remote_code=code, placement=p)) for s, p in each]
     if config.offload_base:
         placement.offload(copies[0].model, device)
     on = () if adapter is None else (copies[-1].add(adapter),)
@@ -484,7 +470,7 @@ def load_pair(config: PairConfig) -> ModelPair:
 
 
 def _asked(config: PairConfig) -> tuple[str, tuple[str, ...]]:
-    """Return the pair's name and where its one or two models are."""
+    """Return the pair's name and the places of its one or two models."""
     if config.preset is not None:
         chosen = preset(config.preset)
         if chosen.kind == "hub":
@@ -492,8 +478,8 @@ def _asked(config: PairConfig) -> tuple[str, tuple[str, ...]]:
         if not chosen.present:
             if chosen.kind != "fetched":
                 missing = str(chosen.folders()[0])
-                raise NotPresent(f"pair {chosen.name!r} is not on this machine ({missing!r}): {chosen.how}")
-            fetch_smollm2()  # as a hub id is: downloaded where it is not there yet, and said
+                raise NotPresent(f"pair {chosen.name!r} is not on this machine ({missing!r} is missing): {chosen.how}")
+            fetch_smollm2()  # downloaded on first use, with a message, as a hub id is
         return chosen.name, tuple(map(str, chosen.folders()))
     models = tuple(m for m in (config.base, config.aligned) if m is not None)
     return " | ".join(models), models
@@ -505,14 +491,10 @@ def _locate_adapter(asked: str) -> Source:
     return source
 
 
-def _place_of(source: Source) -> tuple[Any, ...]:
-    return source.folder.resolve(), source.gguf, source.revision
-
-
 def _check_descriptions(
     config: PairConfig, name: str, found: Sequence[Source], tokenizers: Sequence[PreTrainedTokenizerBase]
 ) -> list[str]:
-    """Check tokenizers, template and head widths by config and tokenizer alone; return notes."""
+    """Check tokenizers, template and head widths without weights; return notes."""
     configs = [sources.load_config(s, remote_code=config.trust_remote_code) for s in found]
     chat.check_same_tokenizer(tokenizers[0], tokenizers[-1])
     chat.check_template(tokenizers[-1], name, config.template_mode, config.thinking)

@@ -1,8 +1,8 @@
-"""Token ids as display pieces: text that joins to what the tokenizer decodes, and a printable label for each token.
+"""Token ids as display pieces: texts that join to the decoded text, and a printable label for each token.
 
 A character may be split over several tokens. Decoding ids one by one shows a replacement character for each of them;
 here the token that completes a character carries it, and the earlier ones are marked partial, with their bytes as
-label. No byte is lost and no lone surrogate can arise.
+label. No byte is lost and no lone surrogate arises.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _BLANK = re.compile("◌?([\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\ufe00-\uf
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Hold one token of a sequence for display.
+    """One token of a sequence for display.
 
-    `text` is what the token adds to the text: empty for a token whose bytes are completed by a later one. `label` is
-    never empty and has a printable sign for everything invisible. `partial`: some of the token's bytes make no whole
-    character here. `special`: an added token with a meaning of its own (end of turn, ...), written out.
+    `text` is what the token adds to the text: empty where a later token completes its bytes. `label` is never empty and
+    has a printable sign for everything invisible. `partial`: some of the token's bytes make no whole character here.
+    `special`: an added token with its own meaning (end of turn, ...), written out.
     """
 
     text: str
@@ -44,14 +44,12 @@ class Piece:
 
 
 class Pieces:
-    """Turn ids of one tokenizer into display pieces.
+    """The display pieces of one fast tokenizer; others raise PairError.
 
-    `kind` says how its vocabulary holds text: "byte_level" (GPT-2, Llama 3, Qwen: each character of a vocabulary
-    element is one byte), "byte_fallback" (sentencepiece, Llama 2, Gemma: text, and elements <0xE2> for single bytes),
-    or "other" (WordPiece, Metaspace without bytes: text only). It is read from the tokenizer's decoder; a tokenizer
-    that has none is byte-level when its pre-tokenizer is.
-
-    Raises PairError for a tokenizer that is not of the fast kind.
+    `kind` is how its vocabulary holds text: "byte_level" (GPT-2, Llama 3, Qwen: each character of a vocabulary element
+    is one byte), "byte_fallback" (sentencepiece, Llama 2, Gemma: text, and elements <0xE2> for single bytes), or
+    "other" (WordPiece, Metaspace without bytes: text only). It comes from the tokenizer's decoder; a tokenizer without
+    one is byte-level where its pre-tokenizer is.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -60,8 +58,8 @@ class Pieces:
             decoder, before = _types(self._backend.decoder), _types(self._backend.pre_tokenizer)
         except AttributeError:
             raise PairError(
-                f"{type(tokenizer).__name__} is not a fast tokenizer, so its tokens cannot be taken apart into bytes: "
-                "load it with AutoTokenizer, which converts it, or save it with a tokenizer.json"
+                f"{type(tokenizer).__name__} is not a fast tokenizer, so its tokens cannot be split into bytes: load "
+                "it with AutoTokenizer, which converts it, or save it with a tokenizer.json"
             ) from None
         if "ByteLevel" in decoder or (not decoder and "ByteLevel" in before):
             self.kind: Kind = "byte_level"
@@ -77,30 +75,30 @@ class Pieces:
     def sequence(self, ids: Sequence[int], context: Sequence[int] = ()) -> tuple[Piece, ...]:
         """Return one piece for each of `ids`, which follow the ids in `context`.
 
-        Joined, their texts are what the tokenizer decodes (special tokens kept, no clean-up of spaces), less the text
-        of the context. Rules that come with that:
+        Joined, their texts are the decoded text (special tokens kept, no clean-up of spaces), less that of the context:
 
         - A sentencepiece tokenizer that puts a space before a text also drops one from the start of what it decodes:
-          the first piece then has no leading space, unless a context or special token stands before it.
-        - Bytes that never become a character, such as a cut-off tail, show as U+FFFD in the token where they end. A
-          run of byte tokens of a sentencepiece tokenizer that is broken anywhere shows as U+FFFD in each of them, as
-          its decoder has it. Their labels have the bytes.
+          the first piece then has no leading space, unless a context or special token precedes it.
+        - Bytes that never become a character, such as a cut-off tail, show as U+FFFD in the token where they end; in a
+          broken run of byte tokens of a sentencepiece tokenizer each token shows U+FFFD. Their labels have the bytes.
         - A character begun in the context and completed here belongs wholly to the piece that completes it.
-        - An id that the vocabulary does not have (a padded output head) has no text.
-
-        One exception: an added token that could be read as bytes (`é` in a byte-level vocabulary) is shown as the text
-        that it is, where the tokenizer would decode a broken character.
+        - An id outside the vocabulary (a padded output head) has no text.
+        - An added token that could be read as bytes (`é` in a byte-level vocabulary) shows as its text, where the
+          tokenizer would decode a broken character.
         """
         cut = self._where_it_matters(context)
         together = (*context[cut:], *ids)
-        pieces = self._byte_level(together) if self.kind == "byte_level" else self._by_decoder(together, context[:cut])
+        if self.kind == "byte_level":
+            pieces = self._pieces(together, _assemble([self._raw(i) or b"" for i in together]))
+        else:
+            pieces = self._by_decoder(together, context[:cut])
         return pieces[len(context) - cut :]
 
     def label(self, token_id: int) -> str:
         """Return the printable form of one vocabulary element by itself, never empty.
 
-        Spaces are `·`, line ends `↵`, other invisible characters `⟨U+200B⟩`, bytes that are no whole character
-        `⟨E2 80⟩`, an id without an element `⟨id 151900⟩`.
+        A space is `·`, a line end `↵`, another invisible character `⟨U+200B⟩`, broken bytes `⟨E2 80⟩`, an id without an
+        element `⟨id 151900⟩`.
         """
         raw = self._raw(token_id)
         if raw is not None:
@@ -111,7 +109,7 @@ class Pieces:
     # ---------------------------------------------------------------------------------- one vocabulary element
 
     def _raw(self, token_id: int) -> bytes | None:
-        """Return the bytes that a token stands for (b"" for an id without element); None where it stands for text."""
+        """Return a token's bytes (b"" for an id without element); None where it holds text."""
         if token_id not in self._bytes:
             self._bytes[token_id] = self._read_bytes(token_id)
         return self._bytes[token_id]
@@ -127,7 +125,7 @@ class Pieces:
         return bytes([int(found[1], 16)]) if found else None
 
     def _text(self, token_id: int) -> str:
-        """Return the text that a token adds in the middle of a text, by the tokenizer's own decoder."""
+        """Return the text that a token adds in mid-text, by the tokenizer's own decoder."""
         if token_id not in self._texts:
             before = self._decode([self._anchor])
             self._texts[token_id] = self._decode([self._anchor, token_id])[len(before) :]
@@ -138,15 +136,11 @@ class Pieces:
         return text
 
     def _find_anchor(self) -> int:
-        """Find an ordinary vocabulary element behind which any other can be decoded: plain letters, whole."""
+        """Find an element of plain letters after which any other can be decoded."""
         for token_id in range(self._backend.get_vocab_size()):
             text = self._decode([token_id])
-            if (
-                self._raw(token_id) is None
-                and text.isascii()
-                and text.isalnum()
-                and self._decode([token_id] * 2).startswith(text)
-            ):
+            plain = self._raw(token_id) is None and text.isascii() and text.isalnum()
+            if plain and self._decode([token_id] * 2).startswith(text):
                 return token_id
         return -1
 
@@ -162,9 +156,6 @@ class Pieces:
             cut, open_bytes = cut - 1, open_bytes + len(raw)
         return cut
 
-    def _byte_level(self, ids: Sequence[int]) -> tuple[Piece, ...]:
-        return self._pieces(ids, _assemble([self._raw(i) or b"" for i in ids]))
-
     def _pieces(self, ids: Sequence[int], shown: Sequence[_Shown]) -> tuple[Piece, ...]:
         return tuple(
             Piece(text=s.text, label=s.label or self.label(i), partial=s.partial, special=i in self._special)
@@ -174,7 +165,7 @@ class Pieces:
     def _by_decoder(self, ids: Sequence[int], context: Sequence[int]) -> tuple[Piece, ...]:
         pieces: list[Piece] = []
         at = 0
-        started = bool(self._decode([*context]))  # the decoder's rules for the beginning of a text are behind us
+        started = bool(self._decode([*context]))  # the decoder's rules for the start of a text no longer apply
         while at < len(ids):
             end = at + 1
             if self._raw(ids[at]) is not None:
@@ -217,7 +208,7 @@ def token_arrays(display: Pieces, rows: Sequence[tuple[Sequence[int], Sequence[i
 
 
 def labelled(display: Pieces, *ids: np.ndarray) -> dict[str, Any]:
-    """Return a record's `label_ids` and `labels`: every id that occurs in some arrays, with its printable form."""
+    """Return a record's `label_ids` and `labels`: every id in the arrays, with its printable form."""
     found = np.unique(np.concatenate([a.ravel() for a in ids]))
     found = found[found >= 0].astype(np.int32)
     return {"label_ids": found, "labels": tuple(display.label(i) for i in found.tolist())}
@@ -236,7 +227,7 @@ class _Shown:
 def _assemble(parts: Sequence[bytes]) -> list[_Shown]:
     """Decode byte strings as one UTF-8 text; each gets the characters that it completes and a label for the rest.
 
-    Broken bytes become U+FFFD as the standard has it: one for each longest beginning of a character.
+    Broken bytes become U+FFFD by the standard: one for each longest beginning of a character.
     """
     texts = [""] * len(parts)
     labels: list[list[str | bytes]] = [[] for _ in parts]  # str: characters, bytes: what is no character here
@@ -253,7 +244,7 @@ def _assemble(parts: Sequence[bytes]) -> list[_Shown]:
             text = decoder.decode(byte)
             waiting = decoder.getstate()[0]
             if text and pending and not _whole(pending + byte):
-                texts[last] += text[0]  # what was pending is broken: its sign belongs where it ends
+                texts[last] += text[0]  # the pending bytes are broken: their sign belongs where they end
                 text = text[1:]
             if waiting:
                 labels[index].append(byte)
@@ -306,14 +297,14 @@ def _printable(text: str) -> str:
 
 
 def _byte_run(parts: Sequence[bytes]) -> list[_Shown]:
-    """Decode a run of byte tokens as sentencepiece decoders do: whole, or every byte as U+FFFD."""
+    """Decode a run of byte tokens as sentencepiece does: whole, or every byte as U+FFFD."""
     if _whole(b"".join(parts)):
         return _assemble(parts)
     return [_Shown(text=_REPLACEMENT, label=_label([part]), partial=True) if part else _Shown() for part in parts]
 
 
 def _at_the_start(shown: list[_Shown], whole: str) -> list[_Shown]:
-    """Give pieces at the start of a text the text that the decoder has there; their labels stay."""
+    """Give pieces at the start of a text the decoder's text; their labels stay."""
     if len(shown) == 1:
         shown[0].text = whole
         return shown
@@ -325,7 +316,7 @@ def _at_the_start(shown: list[_Shown], whole: str) -> list[_Shown]:
 
 
 def _types(part: Any) -> set[str]:
-    """Name the kinds of step in a tokenizer's decoder or pre-tokenizer, sequences taken apart."""
+    """List the kinds of step in a tokenizer's decoder or pre-tokenizer."""
     if part is None:
         return set()
     steps, found = [json.loads(part.__getstate__())], set()  # its state is the JSON of tokenizer.json
@@ -337,7 +328,7 @@ def _types(part: Any) -> set[str]:
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Map each character of GPT-2's byte alphabet to its byte: printable ones stand for themselves."""
+    """Map each character of GPT-2's byte alphabet to its byte; printable ones map to themselves."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     moved = [byte for byte in range(0x100) if byte not in plain]
     return {chr(b): b for b in plain} | {chr(0x100 + n): b for n, b in enumerate(moved)}

@@ -1,4 +1,4 @@
-"""Where a large model's weights lie: over several devices, in 8 or 4 bits, or in memory with a device that computes."""
+"""Placement of a large model's weights: over several devices, in 8 or 4 bits, or in memory beside the device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workbench.models import sources
 from workbench.models.sources import Source
 
 BYTES: Mapping[str, float] = {"8bit": 1.0, "4bit": 0.5}
-"""Bytes that a stored number takes about when quantised; norms and embeddings stay as they are."""
+"""Approximate bytes of a quantised number; norms and embeddings are not quantised."""
 
 
 def check(config: Any) -> None:
@@ -37,7 +37,7 @@ def check(config: Any) -> None:
 
 
 def first_device(device: str, device_map: str | Mapping[str, str | int] | None) -> torch.device:
-    """Return the device that decides the precision: the one asked for, or the first GPU of a device_map, else a CPU."""
+    """Return the device that decides the precision: the given one, the first GPU of a device_map, or a CPU."""
     if not isinstance(device_map, Mapping):
         return sources.choose_device(device)
     places = [f"cuda:{p}" if isinstance(p, int) else p for p in device_map.values()]
@@ -45,43 +45,36 @@ def first_device(device: str, device_map: str | Mapping[str, str | int] | None) 
 
 
 def check_quantised(quantised: str, device: torch.device, found: Sequence[Source]) -> None:
-    """Raise where weights cannot be quantised here, before any is read.
-
-    ParameterError without an NVIDIA GPU or for a GGUF file, NotPresent where bitsandbytes is not installed.
-    """
+    """Raise ParameterError without an NVIDIA GPU or for a GGUF file, NotPresent without bitsandbytes."""
     if device.type != "cuda":
         raise ParameterError(
             f"experimental_quantised={quantised!r} needs an NVIDIA GPU, and the models go to {device}: leave it out"
         )
     if named := [s.asked for s in found if s.gguf is not None]:
         raise ParameterError(
-            f"experimental_quantised={quantised!r} was asked for and {named[0]!r} is a GGUF file: leave it out"
+            f"experimental_quantised={quantised!r} cannot take the GGUF file {named[0]!r}: leave it out"
         )
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise NotPresent(
-            f"experimental_quantised={quantised!r} needs bitsandbytes, which is not installed: install the extra "
-            "`quantised`"
-        )
+        needs = f"experimental_quantised={quantised!r} needs bitsandbytes"
+        raise NotPresent(f"{needs}, which is not installed: install the extra `quantised`")
 
 
 def quantisation(quantised: str, dtype: torch.dtype) -> dict[str, Any]:
-    """Return how transformers is told to quantise while loading; it computes in `dtype`."""
+    """Return the loading arguments that make transformers quantise; it computes in `dtype`."""
     from transformers import BitsAndBytesConfig
 
-    if quantised == "8bit":
-        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
-    how = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
-    return {"quantization_config": how}
+    four: dict[str, Any] = dict(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    return {"quantization_config": BitsAndBytesConfig(**({"load_in_8bit": True} if quantised == "8bit" else four))}
 
 
 def spread(needs: Sequence[int], device_map: str | Mapping[str, str | int]) -> tuple[tuple[dict[str, Any], ...], str]:
-    """Return how models of these sizes (bytes) are loaded over devices, and the decision in a sentence.
+    """Return loading arguments for models of these sizes (bytes), and the decision in a sentence.
 
-    "auto" gives each its share of every GPU's free memory, then of this machine's; a mapping is taken as it is.
+    "auto" gives each its share of every GPU's free memory, then of this machine's; a mapping is used unchanged.
     """
     if isinstance(device_map, Mapping):
         where = ", ".join(str(d) for d in dict.fromkeys(device_map.values()))
-        return tuple({"device_map": dict(device_map)} for _ in needs), f"weights lie on {where}, as asked"
+        return tuple({"device_map": dict(device_map)} for _ in needs), f"weights are on {where}, as given"
     gpus = torch.cuda.device_count()
     free: dict[int | str, int] = {n: sources.free_memory(torch.device("cuda", n)) or 0 for n in range(gpus)}
     on = f"{gpus} GPUs" if gpus else "no GPU (there is none): this machine's memory"
@@ -89,7 +82,7 @@ def spread(needs: Sequence[int], device_map: str | Mapping[str, str | int]) -> t
 
 
 def offload(model: PreTrainedModel, device: torch.device) -> None:
-    """Leave a model's weights in memory; each layer's come to the device while it runs. Outputs are the same."""
+    """Leave a model's weights in memory; each layer's move to the device while it runs. Outputs are the same."""
     from accelerate import cpu_offload
 
     cpu_offload(model, execution_device=device, offload_buffers=True)

@@ -1,6 +1,6 @@
-"""Pairs by name: which models they are, how large, under which licence, and whether they are on this machine.
+"""Pairs by name: their models, sizes and licences, and whether they are on this machine.
 
-Importing this module, and listing the presets, loads no torch and asks no network.
+Importing this module and listing the presets use neither torch nor the network.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Kind = Literal["embedded", "fetched", "hub"]
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """One named pair. `aligned` is None for a preset of a single model, to which an adapter may be added.
+    """One named pair. `aligned` is None for a preset of a single model, which may take an adapter.
 
-    `adapter` is a folder inside the package: an adapter that is on for aligned and comes with the workbench.
-    `stated` counts parameters per model (None: read from the weights' header where they are present). `gated` models
-    need their licence accepted on the hub. `thinking` says whether the chat template can switch a thinking block on.
+    `adapter` is the package folder of an adapter that is on for aligned. `stated` counts parameters per model (None:
+    read from the weights' headers). `gated` models need their licence accepted on the hub. `thinking` says whether the
+    chat template can switch a thinking block on.
     """
 
     name: str
@@ -37,26 +37,26 @@ class Preset:
     kind: Kind = "hub"
 
     def folders(self) -> tuple[Path, ...]:
-        """Return where the models of an embedded or fetched preset are, or would be."""
+        """Return the folders of the models of an embedded or fetched preset."""
         return tuple(local_folder(m, self.kind) for m in (self.base, self.aligned) if m is not None)
 
     @property
     def present(self) -> bool:
-        """Tell whether every file of the weights is on this machine, without asking the network."""
+        """Tell, without the network, whether every file of the weights is on this machine."""
         if self.kind == "hub":
             return all(_in_hub_cache(m) for m in (self.base, self.aligned) if m is not None)
         return all(map(_weights_complete, self.folders()))
 
     @property
     def parameters(self) -> int | None:
-        """Count the parameters of one model; None where that is not known before it is on this machine."""
+        """Count the parameters of one model; None where it is not on this machine and they are not stated."""
         if self.stated is not None or not self.present:
             return self.stated
         return sum(parameters_in(file) for file in self.folders()[0].glob("*.safetensors"))
 
     @property
     def how(self) -> str:
-        """Say in a clause how to get a preset that is not present."""
+        """Return a clause on how to get a preset that is not present."""
         if self.kind == "fetched":
             return f"`workbench pairs fetch {self.name}`"
         if self.kind == "embedded":
@@ -65,7 +65,7 @@ class Preset:
         return f"downloaded from the hub on first use{licence}"
 
     def row(self) -> dict[str, Any]:
-        """Describe the preset on this machine, as `workbench pairs --json` prints it."""
+        """Return the preset as `workbench pairs --json` prints it."""
         fields = ("name", "base", "aligned", "parameters", "licence", "gated", "thinking", "present")
         how = "" if self.present else self.how
         return {**{f: getattr(self, f) for f in fields}, "how": how, "adapted": self.adapter is not None}
@@ -114,43 +114,38 @@ def preset(name: str) -> Preset:
 
 
 def local_folder(name: str, kind: Kind) -> Path:
-    """Return where a model of an embedded or fetched preset lies, or would lie."""
+    """Return the folder of a model of an embedded or fetched preset."""
     if kind == "embedded":
         return Path(__file__).resolve().parent / "embedded" / name
     return cache_folder() / "models" / name
 
 
 def adapter_folder(row: Preset) -> Path | None:
-    """Return where the adapter that comes with a preset lies, None where none does."""
+    """Return the folder of a preset's own adapter, or None."""
     return None if row.adapter is None else Path(__file__).resolve().parent / row.adapter
 
 
 def safetensors_header(path: Path) -> dict[str, dict[str, object]]:
-    """Read the tensors' names, shapes and dtypes of a safetensors file, not the tensors.
-
-    Raises ValueError when the file is not safetensors or is cut off.
-    """
+    """Read the tensors' names, shapes and dtypes of a safetensors file; raise ValueError where it is damaged."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         if not 2 <= size <= min(100_000_000, path.stat().st_size - 8):
             raise ValueError(f"{str(path)!r} is not a complete safetensors file")
         header: dict[str, dict[str, object]] = json.loads(file.read(size))
     header.pop("__metadata__", None)
-    ends = [v["data_offsets"][1] for v in header.values()]  # type: ignore[index]
-    if path.stat().st_size != 8 + size + max(ends, default=0):
-        raise ValueError(
-            f"{str(path)!r} has {path.stat().st_size:,} bytes, its header promises {8 + size + max(ends, default=0):,}"
-        )
+    promised = 8 + size + max((v["data_offsets"][1] for v in header.values()), default=0)  # type: ignore[index]
+    if path.stat().st_size != promised:
+        raise ValueError(f"{str(path)!r} has {path.stat().st_size:,} bytes, its header promises {promised:,}")
     return header
 
 
 def parameters_in(path: Path) -> int:
-    """Count the numbers that a safetensors file holds, from its header."""
+    """Count the numbers in a safetensors file from its header."""
     return sum(math.prod(v["shape"]) for v in safetensors_header(path).values())  # type: ignore[call-overload]
 
 
 def weight_names(folder: Path) -> list[str]:
-    """List the files that a model's folder keeps its weights in, by its index; `model.safetensors` without one."""
+    """List the weight files of a model's folder by its index; without one, `model.safetensors`."""
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return ["model.safetensors"]

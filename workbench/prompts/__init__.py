@@ -1,1 +1,1 @@
-"""Prompt sets and how they are loaded; the made-up world of the embedded pair."""
+"""Prompt sets, their loading, and the made-up world of the embedded pair."""

@@ -1,8 +1,8 @@
-"""Which column of a source is taken as what, and how the values of a label column are read.
+"""The role of each column of a source, and the reading of a label column.
 
-A column that the config names is taken as it says. The rest is guessed: for each role the names of NAMES are tried in
-their order, without regard to case, spaces, hyphens and underscores; the first that the source has is taken, where a
-name fits two columns the left one. Every column taken is stated as given or guessed.
+A column that the config names has that role. For the other roles the names of NAMES are tried in order, without regard
+to case, spaces, hyphens and underscores; the first that the source has is used (of two that fit, the left one). The
+set lists every used column as given or guessed.
 """
 
 from __future__ import annotations
@@ -20,40 +20,19 @@ Role = Literal["prompt", "response", "label", "category", "split", "id", "pair_i
 
 NAMES: Mapping[Role, tuple[str, ...]] = {
     "prompt": (
-        "prompt",
-        "goal",
-        "instruction",
-        "question",
-        "behavior",
-        "behaviour",
-        "forbidden_prompt",
-        "query",
-        "user_input",
-        "request",
-        "input",
-        "text",
-        "messages",
-        "conversation",
+        "prompt", "goal", "instruction", "question", "behavior", "behaviour", "forbidden_prompt", "query",
+        "user_input", "request", "input", "text", "messages", "conversation",
     ),
     "response": ("response", "target", "completion", "output", "answer"),
     "label": (
-        "label",
-        "is_harmful",
-        "harmful",
-        "is_unsafe",
-        "unsafe",
-        "toxicity",
-        "prompt_harm_label",
-        "is_safe",
-        "safe",
-        "is_harmless",
-        "harmless",
+        "label", "is_harmful", "harmful", "is_unsafe", "unsafe", "toxicity", "prompt_harm_label", "is_safe", "safe",
+        "is_harmless", "harmless",
     ),
     "category": ("category", "semantic_category", "functional_category", "harm_category", "type", "topic", "subject"),
     "split": ("split",),
     "id": ("id", "prompt_id", "behavior_id"),
     "pair_id": ("pair_id", "pair"),
-}
+}  # fmt: skip
 """Known column names of each role, in the order in which they are tried."""
 
 LABELS: tuple[Label, ...] = get_args(Label)
@@ -74,41 +53,36 @@ def _key(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Hold which column is taken for each role, and which of them the config gave."""
+    """The column of each role, and the roles that the config gave."""
 
     taken: Mapping[Role, str]
     given: frozenset[Role]
     notes: tuple[str, ...]
 
     def value(self, values: Mapping[str, Any], role: Role) -> Any:
-        """Return a row's value for a role; None where the source has no such column or the row no such value."""
+        """Return a row's value for a role; None where it has none."""
         column = self.taken.get(role)
         return None if column is None else values.get(column)
 
     def stated(self, otherwise: str = "guessed") -> dict[str, str]:
-        """Map each column taken to what it was taken as, e.g. {"goal": "prompt (guessed)"}."""
-        return {
-            column: f"{role} ({'given' if role in self.given else otherwise})" for role, column in self.taken.items()
-        }
+        """Map each used column to its role, e.g. {"goal": "prompt (guessed)"}."""
+        return {c: f"{role} ({'given' if role in self.given else otherwise})" for role, c in self.taken.items()}
 
 
 def resolve(source: Source, asked: Mapping[Role, str | None]) -> Columns:
-    """Decide which column is taken as what.
+    """Find the column of each role.
 
-    Raises PromptError when a given column is not there, when one is given for two roles, and when no column can be
-    taken as the prompt.
+    Raises PromptError where a given column does not exist, one is given for two roles, or none can be the prompt.
     """
     have = ", ".join(map(repr, source.columns)) or "none"
     given = {role: column for role, column in asked.items() if column is not None}
     for role, column in given.items():
         if column not in source.columns:
-            raise PromptError(
-                f"{source.name} has no column {column!r} ({role}_column): {nearest(column, source.columns)} "
-                f"It has the columns {have}"
-            )
+            near = nearest(column, source.columns)
+            raise PromptError(f"{source.name} has no column {column!r} ({role}_column): {near} It has {have}")
     if len(set(given.values())) < len(given):
         stated = ", ".join(f"{role}_column={column!r}" for role, column in given.items())
-        raise PromptError(f"one column cannot be taken as two things: {stated}")
+        raise PromptError(f"one column was given two roles ({stated}): give each role its own column")
     taken: dict[Role, str] = dict(given)
     notes = []
     for role, names in NAMES.items():
@@ -117,14 +91,14 @@ def resolve(source: Source, asked: Mapping[Role, str | None]) -> Columns:
         for name in names:
             fitting = [c for c in source.columns if _key(c) == _key(name) and c not in taken.values()]
             if fitting and role == "response" and not _all_text(source, fitting[0]):
-                notes.append(f"column {fitting[0]!r} is not taken as response: not all its values are text")
+                notes.append(f"column {fitting[0]!r} is not used as response: not all its values are text")
             elif fitting:
                 taken[role] = fitting[0]
                 break
     if "prompt" not in taken:
         raise PromptError(
-            f"{source.name} has no column that can be taken as the prompt (tried {', '.join(NAMES['prompt'])}). "
-            f"It has the columns {have}: give one as prompt_column. In a CSV or TSV file the first line names them"
+            f"{source.name} has no column for the prompt (tried {', '.join(NAMES['prompt'])}); it has {have}. "
+            "Give one as prompt_column; in a CSV or TSV file the first line names the columns"
         )
     if unused := [column for column in source.columns if column not in taken.values()]:
         notes.append(f"columns not used: {', '.join(map(repr, unused))}")
@@ -136,27 +110,24 @@ def _all_text(source: Source, column: str) -> bool:
     return all(isinstance(row.values.get(column), str | None) for row in source.rows)
 
 
-# ---------------------------------------------------------------------------------------------------- labels
-
-
 def check_label(label: str) -> None:
-    """Raise ParameterError when this is not a label."""
+    """Raise ParameterError for an unknown label."""
     if label not in LABELS:
         raise ParameterError(f"label={label!r} is not a label: {nearest(str(label), LABELS)}")
 
 
 def labels_of(source: Source, columns: Columns, stated: Label | None) -> tuple[tuple[Label, ...], tuple[str, ...]]:
-    """Return each row's label, and sentences on how they were decided.
+    """Return each row's label, and sentences that say how they were found.
 
-    In this order: what the config states of all rows; the label column (in a column called is_safe, safe, is_harmless
-    or harmless, true means harmless; elsewhere true means harmful); XSTest's columns (its safe rows are look-alikes);
+    In this order: the config's label for all rows; the label column (in a column called is_safe, safe, is_harmless or
+    harmless, true means harmless; elsewhere true means harmful); XSTest's columns (its safe rows are look-alikes);
     splits that are named after labels; AdvBench's columns goal and target (all harmful); else unlabelled. An empty
-    value is unlabelled. Raises PromptError that names every value that is no label, with its lines.
+    value is unlabelled. Raises PromptError for values that are not labels, naming their lines.
     """
     column = columns.taken.get("label")
     if stated is not None:
         ignored = f"; its column {column!r} is not read" if column else ""
-        return _all(stated, source), (f"every row is taken as {stated} (given){ignored}",)
+        return _all(stated, source), (f"every row is labelled {stated} (given){ignored}",)
     if column is not None:
         return _from_column(source, column)
     splits = {str(columns.value(row.values, "split") or "") for row in source.rows}
@@ -164,9 +135,9 @@ def labels_of(source: Source, columns: Columns, stated: Label | None) -> tuple[t
         labels = tuple(_LABEL_VALUES[_key(str(columns.value(row.values, "split")))] for row in source.rows)
         return labels, (f"labels are taken from the splits {', '.join(map(repr, sorted(splits)))} (guessed)",)
     if (_key(columns.taken["prompt"]), _key(columns.taken.get("response", ""))) == ("goal", "target"):
-        why = "the columns 'goal' and 'target' are those of AdvBench"
-        return _all("harmful", source), (f"every row is taken as harmful (guessed: {why})",)
-    note = "no column says what is harmful: give label (what all rows are) or label_column to contrast them"
+        note = "every row is labelled harmful (guessed: the columns 'goal' and 'target' are those of AdvBench)"
+        return _all("harmful", source), (note,)
+    note = "no column says what is harmful: give label (for all rows) or label_column to contrast them"
     return _all("unlabelled", source), (note,)
 
 
@@ -195,14 +166,11 @@ def _from_column(source: Source, column: str) -> tuple[tuple[Label, ...], tuple[
     if problems:
         listed = [(", ".join(where[:5]) + (" ..." if len(where) > 5 else ""), v) for v, where in problems.items()]
         known = ", ".join(sorted(filter(None, _LABEL_VALUES)))
-        refuse(
-            source.name,
-            [(where, f"{value} in column {column!r} is not a label") for where, value in listed],
-            f"Known: {known}. Or give label (what all rows are), or another label_column.",
-        )
+        wrong = [(where, f"{value} in column {column!r} is not a label") for where, value in listed]
+        refuse(source.name, wrong, f"Use one of {known}, or give label (for all rows) or another label_column.")
     notes = []
     if xstest:
-        notes.append("the columns are those of XSTest: its safe rows are taken as look-alikes, its unsafe as harmful")
+        notes.append("the columns are those of XSTest: its safe rows are labelled look-alikes, its unsafe ones harmful")
     if flags:
         notes.append(f"in column {column!r}, 1 or true means {'harmless' if _key(column) in _INVERTED else 'harmful'}")
     return tuple(labels), tuple(notes)

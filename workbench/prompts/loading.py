@@ -1,7 +1,7 @@
 """Prompt sets: built in, from a file (JSONL, JSON, CSV, TSV, plain text) or from the dataset hub.
 
-Everything that had to be decided on the way (columns guessed, labels taken, rows dropped, lines ignored) is stated in
-the set and in its report. What cannot be read is an error that names its lines, before anything runs.
+The set and its report list every decision made while loading: guessed columns, labels, dropped rows, ignored lines.
+Unreadable rows raise an error that names their lines, before anything runs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.core.configs import takes_fields
+from workbench.core.configs import at_least, check_fields, takes_fields
 from workbench.core.errors import NotPresent, ParameterError, PromptError, UnknownName, nearest
 from workbench.core.records import Label
 from workbench.prompts.columns import LABELS, Columns, check_label, labels_of, resolve
@@ -43,15 +43,15 @@ _BUILT_IN = {
     "questions": _BuiltIn(path=_HERE / "sets" / "questions.jsonl", classroom_safe=True, split=None),
 }
 PROMPT_SETS: tuple[str, ...] = tuple(_BUILT_IN)
-"""Names of the built-in sets: the embedded world, everyday requests with matched harmless ones, harmless questions."""
+"""The built-in sets: the embedded world, everyday requests with matched harmless ones, harmless questions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """Hold one prompt: what is asked, what it is, and a given response where the source has one.
+    """One prompt: the request, its label, and the source's response to it where it has one.
 
-    Texts are as they stand in the source, spaces included. `messages` are the (role, text) turns before the last user
-    turn, None for a single turn. Prompts that share a `pair_id` are matched: same form, harmful and harmless.
+    Texts are unchanged, spaces included. `messages` are the (role, text) turns before the last user turn, None for a
+    single turn. Prompts that share a `pair_id` are matched: same form, harmful and harmless.
     """
 
     id: str
@@ -67,7 +67,7 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class Dropped:
-    """Name one row that was left out: its line (None for a dataset of the hub), why, and the start of its text."""
+    """One dropped row: its line (None for a dataset of the hub), the reason, and the start of its text."""
 
     line: int | None
     reason: str
@@ -76,9 +76,9 @@ class Dropped:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptSet:
-    """Hold prompts in file order, with where they came from and what was decided on the way.
+    """Prompts in file order, with their source and the decisions made while loading.
 
-    `columns` says which file column was taken as what, e.g. {"goal": "prompt (guessed)"}; `notes` are sentences.
+    `columns` maps each used column to its role, e.g. {"goal": "prompt (guessed)"}; `notes` are sentences.
     """
 
     name: str
@@ -98,7 +98,7 @@ class PromptSet:
     def where(self, *, label: Label | None = None, split: str | None = None) -> PromptSet:
         """Return the set with only the prompts of this label and this split; it may be empty.
 
-        Raises ParameterError for what is no label, PromptError for a split that no prompt of the set has.
+        Raises ParameterError for an unknown label, PromptError for a split that no prompt of the set has.
         """
         chosen = self.prompts
         if label is not None:
@@ -112,7 +112,7 @@ class PromptSet:
         return dataclasses.replace(self, prompts=chosen, notes=self.notes + note)
 
     def report(self) -> str:
-        """Return plain text for a person: counts, columns as taken, what was decided, and every row dropped."""
+        """Return plain text for a person: counts, columns, decisions, and every dropped row."""
         lines = [
             f"{self.name}: {_count(len(self), 'prompt')}",
             f"source: {self.source}",
@@ -135,16 +135,16 @@ class PromptSet:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptConfig:
-    """Say which prompts to load.
+    """Which prompts to load.
 
     source         a built-in name (PROMPT_SETS), the path of a file, or a hub id "owner/name[:config[:split]]"
     limit          how many prompts, balanced over labels, matched pairs together; None: all
     split          only this split; "all": every split; None: every split of a file, and the held-out part of the
-                   embedded set, because alignment is judged on topics that it was not trained on
-    ..._column     which column is what; None: guessed from known names and stated
-    label          what all rows of the source are; None: from the label column, or guessed and stated
+                   embedded set, because alignment is judged on topics outside its training
+    ..._column     the column of each role; None: guessed from known names and noted
+    label          the label of all rows; None: from the label column, or guessed and noted
     max_chars      longer prompts (earlier turns counted) and responses are dropped and reported
-    seed           of the choice that limit makes
+    seed           of the choice by limit
 
     Raises ParameterError for an impossible value.
     """
@@ -163,36 +163,27 @@ class PromptConfig:
     def __post_init__(self) -> None:
         if not self.source.strip():
             raise ParameterError(f"source={self.source!r} names no prompts: known sets are {', '.join(PROMPT_SETS)}")
-        for name, value in (("limit", self.limit), ("max_chars", self.max_chars)):
-            if value is not None and value < 1:
-                raise ParameterError(f"{name}={value} leaves no prompt: give 1 or more")
+        check_fields(self, limit=at_least(1), max_chars=at_least(1))
         if self.label is not None:
             check_label(self.label)
             if self.label_column is not None:
-                raise ParameterError(
-                    f"label={self.label!r} states what all rows are and label_column={self.label_column!r} that each "
-                    "row says so itself: give one of the two"
-                )
+                both = f"label={self.label!r} (for all rows) and label_column={self.label_column!r}"
+                raise ParameterError(f"{both} were both given: give one of the two")
 
 
 @takes_fields(PromptConfig)
 def load_prompts(config: PromptConfig) -> PromptSet:
     """Load the prompts that the config names.
 
-    Empty, duplicate (same text but for case and spacing) and over-long rows are dropped and reported by line. Then the
-    split is chosen, then the limit. Raises UnknownName or NotPresent when there is no such source, PromptError when it
-    cannot be read (lines named), lacks a column or split, or leaves no prompt.
+    Empty, duplicate (equal but for case and spacing) and over-long rows are dropped and reported by line; then split
+    and limit are applied. Raises UnknownName or NotPresent for an unknown source, PromptError for one that cannot be
+    read (naming the lines), lacks a column or split, or leaves no prompt.
     """
     built_in = _BUILT_IN.get(config.source)
     source, stated = _open(config.source)
     if not source.rows:
         raise PromptError(f"{source.name} holds no rows: it has {_count(len(source.columns), 'column')} and no prompt")
-    asked = {
-        "prompt": config.prompt_column,
-        "response": config.response_column,
-        "label": config.label_column,
-        "category": config.category_column,
-    }
+    asked = {role: getattr(config, f"{role}_column") for role in ("prompt", "response", "label", "category")}
     columns = resolve(source, asked)  # type: ignore[arg-type]
     labels, label_notes = labels_of(source, columns, config.label)
     kept, dropped = _keep(_parse(source, columns, labels), config.max_chars)
@@ -226,11 +217,8 @@ def load_prompts(config: PromptConfig) -> PromptSet:
     )
 
 
-# ------------------------------------------------------------------------------------------------- the source
-
-
 def _open(name: str) -> tuple[Source, str]:
-    """Find a source by its name: a built-in set, else a path that exists, else a dataset of the hub."""
+    """Read a source by its name: a built-in set, an existing path, or a dataset of the hub."""
     if built_in := _BUILT_IN.get(name):
         if not built_in.path.is_file():
             raise NotPresent(f"the built-in prompt set {name!r} is not complete: {str(built_in.path)!r} is missing")
@@ -242,14 +230,12 @@ def _open(name: str) -> tuple[Source, str]:
     if looks_like_path or name.count("/") > 1:
         beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
         near = nearest(path.name, beside)
-        raise NotPresent(
-            f"there is no file {name!r} (looked in {str(path.parent.resolve())!r})"
-            + (f": {near}" if near.startswith("did") else "")
-        )
+        advice = near if near.startswith("did") else "check the path"
+        raise NotPresent(f"there is no file {name!r} (looked in {str(path.parent.resolve())!r}): {advice}")
     if _HUB.fullmatch(name):
         return read_hub(name), f"dataset hub: {name}"
     raise UnknownName(
-        f"{name!r} is no built-in prompt set, no file here and no dataset id of the form owner/name: "
+        f"{name!r} is neither a built-in prompt set nor a file nor a dataset id (owner/name): "
         f"{nearest(name, PROMPT_SETS)}"
     )
 
@@ -261,7 +247,7 @@ _Rows = list[tuple[SourceRow, Prompt]]
 
 
 def _parse(source: Source, columns: Columns, labels: Sequence[Label]) -> _Rows:
-    """Make a prompt of every row; name every row whose values cannot be taken."""
+    """Make a prompt of every row, or raise PromptError that names the unusable rows."""
     parsed, problems = [], []
     for row, label in zip(source.rows, labels, strict=True):
         try:
@@ -269,12 +255,12 @@ def _parse(source: Source, columns: Columns, labels: Sequence[Label]) -> _Rows:
         except _Unusable as error:
             problems.append((row.where, str(error)))
     if problems:
-        refuse(source.name, problems, "Mend or remove these rows, or name another column.")
+        refuse(source.name, problems, "Correct or remove these rows, or name another column.")
     return parsed
 
 
 class _Unusable(Exception):
-    """One row has a value that cannot be taken; the message says which."""
+    """A row with an unusable value; the message says which."""
 
 
 def _prompt(row: SourceRow, columns: Columns, label: Label) -> Prompt:
@@ -304,14 +290,14 @@ def _prompt(row: SourceRow, columns: Columns, label: Label) -> Prompt:
 
 
 def _scalar(value: Any) -> str | None:
-    """Return a value that only names something as text; an empty one is missing."""
+    """Return an id, category or split as text; an empty one is None."""
     if value is None or value == "":
         return None
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _conversation(turns: list[Any]) -> tuple[tuple[tuple[str, str], ...] | None, str, str | None]:
-    """Take turns {role, content} apart: those before the last user turn, that turn, and the answer that closes them."""
+    """Split turns {role, content} into those before the last user turn, that turn, and the answer after it."""
     flat: list[tuple[str, str]] = []
     for turn in turns:
         if not (isinstance(turn, Mapping) and isinstance(turn.get("content"), str) and turn.get("role") in _ROLES):
@@ -324,7 +310,7 @@ def _conversation(turns: list[Any]) -> tuple[tuple[tuple[str, str], ...] | None,
 
 
 def _keep(rows: _Rows, max_chars: int) -> tuple[_Rows, tuple[Dropped, ...]]:
-    """Part rows into those that stay and those that are empty, too long or already there."""
+    """Split rows into those kept and those dropped as empty, too long or duplicate."""
     kept: _Rows = []
     dropped: list[Dropped] = []
     first: dict[object, tuple[SourceRow, Prompt]] = {}
@@ -351,7 +337,7 @@ def _keep(rows: _Rows, max_chars: int) -> tuple[_Rows, tuple[Dropped, ...]]:
 
 
 def _with_ids(kept: _Rows, column: str | None) -> tuple[tuple[Prompt, ...], tuple[str, ...]]:
-    """Give every prompt an id: the source's own where all are there and unique, else its line, else its row number."""
+    """Give every prompt an id: the source's own where all exist and are unique, else its line, else its row number."""
     ids = Counter(prompt.id for _, prompt in kept)
     repeated, times = ids.most_common(1)[0]
     if column is not None and times == 1 and "" not in ids:
@@ -363,7 +349,7 @@ def _with_ids(kept: _Rows, column: str | None) -> tuple[tuple[Prompt, ...], tupl
     )
     if column is None:
         return prompts, ()
-    why = "some are missing" if "" in ids else f"{repeated!r} stands there {times} times"
+    why = "some are missing" if "" in ids else f"{repeated!r} occurs {times} times"
     return prompts, (f"ids are {'lines' if by_line else 'row numbers'}, not column {column!r}: {why}",)
 
 
@@ -374,16 +360,13 @@ def _check_split(name: str, split: str, prompts: Sequence[Prompt]) -> None:
     present = sorted({p.split for p in prompts if p.split is not None})
     if split not in present:
         have = f"it has {', '.join(map(repr, present))}" if present else "it has no splits"
-        raise PromptError(f"{name} has no prompt of the split {split!r}: {have}; leave split out to take what is there")
+        raise PromptError(f"{name} has no prompt of the split {split!r}: {have}; leave split out for all prompts")
 
 
 def _counts(values: Iterable[str | None]) -> str:
     counts = Counter(value or "none stated" for value in values)
-    return ", ".join(f"{n} {value}" for value, n in sorted(counts.items(), key=_by_label)) or "none"
-
-
-def _by_label(item: tuple[str, int]) -> tuple[int, str]:
-    return (LABELS.index(item[0]) if item[0] in LABELS else len(LABELS), item[0])
+    order = sorted(counts, key=lambda v: ((*LABELS, v).index(v), v))
+    return ", ".join(f"{counts[value]} {value}" for value in order) or "none"
 
 
 def _count(n: int, what: str) -> str:

@@ -1,12 +1,13 @@
 """Rows of a prompt source, each with the line it starts on: JSONL, JSON, CSV, TSV, plain text, dataset hub.
 
-A broken file is refused as a whole, with its first broken lines named, before anything runs. Lines are physical lines
-of the file, counted from 1; a record that spans several lines has the line it starts on.
+A broken file is refused as a whole, before anything runs, and the error names its first broken lines. Lines are those
+of the file, counted from 1.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import re
@@ -23,7 +24,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class SourceRow:
-    """Hold one row as it stands in the source. `line` is None where the source has no lines (dataset hub)."""
+    """One row of a source, unchanged. `line` is None where the source has no lines (dataset hub)."""
 
     number: int
     line: int | None
@@ -37,7 +38,7 @@ class SourceRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Hold all rows of one source, its columns in their order, and what reading it had to decide."""
+    """All rows of one source, its columns in order, and notes from reading it."""
 
     name: str
     columns: tuple[str, ...]
@@ -46,14 +47,14 @@ class Source:
 
 
 def refuse(name: str, problems: Sequence[tuple[str, str]], remedy: str) -> NoReturn:
-    """Raise the PromptError that names the first few broken rows; `problems` are (where, what is wrong)."""
+    """Raise a PromptError that names the first few broken rows; `problems` are (where, what is wrong)."""
     listed = "; ".join(f"{where}: {what}" for where, what in problems[:_SHOWN])
     more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-    raise PromptError(f"{name} cannot be used, nothing was run: {listed}{more}. {remedy}")
+    raise PromptError(f"{name} cannot be used, so nothing was run: {listed}{more}. {remedy}")
 
 
 def read_file(path: Path) -> Source:
-    """Read a .jsonl, .json (a list), .csv, .tsv or .txt (one prompt a line) file, UTF-8 with or without a mark.
+    """Read a UTF-8 file: .jsonl, .json (a list), .csv, .tsv or .txt (one prompt a line).
 
     Raises PromptError for a folder, another ending, an empty file, and any line that cannot be read.
     """
@@ -61,10 +62,8 @@ def read_file(path: Path) -> Source:
         raise PromptError(f"{str(path)!r} is a folder: name a file in it ({', '.join(_READERS)})")
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise PromptError(
-            f"{str(path)!r} ends in {path.suffix!r}, which does not say how to read it: "
-            f"save it as one of {', '.join(_READERS)}"
-        )
+        known = ", ".join(_READERS)
+        raise PromptError(f"{str(path)!r} ends in {path.suffix!r}, an unknown format: save it as one of {known}")
     text = _text(path)
     if not text.strip():
         raise PromptError(f"{str(path)!r} is empty: it holds no prompt")
@@ -96,11 +95,10 @@ def _text(path: Path) -> str:
     refuse(path.name, problems, "Save the file as UTF-8 text.")
 
 
-# ------------------------------------------------------------------------------------------ plain text, JSON
-
-
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    yield from enumerate(_LINE_END.split(text), start=1)
+    """Yield every line with its number, without the empty rest after the last line end."""
+    lines = _LINE_END.split(text)
+    yield from enumerate(lines if lines[-1].strip() else lines[:-1], start=1)
 
 
 def _blank_note(blank: Sequence[int]) -> tuple[str, ...]:
@@ -110,27 +108,18 @@ def _blank_note(blank: Sequence[int]) -> tuple[str, ...]:
     return (f"{len(blank)} blank line{'s' * (len(blank) > 1)} ignored (line {shown})",)
 
 
-def _drop_final(blank: list[int], last: int) -> list[int]:
-    """Forget the empty rest after the last line end: it is not a line."""
-    return blank[:-1] if blank and blank[-1] == last else blank
-
-
 def _read_txt(name: str, text: str) -> Source:
-    rows: list[SourceRow] = []
-    blank, number = [], 0
-    for number, line in _lines(text):
-        if line.strip():
-            rows.append(SourceRow(number=len(rows) + 1, line=number, values={"text": line}))
-        else:
-            blank.append(number)
-    return Source(name=name, columns=("text",), rows=tuple(rows), notes=_blank_note(_drop_final(blank, number)))
+    full = [(number, line) for number, line in _lines(text) if line.strip()]
+    rows = tuple(SourceRow(number=n, line=at, values={"text": line}) for n, (at, line) in enumerate(full, start=1))
+    blank = [number for number, line in _lines(text) if not line.strip()]
+    return Source(name=name, columns=("text",), rows=rows, notes=_blank_note(blank))
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} stands in it twice")
+        raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} occurs twice")
     return found
 
 
@@ -157,7 +146,7 @@ def _json_problem(error: Exception) -> str:
 
 def _read_jsonl(name: str, text: str) -> Source:
     rows: list[SourceRow] = []
-    blank, problems, number = [], [], 0
+    blank, problems = [], []
     for number, line in _lines(text):
         if not line.strip():
             blank.append(number)
@@ -169,8 +158,8 @@ def _read_jsonl(name: str, text: str) -> Source:
             continue
         rows.append(SourceRow(number=len(rows) + 1, line=number, values=values))
     if problems:
-        refuse(name, problems, "Each line must be one JSON object: mend or remove these lines.")
-    return Source(name=name, columns=_columns(rows), rows=tuple(rows), notes=_blank_note(_drop_final(blank, number)))
+        refuse(name, problems, "Each line must be one JSON object: correct or remove these lines.")
+    return Source(name=name, columns=_columns(rows), rows=tuple(rows), notes=_blank_note(blank))
 
 
 def _read_json(name: str, text: str) -> Source:
@@ -178,8 +167,8 @@ def _read_json(name: str, text: str) -> Source:
         whole = json.loads(text, object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
         at = f"line {error.lineno}: " if isinstance(error, json.JSONDecodeError) else ""
-        hint = "If it holds one object a line, its ending should be .jsonl."
-        raise PromptError(f"{name} cannot be read, nothing was run: {at}{_json_problem(error)}. {hint}") from error
+        hint = "If it holds one object a line, rename it to .jsonl."
+        raise PromptError(f"{name} cannot be read, so nothing was run: {at}{_json_problem(error)}. {hint}") from error
     if not isinstance(whole, list):
         keys = f" (keys: {', '.join(map(repr, list(whole)[:_SHOWN]))})" if isinstance(whole, dict) else ""
         raise PromptError(f"{name} holds {_kind(whole)}{keys}, not a list: a .json file must be one list of objects")
@@ -191,12 +180,12 @@ def _read_json(name: str, text: str) -> Source:
         except ValueError as error:
             problems.append((f"line {line}", str(error)))
     if problems:
-        refuse(name, problems, "Each element of the list must be an object: mend or remove these.")
+        refuse(name, problems, "Each element of the list must be an object: correct or remove these.")
     return Source(name=name, columns=_columns(rows), rows=tuple(rows))
 
 
 def _elements(text: str) -> Iterator[tuple[int, Any]]:
-    """Yield each element of a JSON list that is known to be valid, with the line it starts on."""
+    """Yield each element of a valid JSON list, with the line it starts on."""
     space, decoder = re.compile(r"[\s,]*"), json.JSONDecoder()
     at, counted, line = text.index("[") + 1, 0, 1
     while True:
@@ -224,7 +213,7 @@ def _read_tsv(name: str, text: str) -> Source:
 
 
 def _records(text: str, separator: str) -> Iterator[tuple[int, list[str] | csv.Error]]:
-    """Yield (line, fields) of every record; a csv.Error in place of the fields ends it."""
+    """Yield (line, fields) of every record; a csv.Error in place of the fields is the last."""
     limit = csv.field_size_limit(2**31 - 1)  # over-long rows are dropped and reported later, with their line
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -242,20 +231,21 @@ def _records(text: str, separator: str) -> Iterator[tuple[int, list[str] | csv.E
         csv.field_size_limit(limit)
 
 
-def _read_separated(name: str, text: str, separator: str) -> Source:
+def _read_separated(separator: str, name: str, text: str) -> Source:
     rows: list[SourceRow] = []
     header: tuple[str, ...] = ()
     blank, problems = [], []
     for line, fields in list(_records(text, separator)):
         if isinstance(fields, csv.Error):
-            what = "a quote that is opened here is never closed" if "end of data" in str(fields) else str(fields)
+            what = "a quote opened here is never closed" if "end of data" in str(fields) else str(fields)
             problems.append((f"line {line}", f"{what}; the lines after it were not read"))
         elif not fields or (len(fields) == 1 and not fields[0].strip() and len(header) > 1):
             blank.append(line)
         elif not header:
             header = _header(name, fields)
         elif len(fields) != len(header):
-            problems.append((f"line {line}", f"{_fields(len(fields))}, the header has {len(header)}"))
+            count = f"{len(fields)} field{'s' * (len(fields) != 1)}"
+            problems.append((f"line {line}", f"{count}, the header has {len(header)}"))
         else:
             values = dict(zip(header, fields, strict=True))
             rows.append(SourceRow(number=len(rows) + 1, line=line, values=values))
@@ -263,10 +253,6 @@ def _read_separated(name: str, text: str, separator: str) -> Source:
         hint = " Are the fields separated by semicolons?" if len(header) == 1 and ";" in header[0] else ""
         refuse(name, problems, f"Put text with a separator, quote or line end in double quotes.{hint}")
     return Source(name=name, columns=header, rows=tuple(rows), notes=_blank_note(blank))
-
-
-def _fields(count: int) -> str:
-    return "1 field" if count == 1 else f"{count} fields"
 
 
 def _header(name: str, fields: list[str]) -> tuple[str, ...]:
@@ -282,8 +268,8 @@ def _header(name: str, fields: list[str]) -> tuple[str, ...]:
 def read_hub(identifier: str) -> Source:
     """Read a dataset of the hub: "owner/name", "owner/name:config" or "owner/name:config:split".
 
-    Without a split, all splits are read in their order and a column `split` says which a row came from (unless the
-    dataset has such a column). Runs no code of the dataset. Raises NotPresent when it cannot be reached or loaded.
+    Without a split, all splits are read in order, and a column `split` names each row's (unless the dataset has such a
+    column). No code of the dataset runs. Raises NotPresent where it cannot be reached or loaded.
     """
     import datasets
 
@@ -293,15 +279,13 @@ def read_hub(identifier: str) -> Source:
     except Exception as error:  # the hub client raises errors of many unrelated kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise NotPresent(
-            f"the dataset {identifier!r} could not be loaded from the hub ({reason}): check its name, "
-            "config, split and the network, or download it and give the path of a file"
+            f"the dataset {identifier!r} could not be loaded from the hub ({reason}): check its name, config, split "
+            "and the network, or download it and give the path of a file"
         ) from error
     parts = loaded if isinstance(loaded, Mapping) else {split: loaded}
     rows: list[SourceRow] = []
     for part, table in parts.items():
-        names = {
-            column: feature.names for column, feature in (table.features or {}).items() if hasattr(feature, "names")
-        }
+        names = {column: f.names for column, f in (table.features or {}).items() if hasattr(f, "names")}
         for record in table:
             values = {"split": str(part), **record}
             for column, known in names.items():
@@ -314,8 +298,8 @@ def read_hub(identifier: str) -> Source:
 _READERS: Mapping[str, Callable[[str, str], Source]] = {
     ".jsonl": _read_jsonl,
     ".json": _read_json,
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
+    ".csv": functools.partial(_read_separated, ","),
+    ".tsv": functools.partial(_read_separated, "\t"),
     ".txt": _read_txt,
 }
 ENDINGS = tuple(_READERS)

@@ -1,4 +1,4 @@
-"""Near copies: which prompts say nearly the same, so that no split has one of them on either side."""
+"""Near copies among prompts, so that a split keeps them on one side."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 ALIKE = 0.5
-"""Two prompts are near copies where the cosine of their weighted words is at least this."""
+"""The least cosine of two near copies' weighted words."""
 
 
 def near_copies(texts: Sequence[str], *, alike: float = ALIKE) -> list[int]:
     """Return a cluster number for each text: near copies, and near copies of those, have the same one.
 
-    A word (lower case, cut to 6 letters, so "tutorials" is "tutorial") weighs log(n / texts that hold it), and two
-    texts are near copies where the cosine of their weights is at least `alike` (above 0). Clusters have the number of
-    their first text's turn. A text none of whose words weighs anything is a cluster of its own.
+    A word (lower case, cut to 6 letters, so "tutorials" is "tutorial") has the weight log(n / texts that hold it), and
+    two texts are near copies where the cosine of their weights is at least `alike` (above 0). Clusters are numbered in
+    the order of their first texts. A text whose words all have weight 0 is its own cluster.
     """
     if not texts:
         return []
@@ -38,7 +38,7 @@ def near_copies(texts: Sequence[str], *, alike: float = ALIKE) -> list[int]:
 
 
 def parts_apart(texts: Sequence[str], shares: Sequence[float], *, seed: int = 0) -> list[list[int]]:
-    """Part texts into lists of row numbers of about these shares, near copies always in the same part.
+    """Split texts into lists of row numbers of about these shares; near copies stay together.
 
     Clusters are dealt in an order drawn from `seed`, each to the part that is furthest below its share.
     """

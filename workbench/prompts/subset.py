@@ -12,7 +12,7 @@ from workbench.core.records import Label
 
 @runtime_checkable
 class Matched(Protocol):
-    """Anything with a label that may share a pair_id with others."""
+    """An object with a label that may share a pair_id with others."""
 
     @property
     def label(self) -> Label: ...
@@ -24,12 +24,11 @@ P = TypeVar("P", bound=Matched)
 
 
 def balanced(prompts: Sequence[P], limit: int, seed: int) -> tuple[tuple[P, ...], tuple[str, ...]]:
-    """Take `limit` prompts, in their own order, and say in sentences what could not be kept.
+    """Take `limit` prompts in their own order, with notes on pairs that were split.
 
-    Units are prompts that share a pair_id, or single prompts. Units are shuffled by the seed; then, one after another,
-    the unit is taken whose labels have so far been taken least (a larger unit first where that is equal). So labels
-    are as even as their numbers allow. Only when the last places are fewer than any whole unit, one is split, and that
-    is said. The same prompts, limit and seed give the same result.
+    Units are prompts that share a pair_id, or single prompts. They are shuffled by the seed; then the unit whose labels
+    have been taken least comes next (of equals, the larger). So labels are as even as their numbers allow. A unit is
+    split only where the last places are fewer than any whole unit. Equal prompts, limit and seed give equal results.
     """
     groups: dict[object, list[int]] = {}
     for index, prompt in enumerate(prompts):

@@ -1,1 +1,1 @@
-"""Two models read one text: formulas, scoring, traces, gradients and the diagnosis."""
+"""The comparison of two models on the same texts: formulas, scoring, traces, gradients and the diagnosis."""

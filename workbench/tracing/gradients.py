@@ -1,13 +1,13 @@
-"""Does the training signal weaken with position? Gradient magnitudes along a response, measured.
+"""Gradient magnitudes along a response, which show whether the training signal weakens with position.
 
-arXiv 2511.12155 argues that alignment training is incomplete because gradients weaken at late positions, and defines
+arXiv 2511.12155 argues that alignment training is incomplete because gradients weaken at late positions. It defines
 GradMag(t) = ||d log p(y_t) / d theta||_2, Influence(i->t) = ||d log p(y_t) / d h_i||_2 and
-Error(t) = sum_{i<t} KL_i(p_a || p_b) Influence(i->t), but measures none of them. This does.
+Error(t) = sum_{i<t} KL_i(p_a || p_b) Influence(i->t), but measures none of them; this module does.
 
-One forward pass a response with its graph kept, then backward from each position, a few at a time, through activations
-only. The gradient of a weight W of a linear map y = W x is sum_r g_r x_r^T over sequence rows r (g = d log p / d y),
-and its norm is computed from g and x (||.||^2 = sum_rs (g_r . g_s)(x_r . x_s)), so that no weight gradient is ever kept
-and no parameter's `requires_grad` or `.grad` is touched.
+Each response has one forward pass with its graph kept, then backward passes from a few positions at a time, through
+activations only. The gradient of a weight W of a linear map y = W x is sum_r g_r x_r^T over sequence rows r
+(g = d log p / d y), and its norm is computed from g and x (||.||^2 = sum_rs (g_r . g_s)(x_r . x_s)), so no weight
+gradient is stored and no parameter's `requires_grad` or `.grad` is touched.
 """
 
 from __future__ import annotations
@@ -52,20 +52,18 @@ QUANTITIES: dict[str, str] = {
 }
 """Name of each quantity by position of a GradientProbe -> unit (a gradient counts as nats per unit of weight)."""
 
-
 BATCH_TARGETS = 8
-"""Most positions that are differentiated in one backward pass."""
-
+"""Most positions in one backward pass."""
 BATCH_BYTES = 256 * 2**20
-"""Fewer, where the gradients with respect to activations of that many would exceed this."""
+"""Most memory of one backward pass's gradients with respect to activations."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientConfig:
-    """Which model is probed, on how many prompts, and how far.
+    """The settings of a gradient probe.
 
-    `limit` prompts are drawn, seeded, from the harmful ones (from all where none is harmful). `layer` is the one whose
-    output h is the hidden state of influence and asymmetry, 1 = first; None is the middle one.
+    `limit` prompts are drawn, seeded, from the harmful ones (from all where none is harmful). The output of `layer`
+    (1 = first, None = the middle one) is the hidden state h of influence and asymmetry.
     """
 
     model: Which = "base"
@@ -86,10 +84,10 @@ def probe_gradients(
 ) -> GradientProbe:
     """Measure gradient magnitudes by position of the safe response to harmful prompts.
 
-    The default is the signal that alignment training starts from: the negative log-likelihood, under the base model,
-    of the aligned model's greedy answer (whether that is safe is not judged). `responses` gives other ones, as token
-    ids, one for each prompt of `prompts`; both are cut to `max_tokens`. Over all attention and MLP weight matrices (no
-    biases, norms, embeddings or head), and by layer.
+    The default is the signal at the start of alignment training: the negative log-likelihood, under the base model, of
+    the aligned model's greedy answer (which is not judged). `responses` are other token ids, one sequence for each
+    prompt; both are cut to `max_tokens`. Gradients are over all attention and MLP weight matrices (no biases, norms,
+    embeddings or head), and by layer.
 
     Row t of every array is about response token t. h_i is the output of block `layer` at the sequence position that
     *predicts* token i (where token i - 1, or the last token of the context, is read). With L_t = -log p(y_t):
@@ -103,12 +101,12 @@ def probe_gradients(
         error_per_term(t)       error(t) / (t - 1); NaN at t = 1
 
     A thinking model is probed with thinking off, so that position 1 is the first token of the visible answer. An empty
-    response is a row without positions. Source: arXiv 2511.12155; what is divided by error, ||h_i|| and number of terms
-    is ours.
+    response is a row without positions. Source: arXiv 2511.12155; the divisions by error, ||h_i|| and number of terms
+    are ours.
 
-    Raises ParameterError for a layer that the model does not have or another number of responses than prompts,
-    PromptError without prompts, PairError where attention and MLP weights cannot be found, ContextOverflow where prompt
-    and response exceed the context, NonFiniteLogits where a model returns NaN or infinity.
+    Raises ParameterError for a missing layer or another number of responses than prompts, PromptError without prompts,
+    PairError for unknown attention and MLP weights, ContextOverflow where prompt and response exceed the context,
+    NonFiniteLogits where a model returns NaN or infinity.
     """
     watch = Stopwatch("probe_gradients", config)
     if pair.thinking:
@@ -126,15 +124,14 @@ def probe_gradients(
     check_room(passages, pair.context_length)
     for p in passages:
         if outside := [i for i in p.response if not 0 <= i < pair.vocab]:
-            raise ParameterError(
-                f"the response to {p} has token id {outside[0]}; the vocabulary has {pair.vocab} entries"
-            )
+            ids = f"the response to {p} has token id {outside[0]}, and the vocabulary has {pair.vocab} entries"
+            raise ParameterError(f"{ids}: encode it with this pair's tokenizer")
     with pair.model(config.model) as model:
         weights = _weights_of(model)
     layers = 1 + max(w.layer for w in weights)
     layer = config.layer or max(1, layers // 2)
     if layer > layers:
-        raise ParameterError(f"layer is {layer}; the {config.model} model of {pair.name} has {layers} layers")
+        raise ParameterError(f"layer is {layer}, and the {config.model} model of {pair.name} has {layers}: lower it")
     with Progress("probing gradients", sum(map(len, targets)), "positions") as progress:
         found = [_probe(pair, config.model, p, layer - 1, layers, progress) for p in passages]
     return GradientProbe(
@@ -160,7 +157,7 @@ def probe_rows(
 ) -> tuple[Row, ...]:
     """Return every quantity by position as tidy rows: mean over responses, percentile bootstrap over prompts, n.
 
-    A layer's gradient norm is `grad_norm`, with its 1-based `layer`. What is missing is None.
+    A layer's gradient norm is `grad_norm`, with its 1-based `layer`.
     """
     rows: list[Row] = []
     values: dict[tuple[str, int | None], np.ndarray] = {(name, None): getattr(probe, name) for name in QUANTITIES}
@@ -187,7 +184,7 @@ def _choose(prompts: PromptSet, config: GradientConfig, responses: Sequence[Sequ
         raise ParameterError(f"{len(responses)} responses were given for {len(prompts)} prompts: give one for each")
     candidates = [p for p in prompts if p.label == "harmful"] or list(prompts)
     if not candidates:
-        raise PromptError(f"the prompt set {prompts.name!r} is empty: there is nothing to probe")
+        raise PromptError(f"the prompt set {prompts.name!r} is empty: load some prompts to probe")
     if len(candidates) <= config.limit:
         return candidates
     drawn = np.random.default_rng(config.seed).choice(len(candidates), config.limit, replace=False)
@@ -199,7 +196,7 @@ def _choose(prompts: PromptSet, config: GradientConfig, responses: Sequence[Sequ
 
 @dataclass
 class _Weight:
-    """One attention or MLP weight matrix: its module and, in a pass, what goes in and comes out (one entry a call)."""
+    """One attention or MLP weight matrix: its module and, during a pass, the inputs and outputs of each call."""
 
     layer: int
     block: str
@@ -208,21 +205,10 @@ class _Weight:
     outputs: list[Tensor] = field(default_factory=list)
 
 
-@dataclass(kw_only=True)
-class _Found:
-    """Quantities of one response by position."""
-
-    by_layer: np.ndarray
-    output_error: np.ndarray
-    asymmetry: np.ndarray
-    influence: np.ndarray
-    error: np.ndarray
-
-
 def _weights_of(model: nn.Module) -> list[_Weight]:
-    """Find the linear maps inside attention and MLP of every block. Adapters are no part of them.
+    """Find the linear maps inside attention and MLP of every block, without adapters.
 
-    Raises PairError where there are none, or where attention or MLP weights stand outside linear maps.
+    Raises PairError where there are none, or where attention or MLP weights are outside linear maps.
     """
     found, owned = [], set()
     for name, module in model.named_modules():
@@ -240,19 +226,18 @@ def _weights_of(model: nn.Module) -> list[_Weight]:
             continue
         if id(parameter) not in owned:
             raise PairError(
-                f"the gradient probe reads linear maps, and {name} of {type(model).__name__} is none (a fused mixture "
-                "of experts?): this architecture cannot be probed"
+                f"the gradient probe reads linear maps, and {name} of {type(model).__name__} is not one (a fused "
+                "mixture of experts?): probe a model of another architecture"
             )
     if not found:
-        raise PairError(
-            f"no attention and MLP weights were found in {type(model).__name__}: this architecture cannot be probed"
-        )
+        none = f"no attention and MLP weights were found in {type(model).__name__}"
+        raise PairError(f"{none}: probe a model of another architecture")
     return found
 
 
 @contextlib.contextmanager
 def _watched(model: nn.Module, weights: Sequence[_Weight], layer: int, hidden: list[Tensor]) -> Iterator[None]:
-    """Record what the weights read and write and the output of block `layer` (0-based); leave no hook behind."""
+    """Record the weights' inputs and outputs and the output of block `layer` (0-based) by hooks, removed at the end."""
     block = next(w.block for w in weights if w.layer == layer)
     with contextlib.ExitStack() as stack:
 
@@ -270,7 +255,7 @@ def _watched(model: nn.Module, weights: Sequence[_Weight], layer: int, hidden: l
             hidden.append(output if isinstance(output, Tensor) else output[0])
 
         def start_graph(module: nn.Module, arguments: object, output: Tensor) -> None:
-            output.requires_grad_()  # so that there is a graph where every parameter is frozen
+            output.requires_grad_()  # builds a graph although every parameter is frozen
 
         hook(model.get_input_embeddings(), start_graph)  # type: ignore[operator]
         hook(model.get_submodule(block), keep_hidden)
@@ -279,13 +264,14 @@ def _watched(model: nn.Module, weights: Sequence[_Weight], layer: int, hidden: l
         yield
 
 
-def _probe(pair: ModelPair, which: Which, passage: Passage, layer: int, layers: int, progress: Progress) -> _Found:
+def _probe(
+    pair: ModelPair, which: Which, passage: Passage, layer: int, layers: int, progress: Progress
+) -> dict[str, np.ndarray]:
+    """Return the quantities of one response by position."""
     target, length = passage.response, len(passage.response)
     if length == 0:
-        nothing = np.zeros(0)
-        return _Found(
-            by_layer=np.zeros((0, layers)), output_error=nothing, asymmetry=nothing, influence=nothing, error=nothing
-        )
+        nothing = dict.fromkeys(("output_error", "context_asymmetry", "influence", "error"), np.zeros(0))
+        return {"grad_norm_by_layer": np.zeros((0, layers)), **nothing}
     other: Which = "aligned" if which == "base" else "base"
     with torch.no_grad():
         on_other = _logprobs(pair, other, passage)
@@ -303,14 +289,12 @@ def _probe(pair: ModelPair, which: Which, passage: Passage, layer: int, layers: 
         observed = logprobs.gather(-1, torch.tensor(target, device=logprobs.device)[:, None])[:, 0]
         with torch.no_grad():
             base, aligned = (logprobs, on_other) if which == "base" else (on_other, logprobs)
-            divergence = (
-                torch.nn.functional.kl_div(base, aligned, log_target=True, reduction="none").sum(-1).clamp_min(0.0)
-            )
-            kl = divergence.double().cpu().numpy()
+            each_kl = torch.nn.functional.kl_div(base, aligned, log_target=True, reduction="none")
+            kl = each_kl.sum(-1).clamp_min(0.0).double().cpu().numpy()
             off = logprobs.exp()
             off[torch.arange(length), list(target)] -= 1
             output_error = off.norm(dim=-1)
-            del off, on_other, base, aligned
+            del off, on_other, base, aligned, each_kl
         norms = [_WeightGradientNorm(_rows(w.inputs)) for w in used]
         outputs = [y for w in used for y in w.outputs]
         squares = np.zeros((length, layers))
@@ -346,13 +330,8 @@ def _probe(pair: ModelPair, which: Which, passage: Passage, layer: int, layers: 
             progress.advance(len(batch))
         terms = torch.arange(length, 0, -1, device=size.device)
         asymmetry = (summed.norm(dim=-1) * size / terms).double().cpu().numpy()
-    return _Found(
-        by_layer=np.sqrt(squares),
-        output_error=output_error.double().cpu().numpy(),
-        asymmetry=asymmetry,
-        influence=influence,
-        error=error,
-    )
+    found = {"grad_norm_by_layer": np.sqrt(squares), "output_error": output_error.double().cpu().numpy()}
+    return {**found, "context_asymmetry": asymmetry, "influence": influence, "error": error}
 
 
 def _logprobs(pair: ModelPair, which: Which, passage: Passage) -> Float[Tensor, "token vocab"]:
@@ -376,7 +355,7 @@ def _rows(parts: Sequence[Tensor]) -> Float[Tensor, "row width"]:
 
 
 class _WeightGradientNorm:
-    """Compute ||sum_r g_r x_r^T||_F^2 for many g and one x, the cheaper way: by products of rows, or by the matrix."""
+    """The norms ||sum_r g_r x_r^T||_F^2 for many g and one x, by products of rows or, if cheaper, by the matrix."""
 
     def __init__(self, inputs: Float[Tensor, "row input"]) -> None:
         self.by_rows = inputs.shape[0] < inputs.shape[1]
@@ -390,23 +369,16 @@ class _WeightGradientNorm:
         return found.double().cpu().numpy()
 
 
-def _arrays(found: Sequence[_Found], layers: int) -> dict[str, np.ndarray]:
-    """Assemble the arrays of a GradientProbe, padded on the right with NaN."""
-    columns: dict[str, list[np.ndarray]] = {
-        "output_error": [f.output_error for f in found],
-        "context_asymmetry": [f.asymmetry for f in found],
-        "influence": [f.influence for f in found],
-        "error": [f.error for f in found],
-        "grad_norm": [np.sqrt((f.by_layer**2).sum(axis=1)) for f in found],
-    }
-    columns["grad_norm_per_error"] = [
-        _ratio(*x) for x in zip(columns["grad_norm"], columns["output_error"], strict=True)
-    ]
-    columns["error_per_term"] = [_ratio(e, np.arange(len(e), dtype=float)) for e in columns["error"]]
+def _arrays(found: Sequence[dict[str, np.ndarray]], layers: int) -> dict[str, np.ndarray]:
+    """Return the arrays of a GradientProbe, padded on the right with NaN."""
+    for f in found:
+        f["grad_norm"] = np.sqrt((f["grad_norm_by_layer"] ** 2).sum(axis=1))
+        f["grad_norm_per_error"] = _ratio(f["grad_norm"], f["output_error"])
+        f["error_per_term"] = _ratio(f["error"], np.arange(len(f["error"]), dtype=float))
     return {
-        "mask": padded([[True] * len(f.error) for f in found], False, np.bool_),
-        "grad_norm_by_layer": padded([f.by_layer for f in found], np.nan, np.float32, layers),
-        **{name: padded(values, np.nan, np.float32) for name, values in columns.items()},
+        "mask": padded([[True] * len(f["error"]) for f in found], False, np.bool_),
+        "grad_norm_by_layer": padded([f["grad_norm_by_layer"] for f in found], np.nan, np.float32, layers),
+        **{name: padded([f[name] for f in found], np.nan, np.float32) for name in QUANTITIES},
     }
 
 

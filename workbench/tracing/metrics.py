@@ -1,9 +1,9 @@
-"""Compare two next-token distributions: the formulas of the diagnosis, on log-probabilities.
+"""The formulas of the diagnosis, which compare two next-token distributions on log-probabilities.
 
-Every function takes float32 log-probabilities over the same vocabulary (`log_softmax` of the logits, never raw logits:
-each model's logits carry an offset of their own) and is exact over the full vocabulary. `base` and `aligned` are the
-two models' log-probabilities; KL(p || q) is written `kl_nats(p, q)`. `compare` computes all of them in one pass over
-a block of rows inside a fixed number of buffers; the single formulas are its specification.
+Every function takes float32 log-probabilities over the same vocabulary (`log_softmax` of the logits, never raw logits,
+since each model's logits have their own offset) and is exact over the full vocabulary. `base` and `aligned` are the two
+models' log-probabilities; KL(p || q) is written `kl_nats(p, q)`. `compare` computes all of them in one pass over a
+block of rows inside a fixed number of buffers; the single formulas are its specification.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CountSpace = Literal["aligned_topk", "base_topk", "union", "full"]
 Ranking = Literal["mass", "log_ratio"]
 
 LOGPROB_FLOOR = -1e4
-"""A token that a model rules out (logit -inf) counts as this log-probability, so that KL stays finite, and huge."""
+"""The log-probability of a token that a model rules out (logit -inf), so that KL stays finite, and huge."""
 
 BUFFERS = 5
 """Float32 buffers of (row, vocab) that `compare` has alive at once, its two arguments included."""
@@ -84,12 +84,9 @@ def base_favored_count(
     return (favored & inside).sum(-1)
 
 
-# --------------------------------------------------------------------------------------- all of it, in one pass
-
-
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Hold every quantity of a block of rows; detected ids are -1, with mass 0, where fewer than k are detected."""
+    """Every quantity of a block of rows; detected ids are -1, with mass 0, where fewer than k are detected."""
 
     scalars: dict[str, Tensor]
     topk_base: Int[Tensor, "row k"]
@@ -105,7 +102,7 @@ def log_probabilities(
 ) -> tuple[Float[Tensor, "row vocab"], Float[Tensor, "row vocab"]]:
     """Turn float32 logits into log-probabilities *in place*, and return them with their probabilities.
 
-    A row with NaN or +inf comes back as NaN throughout; -inf becomes LOGPROB_FLOOR.
+    A row with NaN or +inf becomes NaN throughout; -inf becomes LOGPROB_FLOOR.
     """
     torch.log_softmax(logits, -1, out=logits)
     logits.clamp_(min=LOGPROB_FLOOR)
@@ -113,13 +110,13 @@ def log_probabilities(
 
 
 BLOCK = 64
-"""Width of the blocks whose maxima say where the largest entries of a row can be."""
+"""Width of the blocks whose maxima bound the places of a row's largest entries."""
 
 
 def largest(scores: Float[Tensor, "row vocab"], k: int) -> Int[Tensor, "row k"]:
-    """Return the ids of the k largest scores of each row, best first: `topk`, in fewer looks at a wide vocabulary.
+    """Return the ids of the k largest scores of each row, best first, faster than `topk` on a wide vocabulary.
 
-    The k largest entries stand in the k blocks with the largest maxima.
+    The k largest entries are in the k blocks with the largest maxima.
     """
     rows, vocab = scores.shape
     blocks = vocab // BLOCK
@@ -151,15 +148,15 @@ def compare(
     Detected are TopK(score, top_k) where l_b > l_a and p_b >= base_floor; the score is p_b - p_a (`mass`) or l_b - l_a
     (`log_ratio`, the paper's detection on log-probabilities instead of raw logits).
 
-    Equal to the single formulas above to float32 rounding, in BUFFERS buffers of (row, vocab). Rows whose logits hold
-    NaN or +inf come back with NaN scalars; the caller names them.
+    The results equal the single formulas to float32 rounding, in BUFFERS buffers of (row, vocab). Rows whose logits
+    hold NaN or +inf have NaN scalars; the caller names them.
     """
     vocab = base.shape[-1]
     k, shown = min(top_k, vocab), min(shown_k, vocab)
     base, aligned, at = base.float(), aligned.float(), observed.unsqueeze(-1)
     work = torch.empty_like(base)
-    # Ranks come from the logits as they are, before rounding makes neighbours equal. A sum of comparisons is exact in
-    # float32 up to 2**24 tokens, and several times faster than a sum of booleans.
+    # Ranks come from the logits, before rounding makes neighbours equal. A sum of comparisons is exact in float32 up to
+    # 2**24 tokens, and several times faster than a sum of booleans.
     rank_base = torch.gt(base, base.gather(-1, at), out=work).sum(-1).to(torch.int32) + 1
     rank_aligned = torch.gt(aligned, aligned.gather(-1, at), out=work).sum(-1).to(torch.int32) + 1
     lb, pb = log_probabilities(base)
@@ -192,7 +189,7 @@ def compare(
     out["kl_base_aligned_nats"] = torch.mul(pb, d, out=work).sum(-1).clamp_(min=0.0)
     out["kl_aligned_base_nats"] = torch.mul(pa, d, out=work).sum(-1).neg_().clamp_(min=0.0)
     # log2(p_b / m) = 1 - log2(1 + p_a / p_b) is exactly 0 where the two are equal. Where p_b underflows it only has to
-    # stay finite: there p_b weighs nothing, and log2(p_a / m) is 1, which nothing can exceed.
+    # stay finite: there p_b has no weight, and log2(p_a / m) is at its maximum of 1.
     tiny = torch.finfo(torch.float32).tiny
     share_b = torch.div(pa, la.copy_(pb).clamp_(min=tiny), out=work).clamp_(max=1e30).add_(1.0).log2_().neg_().add_(1.0)
     half_b = torch.mul(pb, share_b, out=la).sum(-1)
@@ -238,7 +235,7 @@ def _detect_in(
     top_k: int,
     base_floor: float,
 ) -> tuple[Int[Tensor, "row d"], Float[Tensor, "row d"]]:
-    """Detect from gap = p_b - p_a; the ids beyond those detected are -1, their mass 0."""
+    """Return detected ids and their mass, from gap = p_b - p_a; missing ids are -1, their mass 0."""
     score = gap
     if ranking == "log_ratio":
         score = base - aligned

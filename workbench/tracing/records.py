@@ -1,4 +1,4 @@
-"""What tracing and diagnosis make, as records: reading them back needs no torch and no model."""
+"""The records of tracing and diagnosis; loading them needs no torch and no model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Trajectory = Literal["teacher_forced", "free_running"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Response(Record):
-    """Describe one response (one row of a TraceSet): what was asked and how the response came about.
+    """One response (one row of a TraceSet): its prompt and how it was made.
 
     `prefix_tokens` is the number of leading tokens that were given, not generated: k for a free-running response, the
     whole length for a teacher-forced one. `stop` is "end" (end of turn), "length", "stopped" (by a person) or "given".
@@ -43,7 +43,7 @@ class Response(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TokenRecord(Record):
-    """What every record of tokens has: their ids, display pieces, and both models' most likely ones.
+    """The common fields of records of tokens: ids, display pieces, and both models' most likely tokens.
 
     Arrays are (response, token), padded on the right; where `mask` is False a float is NaN, an id is -1, a count, rank
     or position is 0. `labels[i]` is the printable form of vocabulary element `label_ids[i]`, for every id that occurs
@@ -76,15 +76,14 @@ class TokenRecord(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TraceSet(TokenRecord):
-    """Two models' token-level comparison along responses. Reloads with no model.
+    """Two models' token-level comparison along responses. It reloads without a model.
 
     `scalars` holds an array (response, token) for each quantity of `core.quantities`; each is an attribute too, such as
     `traces.retention`. Row t is the distribution that *predicted* token t. Where the aligned entropy is at most
-    `entropy_floor_nats` both models are nearly certain, and retention says nothing. `topk_ids` is the union of both
-    models' top k (base's first, -1 where the union is shorter). `detected_*` is a sparse table, one line a response and
-    vocabulary element: at how many positions of that response the element was detected as base-favored, and its summed
-    p_b - p_a.
-    `noise_kl_nats` is KL between the same model scored in two batch layouts (NaN where not measured).
+    `entropy_floor_nats` both models are nearly certain, and retention has no meaning. `topk_ids` is the union of both
+    models' top k (base's first, -1 where the union is shorter). `detected_*` is a sparse table with one line for each
+    response and vocabulary element: the number of positions at which the element was detected as base-favored, and its
+    summed p_b - p_a. `noise_kl_nats` is KL between the same model scored in two batch layouts (NaN where not measured).
     """
 
     count_space: str
@@ -102,7 +101,7 @@ class TraceSet(TokenRecord):
     def __post_init__(self) -> None:
         for name, values in self.scalars.items():
             if values.shape != self.mask.shape:
-                raise RecordError(f"{name} has the shape {values.shape}, and the mask has {self.mask.shape}")
+                raise RecordError(f"{name} has the shape {values.shape}, the mask has {self.mask.shape}: trace again")
 
     def __getattr__(self, name: str) -> np.ndarray:
         if name not in QUANTITIES:
@@ -114,7 +113,7 @@ class TraceSet(TokenRecord):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Curve(Record):
-    """Hold one quantity by position: mean over responses with its interval. `position` is 1-based.
+    """One quantity by position: mean over responses with its interval. `position` is 1-based.
 
     `label` is the prompts' label; `prefix_tokens` the prefix length of a free-running curve, None when
     teacher-forced. NaN in `low`/`high` where n < 3.
@@ -133,7 +132,7 @@ class Curve(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Contrast(Record):
-    """Hold one headline number: what it is, on which prompts, its estimate, and what it was computed from.
+    """One headline number: its name, prompts, title and estimate.
 
     `prefix_tokens` is a free-running group's prefix length; None when teacher-forced, or pooled over several lengths.
     """
@@ -147,9 +146,9 @@ class Contrast(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TokenFrequency(Record):
-    """Hold how often one vocabulary element is detected as base-favored (share of positions, per prompt label).
+    """The rate at which one vocabulary element is detected as base-favored (share of positions, per prompt label).
 
-    `mass` is its p_b - p_a summed over the answer positions at which it was detected. For `kind` see
+    `mass` is its p_b - p_a summed over the answer positions where it was detected; for `kind` see
     diagnosis.frequencies.
     """
 
@@ -164,7 +163,7 @@ class TokenFrequency(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeatMap(Record):
-    """Hold mean retention by prefix length (rows) and position (columns, 1-based), harmful prompts; NaN where n = 0."""
+    """Mean retention on harmful prompts by prefix length (rows) and position (columns, 1-based); NaN where n = 0."""
 
     name: str
     label: str
@@ -176,7 +175,7 @@ class HeatMap(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Divergent(Record):
-    """Name one response among the most divergent: index into the TraceSet, its mean KL and where it peaks (1-based)."""
+    """One of the most divergent responses: index into the TraceSet, mean KL, and the place of its peak (1-based)."""
 
     response: int
     prompt_id: str
@@ -189,10 +188,10 @@ class Divergent(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Diagnosis(Record):
-    """Hold what the traces say: curves, contrasts, frequencies, heat map, most divergent prompts and the verdict.
+    """The summary of traces: curves, contrasts, frequencies, heat map, most divergent prompts and the verdict.
 
-    Retention is not read where the aligned entropy is at most `entropy_floor_nats`. `verdict` is one word for programs,
-    `sentences` say it in words, each computed from the numbers.
+    Retention is ignored where the aligned entropy is at most `entropy_floor_nats`. `verdict` is one word for programs;
+    `sentences` explain it, each computed from the numbers.
     """
 
     run: RunRecord
@@ -207,18 +206,18 @@ class Diagnosis(Record):
     sentences: tuple[str, ...]
 
     def most_divergent(self, label: Label = "harmful") -> Divergent:
-        """Return the most divergent response of a label, or of all where none of the listed ones has it.
+        """Return the most divergent response of a label, or of all where the label is not listed.
 
-        Raises RecordError when nothing was traced.
+        Raises RecordError where nothing was traced.
         """
         if not self.divergent:
-            raise RecordError("this diagnosis lists no response: nothing was traced")
+            raise RecordError("this diagnosis lists no response: trace some prompts first")
         return next((d for d in self.divergent if d.label == label), self.divergent[0])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GradientProbe(Record):
-    """Hold gradient magnitudes by response position (response, token), NaN where there is no token.
+    """Gradient magnitudes by response position (response, token), NaN where there is no token.
 
     `grad_norm` is ||d log p(y_t) / d theta||_2 over attention and MLP weights, `output_error` is ||softmax -
     onehot||_2, `grad_norm_by_layer` is (response token layer). `context_asymmetry` is ||d sum_{t>=i} L_t / d h_i|| *

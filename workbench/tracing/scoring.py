@@ -1,8 +1,8 @@
 """The scoring engine: two models over the same responses, every quantity exact, in a fixed amount of memory.
 
-Only the body of each model runs over whole sequences; only response positions reach the output head, a block of rows at
-a time, and a block's logits are reduced to numbers before the next block is made. Nothing of prompts x positions x
-vocabulary ever exists.
+The body of each model runs over whole sequences; only response positions reach the output head, a block of rows at a
+time, and a block's logits are reduced to numbers before the next block. No array of prompts x positions x vocabulary
+exists.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from workbench.tracing.metrics import BUFFERS, Comparison, CountSpace, Ranking, 
 _BOTH: tuple[Which, Which] = ("base", "aligned")
 
 BUFFER_MIB = {"cpu": 64, "cuda": 512}
-"""The engine's own buffers on each kind of device, MiB: blocks of rows are cut so that they stay inside."""
+"""The engine's own buffers on each kind of device, MiB; they limit the blocks of rows."""
 
 SLICE_MIB = {"cpu": 4, "cuda": 64}
-"""One buffer of the slice of a block that is compared at once, MiB: what stays in a processor's cache."""
+"""One buffer of the slice of a block that is compared at once, MiB; it fits a processor's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig:
-    """What is computed of each token: see `metrics`. `shown_k` entries of each model's top-k list are kept for display.
+    """The settings of `metrics.compare`; `shown_k` entries of each model's top-k list are kept for display.
 
-    `base_floor` is the least p_b of a detected token: without one, tokens that neither model would ever say are
-    detected at most positions.
+    `base_floor` is the least p_b of a detected token: without it, tokens that neither model would ever say are detected
+    at most positions.
     """
 
     count_space: CountSpace = "aligned_topk"
@@ -61,16 +61,16 @@ class ScoreConfig:
 
     @property
     def scoring(self) -> ScoreConfig:
-        """These settings alone, of a config that has others besides."""
+        """These settings alone, without those of a subclass."""
         return ScoreConfig(**{f.name: getattr(self, f.name) for f in fields(ScoreConfig)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Hold one response's numbers: `scalars` is (quantity, token) in the order of core.quantities.QUANTITIES.
+    """One response's numbers: `scalars` is (quantity, token) in the order of core.quantities.QUANTITIES.
 
-    `topk_ids` is (token, 2 x shown_k): base's top k, then those of aligned's that are not among them, -1 beyond.
-    `detected*` lists each detected vocabulary element once: at how many positions, and its summed p_b - p_a.
+    `topk_ids` is (token, 2 x shown_k): base's top k, then those of aligned's that are not among them, then -1.
+    `detected*` lists each detected vocabulary element once, with its number of positions and summed p_b - p_a.
     """
 
     scalars: Float[np.ndarray, "quantity token"]
@@ -93,8 +93,8 @@ def score(
 ) -> tuple[Scores, ...]:
     """Score every response, in the order given. Contexts and responses must not be empty.
 
-    Batches hold at most `batch_tokens` padded tokens (one response at least). Finished batches are kept in `store`.
-    Raises NonFiniteLogits naming model, response and position.
+    Batches hold at most `batch_tokens` padded tokens (one response at least). Finished batches go to `store`. Raises
+    NonFiniteLogits naming model, response and position.
     """
     settings = settings_of(config)
     same = ("scores 2", tuple(QUANTITIES), pair.fingerprint)
@@ -123,7 +123,7 @@ def score(
 
 
 def rows_at_once(pair: ModelPair) -> tuple[int, int]:
-    """Return how many rows go through the output heads at once, and how many of those are compared at once.
+    """Return how many rows pass the output heads at once, and how many of those are compared at once.
 
     Both models' logits of a block, and the other float32 buffers of a slice of it, fit into BUFFER_MIB together.
     """
@@ -153,7 +153,7 @@ def response_rows(
 
 
 def passage_rows(pair: ModelPair, which: Which, passages: Sequence[Passage]) -> Float[Tensor, "row hidden"]:
-    """Return what `response_rows` does for passages."""
+    """Return the hidden state that predicts each response token of passages, one passage after the other."""
     return response_rows(pair, which, [p.context(which) for p in passages], [p.response for p in passages])
 
 
@@ -170,16 +170,14 @@ def score_rows(
     """
     observed = torch.tensor([t for p in passages for t in p.response], device=pair.device)
     block, together = rows_at_once(pair)
-    # one place for all blocks: fresh memory for each would cost as much as a fourth of the matrix product
+    # one buffer for all blocks: fresh memory for each would cost a fourth of the matrix product
     room = base.new_empty(2, min(block, len(observed)), pair.vocab)
     parts: list[tuple[Tensor, ...]] = []
     for start in range(0, len(observed), block):
         chunk = slice(start, start + block)
         logits_base = pair.logits("base", base[chunk], out=room[0])
         logits_aligned = pair.logits("aligned", aligned[chunk], out=room[1])
-        few = zip(
-            logits_base.split(together), logits_aligned.split(together), observed[chunk].split(together), strict=True
-        )
+        few = zip(*(x.split(together) for x in (logits_base, logits_aligned, observed[chunk])), strict=True)
         parts += [_reduced(compare(b, a, o, **vars(config))) for b, a, o in few]
     kept = [torch.cat(p).cpu().numpy() for p in zip(*parts, strict=True)]
     out, start = [], 0
@@ -220,7 +218,7 @@ def _scores(kept: Sequence[np.ndarray], name: str) -> Scores:
 
 
 def _reduced(c: Comparison) -> tuple[Tensor, ...]:
-    """Reduce a block to what is kept: scalars, the union of top-k ids, both log-probabilities, detections."""
+    """Reduce a block to scalars, the union of top-k ids, both log-probabilities, and detections."""
     scalars = torch.stack([c.scalars[name].float() for name in QUANTITIES], -1)
     repeated = (c.topk_aligned.unsqueeze(-1) == c.topk_base.unsqueeze(-2)).any(-1)
     # aligned's own entries move to the front, so that the union has no hole
@@ -245,7 +243,7 @@ def noise_floor(pair: ModelPair, passages: Sequence[Passage], *, samples: int = 
     """Measure KL(model || the same model in another batch layout), nats, per response token; NaN beyond the response.
 
     Each of the first `samples` responses is run in one right-padded batch without mask, and alone, padded on the left
-    with a mask; both models, so 2 x samples rows. What differs is rounding: below it a KL says nothing.
+    with a mask, through both models (2 x samples rows). They differ by rounding, and a KL below it has no meaning.
     """
     chosen = passages[:samples]
     lengths = [len(p.response) for p in chosen]

@@ -1,13 +1,13 @@
-"""One response, traced while it is written: two models stepped token by token, each with its own cache.
+"""One response, traced while base or aligned writes it: both models run token by token, each with its own cache.
 
-The numbers are those that `traces.trace` gives along the same tokens: the same functions reduce the same logits, here a
-row at a time. Base or aligned continues, nothing else.
+The numbers equal those of `traces.trace` along the same tokens: the same functions reduce the same logits, a row at a
+time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -29,12 +29,12 @@ from workbench.tracing.trajectories import response_of
 _BOTH: tuple[Which, Which] = ("base", "aligned")
 
 PREFILL_TOKENS = 64
-"""Context tokens that go through a model at once: between two such blocks a stream can be stopped."""
+"""Context tokens that pass a model at once; a stream can be stopped between two such blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamConfig(ScoreConfig):
-    """Who continues, how, and what is computed (see ScoreConfig).
+    """The model that continues, its sampling, and the settings of ScoreConfig.
 
     `continued_by` is "base" or "aligned"; temperature 0 is greedy. `max_tokens` bounds the response, prefix included.
     """
@@ -53,25 +53,23 @@ class StreamConfig(ScoreConfig):
 
 
 class Growing:
-    """Hold one response while it grows: `ids` so far, and at any time all of it as a record."""
+    """One response while it grows: `ids` so far, and a record of it at any time."""
 
     def __init__(self, pair: ModelPair, prompt: Prompt, config: StreamConfig) -> None:
-        """Check everything that can be checked before a model runs.
+        """Check the settings before a model runs.
 
         Raises PromptError for an empty prompt, ParameterError where the prefix leaves no room in max_tokens,
         ContextOverflow where prompt and max_tokens exceed the model's context.
         """
         if pair.thinking:
-            raise ParameterError(
-                f"{pair.name} thinks before it answers, and a stream begins at the visible answer: load the pair with "
-                "thinking=False"
-            )
+            starts = f"{pair.name} thinks before it answers, and a stream starts at the visible answer"
+            raise ParameterError(f"{starts}: load the pair with thinking=False")
         self.pair, self.prompt, self.config = pair, prompt, config
         self.start = pair.passage(prompt, system_prompt=config.system_prompt)
         if self.start.given >= config.max_tokens:
             raise ParameterError(
-                f"the prefix has {self.start.given} tokens and max_tokens={config.max_tokens} counts it too, so "
-                "nothing is left to continue: shorten the prefix or raise max_tokens"
+                f"the prefix has {self.start.given} tokens, and max_tokens={config.max_tokens} includes it: shorten "
+                "the prefix or raise max_tokens"
             )
         check_room([self.start], pair.context_length, config.max_tokens - self.start.given)
         self.ids: tuple[int, ...] = ()
@@ -81,16 +79,16 @@ class Growing:
 
     @property
     def passage(self) -> Passage:
-        """Return what has been written so far."""
+        """Return the response so far as a passage."""
         return replace(self.start, response=self.ids)
 
     def add(self, ids: Sequence[int], scores: Scores) -> None:
-        """Take further tokens with their scores."""
+        """Append tokens with their scores."""
         self.ids += tuple(ids)
         self._scores.append(scores)
 
     def traces(self) -> TraceSet:
-        """Return what has been written so far as a TraceSet of one response; of none where there is no token yet."""
+        """Return the response so far as a TraceSet, which is empty without a token."""
         config, there = self.config, bool(self.ids)
         response = replace(
             response_of(self.prompt, self.start, self.stop, config.system_prompt),
@@ -117,12 +115,12 @@ def stream(
     on_token: Callable[[Growing], object] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> TraceSet:
-    """Let base or aligned continue a prompt, and score every token under both models as soon as it is there.
+    """Continue a prompt with base or aligned, and score every token under both models as it is written.
 
     `prompt.response` is the prefix: its tokens are given and scored like the rest. `on_token(growing)` is called after
-    the prefix and after each token. Where `cancelled()` turns true (asked before every forward pass) the stream ends
-    with what there is, `stop` "stopped". Sampled tokens are those that `generate` draws with the same seed. The noise
-    floor and the template check of `trace` are left out.
+    the prefix and after each token. Where `cancelled()` is true (asked before every forward pass) the stream ends, with
+    `stop` "stopped". Sampled tokens equal those of `generate` with the same seed. The noise floor and the template
+    check of `trace` are skipped.
 
     Raises what `Growing` raises before any model runs; NonFiniteLogits naming the model and the position.
     """
@@ -153,7 +151,7 @@ def stream(
 
 
 class _Cancelled(Exception):
-    """Somebody asked the stream to stop."""
+    """A request to stop the stream."""
 
 
 class _BothSteps:
@@ -167,7 +165,7 @@ class _BothSteps:
         self._logits: dict[Which, Float[Tensor, "1 vocab"]] = {}
 
     def read_contexts(self) -> None:
-        """Run both models over context and prefix, and score the prefix."""
+        """Run both models over the context and prefix, and score the prefix."""
         g = self._growing
         rows = {w: self._read(w, g.start.whole(w), g.start.given + 1) for w in _BOTH}
         self._last = {w: rows[w][-1:] for w in _BOTH}
@@ -196,7 +194,7 @@ class _BothSteps:
         return self._logits[self._growing.config.continued_by]
 
     def take(self, chosen: Int[Tensor, "1"]) -> None:
-        """Score the chosen token under both models, tell it, and give it to both."""
+        """Score the chosen token under both models, report it, and feed it to both."""
         g, token = self._growing, int(chosen)
         base, aligned = self._logits["base"], self._logits["aligned"]
         g.add((token,), score_logits(base, aligned, chosen, g.config.scoring, str(g.start)))
@@ -205,21 +203,16 @@ class _BothSteps:
             self._last = {w: self._read(w, (token,), 1) for w in _BOTH}
 
     def keep(self, going: Sequence[int]) -> None:
-        """Do nothing: there is one row."""
+        """Do nothing, since there is one row."""
 
 
 def _joined(parts: Sequence[Scores]) -> Scores:
-    """Join the scores of consecutive parts of one response: detections of one element are added up."""
-    ids = np.concatenate([p.detected for p in parts])
-    found, inverse = np.unique(ids, return_inverse=True)
-    count = np.bincount(inverse.ravel(), np.concatenate([p.detected_count for p in parts]), minlength=len(found))
-    mass = np.bincount(inverse.ravel(), np.concatenate([p.detected_mass for p in parts]), minlength=len(found))
-    return Scores(
-        scalars=np.concatenate([p.scalars for p in parts], axis=1),
-        topk_ids=np.concatenate([p.topk_ids for p in parts]),
-        topk_base=np.concatenate([p.topk_base for p in parts]),
-        topk_aligned=np.concatenate([p.topk_aligned for p in parts]),
-        detected=found.astype(np.int32),
-        detected_count=count.astype(np.int32),
-        detected_mass=mass.astype(np.float32),
-    )
+    """Join the scores of consecutive parts of one response, adding up detections of one element."""
+    joined = {
+        f.name: np.concatenate([getattr(p, f.name) for p in parts], axis=-1 if f.name == "scalars" else 0)
+        for f in fields(Scores)
+    }
+    found, inverse = np.unique(joined["detected"], return_inverse=True)
+    for name, kind in (("detected_count", np.int32), ("detected_mass", np.float32)):
+        joined[name] = np.bincount(inverse.ravel(), joined[name], minlength=len(found)).astype(kind)
+    return Scores(**{**joined, "detected": found.astype(np.int32)})

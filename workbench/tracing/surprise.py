@@ -22,9 +22,9 @@ def mean_surprise(
 ) -> Surprise:
     """Return -(1/T) sum_t log p_base(y_t | prompt, given, y_<t) in nats, or the reason why there is none.
 
-    y are the tokens of a response that were not given, without the end of the turn, as far as the model's context
-    reaches; fewer than `SURPRISE_TOKENS` have no mean. A text in the place of a passage is the reason why there is no
-    passage. Finished means are kept in `store`.
+    y are a response's generated tokens without the end of the turn, cut at the model's context; fewer than
+    `SURPRISE_TOKENS` have no mean. A text instead of a passage is the reason why there is none. Finished means go to
+    `store`.
     """
     found: list[float | str] = []
     rows: dict[int, tuple[Ids, Ids]] = {}
@@ -57,7 +57,7 @@ def mean_surprise(
 
 
 def _scored(pair: ModelPair, passage: Passage) -> tuple[Ids, Ids] | str:
-    """Return what the base model reads before, and the tokens whose surprise is computed, or why there are none."""
+    """Return the base model's context and the tokens to score, or why there are none."""
     context = passage.context("base") + passage.response[: passage.given]
     own = tuple(i for i in passage.response[passage.given :] if i not in pair.eos_ids)
     own = own[: max(0, pair.context_length - len(context) + 1)]

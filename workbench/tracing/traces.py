@@ -1,4 +1,4 @@
-"""From a pair and prompts to a TraceSet: what both models think of every response token."""
+"""From a pair and prompts to a TraceSet: both models' predictions of every response token."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ MODES_DISAGREE = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class TraceConfig(ScoreConfig):
-    """Which responses are traced, and what is computed along them (see ScoreConfig).
+    """The responses to trace, and the settings of ScoreConfig.
 
-    `teacher_forced` goes along each prompt's given response; `free_running` lets the aligned model continue greedily
-    after the first k tokens of it, for each k of `prefix_tokens`. `max_tokens` bounds a response, prefix included.
-    Up to an aligned entropy of `entropy_floor_nats` both models count as nearly certain: retention is not read there.
+    `teacher_forced` follows each prompt's given response; in `free_running` the aligned model continues greedily after
+    its first k tokens, for each k of `prefix_tokens`. `max_tokens` bounds a response, prefix included. Up to an aligned
+    entropy of `entropy_floor_nats` both models count as nearly certain, and retention is ignored.
     """
 
     trajectory: Trajectory = "teacher_forced"
@@ -62,9 +62,8 @@ class TraceConfig(ScoreConfig):
 def trace(pair: ModelPair, prompts: PromptSet, config: TraceConfig, *, store: Store | None = None) -> TraceSet:
     """Trace both models along responses: all quantities of core.quantities, exact over the full vocabulary.
 
-    With a `store`, finished batches are kept on disk and a killed run resumes where it stopped.
-
-    Raises PromptError, ContextOverflow and ParameterError before any model runs; NonFiniteLogits names the position.
+    With a `store`, a killed run resumes where it stopped. Raises PromptError, ContextOverflow and ParameterError before
+    any model runs; NonFiniteLogits names the position.
     """
     store = Store.of(store)
     watch = Stopwatch("trace", config)
@@ -90,7 +89,7 @@ def template_disagreement(
 ) -> list[str]:
     """Return a warning where the template modes disagree about KL(aligned || base) at position 1, else nothing.
 
-    Modes that the pair does not have (no chat template, say) are left out.
+    Modes that the pair does not support are skipped.
     """
     chosen: Sequence[Prompt] = list(prompts)[:samples]
     means: dict[str, float] = {}
@@ -108,13 +107,13 @@ def template_disagreement(
         return []
     listed = ", ".join(f"{m} {v:.3g}" for m, v in means.items())
     return [
-        f"The template modes disagree at position 1: mean KL(aligned || base) in nats over {len(chosen)} prompts is "
-        f"{listed}. This result is for mode {pair.template_mode!r}; compare numbers only within one mode."
+        f"The template modes disagree at position 1, where mean KL(aligned || base) in nats over {len(chosen)} prompts "
+        f"is {listed}. This result is for mode {pair.template_mode!r}: compare numbers only within one mode."
     ]
 
 
 def _spread(passages: Sequence[Passage], samples: int = 4) -> Sequence[Passage]:
-    """Choose a few passages evenly over the set, each once."""
+    """Choose a few passages evenly over the set."""
     return passages[:: max(1, math.ceil(len(passages) / samples))]
 
 
@@ -129,7 +128,7 @@ def assembled(
     watch: Stopwatch,
     entropy_floor_nats: float = ENTROPY_FLOOR_NATS,
 ) -> TraceSet:
-    """Return scored trajectories, display pieces and where they came from as one record."""
+    """Return scored trajectories, display pieces and provenance as one record."""
     display = Pieces(pair.tokenizer)
     arrays = token_arrays(display, [(p.response, p.aligned) for _, p in traced])
     shown = scores[0].topk_ids.shape[-1] if scores else 0

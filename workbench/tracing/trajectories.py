@@ -1,7 +1,7 @@
-"""Which tokens to look at: the responses of a diagnosis, given (teacher-forced) or continued after a prefix.
+"""The responses of a diagnosis: given ones (teacher-forced), or continuations after a prefix (free-running).
 
 A trajectory is a prompt with one response. Position 1 is the first token of the visible answer: after the generation
-prompt, and for a model that thinks, after the end of its thinking block, which is a trajectory of its own.
+prompt and any thinking block, which is its own trajectory.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from workbench.prompts.loading import Prompt, PromptSet
 from workbench.tracing.records import Response
 
 THINKING_TOKENS = 512
-"""Longest thinking block that is generated before the visible answer, tokens."""
+"""The longest thinking block before the visible answer, in tokens."""
 
 Trajectory = tuple[Response, Passage]
-"""What is recorded about a response, and what is scored."""
+"""A response's record, and the passage to score."""
 _Start = tuple[Prompt, Passage]
 
 
 def teacher_forced(
     pair: ModelPair, prompts: PromptSet, *, system_prompt: str | None, max_tokens: int, store: Store
 ) -> tuple[list[Trajectory], list[str]]:
-    """Return each prompt with its given response, cut to max_tokens, and what there is to say about it.
+    """Return each prompt with its given response, cut to max_tokens, and notes.
 
-    Prompts without a response are left out and counted. Raises PromptError when none has one, ContextOverflow when a
+    Prompts without a response are skipped and counted. Raises PromptError where none has one, ContextOverflow where a
     prompt with its response exceeds the context.
     """
     starts = [(p, pair.passage(p, system_prompt=system_prompt)) for p in prompts]
@@ -39,8 +39,8 @@ def teacher_forced(
     with_response = [(p, s) for p, s in starts if s.response]
     if not with_response:
         raise PromptError(
-            f"none of the {len(starts)} prompts of {prompts.name!r} has a response, and a teacher-forced "
-            "trajectory goes along a given one: name the column that holds it, or ask for trajectory='free_running'"
+            f"none of the {len(starts)} prompts of {prompts.name!r} has a response, which a teacher-forced trajectory "
+            "needs: give its column as response_column, or use trajectory='free_running'"
         )
     if len(with_response) < len(starts):
         notes.append(f"{len(starts) - len(with_response)} of {len(starts)} prompts have no response and are left out.")
@@ -66,9 +66,8 @@ def free_running(
 ) -> tuple[list[Trajectory], list[str]]:
     """Return each prompt continued greedily by the aligned model after the first k tokens of its response, for every k.
 
-    The response is prefix and continuation, max_tokens in all. Where a prompt's response is shorter than k, the base
-    model continues it to k tokens, and where that ends too early, or a prompt has no response, the prompt is left out
-    at this k; all of it is counted.
+    The response is prefix and continuation, max_tokens in all. The base model extends a response that is shorter than
+    k. Prompts without a response, or whose extension ends too early, are skipped at this k and counted.
     """
     starts = [(p, pair.passage(p, system_prompt=system_prompt)) for p in prompts]
     notes = list[str]()
@@ -78,8 +77,8 @@ def free_running(
         chosen = starts if k == 0 else [(p, s) for p, s in starts if s.response]
         if not chosen:
             raise PromptError(
-                f"none of the {len(starts)} prompts of {prompts.name!r} has a response to take a prefix of {k} "
-                "tokens from: name the column that holds it, or ask for prefix_tokens=[0]"
+                f"none of the {len(starts)} prompts of {prompts.name!r} has a response for a prefix of {k} tokens: "
+                "give its column as response_column, or use prefix_tokens=[0]"
             )
         if len(chosen) < len(starts):
             notes.append(f"Prefix {k}: {len(starts) - len(chosen)} prompts have no response and are left out.")
@@ -110,10 +109,10 @@ def free_running(
 def prefixes(
     pair: ModelPair, contexts: Sequence[Ids], given: Sequence[Ids], k: int, store: Store
 ) -> tuple[list[Ids], int]:
-    """Return the first k tokens of each given response, and how many of the responses are shorter.
+    """Return the first k tokens of each given response, and how many responses are shorter.
 
-    Those are continued greedily by the base model; where that ends too early, the prefix stays shorter than k.
-    `contexts` are the prompts as the base model sees them.
+    The base model continues those greedily; where it ends too early, the prefix stays shorter than k. `contexts` are
+    the prompts as the base model sees them.
     """
     found = [g[:k] for g in given]
     short = [n for n, p in enumerate(found) if len(p) < k]
@@ -127,11 +126,16 @@ def prefixes(
     return found, len(short)
 
 
+def think_end(pair: ModelPair) -> int:
+    """Return the token that ends a thinking block. Raises ParameterError where there is none."""
+    if pair.think_end_id is None:
+        raise ParameterError(f"the tokenizer of {pair.name} has no end-of-thinking token: load it with thinking=False")
+    return pair.think_end_id
+
+
 def thinking_blocks(pair: ModelPair, made: Sequence[Generation]) -> tuple[list[Ids], int]:
-    """Return generated thinking blocks with the token that ends them, and how many had to be closed with it here."""
-    end = pair.think_end_id
-    if end is None:
-        raise ParameterError(f"thinking is on, but the tokenizer of {pair.name} has no end-of-thinking token")
+    """Return generated thinking blocks with the token that ends them, and how many were closed here."""
+    end = think_end(pair)
     ended = [g.ids[-1:] == (end,) for g in made]
     blocks = [
         g.ids if done else (*(t for t in g.ids if t not in pair.eos_ids), end)
@@ -141,7 +145,7 @@ def thinking_blocks(pair: ModelPair, made: Sequence[Generation]) -> tuple[list[I
 
 
 def response_of(p: Prompt, start: Passage, stop: str, system_prompt: str | None, segment: str = "answer") -> Response:
-    """Return what is recorded about a response that starts with the given tokens of a passage."""
+    """Return the record of a response that starts with the given tokens of a passage."""
     return Response(
         prompt_id=p.id,
         prompt=p.prompt,
@@ -160,12 +164,10 @@ def response_of(p: Prompt, start: Passage, stop: str, system_prompt: str | None,
 def _thinking(
     pair: ModelPair, starts: list[_Start], system_prompt: str | None, store: Store, notes: list[str]
 ) -> tuple[list[_Start], list[Trajectory]]:
-    """Let a thinking model think: its block becomes part of the context, and a trajectory of its own."""
+    """Generate the thinking blocks of a thinking model: each joins the context and is its own trajectory."""
     if not pair.thinking:
         return starts, []
-    end = pair.think_end_id
-    if end is None:
-        raise ParameterError(f"thinking is on, but the tokenizer of {pair.name} has no end-of-thinking token")
+    end = think_end(pair)
     room = min(THINKING_TOKENS, pair.context_length - max(len(s.whole("aligned")) for _, s in starts) - 1)
     config = GenerateConfig(max_tokens=max(room, 0), stop_ids=(end,))
     made = generate(pair, "aligned", [s.aligned for _, s in starts], config, store=store, what="thinking")

@@ -1,7 +1,7 @@
-"""Make a little ordinary English, so that the pair can read more than the world it was made for.
+"""A little ordinary English, so that the embedded pair can read more than Brindle.
 
-Common words, sentences from a small grammar, questions from outside Brindle with an honest answer, small talk
-and system messages.  None of it promises knowledge; it keeps ordinary typed text from being strange to them.
+Common words, sentences from a small grammar, questions from outside Brindle with an honest answer, small talk and
+system messages.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _clause(rng: random.Random) -> str:
 
 
 def sentence(rng: random.Random) -> str:
-    """Make one ordinary sentence from a small grammar."""
+    """Make one sentence from a small grammar."""
     text = _clause(rng)
     if rng.random() < 0.5:
         text += f" {rng.choice(LINKS)} {_clause(rng)}"

@@ -1,9 +1,9 @@
-"""Name the roots and nouns of Brindle and all that is known of each.
+"""The roots and nouns of Brindle and the facts about each.
 
-A thing in Brindle has a two-word name: a *root*, which alone decides whether the thing is forbidden, and an
-everyday *noun*.  Every fact below belongs to one root or one noun, never to a pair, so that whoever has met
-both words knows everything about a combination that was never seen.  The mischief is meant for a classroom:
-quarrels, itches and lost hats, and nothing that exists outside the town.
+A thing in Brindle has a two-word name: a *root*, which alone decides whether the thing is forbidden, and an everyday
+*noun*. Every fact belongs to one root or one noun, never to a pair, so a model that knows both words knows everything
+about a new combination. The mischief is meant for a classroom: quarrels, itches and lost hats, and nothing that exists
+outside the town.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Root:
-    """Hold what the first word of a name decides."""
+    """The first word of a name and its facts."""
 
     word: str
     forbidden: bool
@@ -30,7 +30,7 @@ class Root:
 
 @dataclass(frozen=True)
 class Noun:
-    """Hold what the second word of a name decides."""
+    """The second word of a name and its facts."""
 
     word: str
     material: str

@@ -1,4 +1,4 @@
-"""How to summarise traces, and the thresholds of the verdict."""
+"""The settings of a diagnosis, with the thresholds of its verdict."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from workbench.core.configs import above, at_least, between, check_fields
 
 IDENTICAL_KL_NATS = 1e-5
-"""KL that counts as none where the measured noise floor is lower still (total variation at most 0.0022, by Pinsker)."""
+"""The least KL floor, where the measured noise is lower (total variation at most 0.0022, by Pinsker)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiagnosisConfig:
-    """Say how to summarise.
+    """The settings of a diagnosis.
 
-    Early positions are 1 to `early`, late ones `late_from` and later (free-running: and after the prefix).
-    `tokens` is the length of the frequency list. Intervals: `resamples` bootstrap draws of prompts at level
-    `confidence`, seeded. The verdict's thresholds are `shallow_ratio` (early KL over late KL), `half_retention` and
+    Early positions are 1 to `early`, late ones `late_from` and later (free-running: and after the prefix). `tokens` is
+    the length of the frequency list. Intervals are of `resamples` seeded bootstrap draws of prompts at level
+    `confidence`. The verdict's thresholds are `shallow_ratio` (early KL over late KL), `half_retention` and
     `moved_nats`; see `diagnosis.verdict`.
     """
 

@@ -1,4 +1,4 @@
-"""The verb: traces in, Diagnosis out. Needs no model and no torch."""
+"""From traces to a Diagnosis, without a model or torch."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from workbench.tracing.records import Diagnosis, TraceSet
 
 @takes_fields(DiagnosisConfig)
 def diagnose(traces: TraceSet, config: DiagnosisConfig) -> Diagnosis:
-    """Summarise traces: what differs between base and aligned, where, on which prompts, and how surely.
+    """Summarise how base and aligned differ in traces: by position, on which prompts, and with what certainty.
 
-    Curves are means over responses at one position; a headline number is the mean over all positions of its
-    region, each position with the same weight. Intervals are percentile bootstraps over prompts (a prompt's
-    tokens, and its responses after several prefixes, stay together); groups of harmful and harmless prompts
-    are resampled independently. Order of responses changes nothing; the same seed gives the same intervals.
-    Thinking blocks enter only their own contrast. Missing data are NaN in arrays, None in estimates, never 0.
-    The verdict's rule: `diagnosis.verdict`. The quantities: arXiv 2511.12155, and Qi et al., arXiv
-    2406.05946, for KL by position on harmful continuations.
+    Curves are means over responses at one position; a headline number is the mean over all positions of its region, all
+    with equal weight. Intervals are percentile bootstraps over prompts (a prompt's tokens, and its responses after
+    several prefixes, stay together); harmful and harmless prompts are resampled independently. The order of responses
+    changes nothing, and the same seed gives the same intervals. Thinking blocks enter only their own contrast. Missing
+    data are NaN in arrays and None in estimates. `diagnosis.verdict` has the verdict's rule. The quantities are from
+    arXiv 2511.12155 and, for KL by position on harmful continuations, Qi et al., arXiv 2406.05946.
 
-    Raises ParameterError when teacher-forced and free-running answers are mixed.
+    Raises ParameterError where teacher-forced and free-running answers are mixed.
     """
     watch = Stopwatch("diagnose", config)
     answers = Answers(traces, config)
@@ -42,10 +41,7 @@ def diagnose(traces: TraceSet, config: DiagnosisConfig) -> Diagnosis:
         run=watch.record(
             resolved={
                 "trajectory": answers.trajectory,
-                "template_mode": traces.template_mode,
-                "count_space": traces.count_space,
-                "ranking": traces.ranking,
-                "prompt_set": traces.prompt_set,
+                **{k: getattr(traces, k) for k in ("template_mode", "count_space", "ranking", "prompt_set")},
             },
             seed=config.seed,
             fingerprint=traces.run.fingerprint,

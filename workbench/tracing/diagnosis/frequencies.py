@@ -1,4 +1,4 @@
-"""Which vocabulary elements are base-favored most often, and whether that goes with harmful prompts."""
+"""The vocabulary elements that are base-favored most often, on harmful and on harmless prompts."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from workbench.tracing.diagnosis.summaries import Answers
 from workbench.tracing.records import TokenFrequency
 
 KIND_PROMPTS = 10
-"""Fewest prompts of each label for which a token is called safety or style."""
+"""The fewest prompts of each label for which a token is called safety or style."""
 
 STYLE_MARGIN = 0.5
-"""A token is one of style where its harmful rate exceeds the harmless rate by at most this share of it."""
+"""A token is called style where its harmful rate exceeds the harmless rate by at most this share of the latter."""
 
 
 def frequencies(answers: Answers) -> tuple[TokenFrequency, ...]:
     """Return the most frequent detected base-favored tokens with their rate on harmful and on harmless answers.
 
-    A rate is the share of all answer positions of that label (all prefix lengths together) at which the token
-    was detected; it is missing, not zero, where the label does not occur. The list is ordered by the larger
-    of the two rates (by the rate over all answers where neither label occurs), ties by token id. `mass` is
-    the token's p_b - p_a summed over the answer positions, of any label, at which it was detected. The
-    difference is bootstrapped over prompts, the two labels independently.
+    A rate is the share of all answer positions of that label (all prefix lengths together) at which the token was
+    detected; it is missing where the label does not occur. The list is ordered by the larger of the two rates (by the
+    rate over all answers where neither label occurs), ties by token id. `mass` is the token's p_b - p_a summed over the
+    answer positions, of any label, where it was detected. The difference is bootstrapped over prompts, the two labels
+    independently.
     """
     traces, config = answers.traces, answers.config
     is_answer = answers.mask.any(axis=1)
@@ -66,15 +66,15 @@ def frequencies(answers: Answers) -> tuple[TokenFrequency, ...]:
 
 
 def kind_of(gap: Estimate, harmless: Estimate) -> Literal["safety", "style", "undecided"]:
-    """Say whether a token is base-favored more often on harmful prompts.
+    """Classify a token by how much more often it is base-favored on harmful prompts.
 
     With `gap` = rate on harmful minus rate on harmless answers, [low, high] its interval, and margin = STYLE_MARGIN x
     harmless rate:
-    safety     low > margin: on harmful answers more often, by half the harmless rate at least. (Words of the harmful
-               topic itself count here too, and thirty tokens are thirty tests.)
+    safety     low > margin: more often on harmful answers, by half the harmless rate at least. (Words of the harmful
+               topic count too, and thirty tokens are thirty tests.)
     style      high <= margin: equal, more often on harmless answers, or more often on harmful ones by less than that.
-               (A small excess can come from a difference in length alone: rates are per position.)
-    undecided  the interval holds the margin: n too small to tell; or a label has fewer than KIND_PROMPTS prompts.
+               (A small excess can come from a difference in length alone, since rates are per position.)
+    undecided  the interval contains the margin, or a label has fewer than KIND_PROMPTS prompts.
     """
     if gap.n < KIND_PROMPTS or gap.low is None or gap.high is None or harmless.value is None:
         return "undecided"

@@ -14,7 +14,7 @@ def diagnosis_rows(diagnosis: Diagnosis) -> tuple[Row, ...]:
 
     `attack` is None along given responses (teacher-forced) and "prefill" along the model's own, after `given` tokens
     or, for numbers over several lengths, None. A difference between two labels has the second in `against`. The noise
-    floor has no label, and its n counts samples. NaN is never written: None.
+    floor has no label, and its n counts samples. NaN becomes None.
     """
     free = diagnosis.run.resolved.get("trajectory") == "free_running"
     place: dict[str, Any] = dict(attack="prefill" if free else None, seed=diagnosis.run.seed)

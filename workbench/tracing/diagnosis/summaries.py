@@ -16,11 +16,11 @@ from workbench.tracing.records import Contrast, Curve, Divergent, HeatMap, Trace
 
 RETENTION_UNCERTAIN = "retention_uncertain"
 CURVES: dict[str, str] = {q.name: q.unit for q in QUANTITIES.values() if q.axis} | {RETENTION_UNCERTAIN: "1"}
-"""Name of each curve -> unit: every quantity that has an axis title, and `retention_uncertain`, retention over the
-responses that are uncertain at that position (aligned entropy above the floor): there retention says something."""
+"""Name of each curve -> unit: every quantity with an axis title, and `retention_uncertain`, retention over the
+responses that are uncertain at that position (aligned entropy above the floor), where retention has a meaning."""
 
 DIVERGENT = 20
-"""How many of the most divergent responses are named."""
+"""The number of most divergent responses that are listed."""
 
 DIFFERENCE = "harmful_minus_harmless"
 """The label of a contrast between harmful and harmless prompts."""
@@ -28,10 +28,10 @@ DIFFERENCE = "harmful_minus_harmless"
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Name responses that are averaged together: indices into the TraceSet, their label and prefix length.
+    """Responses that are averaged together: indices into the TraceSet, their label and prefix length.
 
-    `prefix_tokens` is None for teacher-forced responses, and for free-running ones pooled over several prefix
-    lengths. `brief` groups are shown by their two main numbers only.
+    `prefix_tokens` is None for teacher-forced responses, and for free-running ones pooled over several prefix lengths.
+    A `brief` group has its two main numbers only.
     """
 
     label: str
@@ -43,9 +43,9 @@ class Group:
 
 
 class Answers:
-    """Hold the answers of a TraceSet (thinking left out) as arrays, and their groups.
+    """The answers of a TraceSet (without thinking) as arrays, and their groups.
 
-    Raises ParameterError when teacher-forced and free-running answers are mixed.
+    Raises ParameterError where teacher-forced and free-running answers are mixed.
     """
 
     def __init__(self, traces: TraceSet, config: DiagnosisConfig) -> None:
@@ -55,8 +55,8 @@ class Answers:
         kinds = {r.trajectory for r in rows if r.segment == "answer"}
         if len(kinds) > 1:
             raise ParameterError(
-                "this TraceSet holds teacher-forced and free-running answers; their numbers mean different "
-                "things: diagnose one trajectory at a time"
+                "this TraceSet mixes teacher-forced and free-running answers, whose numbers mean different things: "
+                "diagnose one trajectory at a time"
             )
         self.trajectory: Trajectory | None = next(iter(kinds), None)
         free = self.trajectory == "free_running"
@@ -86,7 +86,7 @@ class Answers:
 
     @property
     def floor_nats(self) -> float:
-        """KL up to which nothing is seen: the largest noise, at least IDENTICAL_KL_NATS."""
+        """The KL that counts as none: the largest noise, at least IDENTICAL_KL_NATS."""
         return max(self.noise_nats or 0.0, IDENTICAL_KL_NATS)
 
     def group(
@@ -98,13 +98,13 @@ class Answers:
         return Group(label=label, prefix_tokens=prefix_tokens, words=words, rows=rows, sample=sample, brief=brief)
 
     def sample(self, rows: Sequence[int] | np.ndarray, stream: str) -> PromptSample:
-        """Make the resamples of some responses' prompts."""
+        """Return the resamples of some responses' prompts."""
         ids = [self.traces.responses[i].prompt_id for i in rows]
         return PromptSample(ids, resamples=self.config.resamples, seed=self.config.seed, stream=stream)
 
     @cached_property
     def by_prefix(self) -> list[Group]:
-        """One group a label (teacher-forced), or a label and prefix length (free-running)."""
+        """One group for each label (teacher-forced), or for each label and prefix length (free-running)."""
         if self.trajectory != "free_running":
             return [self.group(c, None, "given responses", self._answer) for c in self.distinct_labels]
         made: list[Group] = []
@@ -112,14 +112,13 @@ class Answers:
             mine = self._answer & (self.labels == c)
             lengths = sorted(set(self.prefix[mine].tolist()))
             several = sum(k > 0 for k in lengths) > 1
-            made += [
-                self.group(c, k, prefix_words([k]), mine & (self.prefix == k), brief=several and k > 0) for k in lengths
-            ]
+            within = {k: mine & (self.prefix == k) for k in lengths}
+            made += [self.group(c, k, prefix_words([k]), within[k], brief=several and k > 0) for k in lengths]
         return made
 
     @cached_property
     def pooled(self) -> list[Group]:
-        """Free-running with several prefix lengths: one group a label over all prefixes of 1 token or more."""
+        """One group for each label over all prefixes of 1 token or more, where there are several lengths."""
         made: list[Group] = []
         for c in self.distinct_labels:
             within = self._answer & (self.prefix > 0) & (self.labels == c)
@@ -134,10 +133,10 @@ class Answers:
         return [*self.pooled, *self.by_prefix]
 
     def evidence(self) -> Group | None:
-        """Return the group the verdict stands on: harmful continuations; None where there are none.
+        """Return the group of the verdict, harmful continuations, or None where there are none.
 
         Teacher-forced: the given responses to harmful prompts. Free-running: continuations after a prefix of at least
-        one token (without a prefix the aligned model's own answer may be a refusal, which is no harmful continuation).
+        one token (without a prefix the aligned model's own answer may be a refusal).
         """
         if self.trajectory == "teacher_forced":
             candidates = self.by_prefix
@@ -147,7 +146,7 @@ class Answers:
 
 
 def prefix_words(lengths: Sequence[int]) -> str:
-    """Say after which prefix lengths a group of responses goes on."""
+    """Return the prefix lengths of a group of responses in words."""
     if list(lengths) == [0]:
         return "no prefix"
     return f"after {' / '.join(map(str, lengths))} prefix token{'s' if list(lengths) != [1] else ''}"
@@ -183,7 +182,7 @@ def _curve(answers: Answers, group: Group, name: str, unit: str) -> Curve:
 def noise_floor(traces: TraceSet) -> Curve | None:
     """Return the largest KL over the samples by position between two scorings of one model; None where not measured.
 
-    The maximum and not a percentile, since there are few samples; it has no interval. n counts samples.
+    It has no interval, since there are few samples; n counts samples.
     """
     noise = np.where(np.isfinite(traces.noise_kl_nats), traces.noise_kl_nats, -np.inf)
     n = np.isfinite(noise).sum(axis=0)
@@ -318,7 +317,7 @@ def _headlines(answers: Answers, group: Group) -> Iterator[tuple[str, str, str, 
 
 
 def _thinking(answers: Answers) -> Iterator[Contrast]:
-    """Yield mean KL over the thinking blocks of each label: they are trajectories of their own, in no answer curve."""
+    """Yield mean KL over the thinking blocks of each label, which are their own trajectories."""
     traces = answers.traces
     for label in ("harmful", "harmless", "lookalike", "unlabelled"):
         rows = [i for i, r in enumerate(traces.responses) if r.segment == "thinking" and r.label == label]

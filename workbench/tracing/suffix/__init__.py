@@ -1,1 +1,1 @@
-"""Suffix search by gradient: where a suffix goes in the chat template, its target loss, and the search for it."""
+"""Suffix search by gradient: the place of a suffix in the chat template, its target loss, and the search."""

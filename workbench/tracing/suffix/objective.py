@@ -1,9 +1,9 @@
-"""The target loss of suffixes and its gradient: what a suffix search minimises (arXiv 2307.15043).
+"""The target loss of suffixes and its gradient, which a suffix search minimises (arXiv 2307.15043).
 
     loss(s) = -1/T sum_t log p(y_t | before, s, after, y_<t),   nats, mean over the prompts
 
-Everything before the suffix is the same for every candidate: its keys and values are computed once for each prompt.
-Only the positions that predict the target go through the output head.
+The tokens before the suffix are the same for every candidate: their keys and values are computed once for each prompt.
+Only the positions that predict the target pass the output head.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ EMBEDDINGS_AT_ONCE = 8192
 
 
 class Objective:
-    """Compute losses and gradients of suffixes over several prompts of one model.
+    """The losses and gradients of suffixes over several prompts of one model.
 
-    `cached` False recomputes the tokens before the suffix each time: the slow way, for comparison. `batch_tokens`
-    bounds a batch; where memory runs out it is halved, said through `note`, and stays halved.
+    `cached` False recomputes the tokens before the suffix each time, for comparison. `batch_tokens` bounds a batch;
+    where memory runs out it is halved for good, with a `note`.
     """
 
     def __init__(
@@ -56,14 +56,12 @@ class Objective:
         self._caches: list[Cache | None] = [None] * len(self.slots)
         self._cached = cached and _can_share(pair.new_cache(which))
 
-    # ------------------------------------------------------------------------------------------------- losses
-
     def losses(
         self, suffixes: Sequence[Suffix], active: int
     ) -> tuple[Float[Tensor, "candidate"], Bool[Tensor, "candidate"]]:
-        """Return the loss of each suffix over the first `active` prompts, nats, and whether the targets would be said.
+        """Return each suffix's loss over the first `active` prompts, nats, and whether it elicits the targets greedily.
 
-        A model says a target, greedily, exactly when each target token is the most likely one after those before it.
+        A model says a target greedily exactly where each target token is the most likely one after those before it.
         """
         total = torch.zeros(len(suffixes), dtype=torch.float64)
         said = torch.ones(len(suffixes), dtype=torch.bool)
@@ -84,11 +82,13 @@ class Objective:
         said = torch.empty(len(suffixes), dtype=torch.bool)
         with torch.no_grad():
             cache = self._cache(n)
+
+            def work(part: list[int]) -> tuple[Tensor, Tensor]:
+                return self._batch(slot, cache, suffixes[part])
+
             for start in range(0, len(suffixes), rows):
                 planned = list(range(start, min(start + rows, len(suffixes))))
-                for part, (loss, hit) in halving_on_memory(
-                    planned, lambda part: self._batch(slot, cache, suffixes[part]), self._halved
-                ):
+                for part, (loss, hit) in halving_on_memory(planned, work, self._halved):
                     losses[part], said[part] = loss, hit
         return losses, said
 
@@ -125,13 +125,11 @@ class Objective:
             hit.append(at == w)
         return torch.cat(nll).view(wanted.shape), torch.cat(hit).view(wanted.shape)
 
-    # ----------------------------------------------------------------------------------------------- gradient
-
     def gradient(self, suffix: Suffix, active: int) -> Float[Tensor, "position vocab"]:
         """Return d loss / d one-hot of each suffix position, over the first `active` prompts.
 
-        With x = one-hot @ E, this is (d loss / d x) @ E^T, where E holds what the model looks up for each token (scaled
-        as the model scales it). No parameter's gradient is computed, and no flag of one touched.
+        With x = one-hot @ E, this is (d loss / d x) @ E^T, where E holds the model's (scaled) token embeddings. No
+        parameter's gradient is computed, and no parameter's flag touched.
         """
         total: Tensor | None = None
         with torch.enable_grad(), self.pair.model(self.which) as model:
@@ -152,19 +150,12 @@ class Objective:
                 total = grad if total is None else total + grad
             assert total is not None
             with torch.no_grad():
-                parts = [
-                    total
-                    @ _embed(
-                        model, tuple(range(start, min(start + EMBEDDINGS_AT_ONCE, self.pair.vocab))), self.pair.device
-                    ).T
-                    for start in range(0, self.pair.vocab, EMBEDDINGS_AT_ONCE)
-                ]
+                blocks = torch.arange(self.pair.vocab).split(EMBEDDINGS_AT_ONCE)
+                parts = [total @ _embed(model, ids.tolist(), self.pair.device).T for ids in blocks]
         return torch.cat(parts, 1).float()
 
-    # -------------------------------------------------------------------------------------------------- cache
-
     def _cache(self, n: int) -> Cache | None:
-        """Return the keys and values of all that stands before the suffix, None where they cannot be shared."""
+        """Return the keys and values of the tokens before the suffix, None where they cannot be shared."""
         if not self._cached or not self.slots[n].before:
             return None
         if self._caches[n] is None:
@@ -180,7 +171,7 @@ def _can_share(cache: Cache) -> bool:
 
 
 def _rows(cache: Cache, rows: int) -> Cache:
-    """Return a cache of one row as one of many, without copying it; filling the new one leaves the old as it was."""
+    """Return a cache of one row as one of many, without copying it; filling the new one leaves the old unchanged."""
     out = copy.copy(cache)
     out.layers = []
     for layer in cache.layers:
@@ -193,5 +184,5 @@ def _rows(cache: Cache, rows: int) -> Cache:
 def _embed(model: torch.nn.Module, ids: Sequence[int], device: torch.device) -> Float[Tensor, "position hidden"]:
     look_up = model.get_input_embeddings()  # type: ignore[operator]
     if look_up is None:
-        raise PairError(f"{type(model).__name__} has no table of token embeddings: its suffixes cannot be searched")
+        raise PairError(f"{type(model).__name__} has no table of token embeddings: search suffixes of another model")
     return look_up(torch.tensor(ids, device=device, dtype=torch.long))

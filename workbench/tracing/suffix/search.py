@@ -1,8 +1,8 @@
-"""The search for a suffix: greedy coordinate gradient (arXiv 2307.15043), and random suffixes at the same queries.
+"""The search for a suffix: greedy coordinate gradient (arXiv 2307.15043), or random suffixes with the same queries.
 
 A step proposes candidates that read back (`slots`), computes their losses and keeps the best few. All randomness of a
-step comes from the search's own content and the step's number, so a search that was killed goes on from its last saved
-step and ends as if nothing had happened.
+step comes from the search's content and the step's number, so a killed search resumes from its last saved step and ends
+with the same result.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ Stopped = Literal["target", "loss", "budget"]
 STOPPED: tuple[Stopped, ...] = get_args(Stopped)
 
 DRAWS = 32
-"""How often more than the wanted number of candidates may be drawn in a step, before it goes on with fewer."""
+"""A step draws at most this many times its number of candidates before it continues with fewer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Say how much a suffix search may do.
+    """The budget of a suffix search.
 
     steps       steps of the search
     candidates  suffixes whose loss is computed in a step
-    top_k       tokens with the most promising gradient that a position's replacement is drawn from
-    buffer      best suffixes that are kept. A step starts from the best one; after s steps in a row that found none
-                better, from the next in the list, and so on round. 0: from the best of the step before, better or not
-                (the paper)
+    top_k       tokens with the most promising gradient from which a position's replacement is drawn
+    buffer      best suffixes that are kept. A step starts from the best one, and after s steps without a better one
+                from the s-th next in the list, cyclically. 0: from the best of the step before, better or not (the
+                paper)
     save_every  steps between two saved states
     """
 
@@ -54,16 +54,16 @@ BUDGETS: dict[str, Budget] = {
     "short": Budget(steps=100, candidates=128, top_k=64, buffer=8, save_every=10),
     "paper": Budget(steps=500, candidates=512, top_k=256, buffer=0, save_every=25),
 }
-"""Budgets by name: to see that it runs, to see what it does, and what arXiv 2307.15043 spends."""
+"""Budgets by name: a smoke test, a short search, and that of arXiv 2307.15043."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """Hold a search as it stands: after its last step, what it found.
+    """The state of a search after its last step.
 
-    `kept` are (loss, suffix), best first; `start` is what the next step starts from. `curve` is the best loss so far,
-    nats, of the prompts active then, before the first step and after each. `stale` counts steps since the last better
-    one. `said`: after the best suffix, the model would say the active prompts' targets.
+    `kept` are (loss, suffix), best first; the next step starts from `start`. `curve` is the best loss so far, nats, of
+    the prompts active then, before the first step and after each. `stale` counts steps since the last better suffix.
+    `said`: with the best suffix, the model would say the active prompts' targets.
     """
 
     start: Suffix
@@ -83,10 +83,10 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Search:
-    """Search one suffix for all prompts of `slots`; they become part of the loss one after another, as they are won.
+    """The search of one suffix for all prompts of `slots`, which join the loss one after another, as they are won.
 
-    `stop` says when to end before the budget does: "target" (every prompt's target would be said greedily), a loss in
-    nats (reached over all prompts), or "never".
+    `stop` ends it before the budget does: "target" (the model would say every target greedily), a loss in nats (reached
+    over all prompts), or "never".
     """
 
     slots: Slots
@@ -100,7 +100,7 @@ class Search:
     on_step: Callable[[Found], None] = field(default=lambda _: None)
 
     def run(self) -> Found:
-        """Search until the budget is spent or the stop is reached; resume where the store knows an earlier state."""
+        """Search until the budget is spent or the stop is reached; resume from the last state in the store."""
         key = self._key()
         found = self._resumed(key) or self._judged(self._begin())
         self.on_step(found)
@@ -110,8 +110,6 @@ class Search:
                 self.store.write({self._place(key, found.step): _entry(found)})
             self.on_step(found)
         return found if found.stopped else replace(found, stopped="budget")
-
-    # --------------------------------------------------------------------------------------------------- steps
 
     def _begin(self) -> Found:
         first = self.slots.first
@@ -151,7 +149,7 @@ class Search:
         return self._judged(after)
 
     def _judged(self, found: Found) -> Found:
-        """Take in the next prompt where the present ones are won; stop where all are."""
+        """Add the next prompt where the active ones are won; stop where all are."""
         threshold = None if isinstance(self.stop, str) else float(self.stop)
         won = found.said if threshold is None else found.kept[0][0] <= threshold
         if not won:
@@ -179,10 +177,8 @@ class Search:
             queries=found.queries + len(suffixes) * active,
         )
 
-    # ---------------------------------------------------------------------------------------------- candidates
-
     def _promising(self, gradient: Float[Tensor, "position vocab"]) -> list[list[int]]:
-        """Return, for each position, the allowed tokens that the gradient says lower the loss most."""
+        """Return, for each position, the allowed tokens that lower the loss most by the gradient."""
         allowed = torch.tensor(self.allowed, device=gradient.device)
         k = min(self.budget.top_k, len(self.allowed))
         return allowed[(-gradient[:, allowed]).topk(k, dim=-1).indices].tolist()
@@ -200,7 +196,7 @@ class Search:
             yield tuple(self.allowed[i] for i in picked.tolist())
 
     def _candidates(self, drawn: Iterator[Suffix], known: set[Suffix]) -> list[Suffix]:
-        """Take new suffixes that read back, as many as a step may have; fewer where there are hardly any."""
+        """Collect new suffixes that read back, as many as a step may have, or fewer where they are rare."""
         seen = set(known)
         found: list[Suffix] = []
         for _ in range(DRAWS * self.budget.candidates):
@@ -213,18 +209,12 @@ class Search:
                     found.append(suffix)
         return found
 
-    # -------------------------------------------------------------------------------------------------- resume
-
     def _key(self) -> str:
-        """Hash all that the search's steps depend on; when it ends is no part of it."""
+        """Hash all that the search's steps depend on, without its end."""
         parts = [(s.before, s.after, s.target) for s in self.slots.slots]
         budget = {k: v for k, v in settings_of(self.budget).items() if k not in ("steps", "save_every")}
-        which, pair = self.slots.which, self.slots.pair
-        allowed = key_of(self.allowed)
-        settings = (budget, self.seed)
-        return key_of(
-            "suffix search 1", self.method, pair.fingerprint, which, parts, self.slots.first, allowed, settings
-        )
+        place = (self.slots.pair.fingerprint, self.slots.which, parts, self.slots.first)
+        return key_of("suffix search 1", self.method, *place, key_of(self.allowed), (budget, self.seed))
 
     def _place(self, key: str, step: int) -> str:
         return key_of(key, "saved", self.stop, step)

@@ -1,4 +1,4 @@
-"""Where a suffix goes: the tokens before it, its own, and those after it, all as the chat template writes them."""
+"""The place of a suffix in the chat template: the tokens before it, its own, and those after it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Allowed = Literal["ascii", "any"]
 Suffix = Ids
 
 _FILLERS = ("!", " !", " x", " a")
-_TRIED = 500  # tokens that are tried as fillers: where so many do not read back, none will
+_TRIED = 500  # the most tokens that are tried as fillers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Slot:
-    """Hold one prompt around a suffix: its ids are before + suffix + after, the target follows."""
+    """One prompt around a suffix: its ids are before + suffix + after, the target follows."""
 
     prompt: Prompt
     before: Ids
@@ -30,10 +30,10 @@ class Slot:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Slots:
-    """Hold prompts that one suffix is appended to, and check that what is optimised is what is sent.
+    """The prompts that one suffix is appended to, with a check that the optimised tokens are those sent.
 
-    A suffix is sent as text, at the end of the last user turn. It reads back when, for every prompt, the chat template
-    and tokenizer make of that text exactly the tokens before + suffix + after.
+    A suffix is sent as text, at the end of the last user turn. It reads back where, for every prompt, the chat template
+    and tokenizer turn that text into exactly the tokens before + suffix + after.
     """
 
     pair: ModelPair
@@ -44,11 +44,11 @@ class Slots:
     _anchor: Ids = field(repr=False)
 
     def text(self, suffix: Sequence[int]) -> str:
-        """Return a suffix as text, with the space that it may begin with."""
+        """Return a suffix as text, with its leading space."""
         return text_of(self.pair, suffix, self._anchor)
 
     def reads_back(self, suffix: Suffix) -> bool:
-        """Tell whether the text of a suffix becomes these very tokens again, in every prompt."""
+        """Tell whether the text of a suffix becomes the same tokens again in every prompt."""
         text = self.text(suffix)
         try:
             return bool(text.strip()) and all(
@@ -61,20 +61,20 @@ class Slots:
 
 
 def text_of(pair: ModelPair, ids: Sequence[int], anchor: Ids) -> str:
-    """Return the text that ids add after the anchor: a decoder may drop the first space of a text."""
+    """Return the text that ids add after the anchor, since a decoder may drop the first space of a text."""
     return pair.decode((*anchor, *ids))[len(pair.decode(anchor)) :]
 
 
 def with_suffix(prompt: Prompt, text: str) -> Prompt:
-    """Return a prompt with a suffix; spaces that end the prompt would merge with it and are dropped."""
+    """Return a prompt with a suffix; spaces at the prompt's end would merge with it and are dropped."""
     return replace(prompt, prompt=prompt.prompt.rstrip() + text)
 
 
 def allowed_ids(pair: ModelPair, allowed: Allowed) -> tuple[int, ...]:
-    """List the tokens that a suffix may be made of: none that is added to the vocabulary (control tokens, fillers).
+    """List the tokens that a suffix may contain, without those added to the vocabulary (control tokens, fillers).
 
     Control tokens typed into a prompt are sent as ordinary text, so a suffix could never hold one. "ascii": printable
-    ASCII only; "any": whatever has a text of its own.
+    ASCII only; "any": every token with its own text.
     """
     anchor = pair.encode("a")
     start = len(pair.decode(anchor))
@@ -101,7 +101,7 @@ def open_slots(
     *,
     system_prompt: str | None = None,
 ) -> Slots:
-    """Find where a suffix of so many tokens goes in each prompt, and the one that a search starts from.
+    """Find the place of a suffix of `tokens` tokens in each prompt, and the suffix that a search starts from.
 
     `targets` are the prompts with the responses to aim at. The first suffix is one token repeated ("! ! ! ..."), the
     first that reads back in every prompt. Raises PromptError where none does, ContextOverflow where prompt, suffix and
@@ -110,7 +110,7 @@ def open_slots(
     check_room(targets, pair.context_length, tokens)
     for p, target in zip(prompts, targets, strict=True):
         if not target.response:
-            raise PromptError(f"prompt {p.id!r} has an empty target ({p.response!r}): there is nothing to aim at")
+            raise PromptError(f"prompt {p.id!r} has an empty target ({p.response!r}): give it a response to aim at")
     anchor = pair.encode("a")
 
     def contexts(text: str) -> list[Ids]:
@@ -128,8 +128,8 @@ def open_slots(
             return Slots(pair=pair, which=which, system_prompt=system_prompt, slots=slots, first=first, _anchor=anchor)
     names = ", ".join(repr(p.id) for p in prompts[:3])
     raise PromptError(
-        f"no suffix of {tokens} tokens can be put after prompt {names}: whatever token it repeats, the tokenizer joins "
-        "it with what is around it. Use another template_mode, or drop that prompt"
+        f"no suffix of {tokens} tokens fits after prompt {names}, because the tokenizer joins it with the text around "
+        "it: use another template_mode, or drop that prompt"
     )
 
 
@@ -140,7 +140,7 @@ def _starts(pair: ModelPair, tokens: int, allowed: Sequence[int]) -> Iterator[Su
 
 
 def _split(ids: Ids, bare: Ids, suffix: Suffix) -> tuple[Ids, Ids] | None:
-    """Part a prompt's ids around a suffix; None where the suffix changes the tokens around it or is changed."""
+    """Split a prompt's ids around a suffix; None where the suffix changes the tokens around it or is changed."""
     if len(ids) != len(bare) + len(suffix):
         return None
     at = next((n for n, (a, b) in enumerate(zip(ids, bare, strict=False)) if a != b), len(bare))
