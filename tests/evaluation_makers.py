@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tests.trace_makers import run_record
 from workbench.core.records import Estimate, Given, Label
-from workbench.evaluation.config import EvaluateConfig
+from workbench.evaluation.metrics import EvaluateConfig
 from workbench.evaluation.records import (
     Answer,
     AttackSet,

@@ -84,7 +84,7 @@ def test_prefill_gives_the_first_tokens_exactly_and_base_continues_short_targets
     assert all(pair.decode(a.prefix_ids) == a.prefix for a in made.attempts)
     assert made.cost["continuations"] == 1
     assert made.notes[-2].startswith(f"k = {k}: n = {1 + extended}, 1 shorter target continued by the base model")
-    assert "1 of 3 prompts have no response to aim at and are left out." in made.notes
+    assert "1 of 3 prompts have no response as target and are left out." in made.notes
 
 
 def test_a_target_is_given_or_made_by_base() -> None:

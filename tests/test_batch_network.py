@@ -148,7 +148,7 @@ def test_a_machine_that_is_cut_off_loses_no_finished_cell_and_the_others_do_its_
         for cell in lines:
             if cell["name"] in finished:
                 assert ran.count(str(cell["axes"]["number"])) == 1, "a finished cell was repeated"
-        assert "its Ray worker went away" in said, "a cell was on the lost machine"
+        assert "its Ray worker died" in said, "a cell was on the lost machine"
     finally:
         for node in nodes:
             node.terminate()

@@ -119,7 +119,7 @@ def test_clearing_takes_what_matches_and_asks_first(capsys, monkeypatch) -> None
     assert cli.main(["cache", "clear"]) == 2
     assert "--everything" in capsys.readouterr().err
     assert cli.main(["cache", "clear", "--everything"]) == 2
-    assert "say --yes" in capsys.readouterr().err
+    assert "--yes" in capsys.readouterr().err
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     for answer, left in (("", {"models/a/file"}), ("no", {"models/a/file"}), ("y", set())):
         monkeypatch.setattr("builtins.input", lambda question, said=answer: said)

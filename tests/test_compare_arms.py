@@ -58,16 +58,14 @@ def test_rows_are_judged_and_what_is_no_compliance_is_dropped(texts, pair, promp
     assert len(texts.harmless) == 4
     assert len(texts.utility) == 8  # harmless ones and look-alikes
     said = " ".join(texts.notes)
-    assert "Refusals of aligned: 8 drawn, 0 of them no refusal" in said
+    assert "Refusals of aligned: 8 drawn; 0 dropped because they are no refusal" in said
     assert "judge exact" in said or "judge 'exact'" in said
     harmful = [p for p in prompts if p.label == "harmful"]
     refused = replace(harmful[0], response="I'm sorry, but I can't help you.")
     given = replace(prompts, prompts=(refused, *harmful[1:], *(p for p in prompts if p.label != "harmful")))
     made = training_texts(pair, given, replace(DATA, harmful_from="given", refusals=1))
     assert [t.name for t in made.harmful] == [p.id for p in harmful[1:]]
-    assert any(
-        f"1 of 4 harmful responses are no compliance and are left out (line {refused.line})" in n for n in made.notes
-    )
+    assert any(f"1 of 4 harmful responses do not comply and are dropped (line {refused.line})" in n for n in made.notes)
 
 
 def test_base_continues_targets_that_only_begin_an_answer(pair: ModelPair, prompts: PromptSet) -> None:
@@ -76,7 +74,7 @@ def test_base_continues_targets_that_only_begin_an_answer(pair: ModelPair, promp
     begun = [replace(p, response=" ".join(w[:n])) for p, w, n in zip(harmful, words, (4, 6, 9), strict=False)]
     asked = replace(prompts, prompts=(*begun, replace(harmful[3], response=None)))
     made = training_texts(pair, asked, replace(DATA, harmful_from="continued", refusals=1))
-    assert any("1 of 4 harmful prompts have no given response" in n for n in made.notes)
+    assert any("1 of 4 harmful prompts have no response" in n for n in made.notes)
     assert made.harmful
     for text in made.harmful:
         given = pair.encode(next(p.response for p in asked if p.id == text.name) or "")
@@ -266,7 +264,7 @@ def test_answers_are_trained_on_as_given_or_left_out(pair: ModelPair, prompts: P
     assert pair.decode(made.harmless[1].response[:-1]) == "Here is how."
     assert made.harmless[1].response[-1] in pair.eos_ids
     assert not declines(pair.decode(made.harmless[0].response))
-    said = [n for n in made.notes if "refused by aligned" in n]
+    said = [n for n in made.notes if "Aligned refuses" in n]
     assert len(said) == 2
     assert "1 of 2 harmless prompts" in said[0]
     assert "1 take their given response, 0 have none" in said[0]
@@ -282,7 +280,7 @@ def test_answers_are_trained_on_as_given_or_left_out(pair: ModelPair, prompts: P
     for text in made.utility:
         assert pair.decode(text.response[:-1]) == written[text.name]
         assert text.response[-1] in pair.eos_ids
-    assert any("1 of 4 harmless prompts have no given response" in n for n in made.notes)
+    assert any("1 of 4 harmless prompts have no response" in n for n in made.notes)
 
 
 def test_an_adaptive_attack_is_made_against_each_arm_itself(pair, texts, tmp_path, monkeypatch) -> None:

@@ -23,8 +23,17 @@ BLOCK = re.compile(
 )
 MOST = {"Add a metric": 3, "Add a judge": 2, "Add an attack": 2, "Add a widget view": 4}
 """How many files a recipe may touch; the view's own tests come on top of its three files and its export."""
-TESTS = ("test_metrics", "test_scoring", "test_judges", "test_attacks", "test_peaks", "test_window", "test_uses")
-CHOSEN = "test_metrics or test_scoring or contract or capitals or by_name or peaks or public_names or uses"
+TESTS = (
+    "test_metrics",
+    "test_scoring",
+    "test_judges",
+    "test_attacks",
+    "test_peaks",
+    "test_window",
+    "test_messages",
+    "test_uses",
+)
+CHOSEN = "test_metrics or test_scoring or contract or capitals or by_name or peaks or public_names or snapshot or uses"
 SEEN: Mapping[str, str] = {
     "Add a metric": """
 from widgets import TokenLens, payload

@@ -13,7 +13,7 @@ from tests.errors import refuses
 from workbench.core.errors import ParameterError, PromptError, TokenizerMismatch, UnknownName
 from workbench.core.records import load, save
 from workbench.core.results import KEYS, rows_json
-from workbench.evaluation.config import EvaluateConfig
+from workbench.evaluation.metrics import EvaluateConfig
 from workbench.evaluation.records import AttackSet, Attempt, Comparison, Scorecard
 from workbench.evaluation.rows import evaluation_rows
 from workbench.evaluation.scorecard import sum_up

@@ -14,7 +14,6 @@ import pytest
 from tests import evaluation_makers as make
 from tests.hostile_texts import EXECUTABLE, TEXT
 from workbench.core.results import COLUMNS
-from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.exports import (
     csv_text,
     inspect_log,
@@ -25,6 +24,7 @@ from workbench.evaluation.exports import (
     write_completions,
     write_exports,
 )
+from workbench.evaluation.metrics import EvaluateConfig
 from workbench.evaluation.records import AttackSet, CompletionSet, Scorecard
 from workbench.evaluation.rows import evaluation_rows
 from workbench.evaluation.scorecard import sum_up

@@ -16,8 +16,8 @@ from workbench.core.store import Store
 from workbench.evaluation import setup
 from workbench.evaluation.attacks import GCG, Decoding, NoAttack, Prefill
 from workbench.evaluation.capability import CapabilityConfig
-from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
+from workbench.evaluation.metrics import EvaluateConfig
 from workbench.evaluation.paper import paper_preset
 from workbench.evaluation.records import Evaluation
 from workbench.evaluation.scorecard import sum_up

@@ -27,7 +27,7 @@ from workbench.decoding.penalised import decode
 from workbench.display.figures import save_figure
 from workbench.evaluation.attacks import Prefill, attack, attack_config
 from workbench.evaluation.capability import CapabilityConfig
-from workbench.evaluation.config import EvaluateConfig
+from workbench.evaluation.metrics import EvaluateConfig
 from workbench.evaluation.paper import paper_preset
 from workbench.judging.calibration import calibrate
 from workbench.judging.config import JudgeConfig
@@ -82,7 +82,7 @@ def mistakes() -> Mapping[str, Callable[[], object]]:
         "a judge's name": lambda: JudgeConfig.named("refusals"),
         "a judge without model": lambda: JudgeConfig.named("classifier"),
         "a class that is no judge": lambda: check_name("json:JSONDecoder"),
-        "a class that is not there": lambda: check_name("jsn:JSONDecoder"),
+        "a class that is not there": lambda: check_name("refusl:Judge"),
         "labels": lambda: calibrate(written("g.csv", "prompt,completion,label\nQ?,No.,what\n"), "refusal"),
         "responses": lambda: wb.trace(pair, prompt_set("a", response=None)),
         "a long prompt": lambda: wb.trace(pair, prompt_set("z" * 600)),

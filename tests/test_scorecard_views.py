@@ -10,7 +10,7 @@ from tests import evaluation_makers as make
 from tests.hostile_texts import EXECUTABLE
 from workbench.core.palette import contrast, strokes_of_arms
 from workbench.display import figures, views
-from workbench.evaluation.config import EvaluateConfig
+from workbench.evaluation.metrics import EvaluateConfig
 from workbench.evaluation.paper import paper_preset
 from workbench.evaluation.records import AttackSet, CapabilitySet, CompletionSet, Scorecard
 from workbench.evaluation.rows import evaluation_rows
@@ -49,7 +49,7 @@ def test_conclusions_and_matrix_show_every_cell_with_interval_and_n(made: Made) 
         assert sentence[:60] in view.text
     view = views.attack_matrix(made[-1])
     assert len(view.rows) == 3 * 4  # 0, 5, 10 tokens given and the worst of them
-    assert "80 % [58.4 to 91.9] (n = 20)" in view.text
+    assert "80 % [58.4, 91.9] (n = 20)" in view.text
     assert "95 % interval" in view.body
     assert view.body.count("<tr>") == 1 + 4
     order = re.findall(r'<th scope="row"[^>]*>(?:<b>)?([^<]*)', view.body)

@@ -26,10 +26,10 @@ from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.penalty import leverage_bound, penalise
 from workbench.display import figures, views
 from workbench.evaluation.check import Promise
-from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.frontier import Rule, frontier
 from workbench.evaluation.leverage import measure_moves
+from workbench.evaluation.metrics import EvaluateConfig
 from workbench.evaluation.penalties import ALIGNED, SweepConfig, penalty_grid
 from workbench.evaluation.records import (
     AttackSet,
@@ -249,7 +249,7 @@ def test_what_is_missing_is_answered_or_said(pair: ModelPair) -> None:
     prompts = replace(tiny_prompts(2), prompts=tiny_prompts(2).prompts[:2])
     found = sweep(pair, prompts, small(how="refusal"))
     assert found.judge == "refusal"
-    assert any("There is no harmless prompt" in n for n in found.notes)
+    assert any("The set has no harmless prompt" in n for n in found.notes)
     assert any("upper bound" in n for n in found.notes)
     assert found.score("aligned", "over_refusal") is None
     refuses(lambda: wb.recommend(found), ParameterError)

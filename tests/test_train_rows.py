@@ -126,8 +126,8 @@ def test_weights_have_mean_one_and_long_rows_are_cut() -> None:
     made = prepared(replace(texts(), harmful=(crowded, *texts().harmful)), config)
     assert all(len(t.aligned) + len(t.response) <= 20 for t in (*made.harmful, *made.utility))
     said = " ".join(made.notes)
-    assert "7 of 7 harmful responses are longer than 20 tokens" in said
-    assert "1 of 8 harmful rows are left out" in said
+    assert "7 of 7 harmful responses are cut to fit into 20 tokens" in said
+    assert "1 of 8 harmful rows are dropped" in said
     for n in range(40):  # the prefix leaves room for the refusal
         for row in RowMaker(config).harmful(made.harmful[0], random_numbers(0, "r", n)):
             assert len(row.student.whole("aligned")) <= 21

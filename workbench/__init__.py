@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from workbench.evaluation.capability import measure_capability
     from workbench.evaluation.card import export
     from workbench.evaluation.check import check_penalty, compare_with_aligned
-    from workbench.evaluation.config import EvaluateConfig
     from workbench.evaluation.evaluate import evaluate
     from workbench.evaluation.example import continue_three_ways, look_at, sampling_surface
     from workbench.evaluation.exports import export_evaluation
     from workbench.evaluation.frontier import Rule, load_penalty, recommend, save_penalty
+    from workbench.evaluation.metrics import EvaluateConfig
     from workbench.evaluation.paper import paper_preset
     from workbench.evaluation.penalties import SweepConfig, penalties_for
     from workbench.evaluation.records import Evaluation, Scorecard
@@ -112,7 +112,7 @@ _TYPES = {
     "training.data": "TrainingDataConfig",
     "training.config": "TrainConfig WatchSettings LossConfig",
     "evaluation.arms": "CompareConfig",
-    "evaluation.config": "EvaluateConfig",
+    "evaluation.metrics": "EvaluateConfig",
     "evaluation.attacks": "Prefill HarmlessPrefill",
     "evaluation.records": "Evaluation Scorecard",
     "running.runs": "RunConfig",

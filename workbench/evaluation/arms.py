@@ -16,8 +16,8 @@ from workbench.core.store import Store
 from workbench.evaluation.attacks import AttackConfig, HarmlessPrefill, ModelArm, NoAttack, Prefill
 from workbench.evaluation.attacks.targets import target_of
 from workbench.evaluation.capability import CapabilityConfig
-from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
+from workbench.evaluation.metrics import EvaluateConfig
 from workbench.evaluation.records import ArmComparison, Score, Scorecard
 from workbench.evaluation.setup import attempts_of
 from workbench.judging.makers import judges_of
@@ -134,7 +134,9 @@ def compare_arms(
     shows it. Raises what `distil` and `evaluate` raise.
     """
     store = Store.of(store)
-    watch = Stopwatch("compare_arms", _settings(config))
+    asked = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("arms", "train")}
+    asked |= {"arms": [a.name for a in config.trained], "steps": config.train.steps}
+    watch = Stopwatch("compare_arms", {**asked, "batch_size": config.train.batch_size})
     judges = judges_of(config.judges, prompts.name)
     begun = None if config.start is None else pair.with_aligned(config.start)
     attacks = attempts_of(pair, prompts, attacks_for(prompts, config), store=store)
@@ -248,12 +250,3 @@ def _said(adapters: Mapping[str, Sequence[str]], config: CompareConfig) -> tuple
             notes += made.notes
             notes += [f"{name}, seed {seed}: training {made.stopped}."] if made.stopped else []
     return tuple(notes)
-
-
-def _settings(config: CompareConfig) -> dict[str, object]:
-    whole = dataclasses.asdict(config)
-    return {k: v for k, v in whole.items() if k not in ("arms", "train")} | {
-        "arms": tuple(a.name for a in config.trained),
-        "steps": config.train.steps,
-        "batch_size": config.train.batch_size,
-    }

@@ -15,8 +15,8 @@ from workbench.core.records import Estimate
 from workbench.core.statistics import PromptSample, estimate, quotient
 from workbench.core.store import Store
 from workbench.decoding.config import PenaltyConfig
-from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evidence import gather
+from workbench.evaluation.metrics import EvaluateConfig
 from workbench.evaluation.penalties import SweepConfig
 from workbench.evaluation.rates import cells_of
 from workbench.evaluation.records import Comparison, PenaltyCheck, PenaltySweep, select

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
 
 from workbench.core.configs import takes_fields
 from workbench.core.errors import WorkbenchError
@@ -16,15 +18,18 @@ from workbench.evaluation.attacks.finetuning import check_tunable
 from workbench.evaluation.attacks.task import as_prompt
 from workbench.evaluation.capability import CapabilityConfig, measure_capability
 from workbench.evaluation.capability.measure import INSTALL, is_installed
-from workbench.evaluation.config import EvaluateConfig
+from workbench.evaluation.metrics import EvaluateConfig
 from workbench.evaluation.records import AttackSet, Attempts, CapabilitySet, CompletionSet, Evaluation
 from workbench.evaluation.scorecard import sum_up
+from workbench.judging.contract import Judge
 from workbench.judging.gibberish import find_gibberish
 from workbench.judging.judging import judge
 from workbench.judging.makers import AnyJudge, judge_of, judges_of
 from workbench.judging.records import GibberishSet, JudgementSet
 from workbench.models.pair import ModelPair
 from workbench.tracing.surprise import mean_surprise
+
+T = TypeVar("T")
 
 
 @takes_fields(EvaluateConfig)
@@ -66,9 +71,16 @@ def evaluate(
             answers.append(answer(arm, source, store=store, batch_tokens=batch_tokens, quiet=what is not None))
             progress.advance(len(source.attempts))
     attacks = (*attempts, *(s for sets in own.values() for s in sets))
-    judgements = [made for how in judges for made in _judged(how, answers, attacks, store)]
-    pair = arms[0].pair
-    gibberish = _gibberish(answers, attacks, pair, store)
+    pair, judgements = arms[0].pair, list[JudgementSet]()
+    for one in map(judge_of, judges):
+        by = partial(_judged, one, attacks, store)
+        judgements += _of_each(answers, f"{one.name} judges", by)
+
+    def read(done: CompletionSet) -> GibberishSet:
+        surprise = mean_surprise(pair, passages_of(pair, done, attacks), store=store)
+        return find_gibberish(done.samples(attacks), arm=done.arm, surprise=surprise)
+
+    gibberish = _of_each(answers, "reading for gibberish", read)
     abilities = _capability(arms, capability, store)
     return Evaluation(
         run=watch.record(pair, resolved={"pair": pair.name, "arms": [a.name for a in arms]}, seed=config.seed),
@@ -97,26 +109,15 @@ def passages_of(pair: ModelPair, completions: CompletionSet, attempts: Attempts)
     return made
 
 
-def _judged(
-    how: AnyJudge, answers: Sequence[CompletionSet], attacks: Sequence[AttackSet], store: Store
-) -> list[JudgementSet]:
-    one = judge_of(how)
-    made = []
-    with Progress(f"{one.name} judges", sum(len(c.completions) for c in answers), "answers") as progress:
-        for done in answers:
-            made.append(judge(done.samples(attacks), one, arm=done.arm, store=store, what=None))
-            progress.advance(len(done.completions))
-    return made
+def _judged(one: Judge, attacks: Sequence[AttackSet], store: Store, done: CompletionSet) -> JudgementSet:
+    return judge(done.samples(attacks), one, arm=done.arm, store=store, what=None)
 
 
-def _gibberish(
-    answers: Sequence[CompletionSet], attacks: Sequence[AttackSet], pair: ModelPair, store: Store
-) -> list[GibberishSet]:
+def _of_each(answers: Sequence[CompletionSet], what: str, read: Callable[[CompletionSet], T]) -> list[T]:
     made = []
-    with Progress("reading for gibberish", sum(len(c.completions) for c in answers), "answers") as progress:
+    with Progress(what, sum(len(c.completions) for c in answers), "answers") as progress:
         for done in answers:
-            surprise = mean_surprise(pair, passages_of(pair, done, attacks), store=store)
-            made.append(find_gibberish(done.samples(attacks), arm=done.arm, surprise=surprise))
+            made.append(read(done))
             progress.advance(len(done.completions))
     return made
 

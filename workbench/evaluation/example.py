@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from workbench.core.errors import ParameterError, PromptError
-from workbench.core.passages import Passage
+from workbench.core.passages import Ids, Passage
 from workbench.core.statistics import known
 from workbench.core.store import Store
 from workbench.decoding.config import PenaltyConfig
@@ -153,12 +153,7 @@ def before(
 
 
 def start_of(
-    pair: ModelPair,
-    prompt: Prompt,
-    prefix_tokens: int,
-    generated: tuple[int, ...] = (),
-    *,
-    system_prompt: str | None = None,
+    pair: ModelPair, prompt: Prompt, prefix_tokens: int, generated: Ids = (), *, system_prompt: str | None = None
 ) -> Passage:
     """Return the passage before a prompt's next token: `prefix_tokens` of its given response, then `generated`."""
     given = pair.encode(prompt.response or "")[:prefix_tokens]

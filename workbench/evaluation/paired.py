@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core import comparisons
-from workbench.evaluation.config import EvaluateConfig
-from workbench.evaluation.metrics import ALL_ATTACKS, title_of
+from workbench.evaluation.metrics import ALL_ATTACKS, EvaluateConfig, title_of
 from workbench.evaluation.rates import Cell, percent
 from workbench.evaluation.records import Comparison
 

@@ -15,9 +15,17 @@ import numpy as np
 
 from workbench.core import comparisons, statistics
 from workbench.core.records import Estimate, Given
-from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evidence import Evidence, PromptKey, Sample
-from workbench.evaluation.metrics import ALL_ATTACKS, GIBBERISH, METRICS, NO_SCORE, NO_VERDICT, Metric, title_of
+from workbench.evaluation.metrics import (
+    ALL_ATTACKS,
+    GIBBERISH,
+    METRICS,
+    NO_SCORE,
+    NO_VERDICT,
+    EvaluateConfig,
+    Metric,
+    title_of,
+)
 from workbench.evaluation.records import Place, Score
 
 NOT_JUDGED = "not judged"

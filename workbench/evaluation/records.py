@@ -252,7 +252,7 @@ class Scorecard(Record):
 class TaskScore(Record):
     """One metric of one task. `estimate.value` is the harness's own number, to the digit.
 
-    `group` is the task as it was asked for (a group, or the task itself); a group's own score has `task` == `group`.
+    `group` is the task of the config (a group, or the task itself); a group's own score has `task` == `group`.
     `variant` is the harness's filter ("none", "strict-match", ...). The interval is Wilson's where every answer is
     right or wrong, else a bootstrap over questions. `stderr` is the harness's own, None where it gives none.
     """
@@ -270,9 +270,9 @@ class TaskScore(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answer(Record):
-    """One answered question. `score` is the task's first metric: 1 right, 0 wrong; None where it is another kind.
+    """One answered question. `score` is the task's first metric, 1 right, 0 wrong; None where it is another kind.
 
-    `question_id` names the content: equal questions of a task have equal ids, whichever arm answers.
+    `question_id` is a hash of the content, the same for every arm.
     """
 
     group: str
@@ -286,7 +286,7 @@ class Answer(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CapabilitySet(Record):
-    """One arm's capability. `template` says how questions were put: "chat template" or "plain text"."""
+    """One arm's capability. `template` is the form of the questions: "chat template" or "plain text"."""
 
     run: RunRecord
     arm: str
@@ -368,11 +368,10 @@ class Leverage(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PenaltySweep(Record):
-    """A sweep of penalties over prompts and prefix lengths: an evaluation with one arm a penalty, and what each moves.
+    """A sweep of penalties over prompts and prefix lengths: an evaluation with an arm for each, and what each moves.
 
-    `names` are the arms, aligned without a penalty first, and `penalties` the settings of each. `judge` decided what
-    is complied with and refused. `kl_nats` is each penalty's harm to utility: KL(penalised || aligned) along harmless
-    responses, nats per token; empty where there are no such responses.
+    `names` are the arms, aligned without a penalty first, and `penalties` the settings of each. `kl_nats` is each
+    penalty's harm to utility: KL(penalised || aligned) along harmless responses, nats per token; empty without them.
     """
 
     run: RunRecord
@@ -435,8 +434,8 @@ class PenaltyCheck(Record):
     """A penalty against aligned on prompts that it was not chosen on: differences with their intervals.
 
     `asr_reduction` is 1 - ASR / ASR of aligned after `prefix_tokens` given tokens (bootstrap over prompts); the other
-    differences are penalised minus aligned on the same prompts, 1 = 100 points. None where a judge cannot say. `holds`
-    goes by the values, `sure` by the whole intervals.
+    differences are penalised minus aligned on the same prompts, 1 = 100 points. None where a judge cannot tell.
+    `holds` is decided by the values, `sure` by the whole intervals.
     """
 
     penalty: str
@@ -459,9 +458,9 @@ class PenaltyCheck(Record):
 class PenaltyLook(Record):
     """The next-token distributions at one position: one column for base, for aligned and for each strength.
 
-    `probability` is (token, column) of the likeliest tokens of any column, `rest` what all others have. `leverage` is
-    TV(column, aligned), `bound` the largest that this penalty can reach there, None where it has no limit. `label` is
-    the prompt's, `before` the response so far, `penalty` what is tried at each strength, in words.
+    `probability` is (token, column) of the likeliest tokens of any column, `rest` the sum of the others. `leverage` is
+    TV(column, aligned), `bound` its largest value at any strength, None where it has no limit. `before` is the response
+    so far, and `penalty` describes the penalty in words.
     """
 
     prompt: str
@@ -482,12 +481,11 @@ class PenaltyLook(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ArmComparison(Record):
-    """Training arms that were trained alike and asked the same: the evaluation of each seed, and all seeds together.
+    """Training arms with the same budget and attempts: the evaluation of each seed, and all seeds together.
 
-    `scorecard` holds the numbers over all seeds: an estimate is the mean over seeds, its interval reaches from the
-    lowest to the highest bound of any seed's own interval, and n is that of one seed. An untrained arm has one seed.
-    `budgets` says in words what each arm was trained with, `adapters` where its adapters are, in the order of `seeds`;
-    `leaks` warn of prompts that were trained on.
+    `scorecard` is over all seeds: a value is the mean over seeds, its interval reaches from the lowest to the highest
+    bound of any seed, and n is that of one seed. An untrained arm has one seed. `budgets` describes each training,
+    `adapters` has its folders in the order of `seeds`, and `leaks` warns of prompts that were trained on.
     """
 
     run: RunRecord

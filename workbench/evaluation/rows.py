@@ -12,7 +12,6 @@ from workbench.core.records import Record, Row
 from workbench.core.statistics import known
 from workbench.evaluation.records import ArmComparison, Evaluation, PenaltyCheck, PenaltySweep, Score, Scorecard
 from workbench.tracing.diagnosis.rows import diagnosis_rows
-from workbench.tracing.gradients import probe_rows
 from workbench.tracing.records import Diagnosis, GradientProbe
 
 
@@ -58,13 +57,8 @@ def sweep_rows(sweep: PenaltySweep, *, where: str | None = None) -> tuple[Row, .
         rows.append(Row.of("kl_penalised_aligned_nats", e, arm=name, label="harmless"))
     for c in sweep.leverage:
         for i in np.flatnonzero(c.n).tolist():
-            place: dict[str, Any] = {
-                "arm": c.penalty,
-                "label": c.label,
-                "position": int(c.position[i]),
-                "n": int(c.n[i]),
-                "unit": "1",
-            }
+            place: dict[str, Any] = {"arm": c.penalty, "label": c.label, "n": int(c.n[i]), "unit": "1"}
+            place["position"] = int(c.position[i])
             value, low, high, bound, changed = (known(x[i]) for x in (c.leverage, c.low, c.high, c.bound, c.changed))
             rows.append(Row(name="leverage", value=value, low=low, high=high, **place))
             rows.append(Row(name="leverage_bound", value=bound, **place))
@@ -85,9 +79,15 @@ def comparison_rows(comparison: ArmComparison) -> tuple[Row, ...]:
     return tuple(replace(r, seed=seed) for seed, card in cards for r in evaluation_rows(card))
 
 
+def _probe_rows(probe: GradientProbe) -> tuple[Row, ...]:
+    from workbench.tracing.gradients import probe_rows  # loads torch
+
+    return probe_rows(probe)
+
+
 ROWS: Mapping[type[Record], Callable[..., tuple[Row, ...]]] = {
     Diagnosis: diagnosis_rows,
-    GradientProbe: probe_rows,
+    GradientProbe: _probe_rows,
     Scorecard: evaluation_rows,
     Evaluation: lambda evaluation: (*evaluation.agreement, *evaluation_rows(evaluation.scorecard)),
     PenaltySweep: sweep_rows,

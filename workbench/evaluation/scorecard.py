@@ -6,13 +6,18 @@ from collections.abc import Collection, Sequence
 
 from workbench.core.errors import ParameterError, nearest
 from workbench.core.provenance import Stopwatch
-from workbench.evaluation.capability_scores import capability_cells, capability_scores, check_alike
-from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evidence import Evidence, gather
+from workbench.evaluation.metrics import EvaluateConfig
 from workbench.evaluation.paired import compare, comparison_sentences
 from workbench.evaluation.rates import Cell, category_scores, cell_notes, cells_of
 from workbench.evaluation.records import AttackSet, Attempt, CapabilitySet, CompletionSet, Scorecard
-from workbench.evaluation.tradeoff import tradeoff_sentences, tradeoffs
+from workbench.evaluation.tradeoff import (
+    capability_cells,
+    capability_scores,
+    check_alike,
+    tradeoff_sentences,
+    tradeoffs,
+)
 from workbench.judging.records import GibberishSet, JudgementSet
 
 

@@ -19,9 +19,9 @@ from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.model import PenalisedModel
 from workbench.evaluation.attacks import NoAttack, Prefill, attack
 from workbench.evaluation.attacks.targets import target_of
-from workbench.evaluation.config import EvaluateConfig
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.leverage import Moves, leverages, measure_moves, response_texts
+from workbench.evaluation.metrics import EvaluateConfig
 from workbench.evaluation.penalties import SweepConfig
 from workbench.evaluation.records import AttackSet, PenaltySweep
 from workbench.judging.contract import Judge
@@ -60,19 +60,12 @@ def sweep(pair: ModelPair, prompts: PromptSet, config: SweepConfig, *, store: St
     )
     texts, text_notes = response_texts(pair, prompts, config, store)
     moves = _walk(pair, pairs, arms, texts, config, store)
+    about: dict[str, Any] = {"prompts": prompts.name, "prompts_source": prompts.source, "prompts_notes": prompts.notes}
+    about["attempts"] = sum(len(s.attempts) for s in attempts)
     names, notes = tuple(p.title for p in arms), _notes(prompts, config, how, attempts)
     return PenaltySweep(
         run=watch.record(
-            pair,
-            resolved={
-                "pair": pair.name,
-                "template_mode": pair.template_mode,
-                "prompts": prompts.name,
-                "prompts_source": prompts.source,
-                "prompts_notes": prompts.notes,
-                "attempts": sum(len(s.attempts) for s in attempts),
-            },
-            seed=config.seed,
+            pair, resolved={"pair": pair.name, "template_mode": pair.template_mode, **about}, seed=config.seed
         ),
         prompt_set=prompts.name,
         classroom_safe=prompts.classroom_safe,

@@ -39,20 +39,20 @@ def said(e: Estimate) -> str:
 
 
 def range_of(e: Estimate) -> str:
-    """Return an estimate's interval without unit, empty where there is none."""
+    """Return an estimate's interval in brackets, without unit; empty where there is none."""
     if e.low is None or e.high is None:
         return ""
     if e.unit != "1":
-        return f"{number(e.low)} to {number(e.high)}"
+        return f"[{number(e.low)}, {number(e.high)}]"
     low, high = (percent(x).removesuffix(" %") for x in (e.low, e.high))
-    return f"{low} to {high}"
+    return f"[{low}, {high}]"
 
 
 def in_full(e: Estimate) -> str:
     """Return value, interval and n of an estimate in one line."""
     if e.value is None:
         return f"{NO_VALUE} (n = 0)"
-    inside = f" [{range_of(e)}]" if range_of(e) else ""
+    inside = f" {range_of(e)}" if range_of(e) else ""
     return f"{said(e)}{inside} (n = {e.n})"
 
 

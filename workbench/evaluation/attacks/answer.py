@@ -65,6 +65,10 @@ class ModelArm:
     def name(self) -> str:
         return self.called or self.which
 
+    def on(self, pair: ModelPair) -> ModelArm:
+        """Return the same arm, under the same name, on another pair."""
+        return replace(self, pair=pair)
+
     def continue_(
         self,
         passages: Sequence[Passage],

@@ -15,14 +15,15 @@ from workbench.evaluation.attacks.finetuning import BenignTuning, FewHarmfulTuni
 from workbench.evaluation.attacks.prefixes import HarmlessPrefill, Insertion, Prefill
 from workbench.evaluation.attacks.requests import Decoding, NoAttack, Template
 from workbench.evaluation.attacks.suffixes import GCG, RandomSuffix
-from workbench.evaluation.attacks.task import AttackConfig, Cost, Task
+from workbench.evaluation.attacks.task import AttackConfig, Task
 from workbench.evaluation.records import AttackSet
 from workbench.models.chat import tokenizer_hash
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 
-_KINDS = (
-    NoAttack, Prefill, HarmlessPrefill, GCG, RandomSuffix, Decoding, Template, Insertion, BenignTuning, FewHarmfulTuning
+_KINDS: tuple[type[AttackConfig], ...] = (
+    NoAttack,
+    Prefill, HarmlessPrefill, GCG, RandomSuffix, Decoding, Template, Insertion, BenignTuning, FewHarmfulTuning,
 )  # fmt: skip
 ATTACKS: Mapping[str, type[AttackConfig]] = {kind.family: kind for kind in _KINDS}
 """Every attack by its family's name."""

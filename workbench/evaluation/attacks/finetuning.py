@@ -5,7 +5,6 @@ The attempts are the plain prompts. `answer` fine-tunes a copy of each arm befor
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -101,8 +100,7 @@ class BenignTuning(NoAttack):
         found = self.rows_of(prompt_set)
         _, harmful = found.get("harmful", ("", ()))
         return TrainingTexts(
-            utility=tuple(_text(pair, p) for p in found["harmless"][1]),
-            harmful=tuple(_text(pair, p) for p in harmful),
+            utility=tuple(_text(pair, p) for p in found["harmless"][1]), harmful=tuple(_text(pair, p) for p in harmful)
         )
 
 
@@ -171,26 +169,17 @@ def fine_tuned(arm: Any, attacks: AttackSet, store: Store) -> Any:
     texts = config.texts(arm.pair, attacks.prompt_set)
     what = f"{config.family.replace('_', ' ')} of {arm.name}"
     made = distil(arm.pair, texts, config.training(), store=store, what=what)
-    return with_pair(arm, arm.pair.with_aligned(made.path))
+    return arm.on(arm.pair.with_aligned(made.path))
 
 
 def check_tunable(arm: Any, attacks: AttackSet) -> bool:
     """Tell whether the attack fine-tunes this arm. Raises ParameterError for an arm that cannot be fine-tuned."""
     tunes = attacks.attack in KINDS and arm.which != "base"
+    if tunes and not hasattr(arm, "on"):
+        raise ParameterError(f"arm {arm.name!r} cannot be fine-tuned: give {type(arm).__name__} a method `on(pair)`")
     if tunes:
-        with_pair(arm, arm.pair)
+        arm.on(arm.pair)
     return tunes
-
-
-def with_pair(arm: Any, pair: ModelPair) -> Any:
-    """Return the same kind of arm, under the same name, on another pair."""
-    if hasattr(arm, "on"):
-        return arm.on(pair)
-    if dataclasses.is_dataclass(arm) and not isinstance(arm, type):
-        return replace(arm, pair=pair)
-    raise ParameterError(
-        f"arm {arm.name!r} is a {type(arm).__name__}, which cannot be fine-tuned: it has no method `on(pair)`"
-    )
 
 
 def _train_rows(source: str) -> tuple[Prompt, ...]:

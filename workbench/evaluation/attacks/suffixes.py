@@ -107,7 +107,8 @@ class GCG(TargetedConfig):
         allowed = allowed_ids(task.pair, self.tokens)
         if not allowed:
             raise PairError(f"the vocabulary of {task.pair.name} has no token that tokens={self.tokens!r} allows")
-        groups = self._groups(targets)
+        every = list(range(len(targets.prompts)))
+        groups = [[n] for n in every] if self.universal is None else [every[: self.universal]]
         steps = len(groups) * self.spends.steps
         found: list[tuple[Slots, Found]] = []
         what = "searching a suffix" if len(groups) == 1 else f"searching {len(groups)} suffixes"
@@ -133,11 +134,6 @@ class GCG(TargetedConfig):
                 found.append((slots, search.run()))
                 bar.advance((n + 1) * self.spends.steps - bar.done)
         return self._made(task, targets, found)
-
-    def _groups(self, targets: Targets) -> list[list[int]]:
-        if self.universal is None:
-            return [[n] for n in range(len(targets.prompts))]
-        return [list(range(min(self.universal, len(targets.prompts))))]
 
     def _made(self, task: Task, targets: Targets, found: list[tuple[Slots, Found]]) -> Made:
         notes, attempts = list(targets.notes), []

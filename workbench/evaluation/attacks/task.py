@@ -175,21 +175,10 @@ def attempt_of(
     sampler: Sampler = GREEDY,
 ) -> Attempt:
     """Return an attempt on a prompt; its id is the hash of its content."""
-    content: dict[str, Any] = {
-        "attack": config.family,
-        "given": given,
-        "setting": setting,
-        "prompt_id": prompt.id,
-        "label": prompt.label,
-        "category": prompt.category,
-        "pair_id": prompt.pair_id,
-        "request": prompt.prompt,
-        "messages": messages,
-        "prefix_ids": tuple(prefix_ids),
-        "prefix": prefix,
-        "max_tokens": config.max_tokens,
-        **vars(sampler),
-    }
+    content: dict[str, Any] = {"attack": config.family, "given": given, "setting": setting, "prompt_id": prompt.id}
+    content |= {name: getattr(prompt, name) for name in ("label", "category", "pair_id")}
+    content |= {"request": prompt.prompt, "messages": messages, "prefix_ids": tuple(prefix_ids), "prefix": prefix}
+    content |= {"max_tokens": config.max_tokens, **vars(sampler)}
     return Attempt(attempt_id=key_of("attempt 2", content), **content)
 
 

@@ -117,13 +117,15 @@ def _run(
 ) -> Mapping[str, Any]:
     names = [t for t in tasks if isinstance(t, str)]
     with Progress(what, 1, "arms") as progress, _quiet(), _random_state_kept():
+        import torch
         from lm_eval import evaluate
         from lm_eval.tasks import TaskManager
 
-        from workbench.evaluation.capability.models import answers_kept, harness_model, harness_task, prepared, seeded
+        from workbench.evaluation.capability.models import answers_kept, harness_model, harness_task, prepared
 
         manager = TaskManager(include_defaults=bool(names))
-        seeded(config.seed)
+        for seeds in (random.seed, np.random.seed, torch.manual_seed):  # as the harness's own entry point does
+            seeds(config.seed)
         try:
             loaded = manager.load([harness_task(t) for t in tasks])
         except (ConnectionError, FileNotFoundError) as error:
@@ -133,16 +135,13 @@ def _run(
             ) from error
         prepared(loaded["tasks"], config, frozenset(names))
         with harness_model(arm, config.batch_size) as model, answers_kept(model, _cache(arm, config, store)) as asked:
-            results: Mapping[str, Any] = evaluate(
-                lm=asked,
-                task_dict=loaded,
-                limit=config.limit,
-                apply_chat_template=config.chat_template,
-                fewshot_as_multiturn=True,
-                system_instruction=config.system_prompt,
-                bootstrap_iters=min(config.resamples, 10_000),
-                log_samples=True,
-            )
+            how: dict[str, Any] = {
+                "apply_chat_template": config.chat_template,
+                "system_instruction": config.system_prompt,
+            }
+            how |= {"limit": config.limit, "bootstrap_iters": min(config.resamples, 10_000)}
+            how |= {"fewshot_as_multiturn": True, "log_samples": True}
+            results: Mapping[str, Any] = evaluate(lm=asked, task_dict=loaded, **how)
         progress.advance()
     return results
 
@@ -196,7 +195,7 @@ def _scores(
             for name, value in results["results"].get(task, {}).items():
                 metric, comma, variant = name.partition(",")
                 if comma and not metric.endswith("_stderr") and isinstance(value, int | float):
-                    scores.append(_score(results, group, task, inside, metric, variant, float(value), config))
+                    scores.append(_score(results, (group, task, metric, variant), inside, float(value), config))
         for task in tasks:
             answers += _answers(results["samples"].get(task, ()), group, task)
     return tuple(scores), tuple(answers)
@@ -209,15 +208,9 @@ def _tasks_of(results: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _score(
-    results: Mapping[str, Any],
-    group: str,
-    task: str,
-    tasks: Sequence[str],
-    metric: str,
-    variant: str,
-    value: float,
-    config: CapabilityConfig,
+    results: Mapping[str, Any], place: tuple[str, ...], tasks: Sequence[str], value: float, config: CapabilityConfig
 ) -> TaskScore:
+    group, task, metric, variant = place
     made = [s[metric] for t in tasks for s in results["samples"][t] if s["filter"] == variant and metric in s]
     better = results["higher_is_better"].get(task, {}).get(metric)
     if better is None:
@@ -291,10 +284,8 @@ def _answers(samples: Sequence[Mapping[str, Any]], group: str, task: str) -> Ite
 
 
 def _question(s: Mapping[str, Any]) -> str:
-    for name in ("question", "input", "query", "goal", "sentence", "text"):
-        if isinstance(s["doc"].get(name), str):
-            return str(s["doc"][name])
-    return str(s["arguments"][0][0])[-2000:]
+    texts = (s["doc"].get(name) for name in ("question", "input", "query", "goal", "sentence", "text"))
+    return next((text for text in texts if isinstance(text, str)), str(s["arguments"][0][0])[-2000:])
 
 
 def _said(s: Mapping[str, Any]) -> tuple[str, str]:

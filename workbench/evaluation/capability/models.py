@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from lm_eval.api.group import Group
@@ -120,12 +118,7 @@ def harness_model(arm: Arm, batch_size: int) -> Iterator[HFLM]:
         if penalty is None:
             yield HFLM(pretrained=model, **settings)
             return
-        yield ChangedLM(
-            scores=penalised_scores(pair, penalty),
-            continue_=arm.continue_,
-            pretrained=model,
-            **settings,
-        )
+        yield ChangedLM(scores=penalised_scores(pair, penalty), continue_=arm.continue_, pretrained=model, **settings)
 
 
 def harness_task(config: str | dict[str, Any]) -> Any:
@@ -139,13 +132,6 @@ def harness_task(config: str | dict[str, Any]) -> Any:
     for task in config["task"]:
         group.add(ConfigurableTask(config=task))
     return group
-
-
-def seeded(seed: int) -> None:
-    """Seed every generator of the harness, as its own entry point does."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def prepared(tasks: Mapping[str, Any], config: CapabilityConfig, names: frozenset[str]) -> None:
