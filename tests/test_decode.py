@@ -372,8 +372,8 @@ def test_what_cannot_go_on_is_refused_or_ends_and_is_named() -> None:
     assert [c.stop for c in made.continuations] == ["context", "length", "end"]
     assert ids_of(made)[0] == (41, 42, 43, 44, 45)
     assert made.notes == (
-        "1 of 3 continuations filled the model's context of 256 tokens before max_tokens=20, and end there: the first "
-        "is prompt 'context 1', after 5 tokens.",
+        "1 of 3 continuations filled the model's context of 256 tokens before max_tokens=20 and ended there, the "
+        "first (prompt 'context 1') after 5 tokens.",
     )
     with pytest.raises(ContextOverflow, match=r"251.*20.*256"):
         PenalisedModel(pair, STRONG).continue_(passages(contexts), GenerateConfig(max_tokens=20))

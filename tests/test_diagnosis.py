@@ -61,7 +61,7 @@ def test_sentences_say_how_n_intervals_and_what_the_numbers_say() -> None:
     )
     assert "teacher-forced: both models are scored along the same given responses" in forced
     assert "free-running: the aligned model continues greedily after 0 / 5 / 20 given tokens" in free
-    assert "The verdict stands on harmful prompts after 5 / 20 prefix tokens." in free
+    assert "The verdict is about harmful prompts after 5 / 20 prefix tokens." in free
     assert "may be refusals, so they do not enter the verdict" in free
     for text in (forced, free):
         assert "template mode 'shared'" in text

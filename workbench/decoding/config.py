@@ -143,9 +143,9 @@ def check_generates(config: PenaltyConfig) -> None:
     if worst < -1.0:
         how = "" if worst == strength else f" (alpha_t down to {worst:g} by gamma and shape)"
         raise ParameterError(
-            f"strength is {strength:g}{how}, so w = 1 + alpha_t < 0 leads beyond base, an attack that is not generated "
-            "(emulated disalignment, arXiv 2402.12343): use a strength of at least -1, or inspect one position with "
-            "`penalise` or `next_token`"
+            f"strength is {strength:g}{how}, so w = 1 + alpha_t < 0 leads away from aligned, beyond base, which is an "
+            "attack (emulated disalignment, arXiv 2402.12343) and is not generated: use a strength of at least -1, or "
+            "inspect one position with `penalise` or `next_token`"
         )
 
 
