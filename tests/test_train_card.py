@@ -115,7 +115,7 @@ def table(text: str) -> dict[tuple[str, str], dict[str, str]]:
 def assert_says(cell: str, estimate: Estimate) -> None:
     """Compare a cell with a number, its bounds and n, to the decimal that is printed."""
     assert estimate.value is not None
-    found = re.match(r"([\d.]+) % \[([\d.]+) to ([\d.]+)\] \(n = (\d+)\)", cell)
+    found = re.match(r"([\d.]+) % \[([\d.]+), ([\d.]+)\] \(n = (\d+)\)", cell)
     assert found, cell
     expected = [100 * x for x in (estimate.value, estimate.low or 0.0, estimate.high or 0.0)]
     assert ([float(x) for x in found.groups()[:3]], int(found[4])) == (pytest.approx(expected, abs=0.051), estimate.n)

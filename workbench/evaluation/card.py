@@ -133,6 +133,6 @@ def _cell(found: Sequence[Score], chosen: Callable[..., Score] | None) -> str:
     e = one.estimate
     assert e.value is not None
     bounds = [percent(b).removesuffix(" %") for b in (e.low, e.high) if b is not None]
-    interval = f" [{' to '.join(bounds)}]" if len(bounds) == 2 else ""
+    interval = f" [{', '.join(bounds)}]" if len(bounds) == 2 else ""
     where = "" if chosen is None else f" under {markdown_text(one.where)}"
     return f"{percent(e.value)}{interval} (n = {e.n}){where}"
