@@ -49,9 +49,8 @@ else:
     print("too slow", said)
     sys.exit(99)
 """
-ONE_MACHINE = TRIED.format(
-    start="ray.init(address='local', num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)"
-)
+LOCAL = "address='local', num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False"
+ONE_MACHINE = TRIED.format(start=f"ray.init({LOCAL})")
 TWO_NODES = TRIED.format(
     start="cluster = Cluster(initialize_head=True, head_node_args=dict(num_cpus=2, num_gpus=1)); "
     "other = cluster.add_node(num_cpus=2, num_gpus=1); ray.init(address=cluster.address, log_to_driver=False)"

@@ -201,10 +201,7 @@ def test_label_files_are_spelled_freely_or_refused(tmp_path: Path) -> None:
         (["judge", "calibrate", "x.csv", "--judge", "refusl"], "did you mean 'refusal'"),
         (["judge", "calibrate", "x.csv", "--judge", "refusal", "--threshold", "high"], "invalid float value"),
         (["judge", "calibrate", "x.csv", "--judge", "endpoint:big"], "(--base-url)"),
-        (
-            ["judge", "calibrate", "x.csv", "--judge", "refusal", "--base-url", "http://h/v1"],
-            "(--base-url)",
-        ),
+        (["judge", "calibrate", "x.csv", "--judge", "refusal", "--base-url", "http://h/v1"], "(--base-url)"),
         (["judge", "calibrate", "x.csv", "--judge", "endpoint:b", "--base-url", "h"], "base_url='h' is not an address"),
     ],
 )

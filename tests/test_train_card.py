@@ -332,11 +332,7 @@ def test_the_card_names_models_start_and_use(pair: ModelPair, trained: Adapter, 
     assert "- aligned: its_aligned, hub:some/chat@2c3d" in said
     assert str(tmp_path) not in said
     said = section(card_of(trained), "Intended use and limits")
-    for words in (
-        "defence adapter",
-        "was not measured",
-        "It promises no protection against other attacks",
-    ):
+    for words in ("defence adapter", "was not measured", "It promises no protection against other attacks"):
         assert words in said
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.tiny_pair import tiny_adapter, tiny_pair
+from tests.tiny_pair import tiny_adapter, tiny_models, tiny_pair, tiny_tokenizer
 from workbench.models.pair import ModelPair
 from workbench.models.sources import quiet_libraries
 from workbench.training.objective import CHUNK_MIB, Heads, rows_in_a_chunk, streamed
@@ -89,13 +89,14 @@ def test_heads_are_those_of_the_pair_cut_to_the_shared_vocabulary(arch: str, opt
     assert not torch.equal(heads.base(hidden), heads.aligned(hidden))
 
 
+def pair_in(dtype: torch.dtype) -> ModelPair:
+    models = (model.to(dtype) for model in tiny_models("llama", 320))
+    return ModelPair.from_models(*models, tiny_tokenizer())
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_heads_compute_in_float32(dtype: torch.dtype) -> None:
-    pair = tiny_pair("llama")
-    with pair.model("base") as base, pair.model("aligned") as aligned:
-        base.to(dtype)
-        aligned.to(dtype)
-        half = ModelPair.from_models(base, aligned, pair.tokenizer)
+    half = pair_in(dtype)
     heads, hidden = heads_and_states(half)
     hidden = hidden.to(dtype)
     with half.model("aligned") as model:
@@ -111,12 +112,8 @@ def test_half_precision_heads_compute_in_float32(dtype: torch.dtype) -> None:
 def test_an_adapter_on_the_head_is_trained(dtype: torch.dtype) -> None:
     from peft import LoraConfig, get_peft_model
 
-    pair = tiny_pair("llama")
-    with pair.model("base") as base, pair.model("aligned") as aligned:
-        base.to(dtype)
-        aligned.to(dtype)
-        pair = ModelPair.from_models(base, aligned, pair.tokenizer)
-    with quiet_libraries():
+    pair = pair_in(dtype)
+    with quiet_libraries(), pair.model("aligned") as aligned:
         student = get_peft_model(aligned, LoraConfig(r=2, target_modules=["lm_head"]), autocast_adapter_dtype=False)
     for name, parameter in student.named_parameters():
         if "lora_" in name:

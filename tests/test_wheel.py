@@ -21,22 +21,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = Path(__file__).resolve().parents[1]
     tree, out = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("wheel")
     names = subprocess.run(("git", "ls-files", "-co", "--exclude-standard"), cwd=root, capture_output=True, text=True)
-    for name in names.stdout.splitlines():
-        if (root / name).is_file():
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            (tree / name).write_bytes((root / name).read_bytes())
+    for name in filter(lambda name: (root / name).is_file(), names.stdout.splitlines()):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_bytes((root / name).read_bytes())
     pip = (sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(out), str(tree))
     subprocess.run(pip, check=True, env={**os.environ, "PYTHONWARNINGS": "ignore"})
-    (built,) = out.glob("*.whl")
-    return built
+    return next(out.glob("*.whl"))
 
 
 def run(python: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the installed command outside the repository."""
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     env |= {"WORKBENCH_CACHE": str(folder / "cache"), "JUPYTER_PATH": str(Path(sys.prefix) / "share" / "jupyter")}
-    command = (str(python), "-m", "workbench", *words)
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    return subprocess.run((str(python), "-m", "workbench", *words), cwd=folder, env=env, capture_output=True, text=True)
 
 
 def test_the_wheel_holds_every_module_and_data_file_and_no_recipe(wheel: Path, root: Path) -> None:
@@ -64,14 +60,13 @@ def test_the_installed_wheel_copies_and_runs_notebooks_by_name(wheel: Path, tmp_
     (site,) = (tmp_path / "env" / "lib").glob("python*/site-packages")
     zipfile.ZipFile(wheel).extractall(site)
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
-    (tmp_path / "work").mkdir()
-    copied = run(python, tmp_path / "work", "notebooks", "mine")
-    assert copied.returncode == 0, copied.stderr
-    assert (tmp_path / "work" / "mine" / "lessons").is_dir()
-    done = run(python, tmp_path / "work", "run", "01_diagnosis", "--smoke", "--out", "runs/one")
+    (work := tmp_path / "work").mkdir()
+    copied = run(python, work, "notebooks", "mine")
+    assert (copied.returncode, (work / "mine" / "lessons").is_dir()) == (0, True), copied.stderr
+    done = run(python, work, "run", "01_diagnosis", "--smoke", "--out", "runs/one")
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "work" / "runs" / "one" / "results.json").read_text("utf-8"))["rows"]
-    refused = run(python, tmp_path / "work", "diagnose", "embedded", "--prompts", "nowhere.csv", "--out", "runs/two")
+    assert json.loads((work / "runs" / "one" / "results.json").read_text("utf-8"))["rows"]
+    refused = run(python, work, "diagnose", "embedded", "--prompts", "nowhere.csv", "--out", "runs/two")
     assert refused.returncode == 2, refused.stderr
 
 

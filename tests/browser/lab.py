@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.pages import watched
 
 ROOT = Path(__file__).parents[2]
 FLAGS = (
@@ -172,3 +174,16 @@ class LabPage:
 
 def _text(value: str | list[str]) -> str:
     return value if isinstance(value, str) else "".join(value)
+
+
+@contextmanager
+def ran(server: Server, browser: Browser, name: str) -> Iterator[LabPage]:
+    """Open a notebook of the server in a page, all of it rendered, and run all its cells."""
+    server.set(NOTEBOOK, {"windowingMode": "none"})
+    with watched(browser, height=1000) as w:
+        lab = LabPage(page=w.page, server=server)
+        w.page.set_default_timeout(60_000)
+        lab.open(name)
+        lab.run_all()
+        w.page.set_default_timeout(15_000)
+        yield lab

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.axe import serious_violations
 from tests.browser.first_notebook import write_first_notebook
-from tests.browser.lab import NOTEBOOK, LabPage, Server
+from tests.browser.lab import LabPage, Server, ran
 from tests.browser.pages import watched
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -28,14 +28,8 @@ covered"""
 def first(jupyter: Server, browser: Browser) -> Iterator[LabPage]:
     """Open notebook 01 with small settings and run all of it."""
     write_first_notebook(jupyter.folder / "first.ipynb")
-    jupyter.set(NOTEBOOK, {"windowingMode": "none"})
-    with watched(browser, height=1000) as w:
-        w.page.set_default_timeout(60_000)
-        lab = LabPage(page=w.page, server=jupyter)
-        lab.open("first.ipynb")
-        lab.run_all()
-        expect(lens_of(w.page)).to_be_visible()
-        w.page.set_default_timeout(15_000)
+    with ran(jupyter, browser, "first.ipynb") as lab:
+        expect(lens_of(lab.page)).to_be_visible(timeout=60_000)
         yield lab
 
 

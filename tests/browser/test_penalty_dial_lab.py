@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, expect
 
 from tests.browser.axe import serious_violations
-from tests.browser.lab import NOTEBOOK, LabPage, Server
+from tests.browser.lab import LabPage, Server, ran
 from tests.browser.pages import watched
 from tests.small_notebook import write_notebook
 
@@ -30,15 +30,9 @@ CELLS = (
 @pytest.fixture(scope="module")
 def lab(jupyter: Server, browser: Browser) -> Iterator[LabPage]:
     write_notebook(jupyter.folder / "dial.ipynb", *CELLS, parameters="")
-    jupyter.set(NOTEBOOK, {"windowingMode": "none"})
-    with watched(browser, height=1000) as w:
-        w.page.set_default_timeout(60_000)
-        opened = LabPage(page=w.page, server=jupyter)
-        opened.open("dial.ipynb")
-        opened.run_all()
+    with ran(jupyter, browser, "dial.ipynb") as opened:
         expect(dial_of(opened)).to_be_visible(timeout=PATIENCE_MS)
         expect(dial_of(opened)).to_have_attribute("data-state", "finished", timeout=PATIENCE_MS)
-        w.page.set_default_timeout(15_000)
         yield opened
 
 
