@@ -6,7 +6,6 @@ import json
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from workbench.core.records import load, save
 from workbench.core.store import Store
 from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.model import PenalisedModel
+from workbench.evaluation.attacks import ModelArm
 from workbench.evaluation.capability import CapabilityConfig, measure, measure_capability
 from workbench.evaluation.capability.files import BUILT_IN_FOLDER, harness_tasks, question_files
 from workbench.evaluation.records import CapabilitySet, TaskScore
@@ -33,16 +33,6 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning:lm_eval",
     "ignore::FutureWarning:lm_eval",
 )
-
-
-@dataclass(frozen=True)
-class Plain:
-    pair: ModelPair
-    which: Which
-
-    @property
-    def name(self) -> str:
-        return self.which
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +83,7 @@ def direct(pair: ModelPair, which: Which, asked: str, **settings: Any) -> dict[s
 def test_numbers_are_the_harness_s_own_to_the_digit(pair: ModelPair, which: Which, chat: bool) -> None:
     limit = None if chat and which == "aligned" else 4
     config = CapabilityConfig(tasks=("brindle",), chat_template=chat, limit=limit)
-    made = by_name(measure_capability(Plain(pair, which), config))
+    made = by_name(measure_capability(ModelArm(pair=pair, which=which), config))
     theirs = direct(pair, which, "brindle", apply_chat_template=chat, limit=limit)
     compared = 0
     for (task, metric, variant), s in made.items():
@@ -111,7 +101,7 @@ def test_numbers_are_the_harness_s_own_to_the_digit(pair: ModelPair, which: Whic
 @pytest.mark.parametrize("shape", ["mmlu", "choices"])
 def test_local_files_of_choices(pair: ModelPair, questions: Path, shape: str) -> None:
     task = f"{shape}:{questions}"
-    made = measure_capability(Plain(pair, "aligned"), CapabilityConfig(tasks=(task,)))
+    made = measure_capability(ModelArm(pair=pair, which="aligned"), CapabilityConfig(tasks=(task,)))
     theirs = direct(pair, "aligned", task)
     scores = by_name(made)
     assert scores["questions", "acc", "none"].estimate.value == theirs["questions"]["acc,none"]
@@ -156,7 +146,7 @@ def test_generated_answers_and_perplexity(pair: ModelPair, tmp_path: Path) -> No
         f"{s}:{tmp_path / f}" for s, f in (("bbh", "count.json"), ("gsm8k", "sums.jsonl"), ("text", "read.txt"))
     )
     config = CapabilityConfig(tasks=tasks, max_tokens=12, chat_template=True)
-    made = by_name(measure_capability(Plain(pair, "aligned"), config))
+    made = by_name(measure_capability(ModelArm(pair=pair, which="aligned"), config))
     assert made["count", "exact_match", "none"].estimate.n == 1
     assert {v for t, _, v in made if t == "sums"} == {"strict-match", "flexible-extract"}
     word = made["read", "word_perplexity", "none"]
@@ -166,14 +156,14 @@ def test_generated_answers_and_perplexity(pair: ModelPair, tmp_path: Path) -> No
 
 
 def test_the_record_comes_back_and_random_states_are_left_alone(pair, tmp_path, questions) -> None:
-    made = measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=("brindle",), limit=4))
+    made = measure_capability(ModelArm(pair=pair, which="base"), CapabilityConfig(tasks=("brindle",), limit=4))
     assert load(save(made, tmp_path / "made"), CapabilitySet) == made
     assert made.harness.startswith("lm-eval 0.4")
     assert made.run.fingerprint == pair.fingerprint
     from workbench.models.chat import tokenizer_hash
 
     numpy, drawn, tokenizer = np.random.get_state(), torch.get_rng_state(), tokenizer_hash(pair.tokenizer)
-    measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=(f"choices:{questions}",), seed=3))
+    measure_capability(ModelArm(pair=pair, which="base"), CapabilityConfig(tasks=(f"choices:{questions}",), seed=3))
     assert np.array_equal(np.random.get_state()[1], numpy[1])  # type: ignore[index]
     assert torch.equal(torch.get_rng_state(), drawn)
     assert tokenizer_hash(pair.tokenizer) == tokenizer
@@ -186,7 +176,7 @@ def test_the_record_comes_back_and_random_states_are_left_alone(pair, tmp_path, 
 def test_answered_questions_are_kept_and_not_asked_again(pair, questions, tmp_path, monkeypatch) -> None:
     config = CapabilityConfig(tasks=(f"choices:{questions}", "brindle"), limit=5, chat_template=True)
     store = Store(tmp_path / "store")
-    first = measure_capability(Plain(pair, "aligned"), config, store=store)
+    first = measure_capability(ModelArm(pair=pair, which="aligned"), config, store=store)
 
     def forbidden(*_: Any, **__: Any) -> Any:
         raise AssertionError("the model was asked again")
@@ -195,29 +185,29 @@ def test_answered_questions_are_kept_and_not_asked_again(pair, questions, tmp_pa
 
     monkeypatch.setattr(HFLM, "_model_call", forbidden)
     monkeypatch.setattr(HFLM, "_model_generate", forbidden)
-    again = measure_capability(Plain(pair, "aligned"), config, store=store)
+    again = measure_capability(ModelArm(pair=pair, which="aligned"), config, store=store)
     assert (again.scores, again.answers) == (first.scores, first.answers)
     with pytest.raises(AssertionError, match="asked again"):
-        measure_capability(Plain(pair, "base"), config, store=store)  # another model, other answers
+        measure_capability(ModelArm(pair=pair, which="base"), config, store=store)  # another model, other answers
 
 
 def test_a_penalised_arm_is_read_through_its_penalty(pair: ModelPair) -> None:
     config = CapabilityConfig(tasks=("brindle",), limit=8, chat_template=True)
     none = measure_capability(PenalisedModel(pair, PenaltyConfig(method="none")), config)
-    plain = measure_capability(Plain(pair, "aligned"), config)
+    plain = measure_capability(ModelArm(pair=pair, which="aligned"), config)
     for mine, theirs in zip(none.scores, plain.scores, strict=True):
         assert mine.estimate.value == pytest.approx(theirs.estimate.value, rel=1e-5)
     assert [a.given for a in none.answers] == [a.given for a in plain.answers]
     config = CapabilityConfig(tasks=("brindle",), limit=8, chat_template=True)
     strong = measure_capability(PenalisedModel(pair, PenaltyConfig(strength=4.0)), config)
-    plain = measure_capability(Plain(pair, "aligned"), config)
+    plain = measure_capability(ModelArm(pair=pair, which="aligned"), config)
     name = ("brindle_text", "word_perplexity", "none")
     assert (by_name(strong)[name].estimate.value or 0) > 1.1 * (by_name(plain)[name].estimate.value or math.inf)
     assert strong.arm == "one_sided 4"
     assert "one_sided 4" in str(strong.run.resolved["penalty"])
     config = CapabilityConfig(tasks=("brindle",), limit=8)
     family = measure_capability(PenalisedModel(pair, PenaltyConfig.family(0.0)), config)
-    base = measure_capability(Plain(pair, "base"), config)
+    base = measure_capability(ModelArm(pair=pair, which="base"), config)
     for mine, theirs in zip(family.scores, base.scores, strict=True):
         assert mine.estimate.value == pytest.approx(theirs.estimate.value, rel=1e-4)
 
@@ -305,15 +295,15 @@ def test_settings_that_cannot_work_are_refused_first(pair, questions, monkeypatc
     refuses(lambda: CapabilityConfig(tasks=("mmmlu:file.jsonl",)), UnknownName, "'mmlu'")
     refuses(lambda: CapabilityConfig(tasks=("mmlu:",)), ParameterError, "file")
     with pytest.raises(ParameterError):
-        measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=(f"mmlu:{questions}",), shots=6))
+        measure_capability(ModelArm(pair=pair, which="base"), CapabilityConfig(tasks=(f"mmlu:{questions}",), shots=6))
     monkeypatch.setattr(measure, "HARNESS", "no_such_harness")
     with pytest.raises(NotPresent, match="pip install"):
-        measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=("brindle",)))
+        measure_capability(ModelArm(pair=pair, which="base"), CapabilityConfig(tasks=("brindle",)))
 
 
 def test_limits_examples_and_built_in_questions_are_as_asked(pair: ModelPair, questions: Path) -> None:
     config = CapabilityConfig(tasks=(f"mmlu:{questions}",), shots=2, limit=3)
-    made = measure_capability(Plain(pair, "base"), config)
+    made = measure_capability(ModelArm(pair=pair, which="base"), config)
     assert by_name(made)["questions_colour", "acc", "none"].estimate.n == 3
     assert by_name(made)["questions", "acc", "none"].shots == 2
     assert not any("thing 0" in a.question or "thing 2" in a.question for a in made.answers)  # colour's two examples
@@ -328,5 +318,5 @@ def test_limits_examples_and_built_in_questions_are_as_asked(pair: ModelPair, qu
 
 @pytest.mark.slow
 def test_the_harness_s_own_task_names_are_known(pair: ModelPair) -> None:
-    refuses(lambda: measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=("mmllu",))), UnknownName, "'mmlu'")
-    refuses(lambda: measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=("arc_easy",), limit=1)), NotPresent)
+    refuses(lambda: measure_capability(ModelArm(pair=pair, which="base"), CapabilityConfig(tasks=("mmllu",))), UnknownName, "'mmlu'")
+    refuses(lambda: measure_capability(ModelArm(pair=pair, which="base"), CapabilityConfig(tasks=("arc_easy",), limit=1)), NotPresent)

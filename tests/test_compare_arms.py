@@ -225,7 +225,7 @@ def test_arms_are_trained_from_a_start_which_is_asked_too(pair, texts, tmp_path)
     how = config(arms=("recovery", tuned), seeds=(0, 1), start=back.path)
     made = compare_arms(pair, texts, asked, how, out=tmp_path / "adapters", store=store)
     assert made.arms == (UNTRAINED, START, "recovery", "paper_tuned")
-    assert "as it is" in made.budgets[START]
+    assert "given adapter" in made.budgets[START]
     attacks = attempts_of(pair, asked, attacks_for(asked, how))
     drawn_back = ModelArm(pair=pair.with_aligned(back.path), which="aligned", called=START)
     card = evaluate([drawn_back], attacks, ["exact"]).scorecard

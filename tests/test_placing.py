@@ -30,7 +30,7 @@ def plain() -> ModelPair:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"device_map": {"": "cpu"}}, "Weights lie on cpu, as asked."),
+        ({"device_map": {"": "cpu"}}, "Weights are on cpu, as given."),
         ({"device_map": "auto"}, "Weights are spread over "),
         ({"device": "cpu", "offload_base": True}, "base stays in memory"),
     ],
