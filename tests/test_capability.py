@@ -107,7 +107,7 @@ def test_local_files_of_choices(pair: ModelPair, questions: Path, shape: str) ->
     assert scores["questions", "acc", "none"].estimate.value == theirs["questions"]["acc,none"]
     assert scores["questions_smell", "acc", "none"].estimate.value == theirs["questions_smell"]["acc,none"]
     assert (scores["questions", "acc", "none"].estimate.n, made.template) == (12, "plain text")
-    assert any("no chat template" in n for n in made.notes)
+    assert any("without a chat template" in n for n in made.notes)
     right = sum(a.score or 0 for a in made.answers)
     assert right / 12 == pytest.approx(scores["questions", "acc", "none"].estimate.value)
     low, high = comparisons.wilson(np.array(int(right)), np.array(12))
@@ -318,5 +318,6 @@ def test_limits_examples_and_built_in_questions_are_as_asked(pair: ModelPair, qu
 
 @pytest.mark.slow
 def test_the_harness_s_own_task_names_are_known(pair: ModelPair) -> None:
-    refuses(lambda: measure_capability(ModelArm(pair=pair, which="base"), CapabilityConfig(tasks=("mmllu",))), UnknownName, "'mmlu'")
-    refuses(lambda: measure_capability(ModelArm(pair=pair, which="base"), CapabilityConfig(tasks=("arc_easy",), limit=1)), NotPresent)
+    arm = ModelArm(pair=pair, which="base")
+    refuses(lambda: measure_capability(arm, CapabilityConfig(tasks=("mmllu",))), UnknownName, "'mmlu'")
+    refuses(lambda: measure_capability(arm, CapabilityConfig(tasks=("arc_easy",), limit=1)), NotPresent)
