@@ -117,8 +117,14 @@ def test_its_notebooks_run_or_refuse_before_weights(
 
 
 @pytest.fixture(scope="module", params=WHOLE)
-def pair(request: pytest.FixtureRequest, folders: dict[str, tuple[Path, Path]]) -> ModelPair:
-    family = request.param
+def family(request: pytest.FixtureRequest) -> Family:
+    """One family that has to run."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def pair(family: Family, folders: dict[str, tuple[Path, Path]]) -> ModelPair:
+    """Its pair."""
     base, aligned = folders[family.name]
     return load_pair(base=str(base), aligned=str(aligned), template_mode=family.mode)
 
@@ -129,10 +135,10 @@ def logits(pair: ModelPair, which: str, ids: list[int]) -> torch.Tensor:
         return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].double().log_softmax(-1)
 
 
-def test_kl_is_the_reference_s(pair: ModelPair, prompt_file: Path) -> None:
+def test_kl_greedy_and_penalised_texts_are_the_reference_s(family: Family, pair: ModelPair, prompt_file: Path) -> None:
     prompts = load_prompts(source=str(prompt_file), limit=2)
     found = trace(pair, prompts, max_tokens=12, prefix_tokens=(0,))
-    for i, prompt in enumerate(prompts):
+    for i, prompt in enumerate(prompts):  # what the models read and predicted
         context, response = list(pair.context(prompt)), found.token_ids[i][found.mask[i]].tolist()
         both = [logits(pair, which, [*context, *response])[len(context) - 1 : -1] for which in ("aligned", "base")]
         rows = min(a.shape[-1] for a in both)
@@ -140,9 +146,6 @@ def test_kl_is_the_reference_s(pair: ModelPair, prompt_file: Path) -> None:
         want = (aligned.exp() * (aligned - base)).sum(-1)
         kl = torch.tensor(found.kl_aligned_base_nats[i][found.mask[i]]).double()
         torch.testing.assert_close(kl, want, atol=2e-4, rtol=2e-3)
-
-
-def test_greedy_and_penalised_texts_are_the_reference_s(pair: ModelPair, prompt_file: Path) -> None:
     context = list(pair.context(next(iter(load_prompts(source=str(prompt_file), limit=1)))))
     for strength in (0.0, 1.0):
         ids = list(context)
@@ -159,3 +162,4 @@ def test_greedy_and_penalised_texts_are_the_reference_s(pair: ModelPair, prompt_
         settings = {"penalty": PenaltyConfig(strength=strength), "generation": GenerateConfig(max_tokens=8)}
         found = decode(pair, [context], **settings)
         assert found.token_ids[0][found.mask[0]].tolist() == ids[len(context) :]
+    record(family, "reference", "equal")
