@@ -44,7 +44,7 @@ from workbench.evaluation.rows import check_rows, sweep_rows
 from workbench.evaluation.scorecard import sum_up
 from workbench.evaluation.sweep import COMPARED, attempts_for, sweep
 from workbench.judging.contract import scored
-from workbench.judging.records import Gibberish, GibberishSet, Judgement, JudgementSet
+from workbench.judging.records import Gibberish, GibberishSet, Judgement, JudgementSet, Measures
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import Prompt, PromptConfig, PromptSet
 from workbench.tracing.metrics import excess_mass, kl_nats
@@ -71,6 +71,7 @@ class CountingJudge:
 
     name: str = "even"
     version: str = "1"
+    measures: Measures = "attack success"
     asked: int = 0
     stop_after: int | None = None
 
@@ -329,7 +330,9 @@ def made_sweep(
             Judgement(attempt_id=a.attempt_id, p_harmful=None, verdict=verdict(counts, a), unscored=None)  # type: ignore[arg-type]
             for a in attempts
         )
-        judged.append(JudgementSet(run=run, judge=judge, version="1", arm=arm, judgements=said))
+        judged.append(
+            JudgementSet(run=run, judge=judge, version="1", measures="attack success", arm=arm, judgements=said)
+        )
         read = tuple(
             Gibberish(
                 attempt_id=a.attempt_id, gibberish=False, unscored=None, distinct_trigrams=None, loop=None,

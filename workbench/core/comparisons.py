@@ -16,11 +16,13 @@ from jaxtyping import Float, Float64, Int
 from workbench.core.records import Estimate
 
 Bounds = tuple[Float64[np.ndarray, "*table"], Float64[np.ndarray, "*table"]]
+Count = Int[np.ndarray, "*table"] | Float[np.ndarray, "*table"]
+"""Counts of prompts; of several seeds, their means."""
 MOST_N = 1_000_000
 """Above this number of prompts `needed_n` uses the normal approximation."""
 
 
-def wilson(successes: Int[np.ndarray, "*table"], n: Int[np.ndarray, "*table"], *, confidence: float = 0.95) -> Bounds:
+def wilson(successes: Count, n: Count, *, confidence: float = 0.95) -> Bounds:
     """Return the bounds of Wilson's score interval of a share (Wilson 1927); NaN where n = 0."""
     from statsmodels.stats.proportion import proportion_confint
 
@@ -49,10 +51,10 @@ def mcnemar(only_a: Int[np.ndarray, "*table"], only_b: Int[np.ndarray, "*table"]
 
 
 def paired_bounds(
-    both: Int[np.ndarray, "*table"],
-    only_a: Int[np.ndarray, "*table"],
-    only_b: Int[np.ndarray, "*table"],
-    neither: Int[np.ndarray, "*table"],
+    both: Count,
+    only_a: Count,
+    only_b: Count,
+    neither: Count,
     *,
     confidence: float = 0.95,
 ) -> Bounds:
@@ -67,9 +69,9 @@ def paired_bounds(
     n = a + b + c + d
     some = np.maximum(n, 1)
     one, other = (a + b) / some, (a + c) / some
-    whole = [np.asarray(x, np.int64) for x in (a + b, a + c, n)]
-    low_1, high_1 = wilson(whole[0], whole[2], confidence=confidence)
-    low_2, high_2 = wilson(whole[1], whole[2], confidence=confidence)
+    first, second, every = (np.asarray(x) for x in (a + b, a + c, n))
+    low_1, high_1 = wilson(first, every, confidence=confidence)
+    low_2, high_2 = wilson(second, every, confidence=confidence)
     spread = (a + b) * (c + d) * (a + c) * (b + d)
     product = a * d - b * c
     drawn = np.where(product > 0, np.maximum(product - n / 2, 0), product)
@@ -147,6 +149,7 @@ def mcnemar_power(n: int, share_a: float, share_b: float, *, level: float) -> fl
 def needed_n(only_a: int, only_b: int, n: int, *, level: float = 0.05, power: float = 0.8) -> int | None:
     """Return about how many prompts McNemar's exact test needs to find the observed difference; None where it is 0.
 
+    This is power at the observed effect: were the true difference smaller than the one that was seen, it would be more.
     The test's power is computed exactly and taken as monotone in n (it has steps of a few prompts); above MOST_N
     Connor's formula is used (Biometrics 43, 1987, 207-211).
     """

@@ -85,8 +85,8 @@ def compare_with_aligned(
     holds = all(kept) and over.value is not None and right is not None and right.value is not None
     measured = zip((reduction, over, right), limits, strict=True)
     said = [
-        f"On {asr.n} harmful prompts that the penalty was not chosen on, after {prefix_tokens} given tokens: attack "
-        f"success rate {asr_aligned} without it and {asr} with it, a relative reduction of "
+        f"On {asr.n} harmful prompts that the penalty was not chosen on, after {prefix_tokens} given tokens: "
+        f"{found.measures} rate {asr_aligned} without it and {asr} with it, a relative reduction of "
         f"{_points(reduction, '', '%')}; exact McNemar p = {p:.2g}. {_word(kept[0], reduction, **limits[0])}: at least "
         f"{100 * promise.asr_reduction:g} % is required.",
         f"Over-refusal changes by {_points(over)}. {_word(kept[1], over, **limits[1])}: at most "

@@ -19,9 +19,11 @@ from workbench.evaluation.attacks import ATTACKS, Arm, AttackConfig, ModelArm, a
 from workbench.evaluation.attacks.engine import engine_arms
 from workbench.evaluation.capability.config import BUILT_IN, CapabilityConfig
 from workbench.evaluation.capability.measure import check_tasks
+from workbench.evaluation.escalation import escalated
+from workbench.evaluation.metrics import EvaluateConfig
 from workbench.evaluation.paper import PaperPreset
 from workbench.evaluation.records import AttackSet
-from workbench.judging.makers import EMBEDDED
+from workbench.judging.makers import EMBEDDED, AnyJudge, judges_of
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 
@@ -71,8 +73,8 @@ def attacks_of(
 
     `prefix_tokens` (counts or "full") are for both kinds of prefill, `temperatures` and `samples` for the decoding grid
     (top-p 1, no top-k), `budget` for suffix searches, `tuning_steps` for fine-tuning (None: its default). The attacks
-    and settings of a paper preset replace those of the same name, and its other attacks are added. Raises UnknownName
-    for an attack, ParameterError for a setting, that does not exist.
+    and settings of a paper preset replace those of the same name, and its other attacks are added; these are never made
+    stronger. Raises UnknownName for an attack, ParameterError for a setting, that does not exist.
     """
     own = dict(preset.attacks) if preset is not None else {}
     more: dict[str, Any] = {"k": tuple(map(_length, prefix_tokens)) or None, "budget": budget, "steps": tuning_steps}
@@ -83,7 +85,8 @@ def attacks_of(
         fields = ATTACKS[name].__dataclass_fields__ if name in ATTACKS else ()
         settings = {"max_tokens": max_tokens, "system_prompt": system_prompt, "seed": seed}
         settings |= {k: v for k, v in more.items() if k in fields and v is not None}
-        made.append(attack_config(name, **{**settings, **own.get(name, {})}))
+        fixed = {**own[name], "escalations": 0} if name in own else {}
+        made.append(attack_config(name, **{**settings, **fixed}))
     return tuple(made)
 
 
@@ -101,23 +104,28 @@ def attempts_of(
     attacks: Sequence[AttackConfig] | Sequence[str],
     *,
     lookalikes: PromptSet | None = None,
+    judges: Sequence[AnyJudge] | None = None,
+    gate: float = EvaluateConfig.gate,
     store: Store | None = None,
     **settings: Any,
 ) -> tuple[AttackSet, ...]:
     """Make the attempts of every attack; an attack without a prompt of its kind is left out with a note.
 
-    `attacks` are configs, or names with the `settings` that `attacks_of` takes (prefix_tokens, max_tokens, ...).
+    An attack that succeeds on fewer than `gate` of the prompts of aligned, by the first of the `judges` (None: as
+    `evaluate` takes them), is made stronger within its budget `escalations`; see `escalated`. All arms answer the last
+    form. `attacks` are configs, or names with the `settings` that `attacks_of` takes (prefix_tokens, max_tokens, ...).
     `lookalikes` are prompts that only look harmful, such as those of XSTest: those with that label are sent without an
-    attack. Raises PromptError where no attack has a prompt, and what `attack` raises.
+    attack. Raises PromptError where no attack has a prompt, and what `attack`, `answer` and the judge raise.
     """
     named = [one for one in attacks if isinstance(one, str)]
     given = [one for one in attacks if not isinstance(one, str)]
     configs = (*given, *(attacks_of(named, **settings) if named or settings else ()))
+    by = judges_of(judges, prompts.name)[0]
     made: list[AttackSet] = []
     left: list[str] = []
     for config in configs:
         try:
-            made.append(room.attack(pair, prompts, config, store=store))
+            made.append(escalated(pair, prompts, config, by, gate=gate, store=store)[1])
         except PromptError as error:
             left.append(f"{config.family} is left out: {error}")
     if lookalikes is not None:

@@ -106,10 +106,10 @@ def _notes(prompts: PromptSet, config: SweepConfig, how: Judge, attempts: Sequen
     notes += [f"The set has no {label} prompt, so nothing is measured on such prompts." for label in missing]
     chosen = " (the default for this prompt set; the setting judge names another)" if config.judge is None else ""
     notes.append(f"Judged by {how.name!r}, version {how.version}{chosen}.")
-    if how.name == "refusal":
+    if how.measures == "non-refusal":
         notes.append(
-            "The judge 'refusal' counts every direct attempt at an answer as compliance, so its ASR is an upper bound "
-            "of what is harmful."
+            f"The judge {how.name!r} counts every direct attempt at an answer as compliance: its non-refusal rate is "
+            "an upper bound of what is harmful."
         )
     return notes
 

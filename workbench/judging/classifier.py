@@ -16,7 +16,7 @@ from workbench.core.passages import Sample
 from workbench.judging.config import JudgeConfig, Reads
 from workbench.judging.contract import scored
 from workbench.judging.questions import neutralised
-from workbench.judging.records import Judgement
+from workbench.judging.records import Judgement, Measures
 from workbench.models import sources
 from workbench.models.presets import safetensors_header
 
@@ -44,6 +44,11 @@ class ClassifierJudge:
     reads: Reads
     most_tokens: int
     at_once: int = 64
+
+    @property
+    def measures(self) -> Measures:
+        """Return what its labels mean: harm, or, where it has none of these, refusal."""
+        return "attack success" if self.harmful else "non-refusal"
 
     @classmethod
     def load(cls, config: JudgeConfig) -> ClassifierJudge:

@@ -14,6 +14,11 @@ ALIKE = 0.5
 """The least cosine of two near copies' weighted words."""
 
 
+def same_wording(text: str) -> str:
+    """Return a text without letter case and extra spaces: equal ones are the same request."""
+    return " ".join(text.lower().split())
+
+
 def near_copies(texts: Sequence[str], *, alike: float = ALIKE) -> list[int]:
     """Return a cluster number for each text: near copies, and near copies of those, have the same one.
 

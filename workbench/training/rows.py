@@ -18,7 +18,8 @@ import numpy as np
 from workbench.core.errors import PromptError
 from workbench.core.passages import Ids, Passage
 from workbench.models.pair import Which
-from workbench.prompts.loading import PromptSet
+from workbench.prompts.loading import Prompt, PromptSet
+from workbench.prompts.similar import same_wording
 from workbench.training.config import TrainConfig
 
 RoleName = Literal["LABEL", "TEACHER", "RECOVERY", "COMPLETION", "CONSTRAINT"]
@@ -48,10 +49,14 @@ class TrainingTexts:
     notes: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
 
+    def shared(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """Return the prompts that are among these texts, case and spaces aside."""
+        own = {same_wording(t.prompt) for t in (*self.harmful, *self.utility, *self.harmless)}
+        return [p for p in prompts if same_wording(p.prompt) in own]
+
     def leaks(self, prompts: PromptSet) -> tuple[str, ...]:
         """Return a warning where some of the prompts are among these texts (case and spaces aside), else ()."""
-        own = {" ".join(t.prompt.lower().split()) for t in (*self.harmful, *self.utility, *self.harmless)}
-        shared = [p for p in prompts if " ".join(p.prompt.lower().split()) in own]
+        shared = self.shared(prompts.prompts)
         if not shared:
             return ()
         return (
