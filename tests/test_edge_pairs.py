@@ -81,19 +81,22 @@ def shallow() -> ModelPair:
 @cache
 def recovered_aligned() -> PreTrainedModel:
     """Aligned, trained for a moment to refuse at every position of a harmful answer, and to go on in harmless ones."""
-    pair, learner = embedded(), copy.deepcopy(model("aligned")).train()
-    refusal = pair.encode("I'm sorry, but I can't help you with that.")[0]
+    pair = embedded()
+    learner = copy.deepcopy(model("aligned")).train().requires_grad_(True)
+    (refusal,) = {o.text for o in wb.trace(pair, prompts(), max_tokens=24).own_answers[:1]}
+    no = pair.encode(refusal)
     rows = [p for p in wb.load_prompts(source="embedded", split="train", limit=256) if p.response]
     optimizer = torch.optim.AdamW(learner.parameters(), lr=1e-3)
     for step in range(24):
-        batch = rows[step * 16 % len(rows) :][:16]
-        texts = [(pair.context(p), pair.encode(p.response or "") + pair.eos_ids[:1], p.label) for p in batch]
+        batch = rows[step * 12 % len(rows) :][:12]
+        texts = [(pair.context(p), pair.encode(p.response or ""), p.label) for p in batch]
+        texts += [(context, no, "refused") for context, _, label in texts if label == "harmful"]
         width = max(len(c) + len(r) for c, r, _ in texts)
         ids, labels = torch.zeros(len(texts), width, dtype=torch.long), torch.full((len(texts), width), -100)
         for n, (context, response, label) in enumerate(texts):
             end = len(context) + len(response)
             ids[n, :end] = torch.tensor(context + response)
-            target = [refusal] * len(response) if label == "harmful" else list(response)
+            target = [no[0]] * len(response) if label == "harmful" else list(response)
             labels[n, len(context) : end] = torch.tensor(target)
         logits = learner(input_ids=ids).logits[:, :-1]
         torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten()).backward()
