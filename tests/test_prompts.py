@@ -120,6 +120,22 @@ def test_built_in_sets() -> None:
         assert harmful.category == harmless.category
         assert abs(len(harmful.prompt.split()) - len(harmless.prompt.split())) <= 3
         assert harmful.response.endswith(":")  # it stops where content would begin
+        assert 55 <= len((harmless.response or "").split()) <= 75  # 71 to 86 tokens of SmolLM2: it has late positions
+
+
+def test_twins_share_a_pair_id_where_the_source_names_the_twin_on_one_side(write: Write) -> None:
+    rows = [
+        {"id": "a", "prompt": "one", "label": "harmless", "pair_id": None},
+        {"id": "b", "prompt": "two", "label": "harmful", "pair_id": "a"},
+        {"id": "c", "prompt": "three", "label": "harmless", "pair_id": None},
+    ]
+    found = load(write("prompts.jsonl", "\n".join(map(json.dumps, rows))))
+    assert [p.pair_id for p in found] == ["a", "a", None]
+    whole = load("embedded")
+    twins = Counter(p.pair_id for p in whole if p.pair_id is not None)
+    assert set(twins.values()) == {2}
+    some = Counter(p.pair_id for p in load("embedded", limit=60) if p.pair_id is not None)
+    assert (set(some.values()), len(some) >= 10) == ({2}, True), "a default notebook has enough pairs for a verdict"
 
 
 def test_the_embedded_set_is_held_out_unless_asked(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

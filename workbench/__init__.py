@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from workbench.prompts.splits import split_prompts
     from workbench.running.runs import RunConfig, run_notebook
     from workbench.tracing import metrics
+    from workbench.tracing.continued import continue_openings
     from workbench.tracing.diagnosis.config import DiagnosisConfig
     from workbench.tracing.diagnosis.diagnose import diagnose
     from workbench.tracing.gradients import GradientConfig, probe_gradients
@@ -68,6 +69,7 @@ _VERBS = {
     "prompts.loading": "load_prompts",
     "prompts.splits": "split_prompts",
     "models.pair": "load_pair",
+    "tracing.continued": "continue_openings",
     "tracing.traces": "trace",
     "tracing.diagnosis.diagnose": "diagnose",
     "tracing.gradients": "probe_gradients",

@@ -119,6 +119,6 @@ def penalties_for(
     """
     if "undertrained" not in grid.get("shapes", ()):
         return penalty_grid(**grid)
-    config = TraceConfig(trajectory="teacher_forced", max_tokens=128)
+    config = TraceConfig(trajectory="teacher_forced", max_tokens=128, own_answers=False)
     traces = trace(pair, prompts.where(label="harmful"), config, store=store)
     return penalty_grid(retention=undertrained(diagnose(traces)), **grid)

@@ -51,7 +51,8 @@ class Prompt:
     """One prompt: the request, its label, and the source's response to it where it has one.
 
     Texts are unchanged, spaces included. `messages` are the (role, text) turns before the last user turn, None for a
-    single turn. Prompts that share a `pair_id` are matched: same form, harmful and harmless.
+    single turn. Prompts that share a `pair_id` are matched: same form, harmful and harmless. (A source may give it on
+    one side only, as the other's id.)
     """
 
     id: str
@@ -191,6 +192,8 @@ def load_prompts(config: PromptConfig) -> PromptSet:
         listed = "; ".join(f"line {d.line}: {d.reason}" if d.line else d.reason for d in dropped[:5])
         raise PromptError(f"{source.name} leaves no prompt: all {_count(len(dropped), 'row')} dropped ({listed})")
     prompts, id_notes = _with_ids(kept, columns.taken.get("id"))
+    twins = {p.pair_id for p in prompts}
+    prompts = tuple(dataclasses.replace(p, pair_id=p.id) if p.pair_id is None and p.id in twins else p for p in prompts)
     notes = [*source.notes, *columns.notes, *label_notes, *id_notes]
 
     split = config.split or (built_in.split if built_in else None)

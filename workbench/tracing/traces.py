@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import get_args
 
 import numpy as np
@@ -15,6 +15,7 @@ from workbench.core.passages import Passage
 from workbench.core.provenance import Stopwatch
 from workbench.core.quantities import ENTROPY_FLOOR_NATS, QUANTITIES
 from workbench.core.store import Store
+from workbench.judging.makers import check_name
 from workbench.models.pair import ModelPair
 from workbench.models.pieces import Pieces, labelled, padded, token_arrays
 from workbench.prompts.loading import Prompt, PromptSet
@@ -32,7 +33,9 @@ class TraceConfig(ScoreConfig):
 
     `teacher_forced` follows each prompt's given response; in `free_running` the aligned model continues greedily after
     its first k tokens, for each k of `prefix_tokens`. `max_tokens` bounds a response, prefix included. Up to an aligned
-    entropy of `entropy_floor_nats` both models count as nearly certain, and retention is ignored.
+    entropy of `entropy_floor_nats` both models count as nearly certain, and retention is ignored. With `own_answers`
+    aligned also answers the harmful prompts on its own, and `judge` (None: "exact" on the embedded prompts, else
+    "refusal") says whether it refuses: without that a diagnosis has no verdict.
     """
 
     trajectory: Trajectory = "teacher_forced"
@@ -42,6 +45,8 @@ class TraceConfig(ScoreConfig):
     base_floor: float = 0.001
     entropy_floor_nats: float = ENTROPY_FLOOR_NATS
     batch_tokens: int = 4096
+    own_answers: bool = True
+    judge: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,6 +61,8 @@ class TraceConfig(ScoreConfig):
             batch_tokens=at_least(1),
             entropy_floor_nats=at_least(0),
         )
+        if self.judge is not None:
+            check_name(self.judge)
 
 
 @takes_fields(TraceConfig)
@@ -81,7 +88,9 @@ def trace(pair: ModelPair, prompts: PromptSet, config: TraceConfig, *, store: St
     scores = score(pair, passages, config.scoring, batch_tokens=config.batch_tokens, store=store)
     noise = noise_floor(pair, _spread(passages))
     notes += template_disagreement(pair, prompts, config.system_prompt)
-    return assembled(pair, prompts, config, traced, scores, noise, tuple(notes), watch, config.entropy_floor_nats)
+    own = trajectories.own_answers(pair, prompts, config.judge, **common) if config.own_answers else ()  # type: ignore[arg-type]
+    made = assembled(pair, prompts, config, traced, scores, noise, tuple(notes), watch, config.entropy_floor_nats)
+    return replace(made, own_answers=own)
 
 
 def template_disagreement(
