@@ -189,7 +189,7 @@ def test_what_cannot_be_read_is_refused_by_line(write) -> None:
         ("p.csv", 'prompt,label\n"a"b,safe\n', "line 2"),
         ("p.csv", "prompt;label\na,b;safe\n", "semicolon"),
         ("p.csv", "prompt,x,x\na,b,c\n", "'x'"),
-        ("p.csv", "How are you?\nGood\n", "'How are you\\?'"),
+        ("p.csv", "How now\nGood\n", "'How now'"),
         ("p.txt", b"ok\nna\xefve\nok\n\xff\n", "line 2: .*0xEF.*3.*line 4: .*UTF-8"),
         ("p.txt", b"ok\r\na\0b\r\n", "line 2.*NUL.*2"),
         ("p.csv", "prompt\nä\n".encode("utf-16"), "UTF-16.*UTF-8"),
@@ -294,7 +294,7 @@ def test_known_sets_are_recognised_by_their_columns(write: Write) -> None:
     found = load(source)
     assert [(p.label, p.response) for p in found] == [("harmful", "Sure")]
     assert (
-        "every row is labelled harmful (guessed: the columns 'goal' and 'target' are those of AdvBench)"
+        "every row is labelled harmful (guessed: the columns are those of AdvBench)"
         in found.report()
     )
     assert [p.label for p in load(source, label="harmless")] == ["harmless"]
@@ -351,7 +351,7 @@ def test_conversations_and_splits(write: Write) -> None:
     assert found.dropped[0].reason == "duplicate of line 1"
     (closed,) = load(write("q.jsonl", json.dumps({"messages": turns[1:3]})))
     assert (closed.prompt, closed.messages, closed.response) == ("u", None, "a")
-    for broken in ([], turns[:1], [{"role": "human", "content": "x"}], [{"role": "user", "content": None}]):
+    for broken in ([], turns[:1], [{"role": "tool", "content": "x"}], [{"role": "user", "content": None}]):
         with pytest.raises(PromptError, match=r"line 1: (a turn needs|the turns do not end)"):
             load(write("r.jsonl", json.dumps({"messages": broken})))
     source = write("p.csv", "prompt,label,split\na,safe,train\nb,unsafe,heldout\nc,safe,heldout\n")

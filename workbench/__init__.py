@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.core.threads import share_the_cores
 
 if TYPE_CHECKING:
-    from workbench.core import comparisons
+    from workbench.core import comparisons, errors
     from workbench.core.errors import WorkbenchError
     from workbench.core.records import load, save
     from workbench.core.results import load_results
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from workbench.evaluation.setup import arms_of, attempts_of, questions_of
     from workbench.evaluation.sweep import sweep
     from workbench.judging.judging import judge
+    from workbench.models.fitting import fit_prompts
     from workbench.models.generation import GenerateConfig
     from workbench.models.pair import ModelPair, PairConfig, load_pair
     from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
@@ -62,7 +63,7 @@ __version__ = "0.1.0"
 share_the_cores()  # before torch is imported
 
 _VERBS = {
-    "core.errors": "WorkbenchError",
+    "core.errors": "WorkbenchError errors",
     "core.records": "load save",
     "core.results": "load_results",
     "core.store": "Store",
@@ -70,6 +71,7 @@ _VERBS = {
     "prompts.splits": "split_prompts",
     "models.pair": "load_pair",
     "tracing.continued": "continue_openings",
+    "models.fitting": "fit_prompts",
     "tracing.traces": "trace",
     "tracing.diagnosis.diagnose": "diagnose",
     "tracing.gradients": "probe_gradients",
