@@ -160,6 +160,11 @@ def chat_ids(
             f"the chat template refuses these turns ({roles}): {error}. Remove the system prompt, alternate user and "
             "assistant turns, or use template_mode='plain'"
         ) from None
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise PairError(
+            f"the chat template has a mistake ({type(error).__name__}: {error}): correct it in the aligned model's "
+            "folder, or use template_mode='plain'"
+        ) from None
     return tuple(cast(Mapping[str, Any], encoded)["input_ids"])
 
 
@@ -186,7 +191,7 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": mark}]
     try:
         text = cast(str, tokenizer.apply_chat_template(turns, tokenize=False))
-    except (TemplateError, ValueError):
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError):
         return None
     added = tokenizer.added_tokens_decoder
     tail = tokenizer(text.rpartition(mark)[2], add_special_tokens=False)["input_ids"]

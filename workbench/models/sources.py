@@ -24,6 +24,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from workbench.core.errors import NotPresent, PairError, ParameterError, nearest
 from workbench.core.files import atomic_file, cache_folder, sha256_of
 from workbench.models.presets import parameters_in, weight_names
+from workbench.models.whole import check_whole
 
 _DESCRIPTION_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 _HUB_ID = re.compile(r"^[\w-][\w.-]*(/[\w.-]+)?$")
@@ -227,21 +228,26 @@ def load_weights(
 ) -> PreTrainedModel:
     """Return a causal language model (or a sequence classifier) in eval mode with frozen weights.
 
-    `placement` are the loading arguments of `place`. Raises PairError where the files do not fit the config.
+    `placement` are the loading arguments of `place`. Raises PairError where the files do not fit the config, or hold
+    more or fewer tensors than the model.
     """
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     kind = AutoModelForSequenceClassification if classifier else AutoModelForCausalLM
     with quiet_libraries(), _load_errors(source, "weights"):
-        model: PreTrainedModel = kind.from_pretrained(
+        model: PreTrainedModel
+        model, found = kind.from_pretrained(
             source.folder,
             gguf_file=source.gguf,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # `check_whole` names the tensor, transformers a report that is not shown
             dtype=dtype,
             use_safetensors=None if source.gguf else True,
             trust_remote_code=remote_code,
             local_files_only=True,
             **(placement or {}),
         )
+    check_whole(source, model, found)
     if source.gguf is not None:  # dequantised: its weights are ordinary tensors, and it can be saved
         model.hf_quantizer = None
         model.is_quantized = False
@@ -264,6 +270,12 @@ def _load_errors(source: Source, what: str) -> Iterator[None]:
         if "trust_remote_code" in text:
             raise PairError(
                 f"{source} needs its own code to run: set trust_remote_code=True only if you trust its authors"
+            ) from None
+        if "Unrecognized configuration class" in text:  # LLaVA and its like
+            kind = load_config(source).model_type
+            raise PairError(
+                f"{source} is a {kind!r} model, and transformers has no causal language model of that kind: give a "
+                "model that continues text"
             ) from None
         reason = " ".join(text.split())[:300] or type(error).__name__
         raise PairError(f"could not read the {what} of {source}: {reason}") from None
