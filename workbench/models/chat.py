@@ -25,12 +25,14 @@ from workbench.prompts.loading import Prompt
 TemplateMode = Literal["shared", "own", "plain"]
 TEMPLATE_MODES: tuple[TemplateMode, ...] = get_args(TemplateMode)
 
-_PROBES = (
+PROBES = (
     "The quick brown fox, 12345 times: isn't it?",
     "  two spaces\n\n\ttab and line\r\n",
     "def f(x):\n    return x ** 2  # naïve café",
     "日本語 русский العربية 😀",
+    "Since 2024 I can't, 1234567 of THEM'LL\u00a0go.",
 )
+"""Texts on which tokenizers and models are compared: digits, contractions, white space, code, several scripts."""
 
 
 def check_template_mode(mode: str) -> None:
@@ -58,7 +60,7 @@ def check_same_tokenizer(base: PreTrainedTokenizerBase, aligned: PreTrainedToken
     for what, a, b in (
         ("merges", _hash(_merges(base)), _hash(_merges(aligned))),
         ("special token ids", _special_ids(base), _special_ids(aligned)),
-        *((f"encoding of {p!r}", encode_response(base, p), encode_response(aligned, p)) for p in _PROBES),
+        *((f"encoding of {p!r}", encode_response(base, p), encode_response(aligned, p)) for p in PROBES),
     ):
         if a != b:
             raise TokenizerMismatch(
@@ -75,7 +77,7 @@ def check_same_tokenizer(base: PreTrainedTokenizerBase, aligned: PreTrainedToken
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     """Hash all that decides token ids: vocabulary, merges, special tokens, probe texts, template."""
-    probes = [list(encode_response(tokenizer, p)) for p in _PROBES]
+    probes = [list(encode_response(tokenizer, p)) for p in PROBES]
     roles = {k: str(v) for k, v in tokenizer.special_tokens_map.items()}
     parts = (tokenizer.get_vocab(), _merges(tokenizer), _special_ids(tokenizer), probes, roles, template_of(tokenizer))
     return _hash(parts)

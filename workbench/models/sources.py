@@ -65,6 +65,7 @@ def quiet_libraries() -> Iterator[None]:
     gguf_bar, modeling_gguf_pytorch_utils.tqdm = modeling_gguf_pytorch_utils.tqdm, lambda items, **_: items
     try:
         with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"peft\.")  # what matters of it is checked, and then an error
             # peft 0.21 asks transformers 5 for a property under its old name
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
             yield
