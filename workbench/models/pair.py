@@ -340,6 +340,7 @@ def _assemble(
     tokenizer = tokenizers["aligned"]
     said = [*notes, *chat.check_same_tokenizer(tokenizers["base"], tokenizer)]
     chat.check_template(tokenizer, name, mode, thinking)
+    said += [n for s in sides.values() for n in s.weights.trained_elsewhere(s.adapters)]
     rows = {w: weights.head_rows(s.weights.model) for w, s in sides.items()}
     vocab, cut = _shared_rows(rows, len(tokenizer), name)
     said += cut

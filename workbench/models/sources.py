@@ -27,6 +27,7 @@ from workbench.models.presets import parameters_in, weight_names
 from workbench.models.whole import check_whole
 
 _DESCRIPTION_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
+_ADAPTER = "adapter_config.json"
 _HUB_ID = re.compile(r"^[\w-][\w.-]*(/[\w.-]+)?$")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _PLAIN_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
@@ -89,7 +90,7 @@ def locate(asked: str, revision: str | None = None, *, remote_code: bool = False
     if path.exists():
         if revision is not None:
             raise ParameterError(f"{asked!r} is a local path and has no revision {revision!r}: leave the revision out")
-        return _local(asked, path, "adapter_config.json" if adapter else "config.json")
+        return _local(asked, path, adapter)
     if asked.endswith(".gguf") and asked.count("/") >= 2 and not asked.startswith(("/", ".", "~")):
         return _hub_gguf(asked, revision)
     if not _HUB_ID.match(asked) or asked.endswith(".gguf"):
@@ -97,21 +98,40 @@ def locate(asked: str, revision: str | None = None, *, remote_code: bool = False
         raise NotPresent(f"there is no {asked!r} on this machine (looked in {looked!r}): check the path")
     patterns = (*_DESCRIPTION_FILES, *(("*.py",) if remote_code else ()))
     folder = _snapshot(asked, revision, patterns)
+    _check_kind(asked, folder, adapter)
     return Source(asked=asked, folder=folder, revision=folder.name)
 
 
-def _local(asked: str, path: Path, description: str) -> Source:
+def _local(asked: str, path: Path, adapter: bool) -> Source:
+    description = _ADAPTER if adapter else "config.json"
     if path.is_file():
         if path.suffix != ".gguf":
             raise NotPresent(f"{asked!r} is a file: give a folder with a {description}, or a .gguf file")
         return Source(asked=asked, folder=path.parent, gguf=path.name)
+    _check_kind(asked, path, adapter)
     if (path / description).is_file():
         return Source(asked=asked, folder=path)
     files = sorted(p.name for p in path.glob("*.gguf"))
-    if len(files) == 1:
+    if len(files) == 1 and not adapter:
         return Source(asked=asked, folder=path, gguf=files[0])
-    advice = f"name one of its GGUF files ({', '.join(files)})" if files else "give the folder of a model"
+    inside = sorted((p.parent.name for p in path.glob(f"*/{description}")), key=lambda n: (len(n), n))
+    advice = f"give the folder of {'an adapter' if adapter else 'a model'}"
+    if inside:  # a trainer's folder of checkpoints
+        advice = f"give one of the folders inside it ({', '.join(inside)})"
+    elif files:
+        advice = f"name one of its GGUF files ({', '.join(files)})"
     raise NotPresent(f"the folder {asked!r} has no {description}: {advice}")
+
+
+def _check_kind(asked: str, folder: Path, adapter: bool) -> None:
+    """Refuse an adapter where a model is asked for, and the other way round."""
+    is_model, is_adapter = (folder / "config.json").is_file(), (folder / _ADAPTER).is_file()
+    if not adapter and is_adapter:  # transformers would load the adapter's own base model under it
+        both = "both a model and an adapter: remove one" if is_model else "an adapter, not a model: give it"
+        how = f"({_ADAPTER})" if is_model else "as the parameter adapter, and its base model as base"
+        raise PairError(f"{asked!r} holds {both} {how}")
+    if adapter and is_model and not is_adapter:
+        raise PairError(f"{asked!r} holds a model, not an adapter: give it as the parameter aligned or base")
 
 
 def _hub_gguf(asked: str, revision: str | None) -> Source:

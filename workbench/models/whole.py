@@ -7,7 +7,7 @@ warning. Here they are an error, except for what models compute themselves or do
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -36,9 +36,7 @@ def check_whole(source: object, model: PreTrainedModel, found: Mapping[str, Coll
     kind = type(model).__name__
     missing = sorted(found["missing_keys"])
     unknown = sorted(k for k in found["unexpected_keys"] if not _UNUSED.search(k))
-    if missing and (renamed := _renamed(missing, unknown)):
-        prefix, name, why = renamed
-        raise PairError(f"{source} names its tensors with {prefix!r} (such as {name!r}), which {kind} does not: {why}")
+    check_prefixes(source, kind, missing, unknown)
     if kind.endswith("ForSequenceClassification"):
         unknown = []
     shapes = sorted((k, list(a), list(b)) for k, a, b in found["mismatched_keys"])
@@ -53,17 +51,32 @@ def check_whole(source: object, model: PreTrainedModel, found: Mapping[str, Coll
         raise PairError(f"{source} {' and '.join(wrong)}: {advice}, or give another model")
 
 
-def _more(names: list[str]) -> str:
+def check_named_alike(source: object, kind: str, missing: Sequence[str], unknown: Sequence[str]) -> None:
+    """Raise PairError where an adapter's file lacks tensors, or the model lacks layers for some of them."""
+    check_prefixes(source, kind, missing, unknown)
+    for names, why in ((missing, "has no"), (unknown, f"does not fit {kind}, which has no layer for its")):
+        if names:
+            raise PairError(f"{source} {why} {names[0]!r}{_more(names)}: use the model that it was trained on")
+
+
+def check_prefixes(source: object, kind: str, missing: Sequence[str], unknown: Sequence[str]) -> None:
+    """Raise PairError where unknown tensors are missing ones under another name."""
+    if missing and (renamed := _renamed(missing, unknown)):
+        prefix, name, why = renamed
+        raise PairError(f"{source} names its tensors with {prefix!r} (such as {name!r}), which {kind} does not: {why}")
+
+
+def _more(names: Sequence[str]) -> str:
     return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
-def _renamed(missing: list[str], unknown: list[str]) -> tuple[str, str, str] | None:
+def _renamed(missing: Sequence[str], unknown: Sequence[str]) -> tuple[str, str, str] | None:
     """Return what was put into the names of all missing tensors, one such name, and the remedy."""
     lacked = set(missing)
     for wrapper, why in _WRAPPERS.items():
         inside = re.compile(rf"(^|\.){re.escape(wrapper)}")
         for name in unknown:
-            if inside.search(name) and inside.sub(r"\1", name) in lacked:
+            if inside.search(name) and inside.sub(r"\1", name, count=1) in lacked:
                 return wrapper, name, why
     for name in unknown:
         if wanted := next((m for m in missing if name.endswith(m)), None):
