@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.core import comparisons
+    from workbench.core import errors
     from workbench.core.errors import WorkbenchError
     from workbench.core.records import load, save
     from workbench.core.results import load_results
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _VERBS = {
-    "core.errors": "WorkbenchError",
+    "core.errors": "WorkbenchError errors",
     "core.records": "load save",
     "core.results": "load_results",
     "core.store": "Store",

@@ -31,6 +31,14 @@ _ADAPTER = "adapter_config.json"
 _HUB_ID = re.compile(r"^[\w-][\w.-]*(/[\w.-]+)?$")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _PLAIN_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
+PROBES = (
+    "The quick brown fox, 12345 times: isn't it?",
+    "  two spaces\n\n\ttab and line\r\n",
+    "def f(x):\n    return x ** 2  # naïve café",
+    "日本語 русский العربية 😀",
+    "Since 2024 I can't, 1234567 of THEM'LL\u00a0go.",
+)
+"""Texts on which tokenizers and models are compared: digits, contractions, white space, code, several scripts."""
 _HASH_AT_ONCE = 64 * 1024 * 1024
 _USABLE = 0.9
 """Share of the free memory that weights may take: the rest is for activations."""
@@ -215,21 +223,58 @@ def load_config(source: Source, *, remote_code: bool = False) -> PretrainedConfi
 
 
 def load_tokenizer(source: Source, *, remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """Return a model's own tokenizer. Raises PairError where there is none or it cannot be read.
+    """Return a model's own tokenizer, as `read_tokenizer` does."""
+    return read_tokenizer(source, remote_code=remote_code)[0]
 
-    A plain tokenizer.json is read as such: for some architectures (Qwen2) the automatic choice would replace it by the
-    architecture's usual tokenizer.
+
+def read_tokenizer(source: Source, *, remote_code: bool = False) -> tuple[PreTrainedTokenizerBase, str | None]:
+    """Return a model's own tokenizer, and a note where its class gives other ids than its tokenizer.json.
+
+    The ids are then those of tokenizer.json, which the model was trained with: since transformers 5, many classes put
+    their own splitting in its place. Raises PairError where there is no tokenizer or it cannot be read.
     """
+    from tokenizers import Tokenizer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    file = source.folder / "tokenizer.json"
     with quiet_libraries(), _load_errors(source, "tokenizer"):
         if source.gguf is None and _is_plain_tokenizer(source.folder):
-            plain: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(source.folder)
-            return plain
+            return PreTrainedTokenizerFast.from_pretrained(source.folder), None
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             source.folder, gguf_file=source.gguf, trust_remote_code=remote_code, local_files_only=True
         )
-    return tokenizer
+        if source.gguf is not None or not file.is_file():
+            return tokenizer, None
+        raw = Tokenizer.from_file(str(file))
+        wanted = [raw.encode(text, add_special_tokens=False).ids for text in PROBES]
+
+        def unlike(one: PreTrainedTokenizerBase) -> str | None:
+            found = ((t, one(t, add_special_tokens=False)["input_ids"]) for t in PROBES)
+            return next((t for (t, ids), want in zip(found, wanted, strict=True) if list(ids) != want), None)
+
+        if (text := unlike(tokenizer)) is None:
+            return tokenizer, None
+        kind, plain = type(tokenizer).__name__, PreTrainedTokenizerFast.from_pretrained(source.folder)
+    if unlike(plain) is not None:
+        raise PairError(
+            f"the tokenizer of {source} gives other ids for {text!r} as {kind} than its tokenizer.json says: correct "
+            "tokenizer_class in its tokenizer_config.json"
+        )
+    return (
+        plain,
+        f"The tokenizer's class, {kind}, gives other ids than its tokenizer.json (for {text!r}), which is used.",
+    )
+
+
+def tokenizer_key(source: Source) -> str:
+    """Hash all files that a model's tokenizer is made of: two models with one key have one tokenizer."""
+    if source.gguf is not None:
+        return str(source.place)
+    names = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "*.jinja", "*.model")
+    files = sorted({f for name in names for f in source.folder.glob(name) if f.is_file()})
+    config = source.folder / "config.json"
+    kind = json.loads(config.read_text("utf-8")).get("model_type") if config.is_file() else None
+    return repr((kind, [(f.name, content_hash(f)) for f in files]))
 
 
 def _is_plain_tokenizer(folder: Path) -> bool:

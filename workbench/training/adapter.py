@@ -18,9 +18,8 @@ from transformers import PreTrainedModel
 from workbench.core.errors import NotPresent, PairError, ParameterError, RecordError
 from workbench.core.files import atomic_folder
 from workbench.core.records import load
-from workbench.models.chat import PROBES
 from workbench.models.pair import ModelPair
-from workbench.models.sources import Source, load_weights, quiet_libraries
+from workbench.models.sources import PROBES, Source, load_weights, quiet_libraries
 from workbench.training.card import CARD, with_results
 from workbench.training.records import Adapter
 from workbench.training.student import weights_file
