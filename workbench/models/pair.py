@@ -127,6 +127,7 @@ class ModelPair:
     _sides: Mapping[Which, _Side] = field(repr=False)
     _tokenizers: Mapping[Which, PreTrainedTokenizerBase] = field(repr=False)
     _identity: Mapping[str, str] = field(repr=False)
+    _unlike: frozenset[int] = field(repr=False)
 
     def __repr__(self) -> str:
         return f"ModelPair({self.name!r}, vocab={self.vocab}, {self.dtype}, {self.device}, {self.fingerprint[:8]})"
@@ -226,8 +227,8 @@ class ModelPair:
     def context(self, prompt: Prompt, which: Which = "aligned", *, system_prompt: str | None = None) -> tuple[int, ...]:
         """Return the token ids of a prompt by the template mode, up to and including the generation prompt.
 
-        Raises PromptError for an empty prompt, PairError where the template refuses the turns, ContextOverflow without
-        room for a single response token.
+        Raises PromptError for an empty prompt, PairError where the template refuses the turns or uses a token that only
+        one model has, ContextOverflow without room for a single response token.
         """
         messages = chat.conversation(prompt, system_prompt)
         tokenizer = self._tokenizers["base" if which == "base" and self.template_mode == "own" else "aligned"]
@@ -235,6 +236,9 @@ class ModelPair:
             ids = chat.plain_ids(tokenizer, messages)
         else:
             ids = chat.chat_ids(tokenizer, messages, thinking=self.thinking)
+        shared = self.template_mode != "own"
+        rows = self.vocab if shared else weights.head_rows(self._sides[which].weights.model)
+        chat.check_shared(f"prompt {prompt.id!r}", ids, rows, self._unlike if shared else (), tokenizer)
         check_fits(f"prompt {prompt.id!r}", len(ids), self.context_length, more=1)
         return ids
 
@@ -260,8 +264,13 @@ class ModelPair:
         )
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Return a response's token ids; control tokens typed into the text stay text."""
-        return chat.encode_response(self.tokenizer, text)
+        """Return a response's token ids; control tokens typed into the text stay text.
+
+        Raises PairError for a text with an added token that only one of the models has.
+        """
+        ids = chat.encode_response(self.tokenizer, text)
+        chat.check_shared("the text", ids, self.vocab, self._unlike, self.tokenizer)
+        return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of token ids, control tokens included."""
@@ -340,8 +349,9 @@ def _assemble(
     tokenizer = tokenizers["aligned"]
     said = [*notes, *chat.check_same_tokenizer(tokenizers["base"], tokenizer)]
     chat.check_template(tokenizer, name, mode, thinking)
+    said += [n for s in sides.values() for n in s.weights.trained_elsewhere(s.adapters)]
     rows = {w: weights.head_rows(s.weights.model) for w, s in sides.items()}
-    vocab, cut = _shared_rows(rows, len(tokenizer), name)
+    vocab, cut = _shared_rows(rows, tokenizer, name)
     said += cut
     if sides["base"] == sides["aligned"]:
         said.append(_ONE_MODEL)
@@ -370,6 +380,7 @@ def _assemble(
         _sides=dict(sides),
         _tokenizers=dict(tokenizers),
         _identity=dict(identity),
+        _unlike=chat.unlike_tokens(tokenizers["base"], tokenizer),
     )
     for which in _BOTH if sides["base"] != sides["aligned"] else _BOTH[:1]:
         with pair.model(which) as model:
@@ -377,19 +388,27 @@ def _assemble(
     return pair
 
 
-def _shared_rows(rows: Mapping[Which, int], tokens: int, name: str) -> tuple[int, list[str]]:
-    vocab = min(rows.values())
+def _shared_rows(rows: Mapping[Which, int], tokenizer: PreTrainedTokenizerBase, name: str) -> tuple[int, list[str]]:
+    """Return how many rows both heads have, with notes on what is cut: padding, or added tokens without a row."""
+    vocab, tokens, notes = min(rows.values()), len(tokenizer), []
     if vocab < tokens:
-        raise PairError(
-            f"the tokenizer of {name} has {tokens:,} entries, but the output head has {rows['base']:,} rows in base "
-            f"and {rows['aligned']:,} in aligned: use the tokenizer that the models were trained with"
+        added = tokenizer.added_tokens_decoder
+        beyond = sorted(i for i in tokenizer.get_vocab().values() if i >= vocab)
+        if any(i not in added for i in beyond):
+            raise PairError(
+                f"the tokenizer of {name} has {tokens:,} entries, but the output head has {rows['base']:,} rows in "
+                f"base and {rows['aligned']:,} in aligned: use the tokenizer that the models were trained with"
+            )
+        named = ", ".join(repr(str(added[i])) for i in beyond[:5])
+        notes.append(
+            f"{len(beyond)} added tokens ({named}) have no row in both heads: a prompt or response with one is refused."
         )
-    if len(set(rows.values())) == 1:
-        return vocab, []
-    return vocab, [
-        f"The output head has {rows['base']:,} rows in base and {rows['aligned']:,} in aligned (padding beyond the "
-        f"tokenizer's {tokens:,} entries), so both are cut to {vocab:,}."
-    ]
+    if len(set(rows.values())) > 1:
+        notes.append(
+            f"The output head has {rows['base']:,} rows in base and {rows['aligned']:,} in aligned (the tokenizer has "
+            f"{tokens:,} entries), so both are cut to {vocab:,}."
+        )
+    return vocab, notes
 
 
 def _eos_ids(models: Sequence[PreTrainedModel], tokenizer: PreTrainedTokenizerBase, vocab: int) -> frozenset[int]:
@@ -432,8 +451,11 @@ def load_pair(config: PairConfig) -> ModelPair:
         name = f"{name} + {config.adapter}"
     elif own is not None:
         adapter = _locate_adapter(str(own))
-    tokenizers = [sources.load_tokenizer(s, remote_code=code) for s in found]
+    keys = [sources.tokenizer_key(s) for s in found]
+    each_read = {k: sources.read_tokenizer(s, remote_code=code) for k, s in dict(zip(keys, found, strict=True)).items()}
+    tokenizers = [each_read[k][0] for k in keys]
     notes = _check_descriptions(config, name, found, tokenizers)
+    notes += [note for _, note in each_read.values() if note is not None]
 
     found = [sources.with_weights(s) for s in found]
     if config.experimental_quantised is not None:
@@ -499,7 +521,9 @@ def _check_descriptions(
     chat.check_same_tokenizer(tokenizers[0], tokenizers[-1])
     chat.check_template(tokenizers[-1], name, config.template_mode, config.thinking)
     rows = {w: int(c.get_text_config().vocab_size) for w, c in zip(_BOTH, (configs[0], configs[-1]), strict=True)}
-    _shared_rows(rows, len(tokenizers[-1]), name)
+    vocab, _ = _shared_rows(rows, tokenizers[-1], name)
+    if config.template_mode == "shared":
+        chat.check_shared_template(tokenizers[-1], vocab, chat.unlike_tokens(tokenizers[0], tokenizers[-1]))
     put_on = config.adapter or (config.preset and preset(config.preset).adapter)
     on = f" with the adapter {put_on}" if put_on else ""
     return [f"Base: {found[0]}.", f"Aligned: {found[-1]}{on}."]

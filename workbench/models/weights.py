@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
+import re
 import threading
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,9 +17,14 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
 from workbench.core.errors import NotPresent, PairError
-from workbench.models.presets import safetensors_header
-from workbench.models.sources import Source, content_hash, quiet_libraries
+from workbench.models.sources import Source, content_hash, identity, quiet_libraries
+from workbench.models.whole import check_named_alike
 
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_SHARED = re.compile(r"vblora_vector_bank|tinylora_v|unilora_theta_d")  # one tensor, named in every layer
+_SHAPES = re.compile(r"size mismatch for (\S+): .*?torch\.Size\((.*?)\).*?torch\.Size\((.*?)\)")
 Adapters = tuple[str, ...]
 """Names of the adapters that are on; () is the model without any."""
 
@@ -56,22 +61,34 @@ class Weights:
         name = f"adapter-{adapter_identity(source)[:12]}"
         if self.peft is not None and name in self.peft.peft_config:
             return name
-        _check_adapter_keys(source, file)
+        config = _adapter_config(source)
+        _check_own_tensors(source, file, self.model, config)
+        config.inference_mode = True
+        made, kind = self.peft, type(self.model).__name__
         try:
             with quiet_libraries():
-                warnings.filterwarnings("error", message="Found missing adapter keys")
-                if self.peft is None:
-                    self.peft = PeftModel.from_pretrained(self.model, source.folder, adapter_name=name)
-                else:
-                    self.peft.load_adapter(str(source.folder), adapter_name=name)
-        except (ValueError, RuntimeError, KeyError, TypeError, OSError, UserWarning) as error:
+                if made is None:
+                    made = PeftModel(self.model, config, adapter_name=name)
+                read = made.load_adapter(str(source.folder), adapter_name=name)
+            missing = [k.replace(f".{name}", "") for k in read.missing_keys if not _SHARED.search(k)]
+            check_named_alike(f"the adapter {source}", kind, missing, read.unexpected_keys)
+        except (ValueError, RuntimeError, KeyError, TypeError, OSError, PairError) as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
-            reason = " ".join(str(error).split())[:300]
+            if made is not None and self.peft is None:
+                made.unload()
+            elif made is not None and name in made.peft_config:
+                made.delete_adapter(name)
+            if isinstance(error, PairError):
+                raise
+            reason = " ".join(str(error).split())
+            if shapes := _SHAPES.search(reason):
+                reason = "{} is {} in the file and {} in the model".format(*shapes.groups())
             raise PairError(
-                f"the adapter {source} does not fit {type(self.model).__name__} "
-                f"{self.model.config.name_or_path or '(in memory)'!r}: {reason}"
+                f"the adapter {source} ({config.peft_type.value}) does not fit {kind} "
+                f"{self.model.config.name_or_path or '(in memory)'!r}: {reason[:300]}"
             ) from None
+        self.peft = made
         return name
 
     @contextlib.contextmanager
@@ -102,6 +119,17 @@ class Weights:
                         layer.enable_adapters(not off)
             if training:
                 self.model.train()
+
+    def trained_elsewhere(self, adapters: Adapters) -> list[str]:
+        """Return a sentence for each adapter whose settings name another model than this one."""
+        notes = []
+        for name in adapters if self.peft is not None else ():
+            stated = str(self.peft.peft_config[name].base_model_name_or_path or "")  # type: ignore[union-attr]
+            there, here = _model_name(stated), _model_name(self.model.config.name_or_path)
+            if there and here and not _same_model(there, here):
+                put = f"it is put on {str(here)!r}"
+                notes.append(f"The adapter's settings say that it was trained on {str(there)!r}, and {put}.")
+        return notes
 
     def head_switches(self) -> bool:
         """Tell whether the output head has an adapter."""
@@ -167,32 +195,65 @@ def adapter_identity(source: Source) -> str:
     return digest.hexdigest()
 
 
+def _model_name(place: str) -> Path | None:
+    """Return a model's folder, or the hub id of a folder in the hub's cache."""
+    cached = re.search(r"models--(.+?)/snapshots/", f"{place}/")
+    return Path(cached[1].replace("--", "/") if cached else place) if place else None
+
+
+def _same_model(one: Path, two: Path) -> bool:
+    if one.is_dir() and two.is_dir() and one.resolve() != two.resolve():
+        with contextlib.suppress(NotPresent, PairError, OSError):
+            return identity(Source(asked="", folder=one)) == identity(Source(asked="", folder=two))
+    return one.name.lower() == two.name.lower()
+
+
 def _check_inside_layers(name: str, config: Any) -> None:
     if config.is_prompt_learning:
         raise PairError(
-            f"{name} is a {config.peft_type} adapter, whose prompt vectors cannot be switched off: use an adapter "
-            "inside the layers, such as LoRA"
+            f"{name} is a {config.peft_type.value} adapter, whose prompt vectors cannot be switched off: use an "
+            "adapter inside the layers, such as LoRA"
         )
 
 
-def _check_adapter_keys(source: Source, file: Path) -> None:
-    """Refuse an adapter that would overwrite the model's own tensors, which switching it off would not restore."""
+def _adapter_config(source: Source) -> PeftConfig:
+    """Return an adapter's settings. Raises PairError where they cannot be read or it cannot be switched off."""
     from peft import PeftConfig
-    from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 
     try:
         config = PeftConfig.from_pretrained(str(source.folder))
-        keys = list(safetensors_header(file))
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise PairError(f"the adapter {source} cannot be read: {error}") from None
     _check_inside_layers(f"the adapter {source}", config)
-    prefix = PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type]
-    saved = getattr(config, "modules_to_save", None) or ()
-    adapted = (prefix, "trainable_tokens", *(f".{m}." for m in saved))
-    if own := [key for key in keys if not any(part in key for part in adapted)]:
+    return config
+
+
+def _check_own_tensors(source: Source, file: Path, model: PreTrainedModel, config: PeftConfig) -> None:
+    """Refuse an adapter that would change the model's own tensors, which switching it off would not restore.
+
+    PEFT stores the embedding or head beside a LoRA on it: where they are the model's own, loading them changes nothing.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    saved = tuple(f".{m}." for m in getattr(config, "modules_to_save", None) or ())
+    own = {k.replace(".base_layer.", "."): v for k, v in model.state_dict(keep_vars=True).items()}
+    other = []
+    try:
+        with safe_open(file, "pt") as stored:
+            for key in stored.keys():  # noqa: SIM118 - it is no mapping
+                mine = own.get(key.removeprefix("base_model.model.").replace(".base_layer.", "."))
+                if mine is None or any(part in key for part in saved):
+                    continue
+                theirs = stored.get_tensor(key).to(mine)
+                if theirs.shape != mine.shape or not torch.equal(theirs, mine):
+                    other.append(f"{key!r} of shape {list(theirs.shape)}")
+    except (SafetensorError, OSError) as error:
+        raise PairError(f"the adapter {source} cannot be read: {error}") from None
+    if other:
         raise PairError(
-            f"the adapter {source} also stores {len(own)} of the model's own tensors (such as {own[0]!r}), so "
-            "switching it off would not restore the base model: save it again with save_embedding_layers=False"
+            f"the adapter {source} also stores {len(other)} tensors of its model with other values than here (such as "
+            f"{other[0]}), so switching it off would not restore the base model: if it was trained on this model, save "
+            "it again with save_embedding_layers=False or train it with modules_to_save or bias='none'"
         )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +137,6 @@ def student_of(pair: ModelPair, lora: LoraSettings, seed: int) -> Iterator[Stude
     buffers = one.model.training
     try:
         with quiet_libraries(), torch.random.fork_rng(devices=[]):
-            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")  # peft corrects GPT-2's layers
             torch.manual_seed(seed)
             _put_on(one, name, on, lora, pair.name)
         for parameter, _ in flags:
