@@ -9,9 +9,9 @@ import pytest
 from tests.fakes import prompt_set
 from tests.tiny_pair import tiny_pair
 from workbench.core.store import Store
+from workbench.models.fetched import fetch
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import PairConfig, load_pair
-from workbench.models.smollm2 import fetch_smollm2
 from workbench.prompts.loading import PromptConfig, load_prompts
 from workbench.tracing.continued import continue_openings
 
@@ -51,7 +51,7 @@ def no_response():
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_everyday_is_as_long_for_harmful_as_for_harmless_prompts() -> None:
-    fetch_smollm2()
+    fetch("smollm2-135m-instruct")
     pair = load_pair(PairConfig(preset="smollm2"))
     everyday = load_prompts(PromptConfig(source="everyday"))
     harmless = [len(pair.encode(p.response or "")) for p in everyday if p.label == "harmless"]

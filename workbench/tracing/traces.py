@@ -34,8 +34,8 @@ class TraceConfig(ScoreConfig):
     `teacher_forced` follows each prompt's given response; in `free_running` the aligned model continues greedily after
     its first k tokens, for each k of `prefix_tokens`; `auto` is the second where no prompt has a response, else the
     first. `max_tokens` bounds a response, prefix included. Up to an aligned entropy of `entropy_floor_nats` both models
-    count as nearly certain, and retention is ignored. With `own_answers` aligned also answers the harmful prompts on its
-    own, and `judge` (None: "exact" on the embedded prompts, else "refusal") says whether it refuses: without that a
+    count as nearly certain, and retention is ignored. With `own_answers` aligned also answers the harmful prompts on
+    its own, and `judge` (None: "exact" on the embedded prompts, else "refusal") says if it refuses: without that a
     diagnosis has no verdict.
     """
 
