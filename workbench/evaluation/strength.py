@@ -69,8 +69,8 @@ def _said(e: Estimate) -> str:
 
 def _tried(s: Strength) -> str:
     if s.escalations:
-        return f", after {s.escalations} of at most {s.budget} stronger forms; every arm is asked with the last"
-    return "; no stronger form was tried"
+        return f" (escalations: {s.escalations} of {s.budget}; every arm answers the last form)"
+    return " (escalations: 0)"
 
 
 def weak_attacks(found: Sequence[Strength], judge: str | None) -> tuple[str, ...]:
