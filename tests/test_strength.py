@@ -201,7 +201,7 @@ def test_rows_of_a_fine_tuning_attack_are_no_arms_rows_and_not_asked(pair: Model
     whole = load_prompts(PromptConfig(source="embedded", split="train"))
     rows = BenignTuning().rows_of("embedded")["harmless"][1]
     few = FewHarmfulTuning().rows_of("embedded")["harmful"][1]
-    assert len(rows) > 50
+    assert len(rows) >= 40
     assert len(few) == 10
     config = TrainingDataConfig(harmful_from="given", utility_from="given", refusals=1, max_tokens=8)
     small = replace(whole, prompts=whole.prompts[:60])
@@ -215,6 +215,16 @@ def test_rows_of_a_fine_tuning_attack_are_no_arms_rows_and_not_asked(pair: Model
     assert len(BenignTuning().rows_of("embedded", asked)["harmless"][1]) == len(rows) - 1
     kept = {p.id for p in kept_for_attacks("embedded")}
     assert all((p.pair_id is None) or ((p.id in kept) == (p.pair_id in kept)) for p in whole), "a pair stays together"
+
+
+@pytest.mark.slow
+def test_benign_tuning_moves_aligned_at_its_default_strength(pair: ModelPair) -> None:
+    asked = load_prompts(PromptConfig(source="embedded", limit=60))
+    (made,) = attempts_of(pair, asked, [BenignTuning(max_tokens=64)])
+    card = evaluate(arms_of(pair)[1:], [made], ["exact"]).scorecard
+    (strength,) = card.strengths
+    assert not strength.weak, strength.success
+    assert card.estimate("gibberish", arm="aligned").value < 0.1  # type: ignore[operator]
 
 
 def test_own_rows_that_the_arms_are_trained_on_are_refused_before_any_training(pair, tmp_path) -> None:
