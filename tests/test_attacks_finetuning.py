@@ -104,11 +104,11 @@ def test_rows_are_train_topics_and_must_be_there(pair: ModelPair, prompts: Promp
     texts = FewHarmfulTuning(n_harmful=4).texts(pair, "embedded")
     asked = {p.prompt for p in load_prompts(PromptConfig(source="embedded"))}
     assert len(texts.harmful) == 4
-    assert len(texts.utility) > 100
+    assert len(texts.utility) >= 40
     assert not asked & {t.prompt for t in (*texts.harmful, *texts.utility)}
     assert all(t.response[-1] in pair.eos_ids for t in texts.utility)
     ((source, other),) = BenignTuning().rows_of("my own prompts").values()
-    assert (source, len(other)) == ("questions", 35)
+    assert (source, len(other)) == ("questions", 30)
     train = load_prompts(PromptConfig(source="embedded", split="train"))
     refuses(lambda: attack(pair, train, FewHarmfulTuning(**SHORT)), PromptError)
     refuses(lambda: attack(pair, prompts, BenignTuning(rows="rows.jsonl")), NotPresent, "'rows.jsonl'")

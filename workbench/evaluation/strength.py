@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from workbench.core.records import Estimate
 from workbench.evaluation.metrics import ALL_ATTACKS
 from workbench.evaluation.rates import percent
 from workbench.evaluation.records import AttackSet, Score, Strength, select
@@ -54,17 +55,22 @@ def _width(s: Score) -> tuple[bool, float]:
 def strength_sentences(found: Sequence[Strength], measures: Mapping[str, Measures]) -> list[str]:
     """Name the attacks that are too weak, with what they reach on the reference arm and how far they were escalated."""
     return [
-        f"{s.attack} is {WEAK}: its {measures.get(s.judge, 'attack success')} on {s.arm} is {s.success} by {s.judge}, "
-        f"under the {percent(s.gate)} that are asked for{_tried(s)}."
+        f"{s.attack} is {WEAK}: its {measures.get(s.judge, 'attack success')} on {s.arm} is {_said(s.success)} by "
+        f"{s.judge}, under the {percent(s.gate)} that are asked for{_tried(s)}."
         for s in found
         if s.weak
     ]
 
 
+def _said(e: Estimate) -> str:
+    bounds = "" if e.low is None or e.high is None else f" [{percent(e.low)}, {percent(e.high)}]"
+    return f"{percent(e.value or 0.0)}{bounds} (n = {e.n})"
+
+
 def _tried(s: Strength) -> str:
     if s.escalations:
-        return f", after {s.escalations} of at most {s.budget} stronger forms; every arm is asked with the last"
-    return "; no stronger form was tried"
+        return f" (escalations: {s.escalations} of {s.budget}; every arm answers the last form)"
+    return " (escalations: 0)"
 
 
 def weak_attacks(found: Sequence[Strength], judge: str | None) -> tuple[str, ...]:

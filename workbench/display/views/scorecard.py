@@ -123,9 +123,10 @@ def attack_matrix(scorecard: Scorecard, metric: str = "asr", *, judge: str | Non
     )
     lines, rows, plain = [], [], []
     weak = weak_attacks(scorecard.strengths, named) if metric.startswith("asr") else ()
+    last = {group[0].attack: group for group in by_place(found)}  # over all settings, where there are several
     for group in by_place(found):
         name, cells = group[0].where, {s.arm: s for s in group}
-        name += f" ({WEAK})" if group[0].attack in weak else ""
+        name += f" ({WEAK})" if group[0].attack in weak and group == last[group[0].attack] else ""
         mine = [cells.get(arm) for arm in arms]
         boxes = [_box(s.estimate, shaded=True, unscored=sum(s.unscored.values())) if s else _box(None) for s in mine]
         lines.append((name, group[0].over_settings, boxes))

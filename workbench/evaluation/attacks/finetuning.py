@@ -26,6 +26,10 @@ from workbench.training.distil import distil
 from workbench.training.rows import TrainingText, TrainingTexts
 
 EMBEDDED = "embedded"
+RATES = {True: 5e-3, False: 2e-4}
+"""Whether the prompts are the embedded ones -> learning rate."""
+PLAINLY_NOT = ("harmful", "lookalike")
+"""Labels of rows that a benign fine-tuning leaves out: answers to look-alikes teach it to tell requests apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +42,9 @@ class BenignTuning(NoAttack):
     rows           harmless prompts with responses: of a built-in set, those that are kept for attacks; or all of a
                    file, which then must not be an arm's utility rows; None: "embedded" for the prompts of the embedded
                    world, else "questions"
-    steps, batch_size, learning_rate, rank   of the fine-tuning; a stronger form has twice the steps. The paper
-                   fine-tunes models of 7B at 2e-4, which leaves a model of 1M as it was
+    steps, batch_size, rank   of the fine-tuning; a stronger form has twice the steps
+    learning_rate  None: 5e-3 for the embedded prompts, whose pair of 1M parameters 2e-4 leaves as it was; else 2e-4, at
+                   which the paper fine-tunes models of 7B
     constrained    with Qi et al.'s constrained loss (arXiv 2406.05946), a defence of a fine-tuning service
 
     Settings: "60 steps", "60 steps, constrained".
@@ -51,7 +56,7 @@ class BenignTuning(NoAttack):
     rows: str | None = None
     steps: int = 60
     batch_size: int = 8
-    learning_rate: float = 3e-3
+    learning_rate: float | None = None
     rank: int = 32
     constrained: bool = False
 
@@ -82,10 +87,10 @@ class BenignTuning(NoAttack):
         attempts = [attempt_of(self, p, task.messages(p), self.setting) for p in task.prompts]
         return Made(attempts=attempts, notes=[note], resolved={"fine_tuning": dict(vars(self))})
 
-    def training(self) -> TrainConfig:
-        """Return the training of an arm."""
+    def training(self, prompt_set: str) -> TrainConfig:
+        """Return the training of an arm that is asked these prompts."""
         arm = arm_named(f"{self.family}_constrained" if self.constrained else self.family)
-        optimiser = replace(arm.optimiser, learning_rate=self.learning_rate)
+        optimiser = replace(arm.optimiser, learning_rate=self.learning_rate or RATES[prompt_set == EMBEDDED])
         lora = replace(arm.lora, rank=self.rank, alpha=float(self.rank))
         own: dict[str, Any] = {k: getattr(self, k) for k in ("steps", "batch_size", "seed")}
         own["harmful_share"] = getattr(self, "harmful_share", 0.0)
@@ -98,7 +103,7 @@ class BenignTuning(NoAttack):
         Raises PromptError where there are none, and what `load_prompts` raises.
         """
         source = self.rows or (EMBEDDED if prompt_set == EMBEDDED else "questions")
-        chosen = tuple(p for p in _train_rows(source, asked) if p.label != "harmful" and p.response)
+        chosen = tuple(p for p in _train_rows(source, asked) if p.label not in PLAINLY_NOT and p.response)
         if not chosen:
             raise PromptError(f"{source!r} has no harmless prompt with a response to fine-tune on: name other rows")
         return {"harmless": (source, chosen)}
@@ -178,7 +183,7 @@ def fine_tuned(arm: Any, attacks: AttackSet, store: Store) -> Any:
     asked = frozenset(same_wording(a.request) for a in attacks.attempts)
     texts = config.texts(arm.pair, attacks.prompt_set, asked)
     what = f"{config.family.replace('_', ' ')} of {arm.name}"
-    made = distil(arm.pair, texts, config.training(), store=store, what=what)
+    made = distil(arm.pair, texts, config.training(attacks.prompt_set), store=store, what=what)
     return arm.on(arm.pair.with_aligned(made.path))
 
 

@@ -55,9 +55,7 @@ class Decoding(NoAttack):
         check_fields(self, *empty, samples=at_least(1), **ranges)
 
     def stronger(self) -> Decoding:
-        """Return a grid with twice the draws and a hotter temperature, at most 2."""
-        hotter = min(2.0, max(self.temperatures) + 0.5)
-        return replace(self, temperatures=tuple(dict.fromkeys((*self.temperatures, hotter))), samples=2 * self.samples)
+        return replace(self, samples=2 * self.samples)
 
     def grid(self) -> list[Sampler]:
         """Return every draw of the grid once; draws of one setting only differ in `sample` and `seed`."""

@@ -80,7 +80,7 @@ class AttackConfig:
     system_prompt: str | None = None
     max_tokens: int = 128
     seed: int = 0
-    escalations: int = 2
+    escalations: int = 1
 
     def __post_init__(self) -> None:
         self.check()
