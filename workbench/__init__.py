@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from workbench.evaluation.setup import arms_of, attempts_of, questions_of
     from workbench.evaluation.sweep import sweep
     from workbench.judging.judging import judge
+    from workbench.models.fitting import fit_prompts
     from workbench.models.generation import GenerateConfig
     from workbench.models.pair import ModelPair, PairConfig, load_pair
     from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
@@ -68,6 +69,7 @@ _VERBS = {
     "prompts.loading": "load_prompts",
     "prompts.splits": "split_prompts",
     "models.pair": "load_pair",
+    "models.fitting": "fit_prompts",
     "tracing.traces": "trace",
     "tracing.diagnosis.diagnose": "diagnose",
     "tracing.gradients": "probe_gradients",

@@ -15,8 +15,9 @@ from workbench.core.store import Store
 from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.model import PenalisedModel
 from workbench.evaluation import attacks as room
-from workbench.evaluation.attacks import ATTACKS, Arm, AttackConfig, ModelArm, attack_config
+from workbench.evaluation.attacks import ATTACKS, Arm, AttackConfig, ModelArm, Prefill, attack_config
 from workbench.evaluation.attacks.engine import engine_arms
+from workbench.evaluation.attacks.targets import TargetedConfig
 from workbench.evaluation.capability.config import BUILT_IN, CapabilityConfig
 from workbench.evaluation.capability.measure import check_tasks
 from workbench.evaluation.paper import PaperPreset
@@ -107,8 +108,9 @@ def attempts_of(
     """Make the attempts of every attack; an attack without a prompt of its kind is left out with a note.
 
     `attacks` are configs, or names with the `settings` that `attacks_of` takes (prefix_tokens, max_tokens, ...).
-    `lookalikes` are prompts that only look harmful, such as those of XSTest: those with that label are sent without an
-    attack. Raises PromptError where no attack has a prompt, and what `attack` raises.
+    Targets come from the base model where no prompt has a response, with a note. `lookalikes` are prompts that only
+    look harmful, such as those of XSTest: those with that label, or all not labelled harmful where none has it, are
+    sent without an attack. Raises PromptError where no attack has a prompt, and what `attack` raises.
     """
     named = [one for one in attacks if isinstance(one, str)]
     given = [one for one in attacks if not isinstance(one, str)]
@@ -117,20 +119,49 @@ def attempts_of(
     left: list[str] = []
     for config in configs:
         try:
-            made.append(room.attack(pair, prompts, config, store=store))
+            made.append(room.attack(pair, prompts, _with_target(config, prompts, left), store=store))
         except PromptError as error:
             left.append(f"{config.family} is left out: {error}")
     if lookalikes is not None:
+        lookalikes = _alike(lookalikes)
         first = configs[0] if configs else room.NoAttack()
         shared: dict[str, Any] = {k: getattr(first, k) for k in ("max_tokens", "system_prompt", "seed")}
         asked = room.NoAttack(labels=("lookalike",), **shared)
         made.append(room.attack(pair, lookalikes, asked, store=store))
     if not made:
         raise PromptError(f"zero prompts are left: {' '.join(left) or 'name at least one attack.'}")
+    if not any(a.label != "unlabelled" for s in made for a in s.attempts):
+        raise PromptError(
+            f"all prompts of {prompts.name!r} are unlabelled, and a rate needs to know which are harmful: give label "
+            "(for all rows) or label_column when you load them"
+        )
     with Progress(None, 0, "") as progress:
         for note in left:
             progress.note(note)
     return (dataclasses.replace(made[0], notes=(*made[0].notes, *left)), *made[1:])
+
+
+def _with_target(config: AttackConfig, prompts: PromptSet, notes: list[str]) -> AttackConfig:
+    """Return the attack with targets by the base model where no prompt that it attacks has a response of its own."""
+    attacked = [p for p in prompts if config.labels is None or p.label in config.labels]
+    if not (isinstance(config, TargetedConfig) and config.target == "given") or any(p.response for p in attacked):
+        return config
+    if attacked and isinstance(config, Prefill) and set(config.k) == {0}:
+        return config
+    if attacked:
+        notes.append(
+            f"{config.family}: no prompt of {prompts.name!r} that it attacks has a response, so the base model's own "
+            f"continuation of {config.opening!r} is given instead"
+        )
+    return dataclasses.replace(config, target="base")
+
+
+def _alike(prompts: PromptSet) -> PromptSet:
+    """Return the look-alikes of a set; where none is labelled so, all that are not labelled harmful are."""
+    if prompts.where(label="lookalike").prompts:
+        return prompts
+    asked = tuple(dataclasses.replace(p, label="lookalike") for p in prompts if p.label != "harmful")
+    return dataclasses.replace(prompts, prompts=asked)
 
 
 def questions_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -31,11 +31,12 @@ class TraceConfig(ScoreConfig):
     """The responses to trace, and the settings of ScoreConfig.
 
     `teacher_forced` follows each prompt's given response; in `free_running` the aligned model continues greedily after
-    its first k tokens, for each k of `prefix_tokens`. `max_tokens` bounds a response, prefix included. Up to an aligned
-    entropy of `entropy_floor_nats` both models count as nearly certain, and retention is ignored.
+    its first k tokens, for each k of `prefix_tokens`; `auto` is the second where no prompt has a response, else the
+    first. `max_tokens` bounds a response, prefix included. Up to an aligned entropy of `entropy_floor_nats` both models
+    count as nearly certain, and retention is ignored.
     """
 
-    trajectory: Trajectory = "teacher_forced"
+    trajectory: Trajectory | Literal["auto"] = "teacher_forced"
     prefix_tokens: tuple[int, ...] = (0, 5, 10, 20)
     max_tokens: int = 64
     system_prompt: str | None = None
@@ -51,7 +52,7 @@ class TraceConfig(ScoreConfig):
             self,
             (not k or min(k) < 0 or max(k) >= most, "prefix_tokens", room),
             (len(set(k)) < len(k), "prefix_tokens", "different lengths"),
-            trajectory=get_args(Trajectory),
+            trajectory=("auto", *get_args(Trajectory)),
             max_tokens=at_least(1),
             batch_tokens=at_least(1),
             entropy_floor_nats=at_least(0),
@@ -68,7 +69,8 @@ def trace(pair: ModelPair, prompts: PromptSet, config: TraceConfig, *, store: St
     store = Store.of(store)
     watch = Stopwatch("trace", config)
     common = {"system_prompt": config.system_prompt, "max_tokens": config.max_tokens, "store": store}
-    if config.trajectory == "teacher_forced":
+    given = any(p.response for p in prompts)
+    if config.trajectory == "teacher_forced" or (config.trajectory == "auto" and given):
         traced, notes = trajectories.teacher_forced(pair, prompts, **common)  # type: ignore[arg-type]
     else:
         lengths = config.prefix_tokens

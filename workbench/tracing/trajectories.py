@@ -67,12 +67,17 @@ def free_running(
     """Return each prompt continued greedily by the aligned model after the first k tokens of its response, for every k.
 
     The response is prefix and continuation, max_tokens in all. The base model extends a response that is shorter than
-    k. Prompts without a response, or whose extension ends too early, are skipped at this k and counted.
+    k. Prompts without a response, or whose extension ends too early, are skipped at this k and counted; where none has
+    a response, only k = 0 is traced.
     """
     starts = [(p, pair.passage(p, system_prompt=system_prompt)) for p in prompts]
     notes = list[str]()
     check_room((replace(s, response=()) for _, s in starts), pair.context_length, max_tokens)
     starts, traced = _thinking(pair, starts, system_prompt, store, notes)
+    if 0 in prefix_tokens and len(prefix_tokens) > 1 and not any(s.response for _, s in starts):
+        left = " and ".join(str(k) for k in prefix_tokens if k)
+        notes.append(f"Prefix {left} left out: no prompt of {prompts.name!r} has a response to take it from.")
+        prefix_tokens = (0,)
     for k in prefix_tokens:
         chosen = starts if k == 0 else [(p, s) for p, s in starts if s.response]
         if not chosen:
