@@ -70,6 +70,7 @@ def sum_up(
         scores=tuple(scores),
         comparisons=tuple(compared),
         sentences=(
+            *(f"{note}." for s in attacks for note in s.run.resolved.get("missing", ())),
             *comparison_sentences(compared, 1 - config.confidence),
             *tradeoff_sentences(tradeoffs(scores), config.max_loss, config.against or ""),
         ),

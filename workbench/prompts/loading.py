@@ -362,7 +362,7 @@ def _keep(name: str, rows: _Rows, config: PromptConfig) -> tuple[_Rows, tuple[Dr
         at = "" if row.line is not None else f" ({row.where})"
         dropped.append(Dropped(line=row.line, reason=reason + at, text=prompt.prompt[:200]))
     if too_long and config.on_long == "error":
-        refuse(name, too_long, "Shorten them, raise max_chars, or set on_long to 'drop' or 'cut'.")
+        refuse(name, too_long, "Shorten them, or set on_long to 'drop' or 'cut'.")
     notes = [f"duplicates dropped: {same}; keep_duplicates=True keeps them"] if same else []
     if too_long and config.on_long == "cut":
         notes.append(f"{_count(len(too_long), 'row')} longer than {most:,} characters are cut ({too_long[0][0]} first)")
