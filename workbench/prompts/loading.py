@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -236,7 +237,7 @@ def _open(name: str) -> tuple[Source, str]:
             raise NotPresent(f"the built-in prompt set {name!r} is not complete: {str(built_in.path)!r} is missing")
         return read_file(built_in.path), f"built in ({built_in.path.name})"
     path = Path(name).expanduser()
-    if path.exists():
+    if os.path.exists(path):  # unlike Path.exists, False for a name that no file can have
         return read_file(path), str(path)
     looks_like_path = path.suffix.lower() in ENDINGS or path.is_absolute() or name[0] in ".~\\"
     if looks_like_path or name.count("/") > 1:
