@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import os
 import re
@@ -15,6 +16,8 @@ import pytest
 
 import workbench
 from tests.test_results import results_pivot
+from workbench.models.pair import PairConfig
+from workbench.prompts.loading import PromptConfig
 from workbench.running.parameters import declared_parameters, resolve_parameters, smoke_parameters
 from workbench.running.runs import RunConfig, run_notebook
 
@@ -94,6 +97,29 @@ def test_of_this_project_a_notebook_imports_the_public_names_and_widgets(path: P
     assert imported <= {"workbench", "widgets", "typing", *more}
     used = {n.attr for n in nodes if isinstance(n, ast.Attribute) and getattr(n.value, "id", "") == "wb"}
     assert used <= set(workbench.__all__)
+
+
+def named_in_errors() -> set[str]:
+    """Return the fields of the pair's and the prompts' configs that any error of the workbench names."""
+    fields = {f.name for kind in (PairConfig, PromptConfig) for f in dataclasses.fields(kind)}
+    found: set[str] = set()
+    for path in (ROOT / "workbench").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            called = getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
+            refusing = called.endswith(("Error", "refuse", "Overflow"))
+            if refusing or isinstance(node, ast.Raise):
+                said = " ".join(str(c.value) for c in ast.walk(node) if isinstance(c, ast.Constant))
+                found |= fields & set(re.findall(r"\b[a-z_]+\b(?==)|\b[a-z]+_[a-z_]+\b|(?<=give )label\b", said))
+    return found
+
+
+@each_notebook
+def test_what_an_error_tells_to_set_is_a_parameter(path: Path) -> None:
+    named = named_in_errors()
+    assert {"label", "prompt_column", "response_column", "label_column", "on_long", "thinking", "dtype"} <= named
+    from_python = {"source", "trust_remote_code", "offload_base"}  # `source` is `prompts`; the others are set in code
+    also = {"adapter", "device_map", "experimental_quantised", "keep_duplicates", "template_mode"}
+    assert (named | also) - from_python <= declared_parameters(path).keys()
 
 
 def test_little_of_the_notebooks_is_assembly() -> None:

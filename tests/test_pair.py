@@ -526,6 +526,34 @@ def test_turns_thinking_and_control_tokens_reach_the_template() -> None:
     assert ModelPair.from_models(base, aligned, tiny_tokenizer()).eos_ids == {1, 4, 8, 9}
 
 
+def test_every_turn_is_in_the_context_or_the_template_is_refused() -> None:
+    words = "{{ m['content'] }}"
+    assert words in CHAT_TEMPLATE
+    in_parts = CHAT_TEMPLATE.replace(words, "{% for c in m['content'] %}{{ c['text'] }}{% endfor %}")
+    pair = tiny_pair("llama", tokenizer=tiny_tokenizer(template=in_parts))
+    prompt = ask("And x<|end|>?", messages=(("user", "Hi"), ("assistant", "<think>hm</think>Hello")))
+    plain = tiny_pair("llama").context(prompt, system_prompt="Be kind")
+    assert pair.context(prompt, system_prompt="Be kind") == plain
+    for lost, kept in (("m['role'] != 'system'", {"system_prompt": None}), ("loop.last", {"system_prompt": None})):
+        forgetful = CHAT_TEMPLATE.replace("{% for m in messages %}", "{% for m in messages %}{% if " + lost + " %}")
+        forgetful = forgetful.replace("{% endfor %}", "{% endif %}{% endfor %}", 1)
+        pair = tiny_pair("llama", tokenizer=tiny_tokenizer(template=forgetful))
+        assert "Tell me" in pair.decode(pair.context(ask(), **kept))
+        refuses(lambda pair=pair: pair.context(ask(), system_prompt="Be kind"), PairError, "system", "'plain'")
+
+
+def test_a_thinking_block_that_the_generation_prompt_opens_is_closed() -> None:
+    opened = CHAT_TEMPLATE.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+    assert opened != CHAT_TEMPLATE
+    tokenizer = tiny_tokenizer(template=opened)
+    off, on = (tiny_pair("qwen3", tokenizer=tokenizer, thinking=t) for t in (False, True))
+    assert off.decode(off.context(ask())).endswith("assistant\n<think>\n\n</think>\n\n")
+    assert off.context(ask()).count(6) == 1
+    assert on.decode(on.context(ask())).endswith("assistant\n<think>\n")
+    plain = tiny_pair("qwen3").context(ask("What is <think>?"))
+    assert tiny_pair("qwen3").decode(plain).endswith("<think>?<|end|>\n<|turn|>assistant\n")
+
+
 def test_presets_are_listed_without_loading_anything() -> None:
     rows = PRESETS
     for expected in ("embedded", "smollm2", "qwen2.5-7b", "qwen3-8b", "llama-2-7b", "gemma-3-1b", "olmo-2-1b"):

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import random
 import re
 import sys
 from collections import Counter
@@ -14,11 +15,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse.csgraph import connected_components
 
 import workbench.prompts.loading as prompts_room
+import workbench.prompts.similar as similar
 from tests.errors import refuses
 from workbench.core.errors import NotPresent, ParameterError, PromptError, UnknownName
 from workbench.core.records import Label
@@ -483,3 +487,24 @@ def test_near_copies_are_found_and_parted() -> None:
     assert found == [seen[n] for n in range(len(texts))]
     assert 1 < len(set(found)) < len(texts)
     assert found != near_copies(texts, alike=0.9)
+
+
+@pytest.mark.parametrize("alike", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("words", [12, 60, 900])
+def test_near_copies_equal_those_of_the_table_of_all_pairs(
+    words: int, alike: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(similar, "_PRODUCTS", 500)
+    draw = random.Random(words)
+    vocabulary = [f"w{n}" for n in range(words)]
+    texts = [" ".join(draw.choices(vocabulary, range(words, 0, -1), k=draw.randint(0, 12))) for _ in range(300)]
+    texts += [f"{text} {draw.choice(vocabulary)}" for text in texts[:40]] + texts[:9]
+    bags = [set(text.split()) for text in texts]
+    held = Counter(w for bag in bags for w in bag)
+    table = np.array([[math.log(len(bags) / held[w]) if w in bag else 0.0 for w in held] for bag in bags])
+    length = np.linalg.norm(table, axis=1, keepdims=True)
+    table = np.divide(table, length, out=np.zeros_like(table), where=length > 0)
+    _, found = connected_components(table @ table.T >= alike, directed=False)
+    number = {c: n for n, c in enumerate(dict.fromkeys(found.tolist()))}
+    assert near_copies(texts, alike=alike) == [number[c] for c in found.tolist()]
+    assert near_copies(["", "the", "the"]) == [0, 1, 1], "of words that not all texts have"

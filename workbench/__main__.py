@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -21,6 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        for word in words:
+            if re.search("[\ud800-\udfff]", word):
+                raise ParameterError(f"the argument {ascii(word)[:80]} is not UTF-8 text: rename it, or retype it")
         asked, unknown = _parser(words).parse_known_args(words)
         if unknown:
             raise ParameterError(_unknown(asked, unknown))

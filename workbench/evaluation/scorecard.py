@@ -85,7 +85,10 @@ def sum_up(
         ),
         scores=tuple(scores),
         comparisons=tuple(compared),
-        sentences=conclusions(scores, compared, found, guessed, measures, config),
+        sentences=(
+            *(f"{note}." for s in attacks for note in s.run.resolved.get("missing", ())),
+            *conclusions(scores, compared, found, guessed, measures, config),
+        ),
         notes=tuple(_notes(evidence, cells, measures, attacks, completions, judgements, gibberish, capability)),
         measures=measures,
         strengths=found,

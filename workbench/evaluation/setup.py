@@ -148,7 +148,9 @@ def attempts_of(
     with Progress(None, 0, "") as progress:
         for note in left:
             progress.note(note)
-    return (dataclasses.replace(made[0], notes=(*made[0].notes, *left)), *made[1:])
+    missing = {**made[0].run.resolved, "missing": tuple(left)} if left else made[0].run.resolved
+    run = dataclasses.replace(made[0].run, resolved=missing)
+    return (dataclasses.replace(made[0], run=run, notes=(*made[0].notes, *left)), *made[1:])
 
 
 def _with_target(config: AttackConfig, prompts: PromptSet, notes: list[str]) -> AttackConfig:

@@ -166,7 +166,7 @@ def check_template(tokenizer: PreTrainedTokenizerBase, name: str, mode: Template
         )
     if thinking and mode == "plain":
         raise ParameterError("thinking=True needs a chat template, and template_mode='plain' uses none: change one")
-    if thinking and not knows_thinking(tokenizer):
+    if thinking and not knows_thinking(tokenizer) and not opens_thinking(tokenizer):
         raise ParameterError(f"the chat template of {name} has no thinking switch: leave thinking False")
 
 
@@ -189,15 +189,28 @@ def chat_ids(
 ) -> tuple[int, ...]:
     """Encode messages by the chat template, up to and including the generation prompt.
 
-    Raises PairError where the template refuses the messages, for example a system prompt.
+    A template that takes content in parts gets it so. Without `thinking`, a thinking block that the generation prompt
+    opens is closed, empty. Raises PairError where the template refuses the messages, for example a system prompt, or
+    leaves one out.
     """
     from jinja2 import TemplateError
 
-    switch = {"enable_thinking": thinking} if knows_thinking(tokenizer) else {}
+    how: dict[str, Any] = {"add_generation_prompt": True}
+    how |= {"enable_thinking": thinking} if knows_thinking(tokenizer) else {}
+    parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
+    lost: list[list[str]] = []
     try:
-        encoded = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, sanitize_control_tokens=True, return_dict=True, **switch
-        )
+        for form in (messages, parts):
+            written = cast(str, tokenizer.apply_chat_template(form, tokenize=False, **how))
+            lost.append([m["role"] for m in messages if not _holds(written, m)])
+            if not lost[-1]:
+                break
+        else:
+            raise PairError(
+                f"the chat template leaves out the text of these turns: {', '.join(lost[0])}. Remove the system prompt "
+                "or earlier turns, or use template_mode='plain'"
+            )
+        encoded = tokenizer.apply_chat_template(form, sanitize_control_tokens=True, return_dict=True, **how)
     except TemplateError as error:
         roles = ", ".join(m["role"] for m in messages)
         raise PairError(
@@ -209,7 +222,31 @@ def chat_ids(
             f"the chat template has a mistake ({type(error).__name__}: {error}): correct it in the aligned model's "
             "folder, or use template_mode='plain'"
         ) from None
-    return tuple(cast(Mapping[str, Any], encoded)["input_ids"])
+    ids = tuple(cast(Mapping[str, Any], encoded)["input_ids"])
+    if not thinking and opens_thinking(tokenizer):
+        ids += tuple(tokenizer("\n</think>\n\n", add_special_tokens=False)["input_ids"])
+    return ids
+
+
+def _holds(written: str, message: Mapping[str, str]) -> bool:
+    """Tell whether a rendered text holds a message's; templates trim it, and drop an earlier answer's thinking."""
+    text = message["content"]
+    text = text.rpartition("</think>")[2] if message["role"] == "assistant" else text
+    return text.strip() in written
+
+
+def opens_thinking(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Tell whether the generation prompt opens a thinking block that no switch closes, as DeepSeek-R1's does."""
+    if think_end(tokenizer) is None or "<think>" not in (template_of(tokenizer) or "") or knows_thinking(tokenizer):
+        return False
+    from jinja2 import TemplateError
+
+    asked = [{"role": "user", "content": "a"}]
+    try:
+        written = cast(str, tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False))
+    except (TemplateError, TypeError, ValueError):
+        return False
+    return written.rstrip().endswith("<think>")
 
 
 def plain_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -239,7 +240,7 @@ def _open(name: str) -> tuple[Source, str]:
             raise NotPresent(f"the built-in prompt set {name!r} is not complete: {str(built_in.path)!r} is missing")
         return read_file(built_in.path), f"built in ({built_in.path.name})"
     path = Path(name).expanduser()
-    if path.exists():
+    if os.path.exists(path):  # unlike Path.exists, False for a name that no file can have
         return read_file(path), str(path)
     looks_like_path = path.suffix.lower() in ENDINGS or path.is_absolute() or name[0] in ".~\\"
     if looks_like_path or name.count("/") > 1:
@@ -365,7 +366,7 @@ def _keep(name: str, rows: _Rows, config: PromptConfig) -> tuple[_Rows, tuple[Dr
         at = "" if row.line is not None else f" ({row.where})"
         dropped.append(Dropped(line=row.line, reason=reason + at, text=prompt.prompt[:200]))
     if too_long and config.on_long == "error":
-        refuse(name, too_long, "Shorten them, raise max_chars, or set on_long to 'drop' or 'cut'.")
+        refuse(name, too_long, "Shorten them, or set on_long to 'drop' or 'cut'.")
     notes = [f"duplicates dropped: {same}; keep_duplicates=True keeps them"] if same else []
     if too_long and config.on_long == "cut":
         notes.append(f"{_count(len(too_long), 'row')} longer than {most:,} characters are cut ({too_long[0][0]} first)")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import numpy as np
+from jaxtyping import Int
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
@@ -16,8 +16,10 @@ from workbench.core.progress import Progress
 
 ALIKE = 0.5
 """The least cosine of two near copies' weighted words."""
-_PRODUCTS = 4_000_000
-"""Products of weights in one block, at most: about 100 MiB."""
+_PRODUCTS = 1_000_000
+"""Products of weights in one block, at most: about 50 MiB."""
+_LEFT = 0.65
+"""The most that a text's commonest words weigh that are compared last, in parts of `alike`; at 1 most pairs are."""
 _SHOWN = 20_000
 """From so many texts on, a progress bar is shown."""
 
@@ -35,37 +37,45 @@ def near_copies(texts: Sequence[str], *, alike: float = ALIKE) -> list[int]:
     the order of their first texts. A text whose words all have weight 0 is its own cluster.
 
     Exact, without the table of all pairs: near copies share one of their rarest words, those without which the rest of
-    a text weighs less than `alike` (prefix filtering, Bayardo et al. 2007), and only such pairs are compared.
+    a text weighs less than `alike` (prefix filtering, Bayardo et al. 2007). Only pairs for which the products of these
+    words leave the cosine open are compared whole.
     """
-    rows: dict[frozenset[str], int] = {}
-    of_text = [rows.setdefault(frozenset(w[:6] for w in re.findall(r"\w+", t.lower())), len(rows)) for t in texts]
-    if not rows:
-        return []
-    weights = _weights(list(rows), of_text)
+    words: dict[str, int] = {}
+    bags: dict[tuple[int, ...], int] = {}
+    of_text = []
+    for text in texts:
+        bag = {words.setdefault(w[:6], len(words)) for w in re.findall(r"\w+", text.lower())}
+        of_text.append(bags.setdefault(tuple(sorted(bag)), len(bags)))
+    if not words:
+        return list(range(len(texts)))
+    weights = _weights(list(bags), np.bincount(of_text))
     pairs = [*_alike(weights, alike)]
-    first, second = (np.concatenate([p[n] for p in pairs] or [np.zeros(0, int)]) for n in (0, 1))
-    graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(rows), len(rows)))
+    first, second = (np.concatenate([p[n] for p in pairs]) for n in (0, 1))
+    graph = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(bags), len(bags)))
     _, found = connected_components(graph, directed=False)
     empty = np.diff(weights.indptr) == 0
     number: dict[int, int] = {}
-    return [number.setdefault(-1 - n if empty[r] else int(found[r]), len(number)) for n, r in enumerate(of_text)]
+    return [number.setdefault(-1 - n if empty[b] else int(found[b]), len(number)) for n, b in enumerate(of_text)]
 
 
-def _weights(bags: Sequence[frozenset[str]], of_text: Sequence[int]) -> csr_array:
-    """Return the words' weights of each bag (bag word), each row of length 1, the rarest words in the first columns."""
-    times = np.bincount(of_text)
-    held: Counter[str] = Counter()
-    for bag, n in zip(bags, times.tolist(), strict=True):
-        held.update(dict.fromkeys(bag, n))
-    words = sorted((w for w, n in held.items() if n < len(of_text)), key=held.__getitem__)
-    column = {w: n for n, w in enumerate(words)}
-    indices = [sorted(column[w] for w in bag if w in column) for bag in bags]
-    indptr = np.cumsum([0, *map(len, indices)])
-    flat = np.fromiter(chain.from_iterable(indices), np.int32, count=indptr[-1])
-    data = np.log(len(of_text) / np.array([held[w] for w in words] or [1]))[flat] if len(flat) else np.zeros(0)
-    norms = np.sqrt(np.bincount(np.repeat(np.arange(len(bags)), np.diff(indptr)), data**2, len(bags)))
-    data = data / np.repeat(norms, np.diff(indptr))
-    return csr_array((data, flat, indptr), shape=(len(bags), max(1, len(words))))
+def _weights(bags: Sequence[tuple[int, ...]], times: Int[np.ndarray, " bag"]) -> csr_array:
+    """Return the words' weights of each bag (bag word), each row of length 1, the rarest words in the first columns.
+
+    `times` says how many texts have each bag; a word that all texts have is left out.
+    """
+    lengths = [len(bag) for bag in bags]
+    word = np.fromiter(chain.from_iterable(bags), np.int64, count=sum(lengths))
+    row = np.repeat(np.arange(len(bags)), lengths)
+    held = np.bincount(word, times[row])
+    column = np.empty(len(held), np.int64)
+    column[np.argsort(held, kind="stable")] = np.arange(len(held))
+    data = np.log(times.sum() / held)[word]
+    norms = np.sqrt(np.bincount(row, data**2, len(bags)))
+    there = data > 0
+    row, data = row[there], (data[there] / norms[row[there]]).astype(np.float64)
+    made: csr_array = coo_array((data, (row, column[word[there]])), shape=(len(bags), len(held))).tocsr()
+    made.sort_indices()
+    return made
 
 
 def _alike(weights: csr_array, alike: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -75,7 +85,7 @@ def _alike(weights: csr_array, alike: float) -> Iterator[tuple[np.ndarray, np.nd
     # what a row weighs from each of its words on, the word included: row totals (1) less what stands before it
     before = np.cumsum(weights.data**2) - weights.data**2
     rest = np.maximum(0, 1 - (before - before[np.minimum(weights.indptr[:-1], max(0, len(before) - 1))][of_entry]))
-    rare = np.sqrt(rest) >= alike * (1 - 1e-9)
+    rare = np.sqrt(rest) >= _LEFT * alike
     left = np.sqrt(np.maximum(0, 1 - np.bincount(of_entry[rare], weights.data[rare] ** 2, count)))
     few = np.concatenate([[0], np.cumsum(np.bincount(of_entry[rare], minlength=count))])
     prefix = csr_array((weights.data[rare], weights.indices[rare], few), shape=weights.shape)
@@ -85,11 +95,11 @@ def _alike(weights: csr_array, alike: float) -> Iterator[tuple[np.ndarray, np.nd
     with Progress("comparing prompts" if count >= _SHOWN else None, count, "prompts") as progress:
         while start < count:
             end = max(start + 1, int(np.searchsorted(work, work[start] + _PRODUCTS, side="right")) - 1)
-            shared = (prefix[start:end] @ holders).tocoo()
-            a, b = shared.row + start, shared.col
+            shared = (prefix[start:end] @ holders[:, start:]).tocoo()
+            a, b = shared.row + start, shared.col + start
             likely = (a < b) & (shared.data >= alike - np.maximum(left[a], left[b]) - 1e-9)
             a, b = a[likely], b[likely]
-            for n in range(0, len(a), 200_000):
+            for n in range(0, max(1, len(a)), 200_000):
                 one, other = a[n : n + 200_000], b[n : n + 200_000]
                 close = (weights[one] * weights[other]).sum(axis=1) >= alike
                 yield one[close], other[close]
