@@ -10,8 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workbench.core import comparisons
-    from workbench.core import errors
+    from workbench.core import comparisons, errors
     from workbench.core.errors import WorkbenchError
     from workbench.core.records import load, save
     from workbench.core.results import load_results
