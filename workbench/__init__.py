@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from workbench.core.threads import share_the_cores
+
 if TYPE_CHECKING:
     from workbench.core import comparisons, errors
     from workbench.core.errors import WorkbenchError
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
     from workbench.training.teacher import preview_teacher, teacher_flips
 
 __version__ = "0.1.0"
+
+share_the_cores()  # before torch is imported
 
 _VERBS = {
     "core.errors": "WorkbenchError errors",
