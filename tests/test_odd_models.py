@@ -25,6 +25,8 @@ from workbench.core.errors import PairError
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair
 from workbench.tracing.gradients import GradientConfig, probe_gradients
+from workbench.tracing.suffix.objective import Objective
+from workbench.tracing.suffix.slots import Slot
 from workbench.training.config import LoraSettings
 from workbench.training.student import student_of
 
@@ -156,6 +158,32 @@ def test_batched_generation_is_right_or_refused_at_loading(kind: str) -> None:
                 for _ in one.ids:
                     ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1, : pair.vocab].argmax()))
                 assert list(one.ids) == ids[len(context) :]
+
+
+def test_suffixes_are_searched_only_where_embeddings_are_all_that_is_read_of_a_token() -> None:
+    kinds = ["sliding_attention", "full_attention"] * 2
+    shared: dict[str, Any] = {"num_hidden_layers": 4, "layer_types": kinds, "sliding_window": 16, "head_dim": 8,
+                              "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 320}  # fmt: skip
+    own = {"num_kv_shared_layers": 2, "laurel_rank": 8, "altup_num_inputs": 2, "activation_sparsity_pattern": [0.0] * 4,
+           "intermediate_size": [64] * 4}  # fmt: skip
+    slot = Slot(prompt=prompt_set("the cat").prompts[0], before=(5, 6), after=(7,), target=(8, 9))
+    nested = pair_of("gemma3n_text", **shared, **own)
+    refuses(lambda: Objective(nested, "aligned", [slot]), PairError, "Gemma3nForCausalLM")
+    for kind, options in (
+        ("gemma2", {"head_dim": 8, "sliding_window": 16}),
+        ("granite", {"embedding_multiplier": 12.0}),
+    ):
+        pair = pair_of(kind, **options)
+        objective = Objective(pair, "aligned", [slot])
+        loss, found = objective.losses([(11, 12)], 1)[0], objective.gradient((11, 12), 1)
+        with pair.model("aligned") as model:
+            table = model.get_input_embeddings()
+            x = table(torch.tensor([[5, 6, 11, 12, 7, 8]])).detach().requires_grad_()
+            nll = -model(inputs_embeds=x).logits[0, -2:].log_softmax(-1)[[0, 1], [8, 9]].mean()
+            (to_x,) = torch.autograd.grad(nll, x)
+            want = to_x[0, 2:4] @ table(torch.arange(320)).detach().T
+        assert loss.item() == pytest.approx(nll.item(), rel=1e-4)
+        torch.testing.assert_close(found, want, rtol=1e-3, atol=1e-5)
 
 
 def test_a_cache_that_forgets_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

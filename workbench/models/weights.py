@@ -389,7 +389,9 @@ def check_cache(model: PreTrainedModel, cache: Cache, rows: int, name: str, devi
             steps = (slice(6, 7), slice(7, 8))
             made = [body_hidden(model, ids[:, s], attention_mask=mask[:, : s.stop], cache=cache) for s in steps]
             found = torch.cat(made, 1).float()
-            wanted = torch.cat([body_hidden(model, r[None, m:])[:, -2:] for r, m in zip(ids, (2, 0), strict=True)])
+            alone = [body_hidden(model, r[None, m:])[:, -2:] for r, m in zip(ids, (2, 0), strict=True)]
+            wanted = torch.cat(alone).float()
+            off = (torch.nan_to_num(found - wanted).norm() / torch.nan_to_num(wanted).norm()).item()
     except Exception as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
@@ -398,7 +400,6 @@ def check_cache(model: PreTrainedModel, cache: Cache, rows: int, name: str, devi
             f"{name} ({type(model).__name__}) cannot continue several texts at once with a cache "
             f"({type(error).__name__}: {reason}): use a model with an ordinary key-value cache"
         ) from None
-    off = (torch.nan_to_num(found - wanted.float()).norm() / torch.nan_to_num(wanted.float()).norm()).item()
     if off > (1e-3 if model.dtype == torch.float32 else 0.25):
         raise PairError(
             f"{name} ({type(model).__name__}) continues several texts with a cache otherwise than in one pass (its "
