@@ -114,7 +114,7 @@ def probe_gradients(
     if pair.thinking:
         pair = dataclasses.replace(pair, thinking=False)
     with pair.model(config.model) as model:
-        weights = _weights_of(model)
+        weights = _weights_of(body_of(model))
     chosen = _choose(prompts, config, responses)
     bare = [pair.passage(p, (), system_prompt=config.system_prompt) for p in chosen]
     if responses is None:
@@ -207,12 +207,12 @@ class _Weight:
     outputs: list[Tensor] = field(default_factory=list)
 
 
-def _weights_of(model: PreTrainedModel) -> list[_Weight]:
+def _weights_of(body: nn.Module) -> list[_Weight]:
     """Find the linear maps inside attention and MLP of every block of the text decoder, without adapters.
 
     Raises PairError where there are none, or where attention or MLP weights are outside linear maps.
     """
-    found, owned, body = [], set(), body_of(model)
+    found, owned = [], set()
     for name, module in body.named_modules():
         place = _BLOCK.match(name)
         weight = getattr(module, "weight", None)
@@ -228,11 +228,11 @@ def _weights_of(model: PreTrainedModel) -> list[_Weight]:
             continue
         if id(parameter) not in owned:
             raise PairError(
-                f"the gradient probe reads linear maps, and {name} of {type(model).__name__} is not one (a fused "
+                f"the gradient probe reads linear maps, and {name} of {type(body).__name__} is not one (a fused "
                 "mixture of experts?): probe a model of another architecture"
             )
     if not found:
-        none = f"no attention and MLP weights were found in {type(model).__name__}"
+        none = f"no attention and MLP weights were found in {type(body).__name__}"
         raise PairError(f"{none}: probe a model of another architecture")
     return found
 
@@ -279,7 +279,7 @@ def _probe(
         on_other = _logprobs(pair, other, passage)
     captured: list[Tensor] = []
     with pair.model(which) as model, torch.inference_mode(False), torch.enable_grad():
-        weights = _weights_of(model)
+        weights = _weights_of(body_of(model))
         # the fused attention has no batched backward
         with _watched(model, weights, layer, captured), sdpa_kernel(SDPBackend.MATH):
             logprobs = _logprobs(pair, which, passage)
