@@ -219,7 +219,7 @@ def chat_ids(
         ) from None
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise PairError(
-            f"the chat template has a mistake ({type(error).__name__}: {error}): correct it in the aligned model's "
+            f"the chat template has a mistake ({error}): correct it in the aligned model's "
             "folder, or use template_mode='plain'"
         ) from None
     ids = tuple(cast(Mapping[str, Any], encoded)["input_ids"])

@@ -385,6 +385,7 @@ def _assemble(
     for which in _BOTH if sides["base"] != sides["aligned"] else _BOTH[:1]:
         with pair.model(which) as model:
             weights.check_split(model, vocab, f"{which} of {name}", pair.device)
+            weights.check_cache(model, pair.new_cache(which), vocab, f"{which} of {name}", pair.device)
     return pair
 
 

@@ -269,6 +269,16 @@ def body_of(model: PreTrainedModel) -> nn.Module:
     return body
 
 
+def beside_text(model: PreTrainedModel) -> str | None:
+    """Return a pattern of the modules beside body and head (a vision tower), None where there are none."""
+    body, head = body_of(model), model.get_output_embeddings()
+    names = {id(m): n for n, m in model.named_modules()}
+    text = [re.escape(names[id(m)]) for m in (body, head) if m is not None]
+    inside = re.compile(rf"({'|'.join(text)})(\..*)?")
+    outside = (n for n, m in model.named_modules() if isinstance(m, nn.Linear) and not inside.fullmatch(n))
+    return None if next(outside, None) is None else rf"(?!{inside.pattern}$).*"
+
+
 def head_rows(model: PreTrainedModel) -> int:
     """Count the vocabulary rows of a model's output head. Raises PairError for a model without a head."""
     head = model.get_output_embeddings()
@@ -360,6 +370,41 @@ def check_split(model: PreTrainedModel, rows: int, name: str, device: torch.devi
         f"{own.flatten()[worst].item():.6g} where body and head, run apart, give {ours.flatten()[worst].item():.6g} "
         f"(allowed difference {allowed:.2g}). It cannot be scored: use another model"
     )
+
+
+def check_cache(model: PreTrainedModel, cache: Cache, rows: int, name: str, device: torch.device) -> None:
+    """Compare steps with a cache, of which a row is dropped between, with passes without one, padded and not.
+
+    Batched generation needs exactly this. Raises PairError where the model cannot do it, or gives something else than
+    in one pass: by more than 0.1 % of its hidden states' norm, or 25 % in half precision (experts are chosen by less).
+    """
+    ids = (torch.arange(24, device=device) * 7 % rows).view(3, 8)
+    mask = torch.ones_like(ids)
+    mask[0, :2], kept = 0, torch.tensor([0, 2], device=device)
+    try:
+        with torch.no_grad():
+            body_hidden(model, ids[:, :6], attention_mask=mask[:, :6], cache=cache)
+            cache.batch_select_indices(kept)
+            ids, mask = ids[kept], mask[kept]
+            steps = (slice(6, 7), slice(7, 8))
+            made = [body_hidden(model, ids[:, s], attention_mask=mask[:, : s.stop], cache=cache) for s in steps]
+            found = torch.cat(made, 1).float()
+            alone = [body_hidden(model, r[None, m:])[:, -2:] for r, m in zip(ids, (2, 0), strict=True)]
+            wanted = torch.cat(alone).float()
+            off = (torch.nan_to_num(found - wanted).norm() / torch.nan_to_num(wanted).norm()).item()
+    except Exception as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise PairError(
+            f"{name} ({type(model).__name__}) cannot continue several texts at once with a cache "
+            f"({type(error).__name__}: {reason}): use a model with an ordinary key-value cache"
+        ) from None
+    if off > (1e-3 if model.dtype == torch.float32 else 0.25):
+        raise PairError(
+            f"{name} ({type(model).__name__}) continues several texts with a cache otherwise than in one pass (its "
+            f"hidden states differ by {100 * off:.1f} %): use a model with an ordinary key-value cache"
+        )
 
 
 def parameter_hash(model: nn.Module) -> str:

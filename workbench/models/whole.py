@@ -47,8 +47,8 @@ def check_whole(source: object, model: PreTrainedModel, found: Mapping[str, Coll
         wrong.append(f"has {unknown[0]!r}{_more(unknown)}, which {kind} would ignore")
     if wrong:
         saved = (getattr(model.config, "architectures", None) or [kind])[0]
-        advice = "copy or download the whole model again" if saved == kind else f"it was saved as {saved}"
-        raise PairError(f"{source} {' and '.join(wrong)}: {advice}, or give another model")
+        advice = "copy or download all of it again, or" if saved == kind else f"it was saved as {saved}, so"
+        raise PairError(f"{source} {', and '.join(wrong)}: {advice} give another model")
 
 
 def check_named_alike(source: object, kind: str, missing: Sequence[str], unknown: Sequence[str]) -> None:

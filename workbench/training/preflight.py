@@ -60,7 +60,8 @@ def look_before(
             _check_flips(pair, heads, texts, config, flips)
     trained = sum(p.numel() for p in student.parameters())
     need = memory_mib(pair, trained, texts, config)
-    said.append(f"{trained:,} trained parameters; about {need:,.0f} MiB beside the pair's weights.")
+    adapted = f"in layers with {100 * student.reach():.0f} % of the model's weights"
+    said.append(f"{trained:,} trained parameters, {adapted}; about {need:,.0f} MiB beside the pair's weights.")
     seconds = timed(student, loss, sampler, config)
     whole = seconds * config.steps + filmed(pair, student, heads, scenes, config)
     timed_steps = min(TIMED_STEPS, config.steps)

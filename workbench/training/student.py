@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from workbench.models.weights import Weights
 from workbench.training.config import LoraSettings
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_ADAPTER = re.compile(r"\.(lora_|modules_to_save|token_adapter\.trainable)")
 _NUMBERS = itertools.count(1)
 
 
@@ -64,6 +66,16 @@ class Student:
     def parameters(self) -> list[nn.Parameter]:
         """List the weights that are trained."""
         return [p for n, p in self.peft.named_parameters() if f".{self.name}." in f"{n}."]
+
+    def reach(self) -> float:
+        """Return the share of the model's own weights that are in the adapted layers, 0 to 1."""
+        own = {id(p): p for n, p in self.one.model.named_parameters() if not _ADAPTER.search(n)}
+        reached: dict[int, int] = {}
+        for layer in self.one.layers():
+            if self.name in layer.active_adapters:
+                inside = [layer.get_param()] if hasattr(layer, "get_param") else layer.get_base_layer().parameters()
+                reached |= {id(p): p.numel() for p in inside if id(p) in own}
+        return sum(reached.values()) / sum(p.numel() for p in own.values())
 
     def state(self) -> dict[str, Tensor]:
         """Return the adapter's weights by the names under which PEFT saves them."""
@@ -172,7 +184,9 @@ def _put_on(one: Weights, name: str, on: tuple[str, ...], lora: LoraSettings, pa
         return
     targets = list(lora.targets) if isinstance(lora.targets, tuple) else lora.targets
     shape: dict[str, Any] = {"r": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout}
-    settings = LoraConfig(task_type="CAUSAL_LM", target_modules=targets, **shape)
+    settings = LoraConfig(
+        task_type="CAUSAL_LM", target_modules=targets, exclude_modules=weights.beside_text(one.model), **shape
+    )
     try:
         if one.peft is None:
             one.peft = PeftModel(one.model, settings, adapter_name=name)
