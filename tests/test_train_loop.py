@@ -162,7 +162,7 @@ def test_one_batch_of_eight_is_eight_batches_of_one(arm: str, pair: ModelPair, t
             passes = [draws] if micro is None else [[d] for d in draws]
             counts = loss.counts(student, passes)
             for each in passes:
-                total = loss(student, each, counts, 1).total
+                total = loss(student, each, counts).total
                 if total.requires_grad:
                     total.backward()
             grads.append([p.grad.clone() for p in student.parameters() if p.grad is not None])

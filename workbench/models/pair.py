@@ -200,18 +200,24 @@ class ModelPair:
         return hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))
 
     def logits(
-        self, which: Which, hidden: Float[Tensor, "*position hidden"], *, out: Float[Tensor, "room vocab"] | None = None
+        self,
+        which: Which,
+        hidden: Float[Tensor, "*position hidden"],
+        *,
+        float32: bool = False,
+        out: Float[Tensor, "room vocab"] | None = None,
     ) -> Float[Tensor, "*position vocab"]:
-        """Return the logits of hidden states over the shared vocabulary, in the model's dtype.
+        """Return the logits of hidden states over the shared vocabulary, in the model's dtype or at least in `float32`.
 
-        They are scaled and soft-capped as the model does, which is checked once, at loading. Rows of positions may be
-        written to `out` instead of fresh memory (without gradients).
+        They are scaled and soft-capped as the model does, which is checked once, at loading. In bfloat16 a logit near
+        16 is off by up to .06, so what is measured asks for float32. Rows of positions may be written to `out` instead
+        of fresh memory (without gradients).
         """
         one = self._sides[which].weights
-        if not one.head_switches():  # switching adapters for a head without any costs more than small blocks
-            return weights.head_logits(one.model, hidden, self.vocab, out=out).to(self.device)
-        with self.model(which) as model:
-            return weights.head_logits(model, hidden, self.vocab, out=out).to(self.device)
+        # switching adapters for a head without any costs more than small blocks
+        with self.model(which) if one.head_switches() else contextlib.nullcontext():
+            made = weights.head_logits(one.model, hidden, self.vocab, float32=float32, out=out)
+        return made.to(self.device)
 
     def new_cache(self, which: Which) -> Cache:
         """Return an empty key-value cache for `hidden(..., cache=)`."""

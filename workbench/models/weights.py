@@ -315,29 +315,76 @@ def with_cache(body: nn.Module, cache: Cache | None) -> dict[str, Any]:
     return {"use_cache": True, name: cache}
 
 
+class _Float32Product(torch.autograd.Function):
+    """hidden @ weight.T of half-precision weights, added up and returned in float32 without a float32 copy of them.
+
+    A GPU multiplies in the weights' own precision where the other factor has it; bfloat16 gradients are rounded to it.
+    Everywhere else a few rows of the weights are float32 at a time.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, out: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.dtype = hidden.dtype
+        out = hidden.new_empty(len(hidden), len(weight), dtype=torch.float32) if out is None else out
+        if hidden.is_cuda and hidden.dtype == weight.dtype:
+            return torch.mm(hidden, weight.T, out_dtype=torch.float32, out=out)
+        wide = hidden.float()
+        for rows in _rows_at_once(weight):
+            torch.mm(wide, weight[rows].float().T, out=out[:, rows])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,), (weight,) = gradients, ctx.saved_tensors
+        if gradient.is_cuda and weight.dtype == torch.bfloat16:
+            return torch.mm(gradient.bfloat16(), weight, out_dtype=torch.float32).to(ctx.dtype), None, None
+        found = gradient.new_zeros(len(gradient), weight.shape[1])
+        for rows in _rows_at_once(weight):
+            found.addmm_(gradient[:, rows], weight[rows].float())
+        return found.to(ctx.dtype), None, None
+
+
+CONVERTED = 2**22
+"""Numbers of a half-precision head that are float32 at once."""
+
+
+def _rows_at_once(weight: Float[Tensor, "vocab hidden"]) -> list[slice]:
+    size = max(1, CONVERTED // weight.shape[1])
+    return [slice(start, start + size) for start in range(0, len(weight), size)]
+
+
 def head_logits(
     model: PreTrainedModel,
     hidden: Float[Tensor, "*position hidden"],
     rows: int,
     *,
+    float32: bool = False,
     out: Float[Tensor, "room vocab"] | None = None,
 ) -> Float[Tensor, "*position vocab"]:
     """Run the output head for the first `rows` vocabulary rows, with the model's own scaling and soft-capping.
 
-    An ordinary linear head is cut before it is multiplied (a view, no copy) and writes into the first rows of `out`
-    where that is given. Where hidden states are wider than the weights (float32 over bfloat16), an ordinary head
-    computes in their precision, any other in its own.
+    An ordinary linear head is cut before it is multiplied (a view, no copy) and writes rows of positions into the first
+    rows of `out` where that is given. With `float32` one in half precision adds up and returns float32, and gives its
+    own weights no gradient. Any other head computes in its own precision.
     """
     head: Any = model.get_output_embeddings()
     own = hasattr(head, "_hf_hook") or head._forward_hooks or "forward" in vars(head)
     ordinary = type(head) is nn.Linear and not own
-    if ordinary and out is not None and head.bias is None:
-        logits = torch.mm(hidden, head.weight[:rows].T, out=out[: len(hidden)])
-    elif ordinary:
-        bias = None if head.bias is None else head.bias[:rows].to(hidden.dtype)
-        logits = nn.functional.linear(hidden, head.weight[:rows].to(hidden.dtype), bias)
+    if ordinary:
+        weight, bias = head.weight[:rows], None if head.bias is None else head.bias[:rows]
+        room = None if out is None else out[: len(hidden)]
+        if float32 and weight.dtype.itemsize < 4:
+            flat: Tensor = _Float32Product.apply(hidden.flatten(0, -2), weight, room)
+            logits = flat.view(*hidden.shape[:-1], len(weight))
+            logits = logits if bias is None else logits + bias.float()
+        elif room is not None and bias is None:
+            logits = torch.mm(hidden, weight.T, out=room)
+        else:
+            logits = nn.functional.linear(hidden, weight, bias)
     else:  # an adapter on the head, an offloaded head, or one with its own forward (decoding.mixed)
         logits = head(hidden.to(model.dtype))[..., :rows]
+        logits = logits.float() if float32 and logits.dtype.itemsize < 4 else logits
     config = model.config.get_text_config()
     if (scale := getattr(config, "logit_scale", None)) is not None:  # Cohere
         logits = logits * scale

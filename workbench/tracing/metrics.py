@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
 CountSpace = Literal["aligned_topk", "base_topk", "union", "full"]
@@ -113,7 +113,7 @@ BLOCK = 64
 """Width of the blocks whose maxima bound the places of a row's largest entries."""
 
 
-def largest(scores: Float[Tensor, "row vocab"], k: int) -> Int[Tensor, "row k"]:
+def largest(scores: Real[Tensor, "row vocab"], k: int) -> Int[Tensor, "row k"]:
     """Return the ids of the k largest scores of each row, best first, faster than `topk` on a wide vocabulary.
 
     The k largest entries are in the k blocks with the largest maxima.

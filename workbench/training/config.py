@@ -350,6 +350,9 @@ class TrainConfig:
     experimental_sharded   each of several processes keeps a part of the frozen weights, for a pair too large for one
                    GPU (FSDP); tested on CPUs
     chunk_rows     positions that go through the output heads at once; None: as many as the buffers allow
+    checkpointing  keep each layer's input alone for the backward pass, which runs the layer again: less memory, about a
+                   third more time, the same gradients
+    tf32           let an NVIDIA GPU round the factors of float32 products to TF32: several times faster, 3 digits each
     seed           of the adapter's first weights and of every draw
     """
 
@@ -363,6 +366,8 @@ class TrainConfig:
     processes: int = 1
     experimental_sharded: bool = False
     chunk_rows: int | None = None
+    checkpointing: bool = False
+    tf32: bool = False
     watch: WatchSettings = field(default_factory=WatchSettings)
     seed: int = 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import itertools
 import re
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from workbench.core.errors import NotPresent, PairError
 from workbench.models import weights
@@ -62,6 +65,27 @@ class Student:
     def train(self, on: bool) -> None:
         """Switch dropout on or off."""
         self.one.model.train(on)
+
+    @contextlib.contextmanager
+    def checkpointed(self, on: bool) -> Iterator[None]:
+        """Keep each layer's input alone for the backward pass while it trains; it runs the layer again.
+
+        Raises PairError for a model whose layers cannot.
+        """
+        layers = [m for m in self.one.model.modules() if isinstance(m, GradientCheckpointingLayer)] if on else []
+        if on and not layers:
+            raise PairError(
+                f"{type(self.one.model).__name__} has no gradient checkpointing: train with checkpointing=False, or "
+                "with a smaller micro_batch"
+            )
+        for layer in layers:
+            layer._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)
+            layer.gradient_checkpointing = True
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.gradient_checkpointing = False
 
     def parameters(self) -> list[nn.Parameter]:
         """List the weights that are trained."""
