@@ -70,7 +70,7 @@ class ReportPaths:
 class Report:
     """The report of one run: it collects what a notebook shows and keeps, and writes all of it in one call.
 
-    Make it in the first cell after the parameters: `report = wb.Report("Diagnosis", globals())`. Of the namespace it
+    Make it in the first cell after the parameters: `report = wb.Report("Diagnosis", globals())`, or with `.checked()` at its end. Of the namespace it
     reads only the names that are annotated by then, which are the parameters. A cell that runs again replaces what it
     showed and kept before.
     """
@@ -91,6 +91,16 @@ class Report:
         self._section = title
         self._records: dict[str, Record] = {}
         self._rows: dict[str, tuple[Row, ...]] = {}
+
+    def checked(self) -> Report:
+        """Return the report, after a check of the words among the parameters that the workbench knows by name.
+
+        Call it before a model is loaded. Raises what `words.check_words` raises for a misspelt trajectory, attack, ...
+        """
+        from workbench.display.words import check_words  # loads torch
+
+        check_words(self.parameters)
+        return self
 
     def about(self, *given: Any) -> View:
         """Say which pair, prompts and arms this run is about, with their notes; they stand at the end of the report.

@@ -75,7 +75,7 @@ def attacks_of(
     for an attack, ParameterError for a setting, that does not exist.
     """
     own = dict(preset.attacks) if preset is not None else {}
-    more: dict[str, Any] = {"k": tuple(map(_length, prefix_tokens)) or None, "budget": budget, "steps": tuning_steps}
+    more: dict[str, Any] = {"k": tuple(map(length_of, prefix_tokens)) or None, "budget": budget, "steps": tuning_steps}
     if temperatures:
         more.update(temperatures=tuple(temperatures), top_ps=(1.0,), top_ks=(0,), samples=samples)
     made = []
@@ -87,7 +87,8 @@ def attacks_of(
     return tuple(made)
 
 
-def _length(k: str) -> int | str:
+def length_of(k: str) -> int | str:
+    """Return a prefix length: a count of tokens, or "full". Raises ParameterError for another text."""
     if k == "full":
         return k
     if not k.isdigit():

@@ -24,6 +24,7 @@ from workbench.training.card import place
 from workbench.training.rows import TrainingText, TrainingTexts
 
 Source = Literal["base", "given", "continued"]
+Kept = Literal["aligned", "given"]
 _SHOWN = 5
 
 
@@ -48,7 +49,7 @@ class TrainingDataConfig:
     opening: str = ""
     refusals: int = 3
     temperature: float = 0.7
-    utility_from: Literal["aligned", "given"] = "aligned"
+    utility_from: Kept = "aligned"
     judge: AnyJudge | None = None
     max_tokens: int = 128
     system_prompt: str | None = None
@@ -59,7 +60,7 @@ class TrainingDataConfig:
         check_fields(
             self,
             harmful_from=get_args(Source),
-            utility_from=("aligned", "given"),
+            utility_from=get_args(Kept),
             temperature=above(0, finite=True),
             **dict.fromkeys(("refusals", "max_tokens", "batch_tokens"), at_least(1)),
         )
