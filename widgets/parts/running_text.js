@@ -212,7 +212,7 @@ class RunningText {
     const { levels, certain, shift, given, counts, matches, of, starts } = this.brushes[c];
     const { span, floor, notable, position, pinned, granularity } = this.look;
     let level = levels[i], key = 0;
-    if (certain && !(certain[of[i]] > floor)) {
+    if (certain && level && !(certain[of[i]] > floor)) {
       key |= LOOK.sure;
       level = 0;
     }

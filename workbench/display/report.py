@@ -70,9 +70,9 @@ class ReportPaths:
 class Report:
     """The report of one run: it collects what a notebook shows and keeps, and writes all of it in one call.
 
-    Make it in the first cell after the parameters: `report = wb.Report("Diagnosis", globals())`, or with `.checked()` at its end. Of the namespace it
-    reads only the names that are annotated by then, which are the parameters. A cell that runs again replaces what it
-    showed and kept before.
+    Make it in the first cell after the parameters: `report = wb.Report("Diagnosis", globals()).checked()`. Of the
+    namespace it reads only the names that are annotated by then, which are the parameters. A cell that runs again
+    replaces what it showed and kept before.
     """
 
     def __init__(self, title: str, namespace: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ import torch
 from workbench.core.records import Label
 from workbench.models.pair import ModelPair, Which
 from workbench.models.pieces import Pieces
-from workbench.tracing.metrics import excess_mass, kl_nats
+from workbench.tracing.metrics import entropy_nats, excess_mass, kl_nats
 from workbench.tracing.scoring import passage_rows
 from workbench.training.losses import log_probabilities
 from workbench.training.objective import Heads
@@ -20,7 +20,7 @@ from workbench.training.records import FilmText, TrainingFilm
 from workbench.training.rows import TrainingText, TrainingTexts
 from workbench.training.student import Student
 
-QUANTITIES = ("kl_student_base_nats", "retention", "kl_aligned_student_nats")
+QUANTITIES = ("kl_student_base_nats", "retention", "kl_aligned_student_nats", "entropy_student_nats")
 TEXT_TOKENS = 64
 """A film shows this many positions of a text."""
 
@@ -74,7 +74,8 @@ class Camera:
         heads = self._heads
         sides = ((heads.student, hidden), (heads.aligned, self._aligned[n]), (heads.base, self._base[n]))
         student, aligned, base = (log_probabilities(head(states)) for head, states in sides)
-        found = (kl_nats(student, base), 1.0 - excess_mass(base, student), kl_nats(aligned, student))
+        retention = 1.0 - excess_mass(base, student)
+        found = (kl_nats(student, base), retention, kl_nats(aligned, student), entropy_nats(student))
         return torch.stack(found).float().cpu().numpy()
 
     def looks(self) -> list[tuple[int, float, float]]:

@@ -51,7 +51,7 @@ SIGNS = (
         name="sure",
         css="wb-sure",
         sample="\u00a0hatched\u00a0",
-        said="both nearly certain: retention says nothing",
+        said="both models nearly certain: retention says nothing",
     ),
     Sign(name="partial", css="wb-sign", sample="▫", said="part of a character that a later token completes"),
     Sign(name="hid", css="wb-hid", sample="░░░", said="a token whose text is withheld; all have the same width"),
@@ -66,6 +66,12 @@ def scale_html(quantity: Quantity, title: str | None = None) -> str:
     )
     name = html_text(title or quantity.title)
     return f'<div class="wb-legend"><span><b>{name}</b></span><span>{swatches}</span></div>'
+
+
+def sign_html(name: str) -> str:
+    """Return the legend of one sign."""
+    sign = next(s for s in SIGNS if s.name == name)
+    return f'<div class="wb-legend wb-soft"><span>{sign.html} {html_text(sign.said)}</span></div>'
 
 
 def legend_html(quantity: Quantity, *, redacted: bool = False, partial: bool = False) -> str:

@@ -157,7 +157,8 @@ def _running_text(
     out: list[str] = []
     for t, row in enumerate(rows):
         level = int(levels[t])
-        unsaid = quantity.name == "retention" and not row["entropy_aligned_nats"] > traces.entropy_floor_nats
+        sure = not row["entropy_aligned_nats"] > traces.entropy_floor_nats
+        unsaid = quantity.name == "retention" and level > 0 and sure
         names = ["t", "wb-sure" if unsaid else quantity.css(level)]
         names += ["wb-given"] if t < split else []
         names += ["wb-here"] if position == t + 1 else []
