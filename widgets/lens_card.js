@@ -119,9 +119,9 @@ function alternativesOf(column, i, counting, isNarrowed) {
     bar("base", a.base), make("span.n", numberText(a.base)), bar("aligned", a.aligned), make("span.n", numberText(a.aligned)))));
 }
 
-/** The token of a table's row, marked where it stands in the text. */
+/** The token of a table's row, marked where it is the token of the text. */
 const rowToken = (css, line, tokenCss = "wb-tok") => make("th", { class: css, scope: "row" }, make("span", line.label, { class: tokenCss }),
-  line.observed && make("span.wb-soft.wb-stands", " stands here"));
+  line.observed && make("span.wb-soft.wb-stands", " in the text"));
 
 /** The table of one position: base to the left, aligned to the right, the likeliest tokens of either. */
 function distribution(column, i, lens) {

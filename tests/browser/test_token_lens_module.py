@@ -96,7 +96,7 @@ def test_click_and_enter_pin_and_pins_stand_side_by_side(browser: Browser, trace
         assert one["y"] == two["y"]
         table = views.top_k_table(traces, 0, 5)
         said = boxes.nth(0).locator("table tr").all_inner_texts()
-        assert (len(said), re.findall(r"stands here", " ".join(said))) == (1 + len(table.rows), ["stands here"])
+        assert (len(said), re.findall(r"in the text", " ".join(said))) == (1 + len(table.rows), ["in the text"])
         boxes.nth(0).get_by_role("button", name="unpin position 5").click()
         expect(boxes).to_have_count(1)
         opened.sync()

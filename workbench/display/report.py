@@ -103,7 +103,7 @@ class Report:
         return self
 
     def about(self, *given: Any) -> View:
-        """Say which pair, prompts and arms this run is about, with their notes; they stand at the end of the report.
+        """Name the pair, prompts and arms of this run, with their notes; the report prints them at its end.
 
         The pair among them gives the report its name, and the run record its device and fingerprint.
         """

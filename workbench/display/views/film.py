@@ -22,7 +22,7 @@ from workbench.training.records import FilmText, TrainingFilm
 
 RETENTION = QUANTITIES["retention"]
 PRICE = QUANTITIES["kl_aligned_base_nats"]
-"""Its levels and colours; what they stand for here is KL(aligned ‖ student)."""
+"""Its levels and colours, used here for KL(aligned ‖ student)."""
 _SAID = {
     "harmful": "retention = 1 − total variation of student and base: coloured is still the base model",
     "harmless": "KL(aligned ‖ student), nats a token: coloured is no longer what aligned says",

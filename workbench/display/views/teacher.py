@@ -35,14 +35,14 @@ from workbench.display.views.view import (
 from workbench.training.records import TeacherPreview, TeacherText
 
 FILL = QUANTITIES["kl_aligned_base_nats"]
-"""Its levels and colours; what they stand for here is KL(teacher ‖ aligned)."""
+"""Its levels and colours, used here for KL(teacher ‖ aligned)."""
 
 LEAST = 0.005
 """A token less likely than this is not named, unless it is the likeliest."""
 
 _COLUMNS = (
     Column("position", number=True),
-    Column("token that stands here", "token", token=True),
+    Column("token in the text", "token", token=True),
     Column("aligned", "student", token=True),
     Column("teacher", token=True),
     Column("another first choice", "flip", token=True),
