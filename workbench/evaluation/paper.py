@@ -95,8 +95,10 @@ class Beside:
         return self.ours.low <= self.published.value <= self.ours.high
 
 
-def paper_preset(name: str) -> PaperPreset:
+def paper_preset(name: str | PaperPreset) -> PaperPreset:
     """Return a preset by its name, such as "paper/llama-3.1-8b/prefill". Raises UnknownName, naming the nearest."""
+    if isinstance(name, PaperPreset):
+        return name
     if name not in PAPER:
         raise UnknownName(f"there is no table {name!r} of the paper: {nearest(name, tuple(PAPER))}")
     return PAPER[name]

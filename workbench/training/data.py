@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -264,21 +263,3 @@ class _Source:
         pairs = zip(prompts, texts, strict=True)
         samples = [Sample(id=p.id, request=p.prompt, text=t, label=p.label, category=p.category) for p, t in pairs]
         return judge(samples, self.judge, store=self.store, what=None).judgements
-
-
-def harmful_preview(
-    pair: ModelPair, prompts: PromptSet, texts: TrainingTexts, *, names: Sequence[str] = (), limit: int = 1
-) -> PromptSet:
-    """Return the first harmful prompts that are trained on, with their training responses, to be traced.
-
-    Prompts in `names` come first. Raises PromptError where none of the texts belongs to a harmful prompt of the set.
-    """
-    asked = {p.id: p for p in prompts if p.label == "harmful"}
-    found = [
-        dataclasses.replace(asked[t.name], response=pair.decode([i for i in t.response if i not in pair.eos_ids]))
-        for t in sorted(texts.harmful, key=lambda t: t.name not in names)
-        if t.name in asked
-    ]
-    if not found:
-        raise PromptError(f"no harmful prompt of {prompts.name!r} is among the {len(texts.harmful)} harmful texts")
-    return dataclasses.replace(prompts, prompts=tuple(found[:limit]))

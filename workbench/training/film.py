@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -103,7 +104,7 @@ class Camera:
             for s, own in zip(self._scenes, pieces, strict=True)
         )
         shots = np.stack(self._frames, 1) if self._frames else np.zeros((len(QUANTITIES), 0, len(texts), 0), np.float32)
-        quantities = {name: np.ascontiguousarray(shots[i]) for i, name in enumerate(QUANTITIES)}
+        quantities: dict[str, Any] = {name: np.ascontiguousarray(shots[i]) for i, name in enumerate(QUANTITIES)}
         return TrainingFilm(texts=texts, steps=np.array(self._steps, np.int32), **quantities)
 
     def save(self, file: Path) -> None:

@@ -133,9 +133,13 @@ class TeacherText(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TeacherPreview(Record):
-    """An arm's teacher on some harmful texts: `said` describes it, `flip_rate` is the share of positions that flip."""
+    """An arm's teacher on some harmful texts: `said` describes it, `flip_rate` is the share of positions that flip.
+
+    `hybrid_flips` are lambdas of the hybrid teacher with its flip rate along harmful responses, whatever the arm.
+    """
 
     arm: str
     said: str
     texts: tuple[TeacherText, ...]
     flip_rate: Estimate
+    hybrid_flips: tuple[tuple[float, Estimate], ...] = ()
