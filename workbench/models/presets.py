@@ -22,8 +22,8 @@ class Preset:
     """One named pair. `aligned` is None for a preset of a single model, which may take an adapter.
 
     `adapter` is the package folder of an adapter that is on for aligned. `stated` counts parameters per model (None:
-    read from the weights' headers). `gated` models need their licence accepted on the hub. `thinking` says whether the
-    chat template can switch a thinking block on.
+    read from the weights' headers). `note` says how the weights differ from those published. `gated` models need their
+    licence accepted on the hub. `thinking` says whether the chat template can switch a thinking block on.
     """
 
     name: str
@@ -35,6 +35,12 @@ class Preset:
     thinking: bool = False
     adapter: str | None = None
     kind: Kind = "hub"
+    note: str = ""
+
+    @property
+    def shown(self) -> str:
+        """Return the name that pairs carry: with the note on how the weights differ from their publisher's."""
+        return f"{self.name} ({self.note})" if self.note else self.name
 
     def folders(self) -> tuple[Path, ...]:
         """Return the folders of the models of an embedded or fetched preset."""
@@ -88,6 +94,8 @@ PRESETS: tuple[Preset, ...] = (
     Preset(name="embedded", kind="embedded", base="base", aligned="aligned", stated=None, licence="MIT"),
     _FETCHED,
     replace(_FETCHED, name="smollm2-safe", adapter="smollm2_safe/adapter"),
+    Preset(name="gemma-3-270m", kind="fetched", base="gemma-3-270m", aligned=None, stated=268_098_176,
+           licence="Gemma Terms of Use", note="4-bit, dequantised"),
     *_family("smollm2", "HuggingFaceTB/SmolLM2-{}", "HuggingFaceTB/SmolLM2-{}-Instruct", _SMOLLM2),
     *_family("qwen2.5", "Qwen/Qwen2.5-{}", "Qwen/Qwen2.5-{}-Instruct", _QWEN25),
     *_family("qwen3", "Qwen/Qwen3-{}-Base", "Qwen/Qwen3-{}", _QWEN3, thinking=True),

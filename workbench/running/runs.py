@@ -23,6 +23,7 @@ from workbench.core.errors import NotebookFailed, ParameterError, RecordError
 from workbench.core.files import storage_errors, sync
 from workbench.core.provenance import Stopwatch
 from workbench.core.results import read_rows
+from workbench.core.threads import thread_settings
 from workbench.running.kernel import Kept, Say, execute
 from workbench.running.parameters import declared_parameters, resolve_parameters
 from workbench.running.shipped import notebook_named
@@ -92,7 +93,7 @@ def run_notebook(config: RunConfig, *, say: Say | None = None, kept: Kept | None
         if config.page or (config.page is None and not (partial / "report.html").exists()):
             (partial / f"{source.stem}.html").write_text(notebook_html(executed), "utf-8")
         if not (partial / "run.json").exists():
-            record = dataclasses.asdict(watch.record(resolved={"parameters": parameters}))
+            record = dataclasses.asdict(watch.record(resolved={"parameters": parameters, "threads": thread_settings()}))
             (partial / "run.json").write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", "utf-8")
         _write_final_name(partial, out)
         _replace(partial, out)
