@@ -29,7 +29,7 @@ from workbench.prompts.splits import kept_wordings
 from workbench.prompts.subset import balanced
 from workbench.training.adapter import load_adapter
 from workbench.training.config import ARMS, FURTHER, OptimiserSettings, TrainConfig, WatchSettings
-from workbench.training.data import TrainingDataConfig, harmful_preview, training_texts
+from workbench.training.data import TrainingDataConfig, training_texts
 from workbench.training.distil import distil
 from workbench.training.rows import TrainingTexts
 
@@ -189,12 +189,12 @@ def test_leaks_and_the_previews_responses_are_those_trained_on(texts: TrainingTe
     (said,) = texts.leaks(prompts)
     assert said.startswith(f"LEAK: {len(prompts)} of the {len(prompts)} prompts")
     bare = replace(prompts, prompts=tuple(replace(p, response=None) for p in prompts))
-    found = harmful_preview(pair, bare, texts, limit=2)
+    found = texts.as_prompts(pair, bare, limit=2)
     assert [p.id for p in found] == [t.name for t in texts.harmful[:2]]
     for p, t in zip(found, texts.harmful, strict=False):
         assert p.response
         assert pair.encode(p.response) == t.response[:-1]  # the end of the turn is no text
-    refuses(lambda: harmful_preview(pair, replace(prompts, prompts=()), texts), PromptError, "harmful")
+    refuses(lambda: texts.as_prompts(pair, replace(prompts, prompts=())), PromptError, "harmful")
 
 
 def test_the_papers_arm_keeps_its_own_batch_and_the_others_theirs() -> None:

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 import workbench
+from tests.errors import refuses
 from tests.test_results import results_pivot
+from workbench.core.errors import WorkbenchError
 from workbench.models.pair import PairConfig
 from workbench.prompts.loading import PromptConfig
 from workbench.running.parameters import declared_parameters, resolve_parameters, smoke_parameters
@@ -166,3 +168,24 @@ def test_plain_papermill_runs_it_too(path: Path, tmp_path: Path) -> None:
     assert [d for d in shown if "application/vnd.jupyter.widget-view+json" in d] == []
     figures = [d["application/vnd.plotly.v1+json"] for d in shown if "application/vnd.plotly.v1+json" in d]
     assert all(f["config"]["showSendToCloud"] is False for f in figures), "plotly offers to upload what it shows"
+
+
+FREE = {"adapter", "adapters", "aligned", "arm_values", "base", "expert", "lookalikes", "opening", "out", "pair",
+        "prefix_tokens", "prompts", "rater", "start", "system_prompt", "utility"}  # fmt: skip
+"""Parameters that hold a path, a name of the user's own or a text of any kind (a preset's name is checked too)."""
+
+
+@each_notebook
+def test_every_word_is_checked_before_a_model_is_loaded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workbench.ModelPair, "__init__", lambda *_: pytest.fail("a model was loaded"))
+    declared = declared_parameters(path)
+    first = code(path)[:2]
+    assert "load" not in "".join(first)
+    texts = {n for n, p in declared.items() if "str" in p.type}
+    for name in sorted(texts - FREE | {"pair"}):
+        wrong = ["exakt"] if declared[name].type.startswith(("list", "Optional[list")) else "exakt"
+        run = {"__name__": name}
+        exec(first[0], run)
+        run[name] = wrong
+        refuses(lambda run=run: exec(first[1], run), WorkbenchError, "exakt")  # type: ignore[misc]
+    exec("\n".join(first), {"__name__": "as it is"})

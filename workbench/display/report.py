@@ -73,9 +73,9 @@ class ReportPaths:
 class Report:
     """The report of one run: it collects what a notebook shows and keeps, and writes all of it in one call.
 
-    Make it in the first cell after the parameters: `report = wb.Report("Diagnosis", globals())`. Of the namespace it
-    reads only the names that are annotated by then, which are the parameters. A cell that runs again replaces what it
-    showed and kept before.
+    Make it in the first cell after the parameters: `report = wb.Report("Diagnosis", globals()).checked()`. Of the
+    namespace it reads only the names that are annotated by then, which are the parameters. A cell that runs again
+    replaces what it showed and kept before.
     """
 
     def __init__(self, title: str, namespace: Mapping[str, Any]) -> None:
@@ -96,8 +96,18 @@ class Report:
         self._records: dict[str, Record] = {}
         self._rows: dict[str, tuple[Row, ...]] = {}
 
+    def checked(self) -> Report:
+        """Return the report, after a check of the words among the parameters that the workbench knows by name.
+
+        Call it before a model is loaded. Raises what `words.check_words` raises for a misspelt trajectory, attack, ...
+        """
+        from workbench.display.words import check_words  # loads torch
+
+        check_words(self.parameters)
+        return self
+
     def about(self, *given: Any) -> View:
-        """Say which pair, prompts and arms this run is about, with their notes; they stand at the end of the report.
+        """Name the pair, prompts and arms of this run, with their notes; the report prints them at its end.
 
         The pair among them gives the report its name, and the run record its device and fingerprint.
         """

@@ -32,7 +32,7 @@ _TABLE: tuple[tuple[str, str | None, Callable[..., Score] | None], ...] = (
 _BETTER = {**{name: metric.better for name, metric in METRICS.items()}, "accuracy": "higher", LOSS: "lower"}
 
 
-def export(adapter: Adapter, folder: str | Path, comparison: ArmComparison | None = None) -> Adapter:
+def export_adapter(adapter: Adapter, folder: str | Path, comparison: ArmComparison | None = None) -> Adapter:
     """Copy a finished adapter with its card and record into a folder; the card shows its results in `comparison`.
 
     Raises what `card_results` and `training.adapter.export` raise.

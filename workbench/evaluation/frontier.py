@@ -280,7 +280,7 @@ def load_penalty(path: str | Path) -> PenaltyConfig:
     """
     path = Path(path)
     if not path.is_file():
-        raise NotPresent(f"there is no penalty file {str(path)!r}: notebook 02 and `save_penalty` write one")
+        raise NotPresent(f"there is no penalty file {str(path)!r}: notebook 02 and `export` write one")
     try:
         body: Any = json.loads(path.read_text("utf-8"))
     except ValueError as error:

@@ -22,7 +22,7 @@ from workbench.evaluation.capability.config import BUILT_IN, CapabilityConfig
 from workbench.evaluation.capability.measure import check_tasks
 from workbench.evaluation.escalation import escalated
 from workbench.evaluation.metrics import EvaluateConfig
-from workbench.evaluation.paper import PaperPreset
+from workbench.evaluation.paper import PaperPreset, paper_preset
 from workbench.evaluation.records import AttackSet
 from workbench.judging.makers import EMBEDDED, AnyJudge, judges_of
 from workbench.models.pair import ModelPair
@@ -68,7 +68,7 @@ def attacks_of(
     max_tokens: int = 128,
     system_prompt: str | None = None,
     seed: int = 0,
-    preset: PaperPreset | None = None,
+    preset: PaperPreset | str | None = None,
 ) -> tuple[AttackConfig, ...]:
     """Return the configs of named attacks, each with the settings that it has.
 
@@ -77,8 +77,8 @@ def attacks_of(
     and settings of a paper preset replace those of the same name, and its other attacks are added; these are never made
     stronger. Raises UnknownName for an attack, ParameterError for a setting, that does not exist.
     """
-    own = dict(preset.attacks) if preset is not None else {}
-    more: dict[str, Any] = {"k": tuple(map(_length, prefix_tokens)) or None, "budget": budget, "steps": tuning_steps}
+    own = dict(paper_preset(preset).attacks) if preset is not None else {}
+    more: dict[str, Any] = {"k": tuple(map(length_of, prefix_tokens)) or None, "budget": budget, "steps": tuning_steps}
     if temperatures:
         more.update(temperatures=tuple(temperatures), top_ps=(1.0,), top_ks=(0,), samples=samples)
     made = []
@@ -91,7 +91,8 @@ def attacks_of(
     return tuple(made)
 
 
-def _length(k: str) -> int | str:
+def length_of(k: str) -> int | str:
+    """Return a prefix length: a count of tokens, or "full". Raises ParameterError for another text."""
     if k == "full":
         return k
     if not k.isdigit():
@@ -177,7 +178,7 @@ def _alike(prompts: PromptSet) -> PromptSet:
 
 
 def questions_of(
-    names: Sequence[str] | None, pair: str, preset: PaperPreset | None = None, **fields: Any
+    names: Sequence[str] | None, pair: str, preset: PaperPreset | str | None = None, **fields: Any
 ) -> CapabilityConfig | None:
     """Return the capability questions: the named tasks, else those of the paper's table, else the built-in ones.
 
@@ -186,6 +187,6 @@ def questions_of(
     """
     if names:
         check_tasks(names)
-    tasks = preset.tasks if preset is not None else (BUILT_IN,) if pair == EMBEDDED else ()
+    tasks = paper_preset(preset).tasks if preset is not None else (BUILT_IN,) if pair == EMBEDDED else ()
     tasks = tasks if names is None else tuple(names)
     return configured(CapabilityConfig, None, {"tasks": tasks, **fields}) if tasks else None

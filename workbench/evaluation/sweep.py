@@ -22,7 +22,7 @@ from workbench.evaluation.attacks.targets import target_of
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.leverage import Moves, leverages, measure_moves, response_texts
 from workbench.evaluation.metrics import EvaluateConfig
-from workbench.evaluation.penalties import SweepConfig
+from workbench.evaluation.penalties import PenaltyGrid, SweepConfig
 from workbench.evaluation.records import AttackSet, PenaltySweep
 from workbench.judging.contract import Judge
 from workbench.judging.makers import the_judge
@@ -46,6 +46,8 @@ def sweep(pair: ModelPair, prompts: PromptSet, config: SweepConfig, *, store: St
     attack, decoding and the judge raise.
     """
     store, how = Store.of(store), the_judge(config.judge, prompts.name)
+    if isinstance(config.penalties, PenaltyGrid):
+        config = replace(config, penalties=config.penalties.measured(pair, prompts, store))
     arms = config.arms()
     watch = Stopwatch("sweep", {**settings_of(config), "judge": how.name, "penalties": [p.title for p in arms]})
     attempts = attempts_for(pair, prompts, config, store)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from workbench.training.card import place
 from workbench.training.rows import TrainingText, TrainingTexts
 
 Source = Literal["base", "given", "continued"]
+Kept = Literal["aligned", "given"]
 _SHOWN = 5
 
 
@@ -50,7 +50,7 @@ class TrainingDataConfig:
     opening: str = ""
     refusals: int = 3
     temperature: float = 0.7
-    utility_from: Literal["aligned", "given"] = "aligned"
+    utility_from: Kept = "aligned"
     judge: AnyJudge | None = None
     max_tokens: int = 128
     system_prompt: str | None = None
@@ -61,7 +61,7 @@ class TrainingDataConfig:
         check_fields(
             self,
             harmful_from=get_args(Source),
-            utility_from=("aligned", "given"),
+            utility_from=get_args(Kept),
             temperature=above(0, finite=True),
             **dict.fromkeys(("refusals", "max_tokens", "batch_tokens"), at_least(1)),
         )
@@ -271,21 +271,3 @@ class _Source:
         pairs = zip(prompts, texts, strict=True)
         samples = [Sample(id=p.id, request=p.prompt, text=t, label=p.label, category=p.category) for p, t in pairs]
         return judge(samples, self.judge, store=self.store, what=None).judgements
-
-
-def harmful_preview(
-    pair: ModelPair, prompts: PromptSet, texts: TrainingTexts, *, names: Sequence[str] = (), limit: int = 1
-) -> PromptSet:
-    """Return the first harmful prompts that are trained on, with their training responses, to be traced.
-
-    Prompts in `names` come first. Raises PromptError where none of the texts belongs to a harmful prompt of the set.
-    """
-    asked = {p.id: p for p in prompts if p.label == "harmful"}
-    found = [
-        dataclasses.replace(asked[t.name], response=pair.decode([i for i in t.response if i not in pair.eos_ids]))
-        for t in sorted(texts.harmful, key=lambda t: t.name not in names)
-        if t.name in asked
-    ]
-    if not found:
-        raise PromptError(f"no harmful prompt of {prompts.name!r} is among the {len(texts.harmful)} harmful texts")
-    return dataclasses.replace(prompts, prompts=tuple(found[:limit]))

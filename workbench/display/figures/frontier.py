@@ -95,7 +95,7 @@ def penalty_frontier(choice: PenaltyChoice) -> go.Figure:
 
 
 def standing(point: FrontierPoint, choice: PenaltyChoice) -> str:
-    """Say in words where a penalty stands: recommended, on the frontier, dominated, or which limit it breaks."""
+    """Return a penalty's place in words: recommended, on the frontier, dominated, or which limit it breaks."""
     if point.penalty == choice.penalty:
         return "recommended" if choice.reached else "best trade"
     if point.fails:
