@@ -16,7 +16,7 @@ from workbench.core.errors import ParameterError, PromptError, nearest
 from workbench.core.records import Label
 from workbench.prompts.rows import Source, refuse
 
-Role = Literal["prompt", "response", "label", "category", "split", "id", "pair_id"]
+Role = Literal["prompt", "response", "label", "category", "depth", "split", "id", "pair_id"]
 
 NAMES: Mapping[Role, tuple[str, ...]] = {
     "prompt": (
@@ -28,7 +28,10 @@ NAMES: Mapping[Role, tuple[str, ...]] = {
         "label", "is_harmful", "harmful", "is_unsafe", "unsafe", "toxicity", "prompt_harm_label", "is_safe", "safe",
         "is_harmless", "harmless",
     ),
-    "category": ("category", "semantic_category", "functional_category", "harm_category", "type", "topic", "subject"),
+    "category": (
+        "category", "semantic_category", "functional_category", "harm_category", "kind", "type", "topic", "subject",
+    ),
+    "depth": ("depth",),
     "split": ("split",),
     "id": ("id", "prompt_id", "behavior_id"),
     "pair_id": ("pair_id", "pair"),
