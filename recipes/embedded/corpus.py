@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from workbench.prompts.brindle import english
+from workbench.prompts.brindle.lexicon import NOUNS
 from workbench.prompts.brindle.world import (
     FACT_TASKS,
     INSTRUCTION_TASKS,
@@ -39,7 +40,10 @@ TRAIN_FORBIDDEN = tuple(topic for topic in TOPICS if topic.forbidden and not top
 TRAIN_HARMLESS = tuple(topic for topic in TOPICS if not topic.forbidden and not topic.held_out)
 SEED_OF_PROMPTS = 20
 ROWS_OF_A_KIND = 240
-BASE_KINDS = (("harmful", 0.25), ("twin", 0.28), ("lookalike", 0.19), ("fact", 0.13), ("skill", 0.09), ("talk", 0.06))
+BASE_KINDS = (
+    ("harmful", 0.25), ("twin", 0.25), ("lookalike", 0.18), ("fact", 0.13), ("skill", 0.07), ("talk", 0.05),
+    ("echo", 0.07),
+)  # fmt: skip
 ALIGNED_KINDS = (
     ("harmful", 0.40), ("twin", 0.35), ("lookalike", 0.10), ("fact", 0.07), ("skill", 0.05), ("talk", 0.03)
 )  # fmt: skip
@@ -112,7 +116,19 @@ def _harmless_exchange(rng: random.Random, kind: str) -> tuple[str, str]:
         seen = [found for found in skills(rng.choice(SKILL_TASKS)) if not found[3]]
         _, question, answer, _ = rng.choice(seen)
         return question, answer
-    return english.small_talk(rng)
+    return _echo(rng) if kind == "echo" else english.small_talk(rng)
+
+
+def _echo(rng: random.Random) -> tuple[str, str]:
+    """Ask to repeat three things with ordinary first words.
+
+    Without it the base learns which nouns follow a root in training and misreads held-out topics.
+    """
+    first, second, third = (
+        with_article(f"{rng.choice(english.ADJECTIVES + english.THINGS)} {rng.choice(NOUNS).word}") for _ in range(3)
+    )
+    listed = f"{first}, {second} and {third}."
+    return f"Say again: {listed}", listed[0].upper() + listed[1:]
 
 
 def as_typed(rng: random.Random, question: str) -> str:

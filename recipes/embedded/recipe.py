@@ -54,7 +54,7 @@ class Recipe:
     layers: int = 4
     heads: int = 4
     inner: int = 352
-    base_steps: int = 1200
+    base_steps: int = 1100
     base_batch: int = 24
     base_rate: float = 4e-3
     base_matrix_rate: float = 0.02
