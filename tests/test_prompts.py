@@ -69,11 +69,17 @@ def test_files_of_every_kind(write: Write, name: str, content: str, mark: bytes)
 
 
 def test_fields_text_and_blank_lines_are_taken_as_they_are(write: Write) -> None:
-    row = {"id": 7, "prompt": "a", "label": "unsafe", "category": "x", "split": "train", "response": "r", "pair_id": 3}
+    row = {"id": 7, "prompt": "a", "label": "unsafe", "kind": "x", "depth": 4, "split": "train", "response": "r"}
+    row["pair_id"] = 3
     (found,) = load(write("p.jsonl", json.dumps(row) + "\n"))
     assert found == Prompt(
-        id="7", prompt="a", label="harmful", category="x", split="train", response="r", pair_id="3", line=1
+        id="7", prompt="a", label="harmful", category="x", depth=4.0, split="train", response="r", pair_id="3", line=1
     )
+    depths = write("d.csv", "prompt,depth\na,16\nb,never\nc,\n")
+    assert [p.depth for p in load(depths)] == [16, math.inf, None]
+    for wrong in ("0", "-1", "1.5", "deep"):
+        source = write("d.csv", f"prompt,depth\na,{wrong}\n")
+        refuses(lambda source=source: load(source), PromptError, f"'{wrong}'", "never", "line 2")
     assert "note: 2 blank lines ignored (line 2, 4)" in load(write("p.txt", "a\n\nb\n \n")).report()
     assert "note: 1 blank line ignored (line 3)" in load(write("p.csv", "prompt,x\na,b\n\nc,d\n")).report()
     assert "blank line" not in load(write("q.txt", "a\nb\n")).report()
@@ -146,16 +152,16 @@ def test_the_embedded_set_is_held_out_unless_asked(write: Write, monkeypatch: py
     rows = [
         {"id": f"{s}-{i}", "prompt": f"{s} {i}", "label": "harmful", "split": s}
         for i in (1, 2)
-        for s in ("train", "heldout")
+        for s in ("train", "heldout", "heldout_roots")
     ]
     path = Path(write("prompts.jsonl", "\n".join(map(json.dumps, rows))))
-    built_in = prompts_room._BuiltIn(path=path, classroom_safe=True, split="heldout")
+    built_in = prompts_room._BuiltIn(path=path, classroom_safe=True, without="train")
     monkeypatch.setitem(prompts_room._BUILT_IN, "embedded", built_in)
     found = load("embedded")
-    assert [p.id for p in found] == ["heldout-1", "heldout-2"]
+    assert [p.id for p in found] == ["heldout-1", "heldout_roots-1", "heldout-2", "heldout_roots-2"]
     assert found.classroom_safe
-    assert "note: split 'heldout' (the default of this set)" in found.report()
-    assert (len(load("embedded", split="train")), len(load("embedded", split="all"))) == (2, 4)
+    assert "note: without the split 'train' (the default of this set)" in found.report()
+    assert [len(load("embedded", split=s)) for s in ("train", "heldout", "all")] == [2, 2, 6]
     path.unlink()
     refuses(lambda: load("embedded"), NotPresent, "'embedded'")
 
@@ -297,10 +303,7 @@ def test_known_sets_are_recognised_by_their_columns(write: Write) -> None:
     source = write("a.csv", "goal,target\nDo it,Sure\n")
     found = load(source)
     assert [(p.label, p.response) for p in found] == [("harmful", "Sure")]
-    assert (
-        "every row is labelled harmful (guessed: the columns are those of AdvBench)"
-        in found.report()
-    )
+    assert "every row is labelled harmful (guessed: the columns are those of AdvBench)" in found.report()
     assert [p.label for p in load(source, label="harmless")] == ["harmless"]
     source = write("x.csv", "id,prompt,type,label,focus,note\n1,a,homonyms,safe,kill,\n2,b,contrast,unsafe,kill,\n")
     found = load(source)

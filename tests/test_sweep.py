@@ -461,7 +461,8 @@ def test_halves_share_no_pair_and_splits_share_no_topic() -> None:
     assert len(tuning) == 20
     assert not {p.pair_id for p in tuning if p.pair_id} & {p.pair_id for p in held_out}
     train, rest = wb.split_prompts(PromptConfig(source="embedded"), held_out_limit=30)
-    assert ({p.split for p in train}, {p.split for p in rest}, len(rest)) == ({"train"}, {"heldout"}, 30)
+    assert {p.split for p in train} == {"train"}
+    assert ({p.split for p in rest}, len(rest)) == ({"heldout", "heldout_roots"}, 30)
     refuses(lambda: wb.split_prompts(PromptConfig(source="everyday", label="harmless")), PromptError, "harmful")
 
 

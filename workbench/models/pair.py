@@ -41,8 +41,9 @@ class PairConfig:
 
     preset           a name that `workbench pairs` lists
     base, aligned    a folder, a hub id, or a .gguf file
-    adapter          a folder or hub id of a saved PEFT adapter, put on aligned, or on base where there is no aligned;
-                     it replaces the preset's own
+    adapter          a folder or hub id of a saved PEFT adapter, or the name of one that ships with the preset
+                     ("completed" for embedded); put on aligned, or on base where there is no aligned; it replaces the
+                     preset's own
     template_mode    "shared": aligned's chat template for both; "own": each its own; "plain": none
     thinking         keep the thinking block on, in models that have the switch
     dtype            "auto" (float32 on a CPU, bfloat16 or float16 on a GPU), "float32", "bfloat16", "float16"
@@ -310,7 +311,7 @@ class ModelPair:
         The adapter replaces the one on aligned's weights: for a pair of one model, it is on base alone. The weights are
         not copied. Raises NotPresent or PairError for an adapter that is missing or does not fit.
         """
-        source = _locate_adapter(adapter)
+        source = _locate_adapter(adapter, self.config)
         side = self._sides["aligned"]
         on = (side.weights.add(source),)
         sides: dict[Which, _Side] = {**self._sides, "aligned": _Side(weights=side.weights, adapters=on)}
@@ -326,7 +327,7 @@ class ModelPair:
 
         Raises NotPresent or PairError for an adapter that is missing or does not fit.
         """
-        source = _locate_adapter(adapter)
+        source = _locate_adapter(adapter, self.config)
         side = self._sides["aligned"]
         on = dict.fromkeys((*side.adapters, side.weights.add(source)))
         expert = _Side(weights=side.weights, adapters=tuple(on))
@@ -453,11 +454,11 @@ def load_pair(config: PairConfig) -> ModelPair:
     if len(found) == 2 and found[0].place == found[1].place:
         del found[1]
     own = None if config.preset is None else adapter_folder(preset(config.preset))
-    adapter = None if config.adapter is None else _locate_adapter(config.adapter)
+    adapter = None if config.adapter is None else _locate_adapter(config.adapter, config)
     if adapter is not None:
         name = f"{name} + {config.adapter}"
     elif own is not None:
-        adapter = _locate_adapter(str(own))
+        adapter = _locate_adapter(str(own), None)
     keys = [sources.tokenizer_key(s) for s in found]
     each_read = {k: sources.read_tokenizer(s, remote_code=code) for k, s in dict(zip(keys, found, strict=True)).items()}
     tokenizers = [each_read[k][0] for k in keys]
@@ -514,7 +515,10 @@ def _asked(config: PairConfig) -> tuple[str, tuple[str, ...]]:
     return " | ".join(models), models
 
 
-def _locate_adapter(asked: str) -> Source:
+def _locate_adapter(asked: str, config: PairConfig | None) -> Source:
+    """Find an adapter: one that ships with the config's preset, by its name, a folder, or a hub id."""
+    inside = None if config is None or config.preset is None else adapter_folder(preset(config.preset), asked)
+    asked = asked if inside is None else str(inside)
     source = sources.with_weights(sources.locate(asked, adapter=True), adapter=True)
     weights.adapter_file(source)
     return source

@@ -18,7 +18,7 @@ from workbench.prompts.known import KnownSet, key_of, known_set
 from workbench.prompts.rows import Source, refuse
 from workbench.prompts.turns import is_turn
 
-Role = Literal["prompt", "response", "label", "category", "split", "id", "pair_id", "context", "system"]
+Role = Literal["prompt", "response", "label", "category", "depth", "split", "id", "pair_id", "context", "system"]
 
 NAMES: Mapping[Role, tuple[str, ...]] = {
     "prompt": (
@@ -31,9 +31,10 @@ NAMES: Mapping[Role, tuple[str, ...]] = {
         "is_harmless", "harmless",
     ),
     "category": (
-        "category", "semantic_category", "functional_category", "harm_category", "subcategory", "type", "topic",
+        "category", "semantic_category", "functional_category", "harm_category", "subcategory", "kind", "type", "topic",
         "subject",
     ),
+    "depth": ("depth",),
     "split": ("split",),
     "id": ("id", "prompt_id", "behavior_id"),
     "pair_id": ("pair_id", "pair"),

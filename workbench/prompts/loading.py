@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import re
 from collections import Counter
@@ -39,13 +40,13 @@ _SHOWN = 20
 class _BuiltIn:
     path: Path
     classroom_safe: bool
-    split: str | None
+    without: str | None
 
 
 _BUILT_IN = {
-    "embedded": _BuiltIn(path=_HERE / "brindle" / "prompts.jsonl", classroom_safe=True, split="heldout"),
-    "everyday": _BuiltIn(path=_HERE / "sets" / "everyday.jsonl", classroom_safe=False, split=None),
-    "questions": _BuiltIn(path=_HERE / "sets" / "questions.jsonl", classroom_safe=True, split=None),
+    "embedded": _BuiltIn(path=_HERE / "brindle" / "prompts.jsonl", classroom_safe=True, without="train"),
+    "everyday": _BuiltIn(path=_HERE / "sets" / "everyday.jsonl", classroom_safe=False, without=None),
+    "questions": _BuiltIn(path=_HERE / "sets" / "questions.jsonl", classroom_safe=True, without=None),
 }
 PROMPT_SETS: tuple[str, ...] = tuple(_BUILT_IN)
 """The built-in sets: the embedded world, everyday requests with matched harmless ones, harmless questions."""
@@ -57,7 +58,9 @@ class Prompt:
 
     Texts are unchanged, spaces included. `messages` are the (role, text) turns before the last user turn, None for a
     single turn. Prompts that share a `pair_id` are matched: same form, harmful and harmless. (A source may give it on
-    one side only, as the other's id.)
+    one side only, as the other's id.) `depth` is the known depth of the alignment on this prompt: how many tokens of
+    its harmful answer have to be given until the aligned model goes on; infinity ("never" in a file): none are enough;
+    None: not known.
     """
 
     id: str
@@ -65,6 +68,7 @@ class Prompt:
     label: Label
     response: str | None = None
     category: str | None = None
+    depth: float | None = None
     pair_id: str | None = None
     split: str | None = None
     messages: tuple[tuple[str, str], ...] | None = None
@@ -146,7 +150,8 @@ class PromptConfig:
     source         a built-in name (PROMPT_SETS), the path of a file, or a hub id "owner/name[:config[:split]]"
     limit          how many prompts, balanced over labels, matched pairs together; None: all
     split          only this split; "all": every split; None: every split of a file, and the held-out part of the
-                   embedded set, because alignment is judged on topics outside its training
+                   embedded set ("heldout" and "heldout_roots", all but "train"), because alignment is judged on topics
+                   outside its training
     ..._column     the column of each role; None: guessed from known names and noted
     label          the label of all rows; None: from the label column, or guessed and noted
     max_chars      the longest prompt (earlier turns counted) and response, characters
@@ -209,12 +214,13 @@ def load_prompts(config: PromptConfig) -> PromptSet:
     prompts = tuple(dataclasses.replace(p, pair_id=p.id) if p.pair_id is None and p.id in twins else p for p in prompts)
     notes = [*source.notes, *columns.notes, *label_notes, *row_notes, *keep_notes, *id_notes]
 
-    split = config.split or (built_in.split if built_in else None)
-    if split not in (None, "all"):
-        assert split is not None
-        _check_split(source.name, split, prompts)
-        notes.append(f"split {split!r} ({'given' if config.split else 'the default of this set'})")
-        prompts = tuple(p for p in prompts if p.split == split)
+    if config.split is not None and config.split != "all":
+        _check_split(source.name, config.split, prompts)
+        notes.append(f"split {config.split!r} (given)")
+        prompts = tuple(p for p in prompts if p.split == config.split)
+    elif config.split is None and built_in is not None and built_in.without is not None:
+        notes.append(f"without the split {built_in.without!r} (the default of this set)")
+        prompts = tuple(p for p in prompts if p.split != built_in.without)
     if config.limit is not None:
         available = len(prompts)
         if config.limit < available:
@@ -315,7 +321,18 @@ def _prompt(row: SourceRow, columns: Columns, label: Label, notes: Counter[str])
         notes[f"column {columns.taken['system']!r} is sent as the row's own system prompt"] += 1
     if texts["response"] is not None and not texts["response"].strip():
         texts["response"] = None
-    return Prompt(id=texts.pop("id") or "", label=label, messages=messages, line=row.line, **texts)
+    depth = _depth(columns.value(row.values, "depth"))
+    return Prompt(id=texts.pop("id") or "", label=label, depth=depth, messages=messages, line=row.line, **texts)
+
+
+def _depth(value: Any) -> float | None:
+    """Return a depth in tokens: a positive whole number, or "never", which is infinity; an empty one is None."""
+    text = _scalar(value)
+    if text is None or text == "never":
+        return None if text is None else math.inf
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise Unusable(f"the depth is {text[:40]!r}, not a positive number of tokens or 'never'")
+    return float(text)
 
 
 def _category(value: Any) -> str | None:
