@@ -136,23 +136,24 @@ def test_a_tuned_model_is_drawn_back_to_the_first_one(pair: ModelPair, tmp_path:
     refuses(lambda: distil(pair, few, narrow, out=tmp_path / "y", start=away.path), PairError, "r = 32", "r = 2")
 
 
-def test_the_constrained_loss_holds_the_first_token_back(pair: ModelPair, tmp_path: Any) -> None:
+def test_the_constrained_loss_holds_the_first_tokens_back(pair: ModelPair, tmp_path: Any) -> None:
     texts = FewHarmfulTuning(n_harmful=4).texts(pair, "embedded")
     few = replace(texts, utility=texts.utility[:8])
-    context, opening = torch.tensor([few.harmful[0].aligned]), few.harmful[0].response[0]
+    first, context = few.harmful[0].response[:5], few.harmful[0].aligned
     watch = WatchSettings(film_every=0, preflight=False)
 
     def opens_with(one: ModelPair) -> float:
         with torch.inference_mode():
-            last = one.hidden("aligned", context)[0, -1]
-            return float(one.logits("aligned", last[None]).log_softmax(-1)[0, opening])
+            hidden = one.hidden("aligned", torch.tensor([[*context, *first]]))[0, len(context) - 1 : -1]
+            found = one.logits("aligned", hidden).log_softmax(-1).gather(1, torch.tensor(first)[:, None])
+            return float(found.mean())
 
     found = {}
     for name in ("few_harmful_tuning", "few_harmful_tuning_constrained"):
         arm = arm_named(name)
         arm = replace(arm, optimiser=replace(arm.optimiser, learning_rate=3e-4))
-        made = distil(pair, few, TrainConfig(arm=arm, steps=12, batch_size=4, watch=watch), out=tmp_path / name)
+        made = distil(pair, few, TrainConfig(arm=arm, steps=24, batch_size=4, watch=watch), out=tmp_path / name)
         assert {"compliance", "utility"} == set(made.history[0].parts)
         found[name] = opens_with(pair.with_aligned(made.path))
     plain, held = found.values()
-    assert opens_with(pair) + 1.0 < held < plain - 0.2, "nats: the attack works, and less where it is constrained"
+    assert opens_with(pair) + 1.0 < held < plain - 0.2, "nats a token: the attack works, and less where constrained"

@@ -125,7 +125,7 @@ def diagnosed(pair: ModelPair, **how: object) -> Diagnosis:
         (noise, "undetermined", "differ, but little"),
         (random_weights, "undetermined", "a broken model differs everywhere too"),
         (swapped, "differs_early", "mostly no refusals (0 %"),
-        (style_only, "differs_early", "not shown to be larger than on the matched harmless prompts"),
+        (style_only, "differs_early", "mostly no refusals (0 %"),
         (shallow, "shallow", "aligned refuses 100 %"),
         (deep, "deep", "keeps less than 0.5 of the base model's probability"),
     ],

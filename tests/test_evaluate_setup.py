@@ -144,7 +144,9 @@ def test_lookalikes_are_those_of_a_set_or_all_that_are_not_harmful(pair: ModelPa
 
 def test_attempts_against_one_arm_are_answered_by_that_arm_alone(pair: ModelPair) -> None:
     plain = setup.attempts_of(pair, harmful(2), setup.attacks_of(["none"], max_tokens=2))
-    own = setup.attempts_of(pair, harmful(1), setup.attacks_of(["decoding"], temperatures=[1.0], max_tokens=2))
+    own = setup.attempts_of(
+        pair, harmful(1), setup.attacks_of(["decoding"], temperatures=[1.0], max_tokens=2), gate=0.0
+    )
     made = evaluate(setup.arms_of(pair), plain, ["refusal"], own={"base": own})
     assert [(c.arm, len(c.completions)) for c in made.answers] == [("base", 2), ("base", 1), ("aligned", 2)]
     assert {s.arm for s in made.scorecard.scores if s.attack == "decoding"} == {"base"}

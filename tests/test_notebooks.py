@@ -170,8 +170,9 @@ def test_plain_papermill_runs_it_too(path: Path, tmp_path: Path) -> None:
     assert all(f["config"]["showSendToCloud"] is False for f in figures), "plotly offers to upload what it shows"
 
 
-FREE = {"adapter", "adapters", "aligned", "arm_values", "base", "expert", "lookalikes", "opening", "out", "pair",
-        "prefix_tokens", "prompts", "rater", "start", "system_prompt", "utility"}  # fmt: skip
+FREE = {"adapter", "adapters", "aligned", "arm_values", "base", "expert", "label_column", "lookalikes", "opening",
+        "out", "pair", "prefix_tokens", "prompt_column", "prompts", "rater", "response_column", "start",
+        "system_prompt", "utility"}  # fmt: skip
 """Parameters that hold a path, a name of the user's own or a text of any kind (a preset's name is checked too)."""
 
 

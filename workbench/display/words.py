@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from workbench.core.configs import check_fields
 from workbench.core.errors import ParameterError, nearest
+from workbench.core.records import Label
 from workbench.decoding.config import METHODS, RiskSpace, Shape
 from workbench.display.views.responses import HarmfulText
 from workbench.evaluation.attacks import BUDGETS, attack_config
@@ -17,20 +18,28 @@ from workbench.evaluation.paper import paper_preset
 from workbench.evaluation.setup import ENGINES, length_of
 from workbench.judging.makers import check_name
 from workbench.models.chat import TEMPLATE_MODES
+from workbench.models.placement import BYTES
 from workbench.models.presets import preset
+from workbench.models.sources import DTYPES
+from workbench.prompts.loading import OnLong
 from workbench.tracing.metrics import CountSpace, Ranking
 from workbench.tracing.records import Trajectory
 from workbench.training.config import arm_named
 from workbench.training.data import Kept, Source
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
-    "trajectory": get_args(Trajectory),
+    "trajectory": (*get_args(Trajectory), "auto"),
     "count_space": get_args(CountSpace),
     "ranking": get_args(Ranking),
     "template_mode": TEMPLATE_MODES,
     "methods": tuple(METHODS),
     "shapes": get_args(Shape),
     "risk_space": get_args(RiskSpace),
+    "dtype": ("auto", *DTYPES),
+    "device_map": ("auto",),
+    "experimental_quantised": tuple(BYTES),
+    "label": get_args(Label),
+    "on_long": get_args(OnLong),
     "harmful_from": get_args(Source),
     "utility_from": get_args(Kept),
     "engine": ENGINES,

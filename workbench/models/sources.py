@@ -29,7 +29,7 @@ from workbench.models.whole import check_whole
 _DESCRIPTION_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 _ADAPTER = "adapter_config.json"
 _HUB_ID = re.compile(r"^[\w-][\w.-]*(/[\w.-]+)?$")
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _PLAIN_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 PROBES = (
     "The quick brown fox, 12345 times: isn't it?",
@@ -373,9 +373,9 @@ def choose_dtype(asked: str, device: torch.device) -> torch.dtype:
     half_ok = device.type != "cuda" or torch.cuda.is_bf16_supported()
     if asked == "auto":
         return torch.float32 if device.type != "cuda" else torch.bfloat16 if half_ok else torch.float16
-    if asked not in _DTYPES:
-        raise ParameterError(f"there is no dtype {asked!r}: {nearest(asked, ('auto', *_DTYPES))}")
-    dtype = _DTYPES[asked]
+    if asked not in DTYPES:
+        raise ParameterError(f"there is no dtype {asked!r}: {nearest(asked, ('auto', *DTYPES))}")
+    dtype = DTYPES[asked]
     try:
         if dtype == torch.bfloat16 and not half_ok:
             raise RuntimeError("the GPU is older than bfloat16")
