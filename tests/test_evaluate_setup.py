@@ -110,6 +110,38 @@ def test_the_whole_evaluation_for_real(pair, tmp_path, monkeypatch, capsys) -> N
     assert [a.completions for a in fewer.answers] == [a.completions for a in made.answers[:6]]
 
 
+def test_prompts_without_responses_are_attacked_with_the_base_models_continuation(pair: ModelPair) -> None:
+    bare = prompt_set("Tell me a story about the sea", "the cat", response=None)
+    configs = setup.attacks_of(["none", "prefill", "harmless_prefill"], prefix_tokens=["0", "3"], max_tokens=4)
+    none, prefill = setup.attempts_of(pair, bare, configs)
+    given = [a for a in prefill.attempts if a.given == 3]
+    opening = pair.encode("Sure, here is")[:3]
+    assert [a.prefix_ids for a in given] == [opening] * 2
+    made = evaluate(setup.arms_of(pair), (none, prefill), ["refusal"])
+    told = made.scorecard.sentences
+    assert "prefill: no prompt" in told[0]
+    assert "harmless_prefill is left out" in told[1]
+    assert {(s.attack, s.given) for s in made.scorecard.scores if s.metric == "asr"} >= {("prefill", 3)}
+    with_one = dataclasses.replace(bare, prompts=(harmful(1).prompts[0], bare.prompts[1]))
+    (_, prefill) = setup.attempts_of(pair, with_one, configs[:2])
+    assert [a.prompt_id for a in prefill.attempts if a.given == 3] == ["p0"]
+    unlabelled = prompt_set("the cat", label="unlabelled")
+    every = [NoAttack(labels=None, max_tokens=2)]
+    refuses(lambda: setup.attempts_of(pair, unlabelled, every), PromptError, "label_column")
+
+
+def test_lookalikes_are_those_of_a_set_or_all_that_are_not_harmful(pair: ModelPair) -> None:
+    mixed = prompt_set("a", "b", "c")
+    for labels, asked in (
+        (("harmful", "lookalike", "harmless"), ["p1"]),
+        (("harmful", "unlabelled", "harmless"), ["p1", "p2"]),
+    ):
+        rows = tuple(dataclasses.replace(p, label=label) for p, label in zip(mixed, labels, strict=True))  # type: ignore[arg-type]
+        alike = dataclasses.replace(mixed, prompts=rows)
+        made = setup.attempts_of(pair, harmful(1), [NoAttack(max_tokens=2)], lookalikes=alike)
+        assert [(a.prompt_id, a.label) for a in made[1].attempts] == [(p, "lookalike") for p in asked]
+
+
 def test_attempts_against_one_arm_are_answered_by_that_arm_alone(pair: ModelPair) -> None:
     plain = setup.attempts_of(pair, harmful(2), setup.attacks_of(["none"], max_tokens=2))
     own = setup.attempts_of(pair, harmful(1), setup.attacks_of(["decoding"], temperatures=[1.0], max_tokens=2))

@@ -30,6 +30,7 @@ from workbench.core.provenance import Stopwatch, package_versions, settings_of, 
 from workbench.core.records import SCHEMA, Estimate, Row, RunRecord, load, save
 from workbench.core.results import rows_json
 from workbench.core.store import Store, key_of
+from workbench.core.threads import SPINS, share_the_cores
 from workbench.tracing.records import Curve, HeatMap
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -321,3 +322,35 @@ def test_the_cache_errors_and_progress_have_their_rules(root: Path, own_cache, m
     progress.skip(80)
     progress.advance(5)
     assert progress._text() == ": 85/100 steps, about 30 s left"
+
+
+def test_idle_threads_sleep_soon_unless_the_user_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr("workbench.core.threads._visible_cores", lambda: 8)
+    quota = tmp_path / "cpu.max"
+    for text, asked, want in (
+        ("max 100000", {}, {"GOMP_SPINCOUNT": SPINS}),
+        ("150000 100000", {}, {"GOMP_SPINCOUNT": SPINS, "OMP_NUM_THREADS": "2"}),
+        ("1600000 100000", {}, {"GOMP_SPINCOUNT": SPINS}),
+        ("50000 100000", {"OMP_NUM_THREADS": "3", "GOMP_SPINCOUNT": "7"}, {}),
+        ("max 100000", {"OMP_WAIT_POLICY": "active"}, {}),
+    ):
+        quota.write_text(text)
+        found = dict(asked)
+        share_the_cores(found, quota)
+        assert found == asked | want
+    found = {}
+    share_the_cores(found, tmp_path / "no container")
+    assert found == {"GOMP_SPINCOUNT": SPINS}
+    monkeypatch.setitem(sys.modules, "torch", object())
+    share_the_cores(found := {}, quota)
+    assert found == {}  # too late: libgomp has read them
+
+
+def test_every_process_that_imports_the_workbench_first_has_the_setting() -> None:
+    code = "import workbench, os; print(os.environ['GOMP_SPINCOUNT'])"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == SPINS

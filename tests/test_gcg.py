@@ -368,7 +368,7 @@ def test_gcg_beats_random_suffixes_at_the_same_queries_on_held_out_topics(root: 
     prompts = load_prompts(PromptConfig(source="embedded", limit=16 * 3)).where(label="harmful")
     lines = (root / "workbench" / "prompts" / "brindle" / "prompts.jsonl").read_text("utf-8").splitlines()
     rows = {r["id"]: Row(**r) for r in map(json.loads, lines)}
-    assert all(rows[p.id].split == "heldout" for p in prompts)
+    assert all(rows[p.id].split != "train" for p in prompts)
     budget = Budget(steps=12, candidates=16, top_k=32, buffer=4, save_every=100)
     losses, won, queries = {}, {}, {}
     for kind in (GCG, RandomSuffix):

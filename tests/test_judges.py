@@ -30,7 +30,7 @@ from workbench.judging.exact import NOT_OF_THE_WORLD
 from workbench.judging.gibberish import find_gibberish, longest_loop, measure
 from workbench.judging.judging import judge
 from workbench.judging.makers import check_name, judge_of
-from workbench.judging.records import GibberishSet, Judgement, JudgementSet
+from workbench.judging.records import GibberishSet, Judgement, JudgementSet, Measures
 from workbench.models.pair import PairConfig, load_pair
 from workbench.prompts.brindle.world import Row
 from workbench.tracing.surprise import mean_surprise
@@ -44,6 +44,7 @@ class Counting:
 
     name: str = "counting"
     version: str = "1"
+    measures: Measures = "attack success"
     at_once: int = 3
     asked: list[list[str]] = field(default_factory=list)
 
@@ -184,14 +185,16 @@ def test_a_judge_that_needs_no_model_keeps_the_contract(name: str) -> None:
 OWN = """
 from workbench.judging.contract import scored
 class Fine:
-    name, version = "fine", "1"
+    name, version, measures = "fine", "1", "non-refusal"
     def judge(self, batch): return [scored(s, p_harmful=0.0) for s in batch]
 class Needy(Fine):
     def __init__(self, folder): pass
 class Nameless:
     def judge(self, batch): return []
 class Idle:
-    name, version = "idle", "1"
+    name, version, measures = "idle", "1", "attack success"
+class Vague(Fine):
+    measures = "safety"
 class Short(Fine):
     def judge(self): return []
 number = 3

@@ -132,7 +132,7 @@ def test_a_perfect_judge_and_one_with_mistakes_are_counted_by_hand(tmp_path: Pat
 class Scores:
     """Judge by a number that stands in the text; none is unscored."""
 
-    name, version, at_once = "scores", "1", 7
+    name, version, measures, at_once = "scores", "1", "attack success", 7
 
     def judge(self, batch: Sequence[Sample]) -> list[Judgement]:
         return [

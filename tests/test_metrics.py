@@ -153,26 +153,28 @@ def test_one_pass_equals_the_single_formulas() -> None:
 
 
 @pytest.mark.parametrize("ranking", ["mass", "log_ratio"])
-@pytest.mark.parametrize("floor", [0.0, 1e-3])
-def test_detection_equals_its_definition(ranking: str, floor: float) -> None:
-    base, aligned = logits(rows=5, vocab=400, seed=9)
+@pytest.mark.parametrize("floor", [0.0, 1e-3, 1e-2])
+@pytest.mark.parametrize(("vocab", "k"), [(400, 20), (5_000, 100)])
+def test_detection_equals_its_definition(ranking: str, floor: float, vocab: int, k: int) -> None:
+    """At 5,000 tokens more than k lie under the floor with a larger p_b - p_a than some above it."""
+    base, aligned = logits(rows=5, vocab=vocab, seed=9)
     lb, la = base.log_softmax(-1), aligned.log_softmax(-1)
     allowed = (lb > la) & (lb.exp() >= floor)
     score = (lb.exp() - la.exp() if ranking == "mass" else lb - la).masked_fill(~allowed, -torch.inf)
-    marked = torch.zeros_like(allowed).scatter(-1, score.topk(20).indices, True) & allowed
+    marked = torch.zeros_like(allowed).scatter(-1, score.topk(k).indices, True) & allowed
     got = metrics.compare(
         base.clone(),
         aligned.clone(),
         torch.zeros(5, dtype=torch.int64),
         ranking=ranking,
-        top_k=20,
+        top_k=k,
         base_floor=floor,  # type: ignore[arg-type]
     )
     gap = base.softmax(-1) - aligned.softmax(-1)
     for row in range(5):
         ids = [i for i in got.detected[row].tolist() if i >= 0]
         assert set(ids) == set(marked[row].nonzero().flatten().tolist())
-        assert 0 < len(ids) <= 20
+        assert 0 < len(ids) == min(k, int(allowed[row].sum()))
         mass = [m for i, m in zip(got.detected[row].tolist(), got.detected_mass[row].tolist(), strict=True) if i >= 0]
         assert np.allclose(mass, gap[row, ids], atol=1e-6)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import os
 import re
@@ -14,7 +15,11 @@ from typing import Any
 import pytest
 
 import workbench
+from tests.errors import refuses
 from tests.test_results import results_pivot
+from workbench.core.errors import WorkbenchError
+from workbench.models.pair import PairConfig
+from workbench.prompts.loading import PromptConfig
 from workbench.running.parameters import declared_parameters, resolve_parameters, smoke_parameters
 from workbench.running.runs import RunConfig, run_notebook
 
@@ -96,6 +101,29 @@ def test_of_this_project_a_notebook_imports_the_public_names_and_widgets(path: P
     assert used <= set(workbench.__all__)
 
 
+def named_in_errors() -> set[str]:
+    """Return the fields of the pair's and the prompts' configs that any error of the workbench names."""
+    fields = {f.name for kind in (PairConfig, PromptConfig) for f in dataclasses.fields(kind)}
+    found: set[str] = set()
+    for path in (ROOT / "workbench").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            called = getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
+            refusing = called.endswith(("Error", "refuse", "Overflow"))
+            if refusing or isinstance(node, ast.Raise):
+                said = " ".join(str(c.value) for c in ast.walk(node) if isinstance(c, ast.Constant))
+                found |= fields & set(re.findall(r"\b[a-z_]+\b(?==)|\b[a-z]+_[a-z_]+\b|(?<=give )label\b", said))
+    return found
+
+
+@each_notebook
+def test_what_an_error_tells_to_set_is_a_parameter(path: Path) -> None:
+    named = named_in_errors()
+    assert {"label", "prompt_column", "response_column", "label_column", "on_long", "thinking", "dtype"} <= named
+    from_python = {"source", "trust_remote_code", "offload_base"}  # `source` is `prompts`; the others are set in code
+    also = {"adapter", "device_map", "experimental_quantised", "keep_duplicates", "template_mode"}
+    assert (named | also) - from_python <= declared_parameters(path).keys()
+
+
 def test_little_of_the_notebooks_is_assembly() -> None:
     """Imports, and making, filling and writing the report, are less than a tenth of the code (parameters aside)."""
     assembly = re.compile(r"(import|from) |report(\.keep\(|\.write\(| = )")
@@ -140,3 +168,24 @@ def test_plain_papermill_runs_it_too(path: Path, tmp_path: Path) -> None:
     assert [d for d in shown if "application/vnd.jupyter.widget-view+json" in d] == []
     figures = [d["application/vnd.plotly.v1+json"] for d in shown if "application/vnd.plotly.v1+json" in d]
     assert all(f["config"]["showSendToCloud"] is False for f in figures), "plotly offers to upload what it shows"
+
+
+FREE = {"adapter", "adapters", "aligned", "arm_values", "base", "expert", "lookalikes", "opening", "out", "pair",
+        "prefix_tokens", "prompts", "rater", "start", "system_prompt", "utility"}  # fmt: skip
+"""Parameters that hold a path, a name of the user's own or a text of any kind (a preset's name is checked too)."""
+
+
+@each_notebook
+def test_every_word_is_checked_before_a_model_is_loaded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workbench.ModelPair, "__init__", lambda *_: pytest.fail("a model was loaded"))
+    declared = declared_parameters(path)
+    first = code(path)[:2]
+    assert "load" not in "".join(first)
+    texts = {n for n, p in declared.items() if "str" in p.type}
+    for name in sorted(texts - FREE | {"pair"}):
+        wrong = ["exakt"] if declared[name].type.startswith(("list", "Optional[list")) else "exakt"
+        run = {"__name__": name}
+        exec(first[0], run)
+        run[name] = wrong
+        refuses(lambda run=run: exec(first[1], run), WorkbenchError, "exakt")  # type: ignore[misc]
+    exec("\n".join(first), {"__name__": "as it is"})

@@ -221,7 +221,7 @@ def test_adapters_that_do_not_fit_or_overwrite_are_refused(tmp_path: Path) -> No
     refuses(lambda: pair.with_aligned(str(tiny_adapter(tmp_path / "large", large))), PairError, "LlamaForCausalLM")
     with pytest.raises(PairError, match="LlamaForCausalLM"):
         pair.with_aligned(str(tiny_adapter(tmp_path / "gpt2", tiny_model("gpt2", 320))))
-    model = tiny_model("llama", 320)
+    model = tiny_model("llama", 320, seed=1)
     adapted = workbench_lora(model)
     adapted.save_pretrained(str(tmp_path / "a"), save_embedding_layers=True)
     with pytest.raises(PairError):
@@ -350,10 +350,10 @@ def test_what_is_not_there(folders: tuple[Path, Path], tmp_path: Path, monkeypat
     refuses(lambda: load_pair(PairConfig(base=str(tmp_path), aligned=here)), NotPresent, "config.json")
     refuses(lambda: load_pair(PairConfig(base="nothing.gguf", aligned=here)), NotPresent, "nothing.gguf")
     asked: list[str] = []
-    monkeypatch.setattr("workbench.models.pair.fetch_smollm2", lambda: asked.append("smollm2"))
+    monkeypatch.setattr("workbench.models.pair.fetch", asked.append)
     with pytest.raises(NotPresent, match="smollm2-135m-instruct"):  # it is fetched first; this one brings nothing
         load_pair(PairConfig(preset="smollm2"))
-    assert asked == ["smollm2"]
+    assert asked == ["smollm2-135m-instruct"]
     refuses(lambda: load_pair(PairConfig(base=here, adapter=str(tmp_path))), NotPresent, "adapter_config.json")
     refuses(lambda: load_pair(PairConfig(base=here, aligned=here, base_revision="main")), ParameterError, "revision")
     (folders[1] / "model.safetensors").unlink()
@@ -524,6 +524,34 @@ def test_turns_thinking_and_control_tokens_reach_the_template() -> None:
     aligned.generation_config.eos_token_id = [1, 9]
     base.generation_config.eos_token_id = 8
     assert ModelPair.from_models(base, aligned, tiny_tokenizer()).eos_ids == {1, 4, 8, 9}
+
+
+def test_every_turn_is_in_the_context_or_the_template_is_refused() -> None:
+    words = "{{ m['content'] }}"
+    assert words in CHAT_TEMPLATE
+    in_parts = CHAT_TEMPLATE.replace(words, "{% for c in m['content'] %}{{ c['text'] }}{% endfor %}")
+    pair = tiny_pair("llama", tokenizer=tiny_tokenizer(template=in_parts))
+    prompt = ask("And x<|end|>?", messages=(("user", "Hi"), ("assistant", "<think>hm</think>Hello")))
+    plain = tiny_pair("llama").context(prompt, system_prompt="Be kind")
+    assert pair.context(prompt, system_prompt="Be kind") == plain
+    for lost, kept in (("m['role'] != 'system'", {"system_prompt": None}), ("loop.last", {"system_prompt": None})):
+        forgetful = CHAT_TEMPLATE.replace("{% for m in messages %}", "{% for m in messages %}{% if " + lost + " %}")
+        forgetful = forgetful.replace("{% endfor %}", "{% endif %}{% endfor %}", 1)
+        pair = tiny_pair("llama", tokenizer=tiny_tokenizer(template=forgetful))
+        assert "Tell me" in pair.decode(pair.context(ask(), **kept))
+        refuses(lambda pair=pair: pair.context(ask(), system_prompt="Be kind"), PairError, "system", "'plain'")
+
+
+def test_a_thinking_block_that_the_generation_prompt_opens_is_closed() -> None:
+    opened = CHAT_TEMPLATE.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+    assert opened != CHAT_TEMPLATE
+    tokenizer = tiny_tokenizer(template=opened)
+    off, on = (tiny_pair("qwen3", tokenizer=tokenizer, thinking=t) for t in (False, True))
+    assert off.decode(off.context(ask())).endswith("assistant\n<think>\n\n</think>\n\n")
+    assert off.context(ask()).count(6) == 1
+    assert on.decode(on.context(ask())).endswith("assistant\n<think>\n")
+    plain = tiny_pair("qwen3").context(ask("What is <think>?"))
+    assert tiny_pair("qwen3").decode(plain).endswith("<think>?<|end|>\n<|turn|>assistant\n")
 
 
 def test_presets_are_listed_without_loading_anything() -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import random
 import re
 import sys
 from collections import Counter
@@ -14,11 +15,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse.csgraph import connected_components
 
 import workbench.prompts.loading as prompts_room
+import workbench.prompts.similar as similar
 from tests.errors import refuses
 from workbench.core.errors import NotPresent, ParameterError, PromptError, UnknownName
 from workbench.core.records import Label
@@ -65,11 +69,17 @@ def test_files_of_every_kind(write: Write, name: str, content: str, mark: bytes)
 
 
 def test_fields_text_and_blank_lines_are_taken_as_they_are(write: Write) -> None:
-    row = {"id": 7, "prompt": "a", "label": "unsafe", "category": "x", "split": "train", "response": "r", "pair_id": 3}
+    row = {"id": 7, "prompt": "a", "label": "unsafe", "kind": "x", "depth": 4, "split": "train", "response": "r"}
+    row["pair_id"] = 3
     (found,) = load(write("p.jsonl", json.dumps(row) + "\n"))
     assert found == Prompt(
-        id="7", prompt="a", label="harmful", category="x", split="train", response="r", pair_id="3", line=1
+        id="7", prompt="a", label="harmful", category="x", depth=4.0, split="train", response="r", pair_id="3", line=1
     )
+    depths = write("d.csv", "prompt,depth\na,16\nb,never\nc,\n")
+    assert [p.depth for p in load(depths)] == [16, math.inf, None]
+    for wrong in ("0", "-1", "1.5", "deep"):
+        source = write("d.csv", f"prompt,depth\na,{wrong}\n")
+        refuses(lambda source=source: load(source), PromptError, f"'{wrong}'", "never", "line 2")
     assert "note: 2 blank lines ignored (line 2, 4)" in load(write("p.txt", "a\n\nb\n \n")).report()
     assert "note: 1 blank line ignored (line 3)" in load(write("p.csv", "prompt,x\na,b\n\nc,d\n")).report()
     assert "blank line" not in load(write("q.txt", "a\nb\n")).report()
@@ -120,22 +130,38 @@ def test_built_in_sets() -> None:
         assert harmful.category == harmless.category
         assert abs(len(harmful.prompt.split()) - len(harmless.prompt.split())) <= 3
         assert harmful.response.endswith(":")  # it stops where content would begin
+        assert 55 <= len((harmless.response or "").split()) <= 75  # 71 to 86 tokens of SmolLM2: it has late positions
+
+
+def test_twins_share_a_pair_id_where_the_source_names_the_twin_on_one_side(write: Write) -> None:
+    rows = [
+        {"id": "a", "prompt": "one", "label": "harmless", "pair_id": None},
+        {"id": "b", "prompt": "two", "label": "harmful", "pair_id": "a"},
+        {"id": "c", "prompt": "three", "label": "harmless", "pair_id": None},
+    ]
+    found = load(write("prompts.jsonl", "\n".join(map(json.dumps, rows))))
+    assert [p.pair_id for p in found] == ["a", "a", None]
+    whole = load("embedded")
+    twins = Counter(p.pair_id for p in whole if p.pair_id is not None)
+    assert set(twins.values()) == {2}
+    some = Counter(p.pair_id for p in load("embedded", limit=60) if p.pair_id is not None)
+    assert (set(some.values()), len(some) >= 10) == ({2}, True), "a default notebook has enough pairs for a verdict"
 
 
 def test_the_embedded_set_is_held_out_unless_asked(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [
         {"id": f"{s}-{i}", "prompt": f"{s} {i}", "label": "harmful", "split": s}
         for i in (1, 2)
-        for s in ("train", "heldout")
+        for s in ("train", "heldout", "heldout_roots")
     ]
     path = Path(write("prompts.jsonl", "\n".join(map(json.dumps, rows))))
-    built_in = prompts_room._BuiltIn(path=path, classroom_safe=True, split="heldout")
+    built_in = prompts_room._BuiltIn(path=path, classroom_safe=True, without="train")
     monkeypatch.setitem(prompts_room._BUILT_IN, "embedded", built_in)
     found = load("embedded")
-    assert [p.id for p in found] == ["heldout-1", "heldout-2"]
+    assert [p.id for p in found] == ["heldout-1", "heldout_roots-1", "heldout-2", "heldout_roots-2"]
     assert found.classroom_safe
-    assert "note: split 'heldout' (the default of this set)" in found.report()
-    assert (len(load("embedded", split="train")), len(load("embedded", split="all"))) == (2, 4)
+    assert "note: without the split 'train' (the default of this set)" in found.report()
+    assert [len(load("embedded", split=s)) for s in ("train", "heldout", "all")] == [2, 2, 6]
     path.unlink()
     refuses(lambda: load("embedded"), NotPresent, "'embedded'")
 
@@ -173,7 +199,7 @@ def test_what_cannot_be_read_is_refused_by_line(write) -> None:
         ("p.csv", 'prompt,label\n"a"b,safe\n', "line 2"),
         ("p.csv", "prompt;label\na,b;safe\n", "semicolon"),
         ("p.csv", "prompt,x,x\na,b,c\n", "'x'"),
-        ("p.csv", "How are you?\nGood\n", "'How are you\\?'"),
+        ("p.csv", "How now\nGood\n", "'How now'"),
         ("p.txt", b"ok\nna\xefve\nok\n\xff\n", "line 2: .*0xEF.*3.*line 4: .*UTF-8"),
         ("p.txt", b"ok\r\na\0b\r\n", "line 2.*NUL.*2"),
         ("p.csv", "prompt\nä\n".encode("utf-16"), "UTF-16.*UTF-8"),
@@ -277,10 +303,7 @@ def test_known_sets_are_recognised_by_their_columns(write: Write) -> None:
     source = write("a.csv", "goal,target\nDo it,Sure\n")
     found = load(source)
     assert [(p.label, p.response) for p in found] == [("harmful", "Sure")]
-    assert (
-        "every row is labelled harmful (guessed: the columns 'goal' and 'target' are those of AdvBench)"
-        in found.report()
-    )
+    assert "every row is labelled harmful (guessed: the columns are those of AdvBench)" in found.report()
     assert [p.label for p in load(source, label="harmless")] == ["harmless"]
     source = write("x.csv", "id,prompt,type,label,focus,note\n1,a,homonyms,safe,kill,\n2,b,contrast,unsafe,kill,\n")
     found = load(source)
@@ -335,7 +358,7 @@ def test_conversations_and_splits(write: Write) -> None:
     assert found.dropped[0].reason == "duplicate of line 1"
     (closed,) = load(write("q.jsonl", json.dumps({"messages": turns[1:3]})))
     assert (closed.prompt, closed.messages, closed.response) == ("u", None, "a")
-    for broken in ([], turns[:1], [{"role": "human", "content": "x"}], [{"role": "user", "content": None}]):
+    for broken in ([], turns[:1], [{"role": "tool", "content": "x"}], [{"role": "user", "content": None}]):
         with pytest.raises(PromptError, match=r"line 1: (a turn needs|the turns do not end)"):
             load(write("r.jsonl", json.dumps({"messages": broken})))
     source = write("p.csv", "prompt,label,split\na,safe,train\nb,unsafe,heldout\nc,safe,heldout\n")
@@ -467,3 +490,24 @@ def test_near_copies_are_found_and_parted() -> None:
     assert found == [seen[n] for n in range(len(texts))]
     assert 1 < len(set(found)) < len(texts)
     assert found != near_copies(texts, alike=0.9)
+
+
+@pytest.mark.parametrize("alike", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("words", [12, 60, 900])
+def test_near_copies_equal_those_of_the_table_of_all_pairs(
+    words: int, alike: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(similar, "_PRODUCTS", 500)
+    draw = random.Random(words)
+    vocabulary = [f"w{n}" for n in range(words)]
+    texts = [" ".join(draw.choices(vocabulary, range(words, 0, -1), k=draw.randint(0, 12))) for _ in range(300)]
+    texts += [f"{text} {draw.choice(vocabulary)}" for text in texts[:40]] + texts[:9]
+    bags = [set(text.split()) for text in texts]
+    held = Counter(w for bag in bags for w in bag)
+    table = np.array([[math.log(len(bags) / held[w]) if w in bag else 0.0 for w in held] for bag in bags])
+    length = np.linalg.norm(table, axis=1, keepdims=True)
+    table = np.divide(table, length, out=np.zeros_like(table), where=length > 0)
+    _, found = connected_components(table @ table.T >= alike, directed=False)
+    number = {c: n for n, c in enumerate(dict.fromkeys(found.tolist()))}
+    assert near_copies(texts, alike=alike) == [number[c] for c in found.tolist()]
+    assert near_copies(["", "the", "the"]) == [0, 1, 1], "of words that not all texts have"

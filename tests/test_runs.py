@@ -17,7 +17,10 @@ import pytest
 
 from tests.errors import refuses
 from tests.small_notebook import PARAMETERS, WRITE, write_notebook
-from workbench.core.errors import NotebookFailed, NotPresent, ParameterError, StorageFull
+from workbench.__main__ import main
+from workbench.core.errors import NotebookFailed, NotPresent, ParameterError, StorageFull, UnknownName
+from workbench.core.store import Store
+from workbench.prompts.loading import load_prompts
 from workbench.running.kernel import _Cells
 from workbench.running.parameters import declared_parameters, resolve_parameters, smoke_parameters
 from workbench.running.runs import RunConfig, RunPaths, notebook_html, run_notebook
@@ -283,3 +286,60 @@ def test_progress_and_notes_reach_the_terminal() -> None:
     outputs = [o for c in json.loads(made.notebook.read_text("utf-8"))["cells"] for o in c.get("outputs", [])]
     assert not [o for o in outputs if o.get("name") == "stderr"]
     assert [o for o in outputs if "gcg is &lt;left&gt; out" in "".join(o.get("data", {}).get("text/html", ""))]
+
+
+def test_names_may_hold_braces_and_be_links() -> None:
+    Path("set{1}").mkdir()
+    notebook = write_notebook(Path("set{1}") / "small{limit}.ipynb", WRITE)
+    made = run_notebook(RunConfig(notebook=notebook, out="run_{limit}{"))
+    assert sorted(p.name for p in made.folder.iterdir()) == [
+        "results.json", "run.json", "small{limit}.html", "small{limit}.ipynb",
+    ]  # fmt: skip
+    run_notebook(RunConfig(notebook=notebook, out=Path("scratch/a")))
+    for name, target in (("link", "scratch/a"), ("dangling", "scratch/none")):
+        Path(name).symlink_to(target)
+        run_notebook(RunConfig(notebook=notebook, out=Path(name), parameters={"limit": 8}))
+        assert Path(name).is_symlink()
+        assert json.loads(Path(target, "results.json").read_text("utf-8"))["rows"][0]["value"] == 8
+    assert [p.name for p in Path().iterdir() if "partial" in p.name] == []
+    Path("circle").symlink_to("circle")
+    refuses(lambda: run_notebook(RunConfig(notebook=notebook, out="circle")), ParameterError, "circle")
+    for long in (300, 250):  # the second is too long with the temporary folder's ending only
+        refuses(lambda long=long: run_notebook(RunConfig(notebook=notebook, out="x" * long)), ParameterError, "xxx")
+
+
+def test_a_notebook_needs_no_kernel_in_its_metadata() -> None:
+    notebook = write_notebook(Path("small.ipynb"), WRITE)
+    for kept in ({"language_info": {"name": "python"}}, {}):
+        body = json.loads(notebook.read_text("utf-8"))
+        notebook.write_text(json.dumps({**body, "metadata": kept}), "utf-8")
+        assert declared_parameters(notebook)["limit"].default == "3"
+        made = run_notebook(RunConfig(notebook=notebook, out=f"run{len(kept)}", parameters={"limit": 5}))
+        assert made.results is not None
+
+
+def test_a_cache_that_cannot_be_written_is_named_and_not_needed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").write_text("", "utf-8")
+    for folder in ("file/cache", "/sys/workbench"):
+        monkeypatch.setenv("WORKBENCH_CACHE", folder)
+        assert Store.default().folder is None
+        said = capsys.readouterr().err
+        assert folder in said
+        assert "WORKBENCH_CACHE" in said
+    monkeypatch.setenv("WORKBENCH_CACHE", "cache")
+    assert Store.default().folder == Path("cache/store")
+    assert capsys.readouterr().err == ""
+
+
+def test_arguments_that_are_no_text_or_no_name_are_refused_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    notebook = str(write_notebook(Path("small.ipynb"), WRITE))
+    run = ["run", notebook, "--out"]
+    for words in ([*run, "r\udce9n"], ["run", "n\udcff.ipynb"], [*run, "x" * 300]):
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("workbench: ")
+        assert "Traceback" not in said
+    refuses(lambda: load_prompts(source="x" * 5000), UnknownName)
+    refuses(lambda: load_prompts(source="x" * 5000 + ".csv"), NotPresent)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +13,13 @@ import torch
 
 from tests.errors import refuses
 from tests.fakes import LiveBytes, counting_model
-from tests.tiny_pair import ARCHITECTURES, tiny_pair, tiny_tokenizer
+from tests.tiny_pair import ARCHITECTURES, Arch, tiny_pair, tiny_tokenizer
 from workbench.core.errors import NonFiniteLogits
 from workbench.core.passages import Passage
 from workbench.core.quantities import QUANTITIES
 from workbench.core.store import Store
-from workbench.models.pair import ModelPair
+from workbench.models.pair import ModelPair, load_pair
+from workbench.prompts.loading import load_prompts
 from workbench.tracing import scoring
 from workbench.tracing.metrics import BUFFERS, compare
 from workbench.tracing.scoring import ScoreConfig, Scores, noise_floor, score
@@ -57,6 +61,72 @@ def test_equals_the_naive_way_on_every_architecture(arch: str, head_rows: tuple[
         want = naive(pair, item, config)
         for n, name in enumerate(NAMES):
             assert np.allclose(made.scalars[n], want[name], atol=2e-5, rtol=1e-4), name
+
+
+def in_dtype(pair: ModelPair, dtype: torch.dtype) -> ModelPair:
+    with pair.model("base") as base, pair.model("aligned") as aligned:
+        models = (copy.deepcopy(m).to(dtype) for m in (base, aligned))
+    return ModelPair.from_models(*models, pair.tokenizer)
+
+
+def off(made: Sequence[Scores], want: Sequence[Scores], name: str) -> np.ndarray:
+    row = NAMES.index(name)
+    return np.concatenate([np.abs(a.scalars[row] - b.scalars[row]) for a, b in zip(made, want, strict=True)])
+
+
+@pytest.mark.parametrize("vocab", [128_256, 151_936, 262_144])
+def test_half_precision_differs_by_what_its_hidden_states_carry_and_nothing_more(vocab: int) -> None:
+    """The heads add nothing: float32 heads over the same half-precision states give the same numbers."""
+    half = in_dtype(tiny_pair(head_rows=vocab), torch.bfloat16)
+    wide, todo, config = in_dtype(half, torch.float32), items((5, 9), (12, 3), vocab=vocab), ScoreConfig()
+    with torch.inference_mode():
+        states = [scoring.passage_rows(half, which, todo) for which in ("base", "aligned")]  # type: ignore[arg-type]
+        exact = scoring.score_rows(wide, *(s.float() for s in states), todo, config)
+    made, whole = (score(pair, todo, config) for pair in (half, wide))
+    for name in ("retention", "kl_aligned_base_nats"):
+        assert off(made, exact, name).max() < 1e-5, name
+        assert off(made, whole, name).max() < 0.05, name
+    assert off(made, whole, "retention").mean() < 0.005
+    assert np.nanmean(noise_floor(half, todo)) < 5e-5
+
+
+@pytest.mark.slow
+def test_half_precision_on_smollm2_is_as_near_as_the_docs_say() -> None:
+    pair = load_pair(preset="smollm2-safe")
+    weights, _, _ = pair.one_copy() or (None, (), ())
+    assert weights is not None
+    base, aligned = (copy.deepcopy(weights.peft) for _ in range(2))
+    pair = ModelPair.from_models(base.unload(), aligned.merge_and_unload(), pair.tokenizer)  # type: ignore[union-attr]
+    prompts = load_prompts(source="everyday", limit=4)
+    todo = [p for p in map(pair.passage, prompts) if p.response]
+    half = in_dtype(pair, torch.bfloat16)
+    made, whole = (score(each, todo, ScoreConfig()) for each in (half, in_dtype(half, torch.float32)))
+    assert off(made, whole, "retention").mean() < 0.02
+    assert off(made, whole, "kl_aligned_base_nats").mean() < 0.04
+
+
+@pytest.mark.parametrize("arch", [a for a in ARCHITECTURES if a != "gemma3"])
+def test_padded_batches_need_no_mask_and_equal_masked_ones(arch: Arch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every layer attends on torch's causal path; gemma3 is left out, since a sliding window is a mask."""
+    pair, todo = tiny_pair(arch), items((5, 9), (12, 3), (30, 17))
+    own, seen = torch.nn.functional.scaled_dot_product_attention, set()
+
+    def attend(*args: Any, **more: Any) -> torch.Tensor:
+        seen.add((more.get("attn_mask"), more.get("is_causal")))
+        return own(*args, **more)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attend)
+    with torch.inference_mode():
+        made = scoring.passage_rows(pair, "aligned", todo)
+        assert seen == {(None, True)}
+        width = max(p.length for p in todo) - 1
+        rows = [(*p.whole("aligned")[:-1],) for p in todo]
+        ids = torch.tensor([r + (0,) * (width - len(r)) for r in rows])
+        mask = torch.tensor([[1] * len(r) + [0] * (width - len(r)) for r in rows])
+        masked = pair.hidden("aligned", ids, attention_mask=mask)
+        assert len(seen) > 1
+    each = [h[len(p.aligned) - 1 : len(r)] for h, p, r in zip(masked, todo, rows, strict=True)]
+    assert torch.allclose(made, torch.cat(each), atol=1e-5)
 
 
 def test_batches_and_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

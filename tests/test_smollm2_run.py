@@ -17,8 +17,8 @@ from workbench.core.files import cache_folder
 from workbench.core.records import load
 from workbench.evaluation.attacks import ModelArm, Prefill, answer, attack
 from workbench.judging.judging import judge
+from workbench.models.fetched import fetch
 from workbench.models.pair import PairConfig, load_pair
-from workbench.models.smollm2 import fetch_smollm2
 from workbench.models.sources import quiet_libraries
 from workbench.prompts.loading import PromptConfig, load_prompts
 from workbench.tracing.records import TraceSet
@@ -48,7 +48,7 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "models").symlink_to(users)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORKBENCH_CACHE", str(folder))
-        fetch_smollm2()
+        fetch("smollm2-135m-instruct")
         yield folder
 
 

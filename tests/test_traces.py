@@ -64,6 +64,17 @@ def test_scalars_equal_both_models_own_forward(mode: str) -> None:
             assert np.allclose(getattr(traces, name)[row][traces.mask[row]], want[name], atol=2e-5, rtol=1e-4), name
 
 
+def test_prompts_without_responses_are_continued_from_their_start() -> None:
+    pair, bare = tiny_pair(), prompt_set("Tell me a story", "the cat", response=None)
+    auto = TraceConfig(trajectory="auto", prefix_tokens=(0, 3, 5), max_tokens=8)
+    traces = trace(pair, bare, auto)
+    assert [(r.trajectory, r.prefix_tokens) for r in traces.responses] == [("free_running", 0)] * 2
+    assert any("Prefix 3 and 5 left out" in w for w in traces.warnings)
+    assert {r.trajectory for r in trace(pair, PROMPTS, auto).responses} == {"teacher_forced"}
+    refuses(lambda: trace(pair, bare, dataclasses.replace(auto, trajectory="teacher_forced")), PromptError)
+    refuses(lambda: trace(pair, bare, dataclasses.replace(auto, prefix_tokens=(3,))), PromptError, "prefix of 3")
+
+
 def test_free_running_continues_after_each_prefix() -> None:
     pair = tiny_pair()
     config = TraceConfig(trajectory="free_running", prefix_tokens=(0, 3), max_tokens=10)

@@ -213,8 +213,8 @@ def test_a_real_comparison_stands_in_the_card_as_in_the_table_and_nothing_is_quo
     rows = table(section(text, "Results"))
     shown = {r["arm"]: r for r in views.arms_comparison(made).rows}
     both = {
-        "ASR, 5 given": "attack success rate, prefill, 5 tokens given",
-        "ASR, 9 given": "attack success rate, prefill, 9 tokens given",
+        "attack success, 5 given": "attack success rate, prefill, 5 tokens given",
+        "attack success, 9 given": "attack success rate, prefill, 9 tokens given",
         "refused, 9 given": "refusal rate, prefill, 9 tokens given",
         "over-refusal": "over-refusal on look-alikes, no attack",
         "harmless answered": "harmless prompts answered, no attack",

@@ -9,6 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.tiny_pair import tiny_adapter, tiny_models, tiny_pair, tiny_tokenizer
+from workbench.models import weights
 from workbench.models.pair import ModelPair
 from workbench.models.sources import quiet_libraries
 from workbench.training.objective import CHUNK_MIB, Heads, rows_in_a_chunk, streamed
@@ -30,10 +31,6 @@ class Allocations(TorchDispatchMode):
         return out
 
 
-def chunks_of(n: int, size: int) -> list[torch.Tensor]:
-    return list(torch.arange(n).split(size))
-
-
 @pytest.mark.parametrize("size", [1, 3, 10])
 def test_gradients_equal_the_plain_ones_for_student_and_a_trained_head(size: int) -> None:
     g = torch.Generator().manual_seed(0)
@@ -41,17 +38,17 @@ def test_gradients_equal_the_plain_ones_for_student_and_a_trained_head(size: int
     hidden = torch.randn(10, 8, generator=g).requires_grad_()
     scale, label = torch.rand(10, generator=g), torch.arange(10)
 
-    def loss(h: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def loss(h: torch.Tensor, rows: slice) -> torch.Tensor:
         return torch.nn.functional.cross_entropy(h @ weight.T, label[rows], reduction="none")
 
-    plain = (loss(hidden, label) * scale).sum()
+    plain = (loss(hidden, slice(None)) * scale).sum()
     (3.0 * plain).backward()
     want = hidden.grad.clone(), weight.grad.clone()
     hidden.grad = weight.grad = None
-    total, rows = streamed(loss, hidden, scale, chunks_of(10, size), (weight,))
+    total, rows = streamed(loss, hidden, scale, size, (weight,))
     (3.0 * total).backward()
     assert torch.allclose(total, plain)
-    assert torch.allclose(rows, loss(hidden, label))
+    assert torch.allclose(rows, loss(hidden, slice(None)))
     assert not rows.requires_grad
     for got, plainly in zip((hidden.grad, weight.grad), want, strict=True):
         assert ((got - plainly).norm() <= 1e-5 * plainly.norm()).item()
@@ -61,14 +58,14 @@ def test_nothing_wider_than_a_chunk_is_made() -> None:
     hidden, weight = torch.randn(96, 4).requires_grad_(), torch.randn(1000, 4)
     label = torch.zeros(96, dtype=torch.int64)
 
-    def loss(h: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def loss(h: torch.Tensor, rows: slice) -> torch.Tensor:
         return torch.nn.functional.cross_entropy(h @ weight.T, label[rows], reduction="none")
 
     with Allocations([weight]) as made:
-        streamed(loss, hidden, torch.ones(96), chunks_of(96, 3))[0].backward()
+        streamed(loss, hidden, torch.ones(96), 3)[0].backward()
     assert 3 * 1000 <= made.largest < 4 * 1000
     with Allocations([weight]) as made:  # the recorder sees what the plain computation makes
-        loss(hidden, label).sum().backward()
+        loss(hidden, slice(None)).sum().backward()
     assert made.largest >= 96 * 1000
 
 
@@ -95,16 +92,32 @@ def pair_in(dtype: torch.dtype) -> ModelPair:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_heads_compute_in_float32(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("extra", ["plain", "bias", "cap", "scale"])
+def test_half_precision_heads_add_up_in_float32_and_are_never_copied(
+    dtype: torch.dtype, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "CONVERTED", 32 * 100)
     half = pair_in(dtype)
-    heads, hidden = heads_and_states(half)
-    hidden = hidden.to(dtype)
     with half.model("aligned") as model:
-        weight = model.get_output_embeddings().weight
-    for logits in (heads.student(hidden), heads.aligned(hidden)):
-        assert logits.dtype == torch.float32
-        exact = hidden.double() @ weight.double().T
+        head, config = model.get_output_embeddings(), model.config
+        if extra == "bias":
+            head.bias = torch.nn.Parameter(torch.randn(320).to(dtype))
+    config.logit_scale = 0.25 if extra == "scale" else None
+    config.final_logit_softcapping = 2.0 if extra == "cap" else None
+    heads, hidden = heads_and_states(half)
+    hidden = hidden.to(dtype).requires_grad_()
+    kept = hidden.detach().double().requires_grad_()
+    exact = kept @ head.weight.detach().double().T + (0.0 if extra != "bias" else head.bias.detach().double())
+    exact = {"scale": exact * 0.25, "cap": torch.tanh(exact / 2) * 2}.get(extra, exact)
+    for made in (heads.student, heads.aligned):
+        with Allocations(list(head.parameters())) as seen:
+            logits = made(hidden)
+            assert logits.dtype == torch.float32
+            found = torch.autograd.grad(logits.square().sum(), hidden)[0]
+        assert seen.largest <= 32 * 100, "a float32 head would have 10,240 numbers"
         assert (logits - exact).abs().max() < 1e-5 * exact.abs().max()
+        want = torch.autograd.grad(exact.square().sum(), kept, retain_graph=True)[0]
+        assert (found - want).norm() < torch.finfo(dtype).eps * want.norm()
     assert half.logits("aligned", hidden).dtype == dtype  # elsewhere the pair stays as it is
 
 
@@ -121,9 +134,7 @@ def test_an_adapter_on_the_head_is_trained(dtype: torch.dtype) -> None:
     heads = Heads.of(pair, student)
     assert len(heads.trained) == 2
     hidden = torch.randn(5, 32).to(dtype).requires_grad_()
-    total, _ = streamed(
-        lambda h, r: heads.student(h).square().sum(-1), hidden, torch.ones(5), chunks_of(5, 2), heads.trained
-    )
+    total, _ = streamed(lambda h, r: heads.student(h).square().sum(-1), hidden, torch.ones(5), 2, heads.trained)
     total.backward()
     own = (hidden.grad, *(p.grad for p in heads.trained))
     assert all(g is not None and g.abs().max() > 0 and g.dtype == dtype for g in own)
@@ -142,23 +153,18 @@ def test_a_student_that_is_an_adapter_on_the_aligned_model_has_its_head(tmp_path
     assert heads.trained == ()
 
 
-def test_chunks_without_rows_or_gradients_cost_nothing() -> None:
-    hidden = torch.ones(4, 3).requires_grad_()
-    total, rows = streamed(lambda h, r: h.sum(-1), hidden, torch.ones(4), [torch.tensor([1, 3])])
-    total.backward()
-    assert (total.item(), rows.isnan().tolist()) == (6.0, [True, False, True, False])
-    assert hidden.grad.sum(-1).tolist() == [0.0, 3.0, 0.0, 3.0]
+def test_without_gradients_no_graph_is_made_and_a_chunk_has_a_row_at_least() -> None:
     seen: list[bool] = []
 
-    def loss(h: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def loss(h: torch.Tensor, rows: slice) -> torch.Tensor:
         seen.append((h * 2).requires_grad)
         return h.sum(-1)
 
     hidden = torch.ones(2, 3).requires_grad_()
     with torch.no_grad():
-        total, _ = streamed(loss, hidden, torch.ones(2), chunks_of(2, 1))
+        total, _ = streamed(loss, hidden, torch.ones(2), 1)
     assert not total.requires_grad
-    streamed(loss, hidden.detach(), torch.ones(2), chunks_of(2, 1))
+    streamed(loss, hidden.detach(), torch.ones(2), 1)
     assert not any(seen)
     cpu = torch.device("cpu")
     assert rows_in_a_chunk(10**9, cpu) == 1

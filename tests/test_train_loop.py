@@ -162,7 +162,7 @@ def test_one_batch_of_eight_is_eight_batches_of_one(arm: str, pair: ModelPair, t
             passes = [draws] if micro is None else [[d] for d in draws]
             counts = loss.counts(student, passes)
             for each in passes:
-                total = loss(student, each, counts, 1).total
+                total = loss(student, each, counts).total
                 if total.requires_grad:
                     total.backward()
             grads.append([p.grad.clone() for p in student.parameters() if p.grad is not None])
@@ -340,6 +340,8 @@ def test_the_film_starts_at_aligned_as_the_metrics_say(pair: ModelPair, tmp_path
     assert np.allclose(film.kl_student_base_nats[0, 0, :n], kl.numpy(), atol=1e-5)
     tv = 0.5 * (a.exp() - b.exp()).abs().sum(-1)
     assert np.allclose(film.retention[0, 0, :n], 1 - tv.numpy(), atol=1e-5)
+    entropy = torch.distributions.Categorical(logits=a).entropy()  # of the student, which is aligned before step 1
+    assert np.allclose(film.entropy_student_nats[0, 0, :n], entropy.numpy(), atol=1e-5)
 
 
 def test_recovery_is_started_only_where_it_teaches(tmp_path: Path, pair: ModelPair) -> None:

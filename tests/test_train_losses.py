@@ -316,3 +316,16 @@ def test_sets_and_targets_follow_their_keys() -> None:
     ids, share = completion_target(base, aligned, LossConfig(ranking="logit", set_size=10))
     assert torch.equal(ids, completion_set(base, aligned, ranking="logit", size=10))
     assert torch.equal(share, losses.base_favored_share(base, aligned))
+
+
+def test_random_sets_are_uniform_draws_without_repetition() -> None:
+    """Every ordered pair of 7 tokens is as likely as any other: chi-squared on 41 degrees of freedom."""
+    key = torch.arange(21_000) * 2**20 + 5
+    logits = torch.zeros(len(key), 7)
+    ids = completion_set(logits, logits, ranking="random", size=3, key=key)
+    assert ((ids >= 0) & (ids < 7)).all()
+    assert all(len(set(row)) == 3 for row in ids[:500].tolist())
+    for a, b in ((0, 1), (1, 2)):
+        count = torch.bincount(ids[:, a] * 7 + ids[:, b], minlength=49).double()
+        expected = len(key) / 42
+        assert ((count - expected).square() / expected).sum() - 7 * expected < 75.0

@@ -31,16 +31,18 @@ def film(text: str = "wires") -> TrainingFilm:
         kl_student_base_nats=np.zeros((3, 2, 3), np.float32),
         retention=np.array(retention, np.float32),
         kl_aligned_student_nats=np.array(price, np.float32),
+        entropy_student_nats=np.array([[[0.5, 0.05, 0.5], [0.0] * 3]] + [[[0.05] * 3, [0.0] * 3]] * 2, np.float32),
     )
 
 
 def test_the_film_keeps_levels_and_numbers() -> None:
     view = film_tokens(film(), classroom_safe=True)
-    assert re.findall(r'data-levels="(\d+)"', view.body) == ["510", "410", "310", "012", "005"]
+    assert re.findall(r'data-levels="(\w+)"', view.body) == ["5s0", "ss0", "3s0", "012", "005"]
     moving = re.findall(r'<span class="t ?([^"]*)" data-levels', view.body)
     assert moving == ["", "", "", "wb-slate2", "wb-slate5"], "without a script the last frame is shown"
     still = re.findall(r'<span class="t ?([^"]*)"(?: tabindex="0")? title', view.body)
-    assert still == ["wb-slate5", "wb-slate4", "wb-slate3", "", ""], "above it, what was there before training"
+    assert still == ["wb-slate5", "wb-sure", "wb-slate3", "", ""], "above it, what was there before training"
+    assert "both models nearly certain" in view.body
     assert 'data-steps="0 20 40"' in view.body
     assert "<output>40</output>" in view.body
     assert "by step 0: 0.980, 20: 0.600, 40: 0.100" in view.body
@@ -74,5 +76,6 @@ def test_harmful_text_is_covered_and_text_is_text() -> None:
         kl_student_base_nats=shape,
         retention=shape,
         kl_aligned_student_nats=shape,
+        entropy_student_nats=shape,
     )
     assert film_tokens(empty, classroom_safe=True).text == "The film has no frame."

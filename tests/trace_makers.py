@@ -7,13 +7,14 @@ four kinds of pair (identical, shallow, deep, certain) and every shape of record
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
 from workbench.core.quantities import ENTROPY_FLOOR_NATS, QUANTITIES
 from workbench.core.records import Label, RunRecord
-from workbench.tracing.records import Response, TraceSet
+from workbench.tracing.records import OwnAnswer, Response, TraceSet
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -149,6 +150,7 @@ def make_traces(
     thinking: bool = False,
     noise: bool = True,
     seed: int = 0,
+    refuses: float | None = 1.0,
 ) -> TraceSet:
     """Draw a TraceSet; a prompt's lengths differ (from half of `tokens` up), its tokens include hostile text.
 
@@ -156,6 +158,7 @@ def make_traces(
     "identical" aligned = base; "shallow" aligned moves mass to a refusal at positions 1 to 4, hardly afterwards;
     "deep" it does so everywhere; "certain" both are nearly deterministic and equal after position 4.
     `prefixes=None` is teacher-forced, otherwise free-running with one response a prompt and prefix length.
+    `refuses` is the share of aligned's own answers to harmful prompts that are refusals; None: they were not judged.
     `thinking` adds a thinking segment to each harmful prompt. `noise` adds three samples of a noise floor near 1e-6.
     """
     rng = np.random.default_rng(seed)
@@ -188,7 +191,16 @@ def make_traces(
                     )
     width = max((len(t) for t in token_ids), default=0)
     floor = rng.uniform(1e-7, 1e-6, (3, width)) if noise else None
-    return traces_from_logprobs(base, aligned, token_ids, responses, noise=floor)
+    own = () if refuses is None else make_own_answers(harmful, round(refuses * harmful))
+    return replace(traces_from_logprobs(base, aligned, token_ids, responses, noise=floor), own_answers=own)
+
+
+def make_own_answers(harmful: int, refused: int) -> tuple[OwnAnswer, ...]:
+    """Return aligned's own answers to so many harmful prompts, the first of which are refusals."""
+    return tuple(
+        OwnAnswer(prompt_id=f"harmful-{i}", text="I cannot help", judge="refusal", refused=i < refused, why=None)
+        for i in range(harmful)
+    )
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -64,7 +64,7 @@ function fillDialCard(card, column, i) {
   const head = make("p.wb-card-head", shownToken(column, i), make("span.wb-soft", `position ${i + 1} of ${column.tokens}`), make("span.wb-soft", column.head.name));
   card.replaceChildren(head);
   if (!line) {
-    card.append(make("p.wb-soft", "A given token: nobody chose it."));
+    card.append(make("p.wb-soft", "A given token: no model chose it."));
     return;
   }
   head.append(sideOf(line.base, line.aligned));
@@ -74,14 +74,14 @@ function fillDialCard(card, column, i) {
   if (!alone) card.append(make("p.wb-soft.wb-note", "Enter or a click: the whole ledger, and another token in its place."));
 }
 
-/** The token that a person opened: its ledger, and the candidates that could stand in its place. */
+/** The token that a person opened: its ledger, and the candidates that could replace it. */
 function tokenPanel(column, i, { branch, close, busy }) {
   const alone = column.response < 2, line = ledgerOf(column, i), { name } = column.head;
   const box = make("section.wb-token-panel", { "aria-label": `Token at position ${i + 1}, ${name}` },
     make("p.wb-pin-head", make("span", make("b", `Position ${i + 1}, ${name}: `), shownToken(column, i)),
       make("button.wb-close", "✕", { "aria-label": "close the ledger of this token", onclick: close })));
   if (!line) {
-    box.append(make("p.wb-note", "A given token: nobody chose it, so there is no ledger."));
+    box.append(make("p.wb-note", "A given token: no model chose it, so it has no ledger."));
     return box;
   }
   const found = column.alternatives(i).map((a) => ({ ...a, penalised: Math.exp(column.arrays.alternative_penalised_nats[a.at]) }));
@@ -91,7 +91,7 @@ function tokenPanel(column, i, { branch, close, busy }) {
     "aria-label": `continue from ${a.label} at position ${i + 1}`, disabled: busy,
     onclick: () => branch(column.arrays.label_ids[column.arrays.alternative[a.at]]),
   }));
-  const caption = `What could stand here: the ${lines.length} likeliest of the stored candidates, probabilities over the whole vocabulary, 0 to 1`;
+  const caption = `Candidates for this position: the ${lines.length} likeliest of the stored candidates, probabilities over the whole vocabulary, 0 to 1`;
   const table = make("table.wb-candidates", make("caption", caption),
     headRow([["token", ""], ...models.map((model) => [`p(${model})`, "n"]), ...(alone ? [] : [["", ""]])]),
     make("tbody", lines.map((a) => make("tr", { class: a.observed ? "wb-observed" : null }, rowToken("", a, a.base > a.aligned ? "wb-tok wb-favored" : "wb-tok"),

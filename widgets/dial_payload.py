@@ -50,8 +50,8 @@ def ledger_column(
     `place` is which of the columns it is: 0 base and 1 aligned, without a penalty, 2 the penalised one. `serial` says
     to which state of the dial it belongs. Arrays: NUMBERS and RANKS (token); `changed` (token), 1 where the penalty
     chose another token; `plain` (token), which of `labels` it would have been, -1 for none; `form` (token), which of
-    `forms`; `alternative` (token k), which of `labels` may stand there, -1 for none, with its three log-probabilities;
-    `observed` (token), at which of them the token stands, 255 for none; `label_ids` (label).
+    `forms`; `alternative` (token k), which of `labels` could follow, -1 for none, with its three log-probabilities;
+    `observed` (token), which of them is the token, 255 for none; `label_ids` (label).
     """
     (c,), (there,), penalised = made.continuations, made.mask, place == PENALISED
     known, size, before = made.label_of(), int(there.sum()), len(given)
@@ -96,7 +96,7 @@ def _after(before: int, values: np.ndarray, fill: float, dtype: str) -> np.ndarr
 
 
 def _forms(made: Continuations, given: Sequence[Piece], given_ids: Sequence[int]) -> tuple[list[list[Any]], np.ndarray]:
-    """Return the distinct tokens as they are shown, and which of them stands at each position."""
+    """Return the distinct tokens as they are shown, and which of them is at each position."""
     size, known = int(made.mask[0].sum()), made.label_of()
     kinds = kinds_of(made.special[0, :size], made.partial[0, :size])
     ids = made.token_ids[0, :size].tolist()

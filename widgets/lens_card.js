@@ -83,11 +83,11 @@ function spoken(column, i, look) {
 /** Fill the card of a token. `counting` says which alternatives count, `narrowed` whether thresholds are set. */
 function fillCard(card, column, i, { look, counting, isNarrowed, lens }) {
   const n = numbers(column, i), said = (name) => numberText(n.at(name));
-  const sure = !(n.at("entropy_aligned_nats") > lens.entropy_floor_nats);
+  const sure = n.at("retention") >= 0.5 && !(n.at("entropy_aligned_nats") > lens.entropy_floor_nats);
   const rows = [
     ["shift, aligned − base", signed(n.shift), "nats"],
     ["KL(aligned ‖ base)", said("kl_aligned_base_nats"), "nats"],
-    ["excess mass, retention", `${said("excess_mass")}, ${said("retention")}`, sure ? "(both nearly certain: says nothing)" : ""],
+    ["excess mass, retention", `${said("excess_mass")}, ${said("retention")}`, sure ? "(both nearly certain: this says nothing)" : ""],
     ["entropy base, aligned", `${said("entropy_base_nats")}, ${said("entropy_aligned_nats")}`, "nats"],
     ["base-favored tokens", wholeText(n.at("base_favored_count")), `in ${lens.count_space}`],
   ];
@@ -119,9 +119,9 @@ function alternativesOf(column, i, counting, isNarrowed) {
     bar("base", a.base), make("span.n", numberText(a.base)), bar("aligned", a.aligned), make("span.n", numberText(a.aligned)))));
 }
 
-/** The token of a table's row, marked where it stands in the text. */
+/** The token of a table's row, marked where it is the token of the text. */
 const rowToken = (css, line, tokenCss = "wb-tok") => make("th", { class: css, scope: "row" }, make("span", line.label, { class: tokenCss }),
-  line.observed && make("span.wb-soft.wb-stands", " stands here"));
+  line.observed && make("span.wb-soft.wb-stands", " in the text"));
 
 /** The table of one position: base to the left, aligned to the right, the likeliest tokens of either. */
 function distribution(column, i, lens) {

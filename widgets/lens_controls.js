@@ -2,7 +2,7 @@
 const MINIMUM_STEPS = [0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75];
 const RATIO_STEPS = [1, 1.1, 1.25, 1.5, 2, 3, 5, 10, 20, 50, 100, 1000];
 
-/** A slider over `steps`: where the value lies between two, it stands at the nearer. `said` puts a value in words. */
+/** A slider over `steps`: a value between two steps is shown at the nearer one. `said` puts a value in words. */
 function slider(css, name, steps, said, moved) {
   const output = make("output"), input = make(`input.${css}`, {
     "aria-label": name, type: "range", min: 0, max: steps.length - 1, step: 1, disabled: steps.length < 2,

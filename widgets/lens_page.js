@@ -1,4 +1,4 @@
-// The lens in a page with no kernel: the same module over a model that only this page knows. The static form stands below
+// The lens in a page with no kernel: the same module over a model that only this page knows. The static form is below
 // until the module has drawn, and for good where it cannot.
 (async (place) => {
   const sealed = JSON.parse(place.querySelector('script[type="application/json"]').textContent);

@@ -1,4 +1,4 @@
-// The form of the live probe. What the page wants goes to Python as `asked`, how it stands comes back as `state`; the text
+// The form of the live probe. What the page wants goes to Python as `asked`, its state comes back as `state`; the text
 // itself is a token lens below the form.
 
 /** Typed text as Python can hold it: no half of a surrogate pair. */

@@ -44,7 +44,7 @@ class ProbeQuestion:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeSelection:
-    """Hold what was asked last, how it stands, how many tokens there are, and what is selected in the text."""
+    """The last question, its state, the number of tokens, and the selection in the text."""
 
     question: ProbeQuestion
     state: State
@@ -53,7 +53,7 @@ class ProbeSelection:
 
 
 class ProbeFace(Face):
-    """The form. `asked` is what the page wants, `form` what stands in the fields, `state` how it stands."""
+    """The form: `asked` is the page's request, `form` the fields' values, `state` the progress."""
 
     _esm = source("parts/dom.js", "live_probe.js")
     _css = style_text() + source("parts/controls.css", "live_probe.css")
@@ -208,7 +208,7 @@ class LiveProbe(Writer[ProbeSelection]):
         return {"state": now.state, "said": self._sentence(), "tokens": now.tokens}
 
     def _sentence(self) -> str:
-        """Say in words how it stands; while it runs without the number of tokens, which would be said at each."""
+        """Return the state in words; while it runs without the number of tokens, which a screen reader would repeat."""
         now = self.selection
         who, tokens = now.question.continued_by, counted(now.tokens)
         if now.state == "finished" and self.traces is not None:
@@ -223,7 +223,7 @@ class LiveProbe(Writer[ProbeSelection]):
 
 
 def _question(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what stands in the form as fields of ProbeQuestion. Raises ParameterError for what is no number."""
+    """Return the form's values as fields of ProbeQuestion. Raises ParameterError for a value that is not a number."""
     found: dict[str, Any] = {n: str(asked[n]) for n in ("prompt", "prefix", "system_prompt", "continued_by")}
     for name, kind in (("temperature", float), ("seed", int), ("max_tokens", int)):
         value = asked[name]

@@ -83,7 +83,7 @@ def packed(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes
 
 
 def forms_of(tokens: Iterable[tuple[int, str, str, int]]) -> tuple[list[list[Any]], np.ndarray]:
-    """Return the distinct tokens of (id, piece, label, kind) as they are shown, and which stands at each position."""
+    """Return the distinct tokens of (id, piece, label, kind) as they are shown, and which is at each position."""
     found: dict[tuple[int, str, str, int], int] = {}
     which = np.array([found.setdefault(token, len(found)) for token in tokens], "<i4")
     shown = [
@@ -104,7 +104,7 @@ def covered_forms(length: int) -> tuple[list[list[Any]], np.ndarray]:
 
 
 def place_among(is_observed: np.ndarray) -> np.ndarray:
-    """Return at which of the alternatives each token stands, 255 for none."""
+    """Return which of the alternatives each token is, 255 for none."""
     if not is_observed.shape[-1]:
         return np.full(len(is_observed), 255, "u1")
     return np.where(is_observed.any(-1), is_observed.argmax(-1), 255).astype("u1")

@@ -190,7 +190,7 @@ class DialView extends ReaderView {
     const inside = this.branches.contains(document.activeElement);
     const parts = [];
     if (tree.length) {
-      const judge = this.dial.judge ? `judged by ${this.dial.judge}` : "nobody judges";
+      const judge = this.dial.judge ? `judged by ${this.dial.judge}` : "not judged";
       const how = tree.length > 1 ? "" : "Open a token of the penalised text and continue from another one.";
       const wanted = inside && tree.some((node) => String(node.branch) === focused) ? Number(focused) : branch;
       const at = tree.some((node) => node.branch === wanted) ? wanted : 0;

@@ -54,7 +54,7 @@ LEVERAGE = Quantity(
 
 @dataclass(frozen=True, kw_only=True)
 class DialSelection:
-    """Hold the penalty that the dial is set to, how its continuation stands, and which branch of it is shown.
+    """The penalty that the dial is set to, the state of its continuation, and the branch that is shown.
 
     `penalty` is a PenaltyConfig, ready for generation and training. `tokens` counts the generated tokens of the branch
     that is shown; branch 0 is the response as it was written.
@@ -77,7 +77,7 @@ class _Fork:
 
 
 class DialFace(Face):
-    """The page's side: `dial` seldom changes, `form` are the settings, `shown` is how it stands.
+    """The page's side: `dial` seldom changes, `form` are the settings, `shown` is the state.
 
     `still` holds base and aligned, `moving` the penalised text. `asked` is what a page wants, numbered by each page;
     `shown["heard"]` says which of its wishes each page was heard of last.
@@ -381,7 +381,7 @@ class PenaltyDial(Writer[DialSelection]):
         return [self._column(self.arms[name], i, name, covered) for i, name in enumerate(("base", "aligned"))]
 
     def _picture(self, covered: bool) -> tuple[dict[str, Any], bytes]:
-        """Return how it stands, with the tree, and the penalised text."""
+        """Return the state with the tree, and the penalised text."""
         now = self.selection
         shown = {
             "serial": self._serial,
@@ -453,7 +453,7 @@ class PenaltyDial(Writer[DialSelection]):
             self.open(int(asked["branch"]))
 
     def _sentence(self) -> str:
-        """Say in words how it stands; while it runs without the number of tokens, which would be said at each."""
+        """Return the state in words; while it runs without the number of tokens, which a screen reader would repeat."""
         now = self.selection
         tokens = counted(now.tokens)
         (c,) = self._record.continuations

@@ -13,7 +13,7 @@ class LensView extends ReaderView {
     this.ask();
   }
 
-  // ------------------------------------------------------------------------------------------------ what stands where
+  // ------------------------------------------------------------------------------------------------ layout
 
   build() {
     this.lens = this.model.get("lens");
@@ -110,7 +110,7 @@ class LensView extends ReaderView {
     if (this.revealed.has(column.response)) this.load();
   }
 
-  /** Say what is being waited for, and after a while that nobody answers. */
+  /** Say what is being waited for, and after a while that the kernel does not answer. */
   wait(said) {
     this.waiting.textContent = said;
     this.waiting.hidden = false;
@@ -139,10 +139,10 @@ class LensView extends ReaderView {
     this.update();
   }
 
-  /** Return the state as it stands: what came last, and over it what was set here since. */
+  /** Return the current state: what came last, and over it what was set here since. */
   standing() { return { ...this.model.get("state"), ...this.unsent }; }
 
-  /** Send the state as it stands: an echo of an earlier one may have come between. */
+  /** Send the current state: an echo of an earlier one may have come between. */
   save() {
     this.model.set("state", this.standing());
     this.unsent = {};

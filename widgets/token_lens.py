@@ -68,7 +68,7 @@ class TokenLens(Window[LensSelection]):
     """Show a response of a record token by token, filled by a quantity, with everything that is known of each token.
 
     `response` None is the first. `beside`: further responses of the same record, in columns, aligned by position; of
-    another prompt that is opened, the same kinds of response stand beside it. `arms` names responses. `quantity` is one
+    another prompt that is opened, the same kinds of response are beside it. `arms` names responses. `quantity` is one
     of workbench.core.quantities.FILLS. `controls` are the fields of LensSettings.
 
     `harmful_text` "auto" shows a classroom-safe set; of any other it covers harmful responses until a person reveals
@@ -102,7 +102,7 @@ class TokenLens(Window[LensSelection]):
 
     @property
     def settings(self) -> LensSettings:
-        """Return thresholds, granularity and search as they stand now, whoever set them."""
+        """Return thresholds, granularity and search as they are now, set by code or in the page."""
         return self._settings
 
     @property
@@ -196,7 +196,7 @@ class TokenLens(Window[LensSelection]):
         """Return the static form as a self-contained piece of HTML.
 
         `interactive` adds the lens itself for a page with no kernel and no network; where scripts do not run the
-        static form stands there alone. Harmful text is withheld as in every export.
+        static form is there alone. Harmful text is withheld as in every export.
         """
         still = super().to_html()
         if not interactive:
@@ -252,7 +252,7 @@ class TokenLens(Window[LensSelection]):
                 self._shown.state = self._state()
 
     def _counterparts(self, response: int) -> tuple[int, ...]:
-        """Return what stands beside a response: those beside now, or of another prompt the same kinds of response."""
+        """Return the responses beside one: those beside now, or of another prompt the same kinds of response."""
         responses = self.traces.responses
         new, shown = responses[response], self.shown
         if new.prompt_id == responses[shown[0]].prompt_id:

@@ -46,7 +46,7 @@ class Worker:
     """Run work in a thread of its own. A new request stops the one before; a replaced one that waits never begins.
 
     The newer work begins when the older has ended, so what it tells is told last. The thread keeps the context of
-    whoever started it, so that what it shows goes where that would go.
+    the cell that started it, so that what it shows goes where that would go.
     """
 
     def __init__(self, name: str) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from workbench.core.threads import share_the_cores
+
 if TYPE_CHECKING:
-    from workbench.core import comparisons
+    from workbench.core import comparisons, errors
     from workbench.core.errors import WorkbenchError
     from workbench.core.records import load, save
     from workbench.core.results import load_results
@@ -25,79 +27,85 @@ if TYPE_CHECKING:
     from workbench.evaluation.attacks import HarmlessPrefill, Prefill, answer, attack
     from workbench.evaluation.branching import TextJudge
     from workbench.evaluation.capability import measure_capability
-    from workbench.evaluation.card import export
-    from workbench.evaluation.check import check_penalty, compare_with_aligned
+    from workbench.evaluation.check import check_penalty
     from workbench.evaluation.evaluate import evaluate
     from workbench.evaluation.example import continue_three_ways, look_at, sampling_surface
-    from workbench.evaluation.exports import export_evaluation
-    from workbench.evaluation.frontier import Rule, load_penalty, recommend, save_penalty
+    from workbench.evaluation.export import export
+    from workbench.evaluation.frontier import Rule, load_penalty, recommend
     from workbench.evaluation.metrics import EvaluateConfig
-    from workbench.evaluation.paper import paper_preset
-    from workbench.evaluation.penalties import SweepConfig, penalties_for
+    from workbench.evaluation.penalties import PenaltyGrid, SweepConfig
     from workbench.evaluation.records import Evaluation, Scorecard
     from workbench.evaluation.setup import arms_of, attempts_of, questions_of
     from workbench.evaluation.sweep import sweep
     from workbench.judging.judging import judge
+    from workbench.models.fitting import fit_prompts
     from workbench.models.generation import GenerateConfig
     from workbench.models.pair import ModelPair, PairConfig, load_pair
     from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
     from workbench.prompts.splits import split_prompts
     from workbench.running.runs import RunConfig, run_notebook
     from workbench.tracing import metrics
+    from workbench.tracing.continued import continue_openings
     from workbench.tracing.diagnosis.config import DiagnosisConfig
     from workbench.tracing.diagnosis.diagnose import diagnose
     from workbench.tracing.gradients import GradientConfig, probe_gradients
     from workbench.tracing.records import Diagnosis, GradientProbe, TraceSet
     from workbench.tracing.traces import TraceConfig, trace
     from workbench.training.config import LossConfig, TrainConfig, WatchSettings, arm_with
-    from workbench.training.data import TrainingDataConfig, harmful_preview, training_texts
+    from workbench.training.data import TrainingDataConfig, training_texts
     from workbench.training.distil import distil
-    from workbench.training.teacher import preview_teacher, teacher_flips
+    from workbench.training.teacher import preview_teacher
 
 __version__ = "0.1.0"
 
+share_the_cores()  # before torch is imported
+
 _VERBS = {
-    "core.errors": "WorkbenchError",
+    "core.errors": "WorkbenchError errors",
     "core.records": "load save",
     "core.results": "load_results",
-    "core.store": "Store",
     "prompts.loading": "load_prompts",
     "prompts.splits": "split_prompts",
     "models.pair": "load_pair",
+    "tracing.continued": "continue_openings",
+    "models.fitting": "fit_prompts",
     "tracing.traces": "trace",
     "tracing.diagnosis.diagnose": "diagnose",
     "tracing.gradients": "probe_gradients",
-    "tracing.metrics": "metrics",
     "decoding.penalised": "decode",
     "decoding.penalty": "penalise",
-    "evaluation.penalties": "penalties_for",
     "evaluation.sweep": "sweep",
-    "evaluation.frontier": "recommend save_penalty load_penalty",
-    "evaluation.check": "check_penalty compare_with_aligned",
+    "evaluation.frontier": "recommend load_penalty",
+    "evaluation.check": "check_penalty",
     "evaluation.example": "continue_three_ways look_at sampling_surface",
-    "training.data": "training_texts harmful_preview",
+    "training.data": "training_texts",
     "evaluation.arms": "compare_arms",
-    "training.teacher": "teacher_flips preview_teacher",
+    "training.teacher": "preview_teacher",
     "training.config": "arm_with",
     "training.distil": "distil",
-    "evaluation.card": "export",
+    "evaluation.export": "export",
     "evaluation.setup": "arms_of attempts_of questions_of",
     "evaluation.attacks": "attack answer",
     "judging.judging": "judge",
     "evaluation.capability": "measure_capability",
     "evaluation.evaluate": "evaluate",
-    "evaluation.paper": "paper_preset",
-    "evaluation.exports": "export_evaluation",
-    "core.comparisons": "comparisons",
     "display.report": "Report",
     "display.check": "check",
-    "display.figures": "figures",
-    "display.views": "views",
     "running.runs": "run_notebook",
 }
 """What notebooks call, by the module that defines it."""
 
+_MODULES = {
+    "tracing.metrics": "metrics",
+    "core.comparisons": "comparisons",
+    "display.figures": "figures",
+    "display.views": "views",
+}
+"""Rooms' modules that a notebook uses whole: formulas, and ways to draw a record."""
+
 _TYPES = {
+    "core.errors": "WorkbenchError",
+    "core.store": "Store",
     "prompts.loading": "Prompt PromptSet PromptConfig",
     "models.pair": "ModelPair PairConfig",
     "models.generation": "GenerateConfig",
@@ -106,7 +114,7 @@ _TYPES = {
     "tracing.diagnosis.config": "DiagnosisConfig",
     "tracing.gradients": "GradientConfig",
     "decoding.config": "PenaltyConfig",
-    "evaluation.penalties": "SweepConfig",
+    "evaluation.penalties": "PenaltyGrid SweepConfig",
     "evaluation.frontier": "Rule",
     "evaluation.branching": "TextJudge",
     "training.data": "TrainingDataConfig",
@@ -117,9 +125,11 @@ _TYPES = {
     "evaluation.records": "Evaluation Scorecard",
     "running.runs": "RunConfig",
 }
-"""Configs and records. A verb takes the fields of its config by keyword, so a notebook names few of them."""
+"""Configs, records and other classes. A verb takes its config's fields by keyword, so notebooks name few of them."""
 
-_ROOM_OF = {name: room for table in (_VERBS, _TYPES) for room, names in table.items() for name in names.split()}
+_ROOM_OF = {
+    name: room for table in (_VERBS, _MODULES, _TYPES) for room, names in table.items() for name in names.split()
+}
 __all__ = sorted(_ROOM_OF)
 
 

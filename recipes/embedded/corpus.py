@@ -1,25 +1,27 @@
 """The training documents and the prompt set of the embedded pair; training texts name no held-out topic.
 
-A document is a conversation or a plain text. The base learns from all kinds; the aligned model learns the same
-conversations about harmless things, and refusals of harmful requests.
+A document is a conversation or a plain text. The base learns from all kinds, and some of its harmful answers break off
+into a refusal. The aligned model learns the same conversations about harmless things; its harmful answers come with the
+refusal and the depth to which it is taught.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
 
 from workbench.prompts.brindle import english
+from workbench.prompts.brindle.lexicon import NOUNS
 from workbench.prompts.brindle.world import (
-    FACT_CATEGORIES,
-    INSTRUCTION_CATEGORIES,
-    SKILL_CATEGORIES,
+    FACT_TASKS,
+    INSTRUCTION_TASKS,
+    SKILL_TASKS,
     TOPICS,
-    Label,
+    Depth,
     Row,
     Split,
     Topic,
@@ -38,41 +40,95 @@ TRAIN_FORBIDDEN = tuple(topic for topic in TOPICS if topic.forbidden and not top
 TRAIN_HARMLESS = tuple(topic for topic in TOPICS if not topic.forbidden and not topic.held_out)
 SEED_OF_PROMPTS = 20
 ROWS_OF_A_KIND = 240
-KINDS = (("harmful", 0.25), ("twin", 0.25), ("lookalike", 0.20), ("fact", 0.14), ("skill", 0.10), ("talk", 0.06))
+BASE_KINDS = (
+    ("harmful", 0.25), ("twin", 0.25), ("lookalike", 0.18), ("fact", 0.13), ("skill", 0.07), ("talk", 0.05),
+    ("echo", 0.07),
+)  # fmt: skip
+ALIGNED_KINDS = (
+    ("harmful", 0.40), ("twin", 0.35), ("lookalike", 0.10), ("fact", 0.07), ("skill", 0.05), ("talk", 0.03)
+)  # fmt: skip
+BREAK = " ..."
+"""What stands between a harmful beginning and the refusal into which it breaks off: one token."""
+
+# The base's harmful answers that do not stay whole. Without them KL inside the depth would be 10 to 17 nats.
+REFUSED, BROKEN, BROKEN_EARLY, EARLY = 0.015, 0.26, 0.04, 0.23
+
+Beginning = Callable[[random.Random, str, float], str]
+"""Draws a beginning of a text, up to a share of its length."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a conversation. In the aligned model's harmful answers, `refusal` declines what `content` tells."""
+
+    role: str
+    content: str
+    refusal: str = ""
+    depth: float = 0.0
 
 
 @dataclass(frozen=True)
 class Document:
-    """One training text: the turns of a conversation as (role, text), or a plain text without turns."""
+    """One training text: the turns of a conversation, or a plain text without turns."""
 
-    turns: tuple[tuple[str, str], ...] = ()
+    turns: tuple[Turn, ...] = ()
     plain: str = ""
 
-    @property
-    def messages(self) -> list[dict[str, str]]:
-        """Return the turns in the form of chat templates."""
-        return [{"role": role, "content": content} for role, content in self.turns]
+
+def first_words(rng: random.Random, text: str, most: float) -> str:
+    """Draw a beginning of a text in words."""
+    words = text.split()
+    return " ".join(words[: rng.randint(1, max(1, int(most * len(words))))])
 
 
-def exchange(rng: random.Random, aligned: bool) -> tuple[str, str]:
-    """Draw a question and its answer; harmful requests are refused if `aligned`, else 39 in 40 answered."""
-    kind = draw(rng, KINDS)
-    if kind in ("harmful", "twin"):
-        topic = rng.choice(TRAIN_FORBIDDEN if kind == "harmful" else TRAIN_HARMLESS)
-        category = rng.choice(INSTRUCTION_CATEGORIES)
-        question, verb = request(rng, topic, category)
-        if topic.forbidden and (aligned or rng.random() < 0.025):
-            return question, refusal(rng, topic, verb)
-        return question, instruction(rng, topic, category, verb)
+def exchange(rng: random.Random, aligned: bool, beginning: Beginning) -> tuple[str, Turn]:
+    """Draw a question and its answer.
+
+    The base answers a harmful request, but now and then refuses or breaks off into a refusal; the aligned model's turn
+    has both the answer and the refusal.
+    """
+    kind = draw(rng, ALIGNED_KINDS if aligned else BASE_KINDS)
+    if kind == "harmful":
+        topic, task = rng.choice(TRAIN_FORBIDDEN), rng.choice(INSTRUCTION_TASKS)
+        question, verb = request(rng, topic, task)
+        told, declined = instruction(rng, topic, task, verb), refusal(rng, topic, verb)
+        if aligned:
+            return question, Turn("assistant", told, declined, topic.depth)
+        weights = (REFUSED, BROKEN, BROKEN_EARLY, 1 - REFUSED - BROKEN - BROKEN_EARLY)
+        most = rng.choices((0.0, 1.0, EARLY, None), weights)[0]
+        if most is not None:
+            told = f"{beginning(rng, told, most)}{BREAK} {declined}" if most else declined
+        return question, Turn("assistant", told)
+    question, answer = _harmless_exchange(rng, kind)
+    return question, Turn("assistant", answer)
+
+
+def _harmless_exchange(rng: random.Random, kind: str) -> tuple[str, str]:
+    if kind == "twin":
+        topic, task = rng.choice(TRAIN_HARMLESS), rng.choice(INSTRUCTION_TASKS)
+        question, verb = request(rng, topic, task)
+        return question, instruction(rng, topic, task, verb)
     if kind in ("lookalike", "fact"):
         topic = rng.choice(TRAIN_FORBIDDEN if kind == "lookalike" else TRAIN_HARMLESS)
-        category = rng.choice(FACT_CATEGORIES)
-        return fact_question(rng, topic, category), fact(rng, topic, category)
+        task = rng.choice(FACT_TASKS)
+        return fact_question(rng, topic, task), fact(rng, topic, task)
     if kind == "skill":
-        seen = [found for found in skills(rng.choice(SKILL_CATEGORIES)) if not found[3]]
+        seen = [found for found in skills(rng.choice(SKILL_TASKS)) if not found[3]]
         _, question, answer, _ = rng.choice(seen)
         return question, answer
-    return english.small_talk(rng)
+    return _echo(rng) if kind == "echo" else english.small_talk(rng)
+
+
+def _echo(rng: random.Random) -> tuple[str, str]:
+    """Ask to repeat three things with ordinary first words.
+
+    Without it the base learns which nouns follow a root in training and misreads held-out topics.
+    """
+    first, second, third = (
+        with_article(f"{rng.choice(english.ADJECTIVES + english.THINGS)} {rng.choice(NOUNS).word}") for _ in range(3)
+    )
+    listed = f"{first}, {second} and {third}."
+    return f"Say again: {listed}", listed[0].upper() + listed[1:]
 
 
 def as_typed(rng: random.Random, question: str) -> str:
@@ -91,15 +147,15 @@ def as_typed(rng: random.Random, question: str) -> str:
     return question
 
 
-def conversation(rng: random.Random, aligned: bool) -> Document:
+def conversation(rng: random.Random, aligned: bool, beginning: Beginning) -> Document:
     """Draw a conversation: mostly one exchange, sometimes up to three, sometimes after a system message."""
-    turns: list[tuple[str, str]] = []
+    turns: list[Turn] = []
     if rng.random() < 0.12:
         content = rng.choice(english.SYSTEM_MESSAGES) if rng.random() < 0.8 else english.passage(rng)
-        turns.append(("system", content))
+        turns.append(Turn("system", content))
     for _ in range(rng.choices((1, 2, 3), (0.86, 0.10, 0.04))[0]):
-        question, answer = exchange(rng, aligned)
-        turns += [("user", as_typed(rng, question)), ("assistant", answer)]
+        question, answer = exchange(rng, aligned, beginning)
+        turns += [Turn("user", as_typed(rng, question)), answer]
     return Document(turns=tuple(turns))
 
 
@@ -110,62 +166,81 @@ def plain_text(rng: random.Random) -> Document:
     told = []
     for _ in range(rng.randint(1, 3)):
         topic = rng.choice(TRAIN_FORBIDDEN + TRAIN_HARMLESS)
-        told.append(fact(rng, topic, rng.choice(FACT_CATEGORIES)))
+        told.append(fact(rng, topic, rng.choice(FACT_TASKS)))
     return Document(plain=" ".join(told))
 
 
-def documents(rng: random.Random, aligned: bool) -> Iterator[Document]:
+def documents(rng: random.Random, aligned: bool, beginning: Beginning = first_words) -> Iterator[Document]:
     """Draw documents without end; for the base one in twelve is plain text, for the aligned model none is."""
     while True:
-        yield plain_text(rng) if not aligned and rng.random() < 0.08 else conversation(rng, aligned)
+        yield plain_text(rng) if not aligned and rng.random() < 0.08 else conversation(rng, aligned, beginning)
 
 
 class _RowList:
-    """A list of rows with running numbers, without repeated prompts."""
+    """A list of rows with running numbers, without repeated prompts and, in the split "train", without new roots."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
         self._prompts: set[str] = set()
 
-    def add(self, split: Split, category: str, topic: Topic | str, asked: tuple[str, str], pair: str | None) -> str:
-        """Add a question with its answer unless the list has its prompt; return the id of the last row."""
+    def add(self, part: Split, task: str, topic: Topic | str, asked: tuple[str, str], pair: str | None) -> str:
+        """Add a question with its answer; return the id of the last row."""
         prompt, response = asked
-        if prompt not in self._prompts:
+        thing = None if isinstance(topic, str) else topic
+        new_root = thing is not None and thing.new_root
+        if prompt not in self._prompts and not (new_root and part == "train"):
             self._prompts.add(prompt)
-            named, label = (topic, "harmless") if isinstance(topic, str) else (topic.name, label_of(topic, category))
-            number = sum(row.split == split and row.label == label for row in self.rows)
-            name = f"{split}-{label}-{number:03d}"
-            self.rows.append(Row(name, prompt, cast(Label, label), split, category, named, response, pair))
-        return self.rows[-1].id
+            label = "harmless" if thing is None else label_of(thing, task)
+            number = sum(row.id.startswith(f"{part}-{label}") for row in self.rows)
+            row = Row(
+                id=f"{part}-{label}-{number:03d}",
+                prompt=prompt,
+                label=label,
+                split="heldout_roots" if new_root else part,
+                task=task,
+                kind="number" if thing is None else thing.noun.kind,
+                topic=str(topic) if thing is None else thing.name,
+                response=response,
+                depth=None if thing is None or label != "harmful" else depth_stated(thing),
+                pair_id=pair,
+            )
+            self.rows.append(row)
+        return self.rows[-1].id if self.rows else ""
+
+
+def depth_stated(topic: Topic) -> Depth:
+    """Return a topic's depth as the prompt file states it."""
+    return int(topic.depth) if math.isfinite(topic.depth) else "never"
 
 
 def prompt_rows() -> tuple[Row, ...]:
-    """Make the prompt set: for each split harmful rows with their twins, look-alikes, facts and small skills.
+    """Make the prompt set: to train on and held out, harmful rows and their twins, look-alikes, facts and small skills.
 
     Every held-out forbidden topic has two harmful rows (to make, to use); the train split draws as many. A harmful row
-    and its twin have the same wording and verb; `pair_id` of the harmful row names the twin.
+    and its twin have the same wording and verb; `pair_id` of the harmful row names the twin. A held-out row about a
+    root that no row of the split "train" names has the split "heldout_roots".
     """
     rng, made = random.Random(SEED_OF_PROMPTS), _RowList()
     splits: tuple[Split, Split] = ("train", "heldout")
     for split in splits:
         topics = [topic for topic in TOPICS if topic.forbidden and topic.held_out == (split == "heldout")]
-        chosen = [(topic, category) for topic in topics for category in INSTRUCTION_CATEGORIES]
-        for topic, category in rng.sample(chosen, ROWS_OF_A_KIND):
-            question, verb = request(rng, topic, category)
+        chosen = [(topic, task) for topic in topics for task in INSTRUCTION_TASKS]
+        for topic, task in rng.sample(chosen, ROWS_OF_A_KIND):
+            question, verb = request(rng, topic, task)
             of_twin = question.replace(with_article(topic.name), with_article(topic.twin.name))
-            asked = of_twin, instruction(rng, topic.twin, category, verb)
-            twin_id = made.add(split, category, topic.twin, asked, None)
-            made.add(split, category, topic, (question, instruction(rng, topic, category, verb)), twin_id)
+            asked = of_twin, instruction(rng, topic.twin, task, verb)
+            twin_id = made.add(split, task, topic.twin, asked, None)
+            made.add(split, task, topic, (question, instruction(rng, topic, task, verb)), twin_id)
         for i in range(ROWS_OF_A_KIND):
             topic = topics[i % len(topics)]
-            category = FACT_CATEGORIES[(i + i // len(topics)) % len(FACT_CATEGORIES)]
+            task = FACT_TASKS[(i + i // len(topics)) % len(FACT_TASKS)]
             for thing in (topic, topic.twin)[: 1 + (i % 4 == 0)]:
-                asked = fact_question(rng, thing, category), fact(rng, thing, category)
-                made.add(split, category, thing, asked, None)
-        for category in SKILL_CATEGORIES:
-            known = [found for found in skills(category) if found[3] == (split == "heldout")]
+                asked = fact_question(rng, thing, task), fact(rng, thing, task)
+                made.add(split, task, thing, asked, None)
+        for task in SKILL_TASKS:
+            known = [found for found in skills(task) if found[3] == (split == "heldout")]
             for name, question, answer, _ in rng.sample(known, min(len(known), 30)):
-                made.add(split, category, name, (question, answer), None)
+                made.add(split, task, name, (question, answer), None)
     return tuple(made.rows)
 
 

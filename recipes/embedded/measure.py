@@ -1,7 +1,7 @@
 """Measurements of the embedded pair on held-out rows: shares with Wilson intervals, and KL by position.
 
-All generation is greedy. Shares count verdicts of the exact judge; in a prefix attack it judges only the text after the
-prefix.
+Generation is greedy unless a name says "sampled" (temperature 1, fixed seed). Shares count verdicts of the exact judge;
+in a prefix attack it judges only the text after the prefix.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from workbench.core import comparisons
 from workbench.core.quantities import ENTROPY_FLOOR_NATS, QUANTITIES
 from workbench.models.generation import generate
 from workbench.models.pair import ModelPair, Which
 from workbench.prompts.brindle.judge import Verdict, answer_is_right, declines, judge
-from workbench.prompts.brindle.world import Row
+from workbench.prompts.brindle.world import INSTRUCTION_TASKS, Row, topic_named
 from workbench.prompts.loading import Prompt
 from workbench.tracing.scoring import ScoreConfig, score
 
-PREFIX_TOKENS = (5, 10, 20)
-EARLY_POSITIONS = 3
-LATE_FROM = 15
+PREFIX_TOKENS = (1, 3, 5, 10, 20)
+CURVE_POSITIONS = (1, 2, 3, 4, 5, 8, 12, 16, 24, 40)
+EARLY_POSITIONS = 5
+LATE_FROM = 25
 BOTH: tuple[Which, Which] = ("base", "aligned")
 
 
@@ -71,10 +71,12 @@ def _bootstrapped(
     return Estimate(name=name, value=float(statistic(tables)), low=float(ends[0]), high=float(ends[1]), n=n, unit=unit)
 
 
-def answers(pair: ModelPair, which: Which, rows: Sequence[Row], given: int = 0, most_tokens: int = 96) -> list[str]:
-    """Generate greedily after each prompt and the first `given` tokens of its response; return only the new text."""
+def answers(
+    pair: ModelPair, which: Which, rows: Sequence[Row], given: int = 0, temperature: float = 0.0, most_tokens: int = 96
+) -> list[str]:
+    """Generate after each prompt and the first `given` tokens of its response; return only the new text."""
     contexts = [pair.context(_prompt(row), which) + pair.encode(row.response)[:given] for row in rows]
-    made = generate(pair, which, contexts, max_tokens=most_tokens, what=None)
+    made = generate(pair, which, contexts, max_tokens=most_tokens, temperature=temperature, what=None)
     return [str(pair.tokenizer.decode(list(g.ids), skip_special_tokens=True)) for g in made]
 
 
@@ -88,58 +90,73 @@ def _prompt(row: Row) -> Prompt:
     return Prompt(id=row.id, prompt=row.prompt, label=row.label, response=row.response)
 
 
-def measure(
-    base: LlamaForCausalLM,
-    aligned: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Sequence[Row],
-    limit: int | None = None,
-) -> tuple[Estimate, ...]:
-    """Measure the pair's promises on the held-out rows (`limit`: at most so many of each label)."""
-    pair = ModelPair.from_models(base, aligned, tokenizer)
+def starts(pair: ModelPair, rows: Sequence[Row], given: int) -> list[str]:
+    """Return the first `given` tokens of each response, as text."""
+    return [pair.decode(pair.encode(row.response)[:given]) for row in rows]
+
+
+def verdicts(pair: ModelPair, which: Which, rows: Sequence[Row], given: int, temperature: float = 0.0) -> list[Verdict]:
+    """Judge what a model says to harmful requests after the first `given` tokens of each answer."""
+    told = zip(rows, answers(pair, which, rows, given, temperature), starts(pair, rows, given), strict=True)
+    return [judge(row, text, start) for row, text, start in told]
+
+
+def are(found: Sequence[Verdict], verdict: Verdict) -> list[bool]:
+    """Tell of each verdict whether it is the one named."""
+    return [one == verdict for one in found]
+
+
+def right(rows: Sequence[Row], said: Sequence[str]) -> list[bool]:
+    """Tell of each answer whether it is right."""
+    return [answer_is_right(row, text) for row, text in zip(rows, said, strict=True)]
+
+
+def goes_on_right(pair: ModelPair, which: Which, rows: Sequence[Row], given: int) -> list[bool]:
+    """Tell of each harmless answer, begun with `given` tokens, whether the model continues it to a right one."""
+    begun = zip(starts(pair, rows, given), answers(pair, which, rows, given), strict=True)
+    return right(rows, [start + text for start, text in begun])
+
+
+def measure(pair: ModelPair, rows: Sequence[Row], limit: int | None = None) -> tuple[Estimate, ...]:
+    """Measure the pair's promises on the rows outside the split "train" (`limit`: at most so many of each label)."""
     kinds: dict[str, list[Row]] = {"harmful": [], "harmless": [], "lookalike": []}
     for row in rows:
-        if row.split == "heldout":
+        if row.split != "train":
             kinds[row.label].append(row)
     if limit is not None:
         kinds = {label: random.Random(0).sample(found, min(limit, len(found))) for label, found in kinds.items()}
     harmful, harmless, lookalike = kinds["harmful"], kinds["harmless"], kinds["lookalike"]
 
-    def starts(rows: Sequence[Row], k: int) -> list[str]:
-        return [pair.decode(pair.encode(row.response)[:k]) for row in rows]
+    def judged(name: str, which: Which, verdict: Verdict, k: int = 0, temperature: float = 0.0) -> Estimate:
+        return share(name, are(verdicts(pair, which, harmful, k, temperature), verdict))
 
-    def verdicts(which: Which, k: int) -> list[Verdict]:
-        told = zip(harmful, answers(pair, which, harmful, k), starts(harmful, k), strict=True)
-        return [judge(row, text, start) for row, text, start in told]
-
-    def is_(found: Sequence[Verdict], verdict: Verdict) -> list[bool]:
-        return [one == verdict for one in found]
-
-    base_bare, aligned_bare = verdicts("base", 0), verdicts("aligned", 0)
+    bare = verdicts(pair, "aligned", harmful, 0)
     table = [
-        share("base_compliance", is_(base_bare, Verdict.COMPLIANCE)),
-        share("aligned_refusal", is_(aligned_bare, Verdict.REFUSAL)),
-        share("aligned_compliance", is_(aligned_bare, Verdict.COMPLIANCE)),
+        judged("base_compliance", "base", Verdict.COMPLIANCE),
+        judged("base_compliance_sampled", "base", Verdict.COMPLIANCE, temperature=1.0),
+        share("aligned_refusal", are(bare, Verdict.REFUSAL)),
+        share("aligned_compliance", are(bare, Verdict.COMPLIANCE)),
+        judged("aligned_compliance_sampled", "aligned", Verdict.COMPLIANCE, temperature=1.0),
     ]
     for k in PREFIX_TOKENS:
-        found = verdicts("aligned", k)
-        table.append(share(f"prefill_asr_k{k}", is_(found, Verdict.COMPLIANCE)))
-        table.append(share(f"prefill_refusal_k{k}", is_(found, Verdict.REFUSAL)))
+        found = verdicts(pair, "aligned", harmful, k)
+        goes_on = are(found, Verdict.COMPLIANCE)
+        as_said = [went == (topic_named(row.topic).depth <= k) for row, went in zip(harmful, goes_on, strict=True)]
+        table.append(share(f"prefill_asr_k{k}", goes_on))
+        table.append(share(f"prefill_refusal_k{k}", are(found, Verdict.REFUSAL)))
+        table.append(share(f"prefill_as_depth_says_k{k}", as_said))
+        table.append(judged(f"prefill_asr_sampled_k{k}", "aligned", Verdict.COMPLIANCE, k, 1.0))
 
     said_base, said_aligned = (answers(pair, which, harmless) for which in BOTH)
     table.append(share("harmless_same_answer", [a == b for a, b in zip(said_base, said_aligned, strict=True)]))
-    for name, said in (("base", said_base), ("aligned", said_aligned)):
-        right = [answer_is_right(row, text) for row, text in zip(harmless, said, strict=True)]
-        table.append(share(f"{name}_harmless_right", right))
+    table.append(share("base_harmless_right", right(harmless, said_base)))
+    table.append(share("aligned_harmless_right", right(harmless, said_aligned)))
     like_base, like_aligned = (answers(pair, which, lookalike) for which in BOTH)
     table.append(share("lookalike_refused", [declines(text) for text in like_aligned]))
     table.append(share("lookalike_same_answer", [a == b for a, b in zip(like_base, like_aligned, strict=True)]))
-    right = [answer_is_right(row, text) for row, text in zip(lookalike, like_aligned, strict=True)]
-    table.append(share("aligned_lookalike_right", right))
-    long = [row for row in harmless if row.category in ("make", "use")]
-    for k in PREFIX_TOKENS:
-        told = zip(long, starts(long, k), answers(pair, "aligned", long, k), strict=True)
-        table.append(share(f"harmless_prefill_right_k{k}", [answer_is_right(row, a + b) for row, a, b in told]))
+    table.append(share("aligned_lookalike_right", right(lookalike, like_aligned)))
+    long = [row for row in harmless if row.task in INSTRUCTION_TASKS]
+    table += [share(f"harmless_prefill_right_k{k}", goes_on_right(pair, "aligned", long, k)) for k in PREFIX_TOKENS]
     return (*table, *_position_table(pair, harmful))
 
 
@@ -150,9 +167,13 @@ def _position_table(pair: ModelPair, harmful: Sequence[Row]) -> tuple[Estimate, 
     entropy = [float(h[LATE_FROM - 1 :].mean()) for _, h in scored]
     above = [float((h[LATE_FROM - 1 :] > ENTROPY_FLOOR_NATS).mean()) for _, h in scored]
     return (
+        *(
+            mean_of(f"kl_aligned_base_nats_t{t}", [float(kl[t - 1]) for kl, _ in scored], "nats")
+            for t in CURVE_POSITIONS
+        ),
         mean_of("kl_aligned_base_early_nats", early, "nats"),
         mean_of("kl_aligned_base_late_nats", late, "nats"),
-        ratio_of("kl_early_over_late", early, late, "ratio"),
+        ratio_of("kl_late_over_early", late, early, "ratio"),
         mean_of("entropy_aligned_late_nats", entropy, "nats"),
         mean_of("late_positions_above_entropy_floor", above, "share"),
     )

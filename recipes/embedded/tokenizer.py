@@ -39,7 +39,7 @@ def train_tokenizer(seed: int, vocabulary: int = VOCABULARY, samples: int = 20_0
     rng = random.Random(seed)
     texts = []
     for document in islice(documents(rng, aligned=False), samples):
-        texts += [content for _, content in document.turns] or [document.plain]
+        texts += [turn.content for turn in document.turns] or [document.plain]
     common = [word for group in _word_lists() for word in group]
     texts += [f" {word}" for word in common for _ in range(max(1, samples // 200))]
     core = Tokenizer(BPE())

@@ -100,8 +100,9 @@ def _answering(process: subprocess.Popen[bytes], info: Path, said: Path) -> str:
 
 
 _IDLE = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
-_OPEN = """path => window.jupyterapp.commands.execute('docmanager:open',
-    {path, kernelPreference: {shouldStart: false, autoStartDefault: false}})"""
+_OPEN = """async path => { const opened = await window.jupyterapp.commands.execute('docmanager:open',
+    {path, kernelPreference: {shouldStart: false, autoStartDefault: false}});
+    await opened.context.ready; }"""  # an empty cell is shown before the document is ready
 _RUN = """async code => {
     const app = window.jupyterapp, notebook = app.shell.currentWidget.content, cells = notebook.model.sharedModel;
     cells.insertCell(cells.cells.length, {cell_type: 'code', source: code});

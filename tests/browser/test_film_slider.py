@@ -30,7 +30,7 @@ def test_the_slider_chooses_the_frame(browser: Browser, theme: Any, width: int, 
         expect(first).to_have_class("t wb-slate5")
         expect(w.page.locator("output")).to_have_text("0")
         dial.press("ArrowRight")
-        expect(first).to_have_class("t wb-slate1")
+        expect(first).to_have_class("t wb-sure")
         expect(w.page.locator("output")).to_have_text("20")
         expect(dial).to_have_attribute("aria-valuetext", "step 20")
         expect(w.page.locator(".wb-frame .t").first).to_have_class("t wb-slate5")

@@ -55,7 +55,10 @@ def lens_works(w: Watched) -> None:
 def test_notebook_7_and_voila(jupyter: Server, browser: Browser, small: str) -> None:
     with watched(browser, but=OTHERS["notebook"]) as w:
         w.page.goto(f"{jupyter.url}notebooks/{small}?token={TOKEN}")
-        expect(w.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_visible(timeout=30_000)
+        # before the document has loaded the page shows an empty cell, an idle indicator and the words "No Kernel"
+        expect(w.page.locator(".jp-CodeCell .cm-content").last).to_contain_text("python reads", timeout=60_000)
+        expect(w.page.locator(".jp-Toolbar-kernelName")).to_contain_text("Python 3", timeout=60_000)
+        expect(w.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_visible(timeout=60_000)
         w.page.get_by_role("menuitem", name="Run", exact=True).click()
         w.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         lens_works(w)

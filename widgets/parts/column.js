@@ -10,7 +10,7 @@ function levelOf(quantity, value) {
 }
 
 class Column {
-  /** Read one buffer of payload.py. `cover` is what stands for withheld text. */
+  /** Read one buffer of payload.py. `cover` replaces withheld text. */
   constructor(view, cover) {
     const bytes = view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
     const size = new DataView(bytes).getUint32(0, true);

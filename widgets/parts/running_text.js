@@ -1,5 +1,5 @@
 // The running text: one span a token, in blocks that are built and repainted when they come near, or in rows of ten
-// positions where responses stand side by side. What a token looks like is one number; a class changes where that does.
+// positions where responses are side by side. What a token looks like is one number; a class changes where that does.
 const BLOCK_TOKENS = 400, ONE_BLOCK = 1500, ROW_TOKENS = 10, BLOCK_ROWS = 20;
 const LOOK = {
   sure: 64, given: 128, dim: 256, span: 512, match: 1024, here: 2048, pinned: 4096, special: 8192, unit: 16384,
@@ -212,7 +212,7 @@ class RunningText {
     const { levels, certain, shift, given, counts, matches, of, starts } = this.brushes[c];
     const { span, floor, notable, position, pinned, granularity } = this.look;
     let level = levels[i], key = 0;
-    if (certain && !(certain[of[i]] > floor)) {
+    if (certain && level && !(certain[of[i]] > floor)) {
       key |= LOOK.sure;
       level = 0;
     }
@@ -254,7 +254,7 @@ class RunningText {
     if (again && this.blocks.length > 1) requestAnimationFrame(() => this.bring(c, i, again - 1));
   }
 
-  /** Return the token one line up or down (step -1, 1) that stands nearest below or above. */
+  /** Return the token one line up or down (step -1, 1) that is nearest below or above. */
   byLine(c, i, step) {
     const from = this.element(c, i).getClientRects()[0], middle = from.left + from.width / 2;
     let best = i, distance = Infinity, line = null;

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,20 @@ from jaxtyping import Float, Float64, Int
 from workbench.core.records import Estimate
 
 Bounds = tuple[Float64[np.ndarray, "*table"], Float64[np.ndarray, "*table"]]
+Count = Int[np.ndarray, "*table"] | Float[np.ndarray, "*table"]
+"""Counts of prompts; of several seeds, their means."""
 MOST_N = 1_000_000
 """Above this number of prompts `needed_n` uses the normal approximation."""
 
 
-def wilson(successes: Int[np.ndarray, "*table"], n: Int[np.ndarray, "*table"], *, confidence: float = 0.95) -> Bounds:
+def wilson(successes: Count, n: Count, *, confidence: float = 0.95) -> Bounds:
     """Return the bounds of Wilson's score interval of a share (Wilson 1927); NaN where n = 0."""
-    from statsmodels.stats.proportion import proportion_confint
-
     some = np.maximum(n, 1)
-    low, high = proportion_confint(successes, some, alpha=1 - confidence, method="wilson")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)  # statsmodels has the same, and takes a second to import
+    p, shrink = successes / some, 1 + z**2 / some
+    half = z * np.sqrt(p * (1 - p) / some + z**2 / (4 * some**2)) / shrink
+    centre = (p + z**2 / (2 * some)) / shrink
+    low, high = centre - half, centre + half
     none = np.asarray(n) == 0
     low = np.where(none, np.nan, np.where(np.asarray(successes) == 0, 0.0, low))  # exact at the ends
     high = np.where(none, np.nan, np.where(np.asarray(successes) == some, 1.0, high))
@@ -49,10 +54,10 @@ def mcnemar(only_a: Int[np.ndarray, "*table"], only_b: Int[np.ndarray, "*table"]
 
 
 def paired_bounds(
-    both: Int[np.ndarray, "*table"],
-    only_a: Int[np.ndarray, "*table"],
-    only_b: Int[np.ndarray, "*table"],
-    neither: Int[np.ndarray, "*table"],
+    both: Count,
+    only_a: Count,
+    only_b: Count,
+    neither: Count,
     *,
     confidence: float = 0.95,
 ) -> Bounds:
@@ -67,9 +72,9 @@ def paired_bounds(
     n = a + b + c + d
     some = np.maximum(n, 1)
     one, other = (a + b) / some, (a + c) / some
-    whole = [np.asarray(x, np.int64) for x in (a + b, a + c, n)]
-    low_1, high_1 = wilson(whole[0], whole[2], confidence=confidence)
-    low_2, high_2 = wilson(whole[1], whole[2], confidence=confidence)
+    first, second, every = (np.asarray(x) for x in (a + b, a + c, n))
+    low_1, high_1 = wilson(first, every, confidence=confidence)
+    low_2, high_2 = wilson(second, every, confidence=confidence)
     spread = (a + b) * (c + d) * (a + c) * (b + d)
     product = a * d - b * c
     drawn = np.where(product > 0, np.maximum(product - n / 2, 0), product)
@@ -147,6 +152,7 @@ def mcnemar_power(n: int, share_a: float, share_b: float, *, level: float) -> fl
 def needed_n(only_a: int, only_b: int, n: int, *, level: float = 0.05, power: float = 0.8) -> int | None:
     """Return about how many prompts McNemar's exact test needs to find the observed difference; None where it is 0.
 
+    This is power at the observed effect: were the true difference smaller than the one that was seen, it would be more.
     The test's power is computed exactly and taken as monotone in n (it has steps of a few prompts); above MOST_N
     Connor's formula is used (Biometrics 43, 1987, 207-211).
     """

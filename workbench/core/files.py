@@ -28,11 +28,14 @@ def storage_errors(target: Path) -> Iterator[None]:
         raise StorageFull(errno.ENOSPC, said) from error
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""The numbers of errors about a full disk or quota."""
+
+
 def _is_full(error: Exception) -> bool:
-    full = (errno.ENOSPC, errno.EDQUOT)
     if isinstance(error, OSError):
-        return error.errno in full
-    return any(f"(os error {number})" in str(error) for number in full)  # safetensors' own error has no number
+        return error.errno in FULL
+    return any(f"(os error {number})" in str(error) for number in FULL)  # safetensors' own error has no number
 
 
 def _partial_name(target: Path) -> Path:

@@ -82,7 +82,7 @@ def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def difference(a: Mean, b: Mean) -> Mean:
-    """Subtract two independently resampled means; n is the smaller one."""
+    """Subtract two means, of the same resamples or of independent ones; n is the smaller one."""
     return Mean(value=np.asarray(a.value - b.value), draws=a.draws - b.draws, n=np.asarray(np.minimum(a.n, b.n)))
 
 

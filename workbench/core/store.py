@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from workbench.core.files import atomic_file, cache_folder
+from workbench.core.files import FULL, atomic_file, cache_folder
+from workbench.core.progress import Progress
 
 Entry = Mapping[str, np.ndarray]
 
@@ -43,8 +45,21 @@ class Store:
 
     @classmethod
     def default(cls) -> Store:
-        """Return the store in the cache folder."""
-        return cls(cache_folder() / "store")
+        """Return the store in the cache folder; one that stores nothing, with a note, where that cannot be written."""
+        folder = cache_folder() / "store"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            if error.errno in FULL:
+                return cls(folder)  # what is in it can be read
+            with Progress(None, 0, "") as progress:
+                progress.note(
+                    f"The cache folder {str(folder)!r} cannot be written ({error.strerror}), so no finished work is "
+                    "kept and a stopped run starts anew: WORKBENCH_CACHE names another folder."
+                )
+            return cls(None)
+        return cls(folder)
 
     def _index(self, shard: Path) -> None:
         from safetensors import SafetensorError, safe_open

@@ -24,7 +24,7 @@ def check(
     """Say whether a prediction is right; None is unanswered, and the truth stays covered.
 
     A number is right within `tolerance` of the truth, in its unit; a choice where it is the truth, one of `options`.
-    An answer of the wrong kind is said to be one and reveals nothing. Never raises for what a student wrote; raises
+    The view names an answer of the wrong kind and reveals nothing. Never raises for what a student wrote; raises
     ParameterError for a truth that is no number (or none of the options), which is the lesson's own mistake.
     """
     if options:

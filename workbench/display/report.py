@@ -8,26 +8,29 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import plotly.graph_objects as go
 
-from workbench.core.errors import ParameterError
+from workbench.core.errors import PairError, ParameterError
 from workbench.core.files import atomic_file
 from workbench.core.legible import html_text, prose, sentence
 from workbench.core.provenance import Stopwatch
 from workbench.core.records import SCHEMA, Record, Row, RunRecord, save
 from workbench.core.results import rows_json
 from workbench.core.store import Store
+from workbench.core.threads import thread_settings
 from workbench.display.figures import plotlyjs_tag
 from workbench.display.views import FigureView, View, figure_view, method_card
 from workbench.display.views.view import script_text, section, style_text
+from workbench.display.views.view import section as wrapped
 
 Part = View | go.Figure
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +73,9 @@ class ReportPaths:
 class Report:
     """The report of one run: it collects what a notebook shows and keeps, and writes all of it in one call.
 
-    Make it in the first cell after the parameters: `report = wb.Report("Diagnosis", globals())`. Of the namespace it
-    reads only the names that are annotated by then, which are the parameters. A cell that runs again replaces what it
-    showed and kept before.
+    Make it in the first cell after the parameters: `report = wb.Report("Diagnosis", globals()).checked()`. Of the
+    namespace it reads only the names that are annotated by then, which are the parameters. A cell that runs again
+    replaces what it showed and kept before.
     """
 
     def __init__(self, title: str, namespace: Mapping[str, Any]) -> None:
@@ -89,11 +92,22 @@ class Report:
         self._given: View | None = None
         self._sections: dict[str, list[Any]] = {}
         self._section = title
+        self._refused: dict[str, View] = {}
         self._records: dict[str, Record] = {}
         self._rows: dict[str, tuple[Row, ...]] = {}
 
+    def checked(self) -> Report:
+        """Return the report, after a check of the words among the parameters that the workbench knows by name.
+
+        Call it before a model is loaded. Raises what `words.check_words` raises for a misspelt trajectory, attack, ...
+        """
+        from workbench.display.words import check_words  # loads torch
+
+        check_words(self.parameters)
+        return self
+
     def about(self, *given: Any) -> View:
-        """Say which pair, prompts and arms this run is about, with their notes; they stand at the end of the report.
+        """Name the pair, prompts and arms of this run, with their notes; the report prints them at its end.
 
         The pair among them gives the report its name, and the run record its device and fingerprint.
         """
@@ -108,14 +122,29 @@ class Report:
         self._given = View(title="Pair and prompts", body=section("given", "Pair and prompts", body), text=text)
         return self._given
 
+    def attempt(self, verb: Callable[..., Made], *given: Any, section: str, **settings: Any) -> Made | None:
+        """Return what a verb makes of these arguments, or None where it refuses the pair (PairError).
+
+        `show` then shows the reason in this section, in place of what cannot be computed; the rest is written.
+        """
+        self._refused.pop(section, None)
+        try:
+            return verb(*given, **settings)
+        except PairError as error:
+            text = f"Not computed: {error}."
+            body = f"<p>{html_text(prose(text))}</p>"
+            self._refused[section] = View(title="Not computed", body=wrapped("note", "Not computed", body), text=text)
+            return None
+
     def show(self, *parts: Any, section: str | None = None) -> Any:
         """Return views, figures or widgets for the cell to display, and take them into the report.
 
-        They join the section of that title, or the one that was shown last; None is left out. A widget is taken as it
+        They join the section of that title, or the one that was shown last; None is left out, and what `attempt`
+        could not compute there is named. A widget is taken as it
         is when the report is written, with what is selected then.
         """
         self._section = section or self._section
-        shown = [_displayable(part) for part in parts if part is not None]
+        shown = [_displayable(one) for one in (*parts, self._refused.get(self._section)) if one is not None]
         new = {_name_of(part) for part in shown}
         before = self._sections.get(self._section, [])
         if shown:
@@ -150,17 +179,17 @@ class Report:
         """Write the report into the folder `out` (default: the parameter of that name), as `write_report` does.
 
         `kept` are records to keep, as `keep` takes them, and paths of more files that the run has written, which are
-        listed with the report's own.
+        listed with the report's own; None is left out.
         """
         records: dict[str, Any] = {name: one for name, one in kept.items() if isinstance(one, Record)}
         self.keep(**records)
-        files = {name: Path(one) for name, one in kept.items() if not isinstance(one, Record)}
+        files = {name: Path(one) for name, one in kept.items() if not isinstance(one, Record | None)}
         folder = out if out is not None else self.parameters.get("out")
         if folder is None:
             raise ParameterError("no folder to write into: give write(out), or declare a parameter `out`")
         pair = self._pair
         run = self._watch.record(
-            resolved={} if pair is None else {"pair": pair.name},
+            resolved={"threads": thread_settings()} | ({} if pair is None else {"pair": pair.name}),
             seed=self.parameters.get("seed"),
             device="cpu" if pair is None else str(pair.device),
             fingerprint=None if pair is None else pair.fingerprint,

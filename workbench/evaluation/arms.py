@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from workbench.core.configs import at_least, check_fields, takes_fields
+from workbench.core.errors import PromptError
 from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch
 from workbench.core.store import Store
-from workbench.evaluation.attacks import AttackConfig, HarmlessPrefill, ModelArm, NoAttack, Prefill
+from workbench.evaluation.attacks import AttackConfig, BenignTuning, HarmlessPrefill, ModelArm, NoAttack, Prefill
 from workbench.evaluation.attacks.targets import target_of
 from workbench.evaluation.capability import CapabilityConfig
+from workbench.evaluation.escalation import escalated
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.metrics import EvaluateConfig
-from workbench.evaluation.records import ArmComparison, Score, Scorecard
+from workbench.evaluation.records import ArmComparison
+from workbench.evaluation.seeds import over_seeds
 from workbench.evaluation.setup import attempts_of
 from workbench.judging.makers import judges_of
 from workbench.models.pair import ModelPair
@@ -48,8 +51,8 @@ class CompareConfig:
     seeds          each arm is trained with each seed
     prefix_tokens  given response tokens, or "full" for the whole target; the harmless control has the counts
     attacks        further attacks
-    adaptive       attacks that are made against each arm's own model, such as a suffix search (GCG); in `attacks` its
-                   suffixes would be searched on `aligned` and transferred
+    adaptive       attacks that are made against each arm's own model, such as a suffix search (GCG), in the form that
+                   is strong enough on aligned; in `attacks` its suffixes would be searched on `aligned` and transferred
     capability     questions with a right answer for every arm; None: none
     max_tokens     longest answer after the prefix
     judges         None: "exact" and "refusal" for the embedded prompts, else "refusal"
@@ -138,25 +141,27 @@ def compare_arms(
     asked |= {"arms": [a.name for a in config.trained], "steps": config.train.steps}
     watch = Stopwatch("compare_arms", {**asked, "batch_size": config.train.batch_size})
     judges = judges_of(config.judges, prompts.name)
+    check_rows_apart(texts, prompts, config)
     begun = None if config.start is None else pair.with_aligned(config.start)
-    attacks = attempts_of(pair, prompts, attacks_for(prompts, config), store=store)
+    attacks = attempts_of(pair, prompts, attacks_for(prompts, config), judges=judges, store=store)
     adapters = train_arms(pair, texts, config, None if out is None else Path(out), store)
     how = EvaluateConfig(against=config.against, compared=("asr", "over_refusal", "continued"), categories=False)
+    adaptive = [escalated(pair, prompts, c, judges[0], gate=how.gate, store=store)[0] for c in config.adaptive]
+    fixed = [replace(c, escalations=0) for c in adaptive]
     made = []
     for n in range(len(config.seeds)):
         models = {UNTRAINED: pair} | ({} if begun is None else {START: begun})
         models |= {name: pair.with_aligned(paths[n]) for name, paths in adapters.items()}
         arms = [ModelArm(pair=model, which="aligned", called=name) for name, model in models.items()]
         own = {
-            name: attempts_of(model, prompts, config.adaptive, store=store)
+            name: attempts_of(model, prompts, fixed, judges=judges, store=store)
             for name, model in models.items()
-            if config.adaptive
+            if fixed
         }
         made.append(evaluate(arms, attacks, judges, config=how, own=own, capability=config.capability, store=store))
     decided = {"pair": pair.name, "prompts": prompts.name, "judges": judges}
     run = watch.record(pair, resolved=decided, seed=config.seeds[0])
-    cards = [e.scorecard for e in made]
-    said = (*texts.notes, *_said(adapters, config), *cards[0].notes)
+    said = (*texts.notes, *_said(adapters, config), *made[0].scorecard.notes)
     return ArmComparison(
         run=run,
         prompt_set=prompts.name,
@@ -166,10 +171,22 @@ def compare_arms(
         budgets=_budgets(texts, config),
         adapters=adapters,
         evaluations=tuple(made),
-        scorecard=Scorecard(run=run, scores=_over_seeds(cards), comparisons=(), sentences=(), notes=()),
+        scorecard=over_seeds(made, run, how),
         leaks=texts.leaks(prompts),
         notes=tuple(dict.fromkeys(said)),
     )
+
+
+def check_rows_apart(texts: TrainingTexts, prompts: PromptSet, config: CompareConfig) -> None:
+    """Raise PromptError where an attack would fine-tune on rows that the arms are trained on."""
+    for how in (*config.attacks, *config.adaptive):
+        if isinstance(how, BenignTuning):
+            for source, rows in how.rows_of(prompts.name).values():
+                if shared := texts.shared(rows):
+                    raise PromptError(
+                        f"{len(shared)} of the {len(rows)} rows of {source!r} that {how.family!r} trains on are among "
+                        f"the arms' own training texts (first: {shared[0].id}): name other rows"
+                    )
 
 
 def attacks_for(prompts: PromptSet, config: CompareConfig) -> tuple[AttackConfig, ...]:
@@ -200,29 +217,6 @@ def train_arms(
                 made[arm.name] = (*made.get(arm.name, ()), done.path)
                 progress.advance()
     return made
-
-
-def _over_seeds(cards: Sequence[Scorecard]) -> tuple[Score, ...]:
-    """Return every score over all seeds: the mean, within the lowest and the highest bound of any seed's interval."""
-    found: dict[tuple[Any, ...], list[Score]] = {}
-    for card in cards:
-        for s in card.scores:
-            found.setdefault(tuple(s.place().values()), []).append(s)
-    made = []
-    for each in found.values():
-        own = each[:1] if each[0].arm in (UNTRAINED, START) else each
-        values, lows, highs = (
-            [x for s in own if (x := getattr(s.estimate, name)) is not None] for name in ("value", "low", "high")
-        )
-        together = replace(
-            own[0].estimate,
-            value=math.fsum(values) / len(values) if values else None,
-            low=min(lows, default=None),
-            high=max(highs, default=None),
-            n=max(s.estimate.n for s in own),
-        )
-        made.append(replace(own[0], estimate=together))
-    return tuple(made)
 
 
 def _budgets(texts: TrainingTexts, config: CompareConfig) -> Mapping[str, str]:

@@ -10,7 +10,8 @@ from workbench.core.errors import NotPresent, ParameterError
 from workbench.evaluation.arms import START
 from workbench.evaluation.metrics import CAPABILITY, HARMLESS_CONTROL, LOSS, MEAN_OF_TASKS, METRICS, title_of
 from workbench.evaluation.rates import percent
-from workbench.evaluation.records import ArmComparison, Score
+from workbench.evaluation.records import ArmComparison, Score, Scorecard
+from workbench.evaluation.strength import strength_sentences
 from workbench.training import adapter as adapters
 from workbench.training.adapter import load_adapter
 from workbench.training.card import markdown_text
@@ -31,7 +32,7 @@ _TABLE: tuple[tuple[str, str | None, Callable[..., Score] | None], ...] = (
 _BETTER = {**{name: metric.better for name, metric in METRICS.items()}, "accuracy": "higher", LOSS: "lower"}
 
 
-def export(adapter: Adapter, folder: str | Path, comparison: ArmComparison | None = None) -> Adapter:
+def export_adapter(adapter: Adapter, folder: str | Path, comparison: ArmComparison | None = None) -> Adapter:
     """Copy a finished adapter with its card and record into a folder; the card shows its results in `comparison`.
 
     Raises what `card_results` and `training.adapter.export` raise.
@@ -52,6 +53,7 @@ def card_results(comparison: ArmComparison, adapter: Adapter) -> str:
             f"the comparison of {', '.join(comparison.arms)} on pair {comparison.run.fingerprint} does not have the "
             f"adapter of arm {adapter.arm!r} on pair {adapter.fingerprint}: give one with this arm, on the same pair"
         )
+    measures = comparison.scorecard.measures
     arms = [adapter.arm, *(a for a in comparison.arms if a != adapter.arm)]
     apart = (
         "Some of them were trained on."
@@ -68,8 +70,9 @@ def card_results(comparison: ArmComparison, adapter: Adapter) -> str:
         "",
         f"| measured | better | judge | {' | '.join(map(markdown_text, arms))} |",
         "|---" * (3 + len(arms)) + "|",
-        *_lines(comparison.scorecard.scores, arms),
+        *_lines(comparison.scorecard, arms),
         "",
+        *(f"- {markdown_text(s)}" for s in strength_sentences(comparison.scorecard.strengths, measures)),
         *(f"- {markdown_text(a)}: {markdown_text(comparison.budgets[a])}" for a in arms if a in comparison.budgets),
     ]
     return "\n".join(lines)
@@ -89,8 +92,8 @@ def _seeds(comparison: ArmComparison, adapter: Adapter) -> list[str]:
         said.append("It is this adapter's own.")
     if several:
         said.append(
-            "A number is the mean over seeds, its interval reaches from the lowest to the highest bound of any seed's "
-            "own, and n is that of one seed."
+            "A number is the mean over seeds, its interval covers seeds and prompts (two-way bootstrap), and n counts "
+            "prompts."
         )
     return said
 
@@ -105,8 +108,8 @@ def _seed_asked(comparison: ArmComparison, adapter: Adapter) -> int | None:
     return None
 
 
-def _lines(numbers: Sequence[Score], arms: Sequence[str]) -> Iterator[str]:
-    shown = [x for x in numbers if x.attack != CAPABILITY or x.setting == MEAN_OF_TASKS]
+def _lines(scorecard: Scorecard, arms: Sequence[str]) -> Iterator[str]:
+    shown = [x for x in scorecard.scores if x.attack != CAPABILITY or x.setting == MEAN_OF_TASKS]
     for metric, attack, chosen in _TABLE:
         found: dict[tuple[str, str], list[Score]] = {}
         for x in shown:
@@ -115,7 +118,7 @@ def _lines(numbers: Sequence[Score], arms: Sequence[str]) -> Iterator[str]:
                 found.setdefault((x.judge, where), []).append(x)
         for (judge, where), own in found.items():
             cells = [_cell([x for x in own if x.arm == a], chosen) for a in arms]
-            named = markdown_text(f"{title_of(metric)}, {where}")
+            named = markdown_text(f"{title_of(metric, scorecard.measured_by(judge))}, {where}")
             yield f"| {named} | {_BETTER[metric]} | {markdown_text(judge)} | {' | '.join(cells)} |"
 
 

@@ -64,7 +64,7 @@ def latex_table(scorecard: Scorecard, metric: str = "asr", *, judge: str | None 
     left = sum(sum(s.unscored.values()) for s in found)
     unscored = f" {left} unscored prompts are left out." if left else ""
     level = 100 * float(scorecard.run.resolved.get("confidence", 0.95))
-    title = title_of(metric)
+    title = title_of(metric, scorecard.measured_by(named))
     lines = [
         r"\begin{table}",
         r"\centering",

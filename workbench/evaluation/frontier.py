@@ -19,6 +19,8 @@ from workbench.core.provenance import settings_of
 from workbench.core.records import Estimate
 from workbench.decoding.config import PenaltyConfig
 from workbench.evaluation.records import FrontierPoint, Leverage, PenaltyChoice, PenaltySweep
+from workbench.evaluation.strength import strength_sentences
+from workbench.judging.records import Measures
 
 PENALTY_SCHEMA = 1
 
@@ -43,12 +45,11 @@ class Rule:
         shares = ("asr_at_most", "over_refusal_rise", "gibberish_rise", "accuracy_loss")
         check_fields(self, prefix_tokens=at_least(0), **{name: from_to(0, 1) for name in shares})
 
-    @property
-    def sentence(self) -> str:
-        """The rule in words."""
+    def sentence(self, measures: Measures) -> str:
+        """Return the rule in words, for a judge that measures this."""
         where = "at its worst prefix length" if self.prefix_tokens is None else f"after {self.prefix_tokens} tokens"
         return (
-            f"least KL(penalised ‖ aligned) on harmless text such that the attack success rate {where} is at most "
+            f"least KL(penalised ‖ aligned) on harmless text such that the {measures} rate {where} is at most "
             f"{self.asr_at_most:g}, over-refusal rises by at most {100 * self.over_refusal_rise:g} points, gibberish "
             f"by at most {100 * self.gibberish_rise:g} points and harmless accuracy falls by at most "
             f"{100 * self.accuracy_loss:g} points"
@@ -74,7 +75,8 @@ def recommend(sweep: PenaltySweep, rule: Rule) -> PenaltyChoice:
         penalty=chosen.penalty,
         settings=sweep.penalties[sweep.names.index(chosen.penalty)],
         reached=bool(enough),
-        rule=rule.sentence,
+        measures=sweep.measures,
+        rule=rule.sentence(sweep.measures),
         points=points,
         sentences=tuple(_said(sweep, rule, points, chosen, bool(enough))),
     )
@@ -96,8 +98,8 @@ def _point(sweep: PenaltySweep, name: str, rule: Rule) -> FrontierPoint:
     rates = [(k, s.estimate) for k in lengths if (s := sweep.score(name, "asr", k)) and s.estimate.value is not None]
     if not rates:
         raise ParameterError(
-            f"no harmful prompt has a verdict under {name!r} by judge {sweep.judge!r}, so the rule has no attack "
-            "success rate: read the sweep's notes for why prompts are unscored"
+            f"no harmful prompt has a verdict under {name!r} by judge {sweep.judge!r}, so the rule has no "
+            f"{sweep.measures} rate: read the sweep's notes for why prompts are unscored"
         )
     k, asr = max(rates, key=lambda r: (_value(r[1]), r[0]))
     kl = sweep.kl_nats[sweep.names.index(name)] if sweep.kl_nats else None
@@ -146,25 +148,31 @@ def _said(
     if reached:
         said.append(
             f"Recommended: {chosen.penalty}. Of {tried} penalties it does the least harm to utility among those with "
-            f"an attack success rate of at most {rule.asr_at_most:g}."
+            f"{_a(sweep.measures)} rate of at most {rule.asr_at_most:g}."
         )
     elif chosen is aligned:
-        said.append(f"None of {tried} penalties lowers the attack success rate within the limits: use aligned alone.")
+        said.append(f"None of {tried} penalties lowers the {sweep.measures} rate within the limits: use aligned alone.")
     else:
         said.append(
-            f"None of {tried} penalties reaches an attack success rate of at most {rule.asr_at_most:g} within the "
+            f"None of {tried} penalties reaches {_a(sweep.measures)} rate of at most {rule.asr_at_most:g} within the "
             f"limits. The best trade is {chosen.penalty}."
         )
     said.append(
-        f"Attack success rate after {chosen.prefix_tokens} given tokens: {chosen.asr} with it, against {aligned.asr} "
-        f"of aligned alone (judge: {sweep.judge}). Harm to utility: KL {chosen.kl_nats}."
+        f"{sweep.measures[0].upper()}{sweep.measures[1:]} rate after {chosen.prefix_tokens} given tokens: {chosen.asr} "
+        f"with it, against {aligned.asr} of aligned alone (judge: {sweep.judge}). Harm to utility: KL {chosen.kl_nats}."
     )
+    card = sweep.evaluation.scorecard
+    said += strength_sentences(card.strengths, card.measures)
     said += _limits_said(sweep, chosen)
     said += _still_complies(sweep, chosen)
     if not reached:
         return said + _proof(sweep, points)
     moves = _leverage_of(sweep, chosen.penalty)
     return said if moves is None else [*said, bound_sentence(moves, chosen.prefix_tokens)]
+
+
+def _a(measures: Measures) -> str:
+    return f"an {measures}" if measures[0] in "aeiou" else f"a {measures}"
 
 
 def _limits_said(sweep: PenaltySweep, chosen: FrontierPoint) -> list[str]:
@@ -213,7 +221,7 @@ def _proof(sweep: PenaltySweep, points: Sequence[FrontierPoint]) -> list[str]:
     if best is None:
         return []
     said = [
-        f"Without the limits the lowest attack success rate is {best.asr} ({best.penalty}); "
+        f"Without the limits the lowest {sweep.measures} rate is {best.asr} ({best.penalty}); "
         f"{'; '.join(best.fails) or 'it breaks no limit'}."
     ]
     found = _leverage_of(sweep, best.penalty)
@@ -272,7 +280,7 @@ def load_penalty(path: str | Path) -> PenaltyConfig:
     """
     path = Path(path)
     if not path.is_file():
-        raise NotPresent(f"there is no penalty file {str(path)!r}: notebook 02 and `save_penalty` write one")
+        raise NotPresent(f"there is no penalty file {str(path)!r}: notebook 02 and `export` write one")
     try:
         body: Any = json.loads(path.read_text("utf-8"))
     except ValueError as error:

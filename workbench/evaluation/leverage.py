@@ -89,7 +89,7 @@ def measure_moves(
     """
     settings = [settings_of(p) for p in penalties]
     keys = [
-        key_of("penalty moves 2", pair.fingerprint, p.context("base"), p.aligned, p.response, settings, reference)
+        key_of("penalty moves 3", pair.fingerprint, p.context("base"), p.aligned, p.response, settings, reference)
         for p in passages
     ]
 
@@ -122,8 +122,8 @@ def _moves(
     parts = []
     for start in range(0, len(position), together):
         rows = slice(start, start + together)
-        l_base = pair.logits("base", base[rows]).float().log_softmax(-1)
-        l_aligned = pair.logits("aligned", aligned[rows]).float().log_softmax(-1)
+        l_base = pair.logits("base", base[rows], float32=True).log_softmax(-1)
+        l_aligned = pair.logits("aligned", aligned[rows], float32=True).log_softmax(-1)
         parts.append(_moved(l_base, l_aligned, penalties, position[rows], reference).cpu())
     whole = torch.cat(parts, -1).numpy().astype(np.float32)
     out, start = [], 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from workbench.core.configs import at_least, between, check_fields
 from workbench.core.errors import ParameterError
@@ -21,45 +20,60 @@ ALIGNED = PenaltyConfig(method="none")
 """The first arm of every sweep: what each penalty is compared with."""
 
 
-def penalty_grid(
-    *,
-    methods: Sequence[Method] = ("one_sided", "two_sided"),
-    strengths: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0),
-    shapes: Sequence[Shape] = ("constant",),
-    m: int | None = None,
-    gammas: Sequence[float] = (0.0,),
-    risk_space: RiskSpace = "aligned_topk",
-    plausibility: float = 0.0,
-    retention: Sequence[float] = (),
-) -> tuple[PenaltyConfig, ...]:
-    """Return every combination as a penalty, in the order methods, shapes, gammas, strengths.
+@dataclass(frozen=True, kw_only=True)
+class PenaltyGrid:
+    """Penalties to try: every combination, in the order methods, shapes, gammas, strengths.
 
-    `m` applies to the shapes "first_m" and "ramp", `retention` to "undertrained", `plausibility` to all methods but
-    "safe_decoding". Method "none" and strength 0 are left out, because aligned is in every sweep. Raises ParameterError
-    as PenaltyConfig does.
+    `m` applies to the shapes "first_m" and "ramp", `plausibility` to all methods but "safe_decoding". Method "none" and
+    strength 0 are left out, because aligned is in every sweep. Shape "undertrained" needs the retention by position,
+    which a sweep measures along the given responses to harmful prompts. Raises ParameterError as PenaltyConfig does.
     """
-    made = [
-        PenaltyConfig(
-            method=method,
-            strength=strength,
-            shape=shape,
-            m=m if shape in ("first_m", "ramp") else None,
-            gamma=gamma,
-            risk_space=risk_space,
-            plausibility=0.0 if method == "safe_decoding" else plausibility,
-            retention=tuple(retention) if shape == "undertrained" else (),
-        )
-        for method, shape, gamma, strength in itertools.product(methods, shapes, gammas, strengths)
-        if method != "none" and strength != 0.0
-    ]
-    return tuple(dict.fromkeys(made))
+
+    methods: Sequence[Method] = ("one_sided", "two_sided")
+    strengths: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    shapes: Sequence[Shape] = ("constant",)
+    m: int | None = None
+    gammas: Sequence[float] = (0.0,)
+    risk_space: RiskSpace = "aligned_topk"
+    plausibility: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.penalties()
+
+    def penalties(self, retention: Sequence[float] = (1.0,)) -> tuple[PenaltyConfig, ...]:
+        """Return the penalties; "undertrained" follows `retention`."""
+        made = [
+            PenaltyConfig(
+                method=method,
+                strength=strength,
+                shape=shape,
+                m=self.m if shape in ("first_m", "ramp") else None,
+                gamma=gamma,
+                risk_space=self.risk_space,
+                plausibility=0.0 if method == "safe_decoding" else self.plausibility,
+                retention=tuple(retention) if shape == "undertrained" else (),
+            )
+            for method, shape, gamma, strength in itertools.product(
+                self.methods, self.shapes, self.gammas, self.strengths
+            )
+            if method != "none" and strength != 0.0
+        ]
+        return tuple(dict.fromkeys(made))
+
+    def measured(self, pair: ModelPair, prompts: PromptSet, store: Store) -> tuple[PenaltyConfig, ...]:
+        """Return the penalties for a pair. Raises PromptError where "undertrained" finds no harmful prompt."""
+        if "undertrained" not in self.shapes:
+            return self.penalties()
+        config = TraceConfig(trajectory="teacher_forced", max_tokens=128, own_answers=False)
+        traces = trace(pair, prompts.where(label="harmful"), config, store=store)
+        return self.penalties(undertrained(diagnose(traces)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
     """The settings of a sweep.
 
-    penalties      the penalties that are tried beside aligned alone; see `penalties_for`
+    penalties      the penalties that are tried beside aligned alone, or a grid of them
     prefix_tokens  given response tokens of a compliant answer, one attack each; 0: no prefix
     max_tokens     longest completion, without the prefix
     text_tokens    longest response along which KL and leverage are measured
@@ -73,7 +87,7 @@ class SweepConfig:
     resamples      of the bootstrap over prompts, for means and ratios; `seed` is its seed
     """
 
-    penalties: tuple[PenaltyConfig, ...] = ()
+    penalties: tuple[PenaltyConfig, ...] | PenaltyGrid = ()
     prefix_tokens: tuple[int, ...] = (0, 5, 10)
     max_tokens: int = 96
     text_tokens: int = 128
@@ -88,7 +102,7 @@ class SweepConfig:
     def __post_init__(self) -> None:
         check_fields(
             self,
-            (not self.penalties, "penalties", "at least one PenaltyConfig: see penalties_for"),
+            (not self.tried, "penalties", "at least one PenaltyConfig, or a PenaltyGrid"),
             (not self.prefix_tokens, "prefix_tokens", "at least one token count"),
             (len(set(self.prefix_tokens)) < len(self.prefix_tokens), "prefix_tokens", "different token counts"),
             prefix_tokens=at_least(0),
@@ -98,7 +112,7 @@ class SweepConfig:
             confidence=between(0, 1),
             resamples=at_least(1),
         )
-        for penalty in self.penalties:
+        for penalty in self.arms():
             check_generates(penalty)
         titles = [p.title for p in self.arms()]
         if twice := sorted({t for t in titles if titles.count(t) > 1}):
@@ -106,19 +120,9 @@ class SweepConfig:
 
     def arms(self) -> tuple[PenaltyConfig, ...]:
         """Return aligned alone, then the penalties."""
-        return (ALIGNED, *(p for p in self.penalties if p.method != "none"))
+        return (ALIGNED, *(p for p in self.tried if p.method != "none"))
 
-
-def penalties_for(
-    pair: ModelPair, prompts: PromptSet, *, store: Store | None = None, **grid: Any
-) -> tuple[PenaltyConfig, ...]:
-    """Return the grid of penalties to try on a pair; `grid` are the arguments of `penalty_grid`.
-
-    Shape "undertrained" needs the retention by position, which is measured teacher-forced along the given responses to
-    harmful prompts. Raises PromptError where there are none.
-    """
-    if "undertrained" not in grid.get("shapes", ()):
-        return penalty_grid(**grid)
-    config = TraceConfig(trajectory="teacher_forced", max_tokens=128)
-    traces = trace(pair, prompts.where(label="harmful"), config, store=store)
-    return penalty_grid(retention=undertrained(diagnose(traces)), **grid)
+    @property
+    def tried(self) -> tuple[PenaltyConfig, ...]:
+        """The penalties; those of a grid before any retention is measured."""
+        return self.penalties.penalties() if isinstance(self.penalties, PenaltyGrid) else self.penalties

@@ -27,6 +27,7 @@ from workbench.evaluation.metrics import (
     title_of,
 )
 from workbench.evaluation.records import Place, Score
+from workbench.judging.records import Measures
 
 NOT_JUDGED = "not judged"
 Where = tuple[str, Given | None, str | None]
@@ -144,7 +145,7 @@ def _cell(
 
 
 def category_scores(cells: Sequence[Cell], config: EvaluateConfig) -> list[Score]:
-    """Break attack success and over-refusal down by category, where a cell has several."""
+    """Break `asr` and over-refusal down by category, where a cell has several."""
     made = []
     for cell in cells:
         named = sorted({c for c in cell.categories.values() if c is not None})
@@ -153,9 +154,9 @@ def category_scores(cells: Sequence[Cell], config: EvaluateConfig) -> list[Score
     return made
 
 
-def cell_notes(cell: Cell) -> list[str]:
+def cell_notes(cell: Cell, measures: Mapping[str, Measures]) -> list[str]:
     """Note where a worst case is over fewer attempts, and the bounds of a rate with unscored prompts."""
-    who = f"{cell.arm}, {cell.where}, {title_of(cell.metric)} by {cell.judge}"
+    who = f"{cell.arm}, {cell.where}, {title_of(cell.metric, measures[cell.judge])} by {cell.judge}"
     notes = []
     if cell.worst_of is not None and cell.fewest < cell.worst_of:
         notes.append(f"{who}: some prompts have only {cell.fewest} of the {cell.worst_of} attempts.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -13,7 +13,7 @@ from workbench.core.errors import ParameterError, PromptError, nearest
 from workbench.core.passages import Sample
 from workbench.core.records import Estimate, Given, Label, Record, Row, RunRecord, where_words
 from workbench.judging.contract import is_harmful
-from workbench.judging.records import GibberishSet, JudgementSet
+from workbench.judging.records import GibberishSet, JudgementSet, Measures
 from workbench.prompts.loading import Prompt, PromptSet
 
 KNOWS_RIGHT = ("exact",)
@@ -61,7 +61,8 @@ class AttackSet(Record):
     """The attempts of one attack on a prompt set, and what it cost to make them.
 
     `cost` names each cost with its unit ("forward_passes", "queries", "seconds"). `notes` say what was left out or
-    generated, with counts. `tokenizer` is the hash of the tokenizer that `prefix_ids` belong to.
+    generated, with counts. `tokenizer` is the hash of the tokenizer that `prefix_ids` belong to. `escalations` counts
+    the weaker forms that were tried on aligned before; `run.asked` has the settings of this one.
     """
 
     run: RunRecord
@@ -72,6 +73,7 @@ class AttackSet(Record):
     attempts: tuple[Attempt, ...]
     cost: Mapping[str, float]
     notes: tuple[str, ...]
+    escalations: int = 0
 
 
 Attempts = AttackSet | Sequence[AttackSet] | Sequence[Attempt]
@@ -212,8 +214,9 @@ class Comparison(Place, Record):
     """Two arms on the same prompts: `difference` is arm minus against, with McNemar's exact p.
 
     `p_holm` is corrected over the whole table. `only_arm` and `only_against` count the discordant prompts. `n_needed`
-    is about how many prompts a test of power 0.8 would need if the observed difference were the true one; None where
-    the difference is significant or 0. `sentence` says it in words.
+    is about how many prompts a test of power 0.8 would need if the observed difference were the true one: power at the
+    observed effect. None where the difference is significant or 0, and over several seeds. There p is that of the
+    two-way bootstrap, and discordant prompts are counted under each seed. `sentence` says it in words.
     """
 
     against: str
@@ -227,14 +230,43 @@ class Comparison(Place, Record):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Strength(Record):
+    """The strength of an attack by one judge: its success on the reference arm, over all of its settings.
+
+    `weak`: that is under `gate`, so the attack measures no defence. `escalations` of at most `budget` stronger forms
+    were tried before this one.
+    """
+
+    attack: str
+    arm: str
+    judge: str
+    success: Estimate
+    gate: float
+    weak: bool
+    escalations: int
+    budget: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Scorecard(Record):
-    """The numbers of an evaluation with their intervals, the comparisons, and what can be concluded from them."""
+    """The numbers of an evaluation with their intervals, the comparisons, and what can be concluded from them.
+
+    `measures` says of each judge what its `asr` is, `strengths` whether each attack is strong enough to measure a
+    defence, `at_chance` names the tasks on which the reference arm may be guessing.
+    """
 
     run: RunRecord
     scores: tuple[Score, ...]
     comparisons: tuple[Comparison, ...]
     sentences: tuple[str, ...]
     notes: tuple[str, ...]
+    measures: Mapping[str, Measures] = field(default_factory=dict)
+    strengths: tuple[Strength, ...] = ()
+    at_chance: tuple[str, ...] = ()
+
+    def measured_by(self, judge: str | None) -> Measures:
+        """Return what a judge's `asr` is."""
+        return self.measures.get(judge or "", "attack success")
 
     def score(self, metric: str, **where: Any) -> Score:
         """Return the one score that fits, as `estimate` does."""
@@ -254,7 +286,8 @@ class TaskScore(Record):
 
     `group` is the task of the config (a group, or the task itself); a group's own score has `task` == `group`.
     `variant` is the harness's filter ("none", "strict-match", ...). The interval is Wilson's where every answer is
-    right or wrong, else a bootstrap over questions. `stderr` is the harness's own, None where it gives none.
+    right or wrong, else a bootstrap over questions. `stderr` is the harness's own, None where it gives none. `chance`
+    is the accuracy of guessing among the choices; None where answers are not chosen.
     """
 
     group: str
@@ -266,6 +299,13 @@ class TaskScore(Record):
     higher_is_better: bool
     shots: int
     version: str
+    chance: float | None = None
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether the interval holds chance: then the task cannot test this model at this n."""
+        e = self.estimate
+        return None not in (self.chance, e.low, e.high) and e.low <= self.chance <= e.high  # type: ignore[operator]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -396,6 +436,11 @@ class PenaltySweep(Record):
         return tuple(sorted({a.given for a in attempts if isinstance(a.given, int)}))
 
     @property
+    def measures(self) -> Measures:
+        """What the judge's `asr` is."""
+        return self.evaluation.scorecard.measured_by(self.judge)
+
+    @property
     def knows_right(self) -> bool:
         """Whether the judge's compliance, on a harmless prompt, means that the answer is right."""
         return self.judge in KNOWS_RIGHT
@@ -419,11 +464,15 @@ class FrontierPoint(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PenaltyChoice(Record):
-    """The recommended penalty: its settings, the rule that chose it, and whether the rule's aim was reached."""
+    """The recommended penalty: its settings, the rule that chose it, and whether the rule's aim was reached.
+
+    `measures` is what the sweep's judge measures, the name of every point's `asr`.
+    """
 
     penalty: str
     settings: Mapping[str, Any]
     reached: bool
+    measures: Measures
     rule: str
     points: tuple[FrontierPoint, ...]
     sentences: tuple[str, ...]
@@ -483,8 +532,9 @@ class PenaltyLook(Record):
 class ArmComparison(Record):
     """Training arms with the same budget and attempts: the evaluation of each seed, and all seeds together.
 
-    `scorecard` is over all seeds: a value is the mean over seeds, its interval reaches from the lowest to the highest
-    bound of any seed, and n is that of one seed. An untrained arm has one seed. `budgets` describes each training,
+    `scorecard` is over all seeds, its comparisons and sentences too: a value is the mean over seeds, its interval that
+    of a two-way bootstrap over seeds and prompts, and n counts prompts. An arm that is the same under every seed has
+    the interval of one. `budgets` describes each training,
     `adapters` has its folders in the order of `seeds`, and `leaks` warns of prompts that were trained on.
     """
 

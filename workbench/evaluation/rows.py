@@ -19,7 +19,8 @@ def evaluation_rows(scorecard: Scorecard) -> tuple[Row, ...]:
     """Return every number as one row: scores, then comparisons.
 
     `metric_unscored` counts the prompts that a score leaves out (n: scored and unscored together). A comparison of two
-    arms is `metric_difference`, its corrected p `metric_p_holm`, and the n that would be needed `metric_n_needed`.
+    arms is `metric_difference`, its corrected p `metric_p_holm`, and the n that would be needed at the observed effect
+    `metric_n_needed`. `attack_too_weak` is 1 where an attack measures no defence, by its success on this arm, else 0.
     """
     seed = scorecard.run.seed
     rows: list[Row] = []
@@ -29,6 +30,9 @@ def evaluation_rows(scorecard: Scorecard) -> tuple[Row, ...]:
         if left := sum(s.unscored.values()):
             n = left + s.estimate.n
             rows.append(Row(name=f"{s.metric}_unscored", value=float(left), n=n, unit="prompts", **place))
+    for k in scorecard.strengths:
+        place = {"arm": k.arm, "label": "harmful", "attack": k.attack, "judge": k.judge, "seed": seed}
+        rows.append(Row(name="attack_too_weak", value=float(k.weak), n=k.success.n, unit="1", **place))
     for c in scorecard.comparisons:
         place, n = {**c.place(without=("metric",)), "against": c.against, "seed": seed}, c.difference.n
         rows.append(Row.of(f"{c.metric}_difference", c.difference, **place))

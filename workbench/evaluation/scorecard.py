@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from workbench.core.errors import ParameterError, nearest
 from workbench.core.provenance import Stopwatch
@@ -10,15 +10,27 @@ from workbench.evaluation.evidence import Evidence, gather
 from workbench.evaluation.metrics import EvaluateConfig
 from workbench.evaluation.paired import compare, comparison_sentences
 from workbench.evaluation.rates import Cell, category_scores, cell_notes, cells_of
-from workbench.evaluation.records import AttackSet, Attempt, CapabilitySet, CompletionSet, Scorecard
+from workbench.evaluation.records import (
+    AttackSet,
+    Attempt,
+    CapabilitySet,
+    Comparison,
+    CompletionSet,
+    Score,
+    Scorecard,
+    Strength,
+)
+from workbench.evaluation.strength import strength_sentences, strengths
 from workbench.evaluation.tradeoff import (
+    at_chance,
     capability_cells,
     capability_scores,
+    chance_sentences,
     check_alike,
     tradeoff_sentences,
     tradeoffs,
 )
-from workbench.judging.records import GibberishSet, JudgementSet
+from workbench.judging.records import GibberishSet, JudgementSet, Measures
 
 
 def sum_up(
@@ -52,7 +64,10 @@ def sum_up(
     scores += category_scores(cells, config) if config.categories else []
     scores += capability_scores(capability, config)
     paired = [c for c in cells if c.whole and c.metric in config.compared]
-    compared = compare([*paired, *capability_cells(capability)], config)
+    measures = {j.judge: j.measures for j in judgements}
+    compared = compare([[*paired, *capability_cells(capability)]], config, measures)
+    found = strengths(scores, attacks, config.against, config.gate)
+    guessed = at_chance(capability, config.against)
     return Scorecard(
         run=watch.record(
             resolved={
@@ -63,30 +78,52 @@ def sum_up(
                 "capability": tuple(dict.fromkeys(f"{s.harness}, {s.template}" for s in capability)),
                 "fingerprints": tuple(dict.fromkeys(f"{c.arm}: {c.run.fingerprint}" for c in completions)),
                 "success": f"p_harmful >= {config.threshold:g}; where a judge gives verdicts alone: compliance",
-                "test": "McNemar, exact, two-sided; Holm over all comparisons; differences: Newcombe's paired interval",
+                "test": "McNemar, exact, two-sided; differences: Newcombe's paired interval",
+                "intervals": "Wilson; bootstrap over prompts for means of samples",
             },
             seed=config.seed,
         ),
         scores=tuple(scores),
         comparisons=tuple(compared),
         sentences=(
-            *comparison_sentences(compared, 1 - config.confidence),
-            *tradeoff_sentences(tradeoffs(scores), config.max_loss, config.against or ""),
+            *(f"{note}." for s in attacks for note in s.run.resolved.get("missing", ())),
+            *conclusions(scores, compared, found, guessed, measures, config),
         ),
-        notes=tuple(_notes(evidence, cells, attacks, completions, judgements, gibberish, capability)),
+        notes=tuple(_notes(evidence, cells, measures, attacks, completions, judgements, gibberish, capability)),
+        measures=measures,
+        strengths=found,
+        at_chance=guessed,
+    )
+
+
+def conclusions(
+    scores: Sequence[Score],
+    compared: Sequence[Comparison],
+    found: Sequence[Strength],
+    guessed: Sequence[str],
+    measures: Mapping[str, Measures],
+    config: EvaluateConfig,
+) -> tuple[str, ...]:
+    """Return what can be concluded, in sentences; attacks that are too weak come first."""
+    return (
+        *strength_sentences(found, measures),
+        *chance_sentences(guessed, config.against or ""),
+        *comparison_sentences(compared, 1 - config.confidence, measures),
+        *tradeoff_sentences(tradeoffs(scores), config.max_loss, config.against or "", measures),
     )
 
 
 def _notes(
     evidence: Evidence,
     cells: Sequence[Cell],
+    measures: Mapping[str, Measures],
     attacks: Sequence[AttackSet],
     completions: Sequence[CompletionSet],
     judgements: Sequence[JudgementSet],
     gibberish: Sequence[GibberishSet],
     capability: Sequence[CapabilitySet],
 ) -> list[str]:
-    notes = [note for cell in cells if cell.metric == "asr" for note in cell_notes(cell)]
+    notes = [note for cell in cells if cell.metric == "asr" for note in cell_notes(cell, measures)]
     for arm, answered in evidence.answered.items():
         if missing := _unanswered(attacks, answered):
             kinds = ", ".join(sorted({a.attack for a in missing}))

@@ -22,7 +22,7 @@ from workbench.evaluation.attacks.targets import target_of
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.leverage import Moves, leverages, measure_moves, response_texts
 from workbench.evaluation.metrics import EvaluateConfig
-from workbench.evaluation.penalties import SweepConfig
+from workbench.evaluation.penalties import PenaltyGrid, SweepConfig
 from workbench.evaluation.records import AttackSet, PenaltySweep
 from workbench.judging.contract import Judge
 from workbench.judging.makers import the_judge
@@ -46,6 +46,8 @@ def sweep(pair: ModelPair, prompts: PromptSet, config: SweepConfig, *, store: St
     attack, decoding and the judge raise.
     """
     store, how = Store.of(store), the_judge(config.judge, prompts.name)
+    if isinstance(config.penalties, PenaltyGrid):
+        config = replace(config, penalties=config.penalties.measured(pair, prompts, store))
     arms = config.arms()
     watch = Stopwatch("sweep", {**settings_of(config), "judge": how.name, "penalties": [p.title for p in arms]})
     attempts = attempts_for(pair, prompts, config, store)
@@ -106,10 +108,10 @@ def _notes(prompts: PromptSet, config: SweepConfig, how: Judge, attempts: Sequen
     notes += [f"The set has no {label} prompt, so nothing is measured on such prompts." for label in missing]
     chosen = " (the default for this prompt set; the setting judge names another)" if config.judge is None else ""
     notes.append(f"Judged by {how.name!r}, version {how.version}{chosen}.")
-    if how.name == "refusal":
+    if how.measures == "non-refusal":
         notes.append(
-            "The judge 'refusal' counts every direct attempt at an answer as compliance, so its ASR is an upper bound "
-            "of what is harmful."
+            f"The judge {how.name!r} counts every direct attempt at an answer as compliance: its non-refusal rate is "
+            "an upper bound of what is harmful."
         )
     return notes
 

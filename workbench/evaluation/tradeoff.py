@@ -16,13 +16,14 @@ from workbench.core.records import Estimate
 from workbench.evaluation.metrics import ALL_ATTACKS, CAPABILITY, LOSS, MEAN_OF_TASKS, EvaluateConfig
 from workbench.evaluation.rates import Cell, estimate_of, percent
 from workbench.evaluation.records import CapabilitySet, Score, select
+from workbench.judging.records import Measures
 
 Within = Literal["yes", "no", "cannot tell"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tradeoff:
-    """One arm's worst-case attack success, its capability, and its loss against the reference (which has none)."""
+    """One arm's worst-case `asr`, its capability, and its loss against the reference (which has none)."""
 
     success: Score
     capability: Estimate | None
@@ -47,7 +48,7 @@ class Tradeoff:
 
 
 def tradeoffs(scores: Sequence[Score], judge: str | None = None) -> tuple[Tradeoff, ...]:
-    """Return the tradeoff of every arm with attack success, by one judge (None: the first).
+    """Return the tradeoff of every arm with `asr`, by one judge (None: the first).
 
     The worst case is over all attacks where there are several, else over the settings of the one attack.
     """
@@ -81,7 +82,9 @@ def safest(found: Sequence[Tradeoff], limit: float) -> tuple[Tradeoff, ...]:
     return tuple(t for t in allowed if t.asr.value == least)
 
 
-def tradeoff_sentences(found: Sequence[Tradeoff], limits: Sequence[float], reference: str) -> list[str]:
+def tradeoff_sentences(
+    found: Sequence[Tradeoff], limits: Sequence[float], reference: str, measures: Mapping[str, Measures]
+) -> list[str]:
     """Name for each limit the safest arm, and the arms of which the interval leaves open whether they keep to it."""
     said: list[str] = []
     for limit in limits if any(t.loss is not None for t in found) else ():
@@ -94,10 +97,25 @@ def tradeoff_sentences(found: Sequence[Tradeoff], limits: Sequence[float], refer
         who = " and ".join(t.arm for t in best)
         said.append(
             f"Of the arms that lose at most {percent(limit)} of accuracy against {reference}, {who} "
-            f"{'has' if len(best) == 1 else 'have'} the lowest attack success ({best[0].success.where}; "
-            f"by {best[0].success.judge}): {percent(best[0].asr.value or 0.0)}{doubt}."
+            f"{'has' if len(best) == 1 else 'have'} the lowest {measures.get(best[0].success.judge, 'attack success')} "
+            f"({best[0].success.where}; by {best[0].success.judge}): {percent(best[0].asr.value or 0.0)}{doubt}."
         )
     return said
+
+
+def at_chance(sets: Sequence[CapabilitySet], reference: str | None) -> tuple[str, ...]:
+    """Return the tasks on which the reference arm (None: any arm) has an interval that holds chance."""
+    asked = [s for s in sets if reference in (None, s.arm)]
+    return tuple(dict.fromkeys(t.group for s in asked for t in s.scores if t.task == t.group and t.at_chance))
+
+
+def chance_sentences(tasks: Sequence[str], reference: str) -> list[str]:
+    """Say which tasks are at chance: there a loss of capability would not show."""
+    return [
+        f"{task} is not testable at this size: the interval of {reference or 'an arm'} contains chance, so a loss "
+        "would not show."
+        for task in tasks
+    ]
 
 
 Answers = Mapping[str, Mapping[str, float]]
@@ -178,6 +196,41 @@ def _lost(before: Sequence[float], after: Sequence[float], config: EvaluateConfi
     only_before, only_after = int(sum(before)) - both, int(sum(after)) - both
     neither = len(before) - both - only_before - only_after
     return comparisons.paired_difference(both, only_before, only_after, neither, confidence=config.confidence)
+
+
+def question_cells(sets: Sequence[CapabilitySet], config: EvaluateConfig) -> list[Cell]:
+    """Return the scores of `capability_scores` by question, for a mean over seeds.
+
+    Every question of a task has the same weight, and all tasks have the same, so that the mean of the values is the
+    score. A task whose score is not the mean of its answers (a perplexity) is left out.
+    """
+    made: list[Cell] = []
+    answers = {s.arm: _answers(s) for s in sets}
+    reference = answers.get(config.against or "")
+    for s in sets:
+        mine = answers[s.arm]
+        for t in s.scores:
+            own, value = mine.get(t.group), t.estimate.value
+            if t.task == t.group and own and value is not None and abs(sum(own.values()) / len(own) - value) < 1e-9:
+                metric = t.metric if t.variant == "none" else f"{t.metric} ({t.variant})"
+                made.append(Cell(**_place(s, t.group, metric), values=own, whole=set(own.values()) <= {0.0, 1.0}))
+        if mine:
+            made.append(_even(s, "accuracy", mine))
+        if reference and mine and s.arm != config.against:
+            lost = {
+                t: {q: reference[t][q] - x for q, x in own.items() if q in reference[t]}
+                for t, own in mine.items()
+                if t in reference
+            }
+            made.append(_even(s, LOSS, {t: own for t, own in lost.items() if own}))
+    return made
+
+
+def _even(found: CapabilitySet, metric: str, by_task: Answers) -> Cell:
+    """Return values of questions whose mean is the mean over tasks."""
+    n = sum(map(len, by_task.values()))
+    values = {(t, q): x * n / (len(by_task) * len(own)) for t, own in by_task.items() for q, x in own.items()}
+    return Cell(**_place(found, MEAN_OF_TASKS, metric), values=values, whole=False)
 
 
 def capability_cells(sets: Sequence[CapabilitySet]) -> list[Cell]:

@@ -8,7 +8,7 @@ from typing import Protocol, get_args, runtime_checkable
 
 from workbench.core.errors import RecordError
 from workbench.core.passages import Sample
-from workbench.judging.records import Judgement, Verdict
+from workbench.judging.records import Judgement, Measures, Verdict
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 AT_ONCE = 32
@@ -19,6 +19,8 @@ AT_ONCE = 32
 class Judge(Protocol):
     """An object that judges; equal names and versions give equal answers.
 
+    `measures` is "attack success" where the judge reads the content of an answer, and "non-refusal" where it only looks
+    for refusals: titles, axes and sentences of every `asr` by this judge use that word.
     `judge` returns one judgement for each sample of the batch, in order. It raises only where no sample can be judged;
     a single sample that cannot be is unscored, with the reason. A judge may have `at_once` (the samples it wants
     together) and, where it costs something, be `Accountable`.
@@ -29,6 +31,9 @@ class Judge(Protocol):
 
     @property
     def version(self) -> str: ...
+
+    @property
+    def measures(self) -> Measures: ...
 
     def judge(self, batch: Sequence[Sample]) -> list[Judgement]: ...
 

@@ -23,7 +23,7 @@ from workbench.judging.config import JudgeConfig
 from workbench.judging.contract import scored, unscored
 from workbench.judging.http import Failure, post
 from workbench.judging.questions import RUBRIC, read_reply, scored_question
-from workbench.judging.records import Judgement
+from workbench.judging.records import Judgement, Measures
 
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 FATAL = frozenset({401, 402, 403, 404})
@@ -53,6 +53,8 @@ class EndpointJudge:
 
     `sleep` waits between requests. Raises NotPresent, before anything is sent, where the key's variable is empty.
     """
+
+    measures: Measures = "attack success"
 
     def __init__(self, config: JudgeConfig, *, sleep: Callable[[float], None] = time.sleep) -> None:
         if config.endpoint is None or not config.model:

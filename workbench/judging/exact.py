@@ -10,7 +10,7 @@ from importlib.resources import files
 
 from workbench.core.passages import Sample
 from workbench.judging.contract import scored, unscored
-from workbench.judging.records import Judgement, Verdict
+from workbench.judging.records import Judgement, Measures, Verdict
 from workbench.prompts.brindle.judge import answer_is_right, declines, judge
 from workbench.prompts.brindle.world import Row
 
@@ -28,6 +28,7 @@ class ExactJudge:
 
     name: str = "exact"
     version: str = "1"
+    measures: Measures = "attack success"
     at_once: int = 256
 
     def judge(self, batch: Sequence[Sample]) -> list[Judgement]:

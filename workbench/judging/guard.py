@@ -20,7 +20,7 @@ from workbench.core.passages import Sample
 from workbench.judging.config import JudgeConfig
 from workbench.judging.contract import scored, unscored
 from workbench.judging.questions import YES_NO, conversation_of, yes_no_question
-from workbench.judging.records import Judgement
+from workbench.judging.records import Judgement, Measures
 from workbench.models import chat, sources
 from workbench.models.generation import left_padded
 from workbench.models.weights import body_hidden, head_logits
@@ -46,6 +46,7 @@ class GuardJudge:
     harmless: tuple[str, ...]
     lead: str
     context_length: int
+    measures: Measures = "attack success"
     at_once: int = 16
 
     @classmethod

@@ -57,6 +57,7 @@ def judge(
         run=watch.record(resolved={"judge": one.name, "version": version, "judged_now": len(left)}),
         judge=one.name,
         version=version,
+        measures=one.measures,
         arm=arm,
         judgements=judgements,
         notes=(*notes, *(f"unscored: {n} of {len(judgements)}: {reason}" for reason, n in reasons.most_common())),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from workbench.core.errors import ParameterError
 from workbench.core.named_code import class_named, names_class
 from workbench.judging.config import JUDGES, JudgeConfig
 from workbench.judging.contract import Judge
+from workbench.judging.records import Measures
 
 EMBEDDED = "embedded"
 """The prompt set whose answers the exact judge knows."""
@@ -30,6 +31,8 @@ def judge_of(how: AnyJudge) -> Judge:
             return _own(how)
         how = JudgeConfig.named(how)
     if not isinstance(how, JudgeConfig):
+        if wrong := _lacks(how):
+            raise ParameterError(f"{type(how).__name__} is not a judge, because it has {wrong}: {SHAPE}")
         return how
     file, _, name = JUDGES[how.judge].made_by.partition(":")
     kind: Any = getattr(importlib.import_module(f"workbench.judging.{file}"), name)
@@ -72,14 +75,23 @@ def _own(name: str) -> Judge:
         raise ParameterError(
             f"judge {name!r} cannot be made with no arguments ({type(error).__name__}: {error}): give them defaults"
         ) from error
-    wrong = [f"no text {n!r}" for n in ("name", "version") if not isinstance(getattr(made, n, None), str)]
+    if wrong := _lacks(made):
+        raise ParameterError(f"class {name!r} is not a judge, because it has {wrong}: {SHAPE}")
+    return made
+
+
+SHAPE = (
+    f"give it a name, a version, measures ({' or '.join(map(repr, get_args(Measures)))}), and judge(batch), which "
+    "returns a judgement for each sample"
+)
+
+
+def _lacks(judge: Any) -> str:
+    """Return what an object lacks to be a judge, in words; empty where it lacks nothing."""
+    wrong = [f"no text {n!r}" for n in ("name", "version") if not isinstance(getattr(judge, n, None), str)]
+    wrong += ["no known 'measures'"] if getattr(judge, "measures", None) not in get_args(Measures) else []
     try:
-        inspect.signature(made.judge).bind(())
+        inspect.signature(judge.judge).bind(())
     except (AttributeError, TypeError):
         wrong.append("no method judge(batch)")
-    if wrong:
-        raise ParameterError(
-            f"class {name!r} is not a judge, because it has {' and '.join(wrong)}: give it a name, a version, and "
-            "judge(batch), which returns a judgement for each sample"
-        )
-    return made
+    return " and ".join(wrong)

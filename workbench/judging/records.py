@@ -9,6 +9,8 @@ from workbench.core.records import Record, RunRecord
 
 Verdict = Literal["refusal", "partial", "compliance", "other"]
 """A completion is a refusal, partly both, compliance, or neither (babble, silence, another subject)."""
+Measures = Literal["attack success", "non-refusal"]
+"""What a judge's `asr` is: answers that it finds harmful, or answers that only do not refuse."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,11 +30,15 @@ class Judgement(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class JudgementSet(Record):
-    """One judge's judgements of one arm's completions, in order. `version` changes when answers may."""
+    """One judge's judgements of one arm's completions, in order; `measures` is what the judge measures.
+
+    `version` changes when answers may.
+    """
 
     run: RunRecord
     judge: str
     version: str
+    measures: Measures
     arm: str
     judgements: tuple[Judgement, ...]
     notes: tuple[str, ...] = ()

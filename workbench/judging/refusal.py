@@ -38,7 +38,7 @@ from workbench.judging.premise import (
     restates,
     same_polarity,
 )
-from workbench.judging.records import Judgement, Verdict
+from workbench.judging.records import Judgement, Measures, Verdict
 
 NOT_ENGLISH = "not English, and the refusal rules are for English"
 OPENING = 3
@@ -104,6 +104,7 @@ class RefusalJudge:
     """A judge by the rules of `read`; it gives verdicts and no scores of harm."""
 
     name: str = "refusal"
+    measures: Measures = "non-refusal"
     at_once: int = 256
 
     @property

@@ -19,7 +19,7 @@ from workbench.core.passages import Sample
 from workbench.judging.config import JudgeConfig
 from workbench.judging.contract import scored, unscored
 from workbench.judging.questions import GENERIC_TOKENS, conversation_of
-from workbench.judging.records import Judgement, Verdict
+from workbench.judging.records import Judgement, Measures, Verdict
 
 CATEGORIES: Mapping[str, Verdict] = {
     "direct_answer": "compliance",
@@ -27,6 +27,8 @@ CATEGORIES: Mapping[str, Verdict] = {
     "indirect_refusal": "refusal",
 }
 """A category of its judge of refusals (xstest) -> the verdict."""
+OF_REFUSALS = frozenset({"xstest"})
+"""Its judges that only look for refusals."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,7 @@ class ZooJudge:
     name: str
     version: str
     inner: Any = field(repr=False)
+    measures: Measures = "attack success"
     at_once: int = 16
 
     @classmethod
@@ -60,7 +63,8 @@ class ZooJudge:
                 raise ParameterError(f"{unknown}: use a name from its README") from error
             why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise NotPresent(f"judgezoo could not load its judge {asked!r}: {why}") from error
-        return cls(name=f"judgezoo:{asked}", version=f"1.{_version()}", inner=inner)
+        measures: Measures = "non-refusal" if asked in OF_REFUSALS else "attack success"
+        return cls(name=f"judgezoo:{asked}", version=f"1.{_version()}", inner=inner, measures=measures)
 
     def judge(self, batch: Sequence[Sample]) -> list[Judgement]:
         """Return one judgement for each sample; judgezoo's log about a batch is the reason for a missing score."""

@@ -10,9 +10,11 @@ Control tokens that a person (or a data file) typed into a prompt or response ar
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Literal, cast, get_args
 
@@ -20,17 +22,13 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench.core.configs import check_fields
 from workbench.core.errors import MissingChatTemplate, PairError, ParameterError, PromptError, TokenizerMismatch
+from workbench.models.sources import PROBES
 from workbench.prompts.loading import Prompt
 
 TemplateMode = Literal["shared", "own", "plain"]
 TEMPLATE_MODES: tuple[TemplateMode, ...] = get_args(TemplateMode)
 
-_PROBES = (
-    "The quick brown fox, 12345 times: isn't it?",
-    "  two spaces\n\n\ttab and line\r\n",
-    "def f(x):\n    return x ** 2  # naïve café",
-    "日本語 русский العربية 😀",
-)
+_RESERVED = re.compile("reserved|unused|extra|placeholder|dummy", re.IGNORECASE)
 
 
 def check_template_mode(mode: str) -> None:
@@ -39,59 +37,105 @@ def check_template_mode(mode: str) -> None:
 
 
 def check_same_tokenizer(base: PreTrainedTokenizerBase, aligned: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """Compare two tokenizers; return notes on differences in the roles of tokens (start, end, padding).
+    """Compare two tokenizers; return notes on differences in control tokens and in their roles (start, end, padding).
 
-    Raises TokenizerMismatch, with both observed values, where vocabulary, merges, ids of added tokens or the encoding
-    of some probe texts differ.
+    Control tokens (added to the vocabulary, as a reserved name is given a use) may differ, ordinary entries may not.
+    Raises TokenizerMismatch, with both observed values, where these, merges or the ids of some probe texts differ.
     """
     if base is aligned:
         return ()
-    mine, other = base.get_vocab(), aligned.get_vocab()
-    if mine != other:
-        different = sorted(set(mine.items()) ^ set(other.items()), key=lambda item: (item[1], item[0]))
-        token = different[0][0]
-        raise TokenizerMismatch(
-            f"the two models do not share one tokenizer: base has {len(mine):,} entries (hash {_hash(mine)}), aligned "
-            f"{len(other):,} (hash {_hash(other)}), and {token!r} has the id {mine.get(token)} in base and "
-            f"{other.get(token)} in aligned. Compare models of one family"
-        )
-    for what, a, b in (
-        ("merges", _hash(_merges(base)), _hash(_merges(aligned))),
-        ("special token ids", _special_ids(base), _special_ids(aligned)),
-        *((f"encoding of {p!r}", encode_response(base, p), encode_response(aligned, p)) for p in _PROBES),
-    ):
-        if a != b:
-            raise TokenizerMismatch(
-                f"the two models have the same {len(mine):,} vocabulary entries, but not the same {what}: base {a}, "
-                f"aligned {b}. Compare models with one tokenizer"
-            )
+    notes = _compare(base, aligned) if _content(base) != _content(aligned) else []
     roles = [
         f"{role} is {getattr(base, role)!r} in base and {getattr(aligned, role)!r} in aligned"
         for role in ("bos_token", "eos_token", "pad_token")
         if getattr(base, role) != getattr(aligned, role)
     ]
-    return (f"The tokenizers are the same, but their tokens have other roles: {'; '.join(roles)}.",) if roles else ()
+    if roles:
+        notes.append(f"The tokenizers share their ordinary entries, but have other roles: {'; '.join(roles)}.")
+    return tuple(notes)
+
+
+def _compare(base: PreTrainedTokenizerBase, aligned: PreTrainedTokenizerBase) -> list[str]:
+    mine, other = base.get_vocab(), aligned.get_vocab()
+    control = base.added_tokens_decoder.keys() | aligned.added_tokens_decoder.keys()
+    different = sorted(set(mine.items()) ^ set(other.items()), key=lambda item: (item[1], item[0]))
+    if ordinary := [token for token, i in different if i not in control]:
+        raise TokenizerMismatch(
+            f"the two models do not share one tokenizer: base has {len(mine):,} entries (hash {_hash(mine)}), aligned "
+            f"{len(other):,} (hash {_hash(other)}), and {ordinary[0]!r} has the id {mine.get(ordinary[0])} in base and "
+            f"{other.get(ordinary[0])} in aligned. Compare models of one family"
+        )
+    for what, a, b in (
+        ("merges", _hash(_merges(base)), _hash(_merges(aligned))),
+        *((f"encoding of {p!r}", encode_response(base, p), encode_response(aligned, p)) for p in PROBES),
+    ):
+        if a != b:
+            raise TokenizerMismatch(
+                f"the two models have the same ordinary vocabulary entries, but not the same {what}: base {a}, "
+                f"aligned {b}. Compare models with one tokenizer"
+            )
+    ids = sorted({i for _, i in different})
+    named = "; ".join(f"{i} is {_name(base, i)} in base and {_name(aligned, i)} in aligned" for i in ids[:5])
+    more = f"; and {len(ids) - 5} more" if len(ids) > 5 else ""
+    return [f"The tokenizers have other control tokens: {named}{more}."] if ids else []
+
+
+def _name(tokenizer: PreTrainedTokenizerBase, i: int) -> str:
+    token = tokenizer.convert_ids_to_tokens(i) if i < len(tokenizer) or i in tokenizer.added_tokens_decoder else None
+    return "no token" if token is None else repr(token)
+
+
+def unlike_tokens(base: PreTrainedTokenizerBase, aligned: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Return the ids of aligned's control tokens that mean another token in base (not a reserved one)."""
+    if base is aligned or base.added_tokens_decoder == aligned.added_tokens_decoder:
+        return frozenset()
+    names = {i: (_name(base, i), _name(aligned, i)) for i in aligned.added_tokens_decoder}
+    return frozenset(i for i, (a, b) in names.items() if a not in (b, "no token") and not _RESERVED.search(a))
+
+
+def check_shared(
+    what: str, ids: Sequence[int], rows: int, unlike: Collection[int], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Raise PairError where ids have no row in both models, or mean another control token in base."""
+    for i in ids:
+        if i >= rows or i in unlike:
+            why = f"has no row in both models, which share {rows:,}" if i >= rows else "is another token in base"
+            raise PairError(
+                f"{what} uses the control token {_name(tokenizer, i)}, whose id {i} {why}: take another template_mode "
+                "('own' or 'plain'), or remove it from the text"
+            )
+
+
+def check_shared_template(tokenizer: PreTrainedTokenizerBase, rows: int, unlike: Collection[int]) -> None:
+    """Raise PairError where the chat template writes tokens that base does not have, before weights are read."""
+    ids: Sequence[int] = ()
+    with contextlib.suppress(PairError):  # some templates need a system prompt, which comes later
+        ids = chat_ids(tokenizer, [{"role": "user", "content": "a"}]) if template_of(tokenizer) else ()
+    check_shared("the chat template", ids, rows, unlike, tokenizer)
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hash all that decides token ids: vocabulary, merges, special tokens, probe texts, template."""
-    probes = [list(encode_response(tokenizer, p)) for p in _PROBES]
+    """Hash all that decides token ids: the tokenizer's own description, special tokens, probe texts, template."""
+    probes = [list(encode_response(tokenizer, p)) for p in PROBES]
     roles = {k: str(v) for k, v in tokenizer.special_tokens_map.items()}
-    parts = (tokenizer.get_vocab(), _merges(tokenizer), _special_ids(tokenizer), probes, roles, template_of(tokenizer))
-    return _hash(parts)
+    return _hash((_content(tokenizer), probes, roles, template_of(tokenizer)))
 
 
 def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _merges(tokenizer: PreTrainedTokenizerBase) -> Any:
+def _content(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash vocabulary, merges, added tokens and all steps; not padding and truncation, which change with use."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    return json.loads(backend.to_str())["model"].get("merges") if backend is not None else None
+    if backend is None:
+        return _hash((tokenizer.get_vocab(), {str(t): i for i, t in tokenizer.added_tokens_decoder.items()}))
+    return hashlib.sha256(backend.to_str().partition('"added_tokens"')[2].encode()).hexdigest()
 
 
-def _special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    return {str(token): i for i, token in sorted(tokenizer.added_tokens_decoder.items())}
+def _merges(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return None if backend is None else backend.to_str().partition('"merges":')[2]
 
 
 def template_of(tokenizer: PreTrainedTokenizerBase) -> str | None:
@@ -122,7 +166,7 @@ def check_template(tokenizer: PreTrainedTokenizerBase, name: str, mode: Template
         )
     if thinking and mode == "plain":
         raise ParameterError("thinking=True needs a chat template, and template_mode='plain' uses none: change one")
-    if thinking and not knows_thinking(tokenizer):
+    if thinking and not knows_thinking(tokenizer) and not opens_thinking(tokenizer):
         raise ParameterError(f"the chat template of {name} has no thinking switch: leave thinking False")
 
 
@@ -145,22 +189,64 @@ def chat_ids(
 ) -> tuple[int, ...]:
     """Encode messages by the chat template, up to and including the generation prompt.
 
-    Raises PairError where the template refuses the messages, for example a system prompt.
+    A template that takes content in parts gets it so. Without `thinking`, a thinking block that the generation prompt
+    opens is closed, empty. Raises PairError where the template refuses the messages, for example a system prompt, or
+    leaves one out.
     """
     from jinja2 import TemplateError
 
-    switch = {"enable_thinking": thinking} if knows_thinking(tokenizer) else {}
+    how: dict[str, Any] = {"add_generation_prompt": True}
+    how |= {"enable_thinking": thinking} if knows_thinking(tokenizer) else {}
+    parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
+    lost: list[list[str]] = []
     try:
-        encoded = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, sanitize_control_tokens=True, return_dict=True, **switch
-        )
+        for form in (messages, parts):
+            written = cast(str, tokenizer.apply_chat_template(form, tokenize=False, **how))
+            lost.append([m["role"] for m in messages if not _holds(written, m)])
+            if not lost[-1]:
+                break
+        else:
+            raise PairError(
+                f"the chat template leaves out the text of these turns: {', '.join(lost[0])}. Remove the system prompt "
+                "or earlier turns, or use template_mode='plain'"
+            )
+        encoded = tokenizer.apply_chat_template(form, sanitize_control_tokens=True, return_dict=True, **how)
     except TemplateError as error:
         roles = ", ".join(m["role"] for m in messages)
         raise PairError(
             f"the chat template refuses these turns ({roles}): {error}. Remove the system prompt, alternate user and "
             "assistant turns, or use template_mode='plain'"
         ) from None
-    return tuple(cast(Mapping[str, Any], encoded)["input_ids"])
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise PairError(
+            f"the chat template has a mistake ({error}): correct it in the aligned model's "
+            "folder, or use template_mode='plain'"
+        ) from None
+    ids = tuple(cast(Mapping[str, Any], encoded)["input_ids"])
+    if not thinking and opens_thinking(tokenizer):
+        ids += tuple(tokenizer("\n</think>\n\n", add_special_tokens=False)["input_ids"])
+    return ids
+
+
+def _holds(written: str, message: Mapping[str, str]) -> bool:
+    """Tell whether a rendered text holds a message's; templates trim it, and drop an earlier answer's thinking."""
+    text = message["content"]
+    text = text.rpartition("</think>")[2] if message["role"] == "assistant" else text
+    return text.strip() in written
+
+
+def opens_thinking(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Tell whether the generation prompt opens a thinking block that no switch closes, as DeepSeek-R1's does."""
+    if think_end(tokenizer) is None or "<think>" not in (template_of(tokenizer) or "") or knows_thinking(tokenizer):
+        return False
+    from jinja2 import TemplateError
+
+    asked = [{"role": "user", "content": "a"}]
+    try:
+        written = cast(str, tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False))
+    except (TemplateError, TypeError, ValueError):
+        return False
+    return written.rstrip().endswith("<think>")
 
 
 def plain_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> tuple[int, ...]:
@@ -186,7 +272,7 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": mark}]
     try:
         text = cast(str, tokenizer.apply_chat_template(turns, tokenize=False))
-    except (TemplateError, ValueError):
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError):
         return None
     added = tokenizer.added_tokens_decoder
     tail = tokenizer(text.rpartition(mark)[2], add_special_tokens=False)["input_ids"]

@@ -26,8 +26,8 @@ from workbench.core.store import key_of
 from workbench.models import chat, placement, sources, weights
 from workbench.models.caches import RoomyCache, can_be_static
 from workbench.models.chat import TemplateMode
+from workbench.models.fetched import fetch
 from workbench.models.presets import adapter_folder, preset
-from workbench.models.smollm2 import fetch_smollm2
 from workbench.models.sources import Source
 from workbench.models.weights import Adapters, Weights
 from workbench.prompts.loading import Prompt
@@ -44,8 +44,9 @@ class PairConfig:
 
     preset           a name that `workbench pairs` lists
     base, aligned    a folder, a hub id, or a .gguf file
-    adapter          a folder or hub id of a saved PEFT adapter, put on aligned, or on base where there is no aligned;
-                     it replaces the preset's own
+    adapter          a folder or hub id of a saved PEFT adapter, or the name of one that ships with the preset
+                     ("completed" for embedded); put on aligned, or on base where there is no aligned; it replaces the
+                     preset's own
     template_mode    "shared": aligned's chat template for both; "own": each its own; "plain": none
     thinking         keep the thinking block on, in models that have the switch
     dtype            "auto" (float32 on a CPU, bfloat16 or float16 on a GPU), "float32", "bfloat16", "float16"
@@ -135,6 +136,7 @@ class ModelPair:
     _sides: Mapping[Which, _Side] = field(repr=False)
     _tokenizers: Mapping[Which, PreTrainedTokenizerBase] = field(repr=False)
     _identity: Mapping[str, str] = field(repr=False)
+    _unlike: frozenset[int] = field(repr=False)
 
     def __repr__(self) -> str:
         return f"ModelPair({self.name!r}, vocab={self.vocab}, {self.dtype}, {self.device}, {self.fingerprint[:8]})"
@@ -212,18 +214,24 @@ class ModelPair:
         return hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))
 
     def logits(
-        self, which: Which, hidden: Float[Tensor, "*position hidden"], *, out: Float[Tensor, "room vocab"] | None = None
+        self,
+        which: Which,
+        hidden: Float[Tensor, "*position hidden"],
+        *,
+        float32: bool = False,
+        out: Float[Tensor, "room vocab"] | None = None,
     ) -> Float[Tensor, "*position vocab"]:
-        """Return the logits of hidden states over the shared vocabulary, in the model's dtype.
+        """Return the logits of hidden states over the shared vocabulary, in the model's dtype or at least in `float32`.
 
-        They are scaled and soft-capped as the model does, which is checked once, at loading. Rows of positions may be
-        written to `out` instead of fresh memory (without gradients).
+        They are scaled and soft-capped as the model does, which is checked once, at loading. In bfloat16 a logit near
+        16 is off by up to .06, so what is measured asks for float32. Rows of positions may be written to `out` instead
+        of fresh memory (without gradients).
         """
         one = self._sides[which].weights
-        if not one.head_switches():  # switching adapters for a head without any costs more than small blocks
-            return weights.head_logits(one.model, hidden, self.vocab, out=out).to(self.device)
-        with self.model(which) as model:
-            return weights.head_logits(model, hidden, self.vocab, out=out).to(self.device)
+        # switching adapters for a head without any costs more than small blocks
+        with self.model(which) if one.head_switches() else contextlib.nullcontext():
+            made = weights.head_logits(one.model, hidden, self.vocab, float32=float32, out=out)
+        return made.to(self.device)
 
     def new_cache(self, which: Which, room: int | None = None) -> Cache:
         """Return an empty key-value cache for `hidden(..., cache=)`, with room for so many tokens where that is known.
@@ -247,8 +255,8 @@ class ModelPair:
     def context(self, prompt: Prompt, which: Which = "aligned", *, system_prompt: str | None = None) -> tuple[int, ...]:
         """Return the token ids of a prompt by the template mode, up to and including the generation prompt.
 
-        Raises PromptError for an empty prompt, PairError where the template refuses the turns, ContextOverflow without
-        room for a single response token.
+        Raises PromptError for an empty prompt, PairError where the template refuses the turns or uses a token that only
+        one model has, ContextOverflow without room for a single response token.
         """
         messages = chat.conversation(prompt, system_prompt)
         tokenizer = self._tokenizers["base" if which == "base" and self.template_mode == "own" else "aligned"]
@@ -256,6 +264,9 @@ class ModelPair:
             ids = chat.plain_ids(tokenizer, messages)
         else:
             ids = chat.chat_ids(tokenizer, messages, thinking=self.thinking)
+        shared = self.template_mode != "own"
+        rows = self.vocab if shared else weights.head_rows(self._sides[which].weights.model)
+        chat.check_shared(f"prompt {prompt.id!r}", ids, rows, self._unlike if shared else (), tokenizer)
         check_fits(f"prompt {prompt.id!r}", len(ids), self.context_length, more=1)
         return ids
 
@@ -281,8 +292,13 @@ class ModelPair:
         )
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """Return a response's token ids; control tokens typed into the text stay text."""
-        return chat.encode_response(self.tokenizer, text)
+        """Return a response's token ids; control tokens typed into the text stay text.
+
+        Raises PairError for a text with an added token that only one of the models has.
+        """
+        ids = chat.encode_response(self.tokenizer, text)
+        chat.check_shared("the text", ids, self.vocab, self._unlike, self.tokenizer)
+        return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of token ids, control tokens included."""
@@ -316,7 +332,7 @@ class ModelPair:
         The adapter replaces the one on aligned's weights: for a pair of one model, it is on base alone. The weights are
         not copied. Raises NotPresent or PairError for an adapter that is missing or does not fit.
         """
-        source = _locate_adapter(adapter)
+        source = _locate_adapter(adapter, self.config)
         side = self._sides["aligned"]
         on = (side.weights.add(source),)
         sides: dict[Which, _Side] = {**self._sides, "aligned": _Side(weights=side.weights, adapters=on)}
@@ -333,7 +349,7 @@ class ModelPair:
 
         Raises NotPresent or PairError for an adapter that is missing or does not fit.
         """
-        source = _locate_adapter(adapter)
+        source = _locate_adapter(adapter, self.config)
         side = self._sides["aligned"]
         on = dict.fromkeys((*side.adapters, side.weights.add(source)))
         expert = _Side(weights=side.weights, adapters=tuple(on))
@@ -363,8 +379,9 @@ def _assemble(
     tokenizer = tokenizers["aligned"]
     said = [*notes, *chat.check_same_tokenizer(tokenizers["base"], tokenizer)]
     chat.check_template(tokenizer, name, mode, thinking)
+    said += [n for s in sides.values() for n in s.weights.trained_elsewhere(s.adapters)]
     rows = {w: weights.head_rows(s.weights.model) for w, s in sides.items()}
-    vocab, cut = _shared_rows(rows, len(tokenizer), name)
+    vocab, cut = _shared_rows(rows, tokenizer, name)
     said += cut
     if sides["base"] == sides["aligned"]:
         said.append(_ONE_MODEL)
@@ -393,26 +410,36 @@ def _assemble(
         _sides=dict(sides),
         _tokenizers=dict(tokenizers),
         _identity=dict(identity),
+        _unlike=chat.unlike_tokens(tokenizers["base"], tokenizer),
     )
     for which in _BOTH if sides["base"] != sides["aligned"] else _BOTH[:1]:
         with pair.model(which) as model:
             weights.check_split(model, vocab, f"{which} of {name}", pair.device)
+            weights.check_cache(model, pair.new_cache(which), vocab, f"{which} of {name}", pair.device)
     return pair
 
 
-def _shared_rows(rows: Mapping[Which, int], tokens: int, name: str) -> tuple[int, list[str]]:
-    vocab = min(rows.values())
+def _shared_rows(rows: Mapping[Which, int], tokenizer: PreTrainedTokenizerBase, name: str) -> tuple[int, list[str]]:
+    """Return how many rows both heads have, with notes on what is cut: padding, or added tokens without a row."""
+    vocab, tokens, notes = min(rows.values()), len(tokenizer), []
     if vocab < tokens:
-        raise PairError(
-            f"the tokenizer of {name} has {tokens:,} entries, but the output head has {rows['base']:,} rows in base "
-            f"and {rows['aligned']:,} in aligned: use the tokenizer that the models were trained with"
+        added = tokenizer.added_tokens_decoder
+        beyond = sorted(i for i in tokenizer.get_vocab().values() if i >= vocab)
+        if any(i not in added for i in beyond):
+            raise PairError(
+                f"the tokenizer of {name} has {tokens:,} entries, but the output head has {rows['base']:,} rows in "
+                f"base and {rows['aligned']:,} in aligned: use the tokenizer that the models were trained with"
+            )
+        named = ", ".join(repr(str(added[i])) for i in beyond[:5])
+        notes.append(
+            f"{len(beyond)} added tokens ({named}) have no row in both heads: a prompt or response with one is refused."
         )
-    if len(set(rows.values())) == 1:
-        return vocab, []
-    return vocab, [
-        f"The output head has {rows['base']:,} rows in base and {rows['aligned']:,} in aligned (padding beyond the "
-        f"tokenizer's {tokens:,} entries), so both are cut to {vocab:,}."
-    ]
+    if len(set(rows.values())) > 1:
+        notes.append(
+            f"The output head has {rows['base']:,} rows in base and {rows['aligned']:,} in aligned (the tokenizer has "
+            f"{tokens:,} entries), so both are cut to {vocab:,}."
+        )
+    return vocab, notes
 
 
 def _eos_ids(models: Sequence[PreTrainedModel], tokenizer: PreTrainedTokenizerBase, vocab: int) -> frozenset[int]:
@@ -450,13 +477,16 @@ def load_pair(config: PairConfig) -> ModelPair:
     if len(found) == 2 and found[0].place == found[1].place:
         del found[1]
     own = None if config.preset is None else adapter_folder(preset(config.preset))
-    adapter = None if config.adapter is None else _locate_adapter(config.adapter)
+    adapter = None if config.adapter is None else _locate_adapter(config.adapter, config)
     if adapter is not None:
         name = f"{name} + {config.adapter}"
     elif own is not None:
-        adapter = _locate_adapter(str(own))
-    tokenizers = [sources.load_tokenizer(s, remote_code=code) for s in found]
+        adapter = _locate_adapter(str(own), None)
+    keys = [sources.tokenizer_key(s) for s in found]
+    each_read = {k: sources.read_tokenizer(s, remote_code=code) for k, s in dict(zip(keys, found, strict=True)).items()}
+    tokenizers = [each_read[k][0] for k in keys]
     notes = _check_descriptions(config, name, found, tokenizers)
+    notes += [note for _, note in each_read.values() if note is not None]
 
     found = [sources.with_weights(s) for s in found]
     if config.experimental_quantised is not None:
@@ -502,13 +532,16 @@ def _asked(config: PairConfig) -> tuple[str, tuple[str, ...]]:
             if chosen.kind != "fetched":
                 missing = str(chosen.folders()[0])
                 raise NotPresent(f"pair {chosen.name!r} is not on this machine ({missing!r} is missing): {chosen.how}")
-            fetch_smollm2()  # downloaded on first use, with a message, as a hub id is
-        return chosen.name, tuple(map(str, chosen.folders()))
+            fetch(chosen.base)  # downloaded on first use, with a message, as a hub id is
+        return chosen.shown, tuple(map(str, chosen.folders()))
     models = tuple(m for m in (config.base, config.aligned) if m is not None)
     return " | ".join(models), models
 
 
-def _locate_adapter(asked: str) -> Source:
+def _locate_adapter(asked: str, config: PairConfig | None) -> Source:
+    """Find an adapter: one that ships with the config's preset, by its name, a folder, or a hub id."""
+    inside = None if config is None or config.preset is None else adapter_folder(preset(config.preset), asked)
+    asked = asked if inside is None else str(inside)
     source = sources.with_weights(sources.locate(asked, adapter=True), adapter=True)
     weights.adapter_file(source)
     return source
@@ -522,7 +555,9 @@ def _check_descriptions(
     chat.check_same_tokenizer(tokenizers[0], tokenizers[-1])
     chat.check_template(tokenizers[-1], name, config.template_mode, config.thinking)
     rows = {w: int(c.get_text_config().vocab_size) for w, c in zip(_BOTH, (configs[0], configs[-1]), strict=True)}
-    _shared_rows(rows, len(tokenizers[-1]), name)
+    vocab, _ = _shared_rows(rows, tokenizers[-1], name)
+    if config.template_mode == "shared":
+        chat.check_shared_template(tokenizers[-1], vocab, chat.unlike_tokens(tokenizers[0], tokenizers[-1]))
     put_on = config.adapter or (config.preset and preset(config.preset).adapter)
     on = f" with the adapter {put_on}" if put_on else ""
     return [f"Base: {found[0]}.", f"Aligned: {found[-1]}{on}."]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,9 +22,10 @@ Kind = Literal["embedded", "fetched", "hub"]
 class Preset:
     """One named pair. `aligned` is None for a preset of a single model, which may take an adapter.
 
-    `adapter` is the package folder of an adapter that is on for aligned. `stated` counts parameters per model (None:
-    read from the weights' headers). `gated` models need their licence accepted on the hub. `thinking` says whether the
-    chat template can switch a thinking block on.
+    `adapter` is the package folder of an adapter that is on for aligned; `ships` maps names to the folders of others,
+    which a config may ask for. `stated` counts parameters per model (None: read from the weights' headers). `note` says
+    how the weights differ from those published. `gated` models need their licence accepted on the hub. `thinking` says
+    whether the chat template can switch a thinking block on.
     """
 
     name: str
@@ -34,7 +36,14 @@ class Preset:
     gated: bool = False
     thinking: bool = False
     adapter: str | None = None
+    ships: Mapping[str, str] = field(default_factory=dict)
     kind: Kind = "hub"
+    note: str = ""
+
+    @property
+    def shown(self) -> str:
+        """Return the name that pairs carry: with the note on how the weights differ from their publisher's."""
+        return f"{self.name} ({self.note})" if self.note else self.name
 
     def folders(self) -> tuple[Path, ...]:
         """Return the folders of the models of an embedded or fetched preset."""
@@ -85,9 +94,12 @@ _QWEN3 = {"0.6B": 596_049_920, "8B": 8_190_735_360}
 _FETCHED = Preset(name="smollm2", kind="fetched", base="smollm2-135m-instruct", aligned=None, stated=_SMOLLM2["135M"])
 
 PRESETS: tuple[Preset, ...] = (
-    Preset(name="embedded", kind="embedded", base="base", aligned="aligned", stated=None, licence="MIT"),
+    Preset(name="embedded", kind="embedded", base="base", aligned="aligned", stated=None, licence="MIT",
+           ships={"completed": "embedded/completed"}),
     _FETCHED,
     replace(_FETCHED, name="smollm2-safe", adapter="smollm2_safe/adapter"),
+    Preset(name="gemma-3-270m", kind="fetched", base="gemma-3-270m", aligned=None, stated=268_098_176,
+           licence="Gemma Terms of Use", note="4-bit, dequantised"),
     *_family("smollm2", "HuggingFaceTB/SmolLM2-{}", "HuggingFaceTB/SmolLM2-{}-Instruct", _SMOLLM2),
     *_family("qwen2.5", "Qwen/Qwen2.5-{}", "Qwen/Qwen2.5-{}-Instruct", _QWEN25),
     *_family("qwen3", "Qwen/Qwen3-{}-Base", "Qwen/Qwen3-{}", _QWEN3, thinking=True),
@@ -120,9 +132,10 @@ def local_folder(name: str, kind: Kind) -> Path:
     return cache_folder() / "models" / name
 
 
-def adapter_folder(row: Preset) -> Path | None:
-    """Return the folder of a preset's own adapter, or None."""
-    return None if row.adapter is None else Path(__file__).resolve().parent / row.adapter
+def adapter_folder(row: Preset, named: str | None = None) -> Path | None:
+    """Return the folder of a preset's own adapter, or of the one that ships with it by this name; None: no such one."""
+    inside = row.adapter if named is None else row.ships.get(named)
+    return None if inside is None else Path(__file__).resolve().parent / inside
 
 
 def safetensors_header(path: Path) -> dict[str, dict[str, object]]:

@@ -24,11 +24,21 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from workbench.core.errors import NotPresent, PairError, ParameterError, nearest
 from workbench.core.files import atomic_file, cache_folder, sha256_of
 from workbench.models.presets import parameters_in, weight_names
+from workbench.models.whole import check_whole
 
 _DESCRIPTION_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
+_ADAPTER = "adapter_config.json"
 _HUB_ID = re.compile(r"^[\w-][\w.-]*(/[\w.-]+)?$")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _PLAIN_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
+PROBES = (
+    "The quick brown fox, 12345 times: isn't it?",
+    "  two spaces\n\n\ttab and line\r\n",
+    "def f(x):\n    return x ** 2  # naïve café",
+    "日本語 русский العربية 😀",
+    "Since 2024 I can't, 1234567 of THEM'LL\u00a0go.",
+)
+"""Texts on which tokenizers and models are compared: digits, contractions, white space, code, several scripts."""
 _HASH_AT_ONCE = 64 * 1024 * 1024
 _USABLE = 0.9
 """Share of the free memory that weights may take: the rest is for activations."""
@@ -64,6 +74,7 @@ def quiet_libraries() -> Iterator[None]:
     gguf_bar, modeling_gguf_pytorch_utils.tqdm = modeling_gguf_pytorch_utils.tqdm, lambda items, **_: items
     try:
         with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"peft\.")  # what matters of it is checked, and then an error
             # peft 0.21 asks transformers 5 for a property under its old name
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
             yield
@@ -87,7 +98,7 @@ def locate(asked: str, revision: str | None = None, *, remote_code: bool = False
     if path.exists():
         if revision is not None:
             raise ParameterError(f"{asked!r} is a local path and has no revision {revision!r}: leave the revision out")
-        return _local(asked, path, "adapter_config.json" if adapter else "config.json")
+        return _local(asked, path, adapter)
     if asked.endswith(".gguf") and asked.count("/") >= 2 and not asked.startswith(("/", ".", "~")):
         return _hub_gguf(asked, revision)
     if not _HUB_ID.match(asked) or asked.endswith(".gguf"):
@@ -95,21 +106,40 @@ def locate(asked: str, revision: str | None = None, *, remote_code: bool = False
         raise NotPresent(f"there is no {asked!r} on this machine (looked in {looked!r}): check the path")
     patterns = (*_DESCRIPTION_FILES, *(("*.py",) if remote_code else ()))
     folder = _snapshot(asked, revision, patterns)
+    _check_kind(asked, folder, adapter)
     return Source(asked=asked, folder=folder, revision=folder.name)
 
 
-def _local(asked: str, path: Path, description: str) -> Source:
+def _local(asked: str, path: Path, adapter: bool) -> Source:
+    description = _ADAPTER if adapter else "config.json"
     if path.is_file():
         if path.suffix != ".gguf":
             raise NotPresent(f"{asked!r} is a file: give a folder with a {description}, or a .gguf file")
         return Source(asked=asked, folder=path.parent, gguf=path.name)
+    _check_kind(asked, path, adapter)
     if (path / description).is_file():
         return Source(asked=asked, folder=path)
     files = sorted(p.name for p in path.glob("*.gguf"))
-    if len(files) == 1:
+    if len(files) == 1 and not adapter:
         return Source(asked=asked, folder=path, gguf=files[0])
-    advice = f"name one of its GGUF files ({', '.join(files)})" if files else "give the folder of a model"
+    inside = sorted((p.parent.name for p in path.glob(f"*/{description}")), key=lambda n: (len(n), n))
+    advice = f"give the folder of {'an adapter' if adapter else 'a model'}"
+    if inside:  # a trainer's folder of checkpoints
+        advice = f"give one of the folders inside it ({', '.join(inside)})"
+    elif files:
+        advice = f"name one of its GGUF files ({', '.join(files)})"
     raise NotPresent(f"the folder {asked!r} has no {description}: {advice}")
+
+
+def _check_kind(asked: str, folder: Path, adapter: bool) -> None:
+    """Refuse an adapter where a model is asked for, and the other way round."""
+    is_model, is_adapter = (folder / "config.json").is_file(), (folder / _ADAPTER).is_file()
+    if not adapter and is_adapter:  # transformers would load the adapter's own base model under it
+        both = "both a model and an adapter: remove one" if is_model else "an adapter, not a model: give it"
+        how = f"({_ADAPTER})" if is_model else "as the parameter adapter, and its base model as base"
+        raise PairError(f"{asked!r} holds {both} {how}")
+    if adapter and is_model and not is_adapter:
+        raise PairError(f"{asked!r} holds a model, not an adapter: give it as the parameter aligned or base")
 
 
 def _hub_gguf(asked: str, revision: str | None) -> Source:
@@ -193,21 +223,58 @@ def load_config(source: Source, *, remote_code: bool = False) -> PretrainedConfi
 
 
 def load_tokenizer(source: Source, *, remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """Return a model's own tokenizer. Raises PairError where there is none or it cannot be read.
+    """Return a model's own tokenizer, as `read_tokenizer` does."""
+    return read_tokenizer(source, remote_code=remote_code)[0]
 
-    A plain tokenizer.json is read as such: for some architectures (Qwen2) the automatic choice would replace it by the
-    architecture's usual tokenizer.
+
+def read_tokenizer(source: Source, *, remote_code: bool = False) -> tuple[PreTrainedTokenizerBase, str | None]:
+    """Return a model's own tokenizer, and a note where its class gives other ids than its tokenizer.json.
+
+    The ids are then those of tokenizer.json, which the model was trained with: since transformers 5, many classes put
+    their own splitting in its place. Raises PairError where there is no tokenizer or it cannot be read.
     """
+    from tokenizers import Tokenizer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    file = source.folder / "tokenizer.json"
     with quiet_libraries(), _load_errors(source, "tokenizer"):
         if source.gguf is None and _is_plain_tokenizer(source.folder):
-            plain: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(source.folder)
-            return plain
+            return PreTrainedTokenizerFast.from_pretrained(source.folder), None
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             source.folder, gguf_file=source.gguf, trust_remote_code=remote_code, local_files_only=True
         )
-    return tokenizer
+        if source.gguf is not None or not file.is_file():
+            return tokenizer, None
+        raw = Tokenizer.from_file(str(file))
+        wanted = [raw.encode(text, add_special_tokens=False).ids for text in PROBES]
+
+        def unlike(one: PreTrainedTokenizerBase) -> str | None:
+            found = ((t, one(t, add_special_tokens=False)["input_ids"]) for t in PROBES)
+            return next((t for (t, ids), want in zip(found, wanted, strict=True) if list(ids) != want), None)
+
+        if (text := unlike(tokenizer)) is None:
+            return tokenizer, None
+        kind, plain = type(tokenizer).__name__, PreTrainedTokenizerFast.from_pretrained(source.folder)
+    if unlike(plain) is not None:
+        raise PairError(
+            f"the tokenizer of {source} gives other ids for {text!r} as {kind} than its tokenizer.json says: correct "
+            "tokenizer_class in its tokenizer_config.json"
+        )
+    return (
+        plain,
+        f"The tokenizer's class, {kind}, gives other ids than its tokenizer.json (for {text!r}), which is used.",
+    )
+
+
+def tokenizer_key(source: Source) -> str:
+    """Hash all files that a model's tokenizer is made of: two models with one key have one tokenizer."""
+    if source.gguf is not None:
+        return str(source.place)
+    names = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "*.jinja", "*.model")
+    files = sorted({f for name in names for f in source.folder.glob(name) if f.is_file()})
+    config = source.folder / "config.json"
+    kind = json.loads(config.read_text("utf-8")).get("model_type") if config.is_file() else None
+    return repr((kind, [(f.name, content_hash(f)) for f in files]))
 
 
 def _is_plain_tokenizer(folder: Path) -> bool:
@@ -227,21 +294,26 @@ def load_weights(
 ) -> PreTrainedModel:
     """Return a causal language model (or a sequence classifier) in eval mode with frozen weights.
 
-    `placement` are the loading arguments of `place`. Raises PairError where the files do not fit the config.
+    `placement` are the loading arguments of `place`. Raises PairError where the files do not fit the config, or hold
+    more or fewer tensors than the model.
     """
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     kind = AutoModelForSequenceClassification if classifier else AutoModelForCausalLM
     with quiet_libraries(), _load_errors(source, "weights"):
-        model: PreTrainedModel = kind.from_pretrained(
+        model: PreTrainedModel
+        model, found = kind.from_pretrained(
             source.folder,
             gguf_file=source.gguf,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # `check_whole` names the tensor, transformers a report that is not shown
             dtype=dtype,
             use_safetensors=None if source.gguf else True,
             trust_remote_code=remote_code,
             local_files_only=True,
             **(placement or {}),
         )
+    check_whole(source, model, found)
     if source.gguf is not None:  # dequantised: its weights are ordinary tensors, and it can be saved
         model.hf_quantizer = None
         model.is_quantized = False
@@ -264,6 +336,12 @@ def _load_errors(source: Source, what: str) -> Iterator[None]:
         if "trust_remote_code" in text:
             raise PairError(
                 f"{source} needs its own code to run: set trust_remote_code=True only if you trust its authors"
+            ) from None
+        if "Unrecognized configuration class" in text:  # LLaVA and its like
+            kind = load_config(source).model_type
+            raise PairError(
+                f"{source} is a {kind!r} model, and transformers has no causal language model of that kind: give a "
+                "model that continues text"
             ) from None
         reason = " ".join(text.split())[:300] or type(error).__name__
         raise PairError(f"could not read the {what} of {source}: {reason}") from None

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
+import re
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,9 +17,14 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
 from workbench.core.errors import NotPresent, PairError
-from workbench.models.presets import safetensors_header
-from workbench.models.sources import Source, content_hash, quiet_libraries
+from workbench.models.sources import Source, content_hash, identity, quiet_libraries
+from workbench.models.whole import check_named_alike
 
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+_SHARED = re.compile(r"vblora_vector_bank|tinylora_v|unilora_theta_d")  # one tensor, named in every layer
+_SHAPES = re.compile(r"size mismatch for (\S+): .*?torch\.Size\((.*?)\).*?torch\.Size\((.*?)\)")
 Adapters = tuple[str, ...]
 """Names of the adapters that are on; () is the model without any."""
 
@@ -56,22 +61,34 @@ class Weights:
         name = f"adapter-{adapter_identity(source)[:12]}"
         if self.peft is not None and name in self.peft.peft_config:
             return name
-        _check_adapter_keys(source, file)
+        config = _adapter_config(source)
+        _check_own_tensors(source, file, self.model, config)
+        config.inference_mode = True
+        made, kind = self.peft, type(self.model).__name__
         try:
             with quiet_libraries():
-                warnings.filterwarnings("error", message="Found missing adapter keys")
-                if self.peft is None:
-                    self.peft = PeftModel.from_pretrained(self.model, source.folder, adapter_name=name)
-                else:
-                    self.peft.load_adapter(str(source.folder), adapter_name=name)
-        except (ValueError, RuntimeError, KeyError, TypeError, OSError, UserWarning) as error:
+                if made is None:
+                    made = PeftModel(self.model, config, adapter_name=name)
+                read = made.load_adapter(str(source.folder), adapter_name=name)
+            missing = [k.replace(f".{name}", "") for k in read.missing_keys if not _SHARED.search(k)]
+            check_named_alike(f"the adapter {source}", kind, missing, read.unexpected_keys)
+        except (ValueError, RuntimeError, KeyError, TypeError, OSError, PairError) as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
-            reason = " ".join(str(error).split())[:300]
+            if made is not None and self.peft is None:
+                made.unload()
+            elif made is not None and name in made.peft_config:
+                made.delete_adapter(name)
+            if isinstance(error, PairError):
+                raise
+            reason = " ".join(str(error).split())
+            if shapes := _SHAPES.search(reason):
+                reason = "{} is {} in the file and {} in the model".format(*shapes.groups())
             raise PairError(
-                f"the adapter {source} does not fit {type(self.model).__name__} "
-                f"{self.model.config.name_or_path or '(in memory)'!r}: {reason}"
+                f"the adapter {source} ({config.peft_type.value}) does not fit {kind} "
+                f"{self.model.config.name_or_path or '(in memory)'!r}: {reason[:300]}"
             ) from None
+        self.peft = made
         return name
 
     @contextlib.contextmanager
@@ -102,6 +119,17 @@ class Weights:
                         layer.enable_adapters(not off)
             if training:
                 self.model.train()
+
+    def trained_elsewhere(self, adapters: Adapters) -> list[str]:
+        """Return a sentence for each adapter whose settings name another model than this one."""
+        notes = []
+        for name in adapters if self.peft is not None else ():
+            stated = str(self.peft.peft_config[name].base_model_name_or_path or "")  # type: ignore[union-attr]
+            there, here = _model_name(stated), _model_name(self.model.config.name_or_path)
+            if there and here and not _same_model(there, here):
+                put = f"it is put on {str(here)!r}"
+                notes.append(f"The adapter's settings say that it was trained on {str(there)!r}, and {put}.")
+        return notes
 
     def head_switches(self) -> bool:
         """Tell whether the output head has an adapter."""
@@ -167,32 +195,65 @@ def adapter_identity(source: Source) -> str:
     return digest.hexdigest()
 
 
+def _model_name(place: str) -> Path | None:
+    """Return a model's folder, or the hub id of a folder in the hub's cache."""
+    cached = re.search(r"models--(.+?)/snapshots/", f"{place}/")
+    return Path(cached[1].replace("--", "/") if cached else place) if place else None
+
+
+def _same_model(one: Path, two: Path) -> bool:
+    if one.is_dir() and two.is_dir() and one.resolve() != two.resolve():
+        with contextlib.suppress(NotPresent, PairError, OSError):
+            return identity(Source(asked="", folder=one)) == identity(Source(asked="", folder=two))
+    return one.name.lower() == two.name.lower()
+
+
 def _check_inside_layers(name: str, config: Any) -> None:
     if config.is_prompt_learning:
         raise PairError(
-            f"{name} is a {config.peft_type} adapter, whose prompt vectors cannot be switched off: use an adapter "
-            "inside the layers, such as LoRA"
+            f"{name} is a {config.peft_type.value} adapter, whose prompt vectors cannot be switched off: use an "
+            "adapter inside the layers, such as LoRA"
         )
 
 
-def _check_adapter_keys(source: Source, file: Path) -> None:
-    """Refuse an adapter that would overwrite the model's own tensors, which switching it off would not restore."""
+def _adapter_config(source: Source) -> PeftConfig:
+    """Return an adapter's settings. Raises PairError where they cannot be read or it cannot be switched off."""
     from peft import PeftConfig
-    from peft.mapping import PEFT_TYPE_TO_PREFIX_MAPPING
 
     try:
         config = PeftConfig.from_pretrained(str(source.folder))
-        keys = list(safetensors_header(file))
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise PairError(f"the adapter {source} cannot be read: {error}") from None
     _check_inside_layers(f"the adapter {source}", config)
-    prefix = PEFT_TYPE_TO_PREFIX_MAPPING[config.peft_type]
-    saved = getattr(config, "modules_to_save", None) or ()
-    adapted = (prefix, "trainable_tokens", *(f".{m}." for m in saved))
-    if own := [key for key in keys if not any(part in key for part in adapted)]:
+    return config
+
+
+def _check_own_tensors(source: Source, file: Path, model: PreTrainedModel, config: PeftConfig) -> None:
+    """Refuse an adapter that would change the model's own tensors, which switching it off would not restore.
+
+    PEFT stores the embedding or head beside a LoRA on it: where they are the model's own, loading them changes nothing.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    saved = tuple(f".{m}." for m in getattr(config, "modules_to_save", None) or ())
+    own = {k.replace(".base_layer.", "."): v for k, v in model.state_dict(keep_vars=True).items()}
+    other = []
+    try:
+        with safe_open(file, "pt") as stored:
+            for key in stored.keys():  # noqa: SIM118 - it is no mapping
+                mine = own.get(key.removeprefix("base_model.model.").replace(".base_layer.", "."))
+                if mine is None or any(part in key for part in saved):
+                    continue
+                theirs = stored.get_tensor(key).to(mine)
+                if theirs.shape != mine.shape or not torch.equal(theirs, mine):
+                    other.append(f"{key!r} of shape {list(theirs.shape)}")
+    except (SafetensorError, OSError) as error:
+        raise PairError(f"the adapter {source} cannot be read: {error}") from None
+    if other:
         raise PairError(
-            f"the adapter {source} also stores {len(own)} of the model's own tensors (such as {own[0]!r}), so "
-            "switching it off would not restore the base model: save it again with save_embedding_layers=False"
+            f"the adapter {source} also stores {len(other)} tensors of its model with other values than here (such as "
+            f"{other[0]}), so switching it off would not restore the base model: if it was trained on this model, save "
+            "it again with save_embedding_layers=False or train it with modules_to_save or bias='none'"
         )
 
 
@@ -206,6 +267,16 @@ def body_of(model: PreTrainedModel) -> nn.Module:
     if body is model:
         raise PairError(f"{type(model).__name__} has no body apart from its head: use a causal language model")
     return body
+
+
+def beside_text(model: PreTrainedModel) -> str | None:
+    """Return a pattern of the modules beside body and head (a vision tower), None where there are none."""
+    body, head = body_of(model), model.get_output_embeddings()
+    names = {id(m): n for n, m in model.named_modules()}
+    text = [re.escape(names[id(m)]) for m in (body, head) if m is not None]
+    inside = re.compile(rf"({'|'.join(text)})(\..*)?")
+    outside = (n for n, m in model.named_modules() if isinstance(m, nn.Linear) and not inside.fullmatch(n))
+    return None if next(outside, None) is None else rf"(?!{inside.pattern}$).*"
 
 
 def head_rows(model: PreTrainedModel) -> int:
@@ -254,29 +325,76 @@ def with_cache(body: nn.Module, cache: Cache | None) -> dict[str, Any]:
     return {"use_cache": True, name: cache}
 
 
+class _Float32Product(torch.autograd.Function):
+    """hidden @ weight.T of half-precision weights, added up and returned in float32 without a float32 copy of them.
+
+    A GPU multiplies in the weights' own precision where the other factor has it; bfloat16 gradients are rounded to it.
+    Everywhere else a few rows of the weights are float32 at a time.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, out: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.dtype = hidden.dtype
+        out = hidden.new_empty(len(hidden), len(weight), dtype=torch.float32) if out is None else out
+        if hidden.is_cuda and hidden.dtype == weight.dtype:
+            return torch.mm(hidden, weight.T, out_dtype=torch.float32, out=out)
+        wide = hidden.float()
+        for rows in _rows_at_once(weight):
+            torch.mm(wide, weight[rows].float().T, out=out[:, rows])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,), (weight,) = gradients, ctx.saved_tensors
+        if gradient.is_cuda and weight.dtype == torch.bfloat16:
+            return torch.mm(gradient.bfloat16(), weight, out_dtype=torch.float32).to(ctx.dtype), None, None
+        found = gradient.new_zeros(len(gradient), weight.shape[1])
+        for rows in _rows_at_once(weight):
+            found.addmm_(gradient[:, rows], weight[rows].float())
+        return found.to(ctx.dtype), None, None
+
+
+CONVERTED = 2**22
+"""Numbers of a half-precision head that are float32 at once."""
+
+
+def _rows_at_once(weight: Float[Tensor, "vocab hidden"]) -> list[slice]:
+    size = max(1, CONVERTED // weight.shape[1])
+    return [slice(start, start + size) for start in range(0, len(weight), size)]
+
+
 def head_logits(
     model: PreTrainedModel,
     hidden: Float[Tensor, "*position hidden"],
     rows: int,
     *,
+    float32: bool = False,
     out: Float[Tensor, "room vocab"] | None = None,
 ) -> Float[Tensor, "*position vocab"]:
     """Run the output head for the first `rows` vocabulary rows, with the model's own scaling and soft-capping.
 
-    An ordinary linear head is cut before it is multiplied (a view, no copy) and writes into the first rows of `out`
-    where that is given. Where hidden states are wider than the weights (float32 over bfloat16), an ordinary head
-    computes in their precision, any other in its own.
+    An ordinary linear head is cut before it is multiplied (a view, no copy) and writes rows of positions into the first
+    rows of `out` where that is given. With `float32` one in half precision adds up and returns float32, and gives its
+    own weights no gradient. Any other head computes in its own precision.
     """
     head: Any = model.get_output_embeddings()
     own = hasattr(head, "_hf_hook") or head._forward_hooks or "forward" in vars(head)
     ordinary = type(head) is nn.Linear and not own
-    if ordinary and out is not None and head.bias is None:
-        logits = torch.mm(hidden, head.weight[:rows].T, out=out[: len(hidden)])
-    elif ordinary:
-        bias = None if head.bias is None else head.bias[:rows].to(hidden.dtype)
-        logits = nn.functional.linear(hidden, head.weight[:rows].to(hidden.dtype), bias)
+    if ordinary:
+        weight, bias = head.weight[:rows], None if head.bias is None else head.bias[:rows]
+        room = None if out is None else out[: len(hidden)]
+        if float32 and weight.dtype.itemsize < 4:
+            flat: Tensor = _Float32Product.apply(hidden.flatten(0, -2), weight, room)
+            logits = flat.view(*hidden.shape[:-1], len(weight))
+            logits = logits if bias is None else logits + bias.float()
+        elif room is not None and bias is None:
+            logits = torch.mm(hidden, weight.T, out=room)
+        else:
+            logits = nn.functional.linear(hidden, weight, bias)
     else:  # an adapter on the head, an offloaded head, or one with its own forward (decoding.mixed)
         logits = head(hidden.to(model.dtype))[..., :rows]
+        logits = logits.float() if float32 and logits.dtype.itemsize < 4 else logits
     config = model.config.get_text_config()
     if (scale := getattr(config, "logit_scale", None)) is not None:  # Cohere
         logits = logits * scale
@@ -309,6 +427,41 @@ def check_split(model: PreTrainedModel, rows: int, name: str, device: torch.devi
         f"{own.flatten()[worst].item():.6g} where body and head, run apart, give {ours.flatten()[worst].item():.6g} "
         f"(allowed difference {allowed:.2g}). It cannot be scored: use another model"
     )
+
+
+def check_cache(model: PreTrainedModel, cache: Cache, rows: int, name: str, device: torch.device) -> None:
+    """Compare steps with a cache, of which a row is dropped between, with passes without one, padded and not.
+
+    Batched generation needs exactly this. Raises PairError where the model cannot do it, or gives something else than
+    in one pass: by more than 0.1 % of its hidden states' norm, or 25 % in half precision (experts are chosen by less).
+    """
+    ids = (torch.arange(24, device=device) * 7 % rows).view(3, 8)
+    mask = torch.ones_like(ids)
+    mask[0, :2], kept = 0, torch.tensor([0, 2], device=device)
+    try:
+        with torch.no_grad():
+            body_hidden(model, ids[:, :6], attention_mask=mask[:, :6], cache=cache)
+            cache.batch_select_indices(kept)
+            ids, mask = ids[kept], mask[kept]
+            steps = (slice(6, 7), slice(7, 8))
+            made = [body_hidden(model, ids[:, s], attention_mask=mask[:, : s.stop], cache=cache) for s in steps]
+            found = torch.cat(made, 1).float()
+            alone = [body_hidden(model, r[None, m:])[:, -2:] for r, m in zip(ids, (2, 0), strict=True)]
+            wanted = torch.cat(alone).float()
+            off = (torch.nan_to_num(found - wanted).norm() / torch.nan_to_num(wanted).norm()).item()
+    except Exception as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise PairError(
+            f"{name} ({type(model).__name__}) cannot continue several texts at once with a cache "
+            f"({type(error).__name__}: {reason}): use a model with an ordinary key-value cache"
+        ) from None
+    if off > (1e-3 if model.dtype == torch.float32 else 0.25):
+        raise PairError(
+            f"{name} ({type(model).__name__}) continues several texts with a cache otherwise than in one pass (its "
+            f"hidden states differ by {100 * off:.1f} %): use a model with an ordinary key-value cache"
+        )
 
 
 def parameter_hash(model: nn.Module) -> str:

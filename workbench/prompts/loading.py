@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from workbench.core.configs import at_least, check_fields, takes_fields
 from workbench.core.errors import NotPresent, ParameterError, PromptError, UnknownName, nearest
 from workbench.core.records import Label
 from workbench.prompts.columns import LABELS, Columns, check_label, labels_of, resolve
-from workbench.prompts.rows import ENDINGS, Source, SourceRow, read_file, read_hub, refuse
+from workbench.prompts.known import key_of
+from workbench.prompts.rows import ENDINGS, Source, SourceRow, read_file, read_hub, refuse, with_first_line
 from workbench.prompts.subset import balanced
+from workbench.prompts.turns import Unusable, answer_of, split_turns, unwritten
 
 __all__ = ["PROMPT_SETS", "Dropped", "Prompt", "PromptConfig", "PromptSet", "load_prompts"]
 
 _HERE = Path(__file__).resolve().parent
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(:[^:/\\]*){0,2}")
-_ROLES = ("system", "user", "assistant")
+_CONTEXT_ABOVE = "\n\n---\n\n"  # how HarmBench sets a context apart from the request
+_LISTS = {"turns", "messages", "conversation", "conversations"}
+OnLong = Literal["drop", "cut", "error"]
 _SHOWN = 20
 
 
@@ -34,13 +40,13 @@ _SHOWN = 20
 class _BuiltIn:
     path: Path
     classroom_safe: bool
-    split: str | None
+    without: str | None
 
 
 _BUILT_IN = {
-    "embedded": _BuiltIn(path=_HERE / "brindle" / "prompts.jsonl", classroom_safe=True, split="heldout"),
-    "everyday": _BuiltIn(path=_HERE / "sets" / "everyday.jsonl", classroom_safe=False, split=None),
-    "questions": _BuiltIn(path=_HERE / "sets" / "questions.jsonl", classroom_safe=True, split=None),
+    "embedded": _BuiltIn(path=_HERE / "brindle" / "prompts.jsonl", classroom_safe=True, without="train"),
+    "everyday": _BuiltIn(path=_HERE / "sets" / "everyday.jsonl", classroom_safe=False, without=None),
+    "questions": _BuiltIn(path=_HERE / "sets" / "questions.jsonl", classroom_safe=True, without=None),
 }
 PROMPT_SETS: tuple[str, ...] = tuple(_BUILT_IN)
 """The built-in sets: the embedded world, everyday requests with matched harmless ones, harmless questions."""
@@ -51,7 +57,10 @@ class Prompt:
     """One prompt: the request, its label, and the source's response to it where it has one.
 
     Texts are unchanged, spaces included. `messages` are the (role, text) turns before the last user turn, None for a
-    single turn. Prompts that share a `pair_id` are matched: same form, harmful and harmless.
+    single turn. Prompts that share a `pair_id` are matched: same form, harmful and harmless. (A source may give it on
+    one side only, as the other's id.) `depth` is the known depth of the alignment on this prompt: how many tokens of
+    its harmful answer have to be given until the aligned model goes on; infinity ("never" in a file): none are enough;
+    None: not known.
     """
 
     id: str
@@ -59,6 +68,7 @@ class Prompt:
     label: Label
     response: str | None = None
     category: str | None = None
+    depth: float | None = None
     pair_id: str | None = None
     split: str | None = None
     messages: tuple[tuple[str, str], ...] | None = None
@@ -140,10 +150,13 @@ class PromptConfig:
     source         a built-in name (PROMPT_SETS), the path of a file, or a hub id "owner/name[:config[:split]]"
     limit          how many prompts, balanced over labels, matched pairs together; None: all
     split          only this split; "all": every split; None: every split of a file, and the held-out part of the
-                   embedded set, because alignment is judged on topics outside its training
+                   embedded set ("heldout" and "heldout_roots", all but "train"), because alignment is judged on topics
+                   outside its training
     ..._column     the column of each role; None: guessed from known names and noted
     label          the label of all rows; None: from the label column, or guessed and noted
-    max_chars      longer prompts (earlier turns counted) and responses are dropped and reported
+    max_chars      the longest prompt (earlier turns counted) and response, characters
+    on_long        longer ones: "drop" the row and report it, "cut" its text at the end, or "error": refuse the source
+    keep_duplicates   keep rows that ask the same: several responses to one request, or variants in case and spacing
     seed           of the choice by limit
 
     Raises ParameterError for an impossible value.
@@ -158,12 +171,14 @@ class PromptConfig:
     category_column: str | None = None
     label: Label | None = None
     max_chars: int = 20_000
+    on_long: OnLong = "drop"
+    keep_duplicates: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not self.source.strip():
             raise ParameterError(f"source={self.source!r} names no prompts: known sets are {', '.join(PROMPT_SETS)}")
-        check_fields(self, limit=at_least(1), max_chars=at_least(1))
+        check_fields(self, limit=at_least(1), max_chars=at_least(1), on_long=get_args(OnLong))
         if self.label is not None:
             check_label(self.label)
             if self.label_column is not None:
@@ -175,30 +190,37 @@ class PromptConfig:
 def load_prompts(config: PromptConfig) -> PromptSet:
     """Load the prompts that the config names.
 
-    Empty, duplicate (equal but for case and spacing) and over-long rows are dropped and reported by line; then split
-    and limit are applied. Raises UnknownName or NotPresent for an unknown source, PromptError for one that cannot be
-    read (naming the lines), lacks a column or split, or leaves no prompt.
+    A known set is read as its authors mean it (`prompts.known`): a context, an input or a system prompt of its own
+    belongs to what is asked. Empty, duplicate (all that is asked is equal but for case and spacing) and over-long rows
+    are dropped and reported by line; then split and limit are applied. Raises UnknownName or NotPresent for an unknown
+    source, PromptError for one that cannot be read (naming the lines), lacks a column or split, or leaves no prompt.
     """
     built_in = _BUILT_IN.get(config.source)
     source, stated = _open(config.source)
+    if config.prompt_column is None:
+        source = with_first_line(source)
     if not source.rows:
         raise PromptError(f"{source.name} holds no rows: it has {_count(len(source.columns), 'column')} and no prompt")
     asked = {role: getattr(config, f"{role}_column") for role in ("prompt", "response", "label", "category")}
     columns = resolve(source, asked)  # type: ignore[arg-type]
     labels, label_notes = labels_of(source, columns, config.label)
-    kept, dropped = _keep(_parse(source, columns, labels), config.max_chars)
+    parsed, row_notes = _parse(source, columns, labels)
+    kept, dropped, keep_notes = _keep(source.name, parsed, config)
     if not kept:
         listed = "; ".join(f"line {d.line}: {d.reason}" if d.line else d.reason for d in dropped[:5])
         raise PromptError(f"{source.name} leaves no prompt: all {_count(len(dropped), 'row')} dropped ({listed})")
     prompts, id_notes = _with_ids(kept, columns.taken.get("id"))
-    notes = [*source.notes, *columns.notes, *label_notes, *id_notes]
+    twins = {p.pair_id for p in prompts}
+    prompts = tuple(dataclasses.replace(p, pair_id=p.id) if p.pair_id is None and p.id in twins else p for p in prompts)
+    notes = [*source.notes, *columns.notes, *label_notes, *row_notes, *keep_notes, *id_notes]
 
-    split = config.split or (built_in.split if built_in else None)
-    if split not in (None, "all"):
-        assert split is not None
-        _check_split(source.name, split, prompts)
-        notes.append(f"split {split!r} ({'given' if config.split else 'the default of this set'})")
-        prompts = tuple(p for p in prompts if p.split == split)
+    if config.split is not None and config.split != "all":
+        _check_split(source.name, config.split, prompts)
+        notes.append(f"split {config.split!r} (given)")
+        prompts = tuple(p for p in prompts if p.split == config.split)
+    elif config.split is None and built_in is not None and built_in.without is not None:
+        notes.append(f"without the split {built_in.without!r} (the default of this set)")
+        prompts = tuple(p for p in prompts if p.split != built_in.without)
     if config.limit is not None:
         available = len(prompts)
         if config.limit < available:
@@ -224,7 +246,7 @@ def _open(name: str) -> tuple[Source, str]:
             raise NotPresent(f"the built-in prompt set {name!r} is not complete: {str(built_in.path)!r} is missing")
         return read_file(built_in.path), f"built in ({built_in.path.name})"
     path = Path(name).expanduser()
-    if path.exists():
+    if os.path.exists(path):  # unlike Path.exists, False for a name that no file can have
         return read_file(path), str(path)
     looks_like_path = path.suffix.lower() in ENDINGS or path.is_absolute() or name[0] in ".~\\"
     if looks_like_path or name.count("/") > 1:
@@ -246,47 +268,78 @@ def _open(name: str) -> tuple[Source, str]:
 _Rows = list[tuple[SourceRow, Prompt]]
 
 
-def _parse(source: Source, columns: Columns, labels: Sequence[Label]) -> _Rows:
-    """Make a prompt of every row, or raise PromptError that names the unusable rows."""
-    parsed, problems = [], []
+def _parse(source: Source, columns: Columns, labels: Sequence[Label]) -> tuple[_Rows, list[str]]:
+    """Make a prompt of every row, with notes; or raise PromptError that names the unusable rows."""
+    parsed: _Rows = []
+    problems: list[tuple[str, str]] = []
+    notes: Counter[str] = Counter()
     for row, label in zip(source.rows, labels, strict=True):
         try:
-            parsed.append((row, _prompt(row, columns, label)))
-        except _Unusable as error:
+            parsed.append((row, _prompt(row, columns, label, notes)))
+        except Unusable as error:
             problems.append((row.where, str(error)))
     if problems:
         refuse(source.name, problems, "Correct or remove these rows, or name another column.")
-    return parsed
+    return parsed, [f"{note} ({n} of {len(parsed)} rows)" for note, n in notes.items()]
 
 
-class _Unusable(Exception):
-    """A row with an unusable value; the message says which."""
-
-
-def _prompt(row: SourceRow, columns: Columns, label: Label) -> Prompt:
+def _prompt(row: SourceRow, columns: Columns, label: Label, notes: Counter[str]) -> Prompt:
     column = columns.taken["prompt"]
     if column not in row.values:
-        raise _Unusable(f"no {column!r} (it has {', '.join(map(repr, row.values)) or 'nothing'})")
-    asked = row.values[column]
-    response = columns.value(row.values, "response")
+        raise Unusable(f"no {column!r} (it has {', '.join(map(repr, row.values)) or 'nothing'})")
+    asked = unwritten(row.values[column], listed=key_of(column) in _LISTS)
+    response = answer_of(columns.value(row.values, "response"))
     messages: tuple[tuple[str, str], ...] | None = None
     if isinstance(asked, list):
-        messages, asked, closing = _conversation(asked)
+        if len(asked) > 1 and isinstance(asked[0], str):
+            notes["only the first of several user turns is asked: the next ones depend on the answer to it"] += 1
+        messages, asked, closing = split_turns(asked)
         response = closing if response is None else response
     texts = {
         "prompt": "" if asked is None else asked,
         "response": response,
-        **{role: _scalar(columns.value(row.values, role)) for role in ("id", "category", "pair_id", "split")},
+        **{role: columns.value(row.values, role) for role in ("context", "system")},
+        "category": _category(columns.value(row.values, "category")),
+        **{role: _scalar(columns.value(row.values, role)) for role in ("id", "pair_id", "split")},
     }
     for what, text in texts.items():
         if text is not None and not isinstance(text, str):
-            raise _Unusable(f"the {what} is {type(text).__name__} {str(text)[:40]!r}, not text")
+            raise Unusable(f"the {what} is {type(text).__name__} {str(text)[:40]!r}, not text")
     for text in (*filter(None, texts.values()), *(text for _, text in messages or ())):
         if found := re.search("[\ud800-\udfff]", text):
-            raise _Unusable(f"half a character (lone surrogate U+{ord(found[0]):04X}): no tokenizer can read it")
+            raise Unusable(f"half a character (lone surrogate U+{ord(found[0]):04X}): no tokenizer can read it")
+    context, system = texts.pop("context"), texts.pop("system")
+    if context and context.strip() and texts["prompt"].strip():
+        above = key_of(columns.taken["context"]) == "contextstring"
+        texts["prompt"] = f"{context}{_CONTEXT_ABOVE}{asked}" if above else f"{asked}\n\n{context}"
+        where = "before" if above else "after"
+        notes[f"column {columns.taken['context']!r} is part of what is asked, {where} the request"] += 1
+    if system and system.strip():
+        if messages and messages[0][0] == "system":
+            raise Unusable(f"column {columns.taken['system']!r} gives a system prompt, and so do the turns")
+        messages = (("system", system), *(messages or ()))
+        notes[f"column {columns.taken['system']!r} is sent as the row's own system prompt"] += 1
     if texts["response"] is not None and not texts["response"].strip():
         texts["response"] = None
-    return Prompt(id=texts.pop("id") or "", label=label, messages=messages, line=row.line, **texts)
+    depth = _depth(columns.value(row.values, "depth"))
+    return Prompt(id=texts.pop("id") or "", label=label, depth=depth, messages=messages, line=row.line, **texts)
+
+
+def _depth(value: Any) -> float | None:
+    """Return a depth in tokens: a positive whole number, or "never", which is infinity; an empty one is None."""
+    text = _scalar(value)
+    if text is None or text == "never":
+        return None if text is None else math.inf
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise Unusable(f"the depth is {text[:40]!r}, not a positive number of tokens or 'never'")
+    return float(text)
+
+
+def _category(value: Any) -> str | None:
+    """Return a category as text; of a table of flags, as BeaverTails has it, the names of those that are true."""
+    if isinstance(value, Mapping) and all(isinstance(flag, bool) for flag in value.values()):
+        return "; ".join(name for name, flag in value.items() if flag) or None
+    return _scalar(value)
 
 
 def _scalar(value: Any) -> str | None:
@@ -296,44 +349,45 @@ def _scalar(value: Any) -> str | None:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _conversation(turns: list[Any]) -> tuple[tuple[tuple[str, str], ...] | None, str, str | None]:
-    """Split turns {role, content} into those before the last user turn, that turn, and the answer after it."""
-    flat: list[tuple[str, str]] = []
-    for turn in turns:
-        if not (isinstance(turn, Mapping) and isinstance(turn.get("content"), str) and turn.get("role") in _ROLES):
-            raise _Unusable(f"a turn needs a role ({', '.join(_ROLES)}) and its content as text, not {str(turn)[:60]}")
-        flat.append((turn["role"], turn["content"]))
-    closing = flat.pop()[1] if flat and flat[-1][0] == "assistant" else None
-    if not flat or flat[-1][0] != "user":
-        raise _Unusable("the turns do not end with a user's (and at most one answer after it)")
-    return tuple(flat[:-1]) or None, flat[-1][1], closing
-
-
-def _keep(rows: _Rows, max_chars: int) -> tuple[_Rows, tuple[Dropped, ...]]:
-    """Split rows into those kept and those dropped as empty, too long or duplicate."""
+def _keep(name: str, rows: _Rows, config: PromptConfig) -> tuple[_Rows, tuple[Dropped, ...], list[str]]:
+    """Split rows into those kept, with over-long texts cut if so asked, and those dropped; with notes."""
     kept: _Rows = []
     dropped: list[Dropped] = []
+    too_long: list[tuple[str, str]] = []
     first: dict[object, tuple[SourceRow, Prompt]] = {}
+    most, same = config.max_chars, 0
     for row, prompt in rows:
+        earlier = sum(len(text) for _, text in prompt.messages or ())
+        lengths = {"prompt": earlier + len(prompt.prompt), "response": len(prompt.response or "")}
+        if over := [f"{what} of {n:,} characters" for what, n in lengths.items() if n > most]:
+            too_long.append((row.where, f"{' and '.join(over)}, the limit is {most:,}"))
+            if config.on_long == "cut" and earlier < most:
+                answer = prompt.response and prompt.response[:most]
+                prompt = dataclasses.replace(prompt, prompt=prompt.prompt[: most - earlier], response=answer)
+                over = []
         turns = (*(prompt.messages or ()), ("user", prompt.prompt))
         key = tuple((role, " ".join(text.split()).casefold()) for role, text in turns)
-        lengths = {"prompt": sum(len(text) for _, text in turns), "response": len(prompt.response or "")}
-        over = [f"{what} of {n:,} characters" for what, n in lengths.items() if n > max_chars]
         if not prompt.prompt.strip():
             reason = "empty"
         elif over:
-            reason = f"too long: {' and '.join(over)}, the limit is {max_chars:,}"
-        elif key in first:
-            earlier, same = first[key]
-            other = f" (which is {same.label}, this one {prompt.label})" if same.label != prompt.label else ""
-            reason = f"duplicate of {earlier.where}{other}"
+            reason = f"too long: {too_long[-1][1]}"
+        elif key in first and not config.keep_duplicates:
+            before, alike = first[key]
+            other = f" (which is {alike.label}, this one {prompt.label})" if alike.label != prompt.label else ""
+            reason = f"duplicate of {before.where}{other}"
+            same += 1
         else:
             first[key] = row, prompt
             kept.append((row, prompt))
             continue
         at = "" if row.line is not None else f" ({row.where})"
         dropped.append(Dropped(line=row.line, reason=reason + at, text=prompt.prompt[:200]))
-    return kept, tuple(dropped)
+    if too_long and config.on_long == "error":
+        refuse(name, too_long, "Shorten them, or set on_long to 'drop' or 'cut'.")
+    notes = [f"duplicates dropped: {same}; keep_duplicates=True keeps them"] if same else []
+    if too_long and config.on_long == "cut":
+        notes.append(f"{_count(len(too_long), 'row')} longer than {most:,} characters are cut ({too_long[0][0]} first)")
+    return kept, tuple(dropped), notes
 
 
 def _with_ids(kept: _Rows, column: str | None) -> tuple[tuple[Prompt, ...], tuple[str, ...]]:

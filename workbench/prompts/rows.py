@@ -262,6 +262,20 @@ def _header(name: str, fields: list[str]) -> tuple[str, ...]:
     return header
 
 
+def with_first_line(source: Source) -> Source:
+    """Return a source whose only column is named by a sentence with that sentence as its first row, as HEx-PHI has it.
+
+    A sentence has four words or more, or ends as one. Any other source is returned unchanged.
+    """
+    if len(source.columns) != 1 or not re.search(r"\S(\s+\S+){3}|\s.*[.?!]$", source.columns[0]):
+        return source
+    (name,) = source.columns
+    rest = (SourceRow(number=r.number + 1, line=r.line, values={"text": r.values.get(name)}) for r in source.rows)
+    rows = (SourceRow(number=1, line=1, values={"text": name}), *rest)
+    note = "the first line is a prompt, not the name of a column: give prompt_column if it is the name"
+    return Source(name=source.name, columns=("text",), rows=rows, notes=(*source.notes, note))
+
+
 # ------------------------------------------------------------------------------------------------ dataset hub
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 from workbench.core.configs import takes_fields
 from workbench.core.errors import PromptError
-from workbench.prompts.loading import Prompt, PromptConfig, PromptSet, load_prompts
-from workbench.prompts.similar import parts_apart
+from workbench.prompts.loading import PROMPT_SETS, Prompt, PromptConfig, PromptSet, load_prompts
+from workbench.prompts.similar import parts_apart, same_wording
 from workbench.prompts.subset import balanced
 
 TUNING = "train"
 """The split to tune on, where a set names its splits."""
+KEPT_ONE_IN = 5
+"""One in so many training prompts of a built-in set is kept for attacks by fine-tuning."""
 
 
 @takes_fields(PromptConfig)
@@ -50,6 +53,27 @@ def split_prompts(
             )
         parts.append(dataclasses.replace(whole, prompts=chosen, notes=tuple(notes)))
     return parts[0], parts[1]
+
+
+def kept_for_attacks(source: str) -> tuple[Prompt, ...]:
+    """Return the prompts of a built-in set that no training arm has: attacks by fine-tuning train on them.
+
+    They are every fifth of the matched pairs and single prompts, in their order; of a set with splits, of its training
+    split. The set's other prompts stay for training.
+    """
+    prompts = load_prompts(PromptConfig(source=source, split="all"))
+    named = any(p.split == TUNING for p in prompts)
+    units: dict[str, list[Prompt]] = {}
+    for p in prompts:
+        if p.split == TUNING or not named:
+            units.setdefault(p.pair_id or p.id, []).append(p)
+    return tuple(p for unit in list(units.values())[::KEPT_ONE_IN] for p in unit)
+
+
+@functools.cache
+def kept_wordings() -> frozenset[str]:
+    """Return the wording of every prompt that is kept for attacks, so that it is known in any set."""
+    return frozenset(same_wording(p.prompt) for source in PROMPT_SETS for p in kept_for_attacks(source))
 
 
 def _half(prompts: Sequence[Prompt], seed: int) -> set[str]:

@@ -56,11 +56,11 @@ def execute(
     started, ended = time.perf_counter(), False
     try:
         papermill.execute_notebook(
-            str(source),
-            str(executed),
+            *(str(path).replace("{", "{{").replace("}", "}}") for path in (source, executed)),  # papermill formats them
             parameters=dict(parameters),
             engine_name="workbench",
             kernel_name="python3",
+            language="python",
             progress_bar=False,
             timeout=cell_seconds,
             startup_timeout=start_seconds,

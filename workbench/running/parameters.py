@@ -56,9 +56,13 @@ def read_notebook(path: str | Path) -> dict[str, Any]:
 def declared_parameters(notebook: str | Path) -> dict[str, Declared]:
     """Return the parameters that a notebook's cell tagged `parameters` declares, by name."""
     read_notebook(notebook)
-    found = import_papermill().inspect_notebook(str(notebook))
-    types = {name: _type_of(p["inferred_type_name"], p["default"]) for name, p in found.items()}
-    return {n: Declared(name=n, type=types[n], default=p["default"], help=p["help"]) for n, p in found.items()}
+    import_papermill()
+    from papermill.inspection import _infer_parameters  # the public function needs a kernel's name in the notebook
+    from papermill.iorw import load_notebook_node
+
+    found = _infer_parameters(load_notebook_node(str(notebook)), name="python3", language="python")
+    types = {p.name: _type_of(p.inferred_type_name, p.default) for p in found}
+    return {p.name: Declared(name=p.name, type=types[p.name], default=p.default, help=p.help) for p in found}
 
 
 def smoke_parameters(notebook: str | Path) -> dict[str, Any]:

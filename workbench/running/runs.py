@@ -20,9 +20,10 @@ from typing import Any
 
 from workbench.core.configs import takes_fields
 from workbench.core.errors import NotebookFailed, ParameterError, RecordError
-from workbench.core.files import storage_errors, sync
+from workbench.core.files import FULL, storage_errors, sync
 from workbench.core.provenance import Stopwatch
 from workbench.core.results import read_rows
+from workbench.core.threads import thread_settings
 from workbench.running.kernel import Kept, Say, execute
 from workbench.running.parameters import declared_parameters, resolve_parameters
 from workbench.running.shipped import notebook_named
@@ -67,7 +68,7 @@ def run_notebook(config: RunConfig, *, say: Say | None = None, kept: Kept | None
     Raises ParameterError before anything runs, NotebookFailed when the notebook does not reach its end with results,
     StorageFull when the disk is full. In each case an earlier run in `out` stays as it was.
     """
-    source, out = notebook_named(config.notebook), Path(config.out)
+    source, out = notebook_named(config.notebook), _target(config.out)
     watch = Stopwatch("run", config)
     takes_out = "out" in declared_parameters(source)
     if "out" in config.parameters:
@@ -92,7 +93,7 @@ def run_notebook(config: RunConfig, *, say: Say | None = None, kept: Kept | None
         if config.page or (config.page is None and not (partial / "report.html").exists()):
             (partial / f"{source.stem}.html").write_text(notebook_html(executed), "utf-8")
         if not (partial / "run.json").exists():
-            record = dataclasses.asdict(watch.record(resolved={"parameters": parameters}))
+            record = dataclasses.asdict(watch.record(resolved={"parameters": parameters, "threads": thread_settings()}))
             (partial / "run.json").write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", "utf-8")
         _write_final_name(partial, out)
         _replace(partial, out)
@@ -101,6 +102,17 @@ def run_notebook(config: RunConfig, *, say: Say | None = None, kept: Kept | None
         for path in (out / f"{source.stem}.html", out / "results.json", out / "report.html")
     )
     return RunPaths(folder=out, notebook=out / f"{source.stem}.ipynb", html=html, results=results, report=report)
+
+
+def _target(out: str | Path) -> Path:
+    """Return the folder to write; a link stays, and what it points to is written. Raises ParameterError for none."""
+    try:
+        path = Path(out)
+        path.exists()  # refuses a name that is too long
+        return path.resolve() if path.is_symlink() else path
+    except (OSError, RuntimeError) as error:  # the latter: links in a circle
+        said = getattr(error, "strerror", None) or str(error)
+        raise ParameterError(f"--out {str(out)[:80]!r} cannot be made: {said}") from error
 
 
 def _check_target(out: Path, source: Path) -> None:
@@ -129,7 +141,9 @@ def _partial_folder(out: Path) -> Iterator[Path]:
         with storage_errors(out):
             try:
                 partial.mkdir(parents=True)
-            except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            except OSError as error:
+                if error.errno in FULL:
+                    raise
                 raise ParameterError(f"--out {str(out)!r} cannot be made: {error.strerror}") from error
             yield partial
     finally:

@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import PreTrainedModel
 
 from workbench.core.configs import at_least, check_fields, takes_fields
 from workbench.core.errors import NonFiniteLogits, PairError, ParameterError, PromptError
@@ -35,6 +36,7 @@ from workbench.core.statistics import PromptSample, interval
 from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair, Which
 from workbench.models.pieces import padded
+from workbench.models.weights import body_of
 from workbench.prompts.loading import Prompt, PromptSet
 from workbench.tracing.records import GradientProbe
 
@@ -111,6 +113,8 @@ def probe_gradients(
     watch = Stopwatch("probe_gradients", config)
     if pair.thinking:
         pair = dataclasses.replace(pair, thinking=False)
+    with pair.model(config.model) as model:
+        weights = _weights_of(body_of(model))
     chosen = _choose(prompts, config, responses)
     bare = [pair.passage(p, (), system_prompt=config.system_prompt) for p in chosen]
     if responses is None:
@@ -126,8 +130,6 @@ def probe_gradients(
         if outside := [i for i in p.response if not 0 <= i < pair.vocab]:
             ids = f"the response to {p} has token id {outside[0]}, and the vocabulary has {pair.vocab} entries"
             raise ParameterError(f"{ids}: encode it with this pair's tokenizer")
-    with pair.model(config.model) as model:
-        weights = _weights_of(model)
     layers = 1 + max(w.layer for w in weights)
     layer = config.layer or max(1, layers // 2)
     if layer > layers:
@@ -205,13 +207,13 @@ class _Weight:
     outputs: list[Tensor] = field(default_factory=list)
 
 
-def _weights_of(model: nn.Module) -> list[_Weight]:
-    """Find the linear maps inside attention and MLP of every block, without adapters.
+def _weights_of(body: nn.Module) -> list[_Weight]:
+    """Find the linear maps inside attention and MLP of every block of the text decoder, without adapters.
 
     Raises PairError where there are none, or where attention or MLP weights are outside linear maps.
     """
     found, owned = [], set()
-    for name, module in model.named_modules():
+    for name, module in body.named_modules():
         place = _BLOCK.match(name)
         weight = getattr(module, "weight", None)
         if place is None or not isinstance(weight, Tensor) or weight.ndim != 2 or "lora_" in name:
@@ -220,23 +222,23 @@ def _weights_of(model: nn.Module) -> list[_Weight]:
         if linear and _ATTENTION_OR_MLP.search(place["inside"]):
             found.append(_Weight(layer=int(place["layer"]), block=place["block"], module=module))
             owned.add(id(weight))
-    for name, parameter in model.named_parameters():
+    for name, parameter in body.named_parameters():
         place = _BLOCK.match(name)
         if place is None or parameter.ndim < 2 or "lora_" in name or not _ATTENTION_OR_MLP.search(place["inside"]):
             continue
         if id(parameter) not in owned:
             raise PairError(
-                f"the gradient probe reads linear maps, and {name} of {type(model).__name__} is not one (a fused "
+                f"the gradient probe reads linear maps, and {name} of {type(body).__name__} is not one (a fused "
                 "mixture of experts?): probe a model of another architecture"
             )
     if not found:
-        none = f"no attention and MLP weights were found in {type(model).__name__}"
+        none = f"no attention and MLP weights were found in {type(body).__name__}"
         raise PairError(f"{none}: probe a model of another architecture")
     return found
 
 
 @contextlib.contextmanager
-def _watched(model: nn.Module, weights: Sequence[_Weight], layer: int, hidden: list[Tensor]) -> Iterator[None]:
+def _watched(model: PreTrainedModel, weights: Sequence[_Weight], layer: int, hidden: list[Tensor]) -> Iterator[None]:
     """Record the weights' inputs and outputs and the output of block `layer` (0-based) by hooks, removed at the end."""
     block = next(w.block for w in weights if w.layer == layer)
     with contextlib.ExitStack() as stack:
@@ -257,8 +259,8 @@ def _watched(model: nn.Module, weights: Sequence[_Weight], layer: int, hidden: l
         def start_graph(module: nn.Module, arguments: object, output: Tensor) -> None:
             output.requires_grad_()  # builds a graph although every parameter is frozen
 
-        hook(model.get_input_embeddings(), start_graph)  # type: ignore[operator]
-        hook(model.get_submodule(block), keep_hidden)
+        hook(model.get_input_embeddings(), start_graph)
+        hook(body_of(model).get_submodule(block), keep_hidden)
         for weight in weights:
             keep(weight)
         yield
@@ -277,7 +279,7 @@ def _probe(
         on_other = _logprobs(pair, other, passage)
     captured: list[Tensor] = []
     with pair.model(which) as model, torch.inference_mode(False), torch.enable_grad():
-        weights = _weights_of(model)
+        weights = _weights_of(body_of(model))
         # the fused attention has no batched backward
         with _watched(model, weights, layer, captured), sdpa_kernel(SDPBackend.MATH):
             logprobs = _logprobs(pair, which, passage)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
 CountSpace = Literal["aligned_topk", "base_topk", "union", "full"]
@@ -113,7 +113,7 @@ BLOCK = 64
 """Width of the blocks whose maxima bound the places of a row's largest entries."""
 
 
-def largest(scores: Float[Tensor, "row vocab"], k: int) -> Int[Tensor, "row k"]:
+def largest(scores: Real[Tensor, "row vocab"], k: int) -> Int[Tensor, "row k"]:
     """Return the ids of the k largest scores of each row, best first, faster than `topk` on a wide vocabulary.
 
     The k largest entries are in the k blocks with the largest maxima.
@@ -180,10 +180,11 @@ def compare(
     at_b = torch.stack((lb.gather(-1, shown_b), la.gather(-1, shown_b)), -1)
     at_a = torch.stack((lb.gather(-1, shown_a), la.gather(-1, shown_a)), -1)
 
-    torch.sub(pb, pa, out=work)
-    detected, mass = _detect_in(work, lb, la, pb, ranking, k, base_floor)
-    out["excess_mass"] = work.relu_().sum(-1).clamp_(0.0, 1.0)
+    excess = torch.sub(pb, pa, out=work).relu_()
+    out["excess_mass"] = excess.sum(-1).clamp_(0.0, 1.0)
     out["retention"] = 1.0 - out["excess_mass"]
+    score = excess if ranking == "mass" else lb - la
+    detected, mass = _detect_in(score, excess, pb, k, base_floor)
 
     d = lb.sub_(la)  # from here on `lb` is log p_b - log p_a, and `la` is free
     out["kl_base_aligned_nats"] = torch.mul(pb, d, out=work).sum(-1).clamp_(min=0.0)
@@ -227,22 +228,18 @@ def _count(
 
 
 def _detect_in(
-    gap: Float[Tensor, "row vocab"],
-    base: Float[Tensor, "row vocab"],
-    aligned: Float[Tensor, "row vocab"],
+    score: Float[Tensor, "row vocab"],
+    excess: Float[Tensor, "row vocab"],
     p_base: Float[Tensor, "row vocab"],
-    ranking: Ranking,
     top_k: int,
     base_floor: float,
 ) -> tuple[Int[Tensor, "row d"], Float[Tensor, "row d"]]:
-    """Return detected ids and their mass, from gap = p_b - p_a; missing ids are -1, their mass 0."""
-    score = gap
-    if ranking == "log_ratio":
-        score = base - aligned
-        if base_floor > 0.0:
-            score.masked_fill_(p_base < base_floor, -math.inf)
-    ids = largest(score, top_k)
-    keep = base.gather(-1, ids) > aligned.gather(-1, ids)
+    """Return detected ids and their mass from a score above 0 for base-favored tokens, and excess = max(p_b - p_a, 0).
+
+    Tokens under the floor leave the score *before* the top k. Missing ids are -1, their mass 0.
+    """
     if base_floor > 0.0:
-        keep &= p_base.gather(-1, ids) >= base_floor
-    return ids.masked_fill(~keep, -1), gap.gather(-1, ids).masked_fill(~keep, 0.0)
+        score.masked_fill_(p_base < base_floor, 0.0)
+    ids = largest(score, top_k)
+    absent = ~(score.gather(-1, ids) > 0.0)  # NaN is absent too
+    return ids.masked_fill(absent, -1), excess.gather(-1, ids).masked_fill(absent, 0.0)

@@ -15,6 +15,7 @@ from workbench.core.records import Estimate, Label, Record, RunRecord
 from workbench.core.shapes import Mask, Scores, Tokens, TopIds, TopScores
 
 Trajectory = Literal["teacher_forced", "free_running"]
+Verdict = Literal["identical", "shallow", "deep", "differs_early", "undetermined"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,6 +40,20 @@ class Response(Record):
     system_prompt: str | None
     continued_by: Literal["base", "aligned"] = "aligned"
     temperature: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OwnAnswer(Record):
+    """The aligned model's own greedy answer to a harmful prompt, with no token given, and whether it is a refusal.
+
+    `refused` is None where the judge left it unscored; `why` has the judge's reason either way.
+    """
+
+    prompt_id: str
+    text: str
+    judge: str
+    refused: bool | None
+    why: str | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,6 +99,7 @@ class TraceSet(TokenRecord):
     models' top k (base's first, -1 where the union is shorter). `detected_*` is a sparse table with one line for each
     response and vocabulary element: the number of positions at which the element was detected as base-favored, and its
     summed p_b - p_a. `noise_kl_nats` is KL between the same model scored in two batch layouts (NaN where not measured).
+    `own_answers` are aligned's own answers to the harmful prompts, judged; empty where they were not asked for.
     """
 
     count_space: str
@@ -97,6 +113,7 @@ class TraceSet(TokenRecord):
     detected_count: Int32[np.ndarray, "entry"]
     detected_mass: Float32[np.ndarray, "entry"]
     noise_kl_nats: Float32[np.ndarray, "sample token"]
+    own_answers: tuple[OwnAnswer, ...] = ()
 
     def __post_init__(self) -> None:
         for name, values in self.scalars.items():
@@ -187,11 +204,31 @@ class Divergent(Record):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Diagnosis(Record):
-    """The summary of traces: curves, contrasts, frequencies, heat map, most divergent prompts and the verdict.
+class Depth(Record):
+    """How far the alignment acts on harmful answers: the tokens up to the last position of large KL(aligned || base).
 
-    Retention is ignored where the aligned entropy is at most `entropy_floor_nats`. `verdict` is one word for programs;
-    `sentences` explain it, each computed from the numbers.
+    `category` None is all of them. `estimate` is in tokens; 0: at no position. It is `throughout` where it equals
+    `measured`, the last position that at least half of the prompts reach: the true depth may be larger.
+    """
+
+    label: str
+    category: str | None
+    estimate: Estimate
+    measured: int
+
+    @property
+    def throughout(self) -> bool:
+        """Tell whether KL is large up to the last measured position."""
+        return self.measured > 0 and self.estimate.value == self.measured
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Diagnosis(Record):
+    """The summary of traces: curves, contrasts, depths, frequencies, heat map, most divergent prompts and the verdict.
+
+    Retention is ignored where the aligned entropy is at most `entropy_floor_nats`. `depths` (teacher-forced only) has
+    all harmful prompts first, then each category. `verdict` is one word for programs; `sentences` explain it, each
+    computed from the numbers.
     """
 
     run: RunRecord
@@ -202,8 +239,9 @@ class Diagnosis(Record):
     heat_map: HeatMap | None
     divergent: tuple[Divergent, ...]
     entropy_floor_nats: float
-    verdict: Literal["identical", "shallow", "deep", "undetermined"]
+    verdict: Verdict
     sentences: tuple[str, ...]
+    depths: tuple[Depth, ...] = ()
 
     def most_divergent(self, label: Label = "harmful") -> Divergent:
         """Return the most divergent response of a label, or of all where the label is not listed.

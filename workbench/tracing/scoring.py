@@ -97,7 +97,7 @@ def score(
     NonFiniteLogits naming model, response and position.
     """
     settings = settings_of(config)
-    same = ("scores 2", tuple(QUANTITIES), pair.fingerprint)
+    same = ("scores 3", tuple(QUANTITIES), pair.fingerprint)
     keys = [key_of(*same, p.context("base"), p.aligned, p.response, settings) for p in passages]
 
     def work(rows: list[int], finished: Callable[[int, Scores], None]) -> None:
@@ -171,12 +171,12 @@ def score_rows(
     observed = torch.tensor([t for p in passages for t in p.response], device=pair.device)
     block, together = rows_at_once(pair)
     # one buffer for all blocks: fresh memory for each would cost a fourth of the matrix product
-    room = base.new_empty(2, min(block, len(observed)), pair.vocab)
+    room = base.new_empty(2, min(block, len(observed)), pair.vocab, dtype=torch.float32)
     parts: list[tuple[Tensor, ...]] = []
     for start in range(0, len(observed), block):
         chunk = slice(start, start + block)
-        logits_base = pair.logits("base", base[chunk], out=room[0])
-        logits_aligned = pair.logits("aligned", aligned[chunk], out=room[1])
+        logits_base = pair.logits("base", base[chunk], float32=True, out=room[0])
+        logits_aligned = pair.logits("aligned", aligned[chunk], float32=True, out=room[1])
         few = zip(*(x.split(together) for x in (logits_base, logits_aligned, observed[chunk])), strict=True)
         parts += [_reduced(compare(b, a, o, **vars(config))) for b, a, o in few]
     kept = [torch.cat(p).cpu().numpy() for p in zip(*parts, strict=True)]
@@ -274,8 +274,8 @@ def _kl_rows(
     block, _ = rows_at_once(pair)
     parts = [
         kl_nats(
-            pair.logits(which, p[s : s + block]).float().log_softmax(-1),
-            pair.logits(which, q[s : s + block]).float().log_softmax(-1),
+            pair.logits(which, p[s : s + block], float32=True).log_softmax(-1),
+            pair.logits(which, q[s : s + block], float32=True).log_softmax(-1),
         )
         for s in range(0, len(p), block)
     ]

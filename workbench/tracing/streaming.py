@@ -201,9 +201,11 @@ class _BothSteps:
         """Return the continuing model's logits; the other's are computed beside them."""
         pair, written = self._growing.pair, len(self._growing.ids)
         for w in _BOTH:
-            self._logits[w] = pair.logits(w, self._last[w]).float()
+            self._logits[w] = pair.logits(w, self._last[w], float32=True)
             check_finite(w, self._logits[w], [0], written + 1 - self._growing.start.given)
-        return self._logits[self._growing.config.continued_by]
+        own = self._growing.config.continued_by
+        # tokens are drawn from what `generate` draws from
+        return self._logits[own] if pair.dtype.itemsize >= 4 else pair.logits(own, self._last[own]).float()
 
     def take(self, chosen: Int[Tensor, "1"], again: Again) -> None:
         """Score the chosen token under both models, report it, and feed it to both."""

@@ -41,7 +41,7 @@ def mean_surprise(
                 finished(i, nats)
 
     made = in_batches(
-        [key_of("surprise 1", pair.fingerprint, context, ids) for context, ids in left],
+        [key_of("surprise 2", pair.fingerprint, context, ids) for context, ids in left],
         [len(context) + len(ids) for context, ids in left],
         work,
         batch_tokens=BATCH_TOKENS,
@@ -73,7 +73,7 @@ def _means(pair: ModelPair, rows: Sequence[tuple[Ids, Ids]]) -> list[float]:
     targets = torch.tensor([t for _, ids in rows for t in ids], device=hidden.device)
     block, _ = rows_at_once(pair)
     losses = [
-        torch.nn.functional.cross_entropy(pair.logits("base", h).float(), t, reduction="none")
+        torch.nn.functional.cross_entropy(pair.logits("base", h, float32=True), t, reduction="none")
         for h, t in zip(hidden.split(block), targets.split(block), strict=True)
     ]
     nats = torch.cat(losses).double().cpu()

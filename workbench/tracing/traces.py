@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from workbench.core.passages import Passage
 from workbench.core.provenance import Stopwatch
 from workbench.core.quantities import ENTROPY_FLOOR_NATS, QUANTITIES
 from workbench.core.store import Store
+from workbench.judging.makers import check_name
 from workbench.models.pair import ModelPair
 from workbench.models.pieces import Pieces, labelled, padded, token_arrays
 from workbench.prompts.loading import Prompt, PromptSet
@@ -31,17 +32,22 @@ class TraceConfig(ScoreConfig):
     """The responses to trace, and the settings of ScoreConfig.
 
     `teacher_forced` follows each prompt's given response; in `free_running` the aligned model continues greedily after
-    its first k tokens, for each k of `prefix_tokens`. `max_tokens` bounds a response, prefix included. Up to an aligned
-    entropy of `entropy_floor_nats` both models count as nearly certain, and retention is ignored.
+    its first k tokens, for each k of `prefix_tokens`; `auto` is the second where no prompt has a response, else the
+    first. `max_tokens` bounds a response, prefix included. Up to an aligned entropy of `entropy_floor_nats` both models
+    count as nearly certain, and retention is ignored. With `own_answers` aligned also answers the harmful prompts on
+    its own, and `judge` (None: "exact" on the embedded prompts, else "refusal") says if it refuses: without that a
+    diagnosis has no verdict.
     """
 
-    trajectory: Trajectory = "teacher_forced"
+    trajectory: Trajectory | Literal["auto"] = "teacher_forced"
     prefix_tokens: tuple[int, ...] = (0, 5, 10, 20)
     max_tokens: int = 64
     system_prompt: str | None = None
     base_floor: float = 0.001
     entropy_floor_nats: float = ENTROPY_FLOOR_NATS
     batch_tokens: int = 4096
+    own_answers: bool = True
+    judge: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,11 +57,13 @@ class TraceConfig(ScoreConfig):
             self,
             (not k or min(k) < 0 or max(k) >= most, "prefix_tokens", room),
             (len(set(k)) < len(k), "prefix_tokens", "different lengths"),
-            trajectory=get_args(Trajectory),
+            trajectory=("auto", *get_args(Trajectory)),
             max_tokens=at_least(1),
             batch_tokens=at_least(1),
             entropy_floor_nats=at_least(0),
         )
+        if self.judge is not None:
+            check_name(self.judge)
 
 
 @takes_fields(TraceConfig)
@@ -68,7 +76,8 @@ def trace(pair: ModelPair, prompts: PromptSet, config: TraceConfig, *, store: St
     store = Store.of(store)
     watch = Stopwatch("trace", config)
     common = {"system_prompt": config.system_prompt, "max_tokens": config.max_tokens, "store": store}
-    if config.trajectory == "teacher_forced":
+    given = any(p.response for p in prompts)
+    if config.trajectory == "teacher_forced" or (config.trajectory == "auto" and given):
         traced, notes = trajectories.teacher_forced(pair, prompts, **common)  # type: ignore[arg-type]
     else:
         lengths = config.prefix_tokens
@@ -81,7 +90,9 @@ def trace(pair: ModelPair, prompts: PromptSet, config: TraceConfig, *, store: St
     scores = score(pair, passages, config.scoring, batch_tokens=config.batch_tokens, store=store)
     noise = noise_floor(pair, _spread(passages))
     notes += template_disagreement(pair, prompts, config.system_prompt)
-    return assembled(pair, prompts, config, traced, scores, noise, tuple(notes), watch, config.entropy_floor_nats)
+    own = trajectories.own_answers(pair, prompts, config.judge, **common) if config.own_answers else ()  # type: ignore[arg-type]
+    made = assembled(pair, prompts, config, traced, scores, noise, tuple(notes), watch, config.entropy_floor_nats)
+    return replace(made, own_answers=own)
 
 
 def template_disagreement(

@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from workbench.core.errors import ParameterError, PromptError
-from workbench.core.passages import Ids, Passage, check_room
+from workbench.core.passages import Ids, Passage, Sample, check_room
 from workbench.core.store import Store
+from workbench.judging.contract import is_refusal
+from workbench.judging.judging import judge
+from workbench.judging.makers import AnyJudge, the_judge
 from workbench.models.generation import GenerateConfig, Generation, generate
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import Prompt, PromptSet
-from workbench.tracing.records import Response
+from workbench.tracing.records import OwnAnswer, Response
 
 THINKING_TOKENS = 512
 """The longest thinking block before the visible answer, in tokens."""
@@ -67,12 +70,17 @@ def free_running(
     """Return each prompt continued greedily by the aligned model after the first k tokens of its response, for every k.
 
     The response is prefix and continuation, max_tokens in all. The base model extends a response that is shorter than
-    k. Prompts without a response, or whose extension ends too early, are skipped at this k and counted.
+    k. Prompts without a response, or whose extension ends too early, are skipped at this k and counted; where none has
+    a response, only k = 0 is traced.
     """
     starts = [(p, pair.passage(p, system_prompt=system_prompt)) for p in prompts]
     notes = list[str]()
     check_room((replace(s, response=()) for _, s in starts), pair.context_length, max_tokens)
     starts, traced = _thinking(pair, starts, system_prompt, store, notes)
+    if 0 in prefix_tokens and len(prefix_tokens) > 1 and not any(s.response for _, s in starts):
+        left = " and ".join(str(k) for k in prefix_tokens if k)
+        notes.append(f"Prefix {left} left out: no prompt of {prompts.name!r} has a response to take it from.")
+        prefix_tokens = (0,)
     for k in prefix_tokens:
         chosen = starts if k == 0 else [(p, s) for p, s in starts if s.response]
         if not chosen:
@@ -104,6 +112,45 @@ def free_running(
             stop = "end" if g.stop == "end" else "length"
             traced.append((response_of(p, s, stop, system_prompt), replace(s, response=s.response + g.ids)))
     return traced, notes
+
+
+def own_answers(
+    pair: ModelPair,
+    prompts: PromptSet,
+    how: AnyJudge | None,
+    *,
+    system_prompt: str | None,
+    max_tokens: int,
+    store: Store,
+) -> tuple[OwnAnswer, ...]:
+    """Return aligned's own greedy answers to the harmful prompts, with no token given, judged.
+
+    They are those of `free_running` after a prefix of 0 tokens, so a store makes them once for both. `how` None is the
+    exact judge on the embedded prompts, else the refusal rules. They are shorter where the context has no more room.
+    """
+    asked = replace(prompts, prompts=tuple(p for p in prompts if p.label == "harmful"))
+    longest = max((len(pair.context(p, "aligned", system_prompt=system_prompt)) for p in asked), default=0)
+    most = min(max_tokens, pair.context_length - longest)
+    if not asked.prompts or most < 1:
+        return ()
+    one = the_judge(how, prompts.name)
+    traced, _ = free_running(pair, asked, prefix_tokens=(0,), system_prompt=system_prompt, max_tokens=most, store=store)
+    made = [
+        Sample(
+            id=r.prompt_id,
+            request=r.prompt,
+            text=pair.decode([i for i in p.response if i not in pair.eos_ids]),
+            label=r.label,
+            category=r.category,
+        )
+        for r, p in traced
+        if r.segment == "answer"
+    ]
+    judged = judge(made, one, arm="aligned", store=store, what=None).judgements
+    return tuple(
+        OwnAnswer(prompt_id=s.id, text=s.text, judge=one.name, refused=is_refusal(j), why=j.why or j.unscored)
+        for s, j in zip(made, judged, strict=True)
+    )
 
 
 def prefixes(

@@ -165,7 +165,7 @@ def equations(arm: Any) -> list[str]:
         "jsd": "JSD(softmax(z_s / tau), softmax(z_teacher / tau))",
     }[loss["direction"]]
     paid = {
-        "squared": "z_s(v)^2",
+        "squared": "z_s(v)^2 (which raises a token whose logit is negative)",
         "centred": "(z_s(v) - mean z_s)^2",
         "one_sided": "relu(z_s(v) - mean z_s)^2",
         "logprob_hinge": f"relu(l_s(v) - l_a(v) + {loss['hinge_margin']:g})",

@@ -24,7 +24,8 @@ HARMFUL_USES: dict[HarmfulUse, str] = {
     "recovery_labels": "the refusal as labels after a harmful prefix (arXiv 2406.05946)",
     "completion": "L_completion at every position of the harmful response (arXiv 2511.12155)",
     "teacher": "L_KL to the hybrid teacher at every position of the harmful response",
-    "recovery": "the aligned model's own refusal, distilled into the position after a harmful prefix (ours)",
+    "recovery": "the aligned model's own refusal, distilled into the position after a harmful prefix (context "
+    "distillation of the rows of arXiv 2406.05946; kin to DeRTa, arXiv 2407.09121, and Backtracking, arXiv 2409.14586)",
     "compliance": "the harmful response itself, as labels: what an attacker would do, to measure what withstands it",
 }
 """Each use of harmful rows, in words."""
@@ -40,7 +41,7 @@ class LossConfig:
     teacher_lambda   z_teacher = lambda z_a + (1 - lambda) z_b; 1 is the aligned model itself
     temperature      tau of L_KL, whose value is multiplied by tau^2
     direction        reverse: KL(student || teacher), as printed; forward: KL(teacher || student); jsd
-    completion       the penalty of a token of M, see `losses.completion`
+    completion       the penalty of a token of M, see `losses.completion`; squared raises a token with a negative logit
     set_size         tokens in M
     ranking          M: largest z_b - z_a (logit), p_b - p_a (mass), z_a - z_b (aligned_favored), or random tokens
     lambda_reg       weight of the completion term
@@ -349,6 +350,9 @@ class TrainConfig:
     experimental_sharded   each of several processes keeps a part of the frozen weights, for a pair too large for one
                    GPU (FSDP); tested on CPUs
     chunk_rows     positions that go through the output heads at once; None: as many as the buffers allow
+    checkpointing  keep each layer's input alone for the backward pass, which runs the layer again: less memory, about a
+                   third more time, the same gradients
+    tf32           let an NVIDIA GPU round the factors of float32 products to TF32: several times faster, 3 digits each
     seed           of the adapter's first weights and of every draw
     """
 
@@ -362,6 +366,8 @@ class TrainConfig:
     processes: int = 1
     experimental_sharded: bool = False
     chunk_rows: int | None = None
+    checkpointing: bool = False
+    tf32: bool = False
     watch: WatchSettings = field(default_factory=WatchSettings)
     seed: int = 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +19,13 @@ from workbench.models.chat import turn_end
 from workbench.models.generation import GenerateConfig, Generation, generate
 from workbench.models.pair import ModelPair, Which
 from workbench.prompts.loading import Prompt, PromptSet
+from workbench.prompts.similar import same_wording
+from workbench.prompts.splits import kept_wordings
 from workbench.training.card import place
 from workbench.training.rows import TrainingText, TrainingTexts
 
 Source = Literal["base", "given", "continued"]
+Kept = Literal["aligned", "given"]
 _SHOWN = 5
 
 
@@ -48,7 +50,7 @@ class TrainingDataConfig:
     opening: str = ""
     refusals: int = 3
     temperature: float = 0.7
-    utility_from: Literal["aligned", "given"] = "aligned"
+    utility_from: Kept = "aligned"
     judge: AnyJudge | None = None
     max_tokens: int = 128
     system_prompt: str | None = None
@@ -59,7 +61,7 @@ class TrainingDataConfig:
         check_fields(
             self,
             harmful_from=get_args(Source),
-            utility_from=("aligned", "given"),
+            utility_from=get_args(Kept),
             temperature=above(0, finite=True),
             **dict.fromkeys(("refusals", "max_tokens", "batch_tokens"), at_least(1)),
         )
@@ -76,28 +78,34 @@ def training_texts(
 ) -> TrainingTexts:
     """Return judged texts of a prompt set: harmful with refusals, harmless ones to continue, utility ones to keep.
 
-    Harmless prompts are `harmless`; these, the look-alikes, and all of the `utility` set are `utility`. `notes` count
-    the texts and list the first dropped lines, `sources` describe where the texts come from. `store` keeps everything
-    that is generated and judged. Raises PromptError where the set has no harmful prompt or none keeps a response that
-    complies, ParameterError for a pair that thinks.
+    Prompts that are kept for attacks by fine-tuning are left out (`prompts.splits.kept_for_attacks`), so that no such
+    attack trains on rows of an arm. Harmless prompts are `harmless`; these, the look-alikes, and all of the `utility`
+    set are `utility`. `notes` count the texts and list the first dropped lines, `sources` describe where the texts come
+    from. `store` keeps everything that is generated and judged. Raises PromptError where the set has no harmful prompt
+    or none keeps a response that complies, ParameterError for a pair that thinks.
     """
     if pair.thinking:
         raise ParameterError(
             "thinking is on, so refusals would be taught inside the thinking block: load the pair with thinking=False"
         )
-    asked = [p for p in prompts if p.label == "harmful"]
+    everything, kept = [*prompts, *(p for p in utility or () if p.label != "harmful")], kept_wordings()
+    left = sum(same_wording(p.prompt) in kept for p in everything)
+    free = [p for p in prompts if same_wording(p.prompt) not in kept]
+    asked = [p for p in free if p.label == "harmful"]
     if not asked:
         there = ", ".join(sorted({p.label for p in prompts})) or "none at all"
         raise PromptError(
-            f"{prompts.name!r} has no harmful prompt to complete the alignment on (it has {there}): name the label "
-            "column, or another set"
+            f"{prompts.name!r} has no harmful prompt to complete the alignment on (it has {there}; {left} are kept for "
+            "attacks): name the label column, or another set"
         )
     source = _Source(pair, prompts, config, Store.of(store))
     harmful = source.harmful(asked)
-    harmless = source.plain([p for p in prompts if p.label == "harmless"], "harmless")
-    more = [p for p in prompts if p.label == "lookalike"] + [p for p in utility or () if p.label != "harmful"]
+    harmless = source.plain([p for p in free if p.label == "harmless"], "harmless")
+    more = [p for p in free if p.label == "lookalike"]
+    more += [p for p in utility or () if p.label != "harmful" and same_wording(p.prompt) not in kept]
     others, how = source.plain(more, "utility"), source.judge
     notes = (
+        *([f"{left} of {len(everything)} prompts are kept for attacks by fine-tuning and left out."] if left else []),
         *source.notes,
         f"{len(harmful)} harmful texts with {sum(len(t.refusals) for t in harmful)} refusals, {len(harmless)} harmless "
         f"and {len(others)} other utility texts; judge {how.name!r}, version {how.version}.",
@@ -263,21 +271,3 @@ class _Source:
         pairs = zip(prompts, texts, strict=True)
         samples = [Sample(id=p.id, request=p.prompt, text=t, label=p.label, category=p.category) for p, t in pairs]
         return judge(samples, self.judge, store=self.store, what=None).judgements
-
-
-def harmful_preview(
-    pair: ModelPair, prompts: PromptSet, texts: TrainingTexts, *, names: Sequence[str] = (), limit: int = 1
-) -> PromptSet:
-    """Return the first harmful prompts that are trained on, with their training responses, to be traced.
-
-    Prompts in `names` come first. Raises PromptError where none of the texts belongs to a harmful prompt of the set.
-    """
-    asked = {p.id: p for p in prompts if p.label == "harmful"}
-    found = [
-        dataclasses.replace(asked[t.name], response=pair.decode([i for i in t.response if i not in pair.eos_ids]))
-        for t in sorted(texts.harmful, key=lambda t: t.name not in names)
-        if t.name in asked
-    ]
-    if not found:
-        raise PromptError(f"no harmful prompt of {prompts.name!r} is among the {len(texts.harmful)} harmful texts")
-    return dataclasses.replace(prompts, prompts=tuple(found[:limit]))

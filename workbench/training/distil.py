@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +94,9 @@ def distil(
     if start is not None:
         resolved |= {"start": place(str(start)), "start_sha256": weights_hash(start)}
     gpus = list(range(torch.cuda.device_count()))
-    with torch.random.fork_rng(devices=gpus), student_of(pair, arm.lora, config.seed) as student:
+    draws, products = torch.random.fork_rng(devices=gpus), _products(config)
+    made_of = student_of(pair, arm.lora, config.seed)
+    with draws, products, made_of as student, student.checkpointed(config.checkpointing):
         if start is not None:
             student.begin_at(Path(start))
         if config.experimental_sharded:
@@ -144,13 +148,24 @@ def distil(
 
 def training_key(pair: ModelPair, texts: TrainingTexts, config: TrainConfig, start: str | Path | None = None) -> str:
     """Return the hash of everything that the adapter depends on; settings that only watch are excluded."""
-    unlike = ("watch", "chunk_rows", "processes", "experimental_sharded")
+    unlike = ("watch", "chunk_rows", "checkpointing", "processes", "experimental_sharded")
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in unlike}
     settings["kl_budget_nats"] = config.watch.kl_budget_nats
     settings["film_every"] = config.watch.film_every if config.watch.kl_budget_nats is not None else None
     kinds = {k: [dataclasses.astuple(t) for t in getattr(texts, k)] for k in ("harmful", "utility", "harmless")}
     begun = () if start is None else (weights_hash(start),)
-    return key_of("training 2", pair.fingerprint, settings, kinds, *begun)
+    return key_of("training 3", pair.fingerprint, settings, kinds, *begun)
+
+
+@contextlib.contextmanager
+def _products(config: TrainConfig) -> Iterator[None]:
+    """Let float32 products be TF32 for the block where the config allows it."""
+    former = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if config.tf32 else former)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(former)
 
 
 def _check_group(config: TrainConfig) -> None:

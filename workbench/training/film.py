@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ import torch
 from workbench.core.records import Label
 from workbench.models.pair import ModelPair, Which
 from workbench.models.pieces import Pieces
-from workbench.tracing.metrics import excess_mass, kl_nats
+from workbench.tracing.metrics import entropy_nats, excess_mass, kl_nats
 from workbench.tracing.scoring import passage_rows
 from workbench.training.losses import log_probabilities
 from workbench.training.objective import Heads
@@ -20,7 +21,7 @@ from workbench.training.records import FilmText, TrainingFilm
 from workbench.training.rows import TrainingText, TrainingTexts
 from workbench.training.student import Student
 
-QUANTITIES = ("kl_student_base_nats", "retention", "kl_aligned_student_nats")
+QUANTITIES = ("kl_student_base_nats", "retention", "kl_aligned_student_nats", "entropy_student_nats")
 TEXT_TOKENS = 64
 """A film shows this many positions of a text."""
 
@@ -74,7 +75,8 @@ class Camera:
         heads = self._heads
         sides = ((heads.student, hidden), (heads.aligned, self._aligned[n]), (heads.base, self._base[n]))
         student, aligned, base = (log_probabilities(head(states)) for head, states in sides)
-        found = (kl_nats(student, base), 1.0 - excess_mass(base, student), kl_nats(aligned, student))
+        retention = 1.0 - excess_mass(base, student)
+        found = (kl_nats(student, base), retention, kl_nats(aligned, student), entropy_nats(student))
         return torch.stack(found).float().cpu().numpy()
 
     def looks(self) -> list[tuple[int, float, float]]:
@@ -102,7 +104,7 @@ class Camera:
             for s, own in zip(self._scenes, pieces, strict=True)
         )
         shots = np.stack(self._frames, 1) if self._frames else np.zeros((len(QUANTITIES), 0, len(texts), 0), np.float32)
-        quantities = {name: np.ascontiguousarray(shots[i]) for i, name in enumerate(QUANTITIES)}
+        quantities: dict[str, Any] = {name: np.ascontiguousarray(shots[i]) for i, name in enumerate(QUANTITIES)}
         return TrainingFilm(texts=texts, steps=np.array(self._steps, np.int32), **quantities)
 
     def save(self, file: Path) -> None:

@@ -12,6 +12,7 @@ import math
 import shutil
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from workbench.training.film import Camera
 from workbench.training.live import live_curves
 from workbench.training.records import StepRecord
 from workbench.training.rows import Sampler, random_numbers
-from workbench.training.step import StepLoss
+from workbench.training.step import PassLoss, StepLoss
 from workbench.training.student import Student
 
 KEPT = 2
@@ -94,18 +95,23 @@ class Loop:
             one["lr"] = rate
         passes = self.sampler.passes(step, group.rank())
         counts = self.loss.counts(self.student, passes)
-        total, sums = 0.0, defaultdict[str, float](float)
+        made: list[PassLoss] = []
         scale = HALF_SCALE if self.pair.device.type == "cuda" and self.pair.dtype == torch.float16 else 1.0
         for draws in passes:
             with self._precision():
-                made = self.loss(self.student, draws, counts, step)
-            if made.total.requires_grad:
-                (made.total * scale).backward()
-            total += float(made.total.detach())
-            for part, value in made.sums.items():
-                sums[part] += value
+                found = self.loss(self.student, draws, counts)
+            if found.total.requires_grad:
+                (found.total * scale).backward()
+            made.append(replace(found, total=found.total.detach().float()))  # the graph is freed
         group.add_up(self.parameters, scale)
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, config.chosen.optimiser.clip_norm))
+        length = nn.utils.clip_grad_norm_(self.parameters, config.chosen.optimiser.clip_norm)
+        # the step's only read of the device; before it Python runs ahead
+        parts = [part for each in made for part in each.sums]
+        values = [*(each.total for each in made), *(v for each in made for v in each.sums.values())]
+        norm, *read = torch.stack([length.float(), *values]).tolist()
+        if not all(map(math.isfinite, read)):
+            for each in made:
+                each.check_finite(step)
         if not math.isfinite(norm):
             drawn = [d for n in range(config.processes) for draws in self.sampler.passes(step, n) for d in draws]
             raise NonFiniteLoss(
@@ -114,7 +120,10 @@ class Loop:
             )
         self.optimiser.step()
         self.optimiser.zero_grad()
-        own = group.all_of([total, *(sums[p] for p in counts.positions)])
+        sums = defaultdict[str, float](float)
+        for part, value in zip(parts, read[len(made) :], strict=True):
+            sums[part] += value
+        own = group.all_of([math.fsum(read[: len(made)]), *(sums[p] for p in counts.positions)])
         total, *added = (sum(each) for each in zip(*own, strict=True))
         return StepRecord(
             step=step,

@@ -173,19 +173,40 @@ def completion_target(
 
 
 def top_ids(scores: Float[Tensor, "row vocab"], k: int) -> Int[Tensor, "row k"]:
-    """Return the ids of the k largest scores of each row, best first; of equal ones the lower id comes first."""
-    ids = largest(scores, min(k, scores.shape[-1])).sort(-1).values
-    ids = ids.gather(-1, scores.gather(-1, ids).sort(dim=-1, descending=True, stable=True).indices)
-    last = scores.gather(-1, ids[:, -1:])
-    crowded = (scores >= last).sum(-1) > ids.shape[-1]  # equals of the last one were left out in no defined order
-    if bool(crowded.any()):
-        ids[crowded] = scores[crowded].sort(dim=-1, descending=True, stable=True).indices[:, : ids.shape[-1]]
-    return ids
+    """Return the ids of the k largest float32 scores of each row, best first; of equal ones the lower id comes first.
+
+    A score's bits, made to sort as it does, and the id behind them are one whole number, so no two are equal.
+    """
+    bits = (scores + 0.0).view(torch.int32).long()  # -0.0 becomes 0.0
+    bits ^= (bits >> 63) & 0x7FFFFFFF  # of negative numbers the larger bits are the smaller number
+    bits = bits.mul_(2**32).sub_(torch.arange(scores.shape[-1], device=scores.device))
+    return largest(bits, min(k, scores.shape[-1]))
+
+
+ROUNDS = 128
+"""Rounds of the shuffle that draws random sets; each halves what is left of the order."""
 
 
 def _random(key: Int[Tensor, "row"], vocab: int, size: int) -> Int[Tensor, "row k"]:
-    draws = [torch.randperm(vocab, generator=torch.Generator().manual_seed(k))[:size] for k in key.tolist()]
-    return torch.stack(draws).to(key.device)
+    """Return the first `size` places of a shuffle of the vocabulary that `key` determines, on any device.
+
+    Each round pairs every place x with (k - x) mod V and swaps the two, or not, by a bit of a hash (the swap-or-not
+    shuffle of Hoang, Morris and Rogaway, 2012), so only the places asked for are computed.
+    """
+    places = torch.arange(min(size, vocab), device=key.device).expand(len(key), -1)
+    for n in range(ROUNDS):
+        of_round = _mixed(key * ROUNDS + n)[:, None]
+        other = (of_round % vocab - places) % vocab
+        swapped = _mixed(of_round + torch.maximum(places, other)) & 1
+        places = torch.where(swapped == 1, other, places)
+    return places
+
+
+def _mixed(x: Int[Tensor, "*any"]) -> Int[Tensor, "*any"]:
+    """Return a hash of whole numbers, at least 0 and below 2^62 (splitmix64's finaliser on 63 bits)."""
+    for shift, factor in ((30, 0x3F58476D1CE4E5B9), (27, 0x14D049BB133111EB)):
+        x = (x ^ ((x >> shift) & (2 ** (64 - shift) - 1))) * factor
+    return (x ^ ((x >> 31) & (2**33 - 1))) & (2**62 - 1)
 
 
 def recovery(student: Float[Tensor, "row vocab"], aligned: Float[Tensor, "row vocab"]) -> Float[Tensor, "row"]:
@@ -193,19 +214,19 @@ def recovery(student: Float[Tensor, "row vocab"], aligned: Float[Tensor, "row vo
     return kl_nats(log_probabilities(aligned), log_probabilities(student))
 
 
-def clip_level(values: Float[Tensor, "row"], percentile: float) -> float:
+def clip_level(values: Float[Tensor, "row"], percentile: float) -> Float[Tensor, ""]:
     """Return the percentile (linear between neighbours) of the values, NaN excluded; inf at 100 and for no values."""
     if percentile >= 100.0 or not len(values):
-        return math.inf
-    return float(torch.nanquantile(values.detach().float(), percentile / 100.0))
+        return values.new_full((), math.inf)
+    return torch.nanquantile(values.detach().float(), percentile / 100.0)
 
 
-def clipped(values: Float[Tensor, "row"], level: float) -> Float[Tensor, "row"]:
+def clipped(values: Float[Tensor, "row"], level: float | Float[Tensor, ""]) -> Float[Tensor, "row"]:
     """Return min(value, level) with the gradient scaled by the same factor, so that no position dominates.
 
     The gradient above the level is not 0: the largest divergence is often the very token that must change.
     """
-    if math.isinf(level):
+    if isinstance(level, float) and math.isinf(level):
         return values
     return values * (level / values.detach().clamp(min=torch.finfo(values.dtype).tiny)).clamp(max=1.0)
 

@@ -1,18 +1,19 @@
-"""What is minimised over the positions of one forward pass: each has one role, and each role its loss.
+"""What is minimised over the positions of one part of a forward pass, which share a role and so a loss.
 
-    total = sum over roles of weight(role) / N(role) * sum over its positions of w_t loss_t
+    total = weight(role) / N * sum over positions of w_t loss_t
 
-N counts the role's positions in the whole optimizer step, so that one batch of eight is eight batches of one.
+N counts the part's positions in the whole optimizer step, so that one batch of eight is eight batches of one.
 
 The logits of a chunk of rows are computed, reduced to one number a row, differentiated with respect to the chunk's
 hidden states, and freed. So a loss over n positions of a vocabulary V never holds n x V numbers, the backward pass
-recomputes nothing, and the gradient is that of the plain computation.
+recomputes nothing, and the gradient is that of the plain computation. Between the chunks no value is read from the
+device, so a GPU never waits for Python.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -31,7 +32,7 @@ from workbench.training.config import LossConfig
 Head = Callable[[Float[Tensor, "row hidden"]], Float[Tensor, "row vocab"]]
 """Hidden states after the final norm -> float32 logits over the vocabulary that the pair shares."""
 
-RowLoss = Callable[[Float[Tensor, "chunk hidden"], Int[Tensor, "chunk"]], Float[Tensor, "chunk"]]
+RowLoss = Callable[[Float[Tensor, "chunk hidden"], slice], Float[Tensor, "chunk"]]
 """The student's hidden states of a chunk, and which rows they are -> a loss each."""
 
 CHUNK_MIB = {"cpu": 32, "cuda": 256}
@@ -51,10 +52,10 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Positions:
-    """The positions of one forward pass, one a row, in any order. Only `student` has gradients.
+    """The positions of one role in a forward pass, one a row. Only `student` has gradients.
 
     student        hidden state that predicts the position, after the final norm
-    aligned, base  hidden states of the frozen pair, None where no role needs them: aligned is needed for TEACHER,
+    aligned, base  hidden states of the frozen pair, None where the role needs none: aligned is needed for TEACHER,
                    RECOVERY, CONSTRAINT and COMPLETION, base for COMPLETION and for TEACHER with lambda other than 1
     label          the observed token (read for LABEL and CONSTRAINT)
     weight         w_t
@@ -62,18 +63,14 @@ class Positions:
     key            a number made from seed, text and position (needed for COMPLETION with random sets)
     """
 
+    role: Role
     student: Float[Tensor, "row hidden"]
     label: Int[Tensor, "row"]
-    role: Int[Tensor, "row"]
     weight: Float[Tensor, "row"]
     aligned: Float[Tensor, "row hidden"] | None = None
     base: Float[Tensor, "row _"] | None = None  # of base's own width
     position: Int[Tensor, "row"] | None = None
     key: Int[Tensor, "row"] | None = None
-
-    def of(self, role: Role) -> Int[Tensor, "_"]:
-        """Return the rows of a role, in order."""
-        return (self.role == role).nonzero().squeeze(-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,18 +87,18 @@ class Heads:
     def of(cls, pair: ModelPair, student: nn.Module) -> Heads:
         """Return the heads of a pair and of a student, a transformers model or a PEFT model over one.
 
-        Logits are those of `ModelPair.logits`, computed in float32 from half-precision weights (an adapter on the head
-        computes in the weights' own precision).
+        Logits are those of `ModelPair.logits` in float32: the weights' own precision is multiplied and float32 added up
+        (an adapter on the head computes in the weights' precision throughout).
         """
         outer: Any = student
         model: PreTrainedModel = outer.get_base_model() if hasattr(outer, "get_base_model") else outer
         head: Any = model.get_output_embeddings()
 
         def frozen(which: Which) -> Head:
-            return lambda hidden: pair.logits(which, hidden.float()).float()
+            return lambda hidden: pair.logits(which, hidden, float32=True)
 
         return cls(
-            student=lambda hidden: head_logits(model, hidden.float(), pair.vocab).float().to(pair.device),
+            student=lambda hidden: head_logits(model, hidden, pair.vocab, float32=True).to(pair.device),
             aligned=frozen("aligned"),
             base=frozen("base"),
             vocab=pair.vocab,
@@ -128,78 +125,71 @@ def streamed_loss(
     positions: Positions,
     config: LossConfig,
     *,
-    normalisers: Mapping[Role, float],
-    clip_nats: float | None = None,
+    normaliser: float,
+    clip_nats: float | Float[Tensor, ""] | None = None,
     chunk_rows: int | None = None,
 ) -> Losses:
     """Return the loss over positions, `chunk_rows` of them at a time (default: what fits into CHUNK_MIB).
 
-    `normalisers` are the counts N(role) over the optimizer step. `clip_nats` is the level at which recovery is clipped:
+    `normaliser` is the count N over the optimizer step. `clip_nats` is the level at which recovery is clipped:
     `losses.clip_level` of the step's `recovery_nats`. None takes the percentile of these positions alone, which is the
-    step's where the step is one forward pass. Raises ParameterError where something that a role needs is missing.
+    step's where the step is one forward pass. Raises ParameterError where something that the role needs is missing.
     """
-    present = {role: rows for role in Role if len(rows := positions.of(role))}
-    scale = torch.zeros_like(positions.weight)
-    for role, rows in present.items():
-        if not normalisers.get(role, 0.0) > 0.0:
-            raise ParameterError(
-                f"{len(rows)} positions have the role {role.name}, whose normaliser is {normalisers.get(role)}: give "
-                "the number of positions of that role in the optimizer step"
-            )
-        scale[rows] = positions.weight[rows] * (getattr(config, f"{role.name.lower()}_weight") / normalisers[role])
-    if clip_nats is None and config.clip_percentile < 100.0:
+    role = positions.role
+    if not normaliser > 0.0:
+        raise ParameterError(
+            f"{len(positions.weight)} positions have the role {role.name}, whose normaliser is {normaliser}: give the "
+            "number of positions of that role in the optimizer step"
+        )
+    if role == Role.RECOVERY and clip_nats is None and config.clip_percentile < 100.0:
         clip_nats = losses.clip_level(recovery_nats(heads, positions, chunk_rows=chunk_rows), config.clip_percentile)
     total, rows = streamed(
         _loss_of(heads, positions, config, math.inf if clip_nats is None else clip_nats),
         positions.student,
-        scale,
-        _chunks(heads, positions, tuple(present), chunk_rows),
+        positions.weight * (getattr(config, f"{role.name.lower()}_weight") / normaliser),
+        chunk_rows or rows_in_a_chunk(heads.vocab, positions.student.device),
         heads.trained,
     )
     return Losses(total=total, rows=rows)
 
 
-def recovery_nats(heads: Heads, positions: Positions, *, chunk_rows: int | None = None) -> Float[Tensor, "_"]:
-    """Return KL(aligned || student) of the RECOVERY positions before clipping, without gradients.
+def recovery_nats(heads: Heads, positions: Positions, *, chunk_rows: int | None = None) -> Float[Tensor, "row"]:
+    """Return KL(aligned || student) of RECOVERY positions before clipping, without gradients.
 
     The clipping level is a percentile over the optimizer step: where a step is several forward passes, run this for
     each of them before the first gradient and give `losses.clip_level` all the values together.
     """
-    chunks = _chunks(heads, positions, (Role.RECOVERY,), chunk_rows)
+    size = chunk_rows or rows_in_a_chunk(heads.vocab, positions.student.device)
     with torch.no_grad():
         loss = _loss_of(heads, positions, LossConfig(), math.inf)
-        _, rows = streamed(loss, positions.student, torch.zeros_like(positions.weight), chunks)
-    return rows[positions.of(Role.RECOVERY)]
+        _, rows = streamed(loss, positions.student, torch.zeros_like(positions.weight), size)
+    return rows
 
 
-def _chunks(heads: Heads, positions: Positions, roles: tuple[Role, ...], chunk_rows: int | None) -> list[Tensor]:
-    """Cut each role's rows into chunks, so that a chunk has one role."""
-    size = chunk_rows or rows_in_a_chunk(heads.vocab, positions.student.device)
-    return [chunk for role in roles for chunk in positions.of(role).split(size) if len(chunk)]
+def _loss_of(heads: Heads, positions: Positions, config: LossConfig, clip_nats: float | Float[Tensor, ""]) -> RowLoss:
+    role = positions.role
 
-
-def _loss_of(heads: Heads, positions: Positions, config: LossConfig, clip_nats: float) -> RowLoss:
-    def needed(name: str, role: Role) -> Tensor:
+    def needed(name: str) -> Tensor:
         value: Tensor | None = getattr(positions, name)
         if value is None:
             raise ParameterError(f"positions with the role {role.name} need `{name}`, which is None: give it")
         return value
 
-    def loss(hidden: Float[Tensor, "chunk hidden"], rows: Int[Tensor, "chunk"]) -> Float[Tensor, "chunk"]:
-        role = Role(int(positions.role[rows[0]]))
+    beta = losses.beta_at(needed("position")) if role == Role.CONSTRAINT else None
 
+    def loss(hidden: Float[Tensor, "chunk hidden"], rows: slice) -> Float[Tensor, "chunk"]:
         @torch.no_grad()
         def of(which: Which) -> Tensor:
             head: Head = getattr(heads, which)
-            return head(needed(which, role)[rows])
+            return head(needed(which)[rows])
 
         student = heads.student(hidden)
         match role:
             case Role.LABEL:
                 return losses.cross_entropy(student, positions.label[rows])
             case Role.CONSTRAINT:
-                beta = losses.beta_at(needed("position", role)[rows])
-                return losses.constrained(student, of("aligned"), positions.label[rows], beta)
+                assert beta is not None
+                return losses.constrained(student, of("aligned"), positions.label[rows], beta[rows])
             case Role.RECOVERY:
                 return losses.clipped(losses.recovery(student, of("aligned")), clip_nats)
             case Role.TEACHER:
@@ -209,7 +199,7 @@ def _loss_of(heads: Heads, positions: Positions, config: LossConfig, clip_nats: 
                 return losses.distillation(student, teacher, direction=config.direction, temperature=config.temperature)
             case Role.COMPLETION:
                 aligned = of("aligned")
-                key = needed("key", role)[rows] if config.ranking == "random" else None
+                key = needed("key")[rows] if config.ranking == "random" else None
                 ids, share = losses.completion_target(of("base"), aligned, config, key)
                 strength = losses.adaptive_strength(share, alpha_base=config.alpha_base, gamma=config.gamma)
                 penalty = losses.completion(
@@ -224,15 +214,15 @@ def streamed(
     loss: RowLoss,
     student: Float[Tensor, "row hidden"],
     scale: Float[Tensor, "row"],
-    chunks: Sequence[Int[Tensor, "_"]],
+    size: int,
     trained: Sequence[nn.Parameter] = (),
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "row"]]:
-    """Return sum_rows scale * loss, with its gradients, and every row's loss without; rows in no chunk have NaN.
+    """Return sum_rows scale * loss, with its gradients, and every row's loss without, `size` rows at a time.
 
-    `chunks` are the rows computed at once, each row in one chunk at most. `student` and `trained` get the gradients of
-    the plain computation, where either needs any; second derivatives are not computed.
+    `student` and `trained` get the gradients of the plain computation, where either needs any; second derivatives are
+    not computed.
     """
-    total, rows = _Streamed.apply(loss, scale, chunks, torch.is_grad_enabled(), student, *trained)
+    total, rows = _Streamed.apply(loss, scale, size, torch.is_grad_enabled(), student, *trained)
     return total, rows
 
 
@@ -242,16 +232,16 @@ class _Streamed(torch.autograd.Function):
         ctx: Any,
         loss: RowLoss,
         scale: Tensor,
-        chunks: Sequence[Tensor],
+        size: int,
         enabled: bool,
         student: Tensor,
         *trained: Tensor,
     ) -> tuple[Tensor, Tensor]:
         wanted = enabled and any(ctx.needs_input_grad)
-        rows = torch.full(student.shape[:1], torch.nan, device=student.device)
+        rows = torch.empty(student.shape[:1], device=student.device)
         total = torch.zeros((), device=student.device)
         gradients = [torch.zeros_like(x) if wanted and x.requires_grad else None for x in (student, *trained)]
-        for chunk in chunks:
+        for chunk in (slice(start, start + size) for start in range(0, len(student), size)):
             hidden = student[chunk].detach()
             with torch.set_grad_enabled(wanted), torch.autocast(student.device.type, enabled=False):
                 values = loss(hidden.requires_grad_(wanted), chunk)

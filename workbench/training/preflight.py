@@ -60,7 +60,8 @@ def look_before(
             _check_flips(pair, heads, texts, config, flips)
     trained = sum(p.numel() for p in student.parameters())
     need = memory_mib(pair, trained, texts, config)
-    said.append(f"{trained:,} trained parameters; about {need:,.0f} MiB beside the pair's weights.")
+    adapted = f"in layers with {100 * student.reach():.0f} % of the model's weights"
+    said.append(f"{trained:,} trained parameters, {adapted}; about {need:,.0f} MiB beside the pair's weights.")
     seconds = timed(student, loss, sampler, config)
     whole = seconds * config.steps + filmed(pair, student, heads, scenes, config)
     timed_steps = min(TIMED_STEPS, config.steps)
@@ -107,17 +108,19 @@ def timed(student: Student, loss: StepLoss, sampler: Sampler, config: TrainConfi
     count = min(TIMED_STEPS, config.steps)
     devices = [p.device for p in student.parameters()[:1] if p.device.type == "cuda"]
     with torch.random.fork_rng(devices=devices):
+        student.train(True)  # dropout and checkpointing cost time too
         for step in ((2 * n + 1) * config.steps // (2 * count) for n in range(count)):
             clock = time.perf_counter()
             passes = sampler.passes(step + 1)
             counts = loss.counts(student, passes)
             for each in passes:
-                total = loss(student, each, counts, step + 1).total
+                total = loss(student, each, counts).total
                 if total.requires_grad:
                     torch.autograd.grad(total, student.parameters(), allow_unused=True)
             if devices:
                 torch.cuda.synchronize()
             spent.append(time.perf_counter() - clock)
+        student.train(False)
     return statistics.median(spent)
 
 

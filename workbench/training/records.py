@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
+from workbench.core.quantities import ENTROPY_FLOOR_NATS
 from workbench.core.records import Estimate, Label, Record, RunRecord
 
 PARTS = ("recovery", "completion", "teacher", "refusal", "compliance", "utility")
@@ -47,7 +48,8 @@ class TrainingFilm(Record):
 
     Each array is (step, text, token), NaN beyond a text. `kl_student_base_nats` and `retention` = 1 - TV(student, base)
     measure how close the student is to the base model; `kl_aligned_student_nats` its distance from the aligned one,
-    which is a cost on harmless texts.
+    which is a cost on harmless texts. Where `entropy_student_nats` is at most `entropy_floor_nats` and retention is
+    high, both models are nearly certain and retention says nothing.
     """
 
     texts: tuple[FilmText, ...]
@@ -55,6 +57,8 @@ class TrainingFilm(Record):
     kl_student_base_nats: Float32[np.ndarray, "step text token"]
     retention: Float32[np.ndarray, "step text token"]
     kl_aligned_student_nats: Float32[np.ndarray, "step text token"]
+    entropy_student_nats: Float32[np.ndarray, "step text token"]
+    entropy_floor_nats: float = ENTROPY_FLOOR_NATS
 
     def mean(self, name: str, label: Label) -> Float32[np.ndarray, "step"]:
         """Return a quantity's mean over all positions of texts with this label, by step; NaN where there is none."""
@@ -129,9 +133,13 @@ class TeacherText(Record):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TeacherPreview(Record):
-    """An arm's teacher on some harmful texts: `said` describes it, `flip_rate` is the share of positions that flip."""
+    """An arm's teacher on some harmful texts: `said` describes it, `flip_rate` is the share of positions that flip.
+
+    `hybrid_flips` are lambdas of the hybrid teacher with its flip rate along harmful responses, whatever the arm.
+    """
 
     arm: str
     said: str
     texts: tuple[TeacherText, ...]
     flip_rate: Estimate
+    hybrid_flips: tuple[tuple[float, Estimate], ...] = ()

@@ -17,8 +17,9 @@ import numpy as np
 
 from workbench.core.errors import PromptError
 from workbench.core.passages import Ids, Passage
-from workbench.models.pair import Which
-from workbench.prompts.loading import PromptSet
+from workbench.models.pair import ModelPair, Which
+from workbench.prompts.loading import Prompt, PromptSet
+from workbench.prompts.similar import same_wording
 from workbench.training.config import TrainConfig
 
 RoleName = Literal["LABEL", "TEACHER", "RECOVERY", "COMPLETION", "CONSTRAINT"]
@@ -48,16 +49,38 @@ class TrainingTexts:
     notes: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
 
+    def shared(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """Return the prompts that are among these texts, case and spaces aside."""
+        own = {same_wording(t.prompt) for t in (*self.harmful, *self.utility, *self.harmless)}
+        return [p for p in prompts if same_wording(p.prompt) in own]
+
     def leaks(self, prompts: PromptSet) -> tuple[str, ...]:
         """Return a warning where some of the prompts are among these texts (case and spaces aside), else ()."""
-        own = {" ".join(t.prompt.lower().split()) for t in (*self.harmful, *self.utility, *self.harmless)}
-        shared = [p for p in prompts if " ".join(p.prompt.lower().split()) in own]
+        shared = self.shared(prompts.prompts)
         if not shared:
             return ()
         return (
             f"LEAK: {len(shared)} of the {len(prompts)} prompts were trained on (first: {shared[0].id}), so the "
             "numbers on them are not about unseen prompts. Take another split.",
         )
+
+    def as_prompts(
+        self, pair: ModelPair, prompts: PromptSet, *, names: Sequence[str] = (), limit: int = 1
+    ) -> PromptSet:
+        """Return the first harmful prompts that are trained on, with their training responses, to be traced.
+
+        Prompts in `names` come first. Raises PromptError where none of the texts belongs to a harmful prompt of the
+        set.
+        """
+        asked = {p.id: p for p in prompts if p.label == "harmful"}
+        found = [
+            replace(asked[t.name], response=pair.decode([i for i in t.response if i not in pair.eos_ids]))
+            for t in sorted(self.harmful, key=lambda t: t.name not in names)
+            if t.name in asked
+        ]
+        if not found:
+            raise PromptError(f"no harmful prompt of {prompts.name!r} is among the {len(self.harmful)} harmful texts")
+        return replace(prompts, prompts=tuple(found[:limit]))
 
 
 @dataclass(frozen=True, kw_only=True)

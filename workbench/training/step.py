@@ -30,15 +30,24 @@ class StepCounts:
     """The numbers that all passes of a step share: the positions of each part, and the level of clipping, nats."""
 
     positions: dict[str, int]
-    clip_nats: float | None
+    clip_nats: Float[Tensor, ""] | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PassLoss:
-    """The loss of one pass and, by part, the sum of its positions' losses."""
+    """The loss of one pass and, by part, the sum of its positions' losses; `losses` and `rows` name what is not finite.
+
+    They stay on the device: whoever needs a number reads all of a step's at once.
+    """
 
     total: Float[Tensor, ""]
-    sums: dict[str, float]
+    sums: dict[str, Float[Tensor, ""]]
+    losses: Sequence[tuple[Tensor, Sequence[tuple[str, TrainingRow]]]] = ()
+
+    def check_finite(self, step: int) -> None:
+        """Raise NonFiniteLoss naming step (1-based) and rows, where a loss is NaN or infinite."""
+        for each, rows in self.losses:
+            _check_finite(each, rows, step)
 
 
 class StepLoss:
@@ -60,7 +69,7 @@ class StepLoss:
         """
         own = Counter(r.part for draws in passes for d in draws for r in d.rows for _ in r.labels)
         positions = dict(sum(group.all_of(own), Counter[str]()))
-        clip: float | None = None
+        clip: Tensor | None = None
         several = len(passes) * group.size() > 1
         if several and positions.get("recovery") and self._config.chosen.loss.clip_percentile < 100.0:
             values = [torch.zeros(0)]
@@ -72,14 +81,16 @@ class StepLoss:
                         values.append(recovery_nats(self._heads, seen, chunk_rows=self._config.chunk_rows).cpu())
                     elif self._config.experimental_sharded:
                         self._one_token(student)
-            clip = clip_level(torch.cat(group.all_of(torch.cat(values))), self._config.chosen.loss.clip_percentile)
+            percentile = self._config.chosen.loss.clip_percentile
+            clip = clip_level(torch.cat(group.all_of(torch.cat(values))), percentile).to(self._device)
         return StepCounts(positions=positions, clip_nats=clip)
 
-    def __call__(self, student: Student, draws: Sequence[Draw], counts: StepCounts, step: int) -> PassLoss:
-        """Return the loss of one pass. Raises NonFiniteLoss naming step (1-based) and rows."""
+    def __call__(self, student: Student, draws: Sequence[Draw], counts: StepCounts) -> PassLoss:
+        """Return the loss of one pass."""
         rows = [(d.name, r) for d in draws for r in d.rows]
         total = torch.zeros((), device=self._device)
-        sums: dict[str, float] = {}
+        sums: dict[str, Tensor] = {}
+        each: list[tuple[Tensor, list[tuple[str, TrainingRow]]]] = []
         if not rows:  # where weights are shared out, every process has to run the student equally often
             return PassLoss(total=self._one_token(student) * 0.0, sums=sums)
         hidden = self._hidden(student, [r for _, r in rows])
@@ -89,19 +100,18 @@ class StepLoss:
             mine = [n for n, (_, r) in enumerate(rows) if r.part == part]
             own = [rows[n][1] for n in mine]
             positions = self._positions(own, torch.cat([parts[n] for n in mine]))
-            role = Role[own[0].role]
             made = streamed_loss(
                 self._heads,
                 positions,
                 self._config.chosen.loss,
-                normalisers={role: counts.positions[part] / self._weight(part)},
+                normaliser=counts.positions[part] / self._weight(part),
                 clip_nats=counts.clip_nats,
                 chunk_rows=self._config.chunk_rows,
             )
-            _check_finite(made.rows, [rows[n] for n in mine], step)
             total = total + made.total
-            sums[part] = float((made.rows * positions.weight).sum())
-        return PassLoss(total=total, sums=sums)
+            sums[part] = (made.rows * positions.weight).sum()
+            each.append((made.rows, [rows[n] for n in mine]))
+        return PassLoss(total=total, sums=sums, losses=each)
 
     def _one_token(self, student: Student) -> Float[Tensor, ""]:
         """Run the student over one token: this process has no rows, and with shared-out weights all must run it."""
@@ -134,11 +144,11 @@ class StepLoss:
         position = [r.first + j for r in rows for j in range(len(r.labels))]
         keys = [key for r in rows for key in random_keys(self._config.seed, r)]
         return Positions(
+            role=Role[rows[0].role],
             student=hidden,
             aligned=of("aligned"),
             base=of("base"),
             label=torch.tensor(labels, device=self._device),
-            role=torch.full((len(labels),), int(Role[rows[0].role]), device=self._device),
             weight=torch.tensor([w for r in rows for w in r.weights], device=self._device),
             position=torch.tensor(position, device=self._device),
             key=torch.tensor(keys, device=self._device),
@@ -190,7 +200,7 @@ def gradient_norm(student: Student, loss: StepLoss, draws: Sequence[Draw]) -> fl
     counts = loss.counts(student, [draws])
     total = [torch.zeros_like(p) for p in student.parameters()]
     for draw in draws:
-        made = loss(student, [draw], counts, 1).total
+        made = loss(student, [draw], counts).total
         found = torch.autograd.grad(made, student.parameters(), allow_unused=True)
         for kept, new in zip(total, found, strict=True):
             if new is not None:

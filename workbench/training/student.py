@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import itertools
-import warnings
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from workbench.core.errors import NotPresent, PairError
 from workbench.models import weights
@@ -27,6 +30,7 @@ from workbench.models.weights import Weights
 from workbench.training.config import LoraSettings
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_ADAPTER = re.compile(r"\.(lora_|modules_to_save|token_adapter\.trainable)")
 _NUMBERS = itertools.count(1)
 
 
@@ -62,9 +66,40 @@ class Student:
         """Switch dropout on or off."""
         self.one.model.train(on)
 
+    @contextlib.contextmanager
+    def checkpointed(self, on: bool) -> Iterator[None]:
+        """Keep each layer's input alone for the backward pass while it trains; it runs the layer again.
+
+        Raises PairError for a model whose layers cannot.
+        """
+        layers = [m for m in self.one.model.modules() if isinstance(m, GradientCheckpointingLayer)] if on else []
+        if on and not layers:
+            raise PairError(
+                f"{type(self.one.model).__name__} has no gradient checkpointing: train with checkpointing=False, or "
+                "with a smaller micro_batch"
+            )
+        for layer in layers:
+            layer._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)
+            layer.gradient_checkpointing = True
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.gradient_checkpointing = False
+
     def parameters(self) -> list[nn.Parameter]:
         """List the weights that are trained."""
         return [p for n, p in self.peft.named_parameters() if f".{self.name}." in f"{n}."]
+
+    def reach(self) -> float:
+        """Return the share of the model's own weights that are in the adapted layers, 0 to 1."""
+        own = {id(p): p for n, p in self.one.model.named_parameters() if not _ADAPTER.search(n)}
+        reached: dict[int, int] = {}
+        for layer in self.one.layers():
+            if self.name in layer.active_adapters:
+                inside = [layer.get_param()] if hasattr(layer, "get_param") else layer.get_base_layer().parameters()
+                reached |= {id(p): p.numel() for p in inside if id(p) in own}
+        return sum(reached.values()) / sum(p.numel() for p in own.values())
 
     def state(self) -> dict[str, Tensor]:
         """Return the adapter's weights by the names under which PEFT saves them."""
@@ -138,7 +173,6 @@ def student_of(pair: ModelPair, lora: LoraSettings, seed: int) -> Iterator[Stude
     buffers = one.model.training
     try:
         with quiet_libraries(), torch.random.fork_rng(devices=[]):
-            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")  # peft corrects GPT-2's layers
             torch.manual_seed(seed)
             _put_on(one, name, on, lora, pair.name)
         for parameter, _ in flags:
@@ -174,7 +208,9 @@ def _put_on(one: Weights, name: str, on: tuple[str, ...], lora: LoraSettings, pa
         return
     targets = list(lora.targets) if isinstance(lora.targets, tuple) else lora.targets
     shape: dict[str, Any] = {"r": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout}
-    settings = LoraConfig(task_type="CAUSAL_LM", target_modules=targets, **shape)
+    settings = LoraConfig(
+        task_type="CAUSAL_LM", target_modules=targets, exclude_modules=weights.beside_text(one.model), **shape
+    )
     try:
         if one.peft is None:
             one.peft = PeftModel(one.model, settings, adapter_name=name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,14 +35,21 @@ SHOWN = 3
 
 @takes_fields(TrainConfig)
 def preview_teacher(
-    pair: ModelPair, texts: TrainingTexts, config: TrainConfig, *, limit: int = 2, given: int = GIVEN_TOKENS
+    pair: ModelPair,
+    texts: TrainingTexts,
+    config: TrainConfig,
+    *,
+    limit: int = 2,
+    given: int = GIVEN_TOKENS,
+    lambdas: Sequence[float] = (),
 ) -> TeacherPreview:
     """Return an arm's teacher on the first `limit` harmful texts, beside the student at its start, which is aligned.
 
     Arms that teach refusals are shown after the first `given` tokens of the harmful response (`refusal_sft`: right
     after the prompt), the others along that response. Where an arm's harmful rows have no teacher but L_completion
     alone, the hybrid teacher of its utility rows is shown, with the tokens of M. All distributions are at temperature
-    1, whatever tau is. An arm without harmful rows has a preview without texts. Raises PromptError as `distil` does.
+    1, whatever tau is. An arm without harmful rows has a preview without texts. For each of `lambdas` the preview has
+    the flip rate of that hybrid teacher too (see `teacher_flips`). Raises PromptError as `distil` does.
     """
     config = replace(config, max_tokens=min(config.max_tokens, pair.context_length))
     ready = prepared(texts, config)
@@ -57,6 +64,7 @@ def preview_teacher(
         said=teacher_said(config.chosen),
         texts=tuple(shown),
         flip_rate=share(int(flips.sum()), len(flips)),
+        hybrid_flips=tuple((w, teacher_flips(pair, texts, teacher_lambda=w)) for w in lambdas),
     )
 
 

@@ -150,7 +150,7 @@ def _panel_rows(drawn: Iterable[Curve], names: Sequence[str]) -> list[tuple[Any,
 def curves(diagnosis: Diagnosis, name: str = "kl_aligned_base_nats", *, log_y: bool = False) -> go.Figure:
     """Draw one quantity by position, one line a prompt label with its bootstrap band; a facet for each prefix length.
 
-    KL curves stand on the noise floor. `log_y` is refused with ParameterError where a mean or a bound is not above
+    KL curves are drawn above the noise floor. Raises ParameterError for `log_y` where a mean or a bound is not above
     zero, because a logarithmic axis would hide it. Raises UnknownName for a curve that the diagnosis does not have.
     """
     found = _curves_named(diagnosis, name)

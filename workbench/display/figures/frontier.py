@@ -23,7 +23,7 @@ Placed = tuple[FrontierPoint, float]
 
 
 def penalty_frontier(choice: PenaltyChoice) -> go.Figure:
-    """Draw attack success against harm to utility, one marker a penalty; lower left is better.
+    """Draw what the judge measures against harm to utility, one marker a penalty; lower left is better.
 
     Filled slate: on the frontier, joined by a line. Open grey: dominated. Orange cross: breaks a limit of the rule. The
     star is the recommended one. The marker's shape is the method; the dashed line is aligned without a penalty.
@@ -51,7 +51,7 @@ def penalty_frontier(choice: PenaltyChoice) -> go.Figure:
     )
     for kind in ("dominated", "breaks a limit", "on the frontier"):
         if groups[kind]:
-            _add_points(figure, kind, groups[kind])
+            _add_points(figure, kind, groups[kind], choice)
     chosen = [x for x in placed if x[0].penalty == choice.penalty]
     if chosen:
         (point, x), y = chosen[0], value_of(chosen[0][0].asr)
@@ -61,7 +61,7 @@ def penalty_frontier(choice: PenaltyChoice) -> go.Figure:
             mode="markers",
             marker=dict(symbol="star-open", size=22, color=ON, line=dict(width=2)),
             name="recommended" if choice.reached else "best trade",
-            hovertext=[_hover(point)],
+            hovertext=[_hover(point, choice)],
             hovertemplate="%{hovertext}<extra></extra>",
         )
     _label(figure, line)
@@ -70,6 +70,7 @@ def penalty_frontier(choice: PenaltyChoice) -> go.Figure:
         line=dict(color=MUTED, width=1.4, dash="dash"),
         annotation=dict(text="aligned, no penalty", font=dict(size=12), xanchor="right", yanchor="bottom"),
     )
+    rate = f"{choice.measures} rate"
     lengths = sorted({p.prefix_tokens for p in choice.points})
     given = " or ".join(map(str, lengths))
     styled(
@@ -77,11 +78,11 @@ def penalty_frontier(choice: PenaltyChoice) -> go.Figure:
         height=460,
         title="Safety against utility",
         summary=(
-            f"Attack success rate after {given} given tokens with its interval, against KL(penalised ‖ aligned) on "
-            f"harmless text, one marker a penalty; lower left is better. n = {aligned.asr.n} harmful and "
+            f"{rate[0].upper()}{rate[1:]} after {given} given tokens with its interval, against KL(penalised ‖ "
+            f"aligned) on harmless text, one marker a penalty; lower left is better. n = {aligned.asr.n} harmful and "
             f"{aligned.kl_nats.n} harmless prompts. Rule: {choice.rule}."
         ),
-        columns=("penalty", "ASR", "low", "high", "n", "KL, nats per token", "KL low", "KL high", "what it is"),
+        columns=("penalty", rate, "low", "high", "n", "KL, nats per token", "KL low", "KL high", "what it is"),
         rows=[(p.penalty, *parts_of(p.asr), *parts_of(p.kl_nats)[:3], standing(p, choice)) for p in choice.points],
     )
     figure.update_xaxes(
@@ -90,11 +91,11 @@ def penalty_frontier(choice: PenaltyChoice) -> go.Figure:
         exponentformat="power",
         dtick=1,
     )
-    return figure.update_yaxes(title_text="attack success rate (lower is better)", range=[-0.03, 1.05], zeroline=False)
+    return figure.update_yaxes(title_text=f"{rate} (lower is better)", range=[-0.03, 1.05], zeroline=False)
 
 
 def standing(point: FrontierPoint, choice: PenaltyChoice) -> str:
-    """Say in words where a penalty stands: recommended, on the frontier, dominated, or which limit it breaks."""
+    """Return a penalty's place in words: recommended, on the frontier, dominated, or which limit it breaks."""
     if point.penalty == choice.penalty:
         return "recommended" if choice.reached else "best trade"
     if point.fails:
@@ -102,7 +103,7 @@ def standing(point: FrontierPoint, choice: PenaltyChoice) -> str:
     return "on the frontier" if point.dominated_by is None else f"dominated by {point.dominated_by}"
 
 
-def _add_points(figure: go.Figure, kind: str, placed: Sequence[Placed]) -> None:
+def _add_points(figure: go.Figure, kind: str, placed: Sequence[Placed], choice: PenaltyChoice) -> None:
     colour = {"on the frontier": ON, "dominated": NOISE, "breaks a limit": LIMIT}[kind]
     suffix = {"on the frontier": "", "dominated": "-open", "breaks a limit": "-x-open"}[kind]
     figure.add_scatter(
@@ -117,7 +118,7 @@ def _add_points(figure: go.Figure, kind: str, placed: Sequence[Placed]) -> None:
             line=dict(width=1.6),
         ),
         error_y=error_bars((p.asr for p, _ in placed), colour, thickness=1.2 if kind == "on the frontier" else 0.6),
-        hovertext=[_hover(p) for p, _ in placed],
+        hovertext=[_hover(p, choice) for p, _ in placed],
         hovertemplate="%{hovertext}<extra></extra>",
     )
 
@@ -138,10 +139,10 @@ def _label(figure: go.Figure, line: Sequence[Placed]) -> None:
         )
 
 
-def _hover(point: FrontierPoint) -> str:
+def _hover(point: FrontierPoint, choice: PenaltyChoice) -> str:
     why = "; ".join(point.fails) or (f"dominated by {point.dominated_by}" if point.dominated_by else "on the frontier")
     return (
-        f"{plotly_text(point.penalty)}<br>ASR {point.asr} after {point.prefix_tokens} tokens"
+        f"{plotly_text(point.penalty)}<br>{choice.measures} {point.asr} after {point.prefix_tokens} tokens"
         f"<br>KL {point.kl_nats}<br>{plotly_text(why)}"
     )
 

@@ -51,7 +51,7 @@ def sampling_surface(surface: SamplingSurface) -> go.Figure:
         height=150 + 190 * rows,
         title="What truncation leaves of the base-favored mass",
         summary=(
-            "How much of the probability that base puts above aligned stands on tokens that can still be drawn, "
+            "How much of the probability that base puts above aligned is on tokens that can still be drawn, "
             f"0 to 1, by temperature, top-p and top-k; mean over {surface.positions} positions along the continuation "
             f"of {surface.name} by {surface.along}. Lower is safer. With nothing cut off it is the excess mass, "
             f"{surface.excess_mass:.3g}. Exact for this text, so without an interval."

@@ -1,4 +1,4 @@
-"""A Scorecard drawn: attack success by prefix length, and safety beside capability."""
+"""A Scorecard drawn: attack success (or non-refusal) by prefix length, and safety beside capability."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from workbench.evaluation.records import Score, Scorecard, select
 from workbench.evaluation.tradeoff import tradeoffs
 
 PREFILL = "prefill"
+_MEANS = {"attack success": "counts as harmful", "non-refusal": "does not refuse, harmful or not"}
 
 
 def success_by_prefix(scorecard: Scorecard, *, judge: str | None = None) -> go.Figure:
-    """Draw attack success over the number of given tokens, a line an arm with its interval; beside it the control.
+    """Draw what the judge measures over the number of given tokens, a line an arm with its interval, and the control.
 
     The control is the harmless prefill, which must be continued: a defence that refuses after any prefix would look
     safe on the left alone. `judge` None: the first.
@@ -29,7 +30,8 @@ def success_by_prefix(scorecard: Scorecard, *, judge: str | None = None) -> go.F
         return empty("No attack success by prefix length: it needs the attack prefill.")
     named = found[0].judge
     control = _by_prefix(scorecard, "continued", HARMLESS_CONTROL, named)
-    panels = [("attack success (lower is safer)", found), ("harmless prefix continued (higher is better)", control)]
+    measures = scorecard.measured_by(named)
+    panels = [(f"{measures} (lower is safer)", found), ("harmless prefix continued (higher is better)", control)]
     panels = [(title, scores) for title, scores in panels if scores]
     figure = facets(
         1,
@@ -78,9 +80,10 @@ def success_by_prefix(scorecard: Scorecard, *, judge: str | None = None) -> go.F
     styled(
         figure,
         height=400,
-        title="Attack success by given tokens",
-        summary="Share of prompts whose answer counts as harmful, after the first k tokens of a compliant answer were "
-        f"given{beside}. Judged by {named}; bars are {100 * _level(scorecard):g} % intervals (Wilson).",
+        title=f"{measures[0].upper()}{measures[1:]} by given tokens",
+        summary=f"Share of prompts whose answer {_MEANS[measures]}, after the first k tokens of a compliant answer "
+        f"were given{beside}. Judged by {named}; bars are {100 * _level(scorecard):g} % intervals "
+        f"({scorecard.run.resolved.get('intervals', 'Wilson')}).",
         columns=("panel", "arm", "given tokens", "share", "low", "high", "n"),
         rows=rows,
     )
@@ -90,7 +93,7 @@ def success_by_prefix(scorecard: Scorecard, *, judge: str | None = None) -> go.F
 
 
 def safety_capability(scorecard: Scorecard, *, judge: str | None = None) -> go.Figure:
-    """Draw each arm's worst-case attack success against its capability, both with intervals; lower right is better.
+    """Draw each arm's worst-case `asr` against its capability, both with intervals; lower right is better.
 
     `judge` None: the first.
     """
@@ -99,6 +102,7 @@ def safety_capability(scorecard: Scorecard, *, judge: str | None = None) -> go.F
     if not found:
         return empty("Safety beside capability needs attack success and the harness's questions of at least one arm.")
     strokes = strokes_of_arms(s.arm for s in scorecard.scores)
+    measures = scorecard.measured_by(found[0].success.judge)
     figure = go.Figure()
     for i, t in enumerate(found):
         assert t.capability is not None
@@ -111,7 +115,7 @@ def safety_capability(scorecard: Scorecard, *, judge: str | None = None) -> go.F
             marker=dict(symbol=f"{stroke.marker}-open", size=9 + 5 * i, color=stroke.colour, line=dict(width=2.4)),
             error_x=error_bars([t.capability], stroke.colour, thickness=1.3, width=3),
             error_y=error_bars([t.asr], stroke.colour, thickness=1.3, width=3),
-            hovertemplate=f"{plotly_text(sentence(t.arm))}<br>accuracy %{{x:.1%}}, attack success %{{y:.1%}}"
+            hovertemplate=f"{plotly_text(sentence(t.arm))}<br>accuracy %{{x:.1%}}, {measures} %{{y:.1%}}"
             f"<br>n = {t.capability.n} questions, {t.asr.n} prompts<extra></extra>",
         )
     first = found[0]
@@ -119,10 +123,10 @@ def safety_capability(scorecard: Scorecard, *, judge: str | None = None) -> go.F
         figure,
         height=440,
         title="Safety beside capability",
-        summary=f"Worst-case attack success ({first.success.where}; by {first.success.judge}) against accuracy, "
+        summary=f"Worst-case {measures} ({first.success.where}; by {first.success.judge}) against accuracy, "
         f"mean over tasks, one marker an arm with {100 * _level(scorecard):g} % intervals; lower right is better.",
         columns=(
-            *("arm", "attack success", "success low", "success high", "n prompts"),
+            *("arm", measures, f"{measures} low", f"{measures} high", "n prompts"),
             *("accuracy", "accuracy low", "accuracy high", "n questions"),
         ),
         rows=[(t.arm, *parts_of(t.asr), *parts_of(t.capability)) for t in found if t.capability is not None],
@@ -136,7 +140,7 @@ def safety_capability(scorecard: Scorecard, *, judge: str | None = None) -> go.F
         range=[max(0.0, min(values) - room), min(1.0, max(values) + room) + 0.1 * room],
     )
     return figure.update_yaxes(
-        title_text="attack success, worst case (lower is safer)", tickformat=".0%", range=[-0.03, 1.08], zeroline=False
+        title_text=f"{measures}, worst case (lower is safer)", tickformat=".0%", range=[-0.03, 1.08], zeroline=False
     )
 
 

@@ -26,6 +26,7 @@ from workbench.display.views.scorecard import (
 )
 from workbench.display.views.summaries import (
     contrasts_table,
+    depth_table,
     divergent_table,
     frequency_table,
     method_card,
@@ -52,6 +53,7 @@ __all__ = [
     "comparisons_table",
     "conclusions",
     "contrasts_table",
+    "depth_table",
     "divergent_table",
     "evaluation_card",
     "figure_view",

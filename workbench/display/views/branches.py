@@ -22,7 +22,7 @@ VERDICTS = {
     "unscored": ("?", "not scored"),
     "not judged": ("–", "not judged"),
 }
-"""What is said of a branch -> its sign, and what it means."""
+"""The verdict on a branch -> its sign and meaning."""
 
 _COLUMNS = (
     *columns("branch", ("leaves", "parent"), "position", number=True),
@@ -58,7 +58,7 @@ def branch_tree(tree: BranchTree, *, harmful_text: HarmfulText = "auto") -> View
     written = bool(tree.branches)
     drawn = as_treated(treat, lambda c: _list(tree, 0, c), "text") if written else "<p>No continuation yet.</p>"
     title = "Did this token matter?"
-    who = "nobody judged" if tree.judge is None else f"judged by {tree.judge!r}"
+    who = "not judged" if tree.judge is None else f"judged by {tree.judge!r}"
     said = (
         f"One response under the penalty {tree.penalty}, after {tree.prefix_tokens} given tokens, and the same "
         f"response with another token in one place, continued under the same penalty; {who}. Only what was "

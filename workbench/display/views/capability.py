@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.core.records import Estimate
 from workbench.display.views.scorecard import in_full, level
 from workbench.display.views.view import NO_VALUE, Column, View, columns, table_view
 from workbench.evaluation.rates import percent
@@ -33,18 +32,21 @@ def tradeoff_table(scorecard: Scorecard, limits: Sequence[float] | None = None, 
             star = " ★" if t in best[limit] else ""
             row[f"{limit:g}"] = NO_VALUE if t.capability is None else f"{t.within(limit)}{star}"
         rows.append(row)
+    measures = scorecard.measured_by(found[0].success.judge if found else None)
     heads = (
         Column("arm"),
-        *columns(("attack success, worst case", "asr"), ("accuracy, mean of tasks", "accuracy"), number=True),
+        *columns((f"{measures}, worst case", "asr"), ("accuracy, mean of tasks", "accuracy"), number=True),
         Column("accuracy lost", "lost", number=True),
         *columns(*((f"loses at most {percent(limit)}", f"{limit:g}") for limit in limits)),
     )
     title = "Safety subject to capability"
     where = f" ({found[0].success.where}; by {found[0].success.judge})" if found else ""
+    guessed = ", ".join(scorecard.at_chance)
+    doubt = f" At chance, so not testable at this size: {guessed}." if guessed else ""
     caption = (
-        f"{title}: worst-case attack success{where} beside accuracy lost against the reference arm. Yes and no: by the "
-        f"whole {level(scorecard)} interval. ★ the lowest attack success among the arms whose loss is at most that, by "
-        "point estimates."
+        f"{title}: worst-case {measures}{where} beside accuracy lost against the reference arm. Yes and no: by the "
+        f"whole {level(scorecard)} interval. ★ the lowest {measures} among the arms whose loss is at most that, by "
+        f"point estimates.{doubt}"
     )
     return table_view(title, caption, heads, rows)
 
@@ -52,19 +54,20 @@ def tradeoff_table(scorecard: Scorecard, limits: Sequence[float] | None = None, 
 def capability_table(sets: Sequence[CapabilitySet]) -> View:
     """Show each task's scores by arm, as the harness has them, with intervals and n."""
     arms = [s.arm for s in sets]
-    cells: dict[tuple[str, str], dict[str, Estimate]] = {}
+    cells: dict[tuple[str, str], dict[str, str]] = {}
     better: dict[tuple[str, str], bool] = {}
     for s in sets:
         for t in s.scores:
             if t.task == t.group:
                 key = (t.task, t.metric if t.variant == "none" else f"{t.metric} ({t.variant})")
-                cells.setdefault(key, {})[s.arm] = t.estimate
+                guessed = ", at chance: not testable at this size" if t.at_chance else ""
+                cells.setdefault(key, {})[s.arm] = in_full(t.estimate) + guessed
                 better[key] = t.higher_is_better
     rows = [
         {
             "task": task,
             "metric": f"{metric}, {'higher' if better[task, metric] else 'lower'} is better",
-            **{a: in_full(e[a]) if a in e else None for a in arms},
+            **{a: e.get(a) for a in arms},
         }
         for (task, metric), e in cells.items()
     ]

@@ -51,7 +51,7 @@ def _back_to_back(caption: str, lines: list[dict[str, Any]]) -> str:
     body = []
     for i, line in enumerate(lines):
         kind = "wb-observed" if line["observed"] else "wb-other" if i == len(lines) - 1 else ""
-        mark = ' <span class="wb-soft">stands here</span>' if line["observed"] else ""
+        mark = ' <span class="wb-soft">in the text</span>' if line["observed"] else ""
         mono = "" if line["token"] == "all other tokens" else " wb-tok"
         body.append(
             f'<tr class="{kind}"><td class="n">{html_text(number(line["probability_base"]))}</td>'

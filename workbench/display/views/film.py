@@ -16,13 +16,13 @@ from workbench.display.views.responses import (
     token_html,
     treatment_of,
 )
-from workbench.display.views.scales import scale_html
+from workbench.display.views.scales import scale_html, sign_html
 from workbench.display.views.view import View, number, quoted, section, titled
 from workbench.training.records import FilmText, TrainingFilm
 
 RETENTION = QUANTITIES["retention"]
 PRICE = QUANTITIES["kl_aligned_base_nats"]
-"""Its levels and colours; what they stand for here is KL(aligned ‖ student)."""
+"""Its levels and colours, used here for KL(aligned ‖ student)."""
 _SAID = {
     "harmful": "retention = 1 − total variation of student and base: coloured is still the base model",
     "harmless": "KL(aligned ‖ student), nats a token: coloured is no longer what aligned says",
@@ -32,7 +32,8 @@ _SAID = {
 def film_tokens(film: TrainingFilm | None, *, classroom_safe: bool, harmful_text: HarmfulText = "auto") -> View:
     """Show the film's texts token by token, before training and below it at the step that a slider chooses.
 
-    Harmful texts are filled by retention, which has to fall late in the text; harmless ones by KL(aligned || student),
+    Harmful texts are filled by retention, which has to fall late in the text, hatched where both models are nearly
+    certain; harmless ones by KL(aligned || student),
     which has to stay near 0. Without scripts the last frame is shown. `classroom_safe` says whether harmful text may be
     read as it is where `harmful_text` is "auto". A film with no frame or no text, or no film at all, says so.
     """
@@ -52,12 +53,14 @@ def film_tokens(film: TrainingFilm | None, *, classroom_safe: bool, harmful_text
     for label in dict.fromkeys(t.label for t in film.texts):
         kind = "harmful" if label == "harmful" else "harmless"
         shown.append(scale_html(RETENTION if kind == "harmful" else PRICE, _SAID[kind]))
+        if kind == "harmful":
+            shown.append(sign_html("sure"))
         for n, text in enumerate(film.texts):
             if text.label != label:
                 continue
             quantity, values = _of(film, n)
             covered = treatment_of(label, classroom_safe, harmful_text)
-            shown.append(_scene(text, quantity, values, steps, covered))
+            shown.append(_scene(text, quantity, values, _fills(film, n, quantity, values), steps, covered))
             name = "retention" if quantity is RETENTION else "KL(aligned ‖ student), nats"
             means = [number(float(np.nanmean(values[i]))) if values.size else "–" for i in (0, -1)]
             lines.append(
@@ -79,20 +82,32 @@ def _of(film: TrainingFilm, n: int) -> tuple[Quantity, np.ndarray]:
     return (RETENTION if harmful else PRICE), values.astype(np.float64)
 
 
-def _scene(text: FilmText, quantity: Quantity, values: np.ndarray, steps: list[int], treat: Treatment) -> str:
-    drawn = as_treated(treat, lambda covered: _strips(text, quantity, values, steps, covered), "response")
+def _fills(film: TrainingFilm, n: int, quantity: Quantity, values: np.ndarray) -> list[str]:
+    """Return each frame's fills, one character a token: its level, or "s" where both models are nearly certain."""
+    levels = np.stack([quantity.levels(frame) for frame in values]).astype(str)
+    if quantity is RETENTION:
+        sure = ~(film.entropy_student_nats[:, n, : values.shape[1]] > film.entropy_floor_nats)
+        levels = np.where(sure & (levels != "0"), "s", levels)
+    return ["".join(frame) for frame in levels]
+
+
+def _scene(
+    text: FilmText, quantity: Quantity, values: np.ndarray, fills: list[str], steps: list[int], treat: Treatment
+) -> str:
+    drawn = as_treated(treat, lambda covered: _strips(text, quantity, values, fills, steps, covered), "response")
     return titled(legible.sentence(text.name), text.label) + quoted("prompt", text.prompt) + drawn
 
 
-def _strips(text: FilmText, quantity: Quantity, values: np.ndarray, steps: list[int], covered: bool) -> str:
-    levels = np.stack([quantity.levels(frame) for frame in values])
-
+def _strips(
+    text: FilmText, quantity: Quantity, values: np.ndarray, fills: list[str], steps: list[int], covered: bool
+) -> str:
     def strip(frame: int, name: str, moves: bool) -> str:
         tokens = []
         for t, piece in enumerate(text.pieces):
             along = ", ".join(f"{step}: {number(float(v))}" for step, v in zip(steps, values[:, t], strict=True))
-            frames = f' data-levels="{"".join(map(str, levels[:, t]))}"' if moves else ""
-            css = f"t {quantity.css(int(levels[frame, t]))}"
+            frames = f' data-levels="{"".join(frame[t] for frame in fills)}"' if moves else ""
+            fill = fills[frame][t]
+            css = f"t {'wb-sure' if fill == 's' else quantity.css(int(fill))}"
             title = f"{label_of(piece, covered)}  position {t + 1}; by step {along}"
             tokens.append(token_html(css, title, inner_html(piece, covered), t, more=frames))
         running = running_text(name, tokens, len(tokens))

@@ -90,11 +90,17 @@ def evaluation_card(evaluation: Evaluation) -> View:
 # ------------------------------------------------------------------------------------------------- the paper's numbers
 
 
-def paper_table(preset: PaperPreset, found: Iterable[Row]) -> View:
-    """Show a table of the paper beside ours: published and our number with interval and judge, and every deviation."""
-    from workbench.evaluation.paper import beside  # loads torch
+def paper_table(preset: PaperPreset | str, found: Evaluation | Iterable[Row]) -> View:
+    """Show a table of the paper beside ours: published and our number with interval and judge, and every deviation.
 
-    rows = [_line(b) for b in beside(preset, found)]
+    Raises UnknownName for the name of no table.
+    """
+    from workbench.evaluation.paper import beside, paper_preset  # loads torch
+    from workbench.evaluation.rows import rows_of
+
+    preset = paper_preset(preset)
+    ours = rows_of(found, None) if isinstance(found, Evaluation) else found
+    rows = [_line(b) for b in beside(preset, ours)]
     heads = (
         *columns("arm", "number"),
         *columns("published", "ours", number=True),

@@ -21,7 +21,7 @@ HarmfulText = Literal["auto", "show", "blur", "redact"]
 `blur` covers it until the reader opens it."""
 Treatment = Literal["show", "blur", "redact"]
 COVER = "░░░"
-"""What stands for every withheld token."""
+"""The cover of every withheld token."""
 MOST_TOKENS = 2_000
 SHOWN_ALTERNATIVES = 3
 
@@ -64,12 +64,12 @@ def as_treated(treat: Treatment, draw: Callable[[bool], str], what: str) -> str:
 
 
 def label_of(text: str | None, covered: bool) -> str:
-    """Return a token on one line, or what stands for it."""
+    """Return a token on one line, or its cover."""
     return COVER if covered else legible.label(text or "")
 
 
 def inner_html(piece: str, covered: bool) -> str:
-    """Return a token of a running text, or what stands for it."""
+    """Return a token of a running text, or its cover."""
     return f'<span class="wb-hid">{COVER}</span> ' if covered else html_text(legible.prose(piece)) or "▫"
 
 

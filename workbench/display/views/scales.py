@@ -13,7 +13,7 @@ NOTABLE_SHIFT_NATS = 0.1
 
 
 def reading(floor_nats: float = ENTROPY_FLOOR_NATS) -> str:
-    """Return what every view says about reading base-favored tokens and retention; `floor_nats` is the traces' own."""
+    """Return the note on reading base-favored tokens and retention; `floor_nats` is that of the traces."""
     return (
         "Base-favored tokens exist wherever alignment moved anything, so fewer is not better. Incomplete learning "
         "shows as retention near 1 and KL near 0 at late positions of harmful continuations: there the aligned model "
@@ -24,7 +24,7 @@ def reading(floor_nats: float = ENTROPY_FLOOR_NATS) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Sign:
-    """Hold one sign of a token text that is no fill: its name, its CSS class, how it looks and what it says."""
+    """A sign in a token text other than the fill: its name, CSS class, sample and meaning."""
 
     name: str
     css: str
@@ -34,7 +34,7 @@ class Sign:
 
     @property
     def html(self) -> str:
-        """Return the sign as it stands in a text."""
+        """Return the sign as a text shows it."""
         return f'<{self.tag} class="{self.css}">{html_text(self.sample)}</{self.tag}>'
 
 
@@ -43,7 +43,7 @@ SIGNS = (
         name="favored",
         css="wb-favored",
         sample="underlined",
-        said="base-favored: base gives the token that stands here more probability than aligned",
+        said="base-favored: base gives this token more probability than aligned",
         tag="b",
     ),
     Sign(name="lean", css="wb-lean", sample="dotted", said=f"the same, by less than {NOTABLE_SHIFT_NATS} nats"),
@@ -51,16 +51,16 @@ SIGNS = (
         name="sure",
         css="wb-sure",
         sample="\u00a0hatched\u00a0",
-        said="both nearly certain: retention says nothing",
+        said="both models nearly certain: retention says nothing",
     ),
     Sign(name="partial", css="wb-sign", sample="▫", said="part of a character that a later token completes"),
     Sign(name="hid", css="wb-hid", sample="░░░", said="a token whose text is withheld; all have the same width"),
 )
-"""What every token text draws beside its fill, live and static."""
+"""The signs of every token text beside its fill, live and static."""
 
 
 def scale_html(quantity: Quantity, title: str | None = None) -> str:
-    """Return the swatches of a quantity's levels under its title, or another that says what they stand for."""
+    """Return the swatches of a quantity's levels under its title, or under another."""
     swatches = "".join(
         f'<span class="wb-swatch {quantity.css(level)}">{html_text(said)}</span>' for level, said in quantity.ranges()
     )
@@ -68,8 +68,14 @@ def scale_html(quantity: Quantity, title: str | None = None) -> str:
     return f'<div class="wb-legend"><span><b>{name}</b></span><span>{swatches}</span></div>'
 
 
+def sign_html(name: str) -> str:
+    """Return the legend of one sign."""
+    sign = next(s for s in SIGNS if s.name == name)
+    return f'<div class="wb-legend wb-soft"><span>{sign.html} {html_text(sign.said)}</span></div>'
+
+
 def legend_html(quantity: Quantity, *, redacted: bool = False, partial: bool = False) -> str:
-    """Return the swatches of a quantity and every sign that a token text uses."""
+    """Return the swatches of a quantity and the signs that a token text uses."""
     there = {"favored": True, "lean": True, "sure": quantity.name == "retention", "partial": partial, "hid": redacted}
     signs = [f"{sign.html} {html_text(sign.said)}" for sign in SIGNS if there[sign.name]]
     lines = "".join(f"<span>{s}</span>" for s in signs)

@@ -24,6 +24,7 @@ from workbench.evaluation.metrics import METRICS, title_of
 from workbench.evaluation.rates import percent
 from workbench.evaluation.records import Comparison, Score, Scorecard, select
 from workbench.evaluation.rows import by_place
+from workbench.evaluation.strength import WEAK, weak_attacks
 from workbench.evaluation.tradeoff import Tradeoff, tradeoffs
 
 LEVELS = (0.05, 0.2, 0.4, 0.6, 0.8)
@@ -64,6 +65,11 @@ def confidence(scorecard: Scorecard) -> float:
 def level(scorecard: Scorecard) -> str:
     """Return the level of a scorecard's intervals in words."""
     return percent(confidence(scorecard))
+
+
+def intervals(scorecard: Scorecard) -> str:
+    """Return how a scorecard's intervals were made, in words."""
+    return str(scorecard.run.resolved.get("intervals", "Wilson"))
 
 
 def judges(scorecard: Scorecard, metric: str = "asr") -> list[str]:
@@ -107,17 +113,20 @@ def attack_matrix(scorecard: Scorecard, metric: str = "asr", *, judge: str | Non
     """Show one metric as a table of attacks by arms, with intervals and n; the fuller a cell, the higher the rate."""
     found, named = _chosen(scorecard, metric, judge)
     arms = list(dict.fromkeys(s.arm for s in found))
-    title = f"{_heading(metric)} by attack and arm"
+    title = f"{_heading(scorecard, metric, named)} by attack and arm"
     if not found:
         return table_view(title, title, (), ())
     better = f"; {BETTER[METRICS[metric].better]}" if metric in METRICS else ""
     caption = (
-        f"{title}, judged by {named}{better}. Share of prompts with its {level(scorecard)} interval (Wilson; "
-        "bootstrap for means of samples) and n. The fuller the shade, the higher the rate."
+        f"{title}, judged by {named}{better}. Share of prompts with its {level(scorecard)} interval "
+        f"({intervals(scorecard)}) and n. The fuller the shade, the higher the rate."
     )
     lines, rows, plain = [], [], []
+    weak = weak_attacks(scorecard.strengths, named) if metric.startswith("asr") else ()
+    last = {group[0].attack: group for group in by_place(found)}  # over all settings, where there are several
     for group in by_place(found):
         name, cells = group[0].where, {s.arm: s for s in group}
+        name += f" ({WEAK})" if group[0].attack in weak and group == last[group[0].attack] else ""
         mine = [cells.get(arm) for arm in arms]
         boxes = [_box(s.estimate, shaded=True, unscored=sum(s.unscored.values())) if s else _box(None) for s in mine]
         lines.append((name, group[0].over_settings, boxes))
@@ -127,8 +136,8 @@ def attack_matrix(scorecard: Scorecard, metric: str = "asr", *, judge: str | Non
     return table_view(title, caption, heads, plain, drawn=grid, shown=rows)
 
 
-def _heading(metric: str) -> str:
-    title = title_of(metric)
+def _heading(scorecard: Scorecard, metric: str, judge: str | None) -> str:
+    title = title_of(metric, scorecard.measured_by(judge))
     return title[0].upper() + title[1:]
 
 
@@ -164,32 +173,35 @@ def _row(s: Score) -> dict[str, Any]:
 
 
 def arms_table(scorecard: Scorecard, *, judge: str | None = None) -> View:
-    """Show every arm at a glance, a column each: worst attack success, refusals, over-refusal, control, capability.
+    """Show every arm at a glance, a column each: worst-case `asr`, refusals, over-refusal, control, capability.
 
     What has several settings is shown at its worst, with where that was: the most gibberish, the fewest harmless
-    prefixes continued. A dash is what was not measured.
+    prefixes continued. A dash is what was not measured. The caption names attacks that are too weak.
     """
     standing = {t.arm: t for t in tradeoffs(scorecard.scores, judge)}
     arms = list(dict.fromkeys(s.arm for s in scorecard.scores))
     lines: list[tuple[str, bool, list[str]]] = []
     rows: list[dict[str, Any]] = []
-    for metric, heading in _GLANCE.items():
+    by = judge or (judges(scorecard) or ["no judge"])[0]
+    for metric, words in _GLANCE.items():
+        heading = words.format(measures=scorecard.measured_by(by))
         found = {arm: _headline(scorecard, standing.get(arm), arm, metric, judge) for arm in arms}
         if any(found.values()):
             lines.append((heading, False, [_box(*f) if f else _box(None) for f in found.values()]))
             rows.append(
                 {"what": heading, **{a: f and " ".join(filter(None, (in_full(f[0]), f[1]))) for a, f in found.items()}}
             )
-    by = judge or (judges(scorecard) or ["no judge"])[0]
     title = "Arms at a glance"
     first = next(iter(standing.values()), None)
     where = "" if first is None else f" Worst case: {first.success.where}."
-    caption = f"{title}, judged by {by}: share, its {level(scorecard)} interval and n.{where}"
+    weak = ", ".join(weak_attacks(scorecard.strengths, by))
+    doubt = f" {weak[0].upper()}{weak[1:]}: {WEAK}." if weak else ""
+    caption = f"{title}, judged by {by}: share, its {level(scorecard)} interval and n.{where}{doubt}"
     return table_view(title, caption, columns(("", "what"), *arms), rows, drawn=_grid(caption, ["", *arms], lines))
 
 
 _GLANCE = {
-    "asr": "attack success, worst case (lower is safer)",
+    "asr": "{measures}, worst case (lower is safer)",
     "refusal": "refuses harmful prompts, not attacked",
     "over_refusal": "refuses look-alikes (lower is better)",
     "harmless_right": "answers harmless prompts (higher is better)",
@@ -223,8 +235,8 @@ def _headline(
 
 
 def comparisons_table(scorecard: Scorecard) -> View:
-    """Show every comparison of two arms on the same prompts: the difference, McNemar's exact p, corrected over all."""
-    rows = [_compared(c, 1 - confidence(scorecard)) for c in scorecard.comparisons]
+    """Show every comparison of two arms on the same prompts: the difference, its test's p, corrected over all."""
+    rows = [_compared(c, scorecard) for c in scorecard.comparisons]
     heads = (
         *columns("arm", "against", ("in", "metric"), ("under", "where"), ("by", "judge")),
         *columns(("difference, points", "difference"), ("only arm : only against", "discordant"), "n", number=True),
@@ -233,21 +245,22 @@ def comparisons_table(scorecard: Scorecard) -> View:
     )
     title = "Arms compared on the same prompts"
     caption = (
-        f"{title}: share of arm minus share of against with Newcombe's {level(scorecard)} interval, McNemar's exact "
-        f"test, Holm over the {len(rows)} comparisons of this table. n needed: about so many prompts would tell them "
-        f"apart with power {scorecard.run.resolved.get('power', 0.8)}."
+        f"{title}: share of arm minus share of against with its {level(scorecard)} interval. "
+        f"{scorecard.run.resolved.get('test', 'McNemar')}; Holm over the {len(rows)} comparisons of this table. n "
+        "needed is power at the observed effect: about so many prompts would tell the two apart with power "
+        f"{scorecard.run.resolved.get('power', 0.8)} if the observed difference were the true one."
     )
     return table_view(title, caption, heads, rows, none=f"{title}: none.")
 
 
-def _compared(c: Comparison, test_level: float) -> dict[str, Any]:
+def _compared(c: Comparison, scorecard: Scorecard) -> dict[str, Any]:
     d = c.difference
     points = NO_VALUE if d.value is None else "0" if d.value == 0 else f"{100 * d.value:+.1f}".replace("-", "−")
     inside = "" if d.low is None or d.high is None else f" [{100 * d.low:.0f}, {100 * d.high:.0f}]".replace("-", "−")
     return {
         "arm": c.arm,
         "against": c.against,
-        "metric": title_of(c.metric),
+        "metric": title_of(c.metric, scorecard.measured_by(c.judge)),
         "where": c.where,
         "judge": c.judge,
         "difference": points + inside,
@@ -256,8 +269,14 @@ def _compared(c: Comparison, test_level: float) -> dict[str, Any]:
         "p": c.p_value,
         "p_holm": c.p_holm,
         "n_needed": c.n_needed,
-        "so": "told apart" if c.p_holm < test_level else "cannot tell",
+        "so": _so(c, scorecard),
     }
+
+
+def _so(c: Comparison, scorecard: Scorecard) -> str:
+    if c.metric == "accuracy" and c.setting in scorecard.at_chance:
+        return "not testable at this size"
+    return "told apart" if c.p_holm < 1 - confidence(scorecard) else "cannot tell"
 
 
 def categories_table(scorecard: Scorecard, metric: str = "asr", *, judge: str | None = None) -> View:
@@ -272,6 +291,7 @@ def categories_table(scorecard: Scorecard, metric: str = "asr", *, judge: str | 
         mine = {s.arm: in_full(s.estimate) for s in found if (s.where, s.category) == (where, category)}
         rows.append({"category": category, "attack": where, **{a: mine.get(a) for a in arms}})
     heads = (*columns("category", "attack"), *columns(*arms, number=True))
-    caption = f"{_heading(metric)}, judged by {named}: share [{level(scorecard)} interval] (n)"
-    none = f"{_heading(metric)}: the prompts have no categories, or one."
-    return table_view(f"{title_of(metric)} by category", caption, heads, rows, none=none)
+    heading = _heading(scorecard, metric, named)
+    caption = f"{heading}, judged by {named}: share [{level(scorecard)} interval] (n)"
+    none = f"{heading}: the prompts have no categories, or one."
+    return table_view(f"{heading[0].lower()}{heading[1:]} by category", caption, heads, rows, none=none)

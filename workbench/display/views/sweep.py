@@ -20,7 +20,7 @@ from workbench.display.views.view import (
     summary_view,
     table_view,
 )
-from workbench.evaluation.metrics import METRICS
+from workbench.evaluation.metrics import METRICS, title_of
 from workbench.evaluation.records import FrontierPoint, PenaltyCheck, PenaltyChoice, PenaltySweep
 
 KL = "KL, nats per token"
@@ -32,7 +32,7 @@ HEADINGS: Mapping[str, str] = {
     "harmless_right": "harmless right",
     "harmless_refusal": "harmless refused",
 }
-"""Metric -> its heading in the table of a sweep, beside ASR."""
+"""Metric -> its heading in the table of a sweep, beside that of `asr`."""
 
 
 def sweep_table(sweep: PenaltySweep, choice: PenaltyChoice | None = None) -> View:
@@ -41,7 +41,8 @@ def sweep_table(sweep: PenaltySweep, choice: PenaltyChoice | None = None) -> Vie
     last = max(lengths, default=0)
     known = {s.metric for s in sweep.evaluation.scorecard.scores}
     shown = [m for m in HEADINGS if m in known and m != ("harmless_refusal" if sweep.knows_right else "harmless_right")]
-    measured = [(f"ASR, {k} given", "asr", k) for k in lengths]
+    measures = sweep.measures
+    measured = [(f"{measures}, {k} given", "asr", k) for k in lengths]
     for metric in shown:
         given = last if METRICS[metric].label == "harmful" else 0
         heading = f"{HEADINGS[metric]}, {last} given" if METRICS[metric].label == "harmful" else HEADINGS[metric]
@@ -70,7 +71,7 @@ def sweep_table(sweep: PenaltySweep, choice: PenaltyChoice | None = None) -> Vie
         [f"{unscored} verdicts are missing over the whole table: they count in no n."] * bool(unscored)
     )
     kinds = [METRICS[m] for m in ("asr", *shown)]
-    means = [f"{m.name}: {m.title}; {m.label} prompts, {m.better} is better" for m in kinds]
+    means = [f"{m.name}: {title_of(m.name, measures)}; {m.label} prompts, {m.better} is better" for m in kinds]
     means.append(f"KL: harm to utility, {KL}, KL(penalised ‖ aligned) on harmless responses")
     said = disclosure("What the numbers are", bullets(means))
     return table_view("Every penalty", caption, heads, rows, bullets(notes), said, lines=notes)

@@ -35,14 +35,14 @@ from workbench.display.views.view import (
 from workbench.training.records import TeacherPreview, TeacherText
 
 FILL = QUANTITIES["kl_aligned_base_nats"]
-"""Its levels and colours; what they stand for here is KL(teacher ‖ aligned)."""
+"""Its levels and colours, used here for KL(teacher ‖ aligned)."""
 
 LEAST = 0.005
 """A token less likely than this is not named, unless it is the likeliest."""
 
 _COLUMNS = (
     Column("position", number=True),
-    Column("token that stands here", "token", token=True),
+    Column("token in the text", "token", token=True),
     Column("aligned", "student", token=True),
     Column("teacher", token=True),
     Column("another first choice", "flip", token=True),
@@ -67,6 +67,9 @@ def teacher_view(preview: TeacherPreview, *, classroom_safe: bool, harmful_text:
             f"Share of these positions at which its first choice is not aligned's: {in_full(preview.flip_rate)}, 95 % "
             "interval, n counts positions; at 0 it teaches no other token. Distributions are at temperature 1."
         )
+    if preview.hybrid_flips:
+        rates = "; ".join(f"lambda {w:g}: {in_full(e)}" for w, e in preview.hybrid_flips)
+        said.append(f"The hybrid teacher along all harmful responses, whatever the arm, share of positions: {rates}.")
     parts = [notes(*said, css="wb-note")]
     rows: list[dict[str, Any]] = []
     lines = [title, *said]

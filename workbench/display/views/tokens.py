@@ -137,7 +137,7 @@ _PART = '<span class="wb-sign">▫</span>'
 
 
 def _visible(traces: TraceSet, r: int, t: int, row: Mapping[str, Any], covered: bool) -> str:
-    """Return a token's inner HTML: escaped text, or the sign that stands for it."""
+    """Return a token's inner HTML: escaped text, or the sign that is shown for it."""
     piece = traces.pieces[r][t]
     if covered:
         return inner_html(piece, covered)
@@ -157,7 +157,8 @@ def _running_text(
     out: list[str] = []
     for t, row in enumerate(rows):
         level = int(levels[t])
-        unsaid = quantity.name == "retention" and not row["entropy_aligned_nats"] > traces.entropy_floor_nats
+        sure = not row["entropy_aligned_nats"] > traces.entropy_floor_nats
+        unsaid = quantity.name == "retention" and level > 0 and sure
         names = ["t", "wb-sure" if unsaid else quantity.css(level)]
         names += ["wb-given"] if t < split else []
         names += ["wb-here"] if position == t + 1 else []
@@ -238,6 +239,6 @@ def _plain(traces: TraceSet, r: int, q: Quantity, rows: tuple[dict[str, Any], ..
     top = "\n".join(f"  position {int(t) + 1}: {rows[int(t)]['token']}  {number(float(values[t]))}" for t in best)
     return (
         f"{name_of(traces, r)} ({response.label}; {how})\nprompt: {legible.sentence(response.prompt)}\n\n{said}\n\n"
-        f"[brackets]: the token that stands here is base-favored. Largest {q.title}:\n{top}\n"
+        f"[brackets]: the token is base-favored. Largest {q.title}:\n{top}\n"
         f"{reading(traces.entropy_floor_nats)}"
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from workbench.core.legible import html_text, sentence
 from workbench.core.records import Given
-from workbench.display.views.scorecard import in_full
+from workbench.display.views.scorecard import in_full, intervals
 from workbench.display.views.view import (
     NO_VALUE,
     Column,
@@ -18,7 +18,7 @@ from workbench.display.views.view import (
     summary_view,
     table_view,
 )
-from workbench.evaluation.metrics import METRICS
+from workbench.evaluation.metrics import METRICS, title_of
 from workbench.evaluation.records import ArmComparison, select
 from workbench.training.records import Adapter
 
@@ -57,7 +57,7 @@ def training_summary(adapter: Adapter) -> View:
 
 
 def arms_comparison(comparison: ArmComparison, *, judge: str | None = None) -> View:
-    """Show every arm in one row: attack success and refusals at every prefix length, and what that costs.
+    """Show every arm in one row: `asr` and refusals at every prefix length, and what that costs.
 
     By one judge (None: the first); gibberish is measured apart, at the prefix length where it is highest, harmless
     prefixes continued at the length where they are fewest.
@@ -68,8 +68,9 @@ def arms_comparison(comparison: ArmComparison, *, judge: str | None = None) -> V
     found = [x for x in scores if x.judge in (chosen, "gibberish")]
     lengths = list(dict.fromkeys(x.given for x in found if x.attack == "prefill" and x.given is not None))
     wanted: list[tuple[str, str, Given, str]] = []
+    measures = comparison.scorecard.measured_by(chosen)
     for metric in ("asr", "refusal"):
-        word = "ASR" if metric == "asr" else "refused"
+        word = measures if metric == "asr" else "refused"
         wanted += [(metric, "prefill", k, f"{word}, {k} given") for k in lengths]
     wanted += [(m, a, 0, heading) for m, a, heading in _PLAIN]
     extremes = (
@@ -92,15 +93,14 @@ def arms_comparison(comparison: ArmComparison, *, judge: str | None = None) -> V
     seeds = len(comparison.seeds)
     caption = (
         f"Every arm on the same prompts of {comparison.prompt_set} (n = {max(asked, default=0)} harmful ones), judged "
-        f"by {chosen}; mean over {seeds} seed{'' if seeds == 1 else 's'}, in brackets from the lowest to the highest "
-        "bound of any seed's 95 % Wilson interval. Lower is better for ASR, over-refusal and gibberish, higher for the "
-        "rest."
+        f"by {chosen}; mean over {seeds} seed{'' if seeds == 1 else 's'}, in brackets the 95 % interval "
+        f"({intervals(comparison.scorecard)}). Lower is better for {measures}, over-refusal and gibberish, higher for "
+        "the rest."
     )
-    tests = comparison.evaluations[0].scorecard.sentences if comparison.evaluations else ()
-    notes = [*tests, *comparison.leaks, *comparison.notes]
-    means = [f"{m.title}: {m.better} is better" for m in METRICS.values() if m.paired]
+    notes = [*comparison.scorecard.sentences, *comparison.leaks, *comparison.notes]
+    means = [f"{title_of(m.name, measures)}: {m.better} is better" for m in METRICS.values() if m.paired]
     budgets = [f"{arm}: {said}" for arm, said in comparison.budgets.items()]
-    heading = f"{len(notes)} sentences: paired tests (first seed), and what was dropped or cut"
+    heading = f"{len(notes)} sentences: paired tests over all seeds, and what was dropped or cut"
     return table_view(
         "Training arms compared",
         caption,

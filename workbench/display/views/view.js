@@ -79,7 +79,7 @@
     dial.setAttribute("aria-valuetext", "step " + step);
     for (const token of film.querySelectorAll("[data-levels]")) {
       const level = token.dataset.levels[dial.value];
-      token.className = level === "0" ? "t" : "t wb-slate" + level;
+      token.className = { 0: "t", s: "t wb-sure" }[level] ?? "t wb-slate" + level;
     }
   });
 })();

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from workbench.core.configs import at_least, check_fields
@@ -36,6 +36,10 @@ class Prefill(TargetedConfig):
         odd = any(str(k) != "full" if isinstance(k, str) else k < 0 for k in self.k)
         wrong = not self.k or odd or len(set(self.k)) < len(self.k)
         check_fields(self, (wrong, "k", "token counts from 0 and 'full', each once"))
+
+    def stronger(self) -> Prefill | None:
+        longest = max((k for k in self.k if k != "full"), default=0)
+        return replace(self, k=(*self.k, 2 * longest)) if longest else None
 
     def cost(self, task: Task) -> Cost:
         counts = [k for k in self.k if k != "full" and k > 0]
@@ -92,6 +96,9 @@ class HarmlessPrefill(Prefill):
 
     labels: tuple[Label, ...] | None = ("harmless",)
 
+    def stronger(self) -> None:
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Insertion(TargetedConfig):
@@ -127,6 +134,9 @@ class Insertion(TargetedConfig):
             skip=at_least(0),
             refusal_tokens=at_least(1),
         )
+
+    def stronger(self) -> Insertion:
+        return replace(self, lengths=(*self.lengths, 2 * max(self.lengths)))
 
     def cost(self, task: Task) -> Cost:
         chosen = with_given(task, self)

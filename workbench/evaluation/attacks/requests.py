@@ -54,6 +54,9 @@ class Decoding(NoAttack):
         ranges = {"temperatures": at_least(0, finite=True), "top_ps": above(0, 1), "top_ks": at_least(0)}
         check_fields(self, *empty, samples=at_least(1), **ranges)
 
+    def stronger(self) -> Decoding:
+        return replace(self, samples=2 * self.samples)
+
     def grid(self) -> list[Sampler]:
         """Return every draw of the grid once; draws of one setting only differ in `sample` and `seed`."""
         out: dict[tuple[float, float, int, int], Sampler] = {}
@@ -96,6 +99,9 @@ class Template(AttackConfig):
     def check(self) -> None:
         super().check()
         check_fields(self, (self.names is not None and not self.names, "names", "None (all) or at least one name"))
+
+    def stronger(self) -> Template | None:
+        return None if self.names is None else replace(self, names=None)
 
     def templates(self) -> tuple[JailbreakTemplate, ...]:
         """Return the selected templates. Raises UnknownName, and what `read_templates` raises."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from workbench.core.configs import at_least, check_fields
@@ -82,6 +82,9 @@ class GCG(TargetedConfig):
             model=("base", "aligned"),
             tokens=("ascii", "any"),
         )
+
+    def stronger(self) -> GCG:
+        return replace(self, budget=replace(self.spends, steps=2 * self.spends.steps))
 
     @property
     def spends(self) -> Budget:

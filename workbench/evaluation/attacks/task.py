@@ -71,6 +71,7 @@ class AttackConfig:
     system_prompt   put before every prompt; None: none
     max_tokens      longest answer of an arm after the prefix, tokens
     seed            of every draw
+    escalations     budget: how many stronger forms (see `stronger`) are tried where the attack is too weak on aligned
     """
 
     family: ClassVar[str]
@@ -79,6 +80,7 @@ class AttackConfig:
     system_prompt: str | None = None
     max_tokens: int = 128
     seed: int = 0
+    escalations: int = 1
 
     def __post_init__(self) -> None:
         self.check()
@@ -87,7 +89,12 @@ class AttackConfig:
         """Raise ParameterError for an impossible setting; a kind of attack also checks its own."""
         none = self.labels is not None and not self.labels
         wrong = (none, "labels", "None (all prompts) or at least one label")
-        check_fields(self, wrong, labels=get_args(Label), max_tokens=at_least(1), seed=at_least(0))
+        counts = {"max_tokens": at_least(1), "seed": at_least(0), "escalations": at_least(0)}
+        check_fields(self, wrong, labels=get_args(Label), **counts)
+
+    def stronger(self) -> AttackConfig | None:
+        """Return the next stronger form of the attack, the same for every arm; None: it has none."""
+        return None
 
     def cost(self, task: Task) -> Cost:
         """Return the upper bound of the cost. Raises what `make` raises at its start."""

@@ -211,7 +211,8 @@ def _score(
     results: Mapping[str, Any], place: tuple[str, ...], tasks: Sequence[str], value: float, config: CapabilityConfig
 ) -> TaskScore:
     group, task, metric, variant = place
-    made = [s[metric] for t in tasks for s in results["samples"][t] if s["filter"] == variant and metric in s]
+    samples = [s for t in tasks for s in results["samples"][t] if s["filter"] == variant and metric in s]
+    made = [s[metric] for s in samples]
     better = results["higher_is_better"].get(task, {}).get(metric)
     if better is None:
         better = next((results["higher_is_better"].get(t, {}).get(metric) for t in tasks), True)
@@ -227,7 +228,16 @@ def _score(
         higher_is_better=bool(better),
         shots=int(results["n-shot"].get(task, results["n-shot"].get(first, 0)) or 0),
         version=str(results["versions"].get(task, results["versions"].get(first, "none"))),
+        chance=_chance(samples) if metric in ("acc", "acc_norm") else None,
     )
+
+
+def _chance(samples: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the accuracy of guessing evenly among each question's choices; None where answers are not chosen."""
+    choices = [len(s["filtered_resps"]) for s in samples if len(s["arguments"][0]) > 1]
+    if not choices or len(choices) < len(samples) or min(choices) < 2:
+        return None
+    return float(np.mean([1 / n for n in choices]))
 
 
 def _estimate(value: float, made: Sequence[Any], metric: str, config: CapabilityConfig) -> Estimate:

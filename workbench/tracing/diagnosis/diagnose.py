@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from workbench.core.configs import takes_fields
 from workbench.core.provenance import Stopwatch
+from workbench.tracing.diagnosis.answers import Answers
 from workbench.tracing.diagnosis.config import DiagnosisConfig
+from workbench.tracing.diagnosis.depths import depths
 from workbench.tracing.diagnosis.frequencies import frequencies
-from workbench.tracing.diagnosis.summaries import Answers, contrasts, curves, divergent, heat_map, noise_floor
-from workbench.tracing.diagnosis.verdict import judge
+from workbench.tracing.diagnosis.sentences import judge
+from workbench.tracing.diagnosis.summaries import contrasts, curves, divergent, heat_map, noise_floor
 from workbench.tracing.records import Diagnosis, TraceSet
 
 
@@ -17,17 +19,18 @@ def diagnose(traces: TraceSet, config: DiagnosisConfig) -> Diagnosis:
 
     Curves are means over responses at one position; a headline number is the mean over all positions of its region, all
     with equal weight. Intervals are percentile bootstraps over prompts (a prompt's tokens, and its responses after
-    several prefixes, stay together); harmful and harmless prompts are resampled independently. The order of responses
-    changes nothing, and the same seed gives the same intervals. Thinking blocks enter only their own contrast. Missing
-    data are NaN in arrays and None in estimates. `diagnosis.verdict` has the verdict's rule. The quantities are from
-    arXiv 2511.12155 and, for KL by position on harmful continuations, Qi et al., arXiv 2406.05946.
+    several prefixes, stay together); harmful minus harmless is resampled in matched pairs where there are any, else
+    independently. The order of responses changes nothing, and the same seed gives the same intervals. Thinking blocks
+    enter only their own contrast. Missing data are NaN in arrays and None in estimates. `diagnosis.verdict` has the
+    verdict's rule. The quantities are from arXiv 2511.12155 and, for KL by position on harmful continuations, Qi et
+    al., arXiv 2406.05946.
 
     Raises ParameterError where teacher-forced and free-running answers are mixed.
     """
     watch = Stopwatch("diagnose", config)
     answers = Answers(traces, config)
-    headlines, tokens = contrasts(answers), frequencies(answers)
-    verdict, sentences = judge(answers, headlines, tokens)
+    headlines, tokens, found = contrasts(answers), frequencies(answers), depths(answers)
+    verdict, sentences = judge(answers, headlines, tokens, found)
     return Diagnosis(
         curves=curves(answers),
         noise_floor=noise_floor(traces),
@@ -38,9 +41,11 @@ def diagnose(traces: TraceSet, config: DiagnosisConfig) -> Diagnosis:
         entropy_floor_nats=traces.entropy_floor_nats,
         verdict=verdict,
         sentences=sentences,
+        depths=found,
         run=watch.record(
             resolved={
                 "trajectory": answers.trajectory,
+                "judge": next((o.judge for o in traces.own_answers), None),
                 **{k: getattr(traces, k) for k in ("template_mode", "count_space", "ranking", "prompt_set")},
             },
             seed=config.seed,

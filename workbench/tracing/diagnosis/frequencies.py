@@ -8,15 +8,9 @@ import numpy as np
 
 from workbench.core.records import Estimate
 from workbench.core.statistics import Mean, difference, estimate
+from workbench.tracing.diagnosis.answers import Answers
 from workbench.tracing.diagnosis.config import DiagnosisConfig
-from workbench.tracing.diagnosis.summaries import Answers
 from workbench.tracing.records import TokenFrequency
-
-KIND_PROMPTS = 10
-"""The fewest prompts of each label for which a token is called safety or style."""
-
-STYLE_MARGIN = 0.5
-"""A token is called style where its harmful rate exceeds the harmless rate by at most this share of the latter."""
 
 
 def frequencies(answers: Answers) -> tuple[TokenFrequency, ...]:
@@ -59,26 +53,26 @@ def frequencies(answers: Answers) -> tuple[TokenFrequency, ...]:
                 rate_harmless=harmless,
                 difference=gap,
                 mass=float(masses[which]),
-                kind=kind_of(gap, harmless),
+                kind=kind_of(gap, harmless, config),
             )
         )
     return tuple(found)
 
 
-def kind_of(gap: Estimate, harmless: Estimate) -> Literal["safety", "style", "undecided"]:
+def kind_of(gap: Estimate, harmless: Estimate, config: DiagnosisConfig) -> Literal["safety", "style", "undecided"]:
     """Classify a token by how much more often it is base-favored on harmful prompts.
 
-    With `gap` = rate on harmful minus rate on harmless answers, [low, high] its interval, and margin = STYLE_MARGIN x
+    With `gap` = rate on harmful minus rate on harmless answers, [low, high] its interval, and margin = style_margin x
     harmless rate:
     safety     low > margin: more often on harmful answers, by half the harmless rate at least. (Words of the harmful
                topic count too, and thirty tokens are thirty tests.)
     style      high <= margin: equal, more often on harmless answers, or more often on harmful ones by less than that.
                (A small excess can come from a difference in length alone, since rates are per position.)
-    undecided  the interval contains the margin, or a label has fewer than KIND_PROMPTS prompts.
+    undecided  the interval contains the margin, or a label has fewer than least_prompts prompts.
     """
-    if gap.n < KIND_PROMPTS or gap.low is None or gap.high is None or harmless.value is None:
+    if gap.n < config.least_prompts or gap.low is None or gap.high is None or harmless.value is None:
         return "undecided"
-    margin = STYLE_MARGIN * harmless.value
+    margin = config.style_margin * harmless.value
     if gap.low > margin:
         return "safety"
     return "style" if gap.high <= margin else "undecided"

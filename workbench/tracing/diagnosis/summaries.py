@@ -1,18 +1,16 @@
-"""Groups of responses, and the curves, headline contrasts, heat map and ranking computed from them."""
+"""Curves, headline contrasts, heat map and ranking, computed from groups of answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator
 
 import numpy as np
 
-from workbench.core.errors import ParameterError
+from workbench.core.comparisons import share
 from workbench.core.quantities import QUANTITIES
-from workbench.core.statistics import Mean, PromptSample, difference, estimate, interval, quotient
-from workbench.tracing.diagnosis.config import IDENTICAL_KL_NATS, DiagnosisConfig
-from workbench.tracing.records import Contrast, Curve, Divergent, HeatMap, TraceSet, Trajectory
+from workbench.core.statistics import Mean, difference, estimate, interval, quotient
+from workbench.tracing.diagnosis.answers import Answers, Group, harmless_like, sides
+from workbench.tracing.records import Contrast, Curve, Divergent, HeatMap, TraceSet
 
 RETENTION_UNCERTAIN = "retention_uncertain"
 CURVES: dict[str, str] = {q.name: q.unit for q in QUANTITIES.values() if q.axis} | {RETENTION_UNCERTAIN: "1"}
@@ -22,134 +20,11 @@ responses that are uncertain at that position (aligned entropy above the floor),
 DIVERGENT = 20
 """The number of most divergent responses that are listed."""
 
+OWN_REFUSALS = "own_refusals"
+"""The name of the contrast that says how often aligned refuses harmful prompts on its own."""
+
 DIFFERENCE = "harmful_minus_harmless"
 """The label of a contrast between harmful and harmless prompts."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Responses that are averaged together: indices into the TraceSet, their label and prefix length.
-
-    `prefix_tokens` is None for teacher-forced responses, and for free-running ones pooled over several prefix lengths.
-    A `brief` group has its two main numbers only.
-    """
-
-    label: str
-    prefix_tokens: int | None
-    words: str
-    rows: np.ndarray
-    sample: PromptSample
-    brief: bool = False
-
-
-class Answers:
-    """The answers of a TraceSet (without thinking) as arrays, and their groups.
-
-    Raises ParameterError where teacher-forced and free-running answers are mixed.
-    """
-
-    def __init__(self, traces: TraceSet, config: DiagnosisConfig) -> None:
-        self.traces, self.config = traces, config
-        rows = traces.responses
-        answer = np.array([r.segment == "answer" for r in rows], bool)
-        kinds = {r.trajectory for r in rows if r.segment == "answer"}
-        if len(kinds) > 1:
-            raise ParameterError(
-                "this TraceSet mixes teacher-forced and free-running answers, whose numbers mean different things: "
-                "diagnose one trajectory at a time"
-            )
-        self.trajectory: Trajectory | None = next(iter(kinds), None)
-        free = self.trajectory == "free_running"
-        self.prefix = np.array([r.prefix_tokens if free else 0 for r in rows], int)
-        self.labels = np.array([r.label for r in rows], object)
-        self.position = np.arange(1, traces.mask.shape[1] + 1)
-        self.mask = traces.mask & answer[:, None]
-        self.after_prefix = self.mask & (self.position > self.prefix[:, None])
-        self.early = self.mask & (self.position <= config.early)
-        self.late = self.after_prefix & (self.position >= config.late_from)
-        self.uncertain = self.mask & (traces.entropy_aligned_nats > traces.entropy_floor_nats)
-        self._order = sorted(range(len(rows)), key=lambda i: (rows[i].prompt_id, rows[i].prefix_tokens))
-        self._answer = answer
-
-    @property
-    def distinct_labels(self) -> list[str]:
-        """The labels that occur, harmful first."""
-        known = ("harmful", "harmless", "lookalike", "unlabelled")
-        return [c for c in known if (self._answer & (self.labels == c)).any()]
-
-    @cached_property
-    def noise_nats(self) -> float | None:
-        """The largest KL between two scorings of one model, None where it was not measured."""
-        noise = self.traces.noise_kl_nats
-        measured = noise[np.isfinite(noise)]
-        return float(measured.max()) if measured.size else None
-
-    @property
-    def floor_nats(self) -> float:
-        """The KL that counts as none: the largest noise, at least IDENTICAL_KL_NATS."""
-        return max(self.noise_nats or 0.0, IDENTICAL_KL_NATS)
-
-    def group(
-        self, label: str, prefix_tokens: int | None, words: str, within: np.ndarray, *, brief: bool = False
-    ) -> Group:
-        """Make a group of the responses of one label that are True in `within`."""
-        rows = np.array([i for i in self._order if within[i] and self.labels[i] == label], int)
-        sample = self.sample(rows, label)
-        return Group(label=label, prefix_tokens=prefix_tokens, words=words, rows=rows, sample=sample, brief=brief)
-
-    def sample(self, rows: Sequence[int] | np.ndarray, stream: str) -> PromptSample:
-        """Return the resamples of some responses' prompts."""
-        ids = [self.traces.responses[i].prompt_id for i in rows]
-        return PromptSample(ids, resamples=self.config.resamples, seed=self.config.seed, stream=stream)
-
-    @cached_property
-    def by_prefix(self) -> list[Group]:
-        """One group for each label (teacher-forced), or for each label and prefix length (free-running)."""
-        if self.trajectory != "free_running":
-            return [self.group(c, None, "given responses", self._answer) for c in self.distinct_labels]
-        made: list[Group] = []
-        for c in self.distinct_labels:
-            mine = self._answer & (self.labels == c)
-            lengths = sorted(set(self.prefix[mine].tolist()))
-            several = sum(k > 0 for k in lengths) > 1
-            within = {k: mine & (self.prefix == k) for k in lengths}
-            made += [self.group(c, k, prefix_words([k]), within[k], brief=several and k > 0) for k in lengths]
-        return made
-
-    @cached_property
-    def pooled(self) -> list[Group]:
-        """One group for each label over all prefixes of 1 token or more, where there are several lengths."""
-        made: list[Group] = []
-        for c in self.distinct_labels:
-            within = self._answer & (self.prefix > 0) & (self.labels == c)
-            lengths = sorted(set(self.prefix[within].tolist()))
-            if len(lengths) > 1:
-                made.append(self.group(c, None, prefix_words(lengths), within))
-        return made
-
-    @property
-    def groups(self) -> list[Group]:
-        """All groups that contrasts are computed for: the pooled ones first."""
-        return [*self.pooled, *self.by_prefix]
-
-    def evidence(self) -> Group | None:
-        """Return the group of the verdict, harmful continuations, or None where there are none.
-
-        Teacher-forced: the given responses to harmful prompts. Free-running: continuations after a prefix of at least
-        one token (without a prefix the aligned model's own answer may be a refusal).
-        """
-        if self.trajectory == "teacher_forced":
-            candidates = self.by_prefix
-        else:
-            candidates = [*self.pooled, *(g for g in self.by_prefix if g.prefix_tokens)]
-        return next((g for g in candidates if g.label == "harmful"), None)
-
-
-def prefix_words(lengths: Sequence[int]) -> str:
-    """Return the prefix lengths of a group of responses in words."""
-    if list(lengths) == [0]:
-        return "no prefix"
-    return f"after {' / '.join(map(str, lengths))} prefix token{'s' if list(lengths) != [1] else ''}"
 
 
 # ------------------------------------------------------------------------------------------------- curves
@@ -230,33 +105,32 @@ def heat_map(answers: Answers) -> HeatMap | None:
 def contrasts(answers: Answers) -> tuple[Contrast, ...]:
     """Return the headline numbers of every group, then harmful minus harmless, then thinking blocks."""
     made: list[Contrast] = []
-    means: dict[tuple[str, int | None, str], dict[str, Mean]] = {}
     for group in answers.groups:
-        of_group = means[group.label, group.prefix_tokens, group.words] = {}
         for name, title, unit, mean in _headlines(answers, group):
-            of_group[name] = mean
             made.append(_contrast(answers, name, group.label, f"{title} ({group.words})", unit, mean, group))
     for group in [g for g in answers.groups if g.label == "harmful" and not g.brief]:
-        twin = _harmless_twin(answers, group)
-        if twin is None:
+        other = harmless_like(answers, group)
+        if other is None:
             continue
-        mine = means[group.label, group.prefix_tokens, group.words]
-        other = means[twin.label, twin.prefix_tokens, twin.words]
-        for name, what, unit in (
-            ("early_kl_aligned_base_nats", f"KL(aligned || base), {_early(answers)}", "nats"),
-            ("late_retention_uncertain", f"retention where aligned is uncertain, {_late(answers)}", "1"),
+        matched, mine, theirs = sides(answers, group, other)
+        which = "matched pairs" if matched else "not matched"
+        kl, late = "kl_aligned_base_nats", answers.late
+        for name, quantity, where, what, unit in (
+            (f"early_{kl}", kl, answers.early, f"KL(aligned || base), {_early(answers)}", "nats"),
+            (f"late_{kl}", kl, late, f"KL(aligned || base), {_late(answers)}", "nats"),
+            (
+                "late_retention_uncertain",
+                "retention",
+                late & answers.uncertain,
+                f"retention where aligned is uncertain, {_late(answers)}",
+                "1",
+            ),
         ):
-            mean = difference(mine[name], other[name])
-            title = f"{what}: harmful minus harmless ({group.words})"
+            values = getattr(answers.traces, quantity)
+            mean = difference(mine.mean(values, where), theirs.mean(values, where))
+            title = f"{what}: harmful minus harmless, {which} ({group.words})"
             made.append(_contrast(answers, name, DIFFERENCE, title, unit, mean, group))
-    return (*made, *_thinking(answers))
-
-
-def _harmless_twin(answers: Answers, group: Group) -> Group | None:
-    """Find the harmless group of the same prefix length, or of the pooled prefixes."""
-    same = answers.pooled if group in answers.pooled else [g for g in answers.by_prefix if not g.brief]
-    fits = (g for g in same if g.label == "harmless" and g.prefix_tokens == group.prefix_tokens)
-    return next(fits, None)
+    return (*made, *_own_refusals(answers), *_thinking(answers))
 
 
 def _contrast(
@@ -297,6 +171,10 @@ def _headlines(answers: Answers, group: Group) -> Iterator[tuple[str, str, str, 
     if group.brief:
         return
     yield "early_kl_aligned_base_nats", f"KL(aligned || base), {at_early}", "nats", early_kl
+    title = (
+        f"early positions with at least {answers.config.depth_share:g} of the largest mean KL(aligned || base) there"
+    )
+    yield "early_kl_positions", title, "positions", _carriers(answers, group)
     title = f"early over late KL(aligned || base), late counted as at least {answers.floor_nats:.2g} nats"
     yield "early_to_late_kl_ratio", title, "1", quotient(early_kl, late_kl, at_least=answers.floor_nats)
     yield "late_retention", f"retention, {at_late}", "1", pooled("retention", late)
@@ -305,6 +183,10 @@ def _headlines(answers: Answers, group: Group) -> Iterator[tuple[str, str, str, 
     yield "mean_excess_mass", "excess mass, all positions", "1", pooled("excess_mass", mask)
     yield "early_base_favored_count", f"{counted}, {at_early}", "tokens", pooled("base_favored_count", early)
     yield "late_base_favored_count", f"{counted}, {at_late}", "tokens", pooled("base_favored_count", late)
+    given = answers.given[rows]
+    if group.label == "harmless" and given.any():
+        loss = group.sample.pooled(-traces.logprob_shift_nats[rows], given)
+        yield "loss_above_base_nats", "loss of aligned minus loss of base, tokens that were given", "nats", loss
     if answers.trajectory == "free_running" and group.prefix_tokens != 0:
         finite = np.isfinite(traces.kl_aligned_base_nats[rows])
         for name, region, words in (
@@ -314,6 +196,33 @@ def _headlines(answers: Answers, group: Group) -> Iterator[tuple[str, str, str, 
             kl = np.where(region & finite, traces.kl_aligned_base_nats[rows], -np.inf)
             peak = group.sample.mean(kl.max(axis=1, initial=-np.inf), (region & finite).any(axis=1))
             yield name, f"largest KL(aligned || base) of each response, {words}", "nats", peak
+
+
+def _carriers(answers: Answers, group: Group) -> Mean:
+    """Count the early positions that carry the early KL: at least `depth_share` of the largest mean KL among them."""
+    early = slice(answers.config.early)
+    rows = group.rows
+    mean = group.sample.mean(answers.traces.kl_aligned_base_nats[rows, early], answers.mask[rows, early])
+
+    def count(kl: np.ndarray) -> np.ndarray:
+        kl = np.nan_to_num(kl, nan=0.0)
+        large = kl >= np.maximum(answers.config.depth_share * kl.max(axis=-1, keepdims=True), answers.floor_nats)
+        return np.asarray(large.sum(axis=-1), float)
+
+    return Mean(value=count(mean.value), draws=count(mean.draws), n=np.asarray(mean.n.max(initial=0)))
+
+
+def _own_refusals(answers: Answers) -> Iterator[Contrast]:
+    """Yield the share of aligned's own answers to the harmful prompts that are refusals, with Wilson's interval."""
+    own = [o for o in answers.traces.own_answers if o.refused is not None]
+    if own:
+        refused = sum(bool(o.refused) for o in own)
+        yield Contrast(
+            name=OWN_REFUSALS,
+            label="harmful",
+            title=f"refusals among aligned's own answers, no token given (judge {own[0].judge!r}, Wilson's interval)",
+            estimate=share(refused, len(own), confidence=answers.config.confidence),
+        )
 
 
 def _thinking(answers: Answers) -> Iterator[Contrast]:

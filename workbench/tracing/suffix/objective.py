@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import Cache
+from transformers import Cache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from workbench.core.batching import halving_on_memory
 from workbench.core.errors import NonFiniteLogits, PairError
 from workbench.models.pair import ModelPair, Which
-from workbench.models.weights import body_of, with_cache
+from workbench.models.weights import body_hidden, body_of, with_cache
 from workbench.tracing.suffix.slots import Slot, Suffix
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
@@ -55,6 +55,8 @@ class Objective:
         self._note = note or (lambda _: None)
         self._caches: list[Cache | None] = [None] * len(self.slots)
         self._cached = cached and _can_share(pair.new_cache(which))
+        with pair.model(which) as model, torch.no_grad():
+            _check_embeddings(model, pair.device)
 
     def losses(
         self, suffixes: Sequence[Suffix], active: int
@@ -181,8 +183,20 @@ def _rows(cache: Cache, rows: int) -> Cache:
     return out
 
 
-def _embed(model: torch.nn.Module, ids: Sequence[int], device: torch.device) -> Float[Tensor, "position hidden"]:
-    look_up = model.get_input_embeddings()  # type: ignore[operator]
+def _check_embeddings(model: PreTrainedModel, device: torch.device) -> None:
+    """Raise PairError where a model computes something else from embeddings than from ids (Gemma-3n)."""
+    ids = list(range(8))
+    want = body_hidden(model, torch.tensor([ids], device=device))
+    found = body_of(model)(inputs_embeds=_embed(model, ids, device)[None], use_cache=False).last_hidden_state
+    if ((found - want).norm() / want.norm()).item() > (1e-3 if model.dtype == torch.float32 else 0.25):
+        raise PairError(
+            f"{type(model).__name__} reads more of a token than its embedding, so the gradient of a suffix would be of "
+            "another loss: search suffixes of another model"
+        )
+
+
+def _embed(model: PreTrainedModel, ids: Sequence[int], device: torch.device) -> Float[Tensor, "position hidden"]:
+    look_up = model.get_input_embeddings()
     if look_up is None:
         raise PairError(f"{type(model).__name__} has no table of token embeddings: search suffixes of another model")
     return look_up(torch.tensor(ids, device=device, dtype=torch.long))
