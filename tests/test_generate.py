@@ -15,6 +15,7 @@ from workbench.core.errors import ContextOverflow, NonFiniteLogits, ParameterErr
 from workbench.core.store import Store
 from workbench.models import generation as room
 from workbench.models.generation import GenerateConfig, generate, left_padded
+from workbench.models.noise import Noise
 from workbench.models.pair import ModelPair
 
 CONTEXTS = [(0, 20, 30), (0, 41, 52, 63, 74, 85, 96), (5,), (0, 9, 9, 9)]
@@ -74,16 +75,16 @@ def test_sampling_follows_seed_distribution_and_streams() -> None:
     other = generate(pair, "aligned", CONTEXTS, GenerateConfig(max_tokens=12, temperature=1.0, seed=4))
     assert other != together
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]]).log_softmax(-1)
-    draws = {name: [0] * 4 for name in ("plain", "top_k", "top_p")}
+    draws = {}
     configs = {
         "plain": GenerateConfig(temperature=1.0),
         "top_k": GenerateConfig(temperature=1.0, top_k=2),
         "top_p": GenerateConfig(temperature=1.0, top_p=0.7),
     }
     for name, config in configs.items():
-        g = torch.Generator().manual_seed(0)
-        for _ in range(2000):
-            draws[name][int(room.choose(logits, config, [g]))] += 1
+        noise = Noise(range(2000), logits.device)
+        drawn = room.choose(logits.expand(2000, -1), config, noise)
+        draws[name] = torch.bincount(drawn, minlength=4).tolist()
     p = logits.exp()[0].tolist()
     assert all(abs(n / 2000 - q) < 0.04 for n, q in zip(draws["plain"], p, strict=True))
     assert (draws["top_k"][2:], draws["top_p"][2:]) == ([0, 0], [0, 0])

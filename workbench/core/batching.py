@@ -90,7 +90,8 @@ def in_batches(
             made: dict[int, T] = {}
 
             def unfinished(part: list[int], made: dict[int, T] = made) -> None:
-                work([i for i in part if i not in made], made.__setitem__)
+                if left := [i for i in part if i not in made]:
+                    work(left, made.__setitem__)
 
             try:
                 for part, _ in halving_on_memory([todo[j] for j in planned], unfinished, progress.note):

@@ -21,7 +21,7 @@ from workbench.decoding.mixed import mixed
 from workbench.decoding.paired import paired_steps
 from workbench.decoding.records import LEDGER, Continuations
 from workbench.decoding.steps import PenalisedSteps
-from workbench.models.generation import Generation, Row, draw, generation_keys, sampler
+from workbench.models.generation import Generation, Row, draw, generation_keys, noise_key
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 
@@ -69,7 +69,9 @@ class Writing:
 
     def account(self) -> Account:
         """Return the ledger of all tokens."""
-        made = None if self._steps is None else self._steps.account(0)
+        kept = 0 if self._kept is None else len(self._kept.position)
+        told = slice(len(self.ids) - kept)  # a token that came from NaN was chosen but never told
+        made = None if self._steps is None else self._steps.account(0, told)
         parts = [a for a in (self._kept, made) if a is not None and len(a.position)]
         if not parts:
             return Account.of(np.zeros(0, np.int32), [])
@@ -127,7 +129,7 @@ def write(
     drawing = dataclasses.replace(config.generation, max_tokens=config.generation.max_tokens - len(kept))
     (key,) = generation_keys(pair, "aligned", [seen.whole("aligned")], config.generation)
     limit = min(drawing.max_tokens, pair.context_length - seen.length)
-    row = Row(index=0, limit=limit, sampler=sampler(drawing, key))
+    row = Row(index=0, limit=limit, key=noise_key(drawing, key))
 
     def finished(_: int, generation: Generation) -> None:
         made.stop = generation.stop
@@ -138,7 +140,7 @@ def write(
             on_token(made)
 
     with torch.inference_mode(), mixed(pair) as run:
-        paired = paired_steps(pair, run, [seen], [0])
+        paired = paired_steps(pair, run, [seen], limit)
         made._steps = _Watched(paired, config, [row], [len(seen.response)], kept=len(kept))
         made._steps.first, made._steps.cancelled = None if branch_of is None else token_id, cancelled
         try:

@@ -38,7 +38,7 @@ class MixedPass:
     def logits(
         self,
         ids: Int[Tensor, "both context"],
-        mask: Int[Tensor, "both total"],
+        mask: Int[Tensor, "both total"] | None,
         position: Int[Tensor, "both context"],
         cache: Cache | None,
     ) -> tuple[Float[Tensor, "batch vocab"], Float[Tensor, "batch vocab"]]:
@@ -58,10 +58,10 @@ def mixed(pair: ModelPair) -> Iterator[MixedPass | None]:
     """Yield a mixed pass over both models of a pair, or None where it is impossible; restore the model afterwards.
 
     Plain LoRA on linear layers can be mixed. Two models, DoRA and other variants, adapters on embeddings, fully trained
-    modules, merged adapters and offloaded models cannot, nor models whose rows influence each other (checked on a few
-    tokens).
+    modules, merged adapters and offloaded models cannot, nor pairs that compile, nor models whose rows influence each
+    other (checked on a few tokens).
     """
-    shared = pair.one_copy()
+    shared = None if pair.compile else pair.one_copy()
     if shared is None or not _can_mix(*shared):
         yield None
         return

@@ -24,7 +24,7 @@ from workbench.decoding.mixed import mixed
 from workbench.decoding.paired import paired_steps
 from workbench.decoding.records import LEDGER, Continuations
 from workbench.decoding.steps import PenalisedSteps, distributions
-from workbench.models.generation import Generation, Row, draw, generation_keys, sampler
+from workbench.models.generation import Generation, Row, check_finite, draw, generation_keys, noise_key
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 
@@ -75,7 +75,7 @@ def _continued(
     settings = {k: v for k, v in settings_of(drawing).items() if k != "batch_tokens"}
     rules = (settings_of(config.penalty), settings, config.shown_k)
     keys = [
-        key_of("decoding 1", pair.fingerprint, p.whole("base"), p.whole("aligned"), len(p.response), *rules)
+        key_of("decoding 2", pair.fingerprint, p.whole("base"), p.whole("aligned"), len(p.response), *rules)
         for p in passages
     ]
     limits = [min(drawing.max_tokens, pair.context_length - p.length) for p in passages]
@@ -87,17 +87,17 @@ def _continued(
                     on_token(i, before.account.entry(t, token))
 
     def work(rows: list[int], finished: Callable[[int, Made], None]) -> None:
-        drawn = [Row(index=i, limit=limits[i], sampler=sampler(drawing, seeds[i])) for i in rows]
+        drawn = [Row(index=i, limit=limits[i], key=noise_key(drawing, seeds[i])) for i in rows]
         batch = [passages[i] for i in rows]
-        steps = PenalisedSteps(paired_steps(pair, run, batch, rows), config, drawn, [len(p.response) for p in batch])
-        draw(
-            pair,
-            steps,
-            drawn,
-            drawing,
-            on_token=None if on_token is None else lambda i, token: on_token(i, steps.last(i, token)),
-            finished=lambda i, g: finished(i, Made(generation=g, account=steps.account(i))),
-        )
+        paired = paired_steps(pair, run, batch, max(row.limit for row in drawn))
+        steps = PenalisedSteps(paired, config, drawn, [len(p.response) for p in batch])
+        ended: list[tuple[int, Generation]] = []
+        told = None if on_token is None else lambda i, token: on_token(i, steps.last(i, token))
+        try:
+            draw(pair, steps, drawn, drawing, on_token=told, finished=lambda i, g: ended.append((i, g)))
+        finally:  # the ledger is read once, also when the drawing is interrupted
+            for i, g in ended:
+                finished(i, Made(generation=g, account=steps.account(i)))
 
     with torch.inference_mode(), contextlib.ExitStack() as stack:
         run = stack.enter_context(mixed(pair)) if any(key not in store for key in keys) else None
@@ -146,7 +146,9 @@ def next_token(pair: ModelPair, passage: Passage, penalty: PenaltyConfig) -> Nex
     given = len(passage.response)
     position = 1 + (given if penalty.count_from == "response" else 0)
     with torch.inference_mode():
-        base, aligned = paired_steps(pair, None, [passage], [0]).logits()
+        base, aligned = paired_steps(pair, None, [passage], 0).logits()
+        check_finite("base", base, [0], 1)
+        check_finite("aligned", aligned, [0], 1)
         d = distributions(base, aligned, penalty, [position])
         numbers = dict(zip(LEDGER, measure(d, d.penalised.logprobs.argmax(-1))[0].tolist(), strict=True))
     names = ("strength", "risk", "excess_mass", "leverage", "leverage_bound")

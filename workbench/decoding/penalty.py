@@ -8,6 +8,7 @@ does nothing at any strength, which the leverage TV(p_penalised, p_plain) and `l
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,9 @@ from workbench.tracing.metrics import LOGPROB_FLOOR, excess_mass, largest
 
 RISK_TOP_K = 100
 """The number of aligned's most likely tokens in risk_space "aligned_topk"."""
+
+Positions = int | Sequence[int] | Int[Tensor, "*rows"]
+"""1-based positions in the response: one for all rows, or one a row."""
 
 COMMON_TOKENS = 5
 """Least size of SafeDecoding's sample space."""
@@ -39,7 +43,7 @@ def penalise(
     aligned: Float[Tensor, "*rows vocab"],
     config: PenaltyConfig,
     *,
-    position: int | Int[Tensor, "*rows"] = 1,
+    position: Positions = 1,
 ) -> Float[Tensor, "*rows vocab"]:
     """Return the penalised log-probabilities (normalised) at a 1-based position, or at one position a row.
 
@@ -56,22 +60,25 @@ def penalise_fully(
     aligned: Float[Tensor, "*rows vocab"],
     config: PenaltyConfig,
     *,
-    position: int | Int[Tensor, "*rows"] = 1,
+    position: Positions = 1,
 ) -> Penalised:
-    """Return the result of `penalise` with alpha_t and risk_t."""
+    """Return the result of `penalise` with alpha_t and risk_t. Positions that are no tensor cost no read of the device.
+
+    alpha_t is 0 exactly where strength * g(t) is, since risk and gamma are not negative.
+    """
     check_width(base, aligned)
     alpha, found = strengths(base, aligned, config, position=position)
     plain = base if config.method == "safe_decoding" else aligned
-    nothing = alpha == 0.0
-    if bool(nothing.all()):
+    reached = reaches(config, position)
+    if not any(reached):
         return Penalised(logprobs=plain, strength=alpha, risk=found)
     wide = alpha.unsqueeze(-1)
     if config.method == "safe_decoding":
         changed = safe_decoding(base, aligned, wide)
     else:
         changed = _contrast(base, aligned, config, wide).log_softmax(-1)
-    if bool(nothing.any()):
-        changed = torch.where(nothing.unsqueeze(-1), plain, changed)
+    if not all(reached):
+        changed = torch.where(wide == 0.0, plain, changed)
     return Penalised(logprobs=changed, strength=alpha, risk=found)
 
 
@@ -138,7 +145,7 @@ def strengths(
     aligned: Float[Tensor, "*rows vocab"],
     config: PenaltyConfig,
     *,
-    position: int | Int[Tensor, "*rows"] = 1,
+    position: Positions = 1,
 ) -> tuple[Float[Tensor, "*rows"], Float[Tensor, "*rows"]]:
     """Return alpha_t = strength * (1 + gamma * risk_t) * g(t), and risk_t. Method "none" has alpha_t = 0.
 
@@ -146,12 +153,24 @@ def strengths(
     """
     found = risk(base, aligned, config.risk_space)
     strength = 0.0 if config.method == "none" else config.strength or 0.0
-    if isinstance(position, int):
-        g: float | Tensor = shape_at(config, _at_least_1(position))
-    else:
-        g = found.new_tensor([shape_at(config, _at_least_1(t)) for t in position.flatten().tolist()])
-        g = g.reshape(position.shape)
-    return strength * (1.0 + config.gamma * found) * g, found
+    shape = shapes(config, position)
+    if len(set(shape)) == 1:
+        return strength * (1.0 + config.gamma * found) * shape[0], found
+    g = torch.tensor(shape, dtype=found.dtype).to(found.device, non_blocking=True)  # waits for no result
+    return strength * (1.0 + config.gamma * found) * g.reshape(found.shape), found
+
+
+def reaches(config: PenaltyConfig, position: Positions) -> list[bool]:
+    """Tell for each position whether the penalty changes anything there, that is, whether alpha_t is not 0."""
+    strength = 0.0 if config.method == "none" else config.strength or 0.0
+    least = torch.finfo(torch.float32).tiny
+    return [abs(strength * g) >= least for g in shapes(config, position)]
+
+
+def shapes(config: PenaltyConfig, position: Positions) -> list[float]:
+    """Return g(t) at each position. Raises ParameterError for a position below 1."""
+    positions = position.flatten().tolist() if isinstance(position, Tensor) else position
+    return [shape_at(config, _at_least_1(t)) for t in ([positions] if isinstance(positions, int) else positions)]
 
 
 def _at_least_1(position: int) -> int:

@@ -1,8 +1,8 @@
 """Generation: batched continuation of ragged contexts with a key-value cache, streaming and resumable.
 
 A context is a list of token ids that already holds the chat template and any prefilled tokens. Batches are padded on
-the left; finished rows leave the batch. A row's sampling is seeded by its own content, so a continuation does not
-depend on the rest of its batch.
+the left; finished rows leave the batch. A row's noise is a function of its own content, the step and the token, so a
+sample does not depend on the rest of its batch. A step reads one thing back from the device: what was chosen.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from transformers import Cache, StaticCache
 
 from workbench.core.batching import in_batches
 from workbench.core.configs import above, at_least, check_fields, takes_fields
@@ -22,6 +23,8 @@ from workbench.core.errors import NonFiniteLogits, PromptError
 from workbench.core.passages import check_fits
 from workbench.core.provenance import settings_of
 from workbench.core.store import Entry, Store, key_of
+from workbench.models.caches import RoomyCache, keep_rows, on_device
+from workbench.models.noise import Noise
 from workbench.models.pair import ModelPair, Which
 
 Stop = Literal["end", "length", "stop", "context"]
@@ -103,8 +106,8 @@ def generate(
                 on_token(i, token)
 
     def work(rows: list[int], finished: Callable[[int, Generation], None]) -> None:
-        steps = ModelSteps(pair, which, [contexts[i] for i in rows], rows)
-        drawn = [Row(index=i, limit=config.max_tokens, sampler=sampler(config, keys[i])) for i in rows]
+        steps = ModelSteps(pair, which, [contexts[i] for i in rows], config.max_tokens)
+        drawn = [Row(index=i, limit=config.max_tokens, key=noise_key(config, keys[i])) for i in rows]
         draw(pair, steps, drawn, config, on_token=on_token, finished=finished)
 
     sizes, entry, read = [len(c) + config.max_tokens for c in contexts], Generation.entry, Generation.read
@@ -127,31 +130,43 @@ def generation_keys(
 ) -> list[str]:
     """Return the key of each continuation, a hash of all that it depends on; it also seeds the row's sampling."""
     settings = {k: v for k, v in settings_of(config).items() if k != "batch_tokens"}
-    return [key_of("generation 1", pair.fingerprint, which, c, settings) for c in contexts]
+    return [key_of("generation 2", pair.fingerprint, which, c, settings) for c in contexts]
 
 
-def sampler(config: GenerateConfig, key: str) -> torch.Generator:
-    """Return the random generator of one continuation."""
-    return torch.Generator().manual_seed(int(key[:15], 16) ^ config.seed)
+def noise_key(config: GenerateConfig, key: str) -> int:
+    """Return the key of one continuation's noise, 64 bits."""
+    return int(key[:16], 16) ^ config.seed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row to draw: its index for the caller, its most tokens, and its random generator."""
+    """One row to draw: its index for the caller, its most tokens, and the key of its noise."""
 
     index: int
     limit: int
-    sampler: torch.Generator
+    key: int
+
+
+Finite = Sequence[tuple[Which, Bool[Tensor, "batch"]]]
+Again = Callable[[Float[Tensor, "batch vocab"]], Int[Tensor, "batch"]]
+"""The choice of each row's token from other scores, by the same rule and with the same noise."""
 
 
 @runtime_checkable
 class Steps(Protocol):
-    """A source of scores for rows drawn a token at a time; every call is for all live rows, in their order."""
+    """A source of scores for rows drawn a token at a time; every call is for all live rows, in their order.
+
+    No method reads from the device.
+    """
+
+    @property
+    def finite(self) -> Finite:
+        """Return which rows' last logits were finite, for each model."""
 
     def scores(self) -> Float[Tensor, "batch vocab"]:
         """Return the scores of each row's next token, before softmax."""
 
-    def take(self, chosen: Int[Tensor, "batch"]) -> None:
+    def take(self, chosen: Int[Tensor, "batch"], again: Again) -> None:
         """Take each row's chosen token."""
 
     def keep(self, going: Sequence[int]) -> None:
@@ -167,20 +182,39 @@ def draw(
     on_token: OnToken | None,
     finished: Callable[[int, Generation], None],
 ) -> None:
-    """Draw the rows of one batch to their ends; `finished(index, continuation)` is called as each stops."""
+    """Draw the rows of one batch to their ends; `finished(index, continuation)` is called as each stops.
+
+    Raises NonFiniteLogits naming model, token and row.
+    """
     out: list[list[int]] = [[] for _ in rows]
+    noise = Noise([row.key for row in rows], pair.device)
+
+    def again(scores: Float[Tensor, "batch vocab"]) -> Int[Tensor, "batch"]:
+        return choose(scores, config, noise)
+
+    def keep(going: Sequence[int]) -> None:
+        if 0 < len(going) < len(live):
+            steps.keep(going)
+            noise.keep(on_device(list(going), pair.device))
+
     live = list(range(len(rows)))  # row of the batch -> row of `out`
-    for r, row in enumerate(rows):
+    for row in rows:
         if row.limit <= 0:
             finished(row.index, Generation(ids=(), stop=_limit_stop(row, config)))
-            live.remove(r)
-    if 0 < len(live) < len(rows):
-        steps.keep(live)
+    going = [r for r in live if rows[r].limit > 0]
+    keep(going)
+    live = going
     while live:
-        chosen = choose(steps.scores(), config, [rows[r].sampler for r in live])
-        steps.take(chosen)
-        going: list[int] = []
-        for at, token in enumerate(chosen.tolist()):
+        chosen = again(steps.scores())
+        steps.take(chosen, again)
+        noise.next()
+        tokens, *finite = torch.stack((chosen, *(ok for _, ok in steps.finite))).tolist()  # the step's one read
+        for (which, _), ok in zip(steps.finite, finite, strict=True):
+            if not all(ok):
+                at = live[ok.index(0)]
+                raise NonFiniteLogits.at(which, _token_of(rows[at].index, len(out[at]) + 1))
+        going = []
+        for at, token in enumerate(tokens):
             r = live[at]
             row, ids = rows[r], out[r]
             ids.append(token)
@@ -194,8 +228,7 @@ def draw(
                 finished(row.index, Generation(ids=tuple(ids), stop=_limit_stop(row, config)))
             else:
                 going.append(at)
-        if going and len(going) < len(live):
-            steps.keep(going)
+        keep(going)
         live = [live[at] for at in going]
 
 
@@ -204,42 +237,60 @@ def _limit_stop(row: Row, config: GenerateConfig) -> Stop:
 
 
 class ModelSteps:
-    """One model over left-padded contexts with its key-value cache; `rows` are the contexts' indices for errors."""
+    """One model over left-padded contexts with its key-value cache, with room for `more` tokens after them."""
 
-    def __init__(self, pair: ModelPair, which: Which, contexts: Sequence[tuple[int, ...]], rows: Sequence[int]) -> None:
+    finite: Finite = ()
+
+    def __init__(self, pair: ModelPair, which: Which, contexts: Sequence[tuple[int, ...]], more: int) -> None:
         self._pair, self._which = pair, which
-        self._ids, self._mask = left_padded(contexts, pair.device)
-        self._position = self._mask.long().cumsum(-1).sub_(1).clamp_(min=0)
-        self._cache = pair.new_cache(which)
-        self._live, self._token = list(rows), 1
+        self._ids, mask = left_padded(contexts, pair.device)
+        self._width = mask.shape[1]
+        self._position = mask.cumsum(-1).sub_(1).clamp_(min=0)
+        self._mask = torch.cat((mask, mask.new_ones(len(mask), more)), -1)
+        self._padding = [self._width - len(c) for c in contexts]
+        self._cache = pair.new_cache(which, self._width + more)
+
+    def _inputs(self) -> tuple[Tensor, Tensor | None, Tensor, Cache]:
+        """Return ids, mask (None where no row is padded), positions and cache of the next pass."""
+        padded, static = any(self._padding), isinstance(self._cache, StaticCache)
+        if isinstance(self._cache, RoomyCache):
+            self._cache.padded = padded
+        mask = None if not padded else self._mask if static else self._mask[:, : self._width]
+        return self._ids, mask, self._position, self._cache
 
     def scores(self) -> Float[Tensor, "batch vocab"]:
-        """Return the logits of each row's next token. Raises NonFiniteLogits naming model, token and row."""
-        hidden = self._pair.hidden(
-            self._which, self._ids, attention_mask=self._mask, position_ids=self._position, cache=self._cache
-        )
+        """Return the logits of each row's next token."""
+        ids, mask, position, cache = self._inputs()
+        hidden = self._pair.hidden(self._which, ids, attention_mask=mask, position_ids=position, cache=cache)
         logits = self._pair.logits(self._which, hidden[:, -1]).float()
-        check_finite(self._which, logits, self._live, self._token)
+        self.finite = [(self._which, is_finite(logits))]
         return logits
 
-    def take(self, chosen: Int[Tensor, "batch"]) -> None:
+    def take(self, chosen: Int[Tensor, "batch"], again: Again) -> None:
         self._ids, self._position = chosen.unsqueeze(-1), self._position[:, -1:] + 1
-        self._mask = torch.cat((self._mask, self._mask.new_ones(self._mask.shape[0], 1)), -1)
-        self._token += 1
+        self._width += 1
 
     def keep(self, going: Sequence[int]) -> None:
-        kept = torch.tensor(going, device=self._pair.device)
+        kept = on_device(list(going), self._pair.device)
         self._ids, self._position, self._mask = self._ids[kept], self._position[kept], self._mask[kept]
-        self._cache.batch_select_indices(kept)
-        self._live = [self._live[at] for at in going]
+        keep_rows(self._cache, kept)
+        self._padding = [self._padding[at] for at in going]
+
+
+def is_finite(logits: Float[Tensor, "batch vocab"]) -> Bool[Tensor, "batch"]:
+    """Mark the rows without NaN or infinity; -inf, which rules a token out, is allowed."""
+    return logits.amax(-1).isfinite()
 
 
 def check_finite(which: Which, logits: Float[Tensor, "batch vocab"], rows: Sequence[int], token: int) -> None:
     """Raise NonFiniteLogits, naming model, token (1-based) and row, for a row with NaN or infinity."""
-    finite = logits.amax(-1).isfinite()
-    if not bool(finite.all()):
-        row = rows[int((~finite).nonzero()[0])]
-        raise NonFiniteLogits.at(which, f"at generated token {token} of continuation {row + 1}")
+    finite = is_finite(logits).tolist()
+    if not all(finite):
+        raise NonFiniteLogits.at(which, _token_of(rows[finite.index(False)], token))
+
+
+def _token_of(row: int, token: int) -> str:
+    return f"at generated token {token} of continuation {row + 1}"
 
 
 def left_padded(
@@ -252,15 +303,14 @@ def left_padded(
     return ids, mask
 
 
-def choose(
-    logits: Float[Tensor, "batch vocab"], config: GenerateConfig, samplers: Sequence[torch.Generator]
-) -> Int[Tensor, "batch"]:
-    """Choose each row's next token: the most likely, or a draw after temperature, top-k and top-p (in this order)."""
+def choose(logits: Float[Tensor, "batch vocab"], config: GenerateConfig, noise: Noise) -> Int[Tensor, "batch"]:
+    """Choose each row's next token: the most likely, or a draw after temperature, top-k and top-p (in this order).
+
+    The draw is a race: the token with weight p and an exponential time E comes first with the largest p / E.
+    """
     if config.temperature == 0.0:
         return logits.argmax(-1)
-    p = truncated(logits, config)
-    draws = [torch.multinomial(row.cpu(), 1, generator=g) for row, g in zip(p, samplers, strict=True)]
-    return torch.cat(draws).to(logits.device)
+    return truncated(logits, config).div_(noise.exponential(logits.shape[-1])).argmax(-1)
 
 
 def truncated(logits: Float[Tensor, "batch vocab"], config: GenerateConfig) -> Float[Tensor, "batch vocab"]:
@@ -270,7 +320,7 @@ def truncated(logits: Float[Tensor, "batch vocab"], config: GenerateConfig) -> F
         logits = logits.masked_fill(logits < logits.topk(config.top_k, -1).values[:, -1:], -torch.inf)
     p = logits.softmax(-1)
     if config.top_p < 1.0:
-        ranked, order = p.sort(-1, descending=True)
+        ranked, order = p.sort(dim=-1, descending=True, stable=True)
         beyond = ranked.cumsum(-1) - ranked >= config.top_p
-        p = p.masked_fill(beyond.gather(-1, order.argsort(-1)), 0.0)
+        p = p.masked_fill(torch.empty_like(beyond).scatter_(-1, order, beyond), 0.0)
     return p

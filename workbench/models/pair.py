@@ -17,13 +17,14 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase, StaticCache
 
 from workbench.core.configs import takes_fields
 from workbench.core.errors import NotPresent, PairError, ParameterError
 from workbench.core.passages import Ids, Passage, check_fits
 from workbench.core.store import key_of
 from workbench.models import chat, placement, sources, weights
+from workbench.models.caches import RoomyCache, can_be_static
 from workbench.models.chat import TemplateMode
 from workbench.models.fetched import fetch
 from workbench.models.presets import adapter_folder, preset
@@ -33,6 +34,8 @@ from workbench.prompts.loading import Prompt
 
 Which = Literal["base", "aligned"]
 _BOTH: tuple[Which, Which] = ("base", "aligned")
+STATIC_STEP = 64
+"""A static cache has room for a multiple of so many tokens, so that few lengths are compiled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,8 @@ class PairConfig:
                      takes it; replaces device
     experimental_quantised   "8bit" or "4bit" (NF4): weights by bitsandbytes, on an NVIDIA GPU; numbers and fingerprint
                      are then those of the quantised models. Not yet tested on a GPU
+    compile          compile each model's pass over one token (torch.compile, with transformers' static cache), so that
+                     the first tokens take long; models with sliding windows or recurrent layers stay as they are
     offload_base     base's weights stay in memory and move to the device layer by layer: half the room, and slower
     base_revision, aligned_revision   a branch, tag or commit of a hub id
     trust_remote_code   run code that comes with a model: only for authors you trust
@@ -73,6 +78,7 @@ class PairConfig:
     device_map: str | Mapping[str, str | int] | None = None
     experimental_quantised: str | None = None
     offload_base: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         chat.check_template_mode(self.template_mode)
@@ -108,6 +114,7 @@ class ModelPair:
     eos_ids         tokens that end a response: of both models' generation settings and the end of a chat turn
     think_end_id    the token that ends a thinking block, or None
     config          the config that was loaded, for other processes; None for a pair in memory
+    compile         see PairConfig
 
     It never touches gradient flags and disables no gradients: callers use `torch.inference_mode()`.
     """
@@ -125,6 +132,7 @@ class ModelPair:
     eos_ids: frozenset[int]
     think_end_id: int | None
     config: PairConfig | None = None
+    compile: bool = False
     _sides: Mapping[Which, _Side] = field(repr=False)
     _tokenizers: Mapping[Which, PreTrainedTokenizerBase] = field(repr=False)
     _identity: Mapping[str, str] = field(repr=False)
@@ -194,7 +202,12 @@ class ModelPair:
         """
         with self.model(which) as model:
             hidden = weights.body_hidden(
-                model, input_ids, attention_mask=attention_mask, position_ids=position_ids, cache=cache
+                model,
+                input_ids,
+                attention_mask=attention_mask,
+                position_ids=position_ids,
+                cache=cache,
+                compiled=isinstance(cache, StaticCache) and input_ids.shape[1] == 1,
             ).to(self.device)
         if positions is None:
             return hidden
@@ -220,9 +233,17 @@ class ModelPair:
             made = weights.head_logits(one.model, hidden, self.vocab, float32=float32, out=out)
         return made.to(self.device)
 
-    def new_cache(self, which: Which) -> Cache:
-        """Return an empty key-value cache for `hidden(..., cache=)`."""
-        return DynamicCache(config=self._sides[which].weights.model.config)
+    def new_cache(self, which: Which, room: int | None = None) -> Cache:
+        """Return an empty key-value cache for `hidden(..., cache=)`, with room for so many tokens where that is known.
+
+        Only a pair that compiles gets transformers' static cache: attending to all of its room costs what it saves.
+        """
+        model = self._sides[which].weights.model
+        if room is None:
+            return DynamicCache(config=model.config)
+        if self.compile and can_be_static(model):
+            return StaticCache(config=model.config, max_cache_len=room + -room % STATIC_STEP)
+        return RoomyCache(model.config, room)
 
     def one_copy(self) -> tuple[Weights, Adapters, Adapters] | None:
         """Return the weights that both models share, with base's and aligned's adapters; None for two models."""
@@ -320,7 +341,8 @@ class ModelPair:
         name = f"{self.name.partition(' + ')[0]} + {adapter}"
         made = _assemble(sides, self._tokenizers, identity, name, self.template_mode, self.thinking)
         config = None if self.config is None else dataclasses.replace(self.config, adapter=adapter)
-        return dataclasses.replace(made, notes=tuple(dict.fromkeys((*kept, *made.notes))), config=config)
+        notes = tuple(dict.fromkeys((*kept, *made.notes)))
+        return dataclasses.replace(made, notes=notes, config=config, compile=self.compile)
 
     def with_expert(self, adapter: str) -> ModelPair:
         """Return the pair of aligned and aligned with a safety adapter too (SafeDecoding's original and expert).
@@ -336,7 +358,8 @@ class ModelPair:
         both: dict[Which, PreTrainedTokenizerBase] = dict.fromkeys(_BOTH, self._tokenizers["aligned"])
         name = f"aligned of {self.name} | with {adapter}"
         sides: dict[Which, _Side] = {"base": side, "aligned": expert}
-        return _assemble(sides, both, identity, name, self.template_mode, self.thinking)
+        made = _assemble(sides, both, identity, name, self.template_mode, self.thinking)
+        return dataclasses.replace(made, compile=self.compile)
 
 
 _ONE_MODEL = "Base and aligned are the same model: every difference is 0 and retention is 1 everywhere."
@@ -496,7 +519,7 @@ def load_pair(config: PairConfig) -> ModelPair:
         identity["adapter"] = weights.adapter_identity(adapter)
     both: dict[Which, PreTrainedTokenizerBase] = {"base": tokenizers[0], "aligned": tokenizers[-1]}
     made = _assemble(sides, both, identity, name, config.template_mode, config.thinking, notes)
-    return dataclasses.replace(made, config=config)
+    return dataclasses.replace(made, config=config, compile=config.compile)
 
 
 def _asked(config: PairConfig) -> tuple[str, tuple[str, ...]]:

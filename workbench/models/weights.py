@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -295,6 +295,7 @@ def body_hidden(
     attention_mask: Int[Tensor, "batch total"] | Bool[Tensor, "batch total"] | None = None,
     position_ids: Int[Tensor, "batch context"] | None = None,
     cache: Cache | None = None,
+    compiled: bool = False,
 ) -> Float[Tensor, "batch context hidden"]:
     """Return the last hidden state after the final norm; without `position_ids`, positions are counted in the mask."""
     if position_ids is None and attention_mask is not None:
@@ -302,9 +303,18 @@ def body_hidden(
         position_ids = counted.clamp(min=0)[:, -input_ids.shape[1] :]
     body = body_of(model)
     options: dict[str, Any] = {} if position_ids is None else {"position_ids": position_ids}
-    output = body(input_ids=input_ids, attention_mask=attention_mask, **with_cache(body, cache), **options)
+    run = _compiled(body) if compiled else body
+    output = run(input_ids=input_ids, attention_mask=attention_mask, **with_cache(body, cache), **options)
     hidden: Tensor = output.last_hidden_state
     return hidden
+
+
+def _compiled(body: nn.Module) -> Callable[..., Any]:
+    """Return a body's compiled forward pass, which the body itself holds, so that both go together."""
+    if "compiled_forward" not in vars(body):
+        vars(body)["compiled_forward"] = torch.compile(body.forward)
+    run: Callable[..., Any] = vars(body)["compiled_forward"]
+    return run
 
 
 def with_cache(body: nn.Module, cache: Cache | None) -> dict[str, Any]:

@@ -18,7 +18,17 @@ from workbench.core.configs import at_least, check_fields
 from workbench.core.errors import ParameterError
 from workbench.core.passages import Passage, check_room
 from workbench.core.provenance import Stopwatch
-from workbench.models.generation import GenerateConfig, Generation, Row, check_finite, draw, generation_keys, sampler
+from workbench.models.generation import (
+    Again,
+    Finite,
+    GenerateConfig,
+    Generation,
+    Row,
+    check_finite,
+    draw,
+    generation_keys,
+    noise_key,
+)
 from workbench.models.pair import ModelPair, Which
 from workbench.prompts.loading import Prompt, PromptSet
 from workbench.tracing.records import TraceSet
@@ -143,7 +153,7 @@ def stream(
     try:
         with torch.inference_mode():
             steps.read_contexts()
-            row = Row(index=0, limit=asked.max_tokens, sampler=sampler(asked, key))
+            row = Row(index=0, limit=asked.max_tokens, key=noise_key(asked, key))
             draw(pair, steps, [row], asked, on_token=None, finished=finished)
     except _Cancelled:
         pass
@@ -156,6 +166,8 @@ class _Cancelled(Exception):
 
 class _BothSteps:
     """Both models over one response, each with its context and cache; `draw` takes its tokens from one of them."""
+
+    finite: Finite = ()  # `scores` checks by itself
 
     def __init__(self, growing: Growing, tell: Callable[[], None], cancelled: Callable[[], bool]) -> None:
         pair = growing.pair
@@ -195,7 +207,7 @@ class _BothSteps:
         # tokens are drawn from what `generate` draws from
         return self._logits[own] if pair.dtype.itemsize >= 4 else pair.logits(own, self._last[own]).float()
 
-    def take(self, chosen: Int[Tensor, "1"]) -> None:
+    def take(self, chosen: Int[Tensor, "1"], again: Again) -> None:
         """Score the chosen token under both models, report it, and feed it to both."""
         g, token = self._growing, int(chosen)
         base, aligned = self._logits["base"], self._logits["aligned"]
