@@ -413,7 +413,8 @@ def test_the_card_has_the_values_that_were_used_and_its_line_loads(tmp_path, mon
     card = (tmp_path / "a" / "README.md").read_text("utf-8")
     for said in (
         "4 KL(softmax(z_s / tau) || softmax(z_teacher / tau)), z_teacher = 1.2 z_a + -0.2 z_b, tau = 2",
-        "1 x 0.01 (1 + 2 |B_t| / |V|) x 0.01 x sum over M of z_s(v)^2 (which raises a token whose logit is negative), M = the 100 tokens",
+        "1 x 0.01 (1 + 2 |B_t| / |V|) x 0.01 x sum over M of z_s(v)^2 (which raises a token whose logit is negative), "
+        "M = the 100 tokens",
         "| seed | 7 |",
         "| learning_rate | 0.01 |",
         "| harmful | 5 |",
