@@ -496,7 +496,7 @@ LOAD = """\
 import os, torch, workbench as wb
 assert "left" not in globals() and "LEFT" not in os.environ, "an earlier notebook shows through"
 assert torch.get_default_dtype() == torch.float32
-pair = wb.load_pair(wb.PairConfig(preset="embedded"))
+pair = wb.load_pair(preset="embedded")
 left, os.environ["LEFT"] = 1, "1"
 torch.set_default_dtype(torch.float64)
 with pair.model("aligned") as model:
@@ -523,6 +523,21 @@ def test_a_warm_worker_keeps_its_pair_and_forgets_the_notebook(here: Path) -> No
     assert pairs[0] == pairs[1] == pairs[2], "one loaded pair"
     assert pairs[3] != pairs[2], "one that a notebook has changed is loaded afresh"
     assert len({total for *_, total in lines}) == 1, "every notebook finds the pair as it was shipped"
+
+
+def test_a_grid_over_seeds_has_a_page_with_a_number_for_each() -> None:
+    write_notebook(
+        Path("draw.ipynb"),
+        "import json, pathlib\n"
+        "rows = [{'name': 'drawn', 'seed': seed, 'value': seed + 0.25, 'n': 1}]\n"
+        "pathlib.Path(out, 'results.json').write_text(json.dumps({'schema': 2, 'rows': rows}))",
+        parameters='seed: int = 0  # of the draw\nout: str = "runs/x"  # folder',
+    )
+    made, said = batch("stages: {draw: {notebook: draw.ipynb, grid: {seed: [3, 8]}}}")
+    assert (made.done, made.failed) == (2, 0), said
+    page = made.page.read_text("utf-8")
+    assert "3.25" in page
+    assert "8.25" in page
 
 
 @pytest.mark.slow

@@ -130,7 +130,7 @@ def numbers_table(plan: Plan, stage: Stage, states: Mapping[str, State]) -> View
 def _place(row: Row, cell: Cell) -> Row:
     """Return which number a row is, without its seed and without what the cell's own grid values say already."""
     said = {k: None for k in KEYS[1:] if k in cell.axes and getattr(row, k) == cell.axes[k]}
-    return replace(row, **said, seed=None)  # type: ignore[arg-type]
+    return replace(row, **{**said, "seed": None})  # type: ignore[arg-type]
 
 
 def _sameness(rows: Sequence[Row | None]) -> int:

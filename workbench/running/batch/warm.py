@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from workbench.core.configs import takes_fields
 from workbench.models import pair as room
 from workbench.models.pair import ModelPair, PairConfig
 
@@ -34,7 +35,7 @@ SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
 """Settings of the process that a notebook may change: how to read and how to restore each."""
 _first: list[Any] = []
 _load = room.load_pair
-_pairs: dict[PairConfig, tuple[ModelPair, tuple[Any, ...]]] = {}
+_pairs: dict[str, tuple[ModelPair, tuple[Any, ...]]] = {}
 
 
 def _put_back(environment: dict[str, str], path: list[str], filters: list[Any]) -> None:
@@ -48,11 +49,13 @@ def _put_back(environment: dict[str, str], path: list[str], filters: list[Any]) 
 def keep_pairs() -> None:
     """Make `load_pair` of this process return the pair that it loaded before for an equal config."""
 
+    @takes_fields(PairConfig)
     def kept(config: PairConfig) -> ModelPair:
-        if config not in _pairs:
+        key = repr(config)
+        if key not in _pairs:
             loaded = _load(config)
-            _pairs[config] = loaded, _state(loaded)
-        return _pairs[config][0]
+            _pairs[key] = loaded, _state(loaded)
+        return _pairs[key][0]
 
     room.load_pair = kept
 
@@ -78,8 +81,8 @@ def fresh() -> None:
     for (_, put_back), value in zip(SETTINGS, _first, strict=True):
         put_back(value)
     gc.unfreeze()
-    for config in [c for c, (pair, state) in _pairs.items() if _state(pair) != state]:
-        del _pairs[config]
+    for key in [k for k, (pair, state) in _pairs.items() if _state(pair) != state]:
+        del _pairs[key]
     gc.collect()
     gc.freeze()  # later collections skip modules and kept pairs, which saves half a second each
     if torch.cuda.is_available():
