@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from workbench.tracing.diagnosis.config import DiagnosisConfig
     from workbench.tracing.diagnosis.diagnose import diagnose
     from workbench.tracing.gradients import GradientConfig, probe_gradients
-    from workbench.tracing.records import Diagnosis, GradientProbe, TraceSet
+    from workbench.tracing.layers import LayersConfig, trace_layers
+    from workbench.tracing.records import Diagnosis, GradientProbe, LayerTrace, TraceSet
     from workbench.tracing.traces import TraceConfig, trace
     from workbench.training.config import LossConfig, TrainConfig, WatchSettings, arm_with
     from workbench.training.data import TrainingDataConfig, training_texts
@@ -72,6 +73,7 @@ _VERBS = {
     "tracing.traces": "trace",
     "tracing.diagnosis.diagnose": "diagnose",
     "tracing.gradients": "probe_gradients",
+    "tracing.layers": "trace_layers",
     "decoding.penalised": "decode",
     "decoding.penalty": "penalise",
     "evaluation.sweep": "sweep",
@@ -109,10 +111,11 @@ _TYPES = {
     "prompts.loading": "Prompt PromptSet PromptConfig",
     "models.pair": "ModelPair PairConfig",
     "models.generation": "GenerateConfig",
-    "tracing.records": "TraceSet Diagnosis GradientProbe",
+    "tracing.records": "TraceSet Diagnosis GradientProbe LayerTrace",
     "tracing.traces": "TraceConfig",
     "tracing.diagnosis.config": "DiagnosisConfig",
     "tracing.gradients": "GradientConfig",
+    "tracing.layers": "LayersConfig",
     "decoding.config": "PenaltyConfig",
     "evaluation.penalties": "PenaltyGrid SweepConfig",
     "evaluation.frontier": "Rule",

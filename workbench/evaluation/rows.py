@@ -12,7 +12,8 @@ from workbench.core.records import Record, Row
 from workbench.core.statistics import known
 from workbench.evaluation.records import ArmComparison, Evaluation, PenaltyCheck, PenaltySweep, Score, Scorecard
 from workbench.tracing.diagnosis.rows import diagnosis_rows
-from workbench.tracing.records import Diagnosis, GradientProbe
+from workbench.tracing.parting import layer_rows
+from workbench.tracing.records import Diagnosis, GradientProbe, LayerTrace
 
 
 def evaluation_rows(scorecard: Scorecard) -> tuple[Row, ...]:
@@ -92,6 +93,7 @@ def _probe_rows(probe: GradientProbe) -> tuple[Row, ...]:
 ROWS: Mapping[type[Record], Callable[..., tuple[Row, ...]]] = {
     Diagnosis: diagnosis_rows,
     GradientProbe: _probe_rows,
+    LayerTrace: layer_rows,
     Scorecard: evaluation_rows,
     Evaluation: lambda evaluation: (*evaluation.agreement, *evaluation_rows(evaluation.scorecard)),
     PenaltySweep: sweep_rows,

@@ -269,6 +269,13 @@ def body_of(model: PreTrainedModel) -> nn.Module:
     return body
 
 
+def blocks_of(body: nn.Module) -> list[nn.Module]:
+    """Return the repeated blocks of a body in order; none where it keeps no list of so many."""
+    depth = getattr(body.config, "num_hidden_layers", None)
+    lists = (m for m in body.modules() if isinstance(m, nn.ModuleList) and len(m) == depth)
+    return list(next(lists, ()))
+
+
 def beside_text(model: PreTrainedModel) -> str | None:
     """Return a pattern of the modules beside body and head (a vision tower), None where there are none."""
     body, head = body_of(model), model.get_output_embeddings()

@@ -280,3 +280,27 @@ class GradientProbe(Record):
     influence: Scores
     error: Scores
     error_per_term: Scores
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LayerTrace(Record):
+    """Both models read at every layer (logit lens), by response position; NaN where there is no token.
+
+    Arrays are (response token layer). `excess_mass` is the total variation between aligned's and base's reading,
+    `rank_base` aligned's rank of the token that base finally likes best, and `rank_opening` its rank of the token that
+    opens aligned's own answer (`openings`, one text a response; where aligned refuses, the refusal's first token).
+    """
+
+    run: RunRecord
+    prompt_ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    openings: tuple[str, ...]
+    mask: Mask
+    excess_mass: Float32[np.ndarray, "response token layer"]
+    rank_base: Float32[np.ndarray, "response token layer"]
+    rank_opening: Float32[np.ndarray, "response token layer"]
+
+    @property
+    def layers(self) -> int:
+        """Count the layers."""
+        return int(self.excess_mass.shape[2])

@@ -12,6 +12,7 @@ from workbench.display.figures.frequencies import base_favored_frequencies
 from workbench.display.figures.frontier import penalty_frontier, penalty_leverage
 from workbench.display.figures.gradients import gradients
 from workbench.display.figures.heat_map import retention_heat_map
+from workbench.display.figures.layers import layers
 from workbench.display.figures.page import CONFIG, figure_html, figure_spec, plotlyjs_tag
 from workbench.display.figures.sampling import sampling_surface
 from workbench.display.figures.scorecard import safety_capability, success_by_prefix
@@ -24,6 +25,7 @@ __all__ = [
     "figure_html",
     "figure_spec",
     "gradients",
+    "layers",
     "panel",
     "penalty_frontier",
     "penalty_leverage",
