@@ -1,7 +1,8 @@
 """The command line: a thin layer over the functions of the rooms, which it imports only when a command needs them.
 
 Exit codes, the same in every command: 0 done; 2 refused, because of the input or what this machine lacks; 4 something
-crashed after the work had begun; 130 stopped with Ctrl-C. 1 and 3 are not used.
+crashed after the work had begun; 130 stopped with Ctrl-C. A release gate has 1 where a bar failed, and 3 where it could
+not be decided.
 """
 
 from __future__ import annotations
@@ -92,6 +93,19 @@ def _flag(name: str, help_text: str, **settings: Any) -> _Option:
 _DEBUG = _flag("--debug", argparse.SUPPRESS, default=argparse.SUPPRESS)
 _CELL_SECONDS = _option("--cell-seconds", "stop when one cell takes longer", type=int, metavar="N")
 _SMOKE = _flag("--smoke", "use the small settings in the notebook's metadata")
+_GATE = (
+    _option(
+        "--fail-if",
+        "exit with 1 where this holds, such as 'asr.high > .1'; may be repeated",
+        dest="fail_if",
+        action="append",
+        default=[],
+        metavar="BAR",
+    ),
+    _option("--baseline", "exit with 1 where the arm is worse than in this earlier evaluation", metavar="RUN"),
+    _option("--arm", "the arm under test (default: the one besides base and aligned, else aligned)", metavar="ARM"),
+    _option("--least", "fewer prompts decide nothing: exit 3 (default: 10)", type=int, default=10, metavar="N"),
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -156,6 +170,10 @@ def _add_verb_options(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument("--out", metavar="DIR", default=declared["out"].default.strip("'\""), help="the run's folder")
     for option, settings in (_SMOKE, _CELL_SECONDS, _DEBUG):
         parser.add_argument(option, **settings)
+    if verb == "evaluate":
+        gate = parser.add_argument_group("a gate for releases (see `workbench gate --help`)")
+        for option, settings in _GATE:
+            gate.add_argument(option, **settings)
     options = parser.add_argument_group("parameters of the notebook (a list as 0,5,10)")
     for name, one in declared.items():
         if name not in _POSITIONAL:
@@ -179,7 +197,23 @@ def _verb(asked: argparse.Namespace) -> int:
     models = dict(zip(("pair",) if len(asked.models) < 2 else ("base", "aligned"), asked.models, strict=False))
     given = {name[1:]: value for name, value in vars(asked).items() if name.startswith("-") and value is not None}
     asked.notebook, asked.parameters = VERBS[asked.verb], [*models.items(), *given.items()]
-    return _run(asked)
+    if asked.verb != "evaluate" or not (asked.fail_if or asked.baseline):
+        return _run(asked)
+    from workbench.running.gate import check_before
+    from workbench.running.parameters import all_parameters
+    from workbench.running.shipped import notebook_named
+
+    notebook = notebook_named(asked.notebook)
+    check_before(_gate_config(asked), all_parameters(notebook, dict(asked.parameters), asked.smoke))
+    _run(asked)
+    asked.run = asked.out
+    return _gate(asked)
+
+
+def _gate_config(asked: argparse.Namespace) -> Any:
+    from workbench.running.gate import GateConfig
+
+    return GateConfig(fail_if=tuple(asked.fail_if), baseline=asked.baseline, arm=asked.arm, least=asked.least)
 
 
 # -------------------------------------------------------------------------------------------------- the commands
@@ -350,6 +384,27 @@ def _compare(asked: argparse.Namespace) -> int:
     if asked.out is not None:
         print(f"\npage    {write_comparison(compared, asked.out, harmful_text=asked.harmful_text)}")
     return 0
+
+
+@_command(
+    "gate",
+    "decide whether an evaluation may pass",
+    _option("run", "folder of an evaluation", metavar="RUN"),
+    *_GATE,
+)
+def _gate(asked: argparse.Namespace) -> int:
+    """Decide bars on a finished evaluation; `workbench evaluate` takes the same options and decides when it has run.
+
+    A bar says what must not hold: a comparison of sums of numbers and [ARM.]METRIC[FIELD=VALUE,...][.low|.high|.n]. A
+    bare metric is the headline: the worst over the attacks, of the arm under test. Equality fails only >= and <=. Exit
+    code 0: passed, 1: a bar failed, 2: refused, 3: could not be decided. gate.md and gate.xml (JUnit) go into the run's
+    folder.
+    """
+    from workbench.running.gate import gate, text
+
+    made = gate(asked.run, _gate_config(asked))
+    print(text(made))
+    return made.exit_code
 
 
 @_command(

@@ -46,15 +46,22 @@ def arms_of(
     arms: list[Arm] = [ModelArm(pair=pair, which="base"), ModelArm(pair=pair, which="aligned")]
     if engine == ENGINES[1]:
         arms = list(engine_arms(pair))
-    arms += [ModelArm(pair=pair.with_aligned(a), which="aligned", called=Path(a).name or a) for a in adapters]
-    for strength in penalties:
-        arms.append(PenalisedModel(pair, PenaltyConfig(strength=strength), name=f"penalty {strength:g}"))
-    names = Counter(arm.name for arm in arms)
-    if twice := [name for name, n in names.items() if n > 1]:
+    names = arm_names(adapters, penalties)[2:]
+    for adapter, name in zip(adapters, names, strict=False):
+        arms.append(ModelArm(pair=pair.with_aligned(adapter), which="aligned", called=name))
+    for strength, name in zip(penalties, names[len(adapters) :], strict=True):
+        arms.append(PenalisedModel(pair, PenaltyConfig(strength=strength), name=name))
+    return tuple(arms)
+
+
+def arm_names(adapters: Sequence[str] = (), penalties: Sequence[float] = ()) -> tuple[str, ...]:
+    """Return the names of `arms_of`, without a model. Raises ParameterError where two would be the same."""
+    names = ("base", "aligned", *(Path(a).name or a for a in adapters), *(f"penalty {p:g}" for p in penalties))
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
         raise ParameterError(
             f"two arms are called {twice[0]!r}: rename an adapter's folder, or give each strength once"
         )
-    return tuple(arms)
+    return names
 
 
 def attacks_of(

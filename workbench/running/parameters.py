@@ -88,6 +88,13 @@ def resolve_parameters(notebook: str | Path, given: Mapping[str, Any], *, smoke:
     return {name: _convert(value, declared[name]) for name, value in asked.items()}
 
 
+def all_parameters(notebook: str | Path, given: Mapping[str, Any], smoke: bool = False) -> dict[str, Any]:
+    """Return every declared parameter with the value that a run would have. Raises what `resolve_parameters` raises."""
+    asked = resolve_parameters(notebook, given, smoke=smoke)
+    return {name: asked[name] if name in asked else ast.literal_eval(d.default) for name, d in
+            declared_parameters(notebook).items()}  # fmt: skip
+
+
 def _type_of(annotation: str, default: str) -> str:
     """Return the declared type; without one, or for a bare `list`, the default's; a bare None takes any text."""
     if annotation not in ("None", "list", "List"):
