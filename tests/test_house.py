@@ -107,12 +107,13 @@ def test_the_readme_and_the_axes_name_what_is_there(root: Path) -> None:
     readme = (root / "README.md").read_text("utf-8")
     ci = (root / ".ci" / "run").read_text("utf-8")
     assert "The tests: `make test`" in readme
+    assert len(readme.split()) <= 1300
     assert re.search(r"^make test\b", ci, re.MULTILINE)
     assert re.search(r"^make check$", ci, re.MULTILINE)
     targets = re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), re.MULTILINE)
     named = set(re.findall(r"`?make ([a-z][a-z-]*)", readme))
     assert {"demo", "lab", "test"} <= named <= set(targets)
-    table = (root / "README.md").read_text("utf-8").split("## Where to change what")[1]
+    table = (root / "CONTRIBUTING.md").read_text("utf-8").split("## Where to change what")[1].split("## Words")[0]
     named = re.findall(r"`(workbench/[a-z_/.0-9]+)`", table)
     assert len(named) > 8
     assert [n for n in named if not (root / n).exists()] == []

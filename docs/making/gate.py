@@ -1,12 +1,7 @@
-"""How often a gate is wrong, by simulation: false alarms and what it sees, at stated numbers of prompts.
-
-`python -m docs.making.gate` prints the two tables; `--write` puts them into docs/how-to/gate.md.
-"""
+"""How often a gate is wrong, by simulation: false alarms and what it sees, at stated numbers of prompts."""
 
 from __future__ import annotations
 
-import argparse
-import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +10,6 @@ from workbench.core.comparisons import paired_bounds, wilson
 from workbench.evaluation.baseline import COMPARED
 
 PAGE = Path(__file__).resolve().parents[1] / "how-to" / "gate.md"
-MARKS = ("<!-- tables -->", "<!-- end of tables -->")
 PROMPTS = (60, 120, 240)
 DRAWS = 20_000
 BAR = 0.1
@@ -63,24 +57,3 @@ def tables() -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def with_tables(page: str) -> str:
-    """Return the page with the tables between its two marks."""
-    start, end = map(re.escape, MARKS)
-    made = f"{MARKS[0]}\n\n{tables()}\n\n{MARKS[1]}"
-    return re.sub(f"{start}.*{end}", lambda _: made, page, flags=re.DOTALL)
-
-
-def main() -> None:
-    """Print the tables, or write them into their page."""
-    parser = argparse.ArgumentParser(prog="python -m docs.making.gate", description="How often a gate is wrong.")
-    parser.add_argument("--write", action="store_true", help=f"write them into {PAGE.name}")
-    if parser.parse_args().write:
-        PAGE.write_text(with_tables(PAGE.read_text("utf-8")), "utf-8")
-    else:
-        print(tables())
-
-
-if __name__ == "__main__":
-    main()

@@ -1,23 +1,14 @@
-"""How much memory each preset needs: weights, scoring and training, from the models' shapes; see `rows`.
-
-`python -m docs.making.memory` prints the table; `--write` puts it into docs/how-to/memory.md.
-"""
+"""How much memory each preset needs: weights, scoring and training, from the models' shapes; see `rows`."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
 from workbench.models.presets import PRESETS
-
-PAGE = Path(__file__).resolve().parents[1] / "how-to" / "memory.md"
-MARKS = ("<!-- table -->", "<!-- end of table -->")
 
 Norms = Literal["plain", "bias", "qk", "gemma", "olmo"]
 
@@ -183,23 +174,3 @@ def table() -> str:
 def _markdown(lines: list[list[str]]) -> str:
     heads = ["pair", "10⁹ parameters", "head width", *BYTES]
     return "\n".join(f"| {' | '.join(line)} |" for line in (heads, ["---", *["---:"] * (len(heads) - 1)], *lines))
-
-
-def with_table(page: str) -> str:
-    """Return a page with the table between its two marks."""
-    start, end = map(re.escape, MARKS)
-    return re.sub(f"{start}.*{end}", lambda _: f"{MARKS[0]}\n\n{table()}\n\n{MARKS[1]}", page, flags=re.DOTALL)
-
-
-def main() -> None:
-    """Print the table, or write it into its page."""
-    parser = argparse.ArgumentParser(prog="python -m docs.making.memory", description="The memory planner's table.")
-    parser.add_argument("--write", action="store_true", help=f"write it into {PAGE.name}")
-    if parser.parse_args().write:
-        PAGE.write_text(with_table(PAGE.read_text("utf-8")), "utf-8")
-    else:
-        print(table())
-
-
-if __name__ == "__main__":
-    main()
