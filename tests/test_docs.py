@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import workbench
-from docs.making import memory, parts, reference, tutorials
+from docs.making import memory, reference, tutorials
 from docs.making.links import broken
 from docs.making.notebooks import Tutorial
 from docs.making.notebooks import tutorials as all_tutorials
@@ -98,14 +98,6 @@ def test_memory_by_hand_is_the_computed_table(root: Path) -> None:
     assert memory.weights_mib(shape, "8-bit", models=1) == pytest.approx((inside + 2 * beside) / 2**20)
     sizes = [memory.weights_mib(shape, kind, models=1) for kind in memory.BYTES]
     assert sizes == sorted(sizes, reverse=True)
-
-
-def test_every_generated_part_is_what_its_source_says(root: Path) -> None:
-    """The README's answers are those of the shipped models; the tables are those of cards, runs and simulations."""
-    for name in parts.PARTS:
-        page = (root / name).read_text("utf-8")
-        assert parts.generated(name) == page, f"{name}: python -m docs.making.parts --write"
-    assert parts.with_part("<!-- x -->old<!-- end of x -->", "x", "new") == "<!-- x -->\n\nnew\n\n<!-- end of x -->"
 
 
 def test_reference_pages_have_every_argument_parameter_and_record(root: Path) -> None:
