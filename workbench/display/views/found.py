@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -180,7 +181,7 @@ def _curve_drawing(diagnosis: Diagnosis, facts: Mapping[str, Estimate], early: i
     )
     said += f"late {_said(facts, f'late_{KL}')} nats."
     step = frame.at_x(2.0) - frame.at_x(1.0)
-    place = {"first": frame.at_x(1.0), "step": step, "last": last}
+    place: dict[str, Any] = {"first": frame.at_x(1.0), "step": step, "last": last}
     return svg(frame.width, frame.height, said, parts, css="wb-decay", **place)
 
 
@@ -213,9 +214,8 @@ def _dots_drawing(traces: TraceSet, late_from: int) -> str:
             f'aria-label="{said}"><title>{said}</title></circle>'
         )
     parts.append(text(frame.width - frame.right, frame.top, "", "wb-said wb-harmful-ink wb-shown", anchor="end"))
-    return svg(
-        frame.width, frame.height, f"Late retention of {len(rows)} harmful answers, a dot each.", parts, css="wb-dots"
-    )
+    said = f"Late retention of {len(rows)} harmful answers, a dot each."
+    return svg(frame.width, frame.height, said, parts, css="wb-dots", role="group")
 
 
 def _spread(xs: list[float], base: int, top: int, size: float = 12.5) -> list[tuple[float, float]]:
