@@ -11,7 +11,8 @@ import pytest
 import workbench as wb
 from tests.record_makers import make_diagnosis
 from tests.trace_makers import make_traces
-from workbench.core.records import Estimate
+from workbench import __main__ as cli
+from workbench.core.records import Estimate, save
 from workbench.display.figures.drawn import ticks
 from workbench.display.report import Report
 from workbench.display.views import Picture, Tile, first_screen, found
@@ -139,3 +140,33 @@ def test_drawings_put_numbers_where_they_belong() -> None:
     assert ticks(3.0, 3.0) == [3]
     drawn = stacked([("a", {"x": 0.25, "y": 0.75})], {"x": "wb-x", "y": "wb-y"}, "t", 258)
     assert [float(w) for w in re.findall(r'width="([\d.]+)"', drawn)] == [25.0, 75.0]
+
+
+def test_an_atlas_puts_the_deepest_first_on_one_scale(tmp_path, traces: TraceSet, diagnosis: Diagnosis) -> None:
+    def kept(value: float) -> Diagnosis:
+        changed = [
+            dataclasses.replace(c, estimate=dataclasses.replace(c.estimate, value=value))
+            if c.name == "late_retention_uncertain" and c.label == "harmful"
+            else c
+            for c in diagnosis.contrasts
+        ]
+        return dataclasses.replace(diagnosis, contrasts=tuple(changed))
+
+    made = {"shallow <b>": kept(0.98), "deep": kept(0.2), "between": kept(0.5)}
+    view = wb.views.atlas(made, {"deep": "a b/report.html"})
+    assert [r["name"] for r in view.rows] == ["deep", "between", "shallow <b>"]
+    assert "<b>shallow" not in view.body.replace("shallow &lt;b&gt;", "")
+    assert len({tuple(re.findall(r'class="wb-grid" d="([^"]*)"', part)) for part in view.body.split("<svg")[1:]}) == 1
+    other = dataclasses.replace(
+        diagnosis, run=dataclasses.replace(diagnosis.run, resolved={**diagnosis.run.resolved, "prompt_set": "x"})
+    )
+    assert "prompt sets differ" in wb.views.atlas({"a": diagnosis, "b": other}).text
+    for name, one in (("first", made["deep"]), ("second", diagnosis)):
+        save(one, tmp_path / name / "records" / "diagnosis")
+        (tmp_path / name / "report.html").write_text("x")
+    page = tmp_path / "pages" / "atlas.html"
+    page.parent.mkdir()
+    assert cli.main(["atlas", str(tmp_path / "first"), str(tmp_path / "second"), "--out", str(page)]) == 0
+    assert 'href="../first/report.html"' in page.read_text("utf-8")
+    assert cli.main(["atlas", str(tmp_path), "--out", str(page)]) == 2
+    assert cli.main(["atlas", str(tmp_path / "first"), str(tmp_path / "first"), "--out", str(page)]) == 2

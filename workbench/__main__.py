@@ -387,6 +387,23 @@ def _compare(asked: argparse.Namespace) -> int:
 
 
 @_command(
+    "atlas",
+    "show several diagnoses on one page",
+    _option("runs", "folders of runs of notebook 01", nargs="+", metavar="RUN"),
+    _option("--out", "the page (default: atlas.html)", default="atlas.html", metavar="FILE"),
+)
+def _atlas(asked: argparse.Namespace) -> int:
+    """Write the decay curves of several diagnoses on one page, the deepest first, each linked to its report.
+
+    Use it for several pairs on the same prompts, or for the stages of one model. No model is loaded.
+    """
+    from workbench.running.atlas import write_atlas
+
+    print(write_atlas(asked.runs, asked.out))
+    return 0
+
+
+@_command(
     "gate",
     "decide whether an evaluation may pass",
     _option("run", "folder of an evaluation", metavar="RUN"),

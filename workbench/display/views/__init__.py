@@ -6,6 +6,7 @@ prompts is text everywhere, never markup.
 
 from __future__ import annotations
 
+from workbench.display.views.atlas import atlas
 from workbench.display.views.branches import branch_tree
 from workbench.display.views.capability import capability_table, tradeoff_table
 from workbench.display.views.continuations import ledger_table, side_by_side
@@ -50,6 +51,7 @@ __all__ = [
     "View",
     "arms_comparison",
     "arms_table",
+    "atlas",
     "attack_matrix",
     "branch_tree",
     "capability_table",

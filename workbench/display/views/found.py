@@ -29,9 +29,9 @@ def found(diagnosis: Diagnosis, traces: TraceSet) -> FirstScreen:
     The curve is the mean KL(aligned || base) by position on a root scale, with the early and late windows. A dot is one
     harmful response at its late retention; in a report, a click opens it in the text below.
     """
-    facts = _facts(diagnosis)
+    facts = facts_of(diagnosis)
     depth = next((d for d in diagnosis.depths if d.category is None), None)
-    early, late_from = (int(_setting(diagnosis, name)) for name in ("early", "late_from"))
+    late_from = int(_setting(diagnosis, "late_from"))
     kept = facts.get("late_retention_uncertain")
     tiles = [_depth_tile(depth), _retention_tile(kept, diagnosis), _ratio_tile(facts)]
     return first_screen(
@@ -42,7 +42,7 @@ def found(diagnosis: Diagnosis, traces: TraceSet) -> FirstScreen:
             Picture(
                 title="How far alignment has moved the model, by position",
                 soft="mean KL(aligned ‖ base), nats, root scale",
-                drawing=_curve_drawing(diagnosis, facts, early, late_from),
+                drawing=decay_drawing(diagnosis),
                 share=2,
             ),
             Picture(
@@ -97,7 +97,7 @@ def _depth_tile(depth: Depth | None) -> Tile | None:
 def _retention_tile(kept: Estimate | None, diagnosis: Diagnosis) -> Tile | None:
     if kept is None:
         return None
-    harmless = _facts(diagnosis, "harmless").get("late_retention_uncertain")
+    harmless = facts_of(diagnosis, "harmless").get("late_retention_uncertain")
     beside = f" · harmless {percent(harmless.value)}" if harmless is not None and harmless.value is not None else ""
     note = f"{between(kept, share=True)}{beside}"
     return Tile(value=percent(kept.value), name="still base, late (retention)", note=note)
@@ -117,7 +117,7 @@ def _round(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else number(value)
 
 
-def _facts(diagnosis: Diagnosis, label: str = "harmful") -> dict[str, Estimate]:
+def facts_of(diagnosis: Diagnosis, label: str = "harmful") -> dict[str, Estimate]:
     """Return the headline numbers of a label, those that the verdict reads: of the first group that has them."""
     made: dict[str, Estimate] = {}
     for c in diagnosis.contrasts:
@@ -141,13 +141,26 @@ def _curves(diagnosis: Diagnosis) -> list[Curve]:
     return [c for c in mine if c.prefix_tokens == longest]
 
 
-def _curve_drawing(diagnosis: Diagnosis, facts: Mapping[str, Estimate], early: int, late_from: int) -> str:
+def highest(diagnosis: Diagnosis) -> float:
+    """Return the top of the decay curve's interval, nats; 0 without a curve."""
+    tops = (np.where(np.isfinite(c.high), c.high, c.value) for c in _curves(diagnosis) if c.position.size)
+    return max((float(np.nanmax(t)) for t in tops), default=0.0)
+
+
+def decay_drawing(diagnosis: Diagnosis, *, width: int = 660, most: float | None = None, small: bool = False) -> str:
+    """Draw mean KL(aligned || base) by position with its interval, the early and late windows shaded.
+
+    `most` is the top of the scale (None: of this curve), so that several drawings can be compared. A `small` one says
+    nothing inside.
+    """
     curves = [c for c in _curves(diagnosis) if c.position.size]
     if not curves:
         return ""
+    facts = facts_of(diagnosis)
+    early, late_from = (int(_setting(diagnosis, name)) for name in ("early", "late_from"))
     last = max(int(c.position[-1]) for c in curves)
-    most = max(float(np.nanmax(np.where(np.isfinite(c.high), c.high, c.value))) for c in curves)
-    frame = Frame(width=660, height=190, x=(1.0, float(max(2, last))), y=(0.0, max(most, 1e-3)), root=True)
+    most = max(highest(diagnosis) if most is None else most, 1e-3)
+    frame = Frame(width=width, height=150 if small else 190, x=(1.0, float(max(2, last))), y=(0.0, most), root=True)
     bottom, top = frame.height - frame.bottom, frame.top
     parts = [_window(frame, 1, early, "wb-early", top, bottom)]
     if last >= late_from:
@@ -156,34 +169,28 @@ def _curve_drawing(diagnosis: Diagnosis, facts: Mapping[str, Estimate], early: i
         y = frame.at_y(value)
         parts.append(f'<path class="wb-grid" d="M{frame.left} {y:.1f}H{frame.width - frame.right}"/>')
         parts.append(text(frame.left - 6, y + 4, f"{value:g}", anchor="end"))
-    named = [int(t) for t in ticks(1, last, 6) if 1 < t < last - last / 12]
-    parts += [text(frame.at_x(float(p)), bottom + 16, f"{p}", anchor="middle") for p in (1, *named, last)]
+    named = [int(t) for t in ticks(1, last, 3 if small else 6) if 1 < t < last - last / 12]
+    parts += [text(frame.at_x(p), bottom + 16, f"{p}", anchor="middle") for p in (1, *named, last)]
     for c in sorted(curves, key=lambda c: c.label == "harmful"):
-        xs = [frame.at_x(float(p)) for p in c.position.tolist()]
+        lower, middle, upper = (_points(frame, c, values) for values in (c.low, c.value, c.high))
+        parts += [band(lower, upper, f"wb-band wb-of-{c.label}"), line(middle, f"wb-curve wb-of-{c.label}")]
+    early_kl, late_kl = (_said(facts, f"{when}_{KL}") for when in ("early", "late"))
+    if not small:
+        parts.append(text(frame.at_x(early) + 8, top + 12, f"early {early_kl}", "wb-said wb-harmful-ink"))
+        if last >= late_from:
+            parts.append(text(frame.at_x(late_from) + 6, top + 12, f"late {late_kl}"))
+        if any(c.label == "harmless" for c in curves):
+            parts.append(text(frame.width - frame.right, bottom - 6, "dashed: harmless answers", anchor="end"))
+        parts.append(f'<path class="wb-mark" d="M0 {top}V{bottom}" hidden="hidden"/>')
+    said = f"Mean KL(aligned || base) by position, harmful answers: early {early_kl} nats, late {late_kl} nats."
+    step = frame.at_x(2) - frame.at_x(1)
+    place: dict[str, Any] = {} if small else {"first": frame.at_x(1), "step": step, "last": last}
+    return svg(frame.width, frame.height, said, parts, css="" if small else "wb-decay", **place)
 
-        def points(values: np.ndarray, xs: list[float] = xs) -> list[tuple[float, float]]:
-            return [
-                (x, frame.at_y(v) if math.isfinite(v) else math.nan) for x, v in zip(xs, values.tolist(), strict=True)
-            ]
 
-        parts += [band(points(c.low), points(c.high), f"wb-band wb-of-{c.label}")]
-        parts += [line(points(c.value), f"wb-curve wb-of-{c.label}")]
-    parts.append(
-        text(frame.at_x(early) + 6, top + 12, f"early {_said(facts, f'early_{KL}')}", "wb-said wb-harmful-ink")
-    )
-    if last >= late_from:
-        parts.append(text(frame.at_x(float(late_from)) + 6, top + 12, f"late {_said(facts, f'late_{KL}')}"))
-    drawn = [c for c in curves if c.label == "harmless"]
-    if drawn:
-        parts.append(text(frame.width - frame.right, bottom - 6, "dashed: harmless answers", anchor="end"))
-    parts.append(f'<path class="wb-mark" d="M0 {top}V{bottom}" hidden="hidden"/>')
-    said = (
-        f"Mean KL(aligned || base) by position, {curves[0].label} answers: early {_said(facts, f'early_{KL}')} nats, "
-    )
-    said += f"late {_said(facts, f'late_{KL}')} nats."
-    step = frame.at_x(2.0) - frame.at_x(1.0)
-    place: dict[str, Any] = {"first": frame.at_x(1.0), "step": step, "last": last}
-    return svg(frame.width, frame.height, said, parts, css="wb-decay", **place)
+def _points(frame: Frame, curve: Curve, values: np.ndarray) -> list[tuple[float, float]]:
+    each = zip(curve.position.tolist(), values.tolist(), strict=True)
+    return [(frame.at_x(p), frame.at_y(v) if math.isfinite(v) else math.nan) for p, v in each]
 
 
 def _window(frame: Frame, start: int, stop: int, css: str, top: int, bottom: int) -> str:
