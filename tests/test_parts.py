@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from docs.making.parts import with_part
 
 
