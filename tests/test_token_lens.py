@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import gzip
 import json
 import re
 import struct
@@ -311,7 +312,9 @@ def everything_of(lens: TokenLens) -> str:
     """Return all that leaves Python: state, buffers, static and interactive pages (base64 undone), the data frame."""
     sent = face(lens)
     sealed = lens.to_html(interactive=True)
-    inside = "".join(base64.b64decode(x).decode("latin-1") for x in re.findall(r'"([A-Za-z0-9+/=]{40,})"', sealed))
+    packed = re.findall(r'"(H4sI[A-Za-z0-9+/=]{40,})"', sealed)
+    assert packed
+    inside = "".join(gzip.decompress(base64.b64decode(x)).decode("latin-1") for x in packed)
     traits = repr({n: getattr(sent, n) for n in ("lens", "state", "error")})
     columns = "".join(bytes(c).decode("latin-1") for c in sent.columns)
     return traits + columns + sealed + inside + lens.to_html() + str(lens.static()) + lens.to_frame().to_string()

@@ -31,11 +31,29 @@ function numberField(css, name, [min, max, step], moved) {
 /** Make the bars. `reach()` gives the last position, `set(patch)` changes the state, `step(n)` goes to the next match.
     Returns what the page puts where, and `show(facts)`, which brings every control in line. */
 function makeControls(lens, { reach, set, step }) {
-  const response = chooser("wb-response", lens.responses, (r) => set({ response: Number(r) }));
+  const names = new Map(lens.responses), listed = (order) => (order ?? lens.responses.map(([r]) => r)).map((r) => [r, names.get(r)]);
+  let order = lens.orders[0]?.[1] ?? lens.responses.map(([r]) => r);
+  const response = chooser("wb-response", listed(order), (r) => set({ response: Number(r) }));
+  const sort = chooser("wb-order", lens.orders.map(([title], i) => [i, title]), (i) => {
+    order = lens.orders[i][1];
+    const now = response.value;
+    response.replaceChildren(...listed(order).map(([value, text]) => new Option(text, value)));
+    response.value = now;
+    set({ response: order[0] });
+  });
+  const turn = (css, sign, name, by) => make(`button.${css}`, sign, { "aria-label": name, onclick: () => {
+    const at = order.indexOf(Number(response.value));
+    set({ response: order[(at + by + order.length) % order.length] });
+  } });
+  const place = make("span.wb-of.wb-soft");
   const fill = chooser("wb-fill", lens.quantities.map((q) => [q.name, q.title]), (quantity) => set({ quantity }));
   const unit = chooser("wb-granularity", ["token", "word", "sentence"].map((name) => [name, name]), (granularity) => set({ granularity }));
+  const mean = field("mean over a", unit);
   const top = make("div.wb-bar1", { role: "group", "aria-label": "What is shown" },
-    lens.responses.length > 1 && !lens.sealed && field("Response", response), field("Fill", fill), field("mean over a", unit));
+    lens.responses.length > 1 && (!lens.sealed || lens.orders.length) && [turn("wb-before", "‹", "previous response", -1),
+      field("Response", response), turn("wb-after", "›", "next response", 1), place],
+    lens.orders.length > 0 && field("Order", sort), field("Fill", fill), !lens.sealed && mean,
+    lens.left_out > 0 && make("span.wb-soft", `${lens.left_out.toLocaleString("en")} more responses are in the run's records, not in this page.`));
   const range = () => {
     const low = Number(from.value) || 1, high = Number(to.value) || reach(); // the two in either order
     set({ span: [Math.max(1, Math.min(low, high)), Math.min(reach(), Math.max(low, high))] });
@@ -86,6 +104,7 @@ function makeControls(lens, { reach, set, step }) {
   const show = (facts) => {
     const { state } = facts;
     response.value = String(state.response);
+    place.textContent = `${order.indexOf(state.response) + 1} of ${order.length}`;
     fill.value = state.quantity;
     unit.value = state.granularity;
     unit.disabled = facts.covered;
@@ -109,7 +128,7 @@ function makeControls(lens, { reach, set, step }) {
     for (const button of arrows) button.disabled = !facts.matching;
     counted.textContent = facts.counted;
   };
-  return { top, bar, tally, find, show };
+  return { top, bar, tally, find, mean, show };
 }
 
 /** Show a quantity's scale, and every sign of the text with what it means. */

@@ -28,8 +28,12 @@ class LensView extends ReaderView {
     this.place = make("div.wb-place");
     this.pins = make("section.wb-pins", { "aria-label": "Pinned tokens" });
     this.legend = make("div");
-    const panel = make("div.wb-panel", this.controls.top, this.controls.find, this.controls.bar);
-    this.root.replaceChildren(panel, alertLine(this.model), this.waiting, this.head, this.controls.tally, this.map.root, this.place,
+    const { top, find, bar, tally, mean } = this.controls;
+    const folded = this.lens.sealed && make("details.wb-settings", make("summary", "search, settings"), find, mean, bar, tally);
+    this.root.classList.toggle("wb-sealed-lens", Boolean(folded));
+    if (folded) top.append(folded);
+    const panel = make("div.wb-panel", top, ...(folded ? [] : [find, bar]));
+    this.root.replaceChildren(panel, alertLine(this.model), this.waiting, this.head, ...(folded ? [] : [tally]), this.map.root, this.place,
       this.legend, this.pins, this.card);
   }
 
@@ -61,12 +65,14 @@ class LensView extends ReaderView {
 
   drawHead() {
     const [first] = this.columns, { head } = first, several = this.columns.length > 1;
+    const brief = this.lens.sealed && head.prompt.length < 200 && !head.prompt.includes("\n"); // in one line with the label
     const role = (name, text) => text && make("div.wb-prompt", make("span.wb-role", name), text,
       { role: "group", "aria-label": `${name}: scrolls`, tabIndex: text.length > 600 ? 0 : null });
     const parts = [
       make("p.wb-title", make(`span.wb-tag.wb-${head.label}`, head.label), head.segment === "thinking" && make("span.wb-tag", "thinking block"),
-        make("span.wb-id", head.prompt_id), make("span.wb-soft", ` ${several ? "" : head.how}`)),
-      role("system", head.system), role("prompt", head.prompt), ...(several ? [] : this.cover(first))];
+        make("span.wb-id", brief ? head.prompt : head.prompt_id),
+        make("span.wb-soft", ` ${brief ? head.prompt_id : ""} ${several ? "" : head.how}`)),
+      role("system", head.system), !brief && role("prompt", head.prompt), ...(several ? [] : this.cover(first))];
     this.head.replaceChildren(...parts.filter(Boolean));
   }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from workbench.display.views import HarmfulText, View, token_view
 from workbench.display.views.responses import COVER, checked, treatment
 from workbench.display.views.scales import NOTABLE_SHIFT_NATS, SIGNS, reading
 from workbench.display.views.view import style_text
+from workbench.tracing.diagnosis.ranking import most_different, most_like_base
 from workbench.tracing.records import Response, TraceSet
 
 READER = (
@@ -32,6 +34,8 @@ READER = (
 """The scripts of every view of token texts: the dial's begin with them too."""
 SCRIPTS = (*READER, "lens_search.js", "lens_alternatives.js", "lens_map.js", "token_lens.js")
 STYLES = ("parts/controls.css", "token_lens.css")
+SEALED_MIB = 6.0
+"""Most data of responses in an interactive page, MiB in base64; a page of so much opens in about a second."""
 _CONTROLS = tuple(f.name for f in dataclasses.fields(LensSettings))
 
 
@@ -195,21 +199,41 @@ class TokenLens(Window[LensSelection]):
     def to_html(self, interactive: bool = False) -> str:
         """Return the static form as a self-contained piece of HTML.
 
-        `interactive` adds the lens itself for a page with no kernel and no network; where scripts do not run the
-        static form is there alone. Harmful text is withheld as in every export.
+        `interactive` adds the lens itself for a page with no kernel and no network, with all responses of the record
+        to choose from where none is beside another (as many as fit into SEALED_MIB, those most like base late first);
+        where scripts do not run the static form is there alone. Harmful text is withheld as in every export.
         """
         still = super().to_html()
-        if not interactive:
-            return still
+        return self._sealed(still) if interactive else still
+
+    def sealed(self) -> View:
+        """Return the interactive form as a view, for a report."""
+        still = self.static()
+        return dataclasses.replace(still, body=self._sealed(still.html))
+
+    def _sealed(self, still: str) -> str:
+        orders = self._orders()
+        columns: dict[int, str] = {}
+        room = int(SEALED_MIB * 2**20)
+        for r in dict.fromkeys((*self.shown, *(() if self._beside else orders[0][1]))):
+            packed = self._packed(r)
+            room -= len(packed)
+            if room < 0 and columns:
+                break
+            columns[r] = packed
+        kept = [[title, [r for r in order if r in columns]] for title, order in orders]
+        lens = {**self._lens(), "sealed": True, "orders": [] if self._beside else kept}
+        lens["responses"] = [one for one in lens["responses"] if one[0] in columns]
+        left = len(self.traces.responses) - len(columns)
+        lens["left_out"] = 0 if self._beside else left
         sealed = {
             "module": source(*SCRIPTS),
-            "state": {"lens": {**self._lens(), "sealed": True}, "state": self._state(), "asked": 0, "error": ""},
-            "columns": [b64encode(self._column(r, export=True)).decode() for r in self.shown],
-            "texts": [
-                b64encode(self._column(r, export=True, covered=False)).decode()
-                for r in self.shown
-                if self._treatment(r, export=True) == "blur"
-            ],
+            "state": {"lens": lens, "state": self._state(), "asked": 0, "error": ""},
+            "shown": self.shown,
+            "columns": columns,
+            "texts": {
+                r: self._packed(r, covered=False) for r in columns if self._treatment(r, export=True) == "blur"
+            },
         }
         data = json.dumps(sealed, allow_nan=False).replace("<", "\\u003c")
         return (
@@ -217,6 +241,18 @@ class TokenLens(Window[LensSelection]):
             f'<div class="wb-still">{still}</div><script type="application/json">{data}</script>'
             f"<script>{source('lens_page.js')}</script></div>"
         )
+
+    def _packed(self, r: int, covered: bool | None = None) -> str:
+        """Return one response's buffer as a page holds it: compressed, in base64."""
+        return b64encode(gzip.compress(self._column(r, export=True, covered=covered), mtime=0)).decode()
+
+    def _orders(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Return the orders in which a page can list the responses, the first at the start."""
+        return [
+            ("most like base late", most_like_base(self.traces)),
+            ("most different", most_different(self.traces)),
+            ("as in the set", tuple(range(len(self.traces.responses)))),
+        ]
 
     # --------------------------------------------------------------------------------------------- state
 
@@ -362,11 +398,14 @@ class TokenLens(Window[LensSelection]):
             "count_space": self.traces.count_space,
             "template_mode": self.traces.template_mode,
             "sealed": False,
+            "orders": [],
+            "left_out": 0,
         }
 
     def _listed(self, r: int) -> str:
         of = self.traces.responses[r]
-        return legible.sentence(f"{r} · {of.prompt_id} · {of.label} · {self._name(r)}", 90)
+        prompt = legible.sentence(of.prompt, 60)
+        return legible.sentence(f"{of.label} · {prompt} · {of.prompt_id} · {self._name(r)}", 160)
 
 
 def _kind(of: Response) -> tuple[Any, ...]:

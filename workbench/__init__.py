@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from workbench.tracing.continued import continue_openings
     from workbench.tracing.diagnosis.config import DiagnosisConfig
     from workbench.tracing.diagnosis.diagnose import diagnose
+    from workbench.tracing.diagnosis.ranking import most_like_base
     from workbench.tracing.gradients import GradientConfig, probe_gradients
     from workbench.tracing.layers import LayersConfig, trace_layers
     from workbench.tracing.records import Diagnosis, GradientProbe, LayerTrace, TraceSet
@@ -72,6 +73,7 @@ _VERBS = {
     "models.fitting": "fit_prompts",
     "tracing.traces": "trace",
     "tracing.diagnosis.diagnose": "diagnose",
+    "tracing.diagnosis.ranking": "most_like_base",
     "tracing.gradients": "probe_gradients",
     "tracing.layers": "trace_layers",
     "decoding.penalised": "decode",

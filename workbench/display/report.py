@@ -25,7 +25,7 @@ from workbench.core.results import rows_json
 from workbench.core.store import Store
 from workbench.core.threads import thread_settings
 from workbench.display.figures import plotlyjs_tag
-from workbench.display.views import FigureView, View, figure_view, method_card
+from workbench.display.views import FigureView, FirstScreen, View, figure_view, method_card
 from workbench.display.views.view import script_text, section, style_text
 from workbench.display.views.view import section as wrapped
 
@@ -91,6 +91,7 @@ class Report:
         self._pair: Any = None
         self._given: View | None = None
         self._sections: dict[str, list[Any]] = {}
+        self._first: tuple[Any, ...] = ()
         self._section = title
         self._refused: dict[str, View] = {}
         self._records: dict[str, Record] = {}
@@ -135,6 +136,14 @@ class Report:
             body = f"<p>{html_text(prose(text))}</p>"
             self._refused[section] = View(title="Not computed", body=wrapped("note", "Not computed", body), text=text)
             return None
+
+    def begin(self, screen: FirstScreen, *examples: Any) -> Any:
+        """Return a first screen and the examples below it for the cell to display; the report begins with them.
+
+        A widget among the examples is sealed into the report: it works there with no kernel, withheld text left out.
+        """
+        self._first = (screen, *(_displayable(one) for one in examples if one is not None))
+        return _Shown(self._first)
 
     def show(self, *parts: Any, section: str | None = None) -> Any:
         """Return views, figures or widgets for the cell to display, and take them into the report.
@@ -201,6 +210,7 @@ class Report:
                 Section(title=title, parts=tuple(p.static() if _is_widget(p) else p for p in parts))
                 for title, parts in self._sections.items()
             ],
+            first=[_sealed(part) for part in self._first],
             rows=self.rows,
             records=self._records,
             run=run,
@@ -221,6 +231,11 @@ class _Shown:
     def _ipython_display_(self) -> None:
         # a front end that calls this has loaded IPython already; the package itself never imports it
         sys.modules["IPython.display"].display(*self.parts)
+
+
+def _sealed(part: Any) -> Any:
+    """Return what a report holds of a part: a widget's interactive form where it has one, else its static one."""
+    return part.sealed() if callable(getattr(part, "sealed", None)) else part.static() if _is_widget(part) else part
 
 
 def _is_widget(part: Any) -> bool:
@@ -263,13 +278,14 @@ def write_report(
     records: Mapping[str, Record],
     run: RunRecord,
     given: View | None = None,
+    first: Sequence[View] = (),
 ) -> ReportPaths:
     """Write a run's report and results into a folder; each file is complete or not there, results.json comes last.
 
     `report.html` needs no network and no kernel; `results.json` holds the tidy rows, `run.json` the run record,
     `records/NAME/` each record, `figures/NAME.json` each figure (read back with `plotly.io.read_json`).
-    `given` says what the run was about and comes before the method. Raises ParameterError for a record's name that
-    cannot be a folder's, StorageFull when the disk is full.
+    The page begins with `first`; `given` says what the run was about and comes before the method. Raises
+    ParameterError for a record's name that cannot be a folder's, StorageFull when the disk is full.
     """
     folder = Path(folder)
     if bad := [n for n in records if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", n)]:
@@ -288,7 +304,7 @@ def write_report(
         _write(paths.figures / f"{name}.json", str(figure.to_json(engine="json")))
     body = {"schema": SCHEMA, **dataclasses.asdict(run)}
     _write(paths.run, json.dumps(body, ensure_ascii=False, allow_nan=False, indent=1, default=str) + "\n")
-    _write(paths.html, page(title, sections, views, run, given))
+    _write(paths.html, page(title, sections, views, run, given, first))
     _write(paths.results, rows_json(list(rows)))
     return paths
 
@@ -315,8 +331,9 @@ def page(
     views: Sequence[Sequence[View]],
     run: RunRecord,
     given: View | None = None,
+    first: Sequence[View] = (),
 ) -> str:
-    """Return a whole HTML page: contents, sections, method; style, script and plotly.js once."""
+    """Return a whole HTML page: the first screen, contents, sections, method; style, script and plotly.js once."""
     anchors = _unique(slug(s.title) for s in sections)
     links = "".join(
         f'<li><a href="#{a}">{html_text(sentence(s.title))}</a></li>' for a, s in zip(anchors, sections, strict=True)
@@ -328,15 +345,18 @@ def page(
         parts.append(f'<section id="{anchor}"><h2>{html_text(sentence(part.title))}</h2>{text}{body}</section>')
     plotly = plotlyjs_tag() if any(isinstance(v, FigureView) for group in views for v in group) else ""
     about = "" if given is None else given.body
-    made = f"{run.verb}, {run.started}, {run.seconds:,.0f} s on {run.device}"
+    made = f"{title} · {run.started[:10]} · {run.seconds:,.0f} s on {run.device}"
+    heading = "" if first else f"<h1>{html_text(sentence(title))}</h1>"
+    name = next((v.text.partition("\n")[0] for v in first), title)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html_text(sentence(title))}</title><style>{style_text()}{PAGE_STYLE}</style>{plotly}</head>"
+        f"<title>{html_text(sentence(name))}</title><style>{style_text()}{PAGE_STYLE}</style>{plotly}</head>"
         '<body class="wb wb-page mathjax_ignore tex2jax_ignore">'
-        f'<header><h1>{html_text(sentence(title))}</h1><p class="wb-soft">{html_text(sentence(made))}</p>'
-        f'<nav aria-label="Contents"><ol>{links}<li><a href="#method">Method</a></li></ol></nav></header>'
-        f'<main>{"".join(parts)}<section id="method"><h2>Method</h2>{about}{method_card(run).body}</section></main>'
+        f'<header>{heading}<p class="wb-soft">{html_text(sentence(made))}</p></header>'
+        f'<main>{"".join(view.body for view in first)}'
+        f'<nav aria-label="Contents"><ol>{links}<li><a href="#method">Method</a></li></ol></nav>{"".join(parts)}'
+        f'<section id="method"><h2>Method</h2>{about}{method_card(run).body}</section></main>'
         f"<script>{script_text()}</script></body></html>\n"
     )
 
@@ -344,7 +364,7 @@ def page(
 PAGE_STYLE = """
 html { scroll-behavior: auto; }
 body.wb.wb.wb-page {
-  max-width: none; margin: 0; padding: 2.2rem max(1.2rem, calc((100vw - 62rem) / 2)) 4rem; font-size: 15px;
+  max-width: none; margin: 0; padding: 1.2rem max(1.2rem, calc((100vw - 70rem) / 2)) 4rem; font-size: 15px;
 }
 .wb-page h1 { font-size: 28px; line-height: 1.25; margin: 0 0 .2rem; letter-spacing: -.01em; }
 .wb-page h2 { font-size: 20px; margin: 2.6rem 0 .6rem; padding-top: .6rem; border-top: 1px solid var(--wb-rule); }

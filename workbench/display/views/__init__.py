@@ -11,6 +11,8 @@ from workbench.display.views.capability import capability_table, tradeoff_table
 from workbench.display.views.continuations import ledger_table, side_by_side
 from workbench.display.views.distributions import top_k_table
 from workbench.display.views.film import film_tokens
+from workbench.display.views.first import FirstScreen, Picture, Tile, first_screen
+from workbench.display.views.found import found
 from workbench.display.views.look import penalty_look
 from workbench.display.views.method import card_rows, evaluation_card, paper_table
 from workbench.display.views.plots import FigureView, figure_view
@@ -41,7 +43,10 @@ from workbench.display.views.view import View
 
 __all__ = [
     "FigureView",
+    "FirstScreen",
     "HarmfulText",
+    "Picture",
+    "Tile",
     "View",
     "arms_comparison",
     "arms_table",
@@ -58,6 +63,8 @@ __all__ = [
     "evaluation_card",
     "figure_view",
     "film_tokens",
+    "first_screen",
+    "found",
     "frequency_table",
     "ledger_table",
     "legend",

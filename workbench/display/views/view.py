@@ -32,7 +32,7 @@ class View:
     @property
     def html(self) -> str:
         """Return the self-contained fragment: style, body and the small script behind cards and slider."""
-        live = any(f'class="wb wb-{kind}' in self.body for kind in ("tokens", "film"))
+        live = any(f'class="wb wb-{kind}' in self.body for kind in ("tokens", "film", "first"))
         script = f"<script>{script_text()}</script>" if live else ""
         return f"<style>{style_text()}</style>{self.body}{script}"
 
@@ -62,8 +62,8 @@ def style_text() -> str:
 
 @functools.cache
 def script_text() -> str:
-    """Return the script that turns token titles into cards; views read the same without it."""
-    return _resource("view.js")
+    """Return the scripts of token cards and of a first screen's links; views read the same without them."""
+    return _resource("view.js") + _resource("first.js")
 
 
 def section(kind: str, title: str, *parts: str) -> str:
