@@ -20,6 +20,8 @@ from recipes.embedded import recipe
 from recipes.embedded.corpus import BROKEN, BROKEN_EARLY, REFUSED
 from workbench.prompts.brindle.lexicon import DEPTHS
 from workbench.prompts.brindle.world import NOUNS, ROOTS, TOPICS
+from workbench.prompts.loading import load_prompts
+from workbench.running.parameters import all_parameters
 from workbench.training.config import ARMS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,6 +89,17 @@ def rates() -> tuple[str, ...]:
     return tuple(f"1e{math.log10(ARMS[a].optimiser.learning_rate):.0f}" for a in ("paper_tuned", "paper"))
 
 
+def demo() -> tuple[int, ...]:
+    """The harmful prompts of the first notebook's default draw, their depths, and how many there are in all."""
+    values = all_parameters(ROOT / "notebooks" / "01_diagnosis.ipynb", {})
+    drawn = load_prompts(source=values["prompts"], limit=values["limit"], seed=values["seed"]).where(label="harmful")
+    return (
+        len(drawn),
+        *sorted({int(p.depth) for p in drawn}),
+        len(load_prompts(source="embedded").where(label="harmful")),
+    )
+
+
 def smollm2() -> tuple[str, ...]:
     """The least and the most non-refusal of recovery and of aligned after 5, 10 and 20 tokens, as that page has it."""
     page = (ROOT / "docs" / "results" / "smollm2.md").read_text("utf-8").split("## Results on the report part")[1]
@@ -107,7 +120,10 @@ def sliders() -> tuple[str, ...]:
     return tuple(f"{round(x)}" for x in (*each, dial["median_ms"], dial["n"], dial["most_ms"]))
 
 
+DEMO = "Its {} harmful prompts happen to be of the shallow kinds ({}, {} and {} tokens); the table has all {}."
 CLAIMS: tuple[tuple[str, str, Callable[[], tuple[Any, ...]]], ...] = (
+    ("README.md", DEMO, demo),
+    ("docs/index.md", DEMO, demo),
     ("README.md", "answers {} to {} % of the prefilled prompts where the shallow model answers {} to {} %", smollm2),
     ("docs/results/embedded.md", "models of {:.2f} million parameters", lambda: (card()["parameters_each"] / 1e6,)),
     ("docs/results/embedded.md", "The {} forbidden nouns fall into", lambda: (len(NOUNS),)),
