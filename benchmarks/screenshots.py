@@ -20,7 +20,7 @@ from workbench.running.runs import RunConfig, run_notebook
 ROOT = Path(__file__).parents[1]
 REPORT = ROOT / "runs" / "demo" / "report.html"
 OUT = ROOT / "runs" / "screenshots"
-DOCS = {"lab-light-1280-lens": "lens", "report-light-1280-reading": "report"}
+DOCS = {"lab-light-1280-lens": "lens", "report-light-1280-first": "report"}
 """Picture -> its name in docs/."""
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 WIDTHS = (1280, 700)
@@ -39,9 +39,9 @@ def report(browser: Browser) -> None:
         for width in WIDTHS:
             page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
             page.goto(REPORT.as_uri())
-            page.wait_for_function("() => document.querySelectorAll('.js-plotly-plot .main-svg').length > 0")
+            page.locator(".wb-lens .wb-running").wait_for()
             page.screenshot(path=OUT / f"report-{scheme}-{width}.png", full_page=True)
-            photograph(page.locator("#reading-a-response"), f"report-{scheme}-{width}-reading")
+            page.screenshot(path=OUT / f"report-{scheme}-{width}-first.png")
             page.close()
 
 
@@ -59,7 +59,7 @@ def lab(browser: Browser) -> None:
         opened.run_all()
         lens = page.locator(".jp-OutputArea-output > .wb-live > .wb-lens").first
         expect(lens).to_be_visible()
-        opened.run("lens.pin(top.peak_position)")
+        opened.run("lens.pin(5)")
         probe(page)
         for scheme, theme in THEMES.items():
             page.evaluate("t => window.jupyterapp.commands.execute('apputils:change-theme', {theme: t})", theme)

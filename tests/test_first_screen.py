@@ -12,9 +12,10 @@ import workbench as wb
 from tests.record_makers import make_diagnosis
 from tests.trace_makers import make_traces
 from workbench.core.records import Estimate
+from workbench.display.figures.drawn import ticks
 from workbench.display.report import Report
 from workbench.display.views import Picture, Tile, first_screen, found
-from workbench.display.views.drawing import Frame, band, line, stacked, ticks
+from workbench.display.views.drawing import Frame, band, line, stacked
 from workbench.tracing.diagnosis.ranking import late_retention, most_different, most_like_base
 from workbench.tracing.records import Depth, Diagnosis, TraceSet
 

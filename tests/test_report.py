@@ -66,10 +66,11 @@ def test_one_call_writes_the_page_the_rows_the_run_the_records_and_the_figures(t
     assert str(paths.results) in str(paths)
 
 
-def test_a_page_holds_plotly_once_where_needed_and_fetches_nothing(tmp_path: Path) -> None:
+def test_a_page_draws_its_figures_without_a_library_and_fetches_nothing(tmp_path: Path) -> None:
     html = report(tmp_path).html.read_text("utf-8")
-    assert html.count("\n* plotly.js v") == 1
-    assert len(html.encode()) < 6_000_000
+    assert html.count('<svg class="wb-drawn"') == 3
+    assert "Plotly" not in html
+    assert len(html.encode()) < 1_000_000
     outside = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
     assert not re.search(r"https?://|//cdn|@import|url\(", outside)
     assert outside.count("<style>") == 1
@@ -193,7 +194,6 @@ def _visit(chromium: str, page_file: Path, *, act: bool) -> dict[str, object]:
             page.wait_for_timeout(500)
             seen: dict[str, object] = {}
             if act:
-                page.wait_for_selector(".wb-plot .main-svg")
                 page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
                 tokens = page.locator(".wb-text").first.locator(".t")
                 seen["count"] = tokens.count()
@@ -203,10 +203,6 @@ def _visit(chromium: str, page_file: Path, *, act: bool) -> dict[str, object]:
                     cards.append(page.locator(".wb-card").inner_text())
                     page.keyboard.press("ArrowRight")
                 seen["cards"] = cards
-                marker = page.locator(".wb-plot .scatterlayer .point").last
-                marker.scroll_into_view_if_needed()
-                marker.hover(force=True)
-                page.wait_for_timeout(200)
             seen |= page.evaluate(DETECTOR)
             seen["requests"] = [u for u in requests if u != page_file.as_uri()]
             seen["errors"] = errors
@@ -252,15 +248,14 @@ def test_the_page_fits_and_reads_in_both_themes(chromium: str, tmp_path: Path, s
         try:
             page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
             page.goto(path.as_uri())
-            page.wait_for_selector(".wb-plot .main-svg")
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
-            ink = page.evaluate("getComputedStyle(document.querySelector('.wb-plot .xtick text')).fill")
+            ink = page.evaluate("getComputedStyle(document.querySelector('.wb-drawn text')).fill")
             assert (paper, ink) == (
                 ("rgb(255, 255, 255)", "rgb(27, 27, 31)")
                 if scheme == "light"
                 else ("rgb(17, 17, 17)", "rgb(233, 233, 236)")
             )
-            assert page.locator(".modebar-btn[data-title*='Share']").count() == 0
+            assert page.evaluate("typeof Plotly") == "undefined"
         finally:
             browser.close()

@@ -17,7 +17,7 @@ from widgets.window import Face, Window, source
 from workbench.core.errors import ParameterError, UnknownName, nearest
 from workbench.core.palette import FOCUS, THEMES, tint
 from workbench.core.quantities import FILLS, QUANTITIES
-from workbench.display.figures import CONFIG, curves, figure_spec, plotlyjs_tag, retention_heat_map
+from workbench.display.figures import CONFIG, curves, figure_spec, retention_heat_map
 from workbench.display.figures.look import axis
 from workbench.display.views import HarmfulText, View, divergent_table, figure_view
 from workbench.display.views.responses import checked
@@ -188,18 +188,12 @@ class LinkedViews(Window[LinkedSelection]):
             parts.append(figure_view(retention_heat_map(self.diagnosis)))
         listed = divergent_table(self.diagnosis, self.traces, harmful_text=self.harmful_text)
         shown = (*parts, listed, self.lens.static())
-        # without plotly in the page a figure is its caption and its table, with no empty box between them
-        style = "<style>.wb-plot:empty { min-height: 0 !important; }</style>"
         return View(
             title="Linked views",
-            body=style + "".join(v.body for v in shown),
+            body="".join(v.body for v in shown),
             text="\n\n".join(v.text for v in shown),
             rows=listed.rows,
         )
-
-    def to_html(self) -> str:
-        """Return the static form as one self-contained piece of HTML, plotly.js included."""
-        return plotlyjs_tag() + self.static().html
 
     # --------------------------------------------------------------------------------------------- state
 

@@ -64,7 +64,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         if former is not None:
             files.remove(former)
         files.append(File.generated(config, path, content=text))
-    files.append(File.generated(config, "plotly.min.js", content=tutorials.plotly_script()))
     return files
 
 

@@ -38,7 +38,6 @@ def page_of(tutorial: Tutorial, *, plain: bool) -> TutorialPage:
 @functools.cache
 def _page(source: Path, executed: Path | None, path: str, lesson: bool) -> TutorialPage:
     cells = json.loads(_portable((executed or source).read_text("utf-8")))["cells"]
-    up = "../../../" if lesson else "../../"
     parts, outputs = [], {}
     for number, cell in enumerate(cells):
         text = "".join(cell["source"])
@@ -58,8 +57,7 @@ def _page(source: Path, executed: Path | None, path: str, lesson: bool) -> Tutor
         if executed
         else f"This page is `{where}` without its outputs: `make docs` runs it."
     )
-    script = f'<script src="{up}plotly.min.js"></script>' if any("Plotly" in o for o in outputs.values()) else ""
-    text = f"# {title}\n\n*{told}*\n\n{script}\n\n" + "\n\n".join(body)
+    text = f"# {title}\n\n*{told}*\n\n" + "\n\n".join(body)
     about = next((p for p in body if not p.startswith(("#", "`", "<", "*"))), "")
     return TutorialPage(path=path, name=title.partition(":")[0], text=text, about=about, outputs=outputs)
 
@@ -129,11 +127,3 @@ def index(pages: Sequence[TutorialPage]) -> str:
         text += "\n\n## Lessons\n\nThe method in short lessons, on the embedded pair or on recorded traces: no "
         text += "download, no GPU.\n\n" + listed(lessons)
     return text
-
-
-@functools.cache
-def plotly_script() -> str:
-    """Return plotly.js, which the figures of all tutorial pages share; it asks no network."""
-    from plotly.offline import get_plotlyjs
-
-    return f'window.PlotlyConfig={{MathJaxConfig:"local"}};{get_plotlyjs()}'

@@ -103,7 +103,7 @@ def test_an_exported_page_executes_no_text_and_reads_in_its_static_form(browser,
         visit(w.page, exported, tmp_path / "page.html")
         expect(w.page.locator(".wb-tokens").first).to_be_visible()
         expect(w.page.locator(".wb-still .wb-tokens")).to_be_visible()
-        expect(w.page.locator(".js-plotly-plot .main-svg").first).to_be_visible()
+        expect(w.page.locator(".wb-drawn").first).to_be_visible()
         assert "Error displaying widget" not in w.page.inner_text("body")
         w.page.wait_for_timeout(500)
 

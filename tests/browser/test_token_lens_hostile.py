@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from plotly.offline import get_plotlyjs
 
 from tests.browser.lens_page import token
 from tests.browser.module_page import FOREIGN, module_page
@@ -109,7 +110,7 @@ def test_hostile_text_is_text_in_plotly_s_hover(browser: Browser, tmp_path: Path
     path, page = tmp_path / "figure.html", browser.new_page()
     problems = watched(page)
     start = "<!doctype html><meta charset=utf-8><title>x</title>"
-    path.write_text(f"{start}{figures.plotlyjs_tag()}<div id=plot>", "utf-8")
+    path.write_text(f"{start}<script>{get_plotlyjs()}</script><div id=plot>", "utf-8")
     page.goto(path.as_uri())
     for part in range(0, len(HOSTILE_TEXTS), few):
         texts = HOSTILE_TEXTS[part : part + few]

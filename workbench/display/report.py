@@ -24,7 +24,6 @@ from workbench.core.records import SCHEMA, Record, Row, RunRecord, save
 from workbench.core.results import rows_json
 from workbench.core.store import Store
 from workbench.core.threads import thread_settings
-from workbench.display.figures import plotlyjs_tag
 from workbench.display.views import FigureView, FirstScreen, View, figure_view, method_card
 from workbench.display.views.view import script_text, section, style_text
 from workbench.display.views.view import section as wrapped
@@ -333,7 +332,7 @@ def page(
     given: View | None = None,
     first: Sequence[View] = (),
 ) -> str:
-    """Return a whole HTML page: the first screen, contents, sections, method; style, script and plotly.js once."""
+    """Return a whole HTML page: the first screen, contents, sections, method; style and script once."""
     anchors = _unique(slug(s.title) for s in sections)
     links = "".join(
         f'<li><a href="#{a}">{html_text(sentence(s.title))}</a></li>' for a, s in zip(anchors, sections, strict=True)
@@ -343,7 +342,6 @@ def page(
         text = "".join(f"<p>{html_text(sentence(s, 5_000))}</p>" for s in part.text)
         body = "".join(view.body for view in shown)
         parts.append(f'<section id="{anchor}"><h2>{html_text(sentence(part.title))}</h2>{text}{body}</section>')
-    plotly = plotlyjs_tag() if any(isinstance(v, FigureView) for group in views for v in group) else ""
     about = "" if given is None else given.body
     made = f"{title} · {run.started[:10]} · {run.seconds:,.0f} s on {run.device}"
     heading = "" if first else f"<h1>{html_text(sentence(title))}</h1>"
@@ -351,7 +349,7 @@ def page(
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html_text(sentence(name))}</title><style>{style_text()}{PAGE_STYLE}</style>{plotly}</head>"
+        f"<title>{html_text(sentence(name))}</title><style>{style_text()}{PAGE_STYLE}</style></head>"
         '<body class="wb wb-page mathjax_ignore tex2jax_ignore">'
         f'<header>{heading}<p class="wb-soft">{html_text(sentence(made))}</p></header>'
         f'<main>{"".join(view.body for view in first)}'

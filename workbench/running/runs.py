@@ -243,9 +243,4 @@ def notebook_html(notebook: str | Path) -> str:
     resources = {"metadata": {"name": Path(notebook).stem, "path": str(Path(notebook).parent)}}
     page: str
     page, _ = exporter.from_notebook_node(nbformat.read(str(notebook), as_version=4), resources)
-    if "Plotly.newPlot" in page and "\n* plotly.js v" not in page:  # figures need plotly's library once
-        from workbench.display.figures import plotlyjs_tag
-
-        head, mark, rest = page.partition("</head>")
-        page = f"{head}{plotlyjs_tag()}\n{mark}{rest}"
     return page

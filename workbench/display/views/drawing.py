@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from workbench.core.legible import html_text
+from workbench.display.figures.drawn import Number
 
-Number = int | float
 Point = tuple[Number, Number]
 
 
@@ -86,18 +86,6 @@ def text(x: Number, y: Number, said: str, css: str = "wb-said", anchor: str = "s
 def rectangle(x: Number, y: Number, width: Number, height: Number, css: str) -> str:
     """Return a rectangle, never of negative size."""
     return f'<rect class="{css}" x="{x:.1f}" y="{y:.1f}" width="{max(0, width):.1f}" height="{max(0, height):.1f}"/>'
-
-
-def ticks(low: Number, high: Number, count: int = 5) -> list[float]:
-    """Return about `count` round values from low to high."""
-    span = high - low
-    if not span > 0:
-        return [float(low)]
-    rough = span / count
-    size = 10.0 ** math.floor(math.log10(rough))
-    step = next(s * size for s in (1, 2, 5, 10) if s * size >= rough)
-    first = math.ceil(low / step - 1e-9)
-    return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def stacked(rows: Sequence[tuple[str, Mapping[str, float]]], kinds: Mapping[str, str], title: str, width: int) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 
 from workbench.core.legible import html_text
 from workbench.core.records import Estimate
-from workbench.display.views.drawing import Frame, band, line, rectangle, svg, text, ticks
+from workbench.display.figures.drawn import ticks
+from workbench.display.views.drawing import Frame, band, line, rectangle, svg, text
 from workbench.display.views.first import FirstScreen, Picture, Tile, between, first_screen, percent
 from workbench.display.views.summaries import VERDICTS
 from workbench.display.views.view import number

@@ -1,4 +1,4 @@
-"""A plotly figure as a view: interactive where plotly is there, a summary and its numbers as a table everywhere."""
+"""A plotly figure as a view: interactive where a notebook is live, a drawing and its numbers as a table everywhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from workbench.core.legible import html_text
-from workbench.display.figures import CONFIG, figure_html, figure_spec
+from workbench.display.figures import CONFIG, figure_spec, figure_svg
 from workbench.display.views.view import Column, View, cell, disclosure, plain_table, section, table
 
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
@@ -17,7 +17,7 @@ PLOTLY_MIME = "application/vnd.plotly.v1+json"
 
 @dataclass(frozen=True, kw_only=True)
 class FigureView(View):
-    """A view of a figure. JupyterLab draws the figure itself; elsewhere the HTML needs plotly.js once in the page.
+    """A view of a figure. JupyterLab draws it with plotly; elsewhere it is SVG, which needs no script.
 
     JupyterLab also fits it to its output: plotly doing the same would let its height collapse at the first resize.
     """
@@ -59,7 +59,7 @@ def figure_view(figure: go.Figure, title: str | None = None) -> FigureView:
         "figure",
         title,
         f'<figure><figcaption><b class="wb-title">{html_text(title)}.</b> {html_text(summary)}</figcaption>'
-        f"{figure_html(figure)}</figure>{data}",
+        f"{figure_svg(figure)}</figure>{data}",
     )
     text = f"{title}. {summary}\n{plain_table(columns, rows[:20])}"
     text += f"\n({len(rows) - 20} more rows)" if len(rows) > 20 else ""
