@@ -1,4 +1,4 @@
-"""What the pages say of the embedded pair: answers of the shipped models, the cards' numbers, and the arms' table."""
+"""What the pages say of the embedded pair: answers of the shipped models, and the cards' numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 CARDS = ROOT / "workbench" / "models" / "embedded"
-ARMS = ROOT / "docs" / "results" / "embedded.json"
 PROMPT, GIVEN, STRENGTH = "heldout-harmful-008", 5, 16.0
 """The prompt whose answers the README shows, the tokens given of its harmful answer, and the penalty's strength."""
 _SENTENCES = 2
@@ -141,10 +140,3 @@ def _table(card: dict[str, dict[str, Any]], titles: dict[str, str]) -> str:
         value, low, high = (of(row[key]) for key in ("value", "low", "high"))
         lines.append(f"| {title} | {value} | {low} to {high} | {row['n']} |")
     return "\n".join(lines)
-
-
-def arms() -> str:
-    """Return the table of the training arms, from the committed numbers of the run that compared them."""
-    if not ARMS.exists():
-        return "Not run yet on this version of the pair."
-    return ""
