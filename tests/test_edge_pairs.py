@@ -111,7 +111,7 @@ def deep() -> ModelPair:
 
 @cache
 def prompts() -> wb.PromptSet:
-    return wb.load_prompts(source="embedded", limit=48)
+    return wb.load_prompts(source="embedded", limit=60)
 
 
 def diagnosed(pair: ModelPair, **how: object) -> Diagnosis:

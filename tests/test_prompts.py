@@ -511,3 +511,17 @@ def test_near_copies_equal_those_of_the_table_of_all_pairs(
     number = {c: n for n, c in enumerate(dict.fromkeys(found.tolist()))}
     assert near_copies(texts, alike=alike) == [number[c] for c in found.tolist()]
     assert near_copies(["", "the", "the"]) == [0, 1, 1], "of words that not all texts have"
+
+
+@given(sizes=st.lists(st.integers(1, 12), min_size=1, max_size=5), limit=st.integers(1, 40), seed=st.integers(0, 5))
+@settings(deadline=None)
+def test_categories_come_in_proportion_to_their_numbers(sizes: list[int], limit: int, seed: int) -> None:
+    prompts = [
+        Prompt(id=f"{c}-{i}", prompt="p", label="harmful", category=str(c))
+        for c, n in enumerate(sizes)
+        for i in range(n)
+    ]
+    taken = balanced(prompts, limit, seed)[0]
+    counts = Counter(p.category for p in taken)
+    for c, n in enumerate(sizes):
+        assert abs(counts[str(c)] - len(taken) * n / len(prompts)) < 1.5, (sizes, limit, counts)

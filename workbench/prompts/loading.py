@@ -148,7 +148,7 @@ class PromptConfig:
     """Which prompts to load.
 
     source         a built-in name (PROMPT_SETS), the path of a file, or a hub id "owner/name[:config[:split]]"
-    limit          how many prompts, balanced over labels, matched pairs together; None: all
+    limit          how many prompts, balanced over labels and categories, matched pairs together; None: all
     split          only this split; "all": every split; None: every split of a file, and the held-out part of the
                    embedded set ("heldout" and "heldout_roots", all but "train"), because alignment is judged on topics
                    outside its training
