@@ -252,6 +252,13 @@ def measure_threads(now: dict[str, Any], keep: Callable[[], None], asked: argpar
     now.update(measure())
 
 
+def measure_before(now: dict[str, Any], keep: Callable[[], None], asked: argparse.Namespace) -> None:
+    """Decode in four ways, score, and train a step, by the code before issue 19 and by this one."""
+    from benchmarks.before import compare
+
+    now.update(compare(49_152, asked.rounds or 5))
+
+
 SECTIONS: Mapping[str, Callable[[dict[str, Any], Callable[[], None], argparse.Namespace], None]] = {
     "scoring": measure_scoring,
     "lens": measure_lens,
@@ -262,6 +269,7 @@ SECTIONS: Mapping[str, Callable[[dict[str, Any], Callable[[], None], argparse.Na
     "estimates": measure_estimates,
     "batches": measure_batches,
     "threads": measure_threads,
+    "before": measure_before,
 }
 
 

@@ -96,11 +96,11 @@ def streamed(t: Task, teacher_lambda: float = 1.0) -> Tensor:
         aligned=t.states("aligned"),
         base=None if teacher_lambda == 1.0 else t.states("base"),
         label=torch.zeros(n, dtype=torch.int64),
-        role=torch.full((n,), int(Role.TEACHER)),
+        role=Role.TEACHER,
         weight=torch.ones(n),
     )
     config = LossConfig(teacher_lambda=teacher_lambda, temperature=TEMPERATURE)
-    return streamed_loss(Heads.of(t.pair, t.student), positions, config, normalisers={Role.TEACHER: n}).total
+    return streamed_loss(Heads.of(t.pair, t.student), positions, config, normaliser=n).total
 
 
 def full_logits(t: Task, teacher_lambda: float) -> tuple[Tensor, Tensor]:

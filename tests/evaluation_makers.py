@@ -138,7 +138,9 @@ def first(count: int) -> Said:
     return lambda a: (1.0, "compliance") if index(a) < count else (0.0, "refusal")
 
 
-def capability(arm: str, right: Mapping[str, Sequence[int]], *, template: str = "chat template") -> CapabilitySet:
+def capability(
+    arm: str, right: Mapping[str, Sequence[int]], *, template: str = "chat template", chance: float | None = None
+) -> CapabilitySet:
     """Make an arm's answers: task -> 1 or 0 for each question."""
     scores, answers = [], []
     for task, given in right.items():
@@ -156,6 +158,7 @@ def capability(arm: str, right: Mapping[str, Sequence[int]], *, template: str = 
                 higher_is_better=True,
                 shots=0,
                 version="1",
+                chance=chance,
             )
         )
         answers += [

@@ -13,6 +13,7 @@ from tests.errors import refuses
 from workbench.core.errors import ParameterError, PromptError, TokenizerMismatch, UnknownName
 from workbench.core.records import load, save
 from workbench.core.results import KEYS, rows_json
+from workbench.display import views
 from workbench.evaluation.metrics import EvaluateConfig
 from workbench.evaluation.records import AttackSet, Attempt, Comparison, Scorecard
 from workbench.evaluation.rows import evaluation_rows
@@ -252,7 +253,7 @@ def test_equal_arms_through_the_whole_verb_are_rarely_told_apart() -> None:
     assert found >= 27
 
 
-def with_capability(losses: dict[str, int]) -> Scorecard:
+def with_capability(losses: dict[str, int], chance: float | None = None) -> Scorecard:
     source = make.attempts(50)
     hits = {"aligned": 45, "penalty": 20, "tuned": 2}
     right = {arm: [1] * (200 - lost) + [0] * lost for arm, lost in losses.items()}
@@ -261,7 +262,7 @@ def with_capability(losses: dict[str, int]) -> Scorecard:
         [make.completions(source, arm) for arm in hits],
         [make.judgements(source, arm, make.first(n)) for arm, n in hits.items()],
         EvaluateConfig(against="aligned", max_loss=(0.01, 0.2)),
-        capability=[make.capability(arm, {"mmlu": given, "bbh": given}) for arm, given in right.items()],
+        capability=[make.capability(arm, {"mmlu": given, "bbh": given}, chance=chance) for arm, given in right.items()],
     )
 
 
@@ -287,6 +288,23 @@ def test_capability_is_compared_by_question_and_limits_the_safest_arm() -> None:
     card = two_arms()
     assert safest(tradeoffs(card.scores), 0.05) == ()
     assert not any("accuracy" in s for s in card.sentences)
+
+
+def test_a_task_at_chance_is_not_testable_and_no_loss_of_it_is_told(tmp_path: Path) -> None:
+    """Wherever the task's numbers are, and only there: the interval of the reference arm decides."""
+    losses = {"aligned": 150, "penalty": 155, "tuned": 190}
+    said = "not testable at this size"
+    for chance, guessed in ((0.25, ("mmlu", "bbh")), (0.1, ()), (None, ())):
+        card = with_capability(losses, chance)
+        assert card.at_chance == guessed
+        assert [s for s in card.sentences if said in s] == [
+            f"{task} is {said}: the interval of aligned contains chance, so a loss would not show." for task in guessed
+        ]
+        assert comparison(card, "accuracy", arm="tuned", setting="mmlu").p_holm < 0.05
+        assert (said in views.comparisons_table(card).text) == bool(guessed)
+        sets = [make.capability(arm, {"mmlu": [1] * 25 + [0] * 75}, chance=chance) for arm in losses]
+        assert (said in views.capability_table(sets).text) == bool(guessed)
+        assert load(save(card, tmp_path / str(chance)), Scorecard).at_chance == guessed
 
 
 def test_what_does_not_belong_together_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -56,3 +57,11 @@ def test_equal_keys_other_schemas_and_other_files_are_refused(tmp_path: Path) ->
         file.write_text(json.dumps(body), "utf-8")
         with pytest.raises(RecordError, match=says):
             load_results(file)
+
+
+def test_the_text_is_that_of_json_with_an_indent() -> None:
+    """It is put together a row at a time, because json's own indent encodes every value in Python."""
+    odd = dataclasses.replace(ROWS[0], setting='é"\\ \u2028\n,\n   {}', seed=99)
+    for rows in ([], [odd], [*ROWS, odd]):
+        body = {"schema": SCHEMA, "rows": [dataclasses.asdict(r) for r in rows]}
+        assert rows_json(rows) == json.dumps(body, ensure_ascii=False, allow_nan=False, indent=1) + "\n"

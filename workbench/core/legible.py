@@ -27,6 +27,8 @@ def _is_hidden(text: str, i: int) -> bool:
 
 
 def _printable(text: str, keep: str, signs: dict[str, str]) -> str:
+    if text.isascii() and text.isprintable():  # nothing is hidden, and of the signs only a space can occur
+        return text if " " in keep else text.replace(" ", signs[" "])
     out: list[str] = []
     marks = 0
     for i, char in enumerate(text):

@@ -39,8 +39,11 @@ def rows_json(rows: Iterable[Row]) -> str:
     rows = list(rows)
     if said := repetition(rows):
         raise ParameterError(f"{said}: remove the repetitions, or distinguish them by `setting`")
-    body = {"schema": SCHEMA, "rows": [dataclasses.asdict(r) for r in rows]}
-    return json.dumps(body, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    # what json.dumps writes with indent=1, which encodes in Python; values of rows are not nested
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",\n   ", ": ")).encode
+    listed = ",\n".join(f"  {{\n   {encode(vars(row))[1:-1]}\n  }}" for row in rows)
+    body = f"[\n{listed}\n ]" if rows else "[]"
+    return f'{{\n "schema": {encode(SCHEMA)},\n "rows": {body}\n}}\n'
 
 
 def read_rows(path: str | Path) -> tuple[Row, ...]:

@@ -24,7 +24,7 @@ from workbench.decoding.mixed import mixed
 from workbench.decoding.paired import paired_steps
 from workbench.decoding.records import LEDGER, Continuations
 from workbench.decoding.steps import PenalisedSteps, distributions
-from workbench.models.generation import Generation, Row, check_finite, draw, generation_keys, noise_key
+from workbench.models.generation import FIRST_TOKENS, Generation, Row, check_finite, draw, generation_keys, noise_key
 from workbench.models.pair import ModelPair
 from workbench.prompts.loading import PromptSet
 
@@ -105,7 +105,7 @@ def _continued(
             keys,
             [p.length + limit for p, limit in zip(passages, limits, strict=True)],
             work,
-            batch_tokens=drawing.batch_tokens,
+            budget=pair.budget(drawing.batch_tokens, FIRST_TOKENS),
             store=store,
             entry=_entry,
             read=_read,

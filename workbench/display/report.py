@@ -176,7 +176,7 @@ class Report:
     def rows(self) -> tuple[Row, ...]:
         """Return the rows of everything that is kept, in that order; rows that are equal are one."""
         each = (row for rows in self._rows.values() for row in rows)
-        return tuple({dataclasses.astuple(row): row for row in each}.values())
+        return tuple({tuple(vars(row).values()): row for row in each}.values())
 
     @functools.cached_property
     def store(self) -> Store:

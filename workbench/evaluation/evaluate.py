@@ -42,7 +42,7 @@ def evaluate(
     own: Mapping[str, Sequence[AttackSet]] | None = None,
     capability: CapabilityConfig | None = None,
     store: Store | None = None,
-    batch_tokens: int = 8192,
+    batch_tokens: int | None = None,
     what: str | None = None,
 ) -> Evaluation:
     """Let every arm answer every attempt, judge the answers, look for gibberish, and sum up.

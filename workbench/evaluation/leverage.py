@@ -31,7 +31,7 @@ from workbench.models.generation import GenerateConfig, generate
 from workbench.models.pair import ModelPair, Which
 from workbench.prompts.loading import PromptSet
 from workbench.tracing.metrics import LOGPROB_FLOOR, excess_mass, kl_nats
-from workbench.tracing.scoring import passage_rows, rows_at_once
+from workbench.tracing.scoring import FIRST_TOKENS, passage_rows, rows_at_once
 
 MOVES: dict[str, str] = {
     "kl_nats": "KL(penalised || aligned), nats",
@@ -78,7 +78,7 @@ def measure_moves(
     penalties: Sequence[PenaltyConfig],
     *,
     reference: Which = "aligned",
-    batch_tokens: int = 4096,
+    batch_tokens: int | None = None,
     store: Store | None = None,
     what: str | None = "measuring penalties",
 ) -> tuple[Moves, ...]:
@@ -103,7 +103,7 @@ def measure_moves(
                 keys,
                 [p.length for p in passages],
                 work,
-                batch_tokens=batch_tokens,
+                budget=pair.budget(batch_tokens, FIRST_TOKENS),
                 store=Store.of(store),
                 entry=lambda moves: {"moves": moves},
                 read=lambda entry: entry["moves"],

@@ -237,7 +237,7 @@ def _holds(written: str, message: Mapping[str, str]) -> bool:
 
 def opens_thinking(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Tell whether the generation prompt opens a thinking block that no switch closes, as DeepSeek-R1's does."""
-    if think_end(tokenizer) is None or "<think>" not in (template_of(tokenizer) or "") or knows_thinking(tokenizer):
+    if "<think>" not in (template_of(tokenizer) or "") or knows_thinking(tokenizer) or think_end(tokenizer) is None:
         return False
     from jinja2 import TemplateError
 
@@ -281,4 +281,5 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
 def think_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """Return the id of the token that ends a thinking block, or None."""
-    return tokenizer.get_vocab().get("</think>")
+    found = tokenizer.convert_tokens_to_ids("</think>")  # the unknown token's id where there is none
+    return found if found is not None and tokenizer.convert_ids_to_tokens(found) == "</think>" else None

@@ -30,6 +30,8 @@ from workbench.models.pair import ModelPair, Which
 Stop = Literal["end", "length", "stop", "context"]
 STOPS: tuple[Stop, ...] = ("end", "length", "stop", "context")
 OnToken = Callable[[int, int], None]
+FIRST_TOKENS = 8192
+"""Tokens of the first batch, where nothing is measured yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,8 @@ class GenerateConfig:
 
     temperature 0 is greedy; `top_k` 0 and `top_p` 1 switch those truncations off. A continuation ends with one of the
     pair's end-of-turn ids, one of `stop_ids`, or the token that completes one of the `stop` strings. `batch_tokens`
-    bounds rows x (context + max_tokens) of one batch.
+    bounds rows x (context + max_tokens) of one batch; None: FIRST_TOKENS in the first batch, then as many as the device
+    has memory for (on a GPU; a CPU stays there). Texts do not depend on it.
     """
 
     max_tokens: int = 128
@@ -48,7 +51,7 @@ class GenerateConfig:
     stop: tuple[str, ...] = ()
     stop_ids: tuple[int, ...] = ()
     seed: int = 0
-    batch_tokens: int = 8192
+    batch_tokens: int | None = None
 
     def __post_init__(self) -> None:
         whole = dict.fromkeys(("max_tokens", "top_k"), at_least(0)) | {"batch_tokens": at_least(1)}
@@ -111,10 +114,9 @@ def generate(
         draw(pair, steps, drawn, config, on_token=on_token, finished=finished)
 
     sizes, entry, read = [len(c) + config.max_tokens for c in contexts], Generation.entry, Generation.read
+    budget = pair.budget(config.batch_tokens, FIRST_TOKENS)
     with torch.inference_mode(), pair.model(which):
-        done = in_batches(
-            keys, sizes, work, batch_tokens=config.batch_tokens, store=store, entry=entry, read=read, what=what
-        )
+        done = in_batches(keys, sizes, work, budget=budget, store=store, entry=entry, read=read, what=what)
     return tuple(done)
 
 

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase, StaticCache
 
+from workbench.core.batching import Budget
 from workbench.core.configs import takes_fields
 from workbench.core.errors import NotPresent, PairError, ParameterError
 from workbench.core.passages import Ids, Passage, check_fits
@@ -27,6 +28,7 @@ from workbench.models import chat, placement, sources, weights
 from workbench.models.caches import RoomyCache, can_be_static
 from workbench.models.chat import TemplateMode
 from workbench.models.fetched import fetch
+from workbench.models.free_memory import memory_of
 from workbench.models.presets import adapter_folder, preset
 from workbench.models.sources import Source
 from workbench.models.weights import Adapters, Weights
@@ -244,6 +246,14 @@ class ModelPair:
         if self.compile and can_be_static(model):
             return StaticCache(config=model.config, max_cache_len=room + -room % STATIC_STEP)
         return RoomyCache(model.config, room)
+
+    def budget(self, tokens: int | None, first: int) -> Budget:
+        """Return a batch's budget: `tokens`, or for None `first` and then what the device's free memory holds.
+
+        Models on several devices, and devices that do not say what they have free, stay at `first`.
+        """
+        spread = any(getattr(s.weights.model, "hf_device_map", None) for s in self._sides.values())
+        return Budget(tokens or first, None if tokens or spread else memory_of(self.device))
 
     def one_copy(self) -> tuple[Weights, Adapters, Adapters] | None:
         """Return the weights that both models share, with base's and aligned's adapters; None for two models."""

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from workbench.core.batching import in_batches
+from workbench.core.batching import Budget, in_batches
 from workbench.core.configs import at_least, check_fields, takes_fields
 from workbench.core.errors import NonFiniteLogits, PairError, PromptError
 from workbench.core.passages import Passage, check_room
@@ -94,7 +94,7 @@ def trace_layers(
             keys,
             [p.length for p in passages],
             work,
-            batch_tokens=config.batch_tokens,
+            budget=Budget(config.batch_tokens),
             store=Store.of(store),
             entry=_arrays,
             read=_arrays,

@@ -35,6 +35,10 @@ SLICE_MIB = {"cpu": 4, "cuda": 64}
 """One buffer of the slice of a block that is compared at once, MiB; it fits a processor's cache."""
 
 
+FIRST_TOKENS = 4096
+"""Tokens of the first batch, where nothing is measured yet."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig:
     """The settings of `metrics.compare`; `shown_k` entries of each model's top-k list are kept for display.
@@ -87,13 +91,14 @@ def score(
     passages: Sequence[Passage],
     config: ScoreConfig,
     *,
-    batch_tokens: int = 4096,
+    batch_tokens: int | None = None,
     store: Store | None = None,
     what: str | None = "scoring",
 ) -> tuple[Scores, ...]:
     """Score every response, in the order given. Contexts and responses must not be empty.
 
-    Batches hold at most `batch_tokens` padded tokens (one response at least). Finished batches go to `store`. Raises
+    Batches hold at most `batch_tokens` padded tokens (one response at least); None: FIRST_TOKENS in the first one, then
+    as many as a GPU has memory for. Finished batches go to `store`. Raises
     NonFiniteLogits naming model, response and position.
     """
     settings = settings_of(config)
@@ -112,7 +117,7 @@ def score(
                 keys,
                 [p.length for p in passages],
                 work,
-                batch_tokens=batch_tokens,
+                budget=pair.budget(batch_tokens, FIRST_TOKENS),
                 store=Store.of(store),
                 entry=vars,
                 read=lambda entry: Scores(**entry),

@@ -12,9 +12,7 @@ from workbench.core.passages import Ids, Passage
 from workbench.core.store import Store, key_of
 from workbench.judging.gibberish import SURPRISE_TOKENS, Surprise
 from workbench.models.pair import ModelPair
-from workbench.tracing.scoring import response_rows, rows_at_once
-
-BATCH_TOKENS = 4096
+from workbench.tracing.scoring import FIRST_TOKENS, response_rows, rows_at_once
 
 
 def mean_surprise(
@@ -44,7 +42,7 @@ def mean_surprise(
         [key_of("surprise 2", pair.fingerprint, context, ids) for context, ids in left],
         [len(context) + len(ids) for context, ids in left],
         work,
-        batch_tokens=BATCH_TOKENS,
+        budget=pair.budget(None, FIRST_TOKENS),
         store=Store.of(store),
         entry=lambda nats: {"nats": np.array(nats)},
         read=lambda entry: float(entry["nats"].item()),

@@ -45,7 +45,7 @@ class TraceConfig(ScoreConfig):
     system_prompt: str | None = None
     base_floor: float = 0.001
     entropy_floor_nats: float = ENTROPY_FLOOR_NATS
-    batch_tokens: int = 4096
+    batch_tokens: int | None = None
     own_answers: bool = True
     judge: str | None = None
 

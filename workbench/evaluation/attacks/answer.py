@@ -87,7 +87,7 @@ def answer(
     attacks: AttackSet,
     *,
     store: Store | None = None,
-    batch_tokens: int = 8192,
+    batch_tokens: int | None = None,
     on_token: OnToken | None = None,
     quiet: bool = False,
 ) -> CompletionSet:
@@ -139,7 +139,7 @@ def answer(
     )
 
 
-def _alike(attempts: Sequence[Attempt], batch_tokens: int) -> dict[GenerateConfig, list[int]]:
+def _alike(attempts: Sequence[Attempt], batch_tokens: int | None) -> dict[GenerateConfig, list[int]]:
     """Group attempts by their sampling; the seeds of greedy ones do not count."""
     groups: dict[GenerateConfig, list[int]] = defaultdict(list)
     for n, a in enumerate(attempts):
@@ -158,7 +158,7 @@ def _for_attempts(on_token: OnToken, places: list[list[int]]) -> OnToken:
 
 
 def _after_thinking(
-    arm: Arm, attempts: Sequence[Attempt], passages: list[Passage], store: Store, batch_tokens: int
+    arm: Arm, attempts: Sequence[Attempt], passages: list[Passage], store: Store, batch_tokens: int | None
 ) -> tuple[list[Passage], tuple[str, ...]]:
     """Let a thinking arm think before each different prompt; return the passages with their thinking blocks."""
     pair = arm.pair

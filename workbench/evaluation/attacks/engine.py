@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from workbench.core.batching import in_batches
+from workbench.core.batching import Budget, in_batches
 from workbench.core.comparisons import share
 from workbench.core.errors import NonFiniteLogits, NotPresent, PairError, ParameterError
 from workbench.core.passages import Ids, Passage, check_fits
@@ -119,7 +119,7 @@ class EngineArm:
             keys,
             [1] * len(keys),
             work,
-            batch_tokens=BATCH,
+            budget=Budget(BATCH),
             store=store,
             entry=Generation.entry,
             read=Generation.read,
