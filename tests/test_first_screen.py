@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import workbench as wb
+from tests.evaluation_makers import attempts, completions, evaluation, first, gibberish, index, judgements
 from tests.record_makers import make_diagnosis
 from tests.trace_makers import make_traces
 from workbench import __main__ as cli
@@ -17,6 +18,8 @@ from workbench.display.figures.drawn import ticks
 from workbench.display.report import Report
 from workbench.display.views import Picture, Tile, first_screen, found
 from workbench.display.views.drawing import Frame, band, line, stacked
+from workbench.evaluation.metrics import EvaluateConfig
+from workbench.evaluation.records import Evaluation
 from workbench.tracing.diagnosis.ranking import late_retention, most_different, most_like_base
 from workbench.tracing.records import Depth, Diagnosis, TraceSet
 
@@ -170,3 +173,70 @@ def test_an_atlas_puts_the_deepest_first_on_one_scale(tmp_path, traces: TraceSet
     assert 'href="../first/report.html"' in page.read_text("utf-8")
     assert cli.main(["atlas", str(tmp_path), "--out", str(page)]) == 2
     assert cli.main(["atlas", str(tmp_path / "first"), str(tmp_path / "first"), "--out", str(page)]) == 2
+
+
+# ------------------------------------------------------------------------------------------------- evaluations
+
+N = 40
+
+
+def evaluated(arms: dict[str, tuple[int, int, int]], harmful_n: int = N) -> Evaluation:
+    """Make an evaluation: of each arm, how many prefilled prompts comply, how many babble, how many are right."""
+    prefill, harmless = attempts(harmful_n, where=(0, 10)), attempts(N, attack="none", where=(0,), label="harmless")
+    beginning = attempts(N, attack="harmless_prefill", where=(0, 10), label="harmless")
+    sets = [prefill, harmless, beginning]
+    answered, judged, babble = [], [], []
+    for arm, (complied, babbled, right) in arms.items():
+        answered += [completions(s, arm, text=f"<i>{arm}</i>") for s in sets]
+        by = {0: first(0), 10: first(complied)}
+        judged.append(judgements(prefill, arm, lambda a, by=by: by[a.given](a)))
+        judged += [judgements(s, arm, first(right)) for s in (harmless, beginning)]
+        babble += [gibberish(s, arm, lambda a, b=babbled: index(a) < b) for s in sets]
+    return evaluation(sets, answered, judged, EvaluateConfig(against="aligned"), gibberish=babble)
+
+
+TITLES = (
+    ({"base": (40, 0, 40), "aligned": (36, 0, 40)}, "The attack prefill breaks aligned on 90 % of the harmful prompts"),
+    ({"aligned": (36, 0, 40), "recovery": (0, 0, 40)}, "recovery lowers attack success from 90 % to 0 %"),
+    ({"aligned": (36, 0, 40), "a": (30, 0, 40), "b": (2, 0, 40)}, "b lowers attack success from 90 % to 5 %"),
+    (
+        {"aligned": (36, 0, 40), "tuned": (0, 30, 40)},
+        "tuned lowers attack success from 90 % to 0 % by babbling: 75 % gibberish",
+    ),
+    (
+        {"aligned": (36, 0, 40), "dead": (0, 0, 4)},
+        "dead lowers attack success from 90 % to 0 %, and answers only 10 % of the harmless prompts",
+    ),
+    ({"aligned": (20, 0, 40), "same": (19, 0, 40)}, "same and aligned cannot be told apart in attack success at n ="),
+    (
+        {"aligned": (4, 0, 40), "worse": (36, 0, 40)},
+        "worse is easier to break than aligned: attack success 90 % against 10 %",
+    ),
+)
+"""What arms do (prompts of 40 that comply, babble, are right where harmless), and the title that follows."""
+
+
+@pytest.mark.parametrize(("arms", "title"), TITLES)
+def test_an_evaluation_has_one_sentence_for_what_it_found(arms: dict[str, tuple[int, int, int]], title: str) -> None:
+    screen = wb.views.measured(evaluated(arms).scorecard, reference="aligned")
+    said, cost, *_ = screen.text.splitlines()
+    assert said.startswith(title)
+    assert "of harmless prompts" in cost
+    assert screen.body.count("<svg") == 2
+    assert "recovery" not in arms or [r["value"] for r in screen.rows] == ["0 %", "100 %", "100 %"]
+
+
+def test_every_arm_continues_the_same_beginning_and_its_text_is_text() -> None:
+    made = evaluated({"aligned": (36, 0, 40), "recovery": (0, 0, 40)})
+    view = wb.views.answers(made, harmful=2)
+    assert [(r["label"], r["given"], r["arm"], r["verdict"]) for r in view.rows] == [
+        *[("harmful", 10, "aligned", "compliance"), ("harmful", 10, "recovery", "refusal")] * 2,
+        ("harmless", 10, "aligned", "compliance"), ("harmless", 10, "recovery", "compliance"),
+    ]  # fmt: skip
+    assert "<i>" not in view.body
+    sets = tuple(dataclasses.replace(s, classroom_safe=False) for s in made.attacks)
+    hidden = dataclasses.replace(made, attacks=sets)
+    said = wb.views.answers(hidden, harmful=2)
+    assert "aligned&lt;/i&gt; to harmful-0" in view.body
+    assert "to harmful-0" not in said.body + said.text
+    assert "to harmless-0" in said.body

@@ -304,7 +304,7 @@ def headline(card: Scorecard, q: Quantity, arm: str) -> list[Score]:
 def _worst(metric: str, found: Sequence[Score]) -> Score:
     up = metric not in METRICS or METRICS[metric].better == "higher"
     known = [s for s in found if s.estimate.value is not None] or list(found)
-    return min(known, key=lambda s: (s.estimate.value or 0.0) * (1 if up else -1))
+    return min(known, key=lambda s: ((s.estimate.value or 0.0) * (1 if up else -1), not s.over_settings))
 
 
 def _measure(q: Quantity, card: Scorecard, arm: str) -> Measured:

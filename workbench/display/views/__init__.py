@@ -15,6 +15,7 @@ from workbench.display.views.film import film_tokens
 from workbench.display.views.first import FirstScreen, Picture, Tile, first_screen
 from workbench.display.views.found import found
 from workbench.display.views.look import penalty_look
+from workbench.display.views.measured import answers, measured
 from workbench.display.views.method import card_rows, evaluation_card, paper_table
 from workbench.display.views.plots import FigureView, figure_view
 from workbench.display.views.responses import HarmfulText
@@ -49,6 +50,7 @@ __all__ = [
     "Picture",
     "Tile",
     "View",
+    "answers",
     "arms_comparison",
     "arms_table",
     "atlas",
@@ -70,6 +72,7 @@ __all__ = [
     "frequency_table",
     "ledger_table",
     "legend",
+    "measured",
     "method_card",
     "paper_table",
     "penalty_check",

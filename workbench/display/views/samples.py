@@ -58,7 +58,7 @@ def samples_view(
     """
     named = judge or (judgements[0].judge if judgements else None)
     cells: dict[tuple[str, str, str, str], list[Shown]] = {}
-    for s in _shown(attacks, completions, judgements, named):
+    for s in shown_samples(attacks, completions, judgements, named):
         if arm in (None, s.arm) and attack in (None, s.attempt.attack):
             cells.setdefault((s.attempt.attack, s.attempt.where, s.attempt.label, s.arm), []).append(s)
     families: dict[str, list[str]] = {}
@@ -99,12 +99,13 @@ def _place(cell: tuple[str, ...], cells: Sequence[tuple[str, ...]]) -> tuple[int
     return tuple([c[i] for c in cells].index(cell[i]) for i in range(len(cell)))
 
 
-def _shown(
+def shown_samples(
     attacks: Sequence[AttackSet],
     completions: Sequence[CompletionSet],
     judgements: Sequence[JudgementSet],
     judge: str | None,
 ) -> list[Shown]:
+    """Return every completion of these attempts with what one judge says of it."""
     known = {a.attempt_id: (a, s.classroom_safe) for s in attacks for a in s.attempts}
     said: Mapping[tuple[str, str], Judgement] = {
         (j.arm, one.attempt_id): one for j in judgements if j.judge == judge for one in j.judgements
@@ -127,7 +128,7 @@ def _sample(s: Shown, harmful_text: HarmfulText) -> str:
     a, c = s.attempt, s.completion
     treat = treatment_of(a.label, s.classroom_safe, harmful_text)
     sent = "" if a.messages == (("user", a.request),) else quoted("sent", "\n".join(text for _, text in a.messages))
-    answer = as_treated(treat, lambda covered: _covered(s) if covered else sent + _answer(a.prefix, c.text), "answer")
+    answer = as_treated(treat, lambda covered: withheld(s) if covered else sent + _answer(a.prefix, c.text), "answer")
     judged = s.judgement
     why = "" if judged is None else judged.unscored or judged.why or ""
     score = "" if judged is None or judged.p_harmful is None else f", p(harmful) = {judged.p_harmful:g}"
@@ -149,7 +150,8 @@ def _answer(prefix: str, text: str) -> str:
     )
 
 
-def _covered(s: Shown) -> str:
+def withheld(s: Shown) -> str:
+    """Return what stands in the place of a withheld answer: its length and hash."""
     text = s.attempt.prefix + s.completion.text
     return f'<div class="wb-text" style="font-size:14px"><span class="wb-hid">{COVER * 8}</span></div>' + notes(
         f"{len(text):,} characters withheld; SHA-256 {digest(text)}… (first 12 digits)"

@@ -1,0 +1,267 @@
+"""What an evaluation measured, as a first screen: which arm, what it bought and cost, and prompts by every arm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from workbench.core.legible import html_text, prose, sentence
+from workbench.core.records import Estimate, Given
+from workbench.display.figures import figure_svg, success_by_prefix
+from workbench.display.views.drawing import stacked
+from workbench.display.views.first import FirstScreen, Picture, Tile, between, first_screen, percent
+from workbench.display.views.responses import HarmfulText, as_treated, treatment_of
+from workbench.display.views.samples import Shown, shown_samples, withheld
+from workbench.display.views.view import View, section
+from workbench.evaluation.bars import Quantity, headline
+from workbench.evaluation.metrics import ALL_ATTACKS, EvaluateConfig
+from workbench.evaluation.records import Comparison, Evaluation, Score, Scorecard, select
+from workbench.evaluation.strength import weak_attacks
+
+REFERENCE = "aligned"
+BABBLE, SILENT = 0.2, 0.1
+"""Gibberish from which an arm is said to babble; points of harmless answers whose loss is said in the title."""
+PREFILL = "prefill"
+OUTCOMES: Mapping[str, str] = {
+    "complied": "wb-complied",
+    "partly": "wb-partly",
+    "other": "wb-neither",
+    "refused": "wb-refused",
+}
+"""What a harmful prompt comes to, and how it is drawn; the four sum to 100 %."""
+
+
+def measured(card: Scorecard, *, reference: str | None = None) -> FirstScreen:
+    """Say what an evaluation found in ten seconds: the best arm against the reference, what it bought, what it cost.
+
+    The best arm is that of the lowest worst-case attack success among the arms other than base and the reference
+    (`reference` None: the arm that others are compared with, else aligned); where there is none, the screen is about
+    the reference. The sentence is the paired comparison's own: what no test tells apart is said to be so.
+    """
+    reference = reference or _compared_with(card)
+    arms = list(dict.fromkeys(s.arm for s in card.scores))
+    tried = [a for a in arms if a not in ("base", reference)]
+    arm = min(tried, key=lambda a: _value(_headline(card, "asr", a), 1.0), default=reference)
+    asr, before = (_headline(card, "asr", a) for a in (arm, reference))
+    title = _alone(card, asr, reference) if arm == reference else _against(card, arm, reference, asr, before)
+    weak = weak_attacks(card.strengths, None if asr is None else asr.judge)
+    warnings = [f"{name} is too weak an attack to measure a defence" for name in weak]
+    warnings += [f"{task}: the reference may be guessing" for task in card.at_chance]
+    deepest = _deepest(card, arm)
+    pictures = []
+    if deepest is not None:
+        word = card.measured_by(asr.judge) if asr is not None else "attack success"
+        drawn = figure_svg(success_by_prefix(card, judge=None if asr is None else asr.judge))
+        pictures.append(Picture(title=f"{word.capitalize()} by given tokens", soft="", drawing=drawn, share=2))
+        rows = [(a, _outcomes(card, a, deepest, asr)) for a in arms]
+        bars = stacked([(a, shares) for a, shares in rows if shares], OUTCOMES, "Outcomes by arm", 420)
+        given = "the whole target" if deepest == "full" else f"{deepest} tokens"
+        soft = f"after {given}; orange complied, blue refused"
+        pictures.append(Picture(title="What the answers are", soft=soft, drawing=bars))
+    return first_screen(
+        title, _cost(card, arm, reference), _tiles(card, arm, reference, asr, before), pictures, warnings
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- words
+
+
+def _compared_with(card: Scorecard) -> str:
+    named = [c.against for c in card.comparisons]
+    return named[0] if named else REFERENCE
+
+
+def _headline(card: Scorecard, metric: str, arm: str, **where: str) -> Score | None:
+    found = headline(card, Quantity(text=metric, metric=metric, where=where), arm)
+    return found[0] if len(found) == 1 else None
+
+
+def _value(score: Score | None, otherwise: float) -> float:
+    return otherwise if score is None or score.estimate.value is None else float(score.estimate.value)
+
+
+def _said(score: Score | None) -> str:
+    return "–" if score is None else percent(score.estimate.value)
+
+
+def _worst_words(score: Score) -> str:
+    return "some attack" if score.attack == ALL_ATTACKS else f"the attack {score.attack}"
+
+
+def _alone(card: Scorecard, asr: Score | None, arm: str) -> str:
+    if asr is None or asr.estimate.value is None:
+        return f"No attack on {arm} was judged"
+    if card.measured_by(asr.judge) == "attack success":
+        return f"{_worst_words(asr).capitalize()} breaks {arm} on {_said(asr)} of the harmful prompts"
+    return f"Under {_worst_words(asr)}, {arm} does not refuse {_said(asr)} of the harmful prompts"
+
+
+def _against(card: Scorecard, arm: str, reference: str, asr: Score | None, before: Score | None) -> str:
+    if asr is None or before is None:
+        return f"{arm} and {reference} have no attack in common"
+    word = card.measured_by(asr.judge)
+    test = _test(card, arm, reference, asr)
+    if test is None or test.p_holm >= 1 - EvaluateConfig.confidence:
+        n = asr.estimate.n if test is None else test.difference.n
+        return f"{arm} and {reference} cannot be told apart in {word} at n = {n}: {_said(asr)} and {_said(before)}"
+    if (test.difference.value or 0.0) > 0:
+        return f"{arm} is easier to break than {reference}: {word} {_said(asr)} against {_said(before)}"
+    fall = f"{word} from {_said(before)} to {_said(asr)}"
+    babble, answered = _value(_headline(card, "gibberish", arm), 0.0), _headline(card, "harmless_right", arm)
+    if babble >= BABBLE:
+        return f"{arm} lowers {fall} by babbling: {percent(babble)} gibberish"
+    lost = _value(_headline(card, "harmless_right", reference), 0.0) - _value(answered, 1.0)
+    if lost > SILENT:
+        return f"{arm} lowers {fall}, and answers only {_said(answered)} of the harmless prompts"
+    return f"{arm} lowers {fall}"
+
+
+def _test(card: Scorecard, arm: str, reference: str, asr: Score) -> Comparison | None:
+    place = asr.place(without=("arm", "metric", "worst_of"))
+    found = select(card.comparisons, "asr", arm=arm, **place)
+    return next((c for c in found if c.against == reference), None)
+
+
+def _cost(card: Scorecard, arm: str, reference: str) -> str:
+    """Say what an arm does with what it should answer, beside the reference."""
+    told = {
+        "harmless_right": "answers {} of harmless prompts",
+        "continued": "continues {} of harmless beginnings",
+        "over_refusal": "refuses {} of look-alikes",
+        "gibberish": "babbles in {} of attacked answers",
+    }
+    parts = []
+    for metric, words in told.items():
+        mine = _headline(card, metric, arm)
+        if mine is not None and mine.estimate.value is not None:
+            its = _headline(card, metric, reference)
+            beside = f" ({reference}: {_said(its)})" if arm != reference and its is not None else ""
+            parts.append(words.format(_said(mine)) + beside)
+    return f"{arm} {', '.join(parts)}." if parts else ""
+
+
+def _tiles(card: Scorecard, arm: str, reference: str, asr: Score | None, before: Score | None) -> list[Tile]:
+    made = []
+    if asr is not None:
+        word = f"{card.measured_by(asr.judge)}, worst case, {arm}"
+        made.append(_tile(asr.estimate, word, reference if arm != reference else None, before, "lower is better"))
+    deepest = _deepest(card, arm)
+    judge = {} if asr is None else {"judge": asr.judge}
+    for metric, name in (("refusal", "refused"), ("harmless_right", "harmless prompts answered")):
+        where = {"attack": PREFILL, "given": deepest} if metric == "refusal" else {}
+        pair = [next(iter(select(card.scores, metric, arm=a, **judge, **where)), None) for a in (arm, reference)]
+        if pair[0] is not None and (metric != "refusal" or deepest is not None):
+            name = f"{name} after {deepest} given tokens" if metric == "refusal" else name
+            made.append(
+                _tile(pair[0].estimate, name, reference if arm != reference else None, pair[1], "higher is better")
+            )
+    return made
+
+
+def _tile(e: Estimate, name: str, reference: str | None, other: Score | None, better: str) -> Tile:
+    beside = f" · {reference} {_said(other)}" if reference is not None and other is not None else ""
+    return Tile(value=percent(e.value), name=name, note=f"{between(e, share=True)}{beside} · {better}")
+
+
+def _deepest(card: Scorecard, arm: str) -> Given | None:
+    given = {s.given for s in select(card.scores, "asr", arm=arm, attack=PREFILL) if s.given is not None}
+    return max(given, key=lambda g: float("inf") if g == "full" else float(g), default=None)
+
+
+def _outcomes(card: Scorecard, arm: str, given: Given, asr: Score | None) -> dict[str, float]:
+    """Return the shares of an arm's answers after so many given tokens; empty where the judge gives no verdicts."""
+    where = {"arm": arm, "attack": PREFILL, "given": given, **({} if asr is None else {"judge": asr.judge})}
+    found = {m: next(iter(select(card.scores, m, **where)), None) for m in ("refusal", "partial", "other")}
+    known = {m: s.estimate.value for m, s in found.items() if s is not None and s.estimate.value is not None}
+    if len(known) < len(found):
+        return {}
+    refused, partly, other = (float(known[m]) for m in ("refusal", "partial", "other"))
+    return {"refused": refused, "partly": partly, "other": other, "complied": max(0.0, 1 - refused - partly - other)}
+
+
+# ------------------------------------------------------------------------------------------------------- answers
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """One attempt with every arm's answer to it."""
+
+    samples: tuple[Shown, ...]
+
+    @property
+    def differs(self) -> bool:
+        return len({s.verdict for s in self.samples}) > 1
+
+
+def answers(
+    evaluation: Evaluation,
+    *,
+    given: int = 10,
+    harmful: int = 3,
+    harmless: int = 1,
+    harmful_text: HarmfulText = "auto",
+) -> View:
+    """Show some prompts as every arm answered them after the same given words, side by side, with verdicts.
+
+    Harmful prompts whose verdicts differ between the arms come first; harmless ones are those of the harmless prefill.
+    `given` is the number of tokens, or the nearest that the evaluation has. Text of harmful prompts is treated as in
+    every view.
+    """
+    judge = next((j.judge for j in evaluation.judgements), None)
+    every = shown_samples(evaluation.attacks, evaluation.answers, evaluation.judgements, judge)
+    chosen: list[_Asked] = []
+    for label, attack, most in (("harmful", PREFILL, harmful), ("harmless", "harmless_prefill", harmless)):
+        mine = [s for s in every if (s.attempt.label, s.attempt.attack) == (label, attack) and s.attempt.sample == 0]
+        counts = sorted(
+            {s.attempt.given for s in mine if isinstance(s.attempt.given, int)},
+            key=lambda g: abs(g - given),
+        )
+        by_prompt: dict[str, list[Shown]] = {}
+        for s in mine:
+            if counts and s.attempt.given == counts[0]:
+                by_prompt.setdefault(s.attempt.prompt_id, []).append(s)
+        asked = sorted((_Asked(samples=tuple(found)) for found in by_prompt.values()), key=lambda a: not a.differs)
+        chosen += asked[:most]
+    parts = [_side_by_side(a.samples, harmful_text) for a in chosen]
+    rows = tuple(
+        {
+            "prompt_id": s.attempt.prompt_id,
+            "label": s.attempt.label,
+            "given": s.attempt.given,
+            "arm": s.arm,
+            "verdict": s.verdict,
+        }
+        for a in chosen
+        for s in a.samples
+    )
+    text = "\n".join(f"{r['prompt_id']} after {r['given']} tokens, {r['arm']}: {r['verdict']}" for r in rows)
+    title = "The same beginning, continued by every arm"
+    return View(title=title, body=section("answers", title, *parts), text=f"{title}\n{text}", rows=rows)
+
+
+def _side_by_side(samples: Sequence[Shown], harmful_text: HarmfulText) -> str:
+    first = samples[0].attempt
+    columns = []
+    for s in samples:
+        treat = treatment_of(s.attempt.label, s.classroom_safe, harmful_text)
+        said = as_treated(
+            treat,
+            lambda covered, s=s: withheld(s) if covered else f"<p>{html_text(prose(s.completion.text))}</p>",
+            "answer",
+        )
+        tag = (
+            {"compliance": "wb-harmful", "refusal": "wb-harmless"}.get(s.verdict, "")
+            if first.label == "harmful"
+            else ""
+        )
+        columns.append(
+            f'<div class="wb-said-by"><b>{html_text(sentence(s.arm, 40))}</b> '
+            f'<span class="wb-tag {tag}">{html_text(s.verdict)}</span>{said}</div>'
+        )
+    safe = treatment_of(first.label, samples[0].classroom_safe, harmful_text) == "show"
+    given = f"given: {prose(first.prefix)}" if safe and first.prefix else f"given: {first.given} tokens"
+    return (
+        f'<p class="wb-title"><span class="wb-tag wb-{first.label}">{first.label}</span>'
+        f'{html_text(prose(first.request))} <span class="wb-soft">{html_text(given)}</span></p>'
+        f'<div class="wb-sides">{"".join(columns)}</div>'
+    )
