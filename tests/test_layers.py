@@ -138,3 +138,9 @@ def test_what_cannot_be_read_is_refused() -> None:
     with broken.model("aligned") as model, torch.no_grad():
         model.model.layers[1].mlp.down_proj.weight.fill_(torch.nan)
     refuses(lambda: trace_layers(broken, asked(*RESPONSES)), NonFiniteLogits, "layer 2", "position 1")
+
+
+def test_a_report_says_that_a_set_without_responses_has_no_layers() -> None:
+    report = wb.Report("Diagnosis", {"__annotations__": {"seed": int}, "seed": 0})
+    assert report.attempt(trace_layers, tiny_pair(), asked("", ""), section="Layers") is None
+    assert "no responses" in str(report.show(None, section="Layers"))

@@ -525,3 +525,23 @@ def test_categories_come_in_proportion_to_their_numbers(sizes: list[int], limit:
     counts = Counter(p.category for p in taken)
     for c, n in enumerate(sizes):
         assert abs(counts[str(c)] - len(taken) * n / len(prompts)) < 1.5, (sizes, limit, counts)
+
+
+@pytest.mark.parametrize(
+    ("response", "kept"),
+    [
+        ("First find a shed.<|end|>", "First find a shed."),
+        ("With hay.</s>", "With hay."),
+        ("Done. <|im_end|>\n<|endoftext|>\n", "Done."),
+        ("A<end_of_turn> and more", "A<end_of_turn> and more"),
+        ("In HTML, </s> ends a struck text.", "In HTML, </s> ends a struck text."),
+        ("  spaces stay ", "  spaces stay "),
+        ("<｜end▁of▁sentence｜>", None),
+    ],
+)
+def test_end_marks_at_the_end_of_a_response_are_left_out_and_counted(tmp_path, response: str, kept: str | None) -> None:
+    path = tmp_path / "given.jsonl"
+    path.write_text(json.dumps({"prompt": "How?", "response": response, "label": "harmless"}) + "\n", "utf-8")
+    found = load_prompts(source=str(path))
+    assert found.prompts[0].response == kept
+    assert any("end mark" in note and "1 of 1" in note for note in found.notes) == (kept != response)

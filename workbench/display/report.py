@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import plotly.graph_objects as go
 
-from workbench.core.errors import PairError, ParameterError
+from workbench.core.errors import PairError, ParameterError, PromptError
 from workbench.core.files import atomic_file
 from workbench.core.legible import html_text, prose, sentence
 from workbench.core.provenance import Stopwatch
@@ -123,14 +123,14 @@ class Report:
         return self._given
 
     def attempt(self, verb: Callable[..., Made], *given: Any, section: str, **settings: Any) -> Made | None:
-        """Return what a verb makes of these arguments, or None where it refuses the pair (PairError).
+        """Return what a verb makes of these arguments, or None where it refuses the pair or the prompts.
 
         `show` then shows the reason in this section, in place of what cannot be computed; the rest is written.
         """
         self._refused.pop(section, None)
         try:
             return verb(*given, **settings)
-        except PairError as error:
+        except (PairError, PromptError) as error:
             text = f"Not computed: {error}."
             body = f"<p>{html_text(prose(text))}</p>"
             self._refused[section] = View(title="Not computed", body=wrapped("note", "Not computed", body), text=text)

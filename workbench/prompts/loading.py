@@ -24,7 +24,7 @@ from workbench.prompts.columns import LABELS, Columns, check_label, labels_of, r
 from workbench.prompts.known import key_of
 from workbench.prompts.rows import ENDINGS, Source, SourceRow, read_file, read_hub, refuse, with_first_line
 from workbench.prompts.subset import balanced
-from workbench.prompts.turns import Unusable, answer_of, split_turns, unwritten
+from workbench.prompts.turns import Unusable, answer_of, split_turns, unwritten, without_end_marks
 
 __all__ = ["PROMPT_SETS", "Dropped", "Prompt", "PromptConfig", "PromptSet", "load_prompts"]
 
@@ -319,8 +319,11 @@ def _prompt(row: SourceRow, columns: Columns, label: Label, notes: Counter[str])
             raise Unusable(f"column {columns.taken['system']!r} gives a system prompt, and so do the turns")
         messages = (("system", system), *(messages or ()))
         notes[f"column {columns.taken['system']!r} is sent as the row's own system prompt"] += 1
-    if texts["response"] is not None and not texts["response"].strip():
-        texts["response"] = None
+    if texts["response"] is not None:
+        texts["response"], mark = without_end_marks(texts["response"])
+        if mark:
+            notes[f"end mark {mark!r} at the end of a response is left out"] += 1
+        texts["response"] = texts["response"] if texts["response"].strip() else None
     depth = _depth(columns.value(row.values, "depth"))
     return Prompt(id=texts.pop("id") or "", label=label, depth=depth, messages=messages, line=row.line, **texts)
 

@@ -94,3 +94,21 @@ def _turn(turn: Any) -> Turn:
         known = ", ".join(sorted(set(_ROLES.values())))
         raise Unusable(f"a turn needs a role ({known}) and its content as text, not {str(turn)[:60]}")
     return role, text
+
+
+_MARKS = (
+    "</s>", "<eos>", "<|end|>", "<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>",
+    "<end_of_turn>", "<|return|>", "<|end_of_turn|>", "<|eot|>", "<｜end▁of▁sentence｜>",
+    "<|END_OF_TURN_TOKEN|>", "<|END_RESPONSE|>", "[/INST]",
+)  # fmt: skip
+_AT_END = re.compile(rf"(?:\s*(?:{'|'.join(map(re.escape, _MARKS))}))+\s*$")
+
+
+def without_end_marks(response: str) -> tuple[str, str]:
+    """Return a response without the end marks of a chat format at its end, and what was cut off.
+
+    Written into a text they would be scored as several tokens of the answer. Inside a text they stay: there they may be
+    what the text is about.
+    """
+    found = _AT_END.search(response)
+    return (response, "") if found is None else (response[: found.start()], found[0].strip())
