@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from workbench.tracing.diagnosis.config import DiagnosisConfig
     from workbench.tracing.diagnosis.diagnose import diagnose
     from workbench.tracing.gradients import GradientConfig, probe_gradients
+    from workbench.tracing.reach import within_top
     from workbench.tracing.records import Diagnosis, GradientProbe, TraceSet
     from workbench.tracing.traces import TraceConfig, trace
     from workbench.training.config import LossConfig, TrainConfig, WatchSettings, arm_with
@@ -70,6 +71,7 @@ _VERBS = {
     "tracing.continued": "continue_openings",
     "models.fitting": "fit_prompts",
     "tracing.traces": "trace",
+    "tracing.reach": "within_top",
     "tracing.diagnosis.diagnose": "diagnose",
     "tracing.gradients": "probe_gradients",
     "decoding.penalised": "decode",
