@@ -22,10 +22,12 @@ from workbench.prompts.loading import Prompt, PromptSet
 from workbench.prompts.similar import same_wording
 from workbench.prompts.splits import kept_wordings
 from workbench.training.card import place
+from workbench.training.config import RowTeacher
 from workbench.training.rows import TrainingText, TrainingTexts
 
 Source = Literal["base", "given", "continued"]
 Kept = Literal["aligned", "given"]
+Plain = tuple[Ids, RowTeacher]
 _SHOWN = 5
 
 
@@ -40,6 +42,10 @@ class TrainingDataConfig:
                    `temperature`; draws that are no refusal or repeat an earlier one are dropped and counted
     utility_from   "aligned": the aligned model's own greedy answers, or, where it refuses a prompt that is not harmful,
                    the row's own response; "given": the rows' own responses
+    refused_teacher   the teacher of a row that is not harmful and that aligned refuses. "aligned": aligned along the
+                   row's own response, which also teaches the over-refusal; "base": base along its own greedy answer,
+                   and the label where the judge does not call that answer compliance; "label": the row's own response
+                   as labels. Arms whose utility rows are labels have no teacher
     judge          None: "exact" on the embedded prompts, else "refusal"
     max_tokens     longest generated text
 
@@ -51,6 +57,7 @@ class TrainingDataConfig:
     refusals: int = 3
     temperature: float = 0.7
     utility_from: Kept = "aligned"
+    refused_teacher: RowTeacher = "aligned"
     judge: AnyJudge | None = None
     max_tokens: int = 128
     system_prompt: str | None = None
@@ -62,6 +69,7 @@ class TrainingDataConfig:
             self,
             harmful_from=get_args(Source),
             utility_from=get_args(Kept),
+            refused_teacher=get_args(RowTeacher),
             temperature=above(0, finite=True),
             **dict.fromkeys(("refusals", "max_tokens", "batch_tokens"), at_least(1)),
         )
@@ -137,6 +145,10 @@ def _sources(prompts: PromptSet, utility: PromptSet | None, how: Judge, config: 
         "each once.",
         f"Harmless and utility answers: {answers}.",
     ]
+    if config.refused_teacher != "aligned":
+        of_base = "base, along its own greedy answer where the judge calls it compliance, else the given response"
+        taught = of_base if config.refused_teacher == "base" else "the given response"
+        said.append(f"Where aligned refuses a prompt that is not harmful, the row's teacher is {taught}, as labels.")
     if config.system_prompt is not None:
         said.append(f"A system prompt of {len(config.system_prompt)} characters came before every prompt.")
     return tuple(said)
@@ -200,27 +212,44 @@ class _Source:
 
     def plain(self, prompts: Sequence[Prompt], kind: str) -> tuple[TrainingText, ...]:
         """Return prompts that are not harmful with answers to keep; a prompt without one is dropped."""
+        config = self.config
         given: list[Ids] = [(*self.pair.encode(p.response), *self._end) if p.response else () for p in prompts]
-        if self.config.utility_from == "given":
-            answers = given
-            if missing := sum(not a for a in given):
-                self.notes.append(f"{missing} of {len(prompts)} {kind} prompts have no response.")
-        else:
-            most = self.config.max_tokens
+        rows: list[Plain] = [(ids, "aligned") for ids in given]
+        if config.utility_from == "given" and (missing := sum(not a for a in given)):
+            self.notes.append(f"{missing} of {len(prompts)} {kind} prompts have no response.")
+        if config.utility_from == "aligned" or config.refused_teacher != "aligned":
             made = self._answers("aligned", prompts, f"aligned answers {kind} prompts")
-            answers = [g.ids for g in made]
-            if cut := sum(g.stop == "length" for g in made):
-                self.notes.append(f"{cut} of {len(made)} {kind} answers reached {most} tokens and are cut there.")
-            refused = [n for n, j in enumerate(self._judged(prompts, answers)) if j.verdict == "refusal"]
-            for n in refused:
-                answers[n] = given[n]
+            judged = self._judged(prompts, [g.ids for g in made])
+            if config.utility_from == "aligned":
+                rows = [(g.ids, "aligned") for g in made]
+                if cut := sum(g.stop == "length" for g in made):
+                    most = config.max_tokens
+                    self.notes.append(f"{cut} of {len(made)} {kind} answers reached {most} tokens and are cut there.")
+            refused = [n for n, j in enumerate(judged) if j.verdict == "refusal"]
+            own = self._refused([prompts[n] for n in refused], [given[n] for n in refused], kind)
+            for n, row in zip(refused, own, strict=True):
+                rows[n] = row
             if refused:
-                replaced = sum(bool(given[n]) for n in refused)
+                taught = Counter(teacher for ids, teacher in own if ids)
+                by = ", ".join(f"{taught[t]} taught by {t}" for t in get_args(RowTeacher) if taught[t])
                 self.notes.append(
                     f"Aligned refuses {len(refused)} of {len(prompts)} {kind} prompts ({_listed(prompts, refused)}): "
-                    f"{replaced} take their given response, {len(refused) - replaced} have none and are dropped."
+                    f"{by or 'none kept'}; {sum(not ids for ids, _ in own)} have no response and are dropped."
                 )
-        return tuple(self._text(p, a) for p, a in zip(prompts, answers, strict=True) if a)
+        return tuple(self._text(p, ids, teacher=t) for p, (ids, t) in zip(prompts, rows, strict=True) if ids)
+
+    def _refused(self, prompts: Sequence[Prompt], given: Sequence[Ids], kind: str) -> list[Plain]:
+        """Return what a prompt that aligned refuses is trained on, and its teacher; no ids where it has nothing."""
+        teacher = self.config.refused_teacher
+        if teacher != "base":
+            return [(ids, teacher) for ids in given]
+        made = self._answers("base", prompts, f"base answers {kind} prompts that aligned refuses")
+        answers = [g.ids for g in made]
+        complies = [j.verdict == "compliance" for j in self._judged(prompts, answers)]
+        return [
+            (answer, "base") if well else (ids, "label")
+            for answer, ids, well in zip(answers, given, complies, strict=True)
+        ]
 
     def _refusals(self, prompts: Sequence[Prompt]) -> list[tuple[Ids, ...]]:
         """Draw refusals of the aligned model, the first greedily; a refusal counts where it ends, each once."""
@@ -245,7 +274,7 @@ class _Source:
     def _context(self, prompt: Prompt, which: Which) -> Ids:
         return self.pair.context(prompt, which, system_prompt=self.config.system_prompt)
 
-    def _text(self, prompt: Prompt, response: Ids, refusals: tuple[Ids, ...] = ()) -> TrainingText:
+    def _text(self, prompt: Prompt, response: Ids, **more: Any) -> TrainingText:
         return TrainingText(
             name=prompt.id,
             label=prompt.label,
@@ -253,7 +282,7 @@ class _Source:
             aligned=self._context(prompt, "aligned"),
             base=self._context(prompt, "base"),
             response=response,
-            refusals=refusals,
+            **more,
         )
 
     def _answers(

@@ -101,7 +101,8 @@ def _rows(texts: TrainingTexts, config: TrainConfig) -> tuple[list[_Row], list[_
 
 def _longest(rows: Sequence[TrainingRow], loss: LossConfig) -> list[_Row]:
     """Return one row for each part, as long as any of that part."""
-    logits = {"LABEL": LOGITS["labels"], "CONSTRAINT": LOGITS["labels"], "TEACHER": LOGITS[loss.direction]}
+    logits = {"LABEL": LOGITS["labels"], "CONSTRAINT": LOGITS["labels"]}
+    logits |= dict.fromkeys(("TEACHER", "BASE"), LOGITS[loss.direction])
     return [
         _Row(
             tokens=max(len(r.student.whole("aligned")) for r in own) - 1,

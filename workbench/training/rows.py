@@ -20,20 +20,22 @@ from workbench.core.passages import Ids, Passage
 from workbench.models.pair import ModelPair, Which
 from workbench.prompts.loading import Prompt, PromptSet
 from workbench.prompts.similar import same_wording
-from workbench.training.config import TrainConfig
+from workbench.training.config import RowTeacher, TrainConfig
 
-RoleName = Literal["LABEL", "TEACHER", "RECOVERY", "COMPLETION", "CONSTRAINT"]
+RoleName = Literal["LABEL", "TEACHER", "RECOVERY", "COMPLETION", "CONSTRAINT", "BASE", "TRANSITION"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingText(Passage):
     """A prompt with a response: one to keep, or a harmful one, which complies, with the aligned model's own refusals.
 
-    Harmful responses and refusals have been judged. `prompt` is the prompt's text, for a person to read.
+    Harmful responses and refusals have been judged. `prompt` is the prompt's text, for a person to read. `teacher` is
+    read where an arm distils utility rows: the arm's own teacher, base alone, or the response as labels.
     """
 
     prompt: str = ""
     refusals: tuple[Ids, ...] = ()
+    teacher: RowTeacher = "aligned"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,8 @@ class TrainingRow:
     part     its name in the curves and normalisers, one of `records.PARTS`: one role each
     role     the loss at its positions, a name of `objective.Role`
     student  what the student reads, under aligned's template
-    frozen   what `models`, those of the frozen pair that the role needs, read: as many trained tokens
+    frozen   what `models`, those of the frozen pair that the role needs, read: as many trained tokens (TRANSITION: one,
+             the teacher of them all)
     first    the position of the first trained token, 1-based
     weights  w_t at each position
     """
@@ -128,9 +131,10 @@ class RowMaker:
         Arms that need no refusal go along the whole response, whatever k is. [] for an arm without harmful rows.
         """
         use = self._arm.harmful
+        more = [self._transition(text)] if self._arm.transition and self._arm.loss.transition_weight > 0.0 else []
         if use in ("completion", "teacher"):
             role: RoleName = "COMPLETION" if use == "completion" else "TEACHER"
-            return [self._along(text, 0, use, role)]
+            return [self._along(text, 0, use, role), *more]
         if use == "compliance":
             return [self._along(text, 0, "compliance", self._labelled)]
         if not self._arm.needs_refusals:
@@ -138,7 +142,7 @@ class RowMaker:
         rows = [self._refusal(text, text.response[:k], refusal)]
         if self._arm.penalise_rest and k < len(text.response) and self._arm.loss.completion_weight > 0.0:
             rows.append(self._along(text, k, "completion", "COMPLETION"))
-        return rows
+        return [*rows, *more]
 
     def plain(self, text: TrainingText, kind: str, drawn: np.random.Generator) -> list[TrainingRow]:
         """Return the row of a utility text, or of a harmless one from a random prefix on; [] where it is not used."""
@@ -147,7 +151,11 @@ class RowMaker:
         k = 0
         if kind == "harmless":
             k = int(drawn.integers(0, min(self._config.prefix_tokens, len(text.response) - 1) + 1))
-        return [self._along(text, k, "utility", "TEACHER" if self._arm.utility == "teacher" else self._labelled)]
+        if self._arm.utility != "teacher":
+            return [self._along(text, k, "utility", self._labelled)]
+        if text.teacher == "aligned":
+            return [self._along(text, k, "utility", "TEACHER")]
+        return [self._along(text, k, f"utility_{text.teacher}", "BASE" if text.teacher == "base" else "LABEL")]
 
     @property
     def _labelled(self) -> RoleName:
@@ -180,11 +188,31 @@ class RowMaker:
             weights=tuple(self._arm.weight_at(first + j) for j in range(len(refusal))),
         )
 
+    def _transition(self, text: TrainingText) -> TrainingRow:
+        """Return the row that teaches every depth of a harmful response aligned's own first distribution."""
+        room = self._config.max_tokens - len(text.aligned)
+        along = Passage(
+            name=text.name,
+            aligned=text.aligned,
+            response=text.response[: min(self._config.prefix_tokens, room)],
+            label=text.label,
+        )
+        return TrainingRow(
+            part="transition",
+            role="TRANSITION",
+            student=along,
+            frozen=replace(along, response=along.response[:1]),
+            models=("aligned",),
+            first=1,
+            weights=(1.0,) * len(along.response),
+        )
+
     def _along(self, text: TrainingText, k: int, part: str, role: RoleName) -> TrainingRow:
         """Return the row along a text's own response, trained from position k + 1 on."""
         read = Passage(
             name=text.name, aligned=text.aligned, base=text.base, response=text.response, given=k, label=text.label
         )
+        models: dict[RoleName, tuple[Which, ...]] = {"LABEL": (), "BASE": ("base",)}
         both = role == "COMPLETION" or (role == "TEACHER" and self._arm.loss.teacher_lambda != 1.0)
         harmful, positions = part in ("completion", "teacher"), range(k + 1, len(text.response) + 1)
         return TrainingRow(
@@ -192,7 +220,7 @@ class RowMaker:
             role=role,
             student=read,
             frozen=read,
-            models=("aligned", "base") if both else ("aligned",) if role != "LABEL" else (),
+            models=("aligned", "base") if both else models.get(role, ("aligned",)),
             first=k + 1,
             weights=tuple(self._arm.weight_at(t) if harmful else 1.0 for t in positions),
         )
