@@ -188,5 +188,5 @@ def test_a_safe_prompt_that_aligned_refuses_gets_the_teacher_asked_for(pair: Mod
         "aligned": ["aligned"] * 3, "base": ["base", "label", "aligned"], "label": ["label", "label", "aligned"]
     }  # fmt: skip
     said = " ".join((*made_of(pair, "base", source).notes, *made_of(pair, "base", source).sources))
-    assert "1 taught by base, 1 taught by label" in said
+    assert "Their teachers: 1 base, 1 label." in said
     assert "teacher is base" in said

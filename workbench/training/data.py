@@ -231,10 +231,13 @@ class _Source:
                 rows[n] = row
             if refused:
                 taught = Counter(teacher for ids, teacher in own if ids)
-                by = ", ".join(f"{taught[t]} taught by {t}" for t in get_args(RowTeacher) if taught[t])
+                named = ", ".join(f"{taught[t]} {t}" for t in get_args(RowTeacher) if taught[t])
+                by = f" Their teachers: {named or 'none'}." if config.refused_teacher != "aligned" else ""
+                replaced = taught.total() - taught["base"]
                 self.notes.append(
                     f"Aligned refuses {len(refused)} of {len(prompts)} {kind} prompts ({_listed(prompts, refused)}): "
-                    f"{by or 'none kept'}; {sum(not ids for ids, _ in own)} have no response and are dropped."
+                    f"{replaced} take their given response, {len(refused) - taught.total()} have none and are dropped."
+                    f"{by}"
                 )
         return tuple(self._text(p, ids, teacher=t) for p, (ids, t) in zip(prompts, rows, strict=True) if ids)
 
