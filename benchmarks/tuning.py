@@ -1,6 +1,6 @@
 """Short trainings of the embedded pair under one change at a time: docs/results/tuning_log.md has what they showed.
 
-python -m benchmarks.tuning [NAME ...] [--steps 200] [--seed 0] [--limit 240] [--out FILE]
+python -m benchmarks.tuning [NAME ...] [--steps 200] [--seed 0] [--scales 0.5] [--limit 240] [--out FILE]
 
 Each NAME is a line of TRIED below. What is trained, answered and judged is kept in the user's cache, so a killed run
 goes on where it stopped. The table has a line for each arm, per cent [95 % Wilson], n in the head.
@@ -72,6 +72,7 @@ def compared(pair: ModelPair, refused: RowTeacher, arms: list[ArmConfig], asked:
         arms=tuple(arms),
         train=TrainConfig(steps=asked.steps, watch=WatchSettings(film_every=0, checkpoint_every=0, preflight=False)),
         seeds=(asked.seed,),
+        scales=tuple(asked.scales),
         prefix_tokens=K,
         attacks=(RankAssisted(k=(5,), tops=TOPS, max_tokens=96, escalations=0),),
         max_tokens=96,
@@ -92,6 +93,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(TRIED))
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scales", nargs="*", type=float, default=[], help="shares of each change that are asked too")
     parser.add_argument("--limit", type=int, default=240, help="held-out prompts, balanced over labels")
     parser.add_argument("--out", type=Path, default=Path("runs/tuning.md"))
     asked = parser.parse_args()

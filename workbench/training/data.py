@@ -86,11 +86,11 @@ def training_texts(
 ) -> TrainingTexts:
     """Return judged texts of a prompt set: harmful with refusals, harmless ones to continue, utility ones to keep.
 
-    Prompts that are kept for attacks by fine-tuning are left out (`prompts.splits.kept_for_attacks`), so that no such
-    attack trains on rows of an arm. Harmless prompts are `harmless`; these, the look-alikes, and all of the `utility`
-    set are `utility`. `notes` count the texts and list the first dropped lines, `sources` describe where the texts come
-    from. `store` keeps everything that is generated and judged. Raises PromptError where the set has no harmful prompt
-    or none keeps a response that complies, ParameterError for a pair that thinks.
+    Prompts that are kept for attacks by fine-tuning, or only asked, are left out (`prompts.splits.kept_wordings`), so
+    that no such attack trains on rows of an arm. Harmless prompts are `harmless`; these, the look-alikes, and all of
+    the `utility` set are `utility`. `notes` count the texts and list the first dropped lines, `sources` describe where
+    the texts come from. `store` keeps everything that is generated and judged. Raises PromptError where the set has no
+    harmful prompt or none keeps a response that complies, ParameterError for a pair that thinks.
     """
     if pair.thinking:
         raise ParameterError(
@@ -112,8 +112,9 @@ def training_texts(
     more = [p for p in free if p.label == "lookalike"]
     more += [p for p in utility or () if p.label != "harmful" and same_wording(p.prompt) not in kept]
     others, how = source.plain(more, "utility"), source.judge
+    apart = f"{left} of {len(everything)} prompts are kept for attacks by fine-tuning, or only asked, and left out."
     notes = (
-        *([f"{left} of {len(everything)} prompts are kept for attacks by fine-tuning and left out."] if left else []),
+        *([apart] if left else []),
         *source.notes,
         f"{len(harmful)} harmful texts with {sum(len(t.refusals) for t in harmful)} refusals, {len(harmless)} harmless "
         f"and {len(others)} other utility texts; judge {how.name!r}, version {how.version}.",
