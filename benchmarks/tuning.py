@@ -59,6 +59,8 @@ TRIED: Mapping[str, Tried] = {
     "recovery, base": Tried("recovery", refused="base"),
     "recovery, label": Tried("recovery", refused="label"),
     "transition .1, base": Tried("transition", refused="base"),
+    "recovery, perturbed .5": Tried("recovery", ("perturbed: 0.5",)),
+    "transition .1, perturbed .5": Tried("transition", ("perturbed: 0.5",)),
 }
 
 

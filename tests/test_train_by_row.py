@@ -21,11 +21,11 @@ from workbench.judging.records import Judgement, Measures, Verdict
 from workbench.models.chat import turn_end
 from workbench.models.generation import generate
 from workbench.models.pair import ModelPair, Which
-from workbench.training.config import ARMS, ArmConfig, LossConfig, TrainConfig
+from workbench.training.config import ARMS, PERTURBING, ArmConfig, LossConfig, TrainConfig
 from workbench.training.data import TrainingDataConfig, training_texts
 from workbench.training.objective import Heads
 from workbench.training.references import References, wanted_passages
-from workbench.training.rows import RowMaker, Sampler, TrainingTexts, random_numbers
+from workbench.training.rows import RowMaker, Sampler, TrainingTexts, noise_of, random_numbers
 from workbench.training.step import StepLoss
 from workbench.training.student import Student, student_of
 
@@ -82,7 +82,7 @@ def losses_of(pair: ModelPair, some: TrainingTexts, how: TrainConfig) -> tuple[d
                 read = row.student.whole("aligned")[: len(row.student.aligned) + row.student.given + j]
                 q = student_log_p(student, heads, read)
                 if row.part == "transition":
-                    assert read == text.aligned + text.response[:j]
+                    assert how.chosen.perturbed or read == text.aligned + text.response[:j]
                     value = loss.transition_weight * kl(log_p(pair, "aligned", text.aligned), q)
                 elif row.part == "utility_label":
                     value = -q[token].item()
@@ -115,6 +115,59 @@ def test_a_step_of_all_teachers_is_the_mean_of_a_plain_loop(pair: ModelPair) -> 
     assert set(got) == {"recovery", "transition", "utility", "utility_base", "utility_label"}
     assert got == pytest.approx(slow, rel=2e-4)
     assert min(got.values()) > 1e-3
+
+
+def test_a_perturbed_prompt_is_the_students_alone_and_its_teacher_reads_the_clean_one(pair: ModelPair) -> None:
+    some = mixed_texts()
+    ends = {k: tuple(replace(t, turn_end=3) for t in getattr(some, k)) for k in ("harmful", "utility", "harmless")}
+    ready, arm = replace(some, **ends), replace(RECOVERY, transition=True, perturbed=1.0)
+    how = config(arm, batch_size=16, prefix_tokens=6)
+    got, slow = losses_of(pair, ready, how)
+    assert got == pytest.approx(slow, rel=2e-4)
+    clean, _ = losses_of(pair, ready, config(replace(arm, perturbed=0.0), batch_size=16, prefix_tokens=6))
+    assert all(abs(got[part] - clean[part]) > 1e-4 for part in got)
+    noise, put = set(noise_of(ready)), list[int]()
+    assert noise <= {i for t in (*some.utility, *some.harmless) for i in t.response[:-1]}
+    for n in range(48):
+        for row in Sampler(ready, how)[n].rows:
+            text = next(t for t in (*ready.harmful, *ready.utility, *ready.harmless) if t.name == row.student.name)
+            more = len(row.student.aligned) - len(text.aligned) - (row.first - 1 if row.part == "recovery" else 0)
+            assert row.student.aligned[:3] == text.aligned[:3]
+            assert row.student.aligned[3 + more :][: len(text.aligned) - 3] == text.aligned[3:]
+            assert set(row.student.aligned[3 : 3 + more]) <= noise
+            assert row.frozen.aligned == text.aligned
+            put.append(more)
+    assert (min(put), max(put)) == PERTURBING
+    half = [Sampler(ready, replace(how, arm=replace(arm, perturbed=0.5)))[n].rows for n in range(200)]
+    touched = sum(len(r[0].student.aligned) - r[0].first * (r[0].part == "recovery") > 8 for r in half if r)
+    assert 60 < touched < 140
+    assert Sampler(some, how)[3].rows == Sampler(some, replace(how, arm=replace(arm, perturbed=0.0)))[3].rows, (
+        "no place"
+    )
+    refuses(lambda: replace(arm, perturbed=1.5), ParameterError, "perturbed")
+
+
+@pytest.mark.parametrize("mode", ["shared", "plain"])
+def test_the_place_of_random_tokens_is_the_end_of_the_users_turn(mode: Any) -> None:
+    pair = tiny_pair(shift=0.3, template_mode=mode)
+    asked = prompt_set("the cat sat", response="is it", label="harmless").prompts[0]
+    harmful = replace(prompt_set("the sea").prompts[0], id="h")
+    both = replace(prompt_set("the sea"), prompts=(harmful, asked))
+    made = training_texts(pair, both, harmful_from="given", utility_from="given", judge=Plainly(), refusals=1)
+    for text, prompt in zip((*made.harmful, *made.utility), (harmful, asked), strict=True):
+        assert text.turn_end is not None
+        shown = pair.decode(text.aligned[: text.turn_end]) + "|" + pair.decode(text.aligned[text.turn_end :])
+        assert f"{prompt.prompt}|" in shown
+
+
+class Plainly:
+    """A judge to whom every answer complies."""
+
+    name, version = "plainly", "1"
+    measures: Measures = "attack success"
+
+    def judge(self, batch: Sequence[Sample]) -> list[Judgement]:
+        return [scored(s, verdict="compliance") for s in batch]
 
 
 def test_only_a_distilling_arm_has_teachers_by_row(pair: ModelPair) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from workbench.core.legible import sentence
 from workbench.models.pair import ModelPair, PairConfig
 from workbench.models.presets import Preset, preset
-from workbench.training.config import FURTHER, HARMFUL_USES
+from workbench.training.config import FURTHER, HARMFUL_USES, PERTURBING
 from workbench.training.losses import BETAS
 from workbench.training.records import Adapter
 from workbench.training.rows import TrainingTexts
@@ -201,6 +201,12 @@ def equations(arm: Any) -> list[str]:
         out.append(
             f"L_trans = {loss['transition_weight']:g} x KL(p_a(. | x) || p_s(. | x, h_<t)) at every position t of a "
             "harmful response h"
+        )
+    if arm.get("perturbed"):
+        few, most = PERTURBING
+        out.append(
+            f"in {100 * arm['perturbed']:g} % of the rows the student reads {few} to {most} random tokens at the end "
+            "of the user's turn, and its teacher does not"
         )
     if arm["utility"] == "teacher" and loss["teacher_weight"]:
         out.append(

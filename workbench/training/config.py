@@ -31,6 +31,8 @@ HARMFUL_USES: dict[HarmfulUse, str] = {
 }
 """Each use of harmful rows, in words."""
 
+PERTURBING = (4, 20)
+"""Fewest and most random tokens in a perturbed prompt."""
 FINITE = Range(-math.inf, math.inf, "a finite number", with_low=False, with_high=False)
 BELOW_ONE = Range(0, 1, "at least 0 and below 1", with_high=False)
 
@@ -143,6 +145,8 @@ class ArmConfig:
                       weighted less where the student leaves aligned (arXiv 2406.05946), those of "compliance" too
     harmless_share    share of the utility rows that continue a harmless prefix of a harmless request
     penalise_rest     recovery: also L_completion on the harmful tokens after the prefix
+    perturbed         share of the rows, harmful and safe alike, in which the student reads PERTURBING random tokens at
+                      the end of the user's turn, while its teacher reads the clean prompt
     transition        also transition distillation L_trans along each drawn harmful response h: at every depth of it the
                       student is drawn to aligned's own first distribution, KL(p_a(. | x) || p_s(. | x, h_<t))
     harmful_weight    weight of the labels on harmful rows; those on utility rows weigh 1 - harmful_weight
@@ -157,6 +161,7 @@ class ArmConfig:
     harmless_share: float = 0.0
     penalise_rest: bool = False
     transition: bool = False
+    perturbed: float = 0.0
     harmful_weight: float = 0.5
     match_arm: SetRanking | None = None
     retention: tuple[float, ...] | Literal["measured"] = ()
@@ -174,6 +179,7 @@ class ArmConfig:
             harmful=get_args(HarmfulUse),
             utility=get_args(UtilityUse),
             harmless_share=from_to(0, 1),
+            perturbed=from_to(0, 1),
             harmful_weight=between(0, 1),
             match_arm=get_args(SetRanking),
         )

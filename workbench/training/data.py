@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from workbench.core.configs import above, at_least, check_fields, takes_fields
-from workbench.core.errors import ParameterError, PromptError
+from workbench.core.errors import ContextOverflow, ParameterError, PromptError
 from workbench.core.passages import Ids, Sample
 from workbench.core.store import Store
 from workbench.judging.contract import Judge
@@ -29,6 +29,8 @@ Source = Literal["base", "given", "continued"]
 Kept = Literal["aligned", "given"]
 Plain = tuple[Ids, RowTeacher]
 _SHOWN = 5
+PROBE = " x"
+"""Text after a prompt that shows where its turn ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,8 +288,19 @@ class _Source:
             aligned=self._context(prompt, "aligned"),
             base=self._context(prompt, "base"),
             response=response,
+            turn_end=self._turn_end(prompt),
             **more,
         )
+
+    def _turn_end(self, prompt: Prompt) -> int | None:
+        """Return where the user's turn ends in aligned's tokens; None where more text changes the tokens around it."""
+        bare = self._context(prompt, "aligned")
+        try:
+            longer = self._context(replace(prompt, prompt=prompt.prompt.rstrip() + PROBE), "aligned")
+        except ContextOverflow:
+            return None
+        at = next((n for n, (a, b) in enumerate(zip(bare, longer, strict=False)) if a != b), len(bare))
+        return at if longer[at + len(longer) - len(bare) :] == bare[at:] else None
 
     def _answers(
         self, which: Which, prompts: Sequence[Prompt], what: str, *, openings: Sequence[Ids] = (), **draw: Any

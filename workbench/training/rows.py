@@ -20,7 +20,7 @@ from workbench.core.passages import Ids, Passage
 from workbench.models.pair import ModelPair, Which
 from workbench.prompts.loading import Prompt, PromptSet
 from workbench.prompts.similar import same_wording
-from workbench.training.config import RowTeacher, TrainConfig
+from workbench.training.config import PERTURBING, RowTeacher, TrainConfig
 
 RoleName = Literal["LABEL", "TEACHER", "RECOVERY", "COMPLETION", "CONSTRAINT", "BASE", "TRANSITION"]
 
@@ -30,12 +30,14 @@ class TrainingText(Passage):
     """A prompt with a response: one to keep, or a harmful one, which complies, with the aligned model's own refusals.
 
     Harmful responses and refusals have been judged. `prompt` is the prompt's text, for a person to read. `teacher` is
-    read where an arm distils utility rows: the arm's own teacher, base alone, or the response as labels.
+    read where an arm distils utility rows: the arm's own teacher, base alone, or the response as labels. `turn_end` is
+    where the user's turn ends in `aligned`, the place of random tokens; None: it is not known, and none are put in.
     """
 
     prompt: str = ""
     refusals: tuple[Ids, ...] = ()
     teacher: RowTeacher = "aligned"
+    turn_end: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +117,17 @@ class TrainingRow:
 class RowMaker:
     """The rows that an arm makes of a drawn text."""
 
-    def __init__(self, config: TrainConfig) -> None:
-        self._config, self._arm = config, config.chosen
+    def __init__(self, config: TrainConfig, noise: Ids = ()) -> None:
+        """Make rows; `noise` are the ids that random tokens are drawn from, where the arm perturbs prompts."""
+        self._config, self._arm, self._noise = config, config.chosen, noise
+
+    def drawn(self, text: TrainingText, kind: str, drawn: np.random.Generator) -> list[TrainingRow]:
+        """Return the rows of a drawn text; in a share of the draws the student reads a perturbed prompt."""
+        rows = self.harmful(text, drawn) if kind == "harmful" else self.plain(text, kind, drawn)
+        if not (self._arm.perturbed and self._noise) or text.turn_end is None or drawn.random() >= self._arm.perturbed:
+            return rows
+        put = drawn.choice(self._noise, size=int(drawn.integers(PERTURBING[0], PERTURBING[1] + 1)))
+        return [replace(r, student=_with_tokens(r.student, text.turn_end, tuple(put.tolist()))) for r in rows]
 
     def harmful(self, text: TrainingText, drawn: np.random.Generator) -> list[TrainingRow]:
         """Return the rows of a harmful text, with a refusal and a prefix drawn for it; [] where the arm uses none."""
@@ -158,6 +169,10 @@ class RowMaker:
         return [self._along(text, k, f"utility_{text.teacher}", "BASE" if text.teacher == "base" else "LABEL")]
 
     @property
+    def _longest(self) -> int:
+        return self._config.max_tokens - (PERTURBING[1] if self._arm.perturbed else 0)
+
+    @property
     def _labelled(self) -> RoleName:
         return "CONSTRAINT" if self._arm.utility == "constrain" else "LABEL"
 
@@ -165,7 +180,7 @@ class RowMaker:
         """Return the most tokens of a harmful response that fit before a refusal; 0 where the arm gives none."""
         if not self._arm.needs_refusals or self._arm.harmful == "refusal":
             return 0
-        room = self._config.max_tokens - len(text.aligned) - len(refusal)
+        room = self._longest - len(text.aligned) - len(refusal)
         return max(0, min(self._config.prefix_tokens, len(text.response), room))
 
     def _prefix(self, text: TrainingText, refusal: Ids, drawn: np.random.Generator) -> int:
@@ -190,7 +205,7 @@ class RowMaker:
 
     def _transition(self, text: TrainingText) -> TrainingRow:
         """Return the row that teaches every depth of a harmful response aligned's own first distribution."""
-        room = self._config.max_tokens - len(text.aligned)
+        room = self._longest - len(text.aligned)
         along = Passage(
             name=text.name,
             aligned=text.aligned,
@@ -226,12 +241,27 @@ class RowMaker:
         )
 
 
+def _with_tokens(passage: Passage, at: int, put: Ids) -> Passage:
+    return replace(passage, aligned=passage.aligned[:at] + put + passage.aligned[at:])
+
+
+def noise_of(texts: TrainingTexts) -> Ids:
+    """Return the ids that random tokens are drawn from: those of the answers to keep, without the tokens that end them.
+
+    So no control token gets into a prompt.
+    """
+    kept = (*texts.utility, *texts.harmless)
+    ends = {t.response[-1] for t in kept if t.response}
+    return tuple(sorted({i for t in kept for i in t.response} - ends))
+
+
 def prepared(texts: TrainingTexts, config: TrainConfig) -> TrainingTexts:
     """Return the texts that an arm can train on: long responses are cut, texts that do not fit dropped, both noted.
 
     Raises PromptError where an arm that needs harmful rows, refusals or utility rows is left with none.
     """
-    arm, longest = config.chosen, config.max_tokens
+    arm = config.chosen
+    longest = config.max_tokens - (PERTURBING[1] if arm.perturbed else 0)  # room for what is put in
     notes = list(texts.notes)
     harmful: list[TrainingText] = []
     if arm.harmful != "nothing":
@@ -305,7 +335,7 @@ class Sampler:
 
     def __init__(self, texts: TrainingTexts, config: TrainConfig) -> None:
         self._texts, self._config = texts, config
-        self._maker = RowMaker(config)
+        self._maker = RowMaker(config, noise_of(texts) if config.chosen.perturbed else ())
         self._share = config.harmful_share if texts.harmful else 0.0
         self._harmless = (config.chosen.harmless_share if texts.utility else 1.0) if texts.harmless else 0.0
 
@@ -337,5 +367,5 @@ class Sampler:
         round_, at = divmod(number, len(texts))
         order = random_numbers(self._config.seed, kind, round_).permutation(len(texts))
         text = texts[int(order[at])]
-        rows = self._maker.harmful(text, drawn) if kind == "harmful" else self._maker.plain(text, kind, drawn)
+        rows = self._maker.drawn(text, kind, drawn)
         return Draw(name=f"{kind} {text.name}", rows=tuple(rows))
