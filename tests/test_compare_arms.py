@@ -323,3 +323,15 @@ def test_an_adaptive_attack_is_made_against_each_arm_itself(pair, texts, tmp_pat
         assert made.scorecard.estimate("accuracy", arm=arm, setting="mean of tasks").n == 36  # of each of its six tasks
     assert not [n for n in made.notes if "has no completion" in n]
     assert any(c.attack == "gcg" for c in made.evaluations[0].scorecard.comparisons)
+
+
+def test_shares_of_an_arms_change_are_arms(pair: ModelPair, texts: TrainingTexts, tmp_path: Path) -> None:
+    asked, store = load_prompts(PromptConfig(source="embedded", limit=6)), Store(tmp_path / "store")
+    how = config(arms=("recovery",), scales=(0.25, 0.5))
+    made = compare_arms(pair, texts, asked, how, out=tmp_path / "arms", store=store)
+    assert made.arms == (UNTRAINED, "recovery", "recovery x 0.25", "recovery x 0.5") == tuple(made.budgets)
+    for arm in made.arms:
+        assert made.scorecard.estimate("asr", arm=arm, attack="prefill", given=5, judge="exact").n == 2
+    assert (tmp_path / "arms" / "recovery-seed-0-x-0.5" / "adapter_model.safetensors").is_file()
+    for wrong in ((0.5, 0.5), (0.0,), (1.0,)):
+        refuses(lambda wrong=wrong: config(scales=wrong), ParameterError, "scales")  # type: ignore[misc]

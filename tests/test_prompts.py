@@ -28,7 +28,8 @@ from workbench.core.errors import NotPresent, ParameterError, PromptError, Unkno
 from workbench.core.records import Label
 from workbench.prompts.loading import PROMPT_SETS, Prompt, PromptConfig, PromptSet, load_prompts
 from workbench.prompts.rows import read_file
-from workbench.prompts.similar import near_copies, parts_apart
+from workbench.prompts.similar import near_copies, parts_apart, same_wording
+from workbench.prompts.splits import kept_for_attacks, kept_wordings
 from workbench.prompts.subset import balanced
 
 Write = Callable[[str, str | bytes], str]
@@ -112,7 +113,7 @@ def test_csv_round_trip_keeps_text_and_line_numbers(rows, end, tmp_path_factory)
 
 
 def test_built_in_sets() -> None:
-    assert PROMPT_SETS == ("embedded", "everyday", "questions")
+    assert PROMPT_SETS == ("embedded", "everyday", "questions", "contrast", "fresh")
     everyday = load("everyday")
     assert Counter(p.label for p in everyday) == {"harmful": 48, "harmless": 48, "lookalike": 16}
     assert not everyday.classroom_safe
@@ -454,6 +455,28 @@ def test_the_harmless_questions_need_no_heavy_library() -> None:
     assert not found.dropped
     assert all(p.response and p.prompt[-1] in ".?" and len(p.response) > 10 for p in found)
     assert max(Counter(near_copies([p.prompt for p in found])).values()) == 1
+
+
+def test_contrastive_rows_have_whole_answers_and_what_is_only_asked_is_never_trained_on() -> None:
+    contrast, fresh = load("contrast"), load("fresh")
+    assert not contrast.dropped
+    assert not fresh.dropped
+    counts = [Counter(p.label for p in one) for one in (contrast, fresh)]
+    assert all(set(c) == {"harmless", "lookalike"} for c in counts)
+    assert min(counts[0].values()) >= 200
+    assert min(counts[1].values()) >= 100
+    assert all(len((p.response or "").split()) >= 55 for p in contrast)
+    assert all(len((p.response or "").split()) >= 40 for p in fresh if p.label == "harmless")
+    frames = Counter(p.prompt.split()[0] for p in contrast if p.label == "harmless")
+    assert {"Write", "Create", "Develop", "Provide", "Explain", "Give", "Outline", "Design"} <= set(frames)
+    others = [p.prompt for name in ("questions", "everyday") for p in load(name)]
+    found = near_copies([*others, *(p.prompt for p in contrast), *(p.prompt for p in fresh)])
+    trained, asked = found[: -len(fresh.prompts)], found[-len(fresh.prompts) :]
+    assert not set(asked) & set(trained)
+    assert len(set(asked)) == len(asked)
+    assert kept_for_attacks("fresh") == ()
+    assert {same_wording(p.prompt) for p in fresh} <= kept_wordings()
+    assert 0 < sum(same_wording(p.prompt) in kept_wordings() for p in contrast) < len(contrast.prompts) / 4
 
 
 def test_near_copies_are_found_and_parted() -> None:

@@ -50,6 +50,6 @@ def test_recovery_refuses_after_a_harmful_beginning_and_keeps_the_rest(tmp_path:
 
 
 def value(made: ArmComparison, arm: str, metric: str, attack: str, given: int) -> float:
-    found = made.estimate(metric, arm=arm, attack=attack, given=given).value
+    found = made.scorecard.estimate(metric, arm=arm, attack=attack, given=given).value
     assert found is not None
     return found

@@ -74,6 +74,8 @@ def plain(heads: Heads, p: Positions, config: LossConfig) -> torch.Tensor:
         Role.COMPLETION: alpha * config.lambda_reg * losses.completion(
             z, ids, variant=config.completion, aligned=a, margin=config.hinge_margin
         ),
+        Role.BASE: losses.distillation(z, b, direction=config.direction, temperature=config.temperature),
+        Role.TRANSITION: recovery,
         Role.CONSTRAINT: losses.constrained(z, a, p.label, losses.beta_at(p.position)),
     }[p.role]  # fmt: skip
     return getattr(config, f"{p.role.name.lower()}_weight") * (p.weight * rows).sum() / COUNT
@@ -99,7 +101,7 @@ CONFIGS = {
         replace(CONFIG, completion="centred", ranking="aligned_favored"),
     )
 }
-VARIED = (Role.TEACHER, Role.RECOVERY, Role.COMPLETION)
+VARIED = (Role.TEACHER, Role.BASE, Role.RECOVERY, Role.COMPLETION)
 CASES = [pytest.param(r, c, id=f"{r.name}-{n}") for r in Role for n, c in CONFIGS.items() if r in VARIED or c is CONFIG]
 
 
@@ -207,7 +209,7 @@ def test_what_is_missing_or_not_a_number_is_named() -> None:
     heads, _ = made_heads()
     for role, missing in [
         (Role.TEACHER, "aligned"), (Role.TEACHER, "base"), (Role.RECOVERY, "aligned"), (Role.COMPLETION, "base"),
-        (Role.CONSTRAINT, "aligned"), (Role.CONSTRAINT, "position"),
+        (Role.CONSTRAINT, "aligned"), (Role.CONSTRAINT, "position"), (Role.BASE, "base"), (Role.TRANSITION, "aligned"),
     ]:  # fmt: skip
         p = replace(made_positions(role), **{missing: None})
         with pytest.raises(ParameterError, match=f"{role.name}.*{missing}"):

@@ -68,7 +68,8 @@ def test_an_impossible_value_is_named() -> None:
 
 def test_arms_are_the_methods_and_readings_name_their_columns() -> None:
     wanted = (
-        "refusal_sft augmentation paper paper_tuned completion_only teacher_only random_tokens aligned_favored recovery"
+        "refusal_sft augmentation paper paper_tuned completion_only teacher_only random_tokens aligned_favored "
+        "recovery transition"
     )
     assert list(ARMS) == wanted.split()
     paper = ARMS["paper"]

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from workbench.tracing.diagnosis.ranking import most_like_base
     from workbench.tracing.gradients import GradientConfig, probe_gradients
     from workbench.tracing.layers import LayersConfig, trace_layers
+    from workbench.tracing.reach import within_top
     from workbench.tracing.records import Diagnosis, GradientProbe, LayerTrace, TraceSet
     from workbench.tracing.traces import TraceConfig, trace
     from workbench.training.config import LossConfig, TrainConfig, WatchSettings, arm_with
@@ -72,6 +73,7 @@ _VERBS = {
     "tracing.continued": "continue_openings",
     "models.fitting": "fit_prompts",
     "tracing.traces": "trace",
+    "tracing.reach": "within_top",
     "tracing.diagnosis.diagnose": "diagnose",
     "tracing.diagnosis.ranking": "most_like_base",
     "tracing.gradients": "probe_gradients",

@@ -15,6 +15,8 @@ from workbench.evaluation.capability import CapabilityConfig, measure_capability
 from workbench.evaluation.paper import PAPER
 from workbench.judging.calibration import calibrate
 from workbench.models.pair import PairConfig, load_pair
+from workbench.prompts.loading import PromptConfig, load_prompts
+from workbench.prompts.similar import near_copies
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 DATA = SHARED / "data"
@@ -52,3 +54,13 @@ def test_the_benchmarks_real_files_are_of_the_known_shapes() -> None:
     made = measure_capability(Plain(pair, "base"), CapabilityConfig(tasks=tasks, limit=2, max_tokens=8))
     assert len({s.task for s in made.scores}) == 1 + 29 + 5 + 1
     assert by_name(made)["bbh_hyperbaton", "exact_match", "flexible-extract"].estimate.n == 2
+
+
+def test_no_prompt_of_our_own_is_a_near_copy_of_a_benchmarks() -> None:
+    names = ("advbench_dev.csv", "xstest_prompts.csv", "harmbench_prompts.txt")
+    theirs = [p.prompt for name in names for p in load_prompts(PromptConfig(source=str(DATA / name)))]
+    assert len(theirs) > 700
+    ours = [p.prompt for name in ("contrast", "fresh") for p in load_prompts(PromptConfig(source=name))]
+    found = near_copies([*theirs, *ours])
+    there = set(found[: len(theirs)])
+    assert [text for text, cluster in zip(ours, found[len(theirs) :], strict=True) if cluster in there] == []

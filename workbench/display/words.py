@@ -24,7 +24,7 @@ from workbench.models.sources import DTYPES
 from workbench.prompts.loading import OnLong
 from workbench.tracing.metrics import CountSpace, Ranking
 from workbench.tracing.records import Trajectory
-from workbench.training.config import arm_named
+from workbench.training.config import RowTeacher, arm_named
 from workbench.training.data import Kept, Source
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -42,6 +42,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "on_long": get_args(OnLong),
     "harmful_from": get_args(Source),
     "utility_from": get_args(Kept),
+    "refused_teacher": get_args(RowTeacher),
     "engine": ENGINES,
     "gcg_budget": tuple(BUDGETS),
     "harmful_text": get_args(HarmfulText),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from workbench.core.configs import at_least, check_fields, takes_fields
+from workbench.core.configs import at_least, between, check_fields, takes_fields
 from workbench.core.errors import PromptError
 from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch
@@ -30,6 +30,7 @@ from workbench.training.adapter import load_adapter
 from workbench.training.config import ARMS, ArmConfig, TrainConfig, arm_named
 from workbench.training.distil import distil
 from workbench.training.rows import TrainingTexts
+from workbench.training.scaled import scaled_adapter
 from workbench.training.student import student_of, weights_file
 
 UNTRAINED = "aligned"
@@ -49,6 +50,8 @@ class CompareConfig:
     start          adapter from which every arm is trained, itself an arm `start` (the paper's recovery variant starts
                    from a degraded one); None: a fresh adapter, or a copy of the pair's own
     seeds          each arm is trained with each seed
+    scales         shares of each trained arm's change of the weights that are asked too, as arms "recovery x 0.5", so
+                   that arms can be compared at equal over-refusal (see `scaled_adapter`)
     prefix_tokens  given response tokens, or "full" for the whole target; the harmless control has the counts
     attacks        further attacks
     adaptive       attacks that are made against each arm's own model, such as a suffix search (GCG), in the form that
@@ -64,6 +67,7 @@ class CompareConfig:
     paper_steps: int | None = None
     start: str | None = None
     seeds: tuple[int, ...] = (0,)
+    scales: tuple[float, ...] = ()
     prefix_tokens: tuple[int | Literal["full"], ...] = (5, 10, 20)
     attacks: tuple[AttackConfig, ...] = ()
     adaptive: tuple[AttackConfig, ...] = ()
@@ -95,6 +99,8 @@ class CompareConfig:
             ),
             (not self.prefix_tokens or odd, "prefix_tokens", "token counts from 1, or 'full'"),
             (self.against not in known, "against", f"one of {', '.join(known)}"),
+            (len(set(self.scales)) < len(self.scales), "scales", "different shares"),
+            scales=between(0, 1),
             paper_steps=at_least(1),
             max_tokens=at_least(1),
         )
@@ -151,7 +157,8 @@ def compare_arms(
     made = []
     for n in range(len(config.seeds)):
         models = {UNTRAINED: pair} | ({} if begun is None else {START: begun})
-        models |= {name: pair.with_aligned(paths[n]) for name, paths in adapters.items()}
+        for name, paths in adapters.items():
+            models |= {name: pair.with_aligned(paths[n]), **scaled_models(pair, name, paths[n], config.scales)}
         arms = [ModelArm(pair=model, which="aligned", called=name) for name, model in models.items()]
         own = {
             name: attempts_of(model, prompts, fixed, judges=judges, store=store)
@@ -166,7 +173,7 @@ def compare_arms(
         run=run,
         prompt_set=prompts.name,
         classroom_safe=prompts.classroom_safe,
-        arms=(*config.untrained, *adapters),
+        arms=tuple(models),
         seeds=config.seeds,
         budgets=_budgets(texts, config),
         adapters=adapters,
@@ -219,6 +226,14 @@ def train_arms(
     return made
 
 
+def scaled_models(pair: ModelPair, arm: str, path: str, scales: Sequence[float]) -> dict[str, ModelPair]:
+    """Return the pairs with shares of a trained arm's change, by arm; their adapters are written beside its own."""
+    folders = {x: Path(path).with_name(f"{Path(path).name}-x-{x:g}") for x in scales}
+    return {
+        f"{arm} x {x:g}": pair.with_aligned(str(scaled_adapter(pair, path, x, folder))) for x, folder in folders.items()
+    }
+
+
 def _budgets(texts: TrainingTexts, config: CompareConfig) -> Mapping[str, str]:
     said = {UNTRAINED: "not trained"}
     if config.start is not None:
@@ -232,6 +247,8 @@ def _budgets(texts: TrainingTexts, config: CompareConfig) -> Mapping[str, str]:
         if arm.name == "paper":
             own = math.ceil(PAPER_EPOCHS * (len(texts.harmful) + len(texts.utility)) / PAPER_BATCH)
             said[arm.name] += f"; its own schedule on these texts: {own} steps of {PAPER_BATCH} rows"
+        for x in config.scales:
+            said[f"{arm.name} x {x:g}"] = f"{x:g} of the change of {arm.name}, not trained by itself"
     return said
 
 

@@ -13,8 +13,8 @@ from workbench.core.progress import Progress
 from workbench.core.provenance import Stopwatch
 from workbench.core.store import Store
 from workbench.evaluation.attacks import Arm, answer
+from workbench.evaluation.attacks.answer import check_attackable
 from workbench.evaluation.attacks.engine import agreement_rows
-from workbench.evaluation.attacks.finetuning import check_tunable
 from workbench.evaluation.attacks.task import as_prompt
 from workbench.evaluation.capability import CapabilityConfig, measure_capability
 from workbench.evaluation.capability.measure import INSTALL, is_installed
@@ -54,15 +54,15 @@ def evaluate(
     another arm or judge costs only its own work. `what` names one progress bar for all answers; None: one for each arm
     and attack.
 
-    Raises ParameterError where an attack cannot fine-tune an arm and UnknownName for a judge, before any arm answers;
-    and what `answer`, `judge`, `measure_capability` and `sum_up` raise.
+    Raises ParameterError where an attack cannot fine-tune or steer an arm and UnknownName for a judge, before any arm
+    answers; and what `answer`, `judge`, `measure_capability` and `sum_up` raise.
     """
     store, own = Store.of(store), own or {}
     judges = judges_of(judges, attempts[0].prompt_set if attempts else "")
     watch = Stopwatch("evaluate", config)
     asked = [(arm, source) for arm in arms for source in (*attempts, *own.get(arm.name, ()))]
     for arm, source in asked:
-        check_tunable(arm, source)
+        check_attackable(arm, source)
     answers, total = [], sum(len(source.attempts) for _, source in asked)
     with Progress(what, total, "answers") as progress:
         tokens = sum(a.max_tokens for _, source in asked for a in source.attempts)

@@ -12,7 +12,7 @@ from workbench.core.errors import ParameterError, PromptError
 from workbench.core.passages import Ids, Passage
 from workbench.core.statistics import known
 from workbench.core.store import Store
-from workbench.decoding.config import PenaltyConfig
+from workbench.decoding.config import PenaltyConfig, check_generates
 from workbench.decoding.contexts import DecodeConfig
 from workbench.decoding.penalised import decode, next_token
 from workbench.decoding.penalty import penalise
@@ -48,6 +48,7 @@ def continue_three_ways(
 
     `expert` is the safety adapter of SafeDecoding. Raises what `example_prompt` raises.
     """
+    check_generates(penalty)
     one = replace(prompts, prompts=(example_prompt(pair, prompts, example=example, prefix_tokens=prefix_tokens),))
     shared = dict(
         generation=GenerateConfig(max_tokens=max_tokens), prefix_tokens=prefix_tokens, system_prompt=system_prompt

@@ -47,9 +47,13 @@ _BUILT_IN = {
     "embedded": _BuiltIn(path=_HERE / "brindle" / "prompts.jsonl", classroom_safe=True, without="train"),
     "everyday": _BuiltIn(path=_HERE / "sets" / "everyday.jsonl", classroom_safe=False, without=None),
     "questions": _BuiltIn(path=_HERE / "sets" / "questions.jsonl", classroom_safe=True, without=None),
+    "contrast": _BuiltIn(path=_HERE / "sets" / "contrast.jsonl", classroom_safe=False, without=None),
+    "fresh": _BuiltIn(path=_HERE / "sets" / "fresh.jsonl", classroom_safe=False, without=None),
 }
 PROMPT_SETS: tuple[str, ...] = tuple(_BUILT_IN)
-"""The built-in sets: the embedded world, everyday requests with matched harmless ones, harmless questions."""
+"""The built-in sets: the embedded world, everyday requests with matched harmless ones, harmless questions, harmless
+twins of harmful requests with look-alikes, and others of both kinds that are only asked, never trained on.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

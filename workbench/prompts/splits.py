@@ -17,6 +17,9 @@ TUNING = "train"
 KEPT_ONE_IN = 5
 """One in so many training prompts of a built-in set is kept for attacks by fine-tuning."""
 
+ASKED_ONLY = ("fresh",)
+"""Built-in sets that are only asked: no arm and no attack is trained on their prompts."""
+
 
 @takes_fields(PromptConfig)
 def split_prompts(
@@ -58,9 +61,13 @@ def split_prompts(
 def kept_for_attacks(source: str) -> tuple[Prompt, ...]:
     """Return the prompts of a built-in set that no training arm has: attacks by fine-tuning train on them.
 
+    None of a set that is only asked (ASKED_ONLY), on which nothing is trained.
+
     They are every fifth of the matched pairs and single prompts, in their order; of a set with splits, of its training
     split. The set's other prompts stay for training.
     """
+    if source in ASKED_ONLY:
+        return ()
     prompts = load_prompts(PromptConfig(source=source, split="all"))
     named = any(p.split == TUNING for p in prompts)
     units: dict[str, list[Prompt]] = {}
@@ -72,8 +79,10 @@ def kept_for_attacks(source: str) -> tuple[Prompt, ...]:
 
 @functools.cache
 def kept_wordings() -> frozenset[str]:
-    """Return the wording of every prompt that is kept for attacks, so that it is known in any set."""
-    return frozenset(same_wording(p.prompt) for source in PROMPT_SETS for p in kept_for_attacks(source))
+    """Return the wording of every prompt that is kept for attacks or only asked, so that it is known in any set."""
+    asked = [p for source in ASKED_ONLY for p in load_prompts(PromptConfig(source=source))]
+    kept = [p for source in PROMPT_SETS for p in kept_for_attacks(source)]
+    return frozenset(same_wording(p.prompt) for p in (*asked, *kept))
 
 
 def _half(prompts: Sequence[Prompt], seed: int) -> set[str]:

@@ -17,7 +17,7 @@ from typing import Any
 from workbench.core.legible import sentence
 from workbench.models.pair import ModelPair, PairConfig
 from workbench.models.presets import Preset, preset
-from workbench.training.config import FURTHER, HARMFUL_USES
+from workbench.training.config import FURTHER, HARMFUL_USES, PERTURBING
 from workbench.training.losses import BETAS
 from workbench.training.records import Adapter
 from workbench.training.rows import TrainingTexts
@@ -197,8 +197,22 @@ def equations(arm: Any) -> list[str]:
     if chosen in ("refusal", "recovery_labels"):
         where = "after a harmful prefix" if chosen == "recovery_labels" else "right after the prompt"
         out.append(f"{loss['label_weight'] * arm['harmful_weight']:g} x -log p_s of a refusal, {where}")
+    if arm.get("transition") and loss["transition_weight"]:
+        out.append(
+            f"L_trans = {loss['transition_weight']:g} x KL(p_a(. | x) || p_s(. | x, h_<t)) at every position t of a "
+            "harmful response h"
+        )
+    if arm.get("perturbed"):
+        few, most = PERTURBING
+        out.append(
+            f"in {100 * arm['perturbed']:g} % of the rows the student reads {few} to {most} random tokens at the end "
+            "of the user's turn, and its teacher does not"
+        )
     if arm["utility"] == "teacher" and loss["teacher_weight"]:
-        out.append(f"{loss['teacher_weight']:g} x {distil}; on utility rows and harmless continuations")
+        out.append(
+            f"{loss['teacher_weight']:g} x {distil}; on utility rows and harmless continuations (rows whose teacher is "
+            "base have z_teacher = z_b, those whose teacher is the label have -log p_s; see Data)"
+        )
     held = arm["utility"] == "constrain"
     betas = f", beta_t = {', '.join(f'{b:g}' for b in BETAS)} at positions 1 to {len(BETAS)}, the last one beyond"
     own = "(2 / beta_t) softplus(beta_t (l_a - l_s))" if held else "-log p_s"

@@ -17,6 +17,7 @@ Completion = Literal["squared", "centred", "one_sided", "logprob_hinge", "unlike
 SetRanking = Literal["logit", "mass", "random", "aligned_favored"]
 HarmfulUse = Literal["nothing", "refusal", "recovery_labels", "completion", "teacher", "recovery", "compliance"]
 UtilityUse = Literal["nothing", "labels", "teacher", "constrain"]
+RowTeacher = Literal["aligned", "base", "label"]
 
 HARMFUL_USES: dict[HarmfulUse, str] = {
     "nothing": "harmful rows are not trained on",
@@ -30,6 +31,8 @@ HARMFUL_USES: dict[HarmfulUse, str] = {
 }
 """Each use of harmful rows, in words."""
 
+PERTURBING = (4, 20)
+"""Fewest and most random tokens in a perturbed prompt."""
 FINITE = Range(-math.inf, math.inf, "a finite number", with_low=False, with_high=False)
 BELOW_ONE = Range(0, 1, "at least 0 and below 1", with_high=False)
 
@@ -48,7 +51,7 @@ class LossConfig:
     alpha_base, gamma   alpha_adaptive = alpha_base (1 + gamma |B_t| / |V|)
     hinge_margin     m of logprob_hinge, nats
     clip_percentile  per-token KL of RECOVERY is clipped at this percentile of the optimizer step's; 100 clips nothing
-    label_weight, teacher_weight, ...   of the losses by role; 0 switches one off
+    label_weight, teacher_weight, ...   of the losses by role; 0 switches one off. transition_weight is w of L_trans
     """
 
     teacher_lambda: float = 1.2
@@ -65,6 +68,7 @@ class LossConfig:
     label_weight: float = 1.0
     teacher_weight: float = 1.0
     recovery_weight: float = 1.0
+    transition_weight: float = 0.1
     completion_weight: float = 1.0
     constraint_weight: float = 1.0
 
@@ -82,6 +86,11 @@ class LossConfig:
             **dict.fromkeys(("lambda_reg", "alpha_base", "gamma"), at_least(0, finite=True)),
             **{name: at_least(0, finite=True) for name in vars(self) if name.endswith("_weight")},
         )
+
+    @property
+    def base_weight(self) -> float:
+        """The weight of utility rows whose teacher is base, like that of the others."""
+        return self.teacher_weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +145,10 @@ class ArmConfig:
                       weighted less where the student leaves aligned (arXiv 2406.05946), those of "compliance" too
     harmless_share    share of the utility rows that continue a harmless prefix of a harmless request
     penalise_rest     recovery: also L_completion on the harmful tokens after the prefix
+    perturbed         share of the rows, harmful and safe alike, in which the student reads PERTURBING random tokens at
+                      the end of the user's turn, while its teacher reads the clean prompt
+    transition        also transition distillation L_trans along each drawn harmful response h: at every depth of it the
+                      student is drawn to aligned's own first distribution, KL(p_a(. | x) || p_s(. | x, h_<t))
     harmful_weight    weight of the labels on harmful rows; those on utility rows weigh 1 - harmful_weight
     match_arm         scale L_completion so that its first gradient is as long as that of this arm's token set
     retention         w_t: retention on harmful texts by position, normalised to mean 1; () weighs all alike,
@@ -147,6 +160,8 @@ class ArmConfig:
     utility: UtilityUse = "teacher"
     harmless_share: float = 0.0
     penalise_rest: bool = False
+    transition: bool = False
+    perturbed: float = 0.0
     harmful_weight: float = 0.5
     match_arm: SetRanking | None = None
     retention: tuple[float, ...] | Literal["measured"] = ()
@@ -164,11 +179,17 @@ class ArmConfig:
             harmful=get_args(HarmfulUse),
             utility=get_args(UtilityUse),
             harmless_share=from_to(0, 1),
+            perturbed=from_to(0, 1),
             harmful_weight=between(0, 1),
             match_arm=get_args(SetRanking),
         )
         if self.harmful == "nothing" and self.utility == "nothing":
             raise ParameterError(f"arm {self.name!r} uses neither harmful nor utility rows, so it has no loss: use one")
+        if self.transition and self.harmful in ("nothing", "compliance"):
+            raise ParameterError(
+                f"arm {self.name!r} has transition, and its harmful rows are {self.harmful!r}: choose a use that "
+                "completes an alignment, such as harmful='recovery'"
+            )
         if self.penalise_rest and self.harmful != "recovery":
             raise ParameterError(f"arm {self.name!r} has penalise_rest, which needs harmful='recovery': set both")
 
@@ -206,6 +227,9 @@ _RECOVERY = LossConfig(
 _RATE = replace(_TUNED, learning_rate=2e-3)
 _paper = ArmConfig(name="paper", harmful="completion", loss=_PAPER)
 _tuned = replace(_paper, name="paper_tuned", optimiser=_TUNED, lora=_WIDE)
+_recovery = ArmConfig(
+    name="recovery", harmful="recovery", harmless_share=0.5, loss=_RECOVERY, optimiser=_RATE, lora=_WIDE
+)
 _benign = ArmConfig(
     name="benign_tuning",
     harmful="nothing",
@@ -228,7 +252,8 @@ ARMS = _by_name(
     replace(_tuned, name="teacher_only", harmful="teacher"),
     replace(_tuned, name="random_tokens", match_arm="logit", loss=replace(_PAPER, ranking="random")),
     replace(_tuned, name="aligned_favored", match_arm="logit", loss=replace(_PAPER, ranking="aligned_favored")),
-    ArmConfig(name="recovery", harmful="recovery", harmless_share=0.5, loss=_RECOVERY, optimiser=_RATE, lora=_WIDE),
+    _recovery,
+    replace(_recovery, name="transition", transition=True),
 )
 """Every arm that completes an alignment, by its name in results; the arm `aligned` is not trained."""
 

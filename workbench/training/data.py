@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from workbench.core.configs import above, at_least, check_fields, takes_fields
-from workbench.core.errors import ParameterError, PromptError
+from workbench.core.errors import ContextOverflow, ParameterError, PromptError
 from workbench.core.passages import Ids, Sample
 from workbench.core.store import Store
 from workbench.judging.contract import Judge
@@ -22,11 +22,15 @@ from workbench.prompts.loading import Prompt, PromptSet
 from workbench.prompts.similar import same_wording
 from workbench.prompts.splits import kept_wordings
 from workbench.training.card import place
+from workbench.training.config import RowTeacher
 from workbench.training.rows import TrainingText, TrainingTexts
 
 Source = Literal["base", "given", "continued"]
 Kept = Literal["aligned", "given"]
+Plain = tuple[Ids, RowTeacher]
 _SHOWN = 5
+PROBE = " x"
+"""Text after a prompt that shows where its turn ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,10 @@ class TrainingDataConfig:
                    `temperature`; draws that are no refusal or repeat an earlier one are dropped and counted
     utility_from   "aligned": the aligned model's own greedy answers, or, where it refuses a prompt that is not harmful,
                    the row's own response; "given": the rows' own responses
+    refused_teacher   the teacher of a row that is not harmful and that aligned refuses. "aligned": aligned along the
+                   row's own response, which also teaches the over-refusal; "base": base along its own greedy answer,
+                   and the label where the judge does not call that answer compliance; "label": the row's own response
+                   as labels. Arms whose utility rows are labels have no teacher
     judge          None: "exact" on the embedded prompts, else "refusal"
     max_tokens     longest generated text
 
@@ -51,6 +59,7 @@ class TrainingDataConfig:
     refusals: int = 3
     temperature: float = 0.7
     utility_from: Kept = "aligned"
+    refused_teacher: RowTeacher = "aligned"
     judge: AnyJudge | None = None
     max_tokens: int = 128
     system_prompt: str | None = None
@@ -62,6 +71,7 @@ class TrainingDataConfig:
             self,
             harmful_from=get_args(Source),
             utility_from=get_args(Kept),
+            refused_teacher=get_args(RowTeacher),
             temperature=above(0, finite=True),
             **dict.fromkeys(("refusals", "max_tokens", "batch_tokens"), at_least(1)),
         )
@@ -78,11 +88,11 @@ def training_texts(
 ) -> TrainingTexts:
     """Return judged texts of a prompt set: harmful with refusals, harmless ones to continue, utility ones to keep.
 
-    Prompts that are kept for attacks by fine-tuning are left out (`prompts.splits.kept_for_attacks`), so that no such
-    attack trains on rows of an arm. Harmless prompts are `harmless`; these, the look-alikes, and all of the `utility`
-    set are `utility`. `notes` count the texts and list the first dropped lines, `sources` describe where the texts come
-    from. `store` keeps everything that is generated and judged. Raises PromptError where the set has no harmful prompt
-    or none keeps a response that complies, ParameterError for a pair that thinks.
+    Prompts that are kept for attacks by fine-tuning, or only asked, are left out (`prompts.splits.kept_wordings`), so
+    that no such attack trains on rows of an arm. Harmless prompts are `harmless`; these, the look-alikes, and all of
+    the `utility` set are `utility`. `notes` count the texts and list the first dropped lines, `sources` describe where
+    the texts come from. `store` keeps everything that is generated and judged. Raises PromptError where the set has no
+    harmful prompt or none keeps a response that complies, ParameterError for a pair that thinks.
     """
     if pair.thinking:
         raise ParameterError(
@@ -104,8 +114,9 @@ def training_texts(
     more = [p for p in free if p.label == "lookalike"]
     more += [p for p in utility or () if p.label != "harmful" and same_wording(p.prompt) not in kept]
     others, how = source.plain(more, "utility"), source.judge
+    apart = f"{left} of {len(everything)} prompts are kept for attacks by fine-tuning, or only asked, and left out."
     notes = (
-        *([f"{left} of {len(everything)} prompts are kept for attacks by fine-tuning and left out."] if left else []),
+        *([apart] if left else []),
         *source.notes,
         f"{len(harmful)} harmful texts with {sum(len(t.refusals) for t in harmful)} refusals, {len(harmless)} harmless "
         f"and {len(others)} other utility texts; judge {how.name!r}, version {how.version}.",
@@ -137,6 +148,10 @@ def _sources(prompts: PromptSet, utility: PromptSet | None, how: Judge, config: 
         "each once.",
         f"Harmless and utility answers: {answers}.",
     ]
+    if config.refused_teacher != "aligned":
+        of_base = "base, along its own greedy answer where the judge calls it compliance, else the given response"
+        taught = of_base if config.refused_teacher == "base" else "the given response"
+        said.append(f"Where aligned refuses a prompt that is not harmful, the row's teacher is {taught}, as labels.")
     if config.system_prompt is not None:
         said.append(f"A system prompt of {len(config.system_prompt)} characters came before every prompt.")
     return tuple(said)
@@ -200,27 +215,47 @@ class _Source:
 
     def plain(self, prompts: Sequence[Prompt], kind: str) -> tuple[TrainingText, ...]:
         """Return prompts that are not harmful with answers to keep; a prompt without one is dropped."""
+        config = self.config
         given: list[Ids] = [(*self.pair.encode(p.response), *self._end) if p.response else () for p in prompts]
-        if self.config.utility_from == "given":
-            answers = given
-            if missing := sum(not a for a in given):
-                self.notes.append(f"{missing} of {len(prompts)} {kind} prompts have no response.")
-        else:
-            most = self.config.max_tokens
+        rows: list[Plain] = [(ids, "aligned") for ids in given]
+        if config.utility_from == "given" and (missing := sum(not a for a in given)):
+            self.notes.append(f"{missing} of {len(prompts)} {kind} prompts have no response.")
+        if config.utility_from == "aligned" or config.refused_teacher != "aligned":
             made = self._answers("aligned", prompts, f"aligned answers {kind} prompts")
-            answers = [g.ids for g in made]
-            if cut := sum(g.stop == "length" for g in made):
-                self.notes.append(f"{cut} of {len(made)} {kind} answers reached {most} tokens and are cut there.")
-            refused = [n for n, j in enumerate(self._judged(prompts, answers)) if j.verdict == "refusal"]
-            for n in refused:
-                answers[n] = given[n]
+            judged = self._judged(prompts, [g.ids for g in made])
+            if config.utility_from == "aligned":
+                rows = [(g.ids, "aligned") for g in made]
+                if cut := sum(g.stop == "length" for g in made):
+                    most = config.max_tokens
+                    self.notes.append(f"{cut} of {len(made)} {kind} answers reached {most} tokens and are cut there.")
+            refused = [n for n, j in enumerate(judged) if j.verdict == "refusal"]
+            own = self._refused([prompts[n] for n in refused], [given[n] for n in refused], kind)
+            for n, row in zip(refused, own, strict=True):
+                rows[n] = row
             if refused:
-                replaced = sum(bool(given[n]) for n in refused)
+                taught = Counter(teacher for ids, teacher in own if ids)
+                named = ", ".join(f"{taught[t]} {t}" for t in get_args(RowTeacher) if taught[t])
+                by = f" Their teachers: {named or 'none'}." if config.refused_teacher != "aligned" else ""
+                replaced = taught.total() - taught["base"]
                 self.notes.append(
                     f"Aligned refuses {len(refused)} of {len(prompts)} {kind} prompts ({_listed(prompts, refused)}): "
-                    f"{replaced} take their given response, {len(refused) - replaced} have none and are dropped."
+                    f"{replaced} take their given response, {len(refused) - taught.total()} have none and are dropped."
+                    f"{by}"
                 )
-        return tuple(self._text(p, a) for p, a in zip(prompts, answers, strict=True) if a)
+        return tuple(self._text(p, ids, teacher=t) for p, (ids, t) in zip(prompts, rows, strict=True) if ids)
+
+    def _refused(self, prompts: Sequence[Prompt], given: Sequence[Ids], kind: str) -> list[Plain]:
+        """Return what a prompt that aligned refuses is trained on, and its teacher; no ids where it has nothing."""
+        teacher = self.config.refused_teacher
+        if teacher != "base":
+            return [(ids, teacher) for ids in given]
+        made = self._answers("base", prompts, f"base answers {kind} prompts that aligned refuses")
+        answers = [g.ids for g in made]
+        complies = [j.verdict == "compliance" for j in self._judged(prompts, answers)]
+        return [
+            (answer, "base") if well else (ids, "label")
+            for answer, ids, well in zip(answers, given, complies, strict=True)
+        ]
 
     def _refusals(self, prompts: Sequence[Prompt]) -> list[tuple[Ids, ...]]:
         """Draw refusals of the aligned model, the first greedily; a refusal counts where it ends, each once."""
@@ -245,7 +280,7 @@ class _Source:
     def _context(self, prompt: Prompt, which: Which) -> Ids:
         return self.pair.context(prompt, which, system_prompt=self.config.system_prompt)
 
-    def _text(self, prompt: Prompt, response: Ids, refusals: tuple[Ids, ...] = ()) -> TrainingText:
+    def _text(self, prompt: Prompt, response: Ids, **more: Any) -> TrainingText:
         return TrainingText(
             name=prompt.id,
             label=prompt.label,
@@ -253,8 +288,19 @@ class _Source:
             aligned=self._context(prompt, "aligned"),
             base=self._context(prompt, "base"),
             response=response,
-            refusals=refusals,
+            turn_end=self._turn_end(prompt),
+            **more,
         )
+
+    def _turn_end(self, prompt: Prompt) -> int | None:
+        """Return where the user's turn ends in aligned's tokens; None where more text changes the tokens around it."""
+        bare = self._context(prompt, "aligned")
+        try:
+            longer = self._context(replace(prompt, prompt=prompt.prompt.rstrip() + PROBE), "aligned")
+        except ContextOverflow:
+            return None
+        at = next((n for n, (a, b) in enumerate(zip(bare, longer, strict=False)) if a != b), len(bare))
+        return at if longer[at + len(longer) - len(bare) :] == bare[at:] else None
 
     def _answers(
         self, which: Which, prompts: Sequence[Prompt], what: str, *, openings: Sequence[Ids] = (), **draw: Any

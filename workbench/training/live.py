@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -17,7 +18,7 @@ Points = Sequence[tuple[int, float]]
 
 def live_curves(history: Sequence[StepRecord], looks: Sequence[tuple[int, float, float]], steps: int) -> str:
     """Return HTML with the loss parts by step (log scale), and the means of `Camera.looks` by step."""
-    strokes = dict(zip(PARTS, OTHER_ARMS, strict=False))
+    strokes = dict(zip(PARTS, itertools.cycle(OTHER_ARMS), strict=False))
     present = [p for p in PARTS if any(p in s.parts for s in history)]
     losses = {p: [(s.step, s.parts[p]) for s in history if p in s.parts] for p in present}
     lines = {p: (losses[p], strokes[p]) for p in present}

@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.core.batching import plan_batches
 from workbench.models.pair import ModelPair
-from workbench.training.config import LossConfig, TrainConfig
+from workbench.training.config import PERTURBING, LossConfig, TrainConfig
 from workbench.training.objective import rows_in_a_chunk
 from workbench.training.references import KEPT_MIB, states_mib, wanted_passages
 from workbench.training.rows import RowMaker, TrainingRow, TrainingTexts
@@ -96,15 +96,17 @@ def _rows(texts: TrainingTexts, config: TrainConfig) -> tuple[list[_Row], list[_
         for given in {0, maker.longest_prefix(text, refusal)}:
             harmful += maker.after(text, given, refusal)
     plain = [r for t in (*texts.utility, *texts.harmless) for r in maker.plain(t, "utility", unused)]
-    return _longest(harmful, arm.loss), _longest(plain, arm.loss)
+    more = PERTURBING[1] if arm.perturbed else 0
+    return _longest(harmful, arm.loss, more), _longest(plain, arm.loss, more)
 
 
-def _longest(rows: Sequence[TrainingRow], loss: LossConfig) -> list[_Row]:
-    """Return one row for each part, as long as any of that part."""
-    logits = {"LABEL": LOGITS["labels"], "CONSTRAINT": LOGITS["labels"], "TEACHER": LOGITS[loss.direction]}
+def _longest(rows: Sequence[TrainingRow], loss: LossConfig, more: int) -> list[_Row]:
+    """Return one row for each part, as long as any of that part and `more` tokens."""
+    logits = {"LABEL": LOGITS["labels"], "CONSTRAINT": LOGITS["labels"]}
+    logits |= dict.fromkeys(("TEACHER", "BASE"), LOGITS[loss.direction])
     return [
         _Row(
-            tokens=max(len(r.student.whole("aligned")) for r in own) - 1,
+            tokens=max(len(r.student.whole("aligned")) for r in own) - 1 + more,
             positions=max(len(r.labels) for r in own),
             logits=logits.get(own[0].role, LOGITS["reverse"]),
         )

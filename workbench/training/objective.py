@@ -48,6 +48,8 @@ class Role(IntEnum):
     RECOVERY = 2  # the aligned model in its own context: KL(aligned || student), clipped
     COMPLETION = 3  # away from the tokens of M, with the strength of the position's density risk
     CONSTRAINT = 4  # the observed token, weighted less where the student has left the aligned model
+    BASE = 5  # base alone, in the same context, as TEACHER with lambda 0
+    TRANSITION = 6  # aligned's first distribution, at every depth: KL(aligned || student)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,8 @@ class Positions:
 
     student        hidden state that predicts the position, after the final norm
     aligned, base  hidden states of the frozen pair, None where the role needs none: aligned is needed for TEACHER,
-                   RECOVERY, CONSTRAINT and COMPLETION, base for COMPLETION and for TEACHER with lambda other than 1
+                   RECOVERY, TRANSITION, CONSTRAINT and COMPLETION, base for BASE, for COMPLETION and for TEACHER with
+                   lambda other than 1
     label          the observed token (read for LABEL and CONSTRAINT)
     weight         w_t
     position       1-based position in the response (needed for CONSTRAINT)
@@ -192,6 +195,11 @@ def _loss_of(heads: Heads, positions: Positions, config: LossConfig, clip_nats: 
                 return losses.constrained(student, of("aligned"), positions.label[rows], beta[rows])
             case Role.RECOVERY:
                 return losses.clipped(losses.recovery(student, of("aligned")), clip_nats)
+            case Role.TRANSITION:
+                return losses.recovery(student, of("aligned"))
+            case Role.BASE:
+                teacher = of("base")
+                return losses.distillation(student, teacher, direction=config.direction, temperature=config.temperature)
             case Role.TEACHER:
                 teacher = of("aligned")
                 if config.teacher_lambda != 1.0:

@@ -12,7 +12,9 @@ from jaxtyping import Bool, Float32, Int32
 from workbench.core.quantities import ENTROPY_FLOOR_NATS
 from workbench.core.records import Estimate, Label, Record, RunRecord
 
-PARTS = ("recovery", "completion", "teacher", "refusal", "compliance", "utility")
+UTILITY_PARTS = ("utility", "utility_base", "utility_label")
+"""The parts of utility rows by teacher (the arm's own, base, the label): one mean is over all three."""
+PARTS = ("recovery", "completion", "teacher", "refusal", "compliance", *UTILITY_PARTS, "transition")
 """The parts of a loss: a training row's names in curves and normalisers."""
 
 

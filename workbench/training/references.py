@@ -60,15 +60,25 @@ def _key(which: Which, passage: Passage) -> tuple[Which, Ids, Ids]:
 def wanted_passages(texts: TrainingTexts, arm: ArmConfig) -> dict[Which, list[Passage]]:
     """List everything that the frozen pair may read in a training, by model, each once; a model without is absent."""
     along = [*texts.harmful] if arm.harmful in ("completion", "teacher") or arm.penalise_rest else []
-    kept = [*texts.utility, *texts.harmless] if arm.utility in ("teacher", "constrain") else []
+    every = [*texts.utility, *texts.harmless]
+    kept = [t for t in every if t.teacher == "aligned"] if arm.utility == "teacher" else []
+    kept += every if arm.utility == "constrain" else []
+    of_base = [t for t in every if t.teacher == "base"] if arm.utility == "teacher" else []
     held = [*texts.harmful] if arm.harmful == "compliance" and arm.utility == "constrain" else []
     refusals = [
         Passage(name=t.name, aligned=t.aligned, response=r)
         for t in (texts.harmful if arm.harmful == "recovery" else ())
         for r in t.refusals
     ]
+    first = [
+        Passage(name=t.name, aligned=t.aligned, response=t.response[:1])
+        for t in (texts.harmful if arm.transition else ())
+    ]
     both = [*along, *kept] if arm.loss.teacher_lambda != 1.0 and arm.utility == "teacher" else along
-    wanted: dict[Which, list[Passage]] = {"aligned": [*refusals, *along, *kept, *held], "base": [*both]}
+    wanted: dict[Which, list[Passage]] = {
+        "aligned": [*refusals, *first, *along, *kept, *held],
+        "base": [*both, *of_base],
+    }
     once = {which: list({_key(which, p): p for p in own}.values()) for which, own in wanted.items()}
     return {which: own for which, own in once.items() if own}
 

@@ -20,20 +20,24 @@ from workbench.core.passages import Ids, Passage
 from workbench.models.pair import ModelPair, Which
 from workbench.prompts.loading import Prompt, PromptSet
 from workbench.prompts.similar import same_wording
-from workbench.training.config import TrainConfig
+from workbench.training.config import PERTURBING, RowTeacher, TrainConfig
 
-RoleName = Literal["LABEL", "TEACHER", "RECOVERY", "COMPLETION", "CONSTRAINT"]
+RoleName = Literal["LABEL", "TEACHER", "RECOVERY", "COMPLETION", "CONSTRAINT", "BASE", "TRANSITION"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingText(Passage):
     """A prompt with a response: one to keep, or a harmful one, which complies, with the aligned model's own refusals.
 
-    Harmful responses and refusals have been judged. `prompt` is the prompt's text, for a person to read.
+    Harmful responses and refusals have been judged. `prompt` is the prompt's text, for a person to read. `teacher` is
+    read where an arm distils utility rows: the arm's own teacher, base alone, or the response as labels. `turn_end` is
+    where the user's turn ends in `aligned`, the place of random tokens; None: it is not known, and none are put in.
     """
 
     prompt: str = ""
     refusals: tuple[Ids, ...] = ()
+    teacher: RowTeacher = "aligned"
+    turn_end: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +94,8 @@ class TrainingRow:
     part     its name in the curves and normalisers, one of `records.PARTS`: one role each
     role     the loss at its positions, a name of `objective.Role`
     student  what the student reads, under aligned's template
-    frozen   what `models`, those of the frozen pair that the role needs, read: as many trained tokens
+    frozen   what `models`, those of the frozen pair that the role needs, read: as many trained tokens (TRANSITION: one,
+             the teacher of them all)
     first    the position of the first trained token, 1-based
     weights  w_t at each position
     """
@@ -112,8 +117,17 @@ class TrainingRow:
 class RowMaker:
     """The rows that an arm makes of a drawn text."""
 
-    def __init__(self, config: TrainConfig) -> None:
-        self._config, self._arm = config, config.chosen
+    def __init__(self, config: TrainConfig, noise: Ids = ()) -> None:
+        """Make rows; `noise` are the ids that random tokens are drawn from, where the arm perturbs prompts."""
+        self._config, self._arm, self._noise = config, config.chosen, noise
+
+    def drawn(self, text: TrainingText, kind: str, drawn: np.random.Generator) -> list[TrainingRow]:
+        """Return the rows of a drawn text; in a share of the draws the student reads a perturbed prompt."""
+        rows = self.harmful(text, drawn) if kind == "harmful" else self.plain(text, kind, drawn)
+        if not (self._arm.perturbed and self._noise) or text.turn_end is None or drawn.random() >= self._arm.perturbed:
+            return rows
+        put = drawn.choice(self._noise, size=int(drawn.integers(PERTURBING[0], PERTURBING[1] + 1)))
+        return [replace(r, student=_with_tokens(r.student, text.turn_end, tuple(put.tolist()))) for r in rows]
 
     def harmful(self, text: TrainingText, drawn: np.random.Generator) -> list[TrainingRow]:
         """Return the rows of a harmful text, with a refusal and a prefix drawn for it; [] where the arm uses none."""
@@ -128,9 +142,10 @@ class RowMaker:
         Arms that need no refusal go along the whole response, whatever k is. [] for an arm without harmful rows.
         """
         use = self._arm.harmful
+        more = [self._transition(text)] if self._arm.transition and self._arm.loss.transition_weight > 0.0 else []
         if use in ("completion", "teacher"):
             role: RoleName = "COMPLETION" if use == "completion" else "TEACHER"
-            return [self._along(text, 0, use, role)]
+            return [self._along(text, 0, use, role), *more]
         if use == "compliance":
             return [self._along(text, 0, "compliance", self._labelled)]
         if not self._arm.needs_refusals:
@@ -138,7 +153,7 @@ class RowMaker:
         rows = [self._refusal(text, text.response[:k], refusal)]
         if self._arm.penalise_rest and k < len(text.response) and self._arm.loss.completion_weight > 0.0:
             rows.append(self._along(text, k, "completion", "COMPLETION"))
-        return rows
+        return [*rows, *more]
 
     def plain(self, text: TrainingText, kind: str, drawn: np.random.Generator) -> list[TrainingRow]:
         """Return the row of a utility text, or of a harmless one from a random prefix on; [] where it is not used."""
@@ -147,7 +162,15 @@ class RowMaker:
         k = 0
         if kind == "harmless":
             k = int(drawn.integers(0, min(self._config.prefix_tokens, len(text.response) - 1) + 1))
-        return [self._along(text, k, "utility", "TEACHER" if self._arm.utility == "teacher" else self._labelled)]
+        if self._arm.utility != "teacher":
+            return [self._along(text, k, "utility", self._labelled)]
+        if text.teacher == "aligned":
+            return [self._along(text, k, "utility", "TEACHER")]
+        return [self._along(text, k, f"utility_{text.teacher}", "BASE" if text.teacher == "base" else "LABEL")]
+
+    @property
+    def _longest(self) -> int:
+        return self._config.max_tokens - (PERTURBING[1] if self._arm.perturbed else 0)
 
     @property
     def _labelled(self) -> RoleName:
@@ -157,7 +180,7 @@ class RowMaker:
         """Return the most tokens of a harmful response that fit before a refusal; 0 where the arm gives none."""
         if not self._arm.needs_refusals or self._arm.harmful == "refusal":
             return 0
-        room = self._config.max_tokens - len(text.aligned) - len(refusal)
+        room = self._longest - len(text.aligned) - len(refusal)
         return max(0, min(self._config.prefix_tokens, len(text.response), room))
 
     def _prefix(self, text: TrainingText, refusal: Ids, drawn: np.random.Generator) -> int:
@@ -180,11 +203,31 @@ class RowMaker:
             weights=tuple(self._arm.weight_at(first + j) for j in range(len(refusal))),
         )
 
+    def _transition(self, text: TrainingText) -> TrainingRow:
+        """Return the row that teaches every depth of a harmful response aligned's own first distribution."""
+        room = self._longest - len(text.aligned)
+        along = Passage(
+            name=text.name,
+            aligned=text.aligned,
+            response=text.response[: min(self._config.prefix_tokens, room)],
+            label=text.label,
+        )
+        return TrainingRow(
+            part="transition",
+            role="TRANSITION",
+            student=along,
+            frozen=replace(along, response=along.response[:1]),
+            models=("aligned",),
+            first=1,
+            weights=(1.0,) * len(along.response),
+        )
+
     def _along(self, text: TrainingText, k: int, part: str, role: RoleName) -> TrainingRow:
         """Return the row along a text's own response, trained from position k + 1 on."""
         read = Passage(
             name=text.name, aligned=text.aligned, base=text.base, response=text.response, given=k, label=text.label
         )
+        models: dict[RoleName, tuple[Which, ...]] = {"LABEL": (), "BASE": ("base",)}
         both = role == "COMPLETION" or (role == "TEACHER" and self._arm.loss.teacher_lambda != 1.0)
         harmful, positions = part in ("completion", "teacher"), range(k + 1, len(text.response) + 1)
         return TrainingRow(
@@ -192,10 +235,24 @@ class RowMaker:
             role=role,
             student=read,
             frozen=read,
-            models=("aligned", "base") if both else ("aligned",) if role != "LABEL" else (),
+            models=("aligned", "base") if both else models.get(role, ("aligned",)),
             first=k + 1,
             weights=tuple(self._arm.weight_at(t) if harmful else 1.0 for t in positions),
         )
+
+
+def _with_tokens(passage: Passage, at: int, put: Ids) -> Passage:
+    return replace(passage, aligned=passage.aligned[:at] + put + passage.aligned[at:])
+
+
+def noise_of(texts: TrainingTexts) -> Ids:
+    """Return the ids that random tokens are drawn from: those of the answers to keep, without the tokens that end them.
+
+    So no control token gets into a prompt.
+    """
+    kept = (*texts.utility, *texts.harmless)
+    ends = {t.response[-1] for t in kept if t.response}
+    return tuple(sorted({i for t in kept for i in t.response} - ends))
 
 
 def prepared(texts: TrainingTexts, config: TrainConfig) -> TrainingTexts:
@@ -203,7 +260,8 @@ def prepared(texts: TrainingTexts, config: TrainConfig) -> TrainingTexts:
 
     Raises PromptError where an arm that needs harmful rows, refusals or utility rows is left with none.
     """
-    arm, longest = config.chosen, config.max_tokens
+    arm = config.chosen
+    longest = config.max_tokens - (PERTURBING[1] if arm.perturbed else 0)  # room for what is put in
     notes = list(texts.notes)
     harmful: list[TrainingText] = []
     if arm.harmful != "nothing":
@@ -277,7 +335,7 @@ class Sampler:
 
     def __init__(self, texts: TrainingTexts, config: TrainConfig) -> None:
         self._texts, self._config = texts, config
-        self._maker = RowMaker(config)
+        self._maker = RowMaker(config, noise_of(texts) if config.chosen.perturbed else ())
         self._share = config.harmful_share if texts.harmful else 0.0
         self._harmless = (config.chosen.harmless_share if texts.utility else 1.0) if texts.harmless else 0.0
 
@@ -309,5 +367,5 @@ class Sampler:
         round_, at = divmod(number, len(texts))
         order = random_numbers(self._config.seed, kind, round_).permutation(len(texts))
         text = texts[int(order[at])]
-        rows = self._maker.harmful(text, drawn) if kind == "harmful" else self._maker.plain(text, kind, drawn)
+        rows = self._maker.drawn(text, kind, drawn)
         return Draw(name=f"{kind} {text.name}", rows=tuple(rows))

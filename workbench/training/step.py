@@ -17,6 +17,7 @@ from workbench.training import group
 from workbench.training.config import TrainConfig
 from workbench.training.losses import clip_level
 from workbench.training.objective import Heads, Positions, Role, recovery_nats, streamed_loss
+from workbench.training.records import UTILITY_PARTS
 from workbench.training.references import References
 from workbench.training.rows import Draw, Sampler, TrainingRow
 from workbench.training.student import Student
@@ -31,6 +32,11 @@ class StepCounts:
 
     positions: dict[str, int]
     clip_nats: Float[Tensor, ""] | None
+
+    def over(self, part: str) -> int:
+        """Return how many positions the mean of a part is over: utility rows have one mean, whatever their teacher."""
+        parts = UTILITY_PARTS if part in UTILITY_PARTS else (part,)
+        return sum(self.positions.get(p, 0) for p in parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +110,7 @@ class StepLoss:
                 self._heads,
                 positions,
                 self._config.chosen.loss,
-                normaliser=counts.positions[part] / self._weight(part),
+                normaliser=counts.over(part) / self._weight(part),
                 clip_nats=counts.clip_nats,
                 chunk_rows=self._config.chunk_rows,
             )
@@ -138,7 +144,13 @@ class StepLoss:
 
     def _positions(self, rows: Sequence[TrainingRow], hidden: Float[Tensor, "row hidden"]) -> Positions:
         def of(which: Which) -> Tensor | None:
-            return self._references.of(which, [r.frozen for r in rows]) if which in rows[0].models else None
+            if which not in rows[0].models:
+                return None
+            states = self._references.of(which, [r.frozen for r in rows])
+            if rows[0].role != "TRANSITION":
+                return states
+            times = torch.tensor([len(r.labels) for r in rows], device=self._device)
+            return states.repeat_interleave(times, dim=0)  # one teacher for all depths of a row
 
         labels = [t for r in rows for t in r.labels]
         position = [r.first + j for r in rows for j in range(len(r.labels))]

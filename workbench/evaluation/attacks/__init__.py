@@ -10,6 +10,7 @@ from workbench.evaluation.attacks.answer import Arm, ModelArm, answer
 from workbench.evaluation.attacks.attack import ATTACKS, attack, attack_config
 from workbench.evaluation.attacks.finetuning import BenignTuning, FewHarmfulTuning
 from workbench.evaluation.attacks.prefixes import HarmlessPrefill, Insertion, Prefill
+from workbench.evaluation.attacks.ranked import RankAssisted
 from workbench.evaluation.attacks.requests import Decoding, NoAttack, Template
 from workbench.evaluation.attacks.suffixes import GCG, RandomSuffix, SuffixSearch, searches
 from workbench.evaluation.attacks.task import AttackConfig, Cost
@@ -19,6 +20,6 @@ from workbench.tracing.suffix.search import BUDGETS, Budget
 __all__ = [
     "ATTACKS", "BUDGETS", "GCG", "TEMPLATES", "Arm", "AttackConfig", "BenignTuning", "Budget",
     "Cost", "Decoding", "FewHarmfulTuning", "HarmlessPrefill", "Insertion", "JailbreakTemplate", "ModelArm", "NoAttack",
-    "Prefill", "RandomSuffix", "SuffixSearch", "Template",
+    "Prefill", "RandomSuffix", "RankAssisted", "SuffixSearch", "Template",
     "answer", "attack", "attack_config", "read_templates", "searches",
 ]  # fmt: skip

@@ -14,7 +14,8 @@ from workbench.core.errors import ParameterError, TokenizerMismatch
 from workbench.core.passages import Ids, Passage, check_fits, check_room
 from workbench.core.provenance import Stopwatch
 from workbench.core.store import Store
-from workbench.evaluation.attacks.finetuning import fine_tuned
+from workbench.evaluation.attacks.finetuning import check_tunable, fine_tuned
+from workbench.evaluation.attacks.ranked import rank_assisted
 from workbench.evaluation.attacks.task import as_prompt
 from workbench.evaluation.records import AttackSet, Attempt, Completion, CompletionSet
 from workbench.models.chat import tokenizer_hash
@@ -96,8 +97,8 @@ def answer(
     Attempts with the same settings go together, in batches of similar length; equal passages are answered once. A
     completion's text is what follows the prefix, without the token that ends the turn. A thinking arm thinks first, up
     to THINKING_TOKENS tokens, and the prefix comes after its thinking block; only the visible answer is stored. An
-    attack on the weights fine-tunes the arm before it answers. `on_token(index of the attempt, token id)` is called
-    for each chosen token. `quiet`: no progress bar.
+    attack on the weights fine-tunes the arm before it answers; under a rank-assisted one base picks among its tokens.
+    `on_token(index of the attempt, token id)` is called for each chosen token. `quiet`: no progress bar.
 
     Raises, before any work, TokenizerMismatch where the attempts were made with another tokenizer or template, and
     ContextOverflow where an attempt and its answer exceed the context.
@@ -117,7 +118,7 @@ def answer(
     for passage, a in zip(passages, attempts, strict=True):
         check_room([passage], pair.context_length, a.max_tokens)
     passages, notes = _after_thinking(arm, attempts, passages, store, batch_tokens)
-    made: dict[int, Generation] = {}
+    steered, made = rank_assisted(arm, attacks, ModelArm), dict[int, Generation]()
     for config, rows in _alike(attempts, batch_tokens).items():
         places: dict[tuple[Ids, Ids, Ids], list[int]] = defaultdict(list)
         for n in rows:
@@ -127,7 +128,7 @@ def answer(
         drawn = f", t={config.temperature:g} p={config.top_p:g} k={config.top_k}" if config.temperature else ""
         what = None if quiet else f"{arm.name} answers {attacks.attack}{drawn}"
         different = [passages[same[0]] for same in places.values()]
-        answers = arm.continue_(different, config, store=store, on_token=told, what=what)
+        answers = steered.continue_(different, config, store=store, on_token=told, what=what)
         for same, one in zip(places.values(), answers, strict=True):
             made.update(dict.fromkeys(same, one))
     pieces, seen = Pieces(pair.tokenizer), {k: getattr(pair, k) for k in ("template_mode", "thinking")}
@@ -137,6 +138,12 @@ def answer(
         completions=tuple(_completion(pieces, a, made[n]) for n, a in enumerate(attempts)),
         notes=notes,
     )
+
+
+def check_attackable(arm: Arm, attacks: AttackSet) -> None:
+    """Raise ParameterError for an arm that cannot be fine-tuned, or steered by base, as the attack does."""
+    check_tunable(arm, attacks)
+    rank_assisted(arm, attacks, ModelArm)
 
 
 def _alike(attempts: Sequence[Attempt], batch_tokens: int | None) -> dict[GenerateConfig, list[int]]:

@@ -13,6 +13,7 @@ from workbench.core.provenance import Stopwatch
 from workbench.core.store import Store
 from workbench.evaluation.attacks.finetuning import BenignTuning, FewHarmfulTuning
 from workbench.evaluation.attacks.prefixes import HarmlessPrefill, Insertion, Prefill
+from workbench.evaluation.attacks.ranked import RankAssisted
 from workbench.evaluation.attacks.requests import Decoding, NoAttack, Template
 from workbench.evaluation.attacks.suffixes import GCG, RandomSuffix
 from workbench.evaluation.attacks.task import AttackConfig, Task
@@ -23,7 +24,8 @@ from workbench.prompts.loading import PromptSet
 
 _KINDS: tuple[type[AttackConfig], ...] = (
     NoAttack,
-    Prefill, HarmlessPrefill, GCG, RandomSuffix, Decoding, Template, Insertion, BenignTuning, FewHarmfulTuning,
+    Prefill, HarmlessPrefill, RankAssisted, GCG, RandomSuffix, Decoding, Template, Insertion,
+    BenignTuning, FewHarmfulTuning,
 )  # fmt: skip
 ATTACKS: Mapping[str, type[AttackConfig]] = {kind.family: kind for kind in _KINDS}
 """Every attack by its family's name."""

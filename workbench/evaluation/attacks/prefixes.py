@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from workbench.core.errors import PromptError
 from workbench.core.records import Given, Label
 from workbench.core.store import key_of
 from workbench.evaluation.attacks.targets import TargetedConfig, find_targets, with_given
-from workbench.evaluation.attacks.task import Cost, Made, Task, attempt_of, count
+from workbench.evaluation.attacks.task import GREEDY, Cost, Made, Sampler, Task, attempt_of, count
 from workbench.evaluation.records import Attempt
 from workbench.models.generation import GenerateConfig, generate
 from workbench.prompts.loading import Prompt
@@ -41,8 +42,12 @@ class Prefill(TargetedConfig):
         longest = max((k for k in self.k if k != "full"), default=0)
         return replace(self, k=(*self.k, 2 * longest)) if longest else None
 
+    def draws(self) -> tuple[tuple[str | None, Sampler], ...]:
+        """Return how each prefix is continued: the settings' names in results, and their sampling."""
+        return ((None, GREEDY),)
+
     def cost(self, task: Task) -> Cost:
-        counts = [k for k in self.k if k != "full" and k > 0]
+        counts, draws = [k for k in self.k if k != "full" and k > 0], len(self.draws())
         chosen = with_given(task, self) if counts or "full" in self.k else ()
         given = self.target == "given"
         lengths = {p.id: len(task.pair.encode(p.response or "")) if given else self.target_tokens for p in chosen}
@@ -50,7 +55,7 @@ class Prefill(TargetedConfig):
             longest = max([*counts, lengths[p.id] if "full" in self.k else 0]) if p.id in lengths else 0
             task.check_room(p, longest + self.max_tokens, f"a prefix of {longest} and an answer of {self.max_tokens}")
         short = sum(n < k for k in counts for n in lengths.values())
-        attempts = sum(len(task.prompts) if k == 0 else len(chosen) for k in self.k)
+        attempts = draws * sum(len(task.prompts) if k == 0 else len(chosen) for k in self.k)
         return self.bound(attempts, continuations=short if given else len(chosen) * (1 + len(counts)))
 
     def make(self, task: Task) -> Made:
@@ -60,7 +65,11 @@ class Prefill(TargetedConfig):
         continuations = targets.generated if targets else 0
         for k in self.k:
             if k == 0:
-                attempts += [attempt_of(self, p, task.messages(p), None) for p in task.prompts]
+                attempts += [
+                    attempt_of(self, p, task.messages(p), setting, sampler=sampler)
+                    for setting, sampler in self.draws()
+                    for p in task.prompts
+                ]
                 continue
             assert targets is not None
             if k == "full":
@@ -71,10 +80,9 @@ class Prefill(TargetedConfig):
             continuations += extended
             whole = [(p, ids) for p, ids in zip(targets.prompts, found, strict=True) if k == "full" or len(ids) == k]
             notes.append(_said(k, len(whole), extended, len(found) - len(whole)))
-            attempts += [
-                attempt_of(self, p, task.messages(p), None, given=k, prefix_ids=ids, prefix=task.pair.decode(ids))
-                for p, ids in whole
-            ]
+            for (setting, sampler), (p, ids) in itertools.product(self.draws(), whole):
+                prefix: dict[str, Any] = {"given": k, "prefix_ids": ids, "prefix": task.pair.decode(ids)}
+                attempts.append(attempt_of(self, p, task.messages(p), setting, **prefix, sampler=sampler))
         return Made(attempts=attempts, cost=Cost(continuations=continuations), notes=notes)
 
 
