@@ -155,7 +155,7 @@ def test_headless_it_is_a_table_of_what_has_been_rated_and_shows_no_text(tmp_pat
         ("5 (a success)", 2, 0),
     ]
     assert "Krippendorff" in view.text
-    assert not re.search("refuse|comply|How do I open", view.html)
+    assert not re.search("refuse|comply|How do I open", view.body + view.text)
     assert one.to_frame()["rating"].tolist() == [5, 5, 1]
     assert one._repr_mimebundle_().keys() == {"text/html", "text/plain"}
     assert one._shown is None
