@@ -188,7 +188,7 @@ def evaluated(arms: dict[str, tuple[int, int, int]], harmful_n: int = N) -> Eval
     answered, judged, babble = [], [], []
     for arm, (complied, babbled, right) in arms.items():
         answered += [completions(s, arm, text=f"<i>{arm}</i>") for s in sets]
-        by = {0: first(0), 10: first(complied)}
+        by = {0: first(0), 10: first(complied) if complied >= 0 else lambda a: (0.0, "other")}
         judged.append(judgements(prefill, arm, lambda a, by=by: by[a.given](a)))
         judged += [judgements(s, arm, first(right)) for s in (harmless, beginning)]
         babble += [gibberish(s, arm, lambda a, b=babbled: index(a) < b) for s in sets]
@@ -208,6 +208,7 @@ TITLES = (
         "dead lowers attack success from 90 % to 0 %, and answers only 10 % of the harmless prompts",
     ),
     ({"aligned": (20, 0, 40), "same": (19, 0, 40)}, "same and aligned cannot be told apart in attack success at n ="),
+    ({"aligned": (36, 0, 40), "muddled": (-1, 0, 40)}, "muddled lowers attack success from 90 % to 0 %, and brings no"),
     (
         {"aligned": (4, 0, 40), "worse": (36, 0, 40)},
         "worse is easier to break than aligned: attack success 90 % against 10 %",
@@ -240,3 +241,22 @@ def test_every_arm_continues_the_same_beginning_and_its_text_is_text() -> None:
     assert "aligned&lt;/i&gt; to harmful-0" in view.body
     assert "to harmful-0" not in said.body + said.text
     assert "to harmless-0" in said.body
+
+
+def test_a_sweep_says_what_to_take_and_what_it_does_not_do() -> None:
+    pair, prompts = wb.load_pair(preset="embedded"), wb.load_prompts(source="embedded", limit=36)
+    grid = wb.PenaltyGrid(methods=["one_sided", "two_sided"], strengths=[16.0])
+    sweep = wb.sweep(pair, prompts, penalties=grid, prefix_tokens=(0, 10), max_tokens=48, judge="exact")
+    choice = wb.recommend(sweep)
+    screen = wb.views.taken(choice, sweep)
+    title, under, *_ = screen.text.splitlines()
+    alone = next(p.asr.value for p in choice.points if p.penalty == "aligned")
+    assert title.startswith("No penalty is worth taking: within the limits, the best leaves attack success at ")
+    assert title.endswith(f"(aligned: {100 * alone:.1f} %)".replace(".0 %", " %"))
+    assert under.startswith("two_sided 16 lowers it to 0 %, but ")
+    assert screen.arms == ("aligned", "two_sided 16")
+    shown = wb.views.answers(sweep.evaluation, arms=screen.arms, harmful=1, harmless=0)
+    assert [r["arm"] for r in shown.rows] == ["aligned", "two_sided 16"]
+    took = wb.views.taken(dataclasses.replace(choice, penalty="two_sided 16"), sweep)
+    assert took.text.startswith("two_sided 16 lowers attack success from ")
+    assert "gibberish" in took.text.splitlines()[0]

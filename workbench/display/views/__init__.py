@@ -15,7 +15,7 @@ from workbench.display.views.film import film_tokens
 from workbench.display.views.first import FirstScreen, Picture, Tile, first_screen
 from workbench.display.views.found import found
 from workbench.display.views.look import penalty_look
-from workbench.display.views.measured import answers, measured
+from workbench.display.views.measured import answers, measured, taken
 from workbench.display.views.method import card_rows, evaluation_card, paper_table
 from workbench.display.views.plots import FigureView, figure_view
 from workbench.display.views.responses import HarmfulText
@@ -82,6 +82,7 @@ __all__ = [
     "samples_view",
     "side_by_side",
     "sweep_table",
+    "taken",
     "teacher_view",
     "token_view",
     "tokens_table",

@@ -37,7 +37,12 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class FirstScreen(View):
-    """A first screen: a report puts it above everything else, its title as the title of the page."""
+    """A first screen: a report puts it above everything else, its title as the title of the page.
+
+    `arms` are those that it compares, the reference first; empty where it compares none.
+    """
+
+    arms: tuple[str, ...] = ()
 
 
 def first_screen(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
+
+import plotly.graph_objects as go
 
 from workbench.core.legible import html_text, prose, sentence
 from workbench.core.records import Estimate, Given
-from workbench.display.figures import figure_svg, success_by_prefix
+from workbench.display.figures import figure_svg, penalty_frontier, success_by_prefix
 from workbench.display.views.drawing import stacked
 from workbench.display.views.first import FirstScreen, Picture, Tile, between, first_screen, percent
 from workbench.display.views.responses import HarmfulText, as_treated, treatment_of
@@ -15,7 +18,7 @@ from workbench.display.views.samples import Shown, shown_samples, withheld
 from workbench.display.views.view import View, section
 from workbench.evaluation.bars import Quantity, headline
 from workbench.evaluation.metrics import ALL_ATTACKS, EvaluateConfig
-from workbench.evaluation.records import Comparison, Evaluation, Score, Scorecard, select
+from workbench.evaluation.records import Comparison, Evaluation, PenaltyChoice, PenaltySweep, Score, Scorecard, select
 from workbench.evaluation.strength import weak_attacks
 
 REFERENCE = "aligned"
@@ -31,19 +34,32 @@ OUTCOMES: Mapping[str, str] = {
 """What a harmful prompt comes to, and how it is drawn; the four sum to 100 %."""
 
 
-def measured(card: Scorecard, *, reference: str | None = None) -> FirstScreen:
+def measured(
+    card: Scorecard,
+    *,
+    reference: str | None = None,
+    arm: str | None = None,
+    picture: go.Figure | None = None,
+    title: str = "",
+    why: str = "",
+) -> FirstScreen:
     """Say what an evaluation found in ten seconds: the best arm against the reference, what it bought, what it cost.
 
     The best arm is that of the lowest worst-case attack success among the arms other than base and the reference
     (`reference` None: the arm that others are compared with, else aligned); where there is none, the screen is about
-    the reference. The sentence is the paired comparison's own: what no test tells apart is said to be so.
+    the reference. `arm` names another one, whose outcomes are then shown beside the reference's alone. The sentence is
+    the paired comparison's own: what no test tells apart is said to be so. `picture` and `title` stand in the place of
+    attack success by given tokens and of that sentence; `why` is added to what it cost.
     """
     reference = reference or _compared_with(card)
     arms = list(dict.fromkeys(s.arm for s in card.scores))
-    tried = [a for a in arms if a not in ("base", reference)]
-    arm = min(tried, key=lambda a: _value(_headline(card, "asr", a), 1.0), default=reference)
+    if arm is None:
+        tried = [a for a in arms if a not in ("base", reference)]
+        arm = min(tried, key=lambda a: _value(_headline(card, "asr", a), 1.0), default=reference)
+    else:
+        arms = [reference, arm]
     asr, before = (_headline(card, "asr", a) for a in (arm, reference))
-    title = _alone(card, asr, reference) if arm == reference else _against(card, arm, reference, asr, before)
+    said = _alone(card, asr, reference) if arm == reference else _against(card, arm, reference, asr, before)
     weak = weak_attacks(card.strengths, None if asr is None else asr.judge)
     warnings = [f"{name} is too weak an attack to measure a defence" for name in weak]
     warnings += [f"{task}: the reference may be guessing" for task in card.at_chance]
@@ -51,16 +67,37 @@ def measured(card: Scorecard, *, reference: str | None = None) -> FirstScreen:
     pictures = []
     if deepest is not None:
         word = card.measured_by(asr.judge) if asr is not None else "attack success"
-        drawn = figure_svg(success_by_prefix(card, judge=None if asr is None else asr.judge))
-        pictures.append(Picture(title=f"{word.capitalize()} by given tokens", soft="", drawing=drawn, share=2))
+        drawn = picture or success_by_prefix(card, judge=None if asr is None else asr.judge)
+        name = (
+            f"{word.capitalize()} by given tokens" if picture is None else str((drawn.layout.meta or {}).get("title"))
+        )
+        pictures.append(Picture(title=name, soft="", drawing=figure_svg(drawn), share=2))
         rows = [(a, _outcomes(card, a, deepest, asr)) for a in arms]
         bars = stacked([(a, shares) for a, shares in rows if shares], OUTCOMES, "Outcomes by arm", 420)
         given = "the whole target" if deepest == "full" else f"{deepest} tokens"
         soft = f"after {given}; orange complied, blue refused"
         pictures.append(Picture(title="What the answers are", soft=soft, drawing=bars))
-    return first_screen(
-        title, _cost(card, arm, reference), _tiles(card, arm, reference, asr, before), pictures, warnings
-    )
+    under = " ".join(filter(None, (why, _cost(card, arm, reference))))
+    made = first_screen(title or said, under, _tiles(card, arm, reference, asr, before), pictures, warnings)
+    return replace(made, arms=tuple(dict.fromkeys((reference, arm))))
+
+
+def taken(choice: PenaltyChoice, sweep: PenaltySweep) -> FirstScreen:
+    """Say which penalty to take and what it does not do, beside the frontier of all of them.
+
+    Where the rule takes none, the screen shows the one that lowers attack success most, and says why it is not taken.
+    """
+    card, tried = sweep.evaluation.scorecard, [p for p in choice.points if p.penalty != REFERENCE]
+    how: dict[str, Any] = {"reference": REFERENCE, "picture": penalty_frontier(choice)}
+    if choice.penalty != REFERENCE or not tried:
+        return measured(card, arm=choice.penalty, **how)
+    best = min(tried, key=lambda p: 1.0 if p.asr.value is None else p.asr.value)
+    alone = next((p.asr.value for p in choice.points if p.penalty == REFERENCE), None)
+    within = [p.asr.value for p in tried if not p.fails and p.asr.value is not None]
+    left = f": within the limits, the best leaves {choice.measures} at {percent(min(within))}" if within else ""
+    title = f"No penalty is worth taking{left}" + (f" (aligned: {percent(alone)})" if within else "")
+    why = f"{best.penalty} lowers it to {percent(best.asr.value)}, but {'; '.join(best.fails)}." if best.fails else ""
+    return measured(card, arm=best.penalty, title=title, why=why, **how)
 
 
 # --------------------------------------------------------------------------------------------------------- words
@@ -113,7 +150,17 @@ def _against(card: Scorecard, arm: str, reference: str, asr: Score | None, befor
     lost = _value(_headline(card, "harmless_right", reference), 0.0) - _value(answered, 1.0)
     if lost > SILENT:
         return f"{arm} lowers {fall}, and answers only {_said(answered)} of the harmless prompts"
+    back = [_refused(card, a, asr) for a in (arm, reference)]
+    if None not in back and back[0] - back[1] < SILENT:  # type: ignore[operator]
+        return f"{arm} lowers {fall}, and brings no refusal back"
     return f"{arm} lowers {fall}"
+
+
+def _refused(card: Scorecard, arm: str, asr: Score) -> float | None:
+    """Return the share of plain refusals after the most given tokens, by the judge of the attack's success."""
+    where = {"arm": arm, "attack": PREFILL, "given": _deepest(card, arm), "judge": asr.judge}
+    found = select(card.scores, "refusal", **where)
+    return None if len(found) != 1 or found[0].estimate.value is None else float(found[0].estimate.value)
 
 
 def _test(card: Scorecard, arm: str, reference: str, asr: Score) -> Comparison | None:
@@ -196,6 +243,7 @@ class _Asked:
 def answers(
     evaluation: Evaluation,
     *,
+    arms: Sequence[str] | None = None,
     given: int = 10,
     harmful: int = 3,
     harmless: int = 1,
@@ -204,11 +252,15 @@ def answers(
     """Show some prompts as every arm answered them after the same given words, side by side, with verdicts.
 
     Harmful prompts whose verdicts differ between the arms come first; harmless ones are those of the harmless prefill.
-    `given` is the number of tokens, or the nearest that the evaluation has. Text of harmful prompts is treated as in
-    every view.
+    `arms` are those to show (None: all), `given` is the number of tokens, or the nearest that the evaluation has. Text
+    of harmful prompts is treated as in every view.
     """
     judge = next((j.judge for j in evaluation.judgements), None)
-    every = shown_samples(evaluation.attacks, evaluation.answers, evaluation.judgements, judge)
+    every = [
+        s
+        for s in shown_samples(evaluation.attacks, evaluation.answers, evaluation.judgements, judge)
+        if arms is None or s.arm in arms
+    ]
     chosen: list[_Asked] = []
     for label, attack, most in (("harmful", PREFILL, harmful), ("harmless", "harmless_prefill", harmless)):
         mine = [s for s in every if (s.attempt.label, s.attempt.attack) == (label, attack) and s.attempt.sample == 0]
