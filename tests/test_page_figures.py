@@ -170,7 +170,8 @@ def paragraphs(page: str) -> Iterator[str]:
 
 
 def pages() -> list[str]:
-    found = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
+    logs = {ROOT / "docs" / "results" / "tuning_log.md"}  # what was tried, with its commits: as LOG.md, it stays
+    found = [*sorted({*(ROOT / "docs").rglob("*.md")} - logs), *(ROOT / "notebooks").glob("*.ipynb")]
     return [*PAGES, *sorted(p.relative_to(ROOT).as_posix() for p in found)]
 
 

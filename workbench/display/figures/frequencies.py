@@ -58,7 +58,13 @@ def base_favored_frequencies(diagnosis: Diagnosis, *, limit: int = 20) -> go.Fig
     for side in ("harmful", "harmless", "difference"):
         columns += [side, f"{side} low", f"{side} high", f"{side} n"]
     styled(
-        figure, height=150 + 24 * len(found), title="Base-favored tokens", summary=summary, columns=columns, rows=rows
+        figure,
+        height=150 + 24 * len(found),
+        title="Base-favored tokens",
+        summary=summary,
+        columns=columns,
+        still=True,
+        rows=rows,
     )
     figure.update_yaxes(
         tickvals=[top - i for i in range(top)], ticktext=names, showgrid=True, zeroline=False, range=[0.3, top + 0.7]

@@ -88,6 +88,7 @@ def gradients(probe: GradientProbe) -> go.Figure:
         title="Gradients by position",
         summary=summary,
         columns=("panel", "position", "mean", "n"),
+        still=True,
         rows=rows,
     )
     return figure

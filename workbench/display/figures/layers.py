@@ -65,10 +65,11 @@ def layers(trace: LayerTrace, label: str = "harmful") -> go.Figure:
     )
     styled(
         figure,
-        height=150 + 24 * max(6, min(trace.layers, 24)),
+        height=170 + 24 * max(6, min(trace.layers, 24)),
         title="Layer by layer",
         summary=summary,
         columns=("layer", "position", "excess mass", "rank of the opening token", "n"),
+        still=True,
         rows=rows,
     )
     figure.update_xaxes(title_text=POSITION, showgrid=False)

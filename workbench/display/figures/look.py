@@ -26,14 +26,26 @@ DARK, MUTED, GRID, NOISE = THEMES[INK][0], THEMES[SOFT][0], THEMES[RULE][0], THE
 
 
 def styled(
-    figure: go.Figure, *, height: int, title: str, summary: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+    figure: go.Figure,
+    *,
+    height: int,
+    title: str,
+    summary: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    still: bool = False,
 ) -> go.Figure:
-    """Give a figure the common look, and in its meta a title, a summary and the numbers that it draws."""
+    """Give a figure the common look, and in its meta a title, a summary and the numbers that it draws.
+
+    A `still` one is drawn as SVG in a live notebook too, which keeps the notebook small: plotly stores a picture of
+    each figure that it draws.
+    """
     table = {
         "title": title,
         "summary": summary,
         "columns": list(columns),
         "rows": [[plain(v) for v in row] for row in rows],
+        "still": still,
     }
     figure.update_layout(
         template="none",

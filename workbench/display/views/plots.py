@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from workbench.core.legible import html_text
 from workbench.display.figures import CONFIG, figure_spec, figure_svg
-from workbench.display.views.view import Column, View, cell, disclosure, plain_table, section, table
+from workbench.display.views.view import Column, View, cell, disclosure, plain_table, section, style_text, table
 
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
 
@@ -19,18 +19,20 @@ PLOTLY_MIME = "application/vnd.plotly.v1+json"
 class FigureView(View):
     """A view of a figure. JupyterLab draws it with plotly; elsewhere it is SVG, which needs no script.
 
-    JupyterLab also fits it to its output: plotly doing the same would let its height collapse at the first resize.
+    JupyterLab also fits it to its output: plotly doing the same would let its height collapse at the first resize. A
+    notebook holds the figure's numbers already, so there the HTML is the drawing `alone`, without their table.
     """
 
     figure: go.Figure
+    alone: str
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        plain = {"text/html": f"<style>{style_text()}</style>{self.alone}", "text/plain": self.text}
+        if (self.figure.layout.meta or {}).get("still"):
+            return plain
         spec = figure_spec(self.figure)
-        return {
-            PLOTLY_MIME: {"data": spec["data"], "layout": spec["layout"], "config": {**CONFIG, "responsive": False}},
-            "text/html": self.html,
-            "text/plain": self.text,
-        }
+        live = {"data": spec["data"], "layout": spec["layout"], "config": {**CONFIG, "responsive": False}}
+        return {PLOTLY_MIME: live, **plain}
 
 
 def figure_view(figure: go.Figure, title: str | None = None) -> FigureView:
@@ -55,12 +57,11 @@ def figure_view(figure: go.Figure, title: str | None = None) -> FigureView:
         if rows
         else ""
     )
-    body = section(
-        "figure",
-        title,
+    drawn = (
         f'<figure><figcaption><b class="wb-title">{html_text(title)}.</b> {html_text(summary)}</figcaption>'
-        f"{figure_svg(figure)}</figure>{data}",
+        f"{figure_svg(figure)}</figure>"
     )
+    body, alone = section("figure", title, drawn, data), section("figure", title, drawn)
     text = f"{title}. {summary}\n{plain_table(columns, rows[:20])}"
     text += f"\n({len(rows) - 20} more rows)" if len(rows) > 20 else ""
-    return FigureView(title=title, body=body, text=text, rows=rows, figure=figure)
+    return FigureView(title=title, body=body, text=text, rows=rows, figure=figure, alone=alone)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -57,7 +58,9 @@ def style_text() -> str:
     for ramp in palette.RAMPS:
         levels += [f"& .wb-{ramp}{i} {{ background-color: var(--wb-{ramp}-{i}); }}" for i in range(1, 6)]
     colours = f".wb.wb, .wb-card.wb-card {{\n{palette.css_variables()}\n}}\n"
-    return colours + _resource("view.css").replace("/* levels: LEVELS */", "\n  ".join(levels))
+    whole = colours + _resource("view.css").replace("/* levels: LEVELS */", "\n  ".join(levels))
+    without = re.sub(r"/\*.*?\*/", "", whole, flags=re.DOTALL)  # every output of a notebook carries it
+    return re.sub(r"\s*\n\s*", "\n", without)
 
 
 @functools.cache
