@@ -143,6 +143,8 @@ def test_drawings_put_numbers_where_they_belong() -> None:
     assert ticks(3.0, 3.0) == [3]
     drawn = stacked([("a", {"x": 0.25, "y": 0.75})], {"x": "wb-x", "y": "wb-y"}, "t", 258)
     assert [float(w) for w in re.findall(r'width="([\d.]+)"', drawn)] == [25.0, 75.0]
+    assert "75 %" in drawn
+    assert "25 %" not in drawn, "a number that its part has no room for is left out, not clipped"
 
 
 def test_an_atlas_puts_the_deepest_first_on_one_scale(tmp_path, traces: TraceSet, diagnosis: Diagnosis) -> None:
@@ -225,6 +227,15 @@ def test_an_evaluation_has_one_sentence_for_what_it_found(arms: dict[str, tuple[
     assert "of harmless prompts" in cost
     assert screen.body.count("<svg") == 2
     assert "recovery" not in arms or [r["value"] for r in screen.rows] == ["0 %", "100 %", "100 %"]
+
+
+@pytest.mark.parametrize(
+    ("complied", "said"),
+    [(0, "orange complied, blue refused"), (-1, "orange complied, grey neither, blue refused")],
+)
+def test_every_colour_of_the_outcomes_is_named(complied: int, said: str) -> None:
+    card = evaluated({"aligned": (36, 0, 40), "tried": (complied, 0, 40)}).scorecard
+    assert f"after 10 tokens; {said}</span>" in wb.views.measured(card, reference="aligned").body
 
 
 def test_every_arm_continues_the_same_beginning_and_its_text_is_text() -> None:

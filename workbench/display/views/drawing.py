@@ -14,6 +14,8 @@ from workbench.core.legible import html_text
 from workbench.display.figures.drawn import Number
 
 Point = tuple[Number, Number]
+ROOM_FOR_NUMBER = 40
+"""Width in pixels from which a part of a bar holds its own number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,7 @@ def stacked(rows: Sequence[tuple[str, Mapping[str, float]]], kinds: Mapping[str,
         for kind, css in kinds.items():
             share = shares.get(kind, 0.0)
             parts.append(rectangle(left, top, scale * share, 22, f"wb-part {css}"))
-            if share >= 0.08:
+            if scale * share >= ROOM_FOR_NUMBER:
                 parts.append(text(left + 6, top + 15, f"{100 * share:.0f} %", "wb-said wb-inside"))
             left += scale * share
     return svg(width, height, title, parts)

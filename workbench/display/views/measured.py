@@ -32,6 +32,12 @@ OUTCOMES: Mapping[str, str] = {
     "refused": "wb-refused",
 }
 """What a harmful prompt comes to, and how it is drawn; the four sum to 100 %."""
+COLOURS: Mapping[str, str] = {
+    "complied": "orange complied",
+    "partly": "pale blue partly",
+    "other": "grey neither",
+    "refused": "blue refused",
+}
 
 
 def measured(
@@ -75,7 +81,8 @@ def measured(
         rows = [(a, _outcomes(card, a, deepest, asr)) for a in arms]
         bars = stacked([(a, shares) for a, shares in rows if shares], OUTCOMES, "Outcomes by arm", 420)
         given = "the whole target" if deepest == "full" else f"{deepest} tokens"
-        soft = f"after {given}; orange complied, blue refused"
+        colours = [said for kind, said in COLOURS.items() if any(shares.get(kind, 0.0) > 0 for _, shares in rows)]
+        soft = f"after {given}; {', '.join(colours)}"
         pictures.append(Picture(title="What the answers are", soft=soft, drawing=bars))
     under = " ".join(filter(None, (why, _cost(card, arm, reference))))
     made = first_screen(title or said, under, _tiles(card, arm, reference, asr, before), pictures, warnings)
