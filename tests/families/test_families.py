@@ -102,7 +102,7 @@ def test_its_notebooks_run_or_refuse_before_weights(
     values |= {"template_mode": family.mode} if family.mode != "shared" else {}
     if notebook == "04_evaluation" and family.mode == "plain":
         values["chat_template"] = False
-    words = [w for k, v in values.items() for w in ("-p", k, v if isinstance(v, str) else json.dumps(v, default=str))]
+    words = [w for k, v in values.items() for w in ("-p", k, str(v) if isinstance(v, str | Path) else json.dumps(v))]
     command = [sys.executable, "-m", "workbench", "run", notebook, *words, "--out", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     said = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else ""
