@@ -255,7 +255,9 @@ def test_any_transformation_fits_the_seam(pair: ModelPair) -> None:
             seen.append(start)
             return torch.as_tensor(model(ids).logits + 5.0)
 
-        changed = ChangedLM(scores=shifted, continue_=_never, pretrained=model, tokenizer=pair.tokenizer, batch_size=2)
+        changed = ChangedLM(
+        scores=shifted, continue_=_never, opening="", pretrained=model, tokenizer=pair.tokenizer, batch_size=2
+    )
         ours = [x for x, _ in changed.loglikelihood(asked, disable_tqdm=True)]
         theirs = [x for x, _ in plain.loglikelihood(asked, disable_tqdm=True)]
     assert ours == pytest.approx(theirs, abs=1e-4)  # a shift of all logits changes no probability

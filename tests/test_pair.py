@@ -478,13 +478,13 @@ def test_templates_are_shared_own_or_plain() -> None:
     assert own.decode(own.context(ask(), "base")) == "Tell me about the sea>>"
     assert own.decode(own.context(ask(), "aligned")) == chat
     plain = pair.with_template_mode("plain")
-    assert plain.decode(plain.context(ask(), "aligned")) == "Tell me about the sea\n\n"
+    assert plain.decode(plain.context(ask(), "aligned")) == "<s>Tell me about the sea\n\n"
     assert plain.context(ask(), "base") == plain.context(ask(), "aligned")
     base, aligned = tiny_models("llama")
     pair = ModelPair.from_models(
         base, aligned, tiny_tokenizer(), base_tokenizer=tiny_tokenizer(chat=False), template_mode="own"
     )
-    assert pair.decode(pair.context(ask(), "base")) == "Tell me about the sea\n\n"
+    assert pair.decode(pair.context(ask(), "base")) == "<s>Tell me about the sea\n\n"
     assert any("no chat template of its own" in note for note in pair.notes)
     pair = tiny_pair("llama", tokenizer=sentencepiece_like_tokenizer(), template_mode="plain")
     assert pair.decode(pair.context(ask("the cat"), system_prompt="I help")) == "<s> I help\n\nthe cat\n\n"

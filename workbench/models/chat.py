@@ -11,10 +11,12 @@ Control tokens that a person (or a data file) typed into a prompt or response ar
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
+from datetime import date, datetime
 from types import SimpleNamespace
 from typing import Any, Literal, cast, get_args
 
@@ -28,12 +30,24 @@ from workbench.prompts.loading import Prompt
 TemplateMode = Literal["shared", "own", "plain"]
 TEMPLATE_MODES: tuple[TemplateMode, ...] = get_args(TemplateMode)
 
+TEMPLATE_DATE = "2024-07-26"
+"""The date that a template which writes one gets: always the same, so that a run can be repeated on another day. It is
+the one that Llama's templates fall back to."""
 _RESERVED = re.compile("reserved|unused|extra|placeholder|dummy", re.IGNORECASE)
 
 
 def check_template_mode(mode: str) -> None:
     """Raise ParameterError, naming the nearest mode, for an unknown template mode."""
     check_fields(SimpleNamespace(template_mode=mode), template_mode=TEMPLATE_MODES)
+
+
+def check_template_date(day: str) -> None:
+    """Raise ParameterError for a text that is no date of the form year-month-day."""
+    try:
+        date.fromisoformat(day)
+    except ValueError:
+        wanted = f"a date such as {TEMPLATE_DATE!r} (year-month-day)"
+        raise ParameterError(f"template_date takes {wanted}, not {day!r}") from None
 
 
 def check_same_tokenizer(base: PreTrainedTokenizerBase, aligned: PreTrainedTokenizerBase) -> tuple[str, ...]:
@@ -167,7 +181,8 @@ def check_template(tokenizer: PreTrainedTokenizerBase, name: str, mode: Template
     if thinking and mode == "plain":
         raise ParameterError("thinking=True needs a chat template, and template_mode='plain' uses none: change one")
     if thinking and not knows_thinking(tokenizer) and not opens_thinking(tokenizer):
-        raise ParameterError(f"the chat template of {name} has no thinking switch: leave thinking False")
+        channels = "; its channels are not a thinking block" if "<|channel|>" in (template_of(tokenizer) or "") else ""
+        raise ParameterError(f"the chat template of {name} has no thinking switch{channels}: leave thinking False")
 
 
 def conversation(prompt: Prompt, system_prompt: str | None) -> list[dict[str, str]]:
@@ -185,23 +200,27 @@ def conversation(prompt: Prompt, system_prompt: str | None) -> list[dict[str, st
 
 
 def chat_ids(
-    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, thinking: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[dict[str, str]],
+    *,
+    thinking: bool = False,
+    template_date: str = TEMPLATE_DATE,
 ) -> tuple[int, ...]:
-    """Encode messages by the chat template, up to and including the generation prompt.
+    """Encode messages by the chat template, up to where the answer's own text begins.
 
-    A template that takes content in parts gets it so. Without `thinking`, a thinking block that the generation prompt
-    opens is closed, empty. Raises PairError where the template refuses the messages, for example a system prompt, or
-    leaves one out.
+    A template that takes content in parts gets it so, one that asks for today's date gets `template_date`. Without
+    `thinking`, what the template itself writes before an answer is added where the generation prompt leaves it out (a
+    closed thinking block, the final channel, an assistant's header). Raises PairError where the template refuses the
+    messages, for example a system prompt, or leaves one out.
     """
     from jinja2 import TemplateError
 
-    how: dict[str, Any] = {"add_generation_prompt": True}
-    how |= {"enable_thinking": thinking} if knows_thinking(tokenizer) else {}
+    how = template_settings(tokenizer, thinking, template_date)
     parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
     lost: list[list[str]] = []
     try:
         for form in (messages, parts):
-            written = cast(str, tokenizer.apply_chat_template(form, tokenize=False, **how))
+            written = cast(str, tokenizer.apply_chat_template(form, tokenize=False, add_generation_prompt=True, **how))
             lost.append([m["role"] for m in messages if not _holds(written, m)])
             if not lost[-1]:
                 break
@@ -210,22 +229,85 @@ def chat_ids(
                 f"the chat template leaves out the text of these turns: {', '.join(lost[0])}. Remove the system prompt "
                 "or earlier turns, or use template_mode='plain'"
             )
-        encoded = tokenizer.apply_chat_template(form, sanitize_control_tokens=True, return_dict=True, **how)
+        encoded = tokenizer.apply_chat_template(
+            form, sanitize_control_tokens=True, return_dict=True, add_generation_prompt=True, **how
+        )
     except TemplateError as error:
         roles = ", ".join(m["role"] for m in messages)
         raise PairError(
             f"the chat template refuses these turns ({roles}): {error}. Remove the system prompt, alternate user and "
             "assistant turns, or use template_mode='plain'"
         ) from None
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+    except _MISTAKES as error:
         raise PairError(
             f"the chat template has a mistake ({error}): correct it in the aligned model's "
             "folder, or use template_mode='plain'"
         ) from None
     ids = tuple(cast(Mapping[str, Any], encoded)["input_ids"])
-    if not thinking and opens_thinking(tokenizer):
-        ids += tuple(tokenizer("\n</think>\n\n", add_special_tokens=False)["input_ids"])
-    return ids
+    if thinking:
+        return ids
+    left_out = answer_opening(tokenizer, template_date)
+    return ids + tuple(tokenizer(left_out, add_special_tokens=False)["input_ids"]) if left_out else ids
+
+
+_MISTAKES = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+
+
+def template_settings(tokenizer: PreTrainedTokenizerBase, thinking: bool, template_date: str) -> dict[str, Any]:
+    """Return what `apply_chat_template` is given beside the messages: the thinking switch, a date that stands still.
+
+    transformers lets no function into a template, so the one that writes today's date is defined anew in front of it.
+    """
+    template = template_of(tokenizer) or ""
+    day = datetime.combine(date.fromisoformat(template_date), datetime.min.time())
+    how: dict[str, Any] = {"enable_thinking": thinking} if knows_thinking(tokenizer) else {}
+    how |= {"date_string": day.strftime("%d %b %Y")} if "date_string" in template else {}
+    if "strftime_now" in template:
+        written = "".join(f" | replace('%{d}', '{day.strftime('%' + d)}')" for d in _DIRECTIVES)
+        macro = f"{{%- macro strftime_now(format) -%}}{{{{ format{written} }}}}{{%- endmacro %}}{{{{ '' }}}}"
+        how["chat_template"] = macro + template
+    return how
+
+
+_DIRECTIVES = ("Y", "y", "m", "B", "b", "-d", "d", "e", "A", "a", "j", "H", "I", "M", "S", "p")
+
+
+def writes_date(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Tell whether the chat template writes a date, today's unless it is given one."""
+    return any(word in (template_of(tokenizer) or "") for word in ("strftime_now", "date_string"))
+
+
+def answer_opening(tokenizer: PreTrainedTokenizerBase, template_date: str = TEMPLATE_DATE) -> str:
+    """Return what stands between the generation prompt and an answer in the template's own rendering of both.
+
+    R1's prompts open a thinking block, gpt-oss's leave the channel to the model, some templates ignore
+    `add_generation_prompt`: without this an answer that is given, or begun, would stand in the wrong place. Blank space
+    is not counted: the answer's tokens hold it.
+    """
+    return _opening(tokenizer, template_of(tokenizer) or "", template_date)
+
+
+@functools.lru_cache(maxsize=8)
+def _opening(tokenizer: PreTrainedTokenizerBase, template: str, template_date: str) -> str:
+    """Return the opening, rendered once for each template (which is only here to be part of the key)."""
+    from jinja2 import TemplateError
+
+    how = template_settings(tokenizer, False, template_date)
+    asked = [{"role": "user", "content": "a"}]
+    try:
+        prompt = cast(str, tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True, **how))
+        answered = [*asked, {"role": "assistant", "content": _MARK}]
+        whole = cast(str, tokenizer.apply_chat_template(answered, tokenize=False, **how)).rpartition(_MARK)[0]
+    except (TemplateError, *_MISTAKES):  # a template for another kind of turns: what it writes is taken as it is
+        return ""
+    missing = whole.removeprefix(prompt).rstrip(" ") if whole.startswith(prompt) else ""
+    _, opened, inside = prompt.rpartition("<think>")
+    if opened and "</think>" not in inside + missing and think_end(tokenizer) is not None:
+        missing = "\n</think>\n\n"
+    return missing if missing.strip() else ""
+
+
+_MARK = "WORKBENCH"
 
 
 def _holds(written: str, message: Mapping[str, str]) -> bool:
@@ -249,12 +331,27 @@ def opens_thinking(tokenizer: PreTrainedTokenizerBase) -> bool:
     return written.rstrip().endswith("<think>")
 
 
-def plain_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> tuple[int, ...]:
-    """Encode messages as plain text: each followed by a blank line, after the tokenizer's beginning-of-text token."""
+def plain_ids(
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, bos: bool | None = None
+) -> tuple[int, ...]:
+    """Encode messages as plain text, each followed by a blank line, after the beginning-of-text token.
+
+    `bos` says whether there is one; None asks the tokenizer (`takes_bos`).
+    """
     text = "".join(f"{m['content']}\n\n" for m in messages)
-    start = tokenizer("a", add_special_tokens=True)["input_ids"][:1]
-    bos = tokenizer.bos_token_id
-    return ((bos,) if bos is not None and start == [bos] else ()) + encode_response(tokenizer, text)
+    first = tokenizer.bos_token_id if (takes_bos(tokenizer) if bos is None else bos) else None
+    return (() if first is None else (first,)) + encode_response(tokenizer, text)
+
+
+def takes_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Tell whether texts begin with the beginning-of-text token: the tokenizer adds it, or the chat template does.
+
+    DeepSeek's tokenizers say so in a setting that their class does not read; their templates write it.
+    """
+    if tokenizer.bos_token_id is None:
+        return False
+    added = tokenizer("a", add_special_tokens=True)["input_ids"][:1] == [tokenizer.bos_token_id]
+    return added or "bos_token" in (template_of(tokenizer) or "")
 
 
 def encode_response(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
@@ -268,14 +365,13 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
         return None
     from jinja2 import TemplateError
 
-    mark = "WORKBENCH"
-    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": mark}]
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _MARK}]
     try:
         text = cast(str, tokenizer.apply_chat_template(turns, tokenize=False))
-    except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError):
+    except (TemplateError, *_MISTAKES):
         return None
     added = tokenizer.added_tokens_decoder
-    tail = tokenizer(text.rpartition(mark)[2], add_special_tokens=False)["input_ids"]
+    tail = tokenizer(text.rpartition(_MARK)[2], add_special_tokens=False)["input_ids"]
     return next((i for i in tail if i in added and added[i].special), None)
 
 

@@ -51,6 +51,7 @@ class PairConfig:
                      preset's own
     template_mode    "shared": aligned's chat template for both; "own": each its own; "plain": none
     thinking         keep the thinking block on, in models that have the switch
+    template_date    the date (year-month-day) for chat templates that write today's; others do not use it
     dtype            "auto" (float32 on a CPU, bfloat16 or float16 on a GPU), "float32", "bfloat16", "float16"
     device           "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps"
     device_map       "auto": spread over all GPUs, then memory; or module name -> device for both models, as accelerate
@@ -72,6 +73,7 @@ class PairConfig:
     adapter: str | None = None
     template_mode: TemplateMode = "shared"
     thinking: bool = False
+    template_date: str = chat.TEMPLATE_DATE
     dtype: str = "auto"
     device: str = "auto"
     base_revision: str | None = None
@@ -84,6 +86,7 @@ class PairConfig:
 
     def __post_init__(self) -> None:
         chat.check_template_mode(self.template_mode)
+        chat.check_template_date(self.template_date)
         placement.check(self)
         if self.preset is not None:
             preset(self.preset)
@@ -116,7 +119,7 @@ class ModelPair:
     eos_ids         tokens that end a response: of both models' generation settings and the end of a chat turn
     think_end_id    the token that ends a thinking block, or None
     config          the config that was loaded, for other processes; None for a pair in memory
-    compile         see PairConfig
+    compile, template_date   see PairConfig
 
     It never touches gradient flags and disables no gradients: callers use `torch.inference_mode()`.
     """
@@ -135,6 +138,7 @@ class ModelPair:
     think_end_id: int | None
     config: PairConfig | None = None
     compile: bool = False
+    template_date: str = chat.TEMPLATE_DATE
     _sides: Mapping[Which, _Side] = field(repr=False)
     _tokenizers: Mapping[Which, PreTrainedTokenizerBase] = field(repr=False)
     _identity: Mapping[str, str] = field(repr=False)
@@ -271,9 +275,9 @@ class ModelPair:
         messages = chat.conversation(prompt, system_prompt)
         tokenizer = self._tokenizers["base" if which == "base" and self.template_mode == "own" else "aligned"]
         if self.template_mode == "plain" or chat.template_of(tokenizer) is None:
-            ids = chat.plain_ids(tokenizer, messages)
+            ids = chat.plain_ids(tokenizer, messages, bos=any(map(chat.takes_bos, self._tokenizers.values())))
         else:
-            ids = chat.chat_ids(tokenizer, messages, thinking=self.thinking)
+            ids = chat.chat_ids(tokenizer, messages, thinking=self.thinking, template_date=self.template_date)
         shared = self.template_mode != "own"
         rows = self.vocab if shared else weights.head_rows(self._sides[which].weights.model)
         chat.check_shared(f"prompt {prompt.id!r}", ids, rows, self._unlike if shared else (), tokenizer)
@@ -320,6 +324,7 @@ class ModelPair:
             "pair": self.name,
             "template_mode": self.template_mode,
             "thinking": self.thinking,
+            **({"template_date": self.template_date} if chat.writes_date(self.tokenizer) else {}),
             "dtype": str(self.dtype).removeprefix("torch."),
             "pair_notes": self.notes,
         }
@@ -352,7 +357,7 @@ class ModelPair:
         made = _assemble(sides, self._tokenizers, identity, name, self.template_mode, self.thinking)
         config = None if self.config is None else dataclasses.replace(self.config, adapter=adapter)
         notes = tuple(dict.fromkeys((*kept, *made.notes)))
-        return dataclasses.replace(made, notes=notes, config=config, compile=self.compile)
+        return self._as_here(made, notes=notes, config=config)
 
     def with_expert(self, adapter: str) -> ModelPair:
         """Return the pair of aligned and aligned with a safety adapter too (SafeDecoding's original and expert).
@@ -368,8 +373,11 @@ class ModelPair:
         both: dict[Which, PreTrainedTokenizerBase] = dict.fromkeys(_BOTH, self._tokenizers["aligned"])
         name = f"aligned of {self.name} | with {adapter}"
         sides: dict[Which, _Side] = {"base": side, "aligned": expert}
-        made = _assemble(sides, both, identity, name, self.template_mode, self.thinking)
-        return dataclasses.replace(made, compile=self.compile)
+        return self._as_here(_assemble(sides, both, identity, name, self.template_mode, self.thinking))
+
+    def _as_here(self, made: ModelPair, **changes: Any) -> ModelPair:
+        """Return another pair that runs and writes as this one does."""
+        return dataclasses.replace(made, compile=self.compile, template_date=self.template_date, **changes)
 
 
 _ONE_MODEL = "Base and aligned are the same model: every difference is 0 and retention is 1 everywhere."
@@ -528,8 +536,10 @@ def load_pair(config: PairConfig) -> ModelPair:
     if adapter is not None:
         identity["adapter"] = weights.adapter_identity(adapter)
     both: dict[Which, PreTrainedTokenizerBase] = {"base": tokenizers[0], "aligned": tokenizers[-1]}
+    if chat.writes_date(tokenizers[-1]) and config.template_mode != "plain":
+        notes.append(f"The chat template writes a date: it gets {config.template_date} (template_date).")
     made = _assemble(sides, both, identity, name, config.template_mode, config.thinking, notes)
-    return dataclasses.replace(made, config=config, compile=config.compile)
+    return dataclasses.replace(made, config=config, compile=config.compile, template_date=config.template_date)
 
 
 def _asked(config: PairConfig) -> tuple[str, tuple[str, ...]]:

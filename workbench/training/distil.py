@@ -154,7 +154,7 @@ def training_key(pair: ModelPair, texts: TrainingTexts, config: TrainConfig, sta
     settings["film_every"] = config.watch.film_every if config.watch.kl_budget_nats is not None else None
     kinds = {k: [dataclasses.astuple(t) for t in getattr(texts, k)] for k in ("harmful", "utility", "harmless")}
     begun = () if start is None else (weights_hash(start),)
-    return key_of("training 3", pair.fingerprint, settings, kinds, *begun)
+    return key_of("training 4", pair.fingerprint, pair.template_date, settings, kinds, *begun)
 
 
 @contextlib.contextmanager

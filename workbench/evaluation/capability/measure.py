@@ -151,7 +151,8 @@ def _cache(arm: Arm, config: CapabilityConfig, store: Store | None) -> str | Non
         return None
     penalty = getattr(arm, "penalty", None)
     asked = (config.chat_template, config.system_prompt, config.max_tokens, config.batch_size)
-    key = key_of("capability 1", arm.pair.fingerprint, arm.which, arm.pair.thinking, str(penalty), asked)
+    written = (arm.pair.thinking, arm.pair.template_date)
+    key = key_of("capability 2", arm.pair.fingerprint, arm.which, *written, str(penalty), asked)
     return str(store.folder / "lm-eval" / f"{key}.db")
 
 

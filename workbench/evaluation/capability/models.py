@@ -24,7 +24,7 @@ from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.penalty import penalise_fully
 from workbench.evaluation.attacks.answer import Arm
 from workbench.evaluation.capability.config import CapabilityConfig
-from workbench.models.chat import knows_thinking
+from workbench.models.chat import answer_opening, template_settings
 from workbench.models.generation import GenerateConfig, Generation
 from workbench.models.pair import ModelPair
 
@@ -32,7 +32,20 @@ Scores = Callable[[Tensor, int], Tensor]
 """From token ids (batch, context) and the column of the first answer token to scores (batch, context, vocabulary)."""
 
 
-class ChangedLM(HFLM):
+class ArmLM(HFLM):
+    """A harness model whose questions end where the answer's own text begins, as the arm's own contexts do."""
+
+    def __init__(self, *, opening: str, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._opening = opening
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """Return the messages by the chat template, with what the generation prompt leaves out."""
+        written = super().apply_chat_template(chat_history, add_generation_prompt)
+        return written + self._opening if add_generation_prompt else written
+
+
+class ChangedLM(ArmLM):
     """A harness model with changed next-token distributions.
 
     `scores(ids, start)` returns, for each column, the scores of the token after it; `start` is the column of the first
@@ -109,14 +122,14 @@ def harness_model(arm: Arm, batch_size: int) -> Iterator[HFLM]:
     """Yield an arm as a model of the harness, with a copy of the tokenizer, because the harness changes it."""
     pair = arm.pair
     settings: dict[str, Any] = {"tokenizer": copy.deepcopy(pair.tokenizer), "batch_size": batch_size}
-    if knows_thinking(pair.tokenizer):
-        settings["enable_thinking"] = pair.thinking
-        if pair.thinking:
-            settings["think_end_token"] = pair.think_end_id
+    settings["chat_template_args"] = template_settings(pair.tokenizer, pair.thinking, pair.template_date)
+    settings["opening"] = "" if pair.thinking else answer_opening(pair.tokenizer, pair.template_date)
+    if pair.thinking:
+        settings |= {"enable_thinking": True, "think_end_token": pair.think_end_id}
     penalty = getattr(arm, "penalty", None)
     with pair.model(arm.which) as model:
         if penalty is None:
-            yield HFLM(pretrained=model, **settings)
+            yield ArmLM(pretrained=model, **settings)
             return
         yield ChangedLM(scores=penalised_scores(pair, penalty), continue_=arm.continue_, pretrained=model, **settings)
 
