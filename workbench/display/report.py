@@ -27,6 +27,7 @@ from workbench.core.threads import thread_settings
 from workbench.display.views import FigureView, FirstScreen, View, figure_view, method_card
 from workbench.display.views.view import script_text, section, style_text
 from workbench.display.views.view import section as wrapped
+from workbench.prompts.loading import PromptSet
 
 Part = View | go.Figure
 Made = TypeVar("Made")
@@ -96,14 +97,16 @@ class Report:
         self._records: dict[str, Record] = {}
         self._rows: dict[str, tuple[Row, ...]] = {}
 
-    def checked(self) -> Report:
-        """Return the report, after a check of the words among the parameters that the workbench knows by name.
+    def checked(self, *prompts: PromptSet) -> Report:
+        """Return the report, after a check of its parameters (and of prompts, where given) that loads no model.
 
-        Call it before a model is loaded. Raises what `words.check_words` raises for a misspelt trajectory, attack, ...
+        Call it before a model is loaded. Raises what `preflight.check_parameters` and `preflight.check_prompts` raise.
         """
-        from workbench.display.words import check_words  # loads torch
+        from workbench.display import preflight  # loads torch
 
-        check_words(self.parameters)
+        preflight.check_parameters(self.parameters)
+        for each in prompts:
+            preflight.check_prompts(self.parameters, each)
         return self
 
     def about(self, *given: Any) -> View:

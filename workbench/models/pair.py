@@ -347,7 +347,7 @@ class ModelPair:
         The adapter replaces the one on aligned's weights: for a pair of one model, it is on base alone. The weights are
         not copied. Raises NotPresent or PairError for an adapter that is missing or does not fit.
         """
-        source = _locate_adapter(adapter, self.config)
+        source = locate_adapter(adapter, None if self.config is None else self.config.preset)
         side = self._sides["aligned"]
         on = (side.weights.add(source),)
         sides: dict[Which, _Side] = {**self._sides, "aligned": _Side(weights=side.weights, adapters=on)}
@@ -364,7 +364,7 @@ class ModelPair:
 
         Raises NotPresent or PairError for an adapter that is missing or does not fit.
         """
-        source = _locate_adapter(adapter, self.config)
+        source = locate_adapter(adapter, None if self.config is None else self.config.preset)
         side = self._sides["aligned"]
         on = dict.fromkeys((*side.adapters, side.weights.add(source)))
         expert = _Side(weights=side.weights, adapters=tuple(on))
@@ -495,11 +495,11 @@ def load_pair(config: PairConfig) -> ModelPair:
     if len(found) == 2 and found[0].place == found[1].place:
         del found[1]
     own = None if config.preset is None else adapter_folder(preset(config.preset))
-    adapter = None if config.adapter is None else _locate_adapter(config.adapter, config)
+    adapter = None if config.adapter is None else locate_adapter(config.adapter, config.preset)
     if adapter is not None:
         name = f"{name} + {config.adapter}"
     elif own is not None:
-        adapter = _locate_adapter(str(own), None)
+        adapter = locate_adapter(str(own))
     keys = [sources.tokenizer_key(s) for s in found]
     each_read = {k: sources.read_tokenizer(s, remote_code=code) for k, s in dict(zip(keys, found, strict=True)).items()}
     tokenizers = [each_read[k][0] for k in keys]
@@ -558,9 +558,9 @@ def _asked(config: PairConfig) -> tuple[str, tuple[str, ...]]:
     return " | ".join(models), models
 
 
-def _locate_adapter(asked: str, config: PairConfig | None) -> Source:
-    """Find an adapter: one that ships with the config's preset, by its name, a folder, or a hub id."""
-    inside = None if config is None or config.preset is None else adapter_folder(preset(config.preset), asked)
+def locate_adapter(asked: str, preset_name: str | None = None) -> Source:
+    """Find an adapter: one that ships with the preset, by its name, a folder, or a hub id. Raises NotPresent."""
+    inside = None if preset_name is None else adapter_folder(preset(preset_name), asked)
     asked = asked if inside is None else str(inside)
     source = sources.with_weights(sources.locate(asked, adapter=True), adapter=True)
     weights.adapter_file(source)

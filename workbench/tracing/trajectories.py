@@ -41,10 +41,7 @@ def teacher_forced(
     notes = list[str]()
     with_response = [(p, s) for p, s in starts if s.response]
     if not with_response:
-        raise PromptError(
-            f"none of the {len(starts)} prompts of {prompts.name!r} has a response, which a teacher-forced trajectory "
-            "needs: give its column as response_column, or use trajectory='free_running'"
-        )
+        raise no_response(prompts)
     if len(with_response) < len(starts):
         notes.append(f"{len(starts) - len(with_response)} of {len(starts)} prompts have no response and are left out.")
     cut = sum(len(s.response) > max_tokens for _, s in with_response)
@@ -56,6 +53,14 @@ def teacher_forced(
     check_room((s for _, s in starts), pair.context_length)
     starts, traced = _thinking(pair, starts, system_prompt, store, notes)
     return traced + [(response_of(p, s, "given", system_prompt), s) for p, s in starts], notes
+
+
+def no_response(prompts: PromptSet) -> PromptError:
+    """Return the error for prompts without a response where a teacher-forced trajectory is asked for."""
+    return PromptError(
+        f"none of the {len(prompts)} prompts of {prompts.name!r} has a response, which a teacher-forced trajectory "
+        "needs: give its column as response_column, or use trajectory='free_running'"
+    )
 
 
 def free_running(
