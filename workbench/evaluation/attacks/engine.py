@@ -7,7 +7,6 @@ interface. It has not been tested on a GPU with vLLM itself, so `evaluate` also 
 from __future__ import annotations
 
 import importlib.util
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -44,17 +43,21 @@ class Engine(Protocol):
 
 def check_vllm() -> None:
     """Raise NotPresent where vLLM is not installed. Does not import it, which takes long."""
-    if "vllm" not in sys.modules and importlib.util.find_spec("vllm") is None:
-        raise NotPresent("vLLM is not installed: install the extra `vllm`, or take another engine")
+    if importlib.util.find_spec("vllm") is None:
+        raise NotPresent(_NO_VLLM)
+
+
+_NO_VLLM = "vLLM is not installed: install the extra `vllm`, or take another engine"
 
 
 class VllmEngine:
     """A vLLM model. Raises NotPresent where vLLM is not installed, PairError where it cannot load the model."""
 
     def __init__(self, model: str, **options: Any) -> None:
-        check_vllm()
-        import vllm
-
+        try:
+            import vllm
+        except ImportError:
+            raise NotPresent(_NO_VLLM) from None
         self.version = str(vllm.__version__)
         self._settings, self._prompt = vllm.SamplingParams, vllm.TokensPrompt
         try:
