@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,13 +9,12 @@ from typing import Any
 
 import pytest
 
+from tests.notebook_cells import run_cells
 from tests.tiny_pair import save_model, tiny_model, tiny_tokenizer
 from workbench.core import errors
 from workbench.core.errors import WorkbenchError
 from workbench.models import sources
-from workbench.running.parameters import resolve_parameters
 
-ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ("01_diagnosis", "02_penalty_tuning", "03_distillation", "04_evaluation")
 SHARED: tuple[dict[str, Any], ...] = (
     {"limit": 0}, {"max_tokens": 0}, {"prefix_tokens": []}, {"seed": -1}, {"out": ""}, {"thinking": True},
@@ -85,17 +82,9 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 def refused(notebook: str, given: Mapping[str, Any], files: Mapping[str, str]) -> WorkbenchError | None:
     """Return the error that a notebook raises before weights are read, or None where they would be."""
-    path = ROOT / "notebooks" / f"{notebook}.ipynb"
-    cells = ["".join(c["source"]) for c in json.loads(path.read_text("utf-8"))["cells"] if c["cell_type"] == "code"]
     given = {k: v.format(**files) if isinstance(v, str) else v for k, v in {"out": "unwritten", **given}.items()}
-    space: dict[str, Any] = {"__name__": "__main__"}
     try:
-        values = resolve_parameters(path, given)
-        exec(cells[0], space)
-        space |= values
-        with contextlib.redirect_stdout(io.StringIO()):
-            for cell in cells[1:]:
-                exec(cell, space)
+        run_cells(notebook, given)
     except WeightsRead:
         return None
     except WorkbenchError as error:
