@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from widgets.arms_compare import ArmsCompare
     from widgets.linked import LinkedViews
     from widgets.live_probe import LiveProbe
     from widgets.penalty_dial import PenaltyDial
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from widgets.token_lens import TokenLens
 
 _FILE_OF = {
+    "ArmsCompare": "arms_compare",
     "TokenLens": "token_lens",
     "LinkedViews": "linked",
     "LiveProbe": "live_probe",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from workbench.display.report import Report
     from workbench.evaluation.arms import CompareConfig, compare_arms
     from workbench.evaluation.attacks import HarmlessPrefill, Prefill, answer, attack
+    from workbench.evaluation.beside import answers_beside
     from workbench.evaluation.branching import TextJudge
     from workbench.evaluation.capability import measure_capability
     from workbench.evaluation.check import check_penalty
@@ -83,6 +84,7 @@ _VERBS = {
     "evaluation.sweep": "sweep",
     "evaluation.frontier": "recommend load_penalty",
     "evaluation.check": "check_penalty",
+    "evaluation.beside": "answers_beside",
     "evaluation.example": "continue_three_ways look_at sampling_surface",
     "training.data": "training_texts",
     "evaluation.arms": "compare_arms",

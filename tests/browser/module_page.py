@@ -66,7 +66,7 @@ BRIDGE = """
 })();
 """
 FOREIGN = """(root) => {
-  const ours = new Set(("SECTION ARTICLE DIV SPAN P B DL DT DD UL LI DETAILS SUMMARY CANVAS PROGRESS " +
+  const ours = new Set(("SECTION ARTICLE DIV SPAN P B SUB DL DT DD UL LI DETAILS SUMMARY CANVAS PROGRESS " +
     "LABEL FIELDSET LEGEND SELECT OPTION INPUT TEXTAREA BUTTON OUTPUT TABLE CAPTION THEAD TBODY TR TH TD").split(" "));
   const found = [];
   for (const node of root.querySelectorAll("*")) {

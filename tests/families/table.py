@@ -118,7 +118,7 @@ FAMILIES: tuple[Family, ...] = (
            options={"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1, "q_lora_rank": 16,
                     "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 16,
                     "moe_intermediate_size": 32, "first_k_dense_replace": 1, "num_key_value_heads": 4}),
-    Family(name="R1 distill", type="qwen2", tokenizer="qwen2_5", template=R1, padded=271,
+    Family(name="R1 distill", type="qwen2", tokenizer="qwen2_5", template=R1, padded=271, mode="own",
            renamed={"<|im_start|>": "<｜User｜>", "<|im_end|>": "<｜Assistant｜>"}, added=("<think>", "</think>")),
     Family(name="Tülu-3", type="llama", tokenizer="llama3_1", template=OLMO, added=("<pad>",)),
     Family(name="gpt-oss", type="gpt_oss", tokenizer="gptoss", template=HARMONY, rows=201_088, options=EXPERTS),

@@ -18,6 +18,7 @@ import torch
 
 from tests.families.makers import checkpoints, present
 from tests.families.table import FAMILIES, Family
+from workbench.core.passages import Passage
 from workbench.decoding.config import PenaltyConfig
 from workbench.decoding.penalised import decode
 from workbench.models.generation import GenerateConfig, generate
@@ -139,18 +140,20 @@ def test_kl_greedy_and_penalised_texts_are_the_reference_s(family: Family, pair:
     prompts = load_prompts(source=str(prompt_file), limit=2)
     found = trace(pair, prompts, max_tokens=12, prefix_tokens=(0,))
     for i, prompt in enumerate(prompts):  # what the models read and predicted
-        context, response = list(pair.context(prompt)), found.token_ids[i][found.mask[i]].tolist()
-        both = [logits(pair, which, [*context, *response])[len(context) - 1 : -1] for which in ("aligned", "base")]
+        response = found.token_ids[i][found.mask[i]].tolist()
+        contexts = {which: list(pair.context(prompt, which)) for which in ("aligned", "base")}
+        both = [logits(pair, w, [*c, *response])[len(c) - 1 : -1] for w, c in contexts.items()]
         rows = min(a.shape[-1] for a in both)
         aligned, base = (x[:, :rows].log_softmax(-1) for x in both)
         want = (aligned.exp() * (aligned - base)).sum(-1)
         kl = torch.tensor(found.kl_aligned_base_nats[i][found.mask[i]]).double()
         torch.testing.assert_close(kl, want, atol=2e-4, rtol=2e-3)
-    context = list(pair.context(next(iter(load_prompts(source=str(prompt_file), limit=1)))))
+    first = next(iter(load_prompts(source=str(prompt_file), limit=1)))
+    contexts = {which: pair.context(first, which) for which in ("aligned", "base")}
     for strength in (0.0, 1.0):
-        ids = list(context)
+        ids: list[int] = []
         for _ in range(8):
-            aligned, base = (logits(pair, which, ids)[-1] for which in ("aligned", "base"))
+            aligned, base = (logits(pair, w, [*c, *ids])[-1] for w, c in contexts.items())
             rows = min(len(aligned), len(base))
             aligned, base = aligned[:rows].log_softmax(-1), base[:rows].log_softmax(-1)
             pushed = torch.where(base > aligned, aligned - strength * (base - aligned), aligned)
@@ -158,8 +161,9 @@ def test_kl_greedy_and_penalised_texts_are_the_reference_s(family: Family, pair:
             if ids[-1] in pair.eos_ids:
                 break
         if strength == 0:
-            assert list(generate(pair, "aligned", [context], max_tokens=8)[0].ids) == ids[len(context) :]
+            assert list(generate(pair, "aligned", [contexts["aligned"]], max_tokens=8)[0].ids) == ids
         settings = {"penalty": PenaltyConfig(strength=strength), "generation": GenerateConfig(max_tokens=8)}
-        found = decode(pair, [context], **settings)
-        assert found.token_ids[0][found.mask[0]].tolist() == ids[len(context) :]
+        passage = Passage(name="first", aligned=contexts["aligned"], base=contexts["base"])
+        found = decode(pair, [passage], **settings)
+        assert found.token_ids[0][found.mask[0]].tolist() == ids
     record(family, "reference", "equal")

@@ -549,3 +549,55 @@ class ArmComparison(Record):
     scorecard: Scorecard
     leaks: tuple[str, ...]
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ArmAnswer(Record):
+    """One arm's answer after the first `given` tokens of a beginning.
+
+    `pieces` are its tokens' texts (its words, where no model was asked), `refused_at` counts the pieces before the
+    sentence that refuses. `kl_nats` is KL(arm || reference) at each token in nats, NaN beyond what was read, and
+    `wanted` the arm's likeliest tokens there with their probabilities; both are empty where no model was asked.
+    """
+
+    arm: str
+    given: int
+    pieces: tuple[str, ...]
+    verdict: str
+    refused_at: int | None = None
+    kl_nats: tuple[float, ...] = ()
+    wanted: tuple[tuple[tuple[str, float], ...], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AskedArms(Record):
+    """One prompt, what of a beginning was given, and how every arm went on."""
+
+    prompt_id: str
+    prompt: str
+    label: Label
+    beginnings: Mapping[str, str]
+    answers: tuple[ArmAnswer, ...]
+
+    @property
+    def givens(self) -> tuple[int, ...]:
+        """How many tokens were given, each count once."""
+        return tuple(sorted({a.given for a in self.answers}))
+
+    def differs(self, given: int) -> bool:
+        """Tell whether the arms' verdicts after so many given tokens differ."""
+        return len({a.verdict for a in self.answers if a.given == given}) > 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AnswersBeside(Record):
+    """Some prompts as every arm answered them after the same given tokens, side by side.
+
+    `beginnings` of each prompt are keyed by the count of tokens. `reference` is the arm that KL is taken against.
+    """
+
+    arms: tuple[str, ...]
+    reference: str
+    prompt_set: str
+    classroom_safe: bool
+    asked: tuple[AskedArms, ...]

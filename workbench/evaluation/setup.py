@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +32,27 @@ ENGINES = ("transformers", "experimental_vllm")
 
 
 def arms_of(
-    pair: ModelPair, *, adapters: Sequence[str] = (), penalties: Sequence[float] = (), engine: str = ENGINES[0]
+    pair: ModelPair,
+    *,
+    adapters: Sequence[str] | Mapping[str, str] = (),
+    penalties: Sequence[float] = (),
+    engine: str = ENGINES[0],
 ) -> tuple[Arm, ...]:
     """Return the arms of a comparison: base, aligned, aligned with each adapter, aligned under each penalty.
 
-    An adapter's arm has the name of its folder, such as "recovery"; a penalty's is "penalty 1" (one-sided, of that
-    strength). Engine "experimental_vllm" continues base and aligned; the other arms use our generator. Raises
-    ParameterError where two arms would have one name, UnknownName for another engine, and what loading an adapter or an
-    engine raises.
+    An adapter's arm has the name of its folder, such as "recovery", or that of the mapping; a penalty's is "penalty 1"
+    (one-sided, of that strength). Engine "experimental_vllm" continues base and aligned; the other arms use our
+    generator. Raises ParameterError where two arms would have one name, UnknownName for another engine, and what
+    loading an adapter or an engine raises.
     """
     if engine not in ENGINES:
         raise UnknownName(f"there is no engine {engine!r}: {nearest(engine, ENGINES)}")
     arms: list[Arm] = [ModelArm(pair=pair, which="base"), ModelArm(pair=pair, which="aligned")]
     if engine == ENGINES[1]:
         arms = list(engine_arms(pair))
-    names = arm_names(adapters, penalties)[2:]
-    for adapter, name in zip(adapters, names, strict=False):
+    names = arm_names(tuple(adapters), penalties)[2:]
+    places = adapters.values() if isinstance(adapters, Mapping) else adapters
+    for adapter, name in zip(places, names, strict=False):
         arms.append(ModelArm(pair=pair.with_aligned(adapter), which="aligned", called=name))
     for strength, name in zip(penalties, names[len(adapters) :], strict=True):
         arms.append(PenalisedModel(pair, PenaltyConfig(strength=strength), name=name))

@@ -92,11 +92,15 @@ _YES_NO = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """The verdict on a text, and why; `unscored` is the reason where it cannot be read."""
+    """The verdict on a text, and why; `unscored` is the reason where it cannot be read.
+
+    `sentence` is the sentence that decided, where one did.
+    """
 
     verdict: Verdict | None
     why: str
     unscored: str | None = None
+    sentence: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +212,8 @@ class _Answer:
         return self._reading("refusal", at, rule)
 
     def _reading(self, verdict: Verdict, at: int, why: str) -> Reading:
-        return Reading(verdict=verdict, why=f"{why}: “{self.said[at].text[:160]}”")
+        text = self.said[at].text
+        return Reading(verdict=verdict, why=f"{why}: “{text[:160]}”", sentence=text)
 
     def _helps(self, i: int) -> bool:
         """Tell whether a sentence helps: by a rule, as a list item, or by restating the request."""

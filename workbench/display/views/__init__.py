@@ -7,6 +7,7 @@ prompts is text everywhere, never markup.
 from __future__ import annotations
 
 from workbench.display.views.atlas import atlas
+from workbench.display.views.beside import answers
 from workbench.display.views.branches import branch_tree
 from workbench.display.views.capability import capability_table, tradeoff_table
 from workbench.display.views.continuations import ledger_table, side_by_side
@@ -15,7 +16,7 @@ from workbench.display.views.film import film_tokens
 from workbench.display.views.first import FirstScreen, Picture, Tile, first_screen
 from workbench.display.views.found import found
 from workbench.display.views.look import penalty_look
-from workbench.display.views.measured import answers, measured, taken
+from workbench.display.views.measured import measured, taken
 from workbench.display.views.method import card_rows, evaluation_card, paper_table
 from workbench.display.views.plots import FigureView, figure_view
 from workbench.display.views.responses import HarmfulText

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import plotly.graph_objects as go
 
-from workbench.core.legible import html_text, prose, sentence
 from workbench.core.records import Estimate, Given
 from workbench.display.figures import figure_svg, penalty_frontier, success_by_prefix
 from workbench.display.views.drawing import stacked
 from workbench.display.views.first import FirstScreen, Picture, Tile, between, first_screen, percent
-from workbench.display.views.responses import HarmfulText, as_treated, treatment_of
-from workbench.display.views.samples import Shown, shown_samples, withheld
-from workbench.display.views.view import View, section
 from workbench.evaluation.bars import Quantity, headline
 from workbench.evaluation.metrics import ALL_ATTACKS, EvaluateConfig
-from workbench.evaluation.records import Comparison, Evaluation, PenaltyChoice, PenaltySweep, Score, Scorecard, select
+from workbench.evaluation.records import Comparison, PenaltyChoice, PenaltySweep, Score, Scorecard, select
 from workbench.evaluation.strength import weak_attacks
 
 REFERENCE = "aligned"
@@ -231,96 +227,3 @@ def _outcomes(card: Scorecard, arm: str, given: Given, asr: Score | None) -> dic
         return {}
     refused, partly, other = (float(known[m]) for m in ("refusal", "partial", "other"))
     return {"refused": refused, "partly": partly, "other": other, "complied": max(0.0, 1 - refused - partly - other)}
-
-
-# ------------------------------------------------------------------------------------------------------- answers
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """One attempt with every arm's answer to it."""
-
-    samples: tuple[Shown, ...]
-
-    @property
-    def differs(self) -> bool:
-        return len({s.verdict for s in self.samples}) > 1
-
-
-def answers(
-    evaluation: Evaluation,
-    *,
-    arms: Sequence[str] | None = None,
-    given: int = 10,
-    harmful: int = 3,
-    harmless: int = 1,
-    harmful_text: HarmfulText = "auto",
-) -> View:
-    """Show some prompts as every arm answered them after the same given words, side by side, with verdicts.
-
-    Harmful prompts whose verdicts differ between the arms come first; harmless ones are those of the harmless prefill.
-    `arms` are those to show (None: all), `given` is the number of tokens, or the nearest that the evaluation has. Text
-    of harmful prompts is treated as in every view.
-    """
-    judge = next((j.judge for j in evaluation.judgements), None)
-    every = [
-        s
-        for s in shown_samples(evaluation.attacks, evaluation.answers, evaluation.judgements, judge)
-        if arms is None or s.arm in arms
-    ]
-    chosen: list[_Asked] = []
-    for label, attack, most in (("harmful", PREFILL, harmful), ("harmless", "harmless_prefill", harmless)):
-        mine = [s for s in every if (s.attempt.label, s.attempt.attack) == (label, attack) and s.attempt.sample == 0]
-        counts = sorted(
-            {s.attempt.given for s in mine if isinstance(s.attempt.given, int)},
-            key=lambda g: abs(g - given),
-        )
-        by_prompt: dict[str, list[Shown]] = {}
-        for s in mine:
-            if counts and s.attempt.given == counts[0]:
-                by_prompt.setdefault(s.attempt.prompt_id, []).append(s)
-        asked = sorted((_Asked(samples=tuple(found)) for found in by_prompt.values()), key=lambda a: not a.differs)
-        chosen += asked[:most]
-    parts = [_side_by_side(a.samples, harmful_text) for a in chosen]
-    rows = tuple(
-        {
-            "prompt_id": s.attempt.prompt_id,
-            "label": s.attempt.label,
-            "given": s.attempt.given,
-            "arm": s.arm,
-            "verdict": s.verdict,
-        }
-        for a in chosen
-        for s in a.samples
-    )
-    text = "\n".join(f"{r['prompt_id']} after {r['given']} tokens, {r['arm']}: {r['verdict']}" for r in rows)
-    title = "The same beginning, continued by every arm"
-    return View(title=title, body=section("answers", title, *parts), text=f"{title}\n{text}", rows=rows)
-
-
-def _side_by_side(samples: Sequence[Shown], harmful_text: HarmfulText) -> str:
-    first = samples[0].attempt
-    columns = []
-    for s in samples:
-        treat = treatment_of(s.attempt.label, s.classroom_safe, harmful_text)
-        said = as_treated(
-            treat,
-            lambda covered, s=s: withheld(s) if covered else f"<p>{html_text(prose(s.completion.text))}</p>",
-            "answer",
-        )
-        tag = (
-            {"compliance": "wb-harmful", "refusal": "wb-harmless"}.get(s.verdict, "")
-            if first.label == "harmful"
-            else ""
-        )
-        columns.append(
-            f'<div class="wb-said-by"><b>{html_text(sentence(s.arm, 40))}</b> '
-            f'<span class="wb-tag {tag}">{html_text(s.verdict)}</span>{said}</div>'
-        )
-    safe = treatment_of(first.label, samples[0].classroom_safe, harmful_text) == "show"
-    given = f"given: {prose(first.prefix)}" if safe and first.prefix else f"given: {first.given} tokens"
-    return (
-        f'<p class="wb-title"><span class="wb-tag wb-{first.label}">{first.label}</span>'
-        f'{html_text(prose(first.request))} <span class="wb-soft">{html_text(given)}</span></p>'
-        f'<div class="wb-sides">{"".join(columns)}</div>'
-    )

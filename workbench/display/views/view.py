@@ -33,7 +33,7 @@ class View:
     @property
     def html(self) -> str:
         """Return the self-contained fragment: style, body and the small script behind cards and slider."""
-        live = any(f'class="wb wb-{kind}' in self.body for kind in ("tokens", "film", "first"))
+        live = any(f'class="wb wb-{kind}' in self.body for kind in ("tokens", "film", "first", "beside"))
         script = f"<script>{script_text()}</script>" if live else ""
         return f"<style>{style_text()}</style>{self.body}{script}"
 
@@ -65,8 +65,13 @@ def style_text() -> str:
 
 @functools.cache
 def script_text() -> str:
-    """Return the scripts of token cards and of a first screen's links; views read the same without them."""
-    return _resource("view.js") + _resource("first.js")
+    """Return the scripts of token cards, first screens and columns of arms; views read without them."""
+    return _resource("view.js") + _resource("first.js") + beside_script() + _resource("beside_page.js")
+
+
+def beside_script() -> str:
+    """Return the function that draws arms side by side, for pages and for the live widget."""
+    return _resource("beside.js")
 
 
 def section(kind: str, title: str, *parts: str) -> str:
