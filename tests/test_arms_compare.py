@@ -1,4 +1,4 @@
-"""Arms side by side: the answers are the evaluation's, KL and wants are a direct computation's, together is each alone."""
+"""Arms side by side: answers are the evaluation's, KL is a direct computation's, together is as alone."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_without_models_the_answers_are_told_in_words(made: Made) -> None:
     told = {(a.arm, a.given): "".join(a.pieces) for a in words.asked[0].answers}
     assert told == {(a.arm, a.given): "".join(a.pieces) for a in beside.asked[0].answers if a.arm in words.arms}
     assert all(not a.kl_nats and not a.wanted for a in words.asked[0].answers)
-    with pytest.raises(ParameterError, match="'algned'.*aligned"):
+    with pytest.raises(ParameterError, match=r"'algned'.*aligned"):
         answers_beside(evaluation, names=["algned"])
 
 

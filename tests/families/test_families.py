@@ -107,6 +107,8 @@ def test_its_notebooks_run_or_refuse_before_weights(
     command = [sys.executable, "-m", "workbench", "run", notebook, *words, "--out", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     said = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else ""
+    said = said.removeprefix("workbench: ").partition(" (as far as it ran")[0]
+    said = said.replace(str(base), "BASE").replace(str(aligned), "ALIGNED")
     if done.returncode == 0:
         assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
         assert json.loads((tmp_path / "run" / "results.json").read_text())["rows"]
