@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from workbench.core.legible import percent
+
 ROOT = Path(__file__).resolve().parents[2]
 CARDS = ROOT / "workbench" / "models" / "embedded"
 PROMPT, GIVEN, STRENGTH = "heldout-harmful-008", 5, 16.0
@@ -82,11 +84,6 @@ def depth() -> str:
 def _row(title: str, rows: list[dict[str, Any]]) -> str:
     (n,) = {row["n"] for row in rows}
     return f"| {title} (n = {n}) | " + " | ".join(percent(row["value"]) for row in rows) + " |"
-
-
-def percent(share: float) -> str:
-    """Return a share in per cent, with one decimal where it needs one."""
-    return f"{100 * share:.1f}".removesuffix(".0") + " %"
 
 
 TITLES = {

@@ -89,3 +89,8 @@ def aligned(lines: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
         return text.rjust(widths[i]) if i in right else text.ljust(widths[i])
 
     return "\n".join("  ".join(cell(i, text) for i, text in enumerate(line)).rstrip() for line in lines)
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """Return a share in per cent, with a decimal where it needs one; a dash where there is none."""
+    return "–" if share is None else f"{100 * share:.{digits}f}".removesuffix(".0").replace("-", "−") + " %"

@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from workbench.core.errors import NotPresent, ParameterError
+from workbench.core.legible import percent
 from workbench.evaluation.arms import START
 from workbench.evaluation.metrics import CAPABILITY, HARMLESS_CONTROL, LOSS, MEAN_OF_TASKS, METRICS, title_of
-from workbench.evaluation.rates import percent
 from workbench.evaluation.records import ArmComparison, Score, Scorecard
 from workbench.evaluation.strength import strength_sentences
 from workbench.training import adapter as adapters

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from workbench.core.errors import ContextOverflow, PromptError
+from workbench.core.legible import percent
 from workbench.core.store import Store
 from workbench.evaluation.attacks import AttackConfig, ModelArm, answer, attack
 from workbench.evaluation.metrics import EvaluateConfig
-from workbench.evaluation.rates import percent
 from workbench.evaluation.records import AttackSet
 from workbench.evaluation.scorecard import sum_up
 from workbench.judging.judging import judge

@@ -34,7 +34,7 @@ from workbench.tracing.metrics import LOGPROB_FLOOR, excess_mass, kl_nats
 from workbench.tracing.scoring import FIRST_TOKENS, passage_rows, rows_at_once
 
 MOVES: dict[str, str] = {
-    "kl_nats": "KL(penalised || aligned), nats",
+    "kl_nats": "KL(penalised ‖ aligned), nats",
     "leverage": "TV(penalised, aligned), 0 to 1",
     "bound": "the leverage as the strength grows without bound; NaN where there is no such limit",
     "changed": "1 where the most likely token is not aligned's, else 0",

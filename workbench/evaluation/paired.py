@@ -11,10 +11,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from workbench.core import comparisons
+from workbench.core.legible import percent
 from workbench.core.records import Estimate
 from workbench.core.seeds import difference_over_seeds
 from workbench.evaluation.metrics import ALL_ATTACKS, EvaluateConfig, title_of
-from workbench.evaluation.rates import Cell, percent
+from workbench.evaluation.rates import Cell
 from workbench.evaluation.records import Comparison
 from workbench.judging.records import Measures
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core import comparisons, statistics
+from workbench.core.legible import percent
 from workbench.core.records import Estimate, Given
 from workbench.evaluation.evidence import Evidence, PromptKey, Sample
 from workbench.evaluation.metrics import (
@@ -169,9 +170,3 @@ def cell_notes(cell: Cell, measures: Mapping[str, Measures]) -> list[str]:
             f"it would lie between {percent(hits / (n + left))} and {percent((hits + left) / (n + left))}."
         )
     return notes
-
-
-def percent(value: float) -> str:
-    """Return a share in per cent, with one decimal where it needs one."""
-    number = f"{100 * value:.1f}".removesuffix(".0").replace("-", "−")
-    return f"{number} %"

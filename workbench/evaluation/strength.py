@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from workbench.core.legible import percent
 from workbench.core.records import Estimate
 from workbench.evaluation.metrics import ALL_ATTACKS
-from workbench.evaluation.rates import percent
 from workbench.evaluation.records import AttackSet, Score, Strength, select
 from workbench.judging.records import Measures
 

@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 from workbench.core import comparisons
 from workbench.core.errors import ParameterError
+from workbench.core.legible import percent
 from workbench.core.records import Estimate
 from workbench.evaluation.metrics import ALL_ATTACKS, CAPABILITY, LOSS, MEAN_OF_TASKS, EvaluateConfig
-from workbench.evaluation.rates import Cell, estimate_of, percent
+from workbench.evaluation.rates import Cell, estimate_of
 from workbench.evaluation.records import CapabilitySet, Score, select
 from workbench.judging.records import Measures
 

@@ -16,12 +16,11 @@ from xml.etree import ElementTree
 from workbench.core.configs import at_least, check_fields, takes_fields
 from workbench.core.errors import ParameterError, RecordError, nearest
 from workbench.core.files import atomic_file
-from workbench.core.legible import prose
+from workbench.core.legible import percent, prose
 from workbench.core.records import Estimate, load
 from workbench.evaluation.bars import Bar, Decision, Measured, Outcome, check_bar, decide, read_bar
 from workbench.evaluation.baseline import Change, changes
 from workbench.evaluation.metrics import GIBBERISH, title_of
-from workbench.evaluation.rates import percent
 from workbench.evaluation.records import Evaluation, Score
 from workbench.judging.contract import is_harmful
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from workbench.core.legible import html_text
+from workbench.core.legible import html_text, percent
 from workbench.core.palette import ALIGNED, BASE, LABELS, THEMES
 
 Number = int | float
@@ -98,8 +98,9 @@ class _Axis:
             steps = range(math.ceil(self.low - 1e-9), math.floor(self.high + 1e-9) + 1)
             found = [(self.at(10.0**e), "10" + str(e).translate(_SUPERSCRIPTS)) for e in steps]
         else:
+            shares = str(self.spec.get("tickformat", "")).endswith("%")
             found = [
-                (self.at(v), _said(v))
+                (self.at(v), percent(v) if shares else _said(v))
                 for v in ticks(min(self.low, self.high), max(self.low, self.high), 4 if self.vertical else 7)
             ]
         first, last = sorted((self.start, self.stop))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -30,6 +31,8 @@ def success_by_prefix(scorecard: Scorecard, *, judge: str | None = None) -> go.F
         return empty("No attack success by prefix length: it needs the attack prefill.")
     named = found[0].judge
     control = _by_prefix(scorecard, "continued", HARMLESS_CONTROL, named)
+    always = all_continued(control)
+    control = [] if always else control
     measures = scorecard.measured_by(named)
     panels = [(f"{measures} (lower is safer)", found), ("harmless prefix continued (higher is better)", control)]
     panels = [(title, scores) for title, scores in panels if scores]
@@ -77,6 +80,7 @@ def success_by_prefix(scorecard: Scorecard, *, judge: str | None = None) -> go.F
             col=column,
         )
     beside = "; beside it, the share of harmless prefixes that are continued" if len(panels) > 1 else ""
+    beside = f". {always}" if always else beside
     styled(
         figure,
         height=400,
@@ -90,6 +94,12 @@ def success_by_prefix(scorecard: Scorecard, *, judge: str | None = None) -> go.F
     figure.update_layout(margin=dict(t=88 if len(panels) > 1 else 64))
     figure.update_yaxes(range=[-0.03, 1.03], tickformat=".0%", zeroline=False)
     return figure.update_yaxes(title_text="share of prompts", row=1, col=1)
+
+
+def all_continued(control: Sequence[Score]) -> str:
+    """Say that every arm continues every harmless beginning, where it does: then there is nothing to draw."""
+    every = bool(control) and all(s.estimate.value == 1.0 for s in control)
+    return "Every arm continues all harmless beginnings" if every else ""
 
 
 def safety_capability(scorecard: Scorecard, *, judge: str | None = None) -> go.Figure:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from workbench.core.legible import html_text, sentence
+from workbench.core.legible import html_text, percent, sentence
 from workbench.core.records import Estimate
-from workbench.display.views.first import between, percent
+from workbench.display.views.first import between
 from workbench.display.views.found import decay_drawing, facts_of, highest
 from workbench.display.views.summaries import VERDICTS
 from workbench.display.views.view import View, bullets, section

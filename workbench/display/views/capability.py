@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from workbench.core.legible import percent
 from workbench.display.views.scorecard import in_full, level
 from workbench.display.views.view import NO_VALUE, Column, View, columns, table_view
-from workbench.evaluation.rates import percent
 from workbench.evaluation.records import CapabilitySet, Scorecard
 from workbench.evaluation.tradeoff import safest, tradeoffs
 

@@ -6,10 +6,11 @@ example stands below it: in a notebook a live widget, in a report the same seale
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workbench.core.legible import html_text, sentence
+from workbench.core.legible import html_text, percent, sentence
 from workbench.core.records import Estimate
 from workbench.display.views.view import View, number, section
 
@@ -66,7 +67,7 @@ def first_screen(
         for p in pictures
         if p.drawing
     ]
-    body = section(
+    whole = section(
         "first",
         "What was found",
         f'<h1 class="wb-found-title">{html_text(sentence(title, 200))}</h1>',
@@ -74,6 +75,7 @@ def first_screen(
         f'<div class="wb-tiles">{"".join(boxes)}</div>',
         f'<div class="wb-pictures">{"".join(drawn)}</div>' if drawn else "",
     )
+    body = re.sub(r"(?<=\d) %", "\u00a0%", whole)  # a number and its sign stay on one line
     lines = [title, under, *(f"{t.name}: {t.value} ({t.note})" for t in tiles), *(f"Warning: {w}" for w in said)]
     rows = tuple({"name": t.name, "value": t.value, "note": t.note} for t in tiles)
     return FirstScreen(title="What was found", body=body, text="\n".join(filter(None, lines)), rows=rows)
@@ -82,11 +84,6 @@ def first_screen(
 def _brief(warning: str, most: int = 76) -> str:
     """Return the beginning of a warning, cut at a word; the whole of it is its title and stands further down."""
     return warning if len(warning) <= most else warning[:most].rpartition(" ")[0] + " …"
-
-
-def percent(share: float | None, digits: int = 1) -> str:
-    """Return a share in per cent; a dash where there is none."""
-    return "–" if share is None else f"{100 * share:.{digits}f}".removesuffix(".0").replace("-", "−") + " %"
 
 
 def between(estimate: Estimate, *, share: bool = False) -> str:

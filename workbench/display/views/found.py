@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from workbench.core.legible import html_text
+from workbench.core.legible import html_text, percent
 from workbench.core.records import Estimate
 from workbench.display.figures.drawn import ticks
 from workbench.display.views.drawing import Frame, band, line, rectangle, svg, text
-from workbench.display.views.first import FirstScreen, Picture, Tile, between, first_screen, percent
+from workbench.display.views.first import FirstScreen, Picture, Tile, between, first_screen
 from workbench.display.views.summaries import VERDICTS
 from workbench.display.views.view import number
 from workbench.tracing.diagnosis.config import DiagnosisConfig
@@ -182,7 +182,7 @@ def decay_drawing(diagnosis: Diagnosis, *, width: int = 660, most: float | None 
         if any(c.label == "harmless" for c in curves):
             parts.append(text(frame.width - frame.right, bottom - 6, "dashed: harmless answers", anchor="end"))
         parts.append(f'<path class="wb-mark" d="M0 {top}V{bottom}" hidden="hidden"/>')
-    said = f"Mean KL(aligned || base) by position, harmful answers: early {early_kl} nats, late {late_kl} nats."
+    said = f"Mean KL(aligned ‖ base) by position, harmful answers: early {early_kl} nats, late {late_kl} nats."
     step = frame.at_x(2) - frame.at_x(1)
     place: dict[str, Any] = {} if small else {"first": frame.at_x(1), "step": step, "last": last}
     return svg(frame.width, frame.height, said, parts, css="" if small else "wb-decay", **place)

@@ -8,12 +8,14 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from workbench.core.legible import percent
 from workbench.core.records import Estimate, Given
 from workbench.display.figures import figure_svg, penalty_frontier, success_by_prefix
+from workbench.display.figures.scorecard import all_continued
 from workbench.display.views.drawing import stacked
-from workbench.display.views.first import FirstScreen, Picture, Tile, between, first_screen, percent
+from workbench.display.views.first import FirstScreen, Picture, Tile, between, first_screen
 from workbench.evaluation.bars import Quantity, headline
-from workbench.evaluation.metrics import ALL_ATTACKS, EvaluateConfig
+from workbench.evaluation.metrics import ALL_ATTACKS, HARMLESS_CONTROL, EvaluateConfig
 from workbench.evaluation.records import Comparison, PenaltyChoice, PenaltySweep, Score, Scorecard, select
 from workbench.evaluation.strength import weak_attacks
 
@@ -73,7 +75,9 @@ def measured(
         name = (
             f"{word.capitalize()} by given tokens" if picture is None else str((drawn.layout.meta or {}).get("title"))
         )
-        pictures.append(Picture(title=name, soft="", drawing=figure_svg(drawn), share=2))
+        where = {"attack": HARMLESS_CONTROL, "judge": None if asr is None else asr.judge}
+        held = "" if picture else all_continued(select(card.scores, "continued", **where)).lower()
+        pictures.append(Picture(title=name, soft=held, drawing=figure_svg(drawn), share=2))
         rows = [(a, _outcomes(card, a, deepest, asr)) for a in arms]
         bars = stacked([(a, shares) for a, shares in rows if shares], OUTCOMES, "Outcomes by arm", 420)
         given = "the whole target" if deepest == "full" else f"{deepest} tokens"
@@ -193,18 +197,24 @@ def _cost(card: Scorecard, arm: str, reference: str) -> str:
 def _tiles(card: Scorecard, arm: str, reference: str, asr: Score | None, before: Score | None) -> list[Tile]:
     made = []
     if asr is not None:
-        word = f"{card.measured_by(asr.judge)}, worst case, {arm}"
+        word = f"{arm}: {card.measured_by(asr.judge)}, worst case"
         made.append(_tile(asr.estimate, word, reference if arm != reference else None, before, "lower is better"))
     deepest = _deepest(card, arm)
     judge = {} if asr is None else {"judge": asr.judge}
-    for metric, name in (("refusal", "refused"), ("harmless_right", "harmless prompts answered")):
-        where = {"attack": PREFILL, "given": deepest} if metric == "refusal" else {}
-        pair = [next(iter(select(card.scores, metric, arm=a, **judge, **where)), None) for a in (arm, reference)]
-        if pair[0] is not None and (metric != "refusal" or deepest is not None):
-            name = f"{name} after {deepest} given tokens" if metric == "refusal" else name
-            made.append(
-                _tile(pair[0].estimate, name, reference if arm != reference else None, pair[1], "higher is better")
-            )
+    babbles = _value(_headline(card, "gibberish", arm), 0.0) >= BABBLE
+    found: list[tuple[list[Score | None], str, str]] = []
+    if babbles:  # what stands in the place of compliance is not a refusal
+        found.append(([_headline(card, "gibberish", a) for a in (arm, reference)], "babbles", "lower is better"))
+    elif deepest is not None:
+        where = {"attack": PREFILL, "given": deepest, **judge}
+        refused = [next(iter(select(card.scores, "refusal", arm=a, **where)), None) for a in (arm, reference)]
+        found.append((refused, f"refuses after {deepest} given tokens", "higher is better"))
+    right = [next(iter(select(card.scores, "harmless_right", arm=a, **judge)), None) for a in (arm, reference)]
+    found.append((right, "answers harmless prompts", "higher is better"))
+    beside = reference if arm != reference else None
+    for (mine, its), name, better in found:
+        if mine is not None:
+            made.append(_tile(mine.estimate, f"{arm} {name}", beside, its, better))
     return made
 
 

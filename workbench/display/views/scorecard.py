@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workbench.core import legible
-from workbench.core.legible import html_text
+from workbench.core.legible import html_text, percent
 from workbench.core.records import Estimate
 from workbench.display.views.view import (
     NO_VALUE,
@@ -21,7 +21,6 @@ from workbench.display.views.view import (
     table_view,
 )
 from workbench.evaluation.metrics import METRICS, title_of
-from workbench.evaluation.rates import percent
 from workbench.evaluation.records import Comparison, Score, Scorecard, select
 from workbench.evaluation.rows import by_place
 from workbench.evaluation.strength import WEAK, weak_attacks

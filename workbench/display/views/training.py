@@ -47,7 +47,7 @@ def training_summary(adapter: Adapter) -> View:
         harmful, harmless = (sum(t.label == label for t in adapter.film.texts) for label in ("harmful", "harmless"))
         said.append(
             f"On the {harmful} fixed harmful texts mean retention was {number(before)} before and is {number(after)} "
-            f"after (1: still the base model; lower is better). On the {harmless} harmless ones KL(aligned || student) "
+            f"after (1: still the base model; lower is better). On the {harmless} harmless ones KL(aligned ‖ student) "
             f"is {number(kept)} nats a token (0: still aligned). These are the texts that are watched, not a sample."
         )
     said.append(f"The adapter is in {adapter.path}.")
