@@ -12,7 +12,7 @@ DEV := .venv/.installed-dev
 DOCS := .venv/.installed-docs
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help setup demo lab voila test test-matrix test-slow test-public families check format bench lessons embedded screenshots docs docs-plain clean
+.PHONY: help setup demo lab voila test test-matrix test-slow test-public families check format bench lessons embedded screenshots film docs docs-plain clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +67,9 @@ embedded: $(DEV)  ## train the embedded pair again from its seed
 
 screenshots: $(DEV)  ## photograph the lens in JupyterLab and the demo's report for the README (needs Chromium)
 	@$(BIN)/python -m benchmarks.screenshots
+
+film: $(DEV)  ## film the real widgets for the README (needs Chromium; writes docs/film.webp)
+	@$(BIN)/python -m benchmarks.film
 
 docs: $(DOCS)  ## build the site into site/: runs notebooks (small settings) and lessons, checks every link
 	@$(BIN)/python -m docs.making

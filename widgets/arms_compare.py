@@ -207,7 +207,7 @@ class ArmsCompare(Writer[ArmsSelection]):
     def _state(self) -> dict[str, Any]:
         now = self.selection
         said = {
-            "idle": "Type a prompt and start; the recorded ones are above.",
+            "idle": "Type a prompt and start.",
             "running": f"{len(self.arms)} arms continue.",
             "finished": f"Done: {counted(now.tokens)} of all arms together.",
             "stopped": f"Stopped after {counted(now.tokens)} of all arms together.",

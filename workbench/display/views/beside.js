@@ -38,7 +38,7 @@ function workbenchBeside(root, data) {
       if (!line) continue;
       line.replaceChildren();
       if (wanted) line.append(`token ${at + 1} wanted `, ...wanted.flatMap(([token, p], i) => [i ? " · " : "", node("b", token), ` ${percent(p)}`]));
-      else line.append(answer && at >= answer.pieces.length ? `ended after ${tokens(answer.pieces.length)}` : "\u00a0");
+      else line.append(answer && answer.said !== "writing" && at >= answer.pieces.length ? `ended after ${tokens(answer.pieces.length)}` : "\u00a0");
     }
   }
 
