@@ -12,7 +12,7 @@ DEV := .venv/.installed-dev
 DOCS := .venv/.installed-docs
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help setup demo lab voila test test-matrix test-slow test-public families check format bench lessons embedded screenshots film docs docs-plain clean
+.PHONY: help setup demo lab live voila test test-matrix test-slow test-public families check format bench lessons embedded screenshots film docs docs-plain clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ demo: $(USER)  ## run the first notebook on the embedded pair; prints the paths 
 
 lab: $(USER)  ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
+
+live: $(USER)  ## write live.html: the embedded pair running in a page, for any browser, no kernel
+	@$(BIN)/python -m docs.making.live live.html && echo live.html
 
 voila: $(DEV)  ## serve notebooks 01 and 04 as pages with live widgets, on this machine only (Voila; prints their addresses)
 	@$(BIN)/python -m widgets.dashboard

@@ -16,7 +16,7 @@ from mkdocs.config.defaults import MkDocsConfig  # noqa: E402
 from mkdocs.structure.files import File, Files  # noqa: E402
 from mkdocs.structure.pages import Page  # noqa: E402
 
-from docs.making import reference, tutorials  # noqa: E402
+from docs.making import live, reference, tutorials  # noqa: E402
 from docs.making.docstrings import as_markdown  # noqa: E402
 from docs.making.mathematics import with_mathml  # noqa: E402
 from docs.making.notebooks import tutorials as all_tutorials  # noqa: E402
@@ -59,6 +59,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     made = {page.path: page.text for page in (*_tutorial_pages(), *reference.pages(), *result_pages())}
     made["security.md"] = relinked((ROOT / "SECURITY.md").read_text("utf-8"))
     made["tutorials/index.md"] = tutorials.index(_tutorial_pages())
+    made["live/index.html"] = live.page()
     for path, text in made.items():
         former = files.get_file_from_path(path)
         if former is not None:
