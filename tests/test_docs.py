@@ -177,7 +177,7 @@ def test_links_lead_somewhere(tmp_path: Path, root: Path) -> None:
     for part in ("'sub/#gone' leads to no anchor", "'none.html' leads to no file", "not an https", "x.js is fetched"):
         assert any(part in line for line in found), part
     assert any("fetches from example.com" in line for line in found)
-    made = {"tutorials/index.md", "results/index.md", "security.md"}
+    made = {"tutorials/index.md", "results/index.md", "security.md", "live/index.html"}
     made |= {page.path for page in reference.pages()}
     pages = [*root.glob("*.md"), *root.glob("design/*.md"), *(root / "docs").rglob("*.md")]
     for page in pages:
