@@ -52,6 +52,7 @@ def test_a_step_on_the_static_cache_is_traced_and_equals_eager(monkeypatch: pyte
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")  # of torch's own compiler
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for a CPU with g++, which is not here")
 def test_a_compiled_step_equals_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     compare("inductor", monkeypatch)

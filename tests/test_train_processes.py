@@ -50,9 +50,9 @@ def config(arm: str = "augmentation", **settings: Any) -> TrainConfig:
 def assert_alike(alone: Adapter, together: Adapter) -> None:
     """Compare the curves in nats; Adam makes full-sized steps of gradients near 0, so single weights differ more."""
     for one, other in zip(alone.history, together.history, strict=True):
-        assert other.loss == pytest.approx(one.loss, rel=1e-4, abs=1e-6)
-        assert (other.parts, other.positions) == (pytest.approx(one.parts, rel=1e-4, abs=1e-6), one.positions)
-        assert other.gradient_norm == pytest.approx(one.gradient_norm, rel=1e-2)
+        assert other.loss == pytest.approx(one.loss, rel=1e-4, abs=3e-5)
+        assert (other.parts, other.positions) == (pytest.approx(one.parts, rel=1e-4, abs=3e-5), one.positions)
+        assert other.gradient_norm == pytest.approx(one.gradient_norm, rel=1e-2, abs=5e-5)
     torch.testing.assert_close(
         torch.tensor(alone.film.retention), torch.tensor(together.film.retention), rtol=1e-2, atol=1e-3, equal_nan=True
     )
