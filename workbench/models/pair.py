@@ -513,9 +513,13 @@ def load_pair(config: PairConfig) -> ModelPair:
         raise ParameterError(f"base and aligned of {name} are one set of weights: leave offload_base out")
     bytes_each = placement.BYTES.get(config.experimental_quantised or "", float(dtype.itemsize))
     needs = [int(sources.parameter_count(s) * bytes_each) for s in found]
+    gpus = torch.cuda.device_count()
+    spread = config.device_map == "auto" or (device.type == "cuda" and not sources.fits(needs, device))
     if config.offload_base:
         placements, fits = sources.place(needs[1:], device)
         placements, fits = ({"device_map": {"": "cpu"}}, *placements), f"{fits}; base stays in memory"
+    elif spread and gpus and not code and config.experimental_quantised is None:
+        placements, fits = placement.over_all([sources.load_config(s) for s in found], dtype)
     elif config.device_map is not None:
         placements, fits = placement.spread(needs, config.device_map)
     else:

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from workbench.core.configs import check_fields
 from workbench.core.errors import NotPresent, ParameterError
 from workbench.models import sources
+from workbench.models.planning import plan
 from workbench.models.sources import Source
 
 BYTES: Mapping[str, float] = {"8bit": 1.0, "4bit": 0.5}
@@ -70,15 +71,27 @@ def quantisation(quantised: str, dtype: torch.dtype) -> dict[str, Any]:
 def spread(needs: Sequence[int], device_map: str | Mapping[str, str | int]) -> tuple[tuple[dict[str, Any], ...], str]:
     """Return loading arguments for models of these sizes (bytes), and the decision in a sentence.
 
-    "auto" gives each its share of every GPU's free memory, then of this machine's; a mapping is used unchanged.
+    A mapping is used unchanged; "auto" gives each its share of every GPU's free memory, then of this machine's.
     """
     if isinstance(device_map, Mapping):
         where = ", ".join(str(d) for d in dict.fromkeys(device_map.values()))
         return tuple({"device_map": dict(device_map)} for _ in needs), f"weights are on {where}, as given"
-    gpus = torch.cuda.device_count()
-    free: dict[int | str, int] = {n: sources.free_memory(torch.device("cuda", n)) or 0 for n in range(gpus)}
-    on = f"{gpus} GPUs" if gpus else "no GPU (there is none): this machine's memory"
+    free = _free()
+    on = f"{len(free)} GPUs" if free else "no GPU (there is none): this machine's memory"
     return sources.shares(needs, free), f"weights are spread over {on}"
+
+
+def over_all(configs: Sequence[PretrainedConfig], dtype: torch.dtype) -> tuple[tuple[dict[str, Any], ...], str]:
+    """Return loading arguments that put models on all GPUs, then in memory and on disk, and the plan in a sentence."""
+    made = plan(configs, dtype, {**_free(), "cpu": sources.free_memory(torch.device("cpu")) or 0})
+    folders = (str(sources.offload_folder(i)) for i in range(len(configs)))
+    each = zip(made.device_maps, folders, strict=True)
+    return tuple({"device_map": dict(m), "offload_folder": folder} for m, folder in each), str(made)
+
+
+def _free() -> dict[int | str, int]:
+    gpus = range(torch.cuda.device_count())
+    return {n: sources.free_memory(torch.device("cuda", n)) or 0 for n in gpus}
 
 
 def offload(model: PreTrainedModel, device: torch.device) -> None:

@@ -448,10 +448,21 @@ def shares(needs: Sequence[int], free: Mapping[int | str, int]) -> tuple[dict[st
         {
             "device_map": "auto",
             "max_memory": {place: int(0.8 * room * own / max(sum(needs), 1)) for place, room in free.items()},
-            "offload_folder": str(cache_folder() / "offload" / f"{os.getpid()}-{i}"),
+            "offload_folder": str(offload_folder(i)),
         }
         for i, own in enumerate(needs)
     )
+
+
+def offload_folder(i: int) -> Path:
+    """Return where the i-th model's weights go that have no room in memory."""
+    return cache_folder() / "offload" / f"{os.getpid()}-{i}"
+
+
+def fits(needs: Sequence[int], device: torch.device) -> bool:
+    """Tell whether weights of these sizes fit on a device; True where its free memory is unknown."""
+    free = free_memory(device)
+    return free is None or sum(needs) <= _USABLE * free
 
 
 def _size(count: int) -> str:
