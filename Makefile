@@ -12,7 +12,7 @@ DEV := .venv/.installed-dev
 DOCS := .venv/.installed-docs
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help setup demo lab live voila test test-matrix test-slow test-public families check format bench lessons embedded screenshots film docs docs-plain clean
+.PHONY: help setup demo lab live voila test test-matrix test-slow test-public families check format gpu bench lessons embedded screenshots film docs docs-plain clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,9 @@ format: $(DEV)  ## sort imports, fix what ruff can fix, strip notebooks
 	@$(BIN)/ruff check --quiet --fix
 	@$(BIN)/ruff format
 	@find notebooks -name '*.ipynb' -not -path '*/.*' -print0 | xargs -0 -r $(BIN)/nbstripout --keep-id
+
+gpu: $(DEV)  ## check and time a pair on a device: DEVICE=cuda (or cpu), PAIR=embedded (or BASE,ALIGNED); writes benchmarks/gpu.json
+	@$(BIN)/python -m benchmarks.gpu --device $(or $(DEVICE),cuda) --pair $(or $(PAIR),embedded)
 
 bench: $(DEV)  ## measure speed against the plain way; writes benchmarks/results.json (an hour)
 	@$(BIN)/python -m benchmarks

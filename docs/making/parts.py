@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from docs.making import arms, embedded, families, gate, memory
+from docs.making import arms, embedded, families, gate, gpu, memory
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
@@ -18,6 +18,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "docs/index.md": {"answers": embedded.answers, "depth": embedded.depth},
     "docs/results/embedded.md": {"pair": embedded.pair, "completed": embedded.completed, "arms": arms.table},
     "docs/how-to/families.md": {"table": families.table},
+    "docs/how-to/gpu-checks.md": {"table": gpu.table},
     "docs/how-to/gate.md": {"tables": gate.tables},
     "docs/how-to/memory.md": {"table": memory.table},
 }
