@@ -55,6 +55,8 @@ def test_answers_are_the_evaluation_s_and_read_as_a_direct_computation_reads_the
     assert beside.arms == ("base", "aligned", "own name", "penalty 2") == tuple(a.name for a in arms)
     assert [one.label for one in beside.asked] == ["harmful"] * 3 + ["harmless"]
     assert beside.asked[0].differs(10)
+    assert torch.is_grad_enabled()  # two readers took turns: neither left its mode behind
+    assert not torch.is_inference_mode_enabled()
     attempts = {a.attempt_id: a for s in evaluation.attacks for a in s.attempts}
     by = {(s.arm, attempts[c.attempt_id].prompt_id, attempts[c.attempt_id].given): (attempts[c.attempt_id], c)
           for s in evaluation.answers for c in s.completions if attempts[c.attempt_id].attack == "prefill"}  # fmt: skip

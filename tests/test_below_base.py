@@ -65,8 +65,11 @@ def test_no_way_to_generate_takes_a_penalty_beyond_base(tmp_path: Path, monkeypa
 
 
 def test_the_pages_generate_nothing() -> None:
-    """No page script picks a token: texts come from Python, which refuses w < 0."""
+    """No page script picks a token: Python does, and refuses w < 0. The live page does, and refuses it too."""
     scripts = [f for room in ("widgets", "workbench", "docs") for f in (ROOT / room).rglob("*.js")]
+    (live,) = (f for f in scripts if f.parts[-2:] == ("live", "model.js"))  # tests/browser/test_live_page.py
+    assert "if (!(strength >= 0)) throw" in live.read_text("utf-8")
+    scripts.remove(live)
     assert len(scripts) >= 15
     picks = re.compile(r"softmax|arg_?max|multinomial|\blogits\s*[=\[(]|onnx|wasm|WebGPU", re.IGNORECASE)
     assert [f.name for f in scripts if picks.search(f.read_text("utf-8"))] == []

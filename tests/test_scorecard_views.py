@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -150,11 +151,18 @@ def test_what_models_write_is_text(text: str) -> None:
 def test_figures_draw_every_arm_with_intervals(made: Made) -> None:
     figure = figures.success_by_prefix(made[-1])
     names = [t.name for t in figure.data if t.showlegend]
-    assert ([n.split(" (")[0] for n in names], len(figure.data)) == (["base", "aligned", "penalty 1"], 6)
+    assert ([n.split(" (")[0] for n in names], len(figure.data)) == (["base", "aligned", "penalty 1"], 3)
     aligned = figure.data[1]
     assert (list(aligned.y), aligned.error_y.array[1]) == ([0, 0.8, 0.8], pytest.approx(0.919 - 0.8, abs=1e-3))
     assert (list(figure.layout.xaxis.ticktext), figure.layout.meta["columns"][-1]) == (["0", "5", "10"], "n")
-    assert len(figure.layout.meta["rows"]) == 3 * 3 + 3 * 2
+    assert len(figure.layout.meta["rows"]) == 3 * 3
+    assert "Every arm continues all harmless beginnings" in figure.layout.meta["summary"]
+    broken = [
+        replace(s, estimate=replace(s.estimate, value=0.5)) if s.metric == "continued" and s.arm == "aligned" else s
+        for s in made[-1].scores
+    ]
+    both = figures.success_by_prefix(replace(made[-1], scores=tuple(broken)))  # then the control is drawn beside it
+    assert (len(both.data), len(both.layout.meta["rows"])) == (6, 3 * 3 + 3 * 2)
     figure = figures.safety_capability(made[-1])
     assert (len(figure.data), figure.data[2].x[0]) == (3, pytest.approx(0.6))
     assert figure.data[2].error_x.array[0] > 0

@@ -62,7 +62,7 @@ def test_the_fork_is_what_is_seen_first(page: Page) -> None:
     )
     assert page.locator(".t.wb-here").count() == 3  # the same place in each column
     expect(page.locator(".wb-column .wb-wanted").last).to_contain_text("token 1 wanted I")
-    assert page.locator(".wb-still").is_hidden()
+    assert page.locator(".wb-unscripted").is_hidden()
 
 
 def test_the_slider_moves_what_is_given_in_all_columns_by_keys(page: Page) -> None:
@@ -104,7 +104,7 @@ def test_without_scripts_the_texts_stand_there(browser: Browser, report: Path) -
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(report.as_uri())
-    expect(page.locator(".wb-still .wb-said-by").first).to_contain_text("complied")
+    expect(page.locator(".wb-unscripted .wb-said-by").first).to_contain_text("complied")
     context.close()
 
 

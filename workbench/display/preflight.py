@@ -17,7 +17,7 @@ from workbench.evaluation.capability.measure import check_tasks
 from workbench.evaluation.paper import paper_preset
 from workbench.evaluation.setup import ENGINES, arm_names, attacks_of
 from workbench.judging.makers import check_name
-from workbench.models.chat import TEMPLATE_MODES
+from workbench.models.chat import TEMPLATE_MODES, check_template_date
 from workbench.models.pair import locate_adapter
 from workbench.models.placement import BYTES
 from workbench.models.presets import preset
@@ -59,6 +59,7 @@ NAMES: Mapping[str, Callable[[str], Any]] = {
     "attacks": attack_config,
     "capability": lambda task: check_tasks([task]),
     "paper": paper_preset,
+    "template_date": check_template_date,
 }
 """Parameter -> what raises for a name that is not known; none of them loads a model."""
 

@@ -52,17 +52,23 @@ class Reader:
                 cache = self._caches.setdefault(which, pair.new_cache(which))
                 rows = len(ids) + 1 if first else len(ids)
                 hidden[which] = pair.hidden(which, fed, cache=cache)[0, -rows:]
-            for start in range(0, len(hidden[sides[0]]), BLOCK):
-                rows_of = {w: pair.logits(w, h[start : start + BLOCK], float32=True).log_softmax(-1)
-                           for w, h in hidden.items()}  # fmt: skip
-                if penalty is None:
-                    yield rows_of[self.arm.which]
-                else:
-                    begins = self._read + (not first) - (0 if penalty.count_from == "response" else self.passage.given)
-                    position = begins + start + 1 + torch.arange(len(rows_of["base"]), device=pair.device)
-                    position = position.clamp(min=1)
-                    yield penalise_fully(rows_of["base"], rows_of["aligned"], penalty, position=position).logprobs
+        begins = self._read + (not first)
         self._read += len(ids)
+        for start in range(0, len(hidden[sides[0]]), BLOCK):
+            # the mode ends before each block is handed over: it is the thread's, and readers take turns
+            yield self._block({w: h[start : start + BLOCK] for w, h in hidden.items()}, begins + start)
+
+    @torch.inference_mode()
+    def _block(self, hidden: dict[Which, Tensor], before: int) -> Float[Tensor, "position vocab"]:
+        """Return the log-probabilities of some positions, `before` which so many tokens of the response stand."""
+        pair = self.arm.pair
+        rows = {w: pair.logits(w, h, float32=True).log_softmax(-1) for w, h in hidden.items()}
+        penalty = getattr(self.arm, "penalty", None)
+        if penalty is None:
+            return rows[self.arm.which]
+        given = 0 if penalty.count_from == "response" else self.passage.given
+        position = (before - given + 1 + torch.arange(len(rows["base"]), device=pair.device)).clamp(min=1)
+        return penalise_fully(rows["base"], rows["aligned"], penalty, position=position).logprobs
 
 
 def read_along(arm: Arm, attempt: Attempt, answer: Ids, against: Arm | None) -> dict[str, Any]:

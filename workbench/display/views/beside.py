@@ -62,7 +62,7 @@ def answers(
     body = section(
         "beside",
         title,
-        f'<div class="wb-stage"></div><div class="wb-still">{still}</div>{legend}',
+        f'<div class="wb-stage"></div><div class="wb-unscripted">{still}</div>{legend}',
         f'<script type="application/json">{drawn}</script>',
     )
     rows = tuple(
